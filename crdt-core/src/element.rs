@@ -1,0 +1,102 @@
+//! A set's element as the set keeps it: its bytes, in place when they are few.
+//!
+//! Not here: the element in a delta, which shares the bytes it came in.
+//!
+//! Contract: order and equality are those of the bytes, so that a set finds an element by a plain slice.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+
+/// How many bytes fit in place: what the pointer and length of the longer ones leave of three words.
+const IN_PLACE_BYTES_MAX: usize = 22;
+
+/// The bytes of an element. A `Bytes` would be a third larger, and could keep a whole received frame alive.
+#[derive(Clone)]
+pub struct Element(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    InPlace {
+        len: u8,
+        bytes: [u8; IN_PLACE_BYTES_MAX],
+    },
+    Apart(Box<[u8]>),
+}
+
+const _: () = assert!(size_of::<Element>() == 24);
+
+impl Element {
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        match &self.0 {
+            Repr::InPlace { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Apart(bytes) => bytes,
+        }
+    }
+}
+
+impl From<&[u8]> for Element {
+    fn from(slice: &[u8]) -> Element {
+        if slice.len() > IN_PLACE_BYTES_MAX {
+            return Element(Repr::Apart(slice.into()));
+        }
+        let mut bytes = [0; IN_PLACE_BYTES_MAX];
+        bytes[..slice.len()].copy_from_slice(slice);
+        Element(Repr::InPlace {
+            len: slice.len() as u8,
+            bytes,
+        })
+    }
+}
+
+impl Borrow<[u8]> for Element {
+    fn borrow(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl PartialEq for Element {
+    fn eq(&self, other: &Element) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Element {}
+
+impl PartialOrd for Element {
+    fn partial_cmp(&self, other: &Element) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Element {
+    fn cmp(&self, other: &Element) -> Ordering {
+        self.as_slice().cmp(other.as_slice())
+    }
+}
+
+impl fmt::Debug for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.as_slice().escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_around_the_limit_keeps_its_bytes_and_order() {
+        let all: Vec<Vec<u8>> = (0..=40).map(|len| vec![b'x'; len]).collect();
+        let elements: Vec<Element> = all.iter().map(|bytes| Element::from(&bytes[..])).collect();
+        for (element, bytes) in elements.iter().zip(&all) {
+            assert_eq!(element.as_slice(), bytes);
+        }
+        assert!(elements.is_sorted_by(|a, b| a < b));
+        assert!(
+            Element::from(&b"\0"[..]) > Element::from(&b""[..]),
+            "padding is not part of the bytes"
+        );
+    }
+}

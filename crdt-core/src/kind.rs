@@ -1,0 +1,136 @@
+//! The types there are.
+//!
+//! Not here: what they do; each has a file of its own.
+//!
+//! Contract: ids and names are append-only, since they are on disk and on the wire.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::delta::{Path, Payload, Put};
+
+/// Which of the types a value is of. Ordered by id.
+///
+/// ```
+/// use anabranch_crdt::Type;
+///
+/// assert_eq!("orset".parse(), Ok(Type::OrSet));
+/// assert_eq!(Type::from_id(Type::OrSet.id()), Some(Type::OrSet));
+/// assert_eq!(Type::from_id(200), None);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Type {
+    /// A counter that only grows.
+    GCounter = 1,
+    /// A counter that goes up and down.
+    PnCounter = 2,
+    /// A register: the last writer wins.
+    LwwRegister = 3,
+    /// A set in which an addition wins over a concurrent removal.
+    OrSet = 4,
+}
+
+/// There is no type of that name; the message lists those there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such type: it is one of gcounter, pncounter, lwwregister, orset")]
+pub struct TypeError;
+
+impl Type {
+    /// Every type, by id.
+    pub const ALL: [Type; 4] = [Type::GCounter, Type::PnCounter, Type::LwwRegister, Type::OrSet];
+
+    /// The number on disk and on the wire.
+    pub const fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// The type with this number, if there is one.
+    pub fn from_id(id: u8) -> Option<Type> {
+        Type::ALL.into_iter().find(|ty| ty.id() == id)
+    }
+
+    /// The name users type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Type::GCounter => "gcounter",
+            Type::PnCounter => "pncounter",
+            Type::LwwRegister => "lwwregister",
+            Type::OrSet => "orset",
+        }
+    }
+
+    /// The operations the type takes, for people.
+    pub const fn operations(self) -> &'static str {
+        match self {
+            Type::GCounter => "create and incr (not negative)",
+            Type::PnCounter => "create and incr",
+            Type::LwwRegister => "create and set",
+            Type::OrSet => "create, add, remove and clear",
+        }
+    }
+
+    /// Whether a value of this type can hold `put`. Whoever decodes a delta asks this of every put before joining
+    /// it; the join itself ignores a put that does not fit.
+    pub const fn admits(self, put: &Put) -> bool {
+        self.admits_at(&put.path, &put.payload)
+    }
+
+    pub(crate) const fn admits_at(self, path: &Path, payload: &Payload) -> bool {
+        match (self, path, payload) {
+            (Type::GCounter, Path::Root, Payload::Count { minus, .. }) => *minus == 0,
+            (Type::PnCounter, Path::Root, Payload::Count { .. })
+            | (Type::LwwRegister, Path::Root, Payload::Present | Payload::Stamped { .. })
+            | (Type::OrSet, _, Payload::Present) => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Type {
+    type Err = TypeError;
+
+    fn from_str(text: &str) -> Result<Type, TypeError> {
+        Type::ALL
+            .into_iter()
+            .find(|ty| ty.name() == text)
+            .ok_or(TypeError)
+    }
+}
+
+/// A type known at compile time: what a typed handle is made for.
+///
+/// ```
+/// use anabranch_crdt::{Crdt, OrSet, Type};
+///
+/// assert_eq!(OrSet::TYPE, Type::OrSet);
+/// ```
+pub trait Crdt {
+    /// The type.
+    const TYPE: Type;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_ids_lead_back() {
+        for ty in Type::ALL {
+            assert_eq!(Type::from_id(ty.id()), Some(ty));
+            assert_eq!(ty.name().parse(), Ok(ty));
+            assert!(
+                TypeError.to_string().contains(ty.name()),
+                "the error lists every type"
+            );
+        }
+        assert!(Type::ALL.is_sorted_by_key(|ty| ty.id()));
+        assert_eq!("ORSET".parse::<Type>(), Err(TypeError));
+    }
+}

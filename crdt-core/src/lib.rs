@@ -1,0 +1,58 @@
+//! Delta CRDTs over one dot algebra.
+//!
+//! A value is a store of dots, a dot is one event of one replica, and everything follows from one join: keep a dot
+//! that both sides have, or that the side lacking it has not seen. What a side has seen comes from outside, so that
+//! the same code serves a value on its own and a shard with one version vector for all its values.
+//!
+//! The way of a write: [`Value::mutate`] returns a [`Delta`] and changes nothing; [`Value::join_delta`] brings it
+//! into this replica's value and into every other's.
+//!
+//! Not here: clocks, randomness, sockets, files, tasks, formats for disk or wire.
+//!
+//! Contract: replicas that have seen the same dots have the same state, whatever the order, grouping and repetition
+//! in which the deltas came, as long as each origin's deltas come in order and none before what it removes.
+
+mod canonical;
+mod causal;
+mod clock;
+mod context;
+mod counts;
+#[cfg(feature = "crdts")]
+pub mod crdts_compat;
+mod delta;
+mod digest;
+mod dot;
+mod element;
+mod gcounter;
+mod id;
+mod kind;
+mod lwwregister;
+mod mutation;
+mod orset;
+#[doc(hidden)]
+pub mod planted;
+mod pncounter;
+mod replicas;
+pub mod store;
+mod translate;
+mod value;
+mod view;
+
+#[cfg(test)]
+mod laws;
+
+pub use causal::{Causal, CausalError, Op};
+pub use clock::{DRIFT_MS_MAX, HybridClock};
+pub use context::{Context, Seen, VersionVector};
+pub use delta::{ClockMode, Delta, Kill, Part, Path, Payload, Put};
+pub use digest::HashKey;
+pub use dot::{Dot, SEQ_MAX};
+pub use gcounter::GCounter;
+pub use id::{Epoch, EpochError, NodeId, NodeIdError, ReplicaId};
+pub use kind::{Crdt, Type, TypeError};
+pub use lwwregister::LwwRegister;
+pub use mutation::{Issuer, Mutation, MutationError};
+pub use orset::OrSet;
+pub use pncounter::PnCounter;
+pub use replicas::{REPLICAS_MAX, ReplicaIx, Replicas, ReplicasFull};
+pub use value::{Changed, Env, Reading, Value};

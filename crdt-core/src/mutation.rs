@@ -1,0 +1,105 @@
+//! What can be asked of a value, by whom, and why it may be refused.
+//!
+//! Not here: what it does; each type has a file of its own.
+//!
+//! Contract: a refused mutation leaves no trace, and a mutation that would change nothing uses no dot.
+
+use bytes::Bytes;
+
+use crate::dot::Dot;
+use crate::kind::Type;
+use crate::replicas::{ReplicaIx, Replicas};
+
+/// An operation on a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// The value exists, empty; nothing if it exists. Every type takes it.
+    Create,
+    /// Adds to a counter. Adding 0 creates the counter; adding 0 to one that exists is nothing.
+    Increment(i64),
+    /// Adds elements to a set: each gets a dot, also one that is there already. No element at all is nothing.
+    Add(Vec<Bytes>),
+    /// Removes elements from a set; removing what is not there is nothing.
+    Remove(Vec<Bytes>),
+    /// Removes all elements of a set.
+    Clear,
+    /// Writes a register.
+    Set {
+        /// The value to write.
+        value: Bytes,
+        /// The clock to write it with; without one the write is later than everything the writer saw.
+        clock: Option<u64>,
+    },
+}
+
+impl Mutation {
+    /// The operation's name, as users type it.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Mutation::Create => "create",
+            Mutation::Increment(_) => "incr",
+            Mutation::Add(_) => "add",
+            Mutation::Remove(_) => "remove",
+            Mutation::Clear => "clear",
+            Mutation::Set { .. } => "set",
+        }
+    }
+
+    /// Whether values of this type take it: no value of the type refuses what passes here.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Mutation, Type};
+    /// assert!(Mutation::Increment(-1).check(Type::PnCounter).is_ok());
+    /// assert!(Mutation::Increment(-1).check(Type::GCounter).is_err());
+    /// assert!(Mutation::Clear.check(Type::LwwRegister).is_err());
+    /// ```
+    pub const fn check(&self, ty: Type) -> Result<(), MutationError> {
+        match (ty, self) {
+            (Type::GCounter, Mutation::Increment(by)) if *by < 0 => Err(MutationError::NegativeIncrement { by: *by }),
+            (_, Mutation::Create)
+            | (Type::GCounter | Type::PnCounter, Mutation::Increment(_))
+            | (Type::OrSet, Mutation::Add(_) | Mutation::Remove(_) | Mutation::Clear)
+            | (Type::LwwRegister, Mutation::Set { .. }) => Ok(()),
+            _ => Err(MutationError::WrongOperation { ty, operation: self.name() }),
+        }
+    }
+}
+
+/// Who mutates, and with which numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Issuer<'a> {
+    /// The table that gives replica indices their meaning.
+    pub replicas: &'a Replicas,
+    /// The replica that mutates.
+    pub me: ReplicaIx,
+    /// Its next free sequence; the delta uses as many as it has parts.
+    pub next_seq: u64,
+    /// A stamp of its hybrid clock, for register writes without a clock of their own.
+    pub stamp: u64,
+}
+
+impl Issuer<'_> {
+    /// The dot of the part at this position of the delta.
+    pub(crate) fn dot(&self, position: usize) -> Dot {
+        Dot::new(self.me, self.next_seq.saturating_add(position as u64))
+    }
+}
+
+/// The mutation was refused; nothing was changed and no dot was used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MutationError {
+    /// The type has no such operation. Repeating it is of no use.
+    #[error("a {ty} does not take {operation}, it takes {}; nothing was changed", .ty.operations())]
+    WrongOperation {
+        /// The value's type.
+        ty: Type,
+        /// The operation's name.
+        operation: &'static str,
+    },
+    /// A counter that only grows was asked to count down. Repeating it is of no use.
+    #[error("a gcounter only grows and cannot take {by}; a pncounter can; nothing was changed")]
+    NegativeIncrement {
+        /// The increment asked for.
+        by: i64,
+    },
+}

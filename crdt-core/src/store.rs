@@ -1,0 +1,427 @@
+//! Stores of dots and the one join.
+//!
+//! A state is a store of dots: bare ([`DotSet`]), each carrying something ([`DotFun`]), or stores by key
+//! ([`DotMap`]), nested at will. All join by one rule: **a dot that both sides have stays; a dot that only one
+//! side has stays exactly if the other side has not seen it.** What a side has seen is its context, and comes
+//! from outside: the same code serves a value with a context of its own and a shard with one for all its values.
+//!
+//! Not here: types, deltas, digests, operations.
+//!
+//! Contract: `join` is commutative, associative and idempotent for states whose contexts cover their dots. A
+//! store never keeps an empty store within it.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, btree_map};
+
+use crate::context::Seen;
+use crate::dot::Dot;
+use crate::replicas::ReplicaIx;
+
+/// Whether a dot that only one side has stays: if the side that lacks it has not seen it. (If it has, then the
+/// dot was removed there.) The whole join is this rule.
+pub(crate) fn stays(dot: Dot, seen_by_the_other: &impl Seen) -> bool {
+    !seen_by_the_other.contains(dot)
+}
+
+/// What a join changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diff<E> {
+    /// What was taken from the other side.
+    pub added: Vec<E>,
+    /// What went because the other side had removed it.
+    pub removed: Vec<E>,
+}
+
+impl<E> Default for Diff<E> {
+    fn default() -> Diff<E> {
+        Diff {
+            added: Vec::new(),
+            removed: Vec::new(),
+        }
+    }
+}
+
+impl<E> Diff<E> {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+
+    fn absorb<F>(&mut self, inner: Diff<F>, outward: impl Fn(F) -> E) {
+        self.added.extend(inner.added.into_iter().map(&outward));
+        self.removed.extend(inner.removed.into_iter().map(&outward));
+    }
+}
+
+/// A store of dots.
+pub trait DotStore: Clone + Default + PartialEq {
+    /// A dot with its place in the store and what it carries.
+    type Entry;
+
+    /// Whether there is no dot.
+    fn is_empty(&self) -> bool;
+
+    /// Every dot, in the order of the store.
+    fn entries(&self) -> impl Iterator<Item = Self::Entry> + '_;
+
+    /// Joins another store into this one; `seen` and `theirs_seen` are what the two sides have seen.
+    fn join(&mut self, seen: &impl Seen, theirs: &Self, theirs_seen: &impl Seen) -> Diff<Self::Entry>;
+}
+
+/// The rule, over two ascending sequences of dots: which of mine go, which of theirs come.
+fn join_dots(
+    mine: impl Iterator<Item = Dot>,
+    seen: &impl Seen,
+    theirs: impl Iterator<Item = Dot>,
+    theirs_seen: &impl Seen,
+) -> (Vec<Dot>, Vec<Dot>) {
+    let (mut go, mut come) = (Vec::new(), Vec::new());
+    let mut theirs = theirs.peekable();
+    let mut only_theirs = |dot| {
+        if stays(dot, seen) {
+            come.push(dot);
+        }
+    };
+    for dot in mine {
+        while let Some(other) = theirs.next_if(|other| *other < dot) {
+            only_theirs(other);
+        }
+        if theirs.next_if_eq(&dot).is_none() && !stays(dot, theirs_seen) {
+            go.push(dot);
+        }
+    }
+    theirs.for_each(only_theirs);
+    (go, come)
+}
+
+/// Dots that carry nothing. One dot takes no allocation.
+///
+/// ```
+/// use anabranch_crdt::store::{DotSet, DotStore};
+/// use anabranch_crdt::{Context, Dot, ReplicaIx};
+///
+/// let (a, b) = (Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(1), 1));
+/// let mut mine = DotSet::from_iter([a]);
+/// // They have b, and have seen and removed a.
+/// mine.join(&Context::from_iter([a]), &DotSet::from_iter([b]), &Context::from_iter([a, b]));
+/// assert_eq!(mine.as_slice(), [b]);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct DotSet(Few);
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+enum Few {
+    #[default]
+    None,
+    One(Dot),
+    /// Two or more, ascending. Concurrent additions of one element: rare, so the common case pays one word.
+    #[expect(
+        clippy::box_collection,
+        reason = "a thin pointer keeps the common case at two words"
+    )]
+    Many(Box<Vec<Dot>>),
+}
+
+const _: () = assert!(size_of::<DotSet>() == 16);
+
+impl DotSet {
+    /// The dots, ascending.
+    pub fn as_slice(&self) -> &[Dot] {
+        match &self.0 {
+            Few::None => &[],
+            Few::One(dot) => std::slice::from_ref(dot),
+            Few::Many(dots) => dots,
+        }
+    }
+
+    /// Whether it holds `dot`.
+    pub fn contains(&self, dot: Dot) -> bool {
+        self.as_slice().binary_search(&dot).is_ok()
+    }
+
+    /// Adds `dot`; false if it was there.
+    pub fn insert(&mut self, dot: Dot) -> bool {
+        let Err(at) = self.as_slice().binary_search(&dot) else {
+            return false;
+        };
+        match &mut self.0 {
+            Few::None => self.0 = Few::One(dot),
+            Few::One(other) => {
+                let mut dots = Box::new(vec![*other]);
+                dots.insert(at, dot);
+                self.0 = Few::Many(dots);
+            }
+            Few::Many(dots) => dots.insert(at, dot),
+        }
+        true
+    }
+
+    /// Takes `dot` out; false if it was not there.
+    pub fn remove(&mut self, dot: Dot) -> bool {
+        let Ok(at) = self.as_slice().binary_search(&dot) else {
+            return false;
+        };
+        match &mut self.0 {
+            Few::None | Few::One(_) => self.0 = Few::None,
+            Few::Many(dots) => {
+                dots.remove(at);
+                if let [last] = dots[..] {
+                    self.0 = Few::One(last); // also what makes the derived equality hold
+                }
+            }
+        }
+        true
+    }
+}
+
+impl FromIterator<Dot> for DotSet {
+    fn from_iter<I: IntoIterator<Item = Dot>>(iter: I) -> DotSet {
+        let mut set = DotSet::default();
+        for dot in iter {
+            set.insert(dot);
+        }
+        set
+    }
+}
+
+impl DotStore for DotSet {
+    type Entry = Dot;
+
+    fn is_empty(&self) -> bool {
+        matches!(self.0, Few::None)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Dot> + '_ {
+        self.as_slice().iter().copied()
+    }
+
+    fn join(&mut self, seen: &impl Seen, theirs: &DotSet, theirs_seen: &impl Seen) -> Diff<Dot> {
+        let (go, come) = join_dots(self.entries(), seen, theirs.entries(), theirs_seen);
+        go.iter()
+            .for_each(|dot| assert!(self.remove(*dot), "{dot:?} came from this very set"));
+        come.iter()
+            .for_each(|dot| assert!(self.insert(*dot), "{dot:?} was not in this set"));
+        Diff {
+            added: come,
+            removed: go,
+        }
+    }
+}
+
+/// Dots that each carry something.
+///
+/// Ascending in one piece of memory: a counter or register holds a few, and finds one of many by bisection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DotFun<V>(Vec<(Dot, V)>);
+
+impl<V> Default for DotFun<V> {
+    fn default() -> DotFun<V> {
+        DotFun(Vec::new())
+    }
+}
+
+impl<V> DotFun<V> {
+    fn find(&self, dot: Dot) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&dot, |(dot, _)| *dot)
+    }
+
+    /// The dots with what they carry, ascending.
+    pub fn as_slice(&self) -> &[(Dot, V)] {
+        &self.0
+    }
+
+    /// What `dot` carries.
+    pub fn get(&self, dot: Dot) -> Option<&V> {
+        self.find(dot).ok().map(|at| &self.0[at].1)
+    }
+
+    /// The dots of one replica, ascending.
+    pub fn of_replica(&self, ix: ReplicaIx) -> &[(Dot, V)] {
+        let from = self.0.partition_point(|(dot, _)| dot.ix() < ix);
+        let len = self.0[from..].partition_point(|(dot, _)| dot.ix() == ix);
+        &self.0[from..from + len]
+    }
+
+    /// Adds `dot`; false, and nothing changes, if it was there.
+    pub fn insert(&mut self, dot: Dot, value: V) -> bool {
+        let Err(at) = self.find(dot) else { return false };
+        self.0.insert(at, (dot, value));
+        true
+    }
+
+    /// Takes `dot` out with what it carries.
+    pub fn remove(&mut self, dot: Dot) -> Option<V> {
+        self.find(dot).ok().map(|at| self.0.remove(at).1)
+    }
+}
+
+impl<V> FromIterator<(Dot, V)> for DotFun<V> {
+    fn from_iter<I: IntoIterator<Item = (Dot, V)>>(iter: I) -> DotFun<V> {
+        let mut fun = DotFun::default();
+        for (dot, value) in iter {
+            fun.insert(dot, value);
+        }
+        fun
+    }
+}
+
+impl<V: Clone + PartialEq> DotStore for DotFun<V> {
+    type Entry = (Dot, V);
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (Dot, V)> + '_ {
+        self.0.iter().cloned()
+    }
+
+    fn join(&mut self, seen: &impl Seen, theirs: &DotFun<V>, theirs_seen: &impl Seen) -> Diff<(Dot, V)> {
+        let dots = |fun: &DotFun<V>| fun.0.iter().map(|(dot, _)| *dot).collect::<Vec<_>>();
+        let (go, come) = join_dots(
+            dots(self).into_iter(),
+            seen,
+            dots(theirs).into_iter(),
+            theirs_seen,
+        );
+        let removed: Vec<_> = go
+            .into_iter()
+            .filter_map(|dot| Some((dot, self.remove(dot)?)))
+            .collect();
+        let added: Vec<_> = come
+            .into_iter()
+            .filter_map(|dot| Some((dot, theirs.get(dot)?.clone())))
+            .collect();
+        for (dot, value) in &added {
+            assert!(self.insert(*dot, value.clone()), "{dot:?} was not in this store");
+        }
+        Diff { added, removed }
+    }
+}
+
+/// Stores of dots by key; none of them is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DotMap<K, S>(BTreeMap<K, S>);
+
+impl<K, S> Default for DotMap<K, S> {
+    fn default() -> DotMap<K, S> {
+        DotMap(BTreeMap::new())
+    }
+}
+
+impl<K: Ord, S: DotStore> DotMap<K, S> {
+    /// How many keys have dots.
+    pub fn key_count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The store at `key`.
+    pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&S>
+    where
+        K: Borrow<Q>,
+    {
+        self.0.get(key)
+    }
+
+    /// The keys that have dots with their stores, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &S)> + '_ {
+        self.0.iter()
+    }
+
+    /// Changes the store at `key`, an empty one if there is none, and forgets the key if no dot is left.
+    pub fn update<R>(&mut self, key: K, change: impl FnOnce(&mut S) -> R) -> R {
+        match self.0.entry(key) {
+            btree_map::Entry::Occupied(mut entry) => {
+                let result = change(entry.get_mut());
+                if entry.get().is_empty() {
+                    entry.remove();
+                }
+                result
+            }
+            btree_map::Entry::Vacant(entry) => {
+                let mut store = S::default();
+                let result = change(&mut store);
+                if !store.is_empty() {
+                    entry.insert(store);
+                }
+                result
+            }
+        }
+    }
+
+    /// Changes the store at `key` if there is one, and forgets the key if no dot is left.
+    pub fn update_existing<Q: Ord + ?Sized, R>(
+        &mut self,
+        key: &Q,
+        change: impl FnOnce(&mut S) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+    {
+        let store = self.0.get_mut(key)?;
+        let result = change(store);
+        if store.is_empty() {
+            self.0.remove(key);
+        }
+        Some(result)
+    }
+}
+
+impl<K: Ord + Clone, S: DotStore> DotStore for DotMap<K, S> {
+    type Entry = (K, S::Entry);
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (K, S::Entry)> + '_ {
+        self.0
+            .iter()
+            .flat_map(|(key, store)| store.entries().map(|entry| (key.clone(), entry)))
+    }
+
+    fn join(
+        &mut self,
+        seen: &impl Seen,
+        theirs: &DotMap<K, S>,
+        theirs_seen: &impl Seen,
+    ) -> Diff<(K, S::Entry)> {
+        let nothing = S::default();
+        let mut diff = Diff::default();
+        let (mut emptied, mut new) = (Vec::new(), Vec::new());
+        let mut only_theirs = |key: &K, store: &S, diff: &mut Diff<(K, S::Entry)>| {
+            let mut taken = S::default();
+            diff.absorb(taken.join(seen, store, theirs_seen), |entry| (key.clone(), entry));
+            if !taken.is_empty() {
+                new.push((key.clone(), taken));
+            }
+        };
+        let mut rest = theirs.0.iter().peekable();
+        for (key, store) in &mut self.0 {
+            while let Some((key, store)) = rest.next_if(|(other, _)| *other < key) {
+                only_theirs(key, store, &mut diff);
+            }
+            let other = rest
+                .next_if(|(other, _)| *other == key)
+                .map_or(&nothing, |(_, store)| store);
+            if store == other {
+                continue; // both have it all: most keys of two states that hardly differ
+            }
+            diff.absorb(store.join(seen, other, theirs_seen), |entry| (key.clone(), entry));
+            if store.is_empty() {
+                emptied.push(key.clone());
+            }
+        }
+        for (key, store) in rest {
+            only_theirs(key, store, &mut diff);
+        }
+        for key in emptied {
+            self.0.remove(&key);
+        }
+        self.0.extend(new);
+        diff
+    }
+}
+
+#[cfg(test)]
+mod tests;

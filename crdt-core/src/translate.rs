@@ -1,0 +1,74 @@
+//! The same dots under another replica table.
+//!
+//! Not here: decoding; both tables are ours.
+//!
+//! Contract: the result means what the original meant, and `to` grows by the replicas it lacked. If it has no room
+//! for them there is no result, and `to` may hold some of them without any harm.
+
+use crate::context::Context;
+use crate::delta::{Delta, Kill, Part};
+use crate::dot::Dot;
+use crate::replicas::{Replicas, ReplicasFull};
+use crate::value::{Env, Value};
+
+pub(crate) fn dot(dot: Dot, from: &Replicas, to: &mut Replicas) -> Result<Dot, ReplicasFull> {
+    Ok(Dot::new(to.intern(from.id(dot.ix()))?, dot.seq()))
+}
+
+pub(crate) fn delta(delta: &Delta, from: &Replicas, to: &mut Replicas) -> Result<Delta, ReplicasFull> {
+    let mut parts = Vec::with_capacity(delta.parts().len());
+    for part in delta.parts() {
+        let mut kills = Vec::with_capacity(part.kills.len());
+        for kill in &part.kills {
+            kills.push(Kill {
+                path: kill.path.clone(),
+                dot: dot(kill.dot, from, to)?,
+            });
+        }
+        parts.push(Part {
+            dot: dot(part.dot, from, to)?,
+            put: part.put.clone(),
+            kills,
+        });
+    }
+    Ok(Delta::from_parts(delta.ty(), parts))
+}
+
+pub(crate) fn context(
+    context: &Context,
+    from: &Replicas,
+    to: &mut Replicas,
+) -> Result<Context, ReplicasFull> {
+    let mut translated = Context::new();
+    for (ix, max) in context.maxima().iter() {
+        translated.insert_run(to.intern(from.id(ix))?, 0, max);
+    }
+    for (ix, run_from, run_to) in context.runs() {
+        translated.insert_run(to.intern(from.id(ix))?, run_from, run_to);
+    }
+    Ok(translated)
+}
+
+/// The value with a digest under `key`.
+pub(crate) fn value(
+    value: &Value,
+    from: &Replicas,
+    to: &mut Replicas,
+    key: &crate::HashKey,
+) -> Result<Value, ReplicasFull> {
+    let mut parts = Vec::new();
+    for (put_dot, put) in value.puts() {
+        parts.push(Part {
+            dot: dot(put_dot, from, to)?,
+            put: Some(put),
+            kills: Vec::new(),
+        });
+    }
+    let mut translated = Value::new(value.ty());
+    translated.join_delta(
+        &Env { replicas: to, key },
+        &(),
+        &Delta::from_parts(value.ty(), parts),
+    );
+    Ok(translated)
+}

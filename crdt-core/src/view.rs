@@ -1,0 +1,120 @@
+//! What every type is to the join: a thin view over stores of dots.
+//!
+//! Not here: the types themselves, and the rule of the join ([`crate::store`]).
+//!
+//! Contract: the digest follows every dot that comes or goes, and joining a delta looks only at the places the
+//! delta names.
+
+use crate::context::Seen;
+use crate::delta::{Delta, Part, Path, Payload};
+use crate::digest;
+use crate::dot::Dot;
+use crate::mutation::{Issuer, Mutation, MutationError};
+use crate::store::{Diff, stays};
+use crate::value::{Changed, Env};
+
+/// One live dot: where it is, which it is, what it carries.
+pub(crate) type Entry = (Path, Dot, Payload);
+
+pub(crate) trait View {
+    /// What the mutation does; empty if it changes nothing.
+    fn mutate(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Result<Vec<Part>, MutationError>;
+
+    /// Whether there is no live dot.
+    fn is_empty(&self) -> bool;
+
+    /// Every live dot, by path and then by dot.
+    fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_>;
+
+    /// What the dot at this place carries.
+    fn get(&self, path: &Path, dot: Dot) -> Option<Payload>;
+
+    /// Adds a dot; false, and nothing changes, if it is there or does not fit the type.
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool;
+
+    /// Takes a dot out.
+    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload>;
+
+    /// Joins the stores of another state into those of this one.
+    fn join_stores(&mut self, seen: &impl Seen, theirs: &Self, theirs_seen: &impl Seen) -> Diff<Entry>;
+
+    /// The sum that follows the live dots.
+    fn digest_mut(&mut self) -> &mut u64;
+
+    /// The mistake of [`planted!`](crate::planted) `duplicate_counted_twice`; only counters can make it.
+    #[cfg(planted)]
+    fn count_again(&mut self, _env: &Env<'_>, _dot: Dot, _payload: &Payload) {}
+}
+
+/// Joins a delta. Within it order does not matter: a put that any part kills does not come alive.
+pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen, delta: &Delta) -> Changed {
+    let mut changed = Changed::default();
+    let mut sum = *view.digest_mut();
+    let killed = killed_dots(delta.parts());
+    for part in delta.parts() {
+        let Some(put) = &part.put else { continue };
+        if !stays(part.dot, seen) {
+            #[cfg(planted)]
+            let count_again = |view: &mut V, sum: &mut u64| {
+                view.count_again(env, part.dot, &put.payload);
+                *sum = *view.digest_mut();
+            };
+            crate::planted!("duplicate_counted_twice", count_again(view, &mut sum), ());
+        } else if killed.binary_search(&part.dot).is_err() && view.insert(&put.path, part.dot, &put.payload) {
+            sum = sum.wrapping_add(digest::item(env, &put.path, part.dot, &put.payload));
+            changed.added.push(part.dot);
+        }
+    }
+    // What a part kills it has seen and lacks: by the rule it does not stay.
+    for kill in delta.parts().iter().flat_map(|part| &part.kills) {
+        if let Some(payload) = view.remove(&kill.path, kill.dot) {
+            sum = sum.wrapping_sub(digest::item(env, &kill.path, kill.dot, &payload));
+            changed.removed.push(kill.dot);
+        }
+    }
+    *view.digest_mut() = sum;
+    changed
+}
+
+/// The dots that parts of a delta kill, ascending. Only a delta of several parts can kill one of its own puts.
+fn killed_dots(parts: &[Part]) -> Vec<Dot> {
+    if parts.len() < 2 {
+        return Vec::new();
+    }
+    let mut dots: Vec<Dot> = parts
+        .iter()
+        .flat_map(|part| &part.kills)
+        .map(|kill| kill.dot)
+        .collect();
+    dots.sort_unstable();
+    dots
+}
+
+/// Joins another state.
+pub(crate) fn join<V: View>(
+    view: &mut V,
+    env: &Env<'_>,
+    seen: &impl Seen,
+    theirs: &V,
+    theirs_seen: &impl Seen,
+) -> Changed {
+    let diff = view.join_stores(seen, theirs, theirs_seen);
+    let sum_of =
+        |entries: &[Entry]| digest_of(env, entries.iter().map(|(path, dot, load)| (path, *dot, load)));
+    let sum = view.digest_mut();
+    *sum = sum
+        .wrapping_add(sum_of(&diff.added))
+        .wrapping_sub(sum_of(&diff.removed));
+    let dots = |entries: Vec<Entry>| entries.into_iter().map(|(_, dot, _)| dot).collect();
+    Changed {
+        added: dots(diff.added),
+        removed: dots(diff.removed),
+    }
+}
+
+/// The digest of these live dots.
+pub(crate) fn digest_of<'a>(env: &Env<'_>, dots: impl Iterator<Item = (&'a Path, Dot, &'a Payload)>) -> u64 {
+    dots.fold(0, |sum, (path, dot, payload)| {
+        sum.wrapping_add(digest::item(env, path, dot, payload))
+    })
+}
