@@ -1,0 +1,137 @@
+//! The one error type of the library, with a kind a program can act on.
+//!
+//! Each kind's documentation says what is now true and whether to retry. The message is for people: it names
+//! the thing that is wrong and what to do about it.
+
+use std::fmt;
+
+/// What went wrong, for programs. See each variant for what is now true and whether a retry is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The request itself is wrong (an empty key, an operation the type does not have). Nothing changed; the
+    /// same request will fail again.
+    Invalid,
+    /// The entity's kind is new and nothing declares its type. Nothing changed; name a type.
+    TypeRequired,
+    /// The entity has another type. Nothing changed; the same request will fail again.
+    WrongType,
+    /// The idempotency key was used before for a different update. Nothing changed; choose another key.
+    KeyReused,
+    /// This node takes no writes yet: its directory is new or older than its peers', and it has not caught up.
+    /// Nothing changed; retry later or at another node.
+    NotReady,
+    /// A bounded queue is full. Nothing changed; retry later.
+    Overloaded,
+    /// The disk is full. When the message says "accepted", the update is visible and becomes durable once there
+    /// is space; otherwise nothing changed. Retry with the same idempotency key.
+    DiskFull,
+    /// The store failed and takes no more writes until the node is restarted. Updates that were not
+    /// acknowledged may or may not be there afterwards; retry with the same idempotency key.
+    Poisoned,
+    /// Accepted here, but fewer copies than asked for confirmed it in time. It is not rolled back and goes on
+    /// replicating; a retry with the same idempotency key waits again without applying it twice.
+    Unconfirmed,
+    /// The node is stopping. Nothing changed; retry at another node.
+    Stopping,
+    /// Configuration: a bad value, an unknown key, a missing file. Nothing was started.
+    Config,
+    /// The data directory belongs to another node or cluster, or was written by a newer version. Nothing was
+    /// changed in it.
+    Directory,
+    /// The data directory or the address is in use by another process. Nothing was changed.
+    InUse,
+    /// Stored bytes are damaged. Nothing was changed; the message names the file and the offset.
+    Corrupt,
+    /// The operating system refused (files, sockets). The message says which call on what.
+    Io,
+    /// Certificates or keys are missing, do not fit together, or are of another cluster. Nothing was started.
+    Identity,
+    /// A bug in Anabranch. Please report it with the message.
+    Internal,
+}
+
+impl ErrorKind {
+    /// A stable lower-case name, used in JSON answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorKind::Invalid => "invalid",
+            ErrorKind::TypeRequired => "type_required",
+            ErrorKind::WrongType => "wrong_type",
+            ErrorKind::KeyReused => "key_reused",
+            ErrorKind::NotReady => "not_ready",
+            ErrorKind::Overloaded => "overloaded",
+            ErrorKind::DiskFull => "disk_full",
+            ErrorKind::Poisoned => "poisoned",
+            ErrorKind::Unconfirmed => "unconfirmed",
+            ErrorKind::Stopping => "stopping",
+            ErrorKind::Config => "config",
+            ErrorKind::Directory => "directory",
+            ErrorKind::InUse => "in_use",
+            ErrorKind::Corrupt => "corrupt",
+            ErrorKind::Io => "io",
+            ErrorKind::Identity => "identity",
+            ErrorKind::Internal => "internal",
+        }
+    }
+}
+
+/// An error: its kind, and a message that says what is now true and what to do.
+///
+/// ```
+/// use anabranch::{Error, ErrorKind};
+/// let e = Error::new(ErrorKind::NotReady, "shard 3 has not caught up; retry at another node");
+/// assert!(e.may_retry());
+/// assert!(!e.changed_state());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl Error {
+    /// An error of this kind with this message.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error { kind, message: message.into() }
+    }
+
+    /// What went wrong, for programs.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What went wrong, for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether the same request may succeed later, here or at another node. For an update, use the same
+    /// idempotency key: then nothing counts twice at this node.
+    pub fn may_retry(&self) -> bool {
+        matches!(
+            self.kind,
+            ErrorKind::NotReady
+                | ErrorKind::Overloaded
+                | ErrorKind::DiskFull
+                | ErrorKind::Poisoned
+                | ErrorKind::Unconfirmed
+                | ErrorKind::Stopping
+        )
+    }
+
+    /// Whether the update is (or may be) visible although this error came back.
+    pub fn changed_state(&self) -> bool {
+        match self.kind {
+            ErrorKind::Unconfirmed | ErrorKind::Poisoned => true,
+            ErrorKind::DiskFull => self.message.starts_with("accepted"),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

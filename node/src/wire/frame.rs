@@ -1,0 +1,191 @@
+//! The engine's messages to its peers, one per frame.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use crate::wire::interval::{Interval, WireReplica, WireVector};
+use crate::wire::shard_part::{Resume, ShardPart};
+
+/// The largest frame. A larger message travels in parts.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// Set in the numbers of pulls and of their answers, so that they never meet a batch's.
+pub const PULL_ID_BIT: u64 = 1 << 63;
+
+/// Why bytes were refused. Nothing was changed by them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not of the form its kind promises.
+    #[error("malformed {what}: {why}")]
+    Malformed {
+        /// Which message.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Larger than [`FRAME_BYTES_MAX`].
+    #[error("a frame of {0} bytes, at most {FRAME_BYTES_MAX} are taken")]
+    TooLarge(usize),
+}
+
+/// All shared shards in one number: what two nodes at rest exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollup {
+    /// Sum over the shards of a keyed hash of (shard, version vector, fingerprint).
+    pub summary: u64,
+    /// Whether everything the sender has applied is durable there.
+    pub durable: bool,
+    /// How many shards the sender's cluster has.
+    pub shards: u32,
+}
+
+/// One number per shard that is not empty: sent where roll-ups differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summaries {
+    /// Shard and its summary, ascending.
+    pub shards: Vec<(u32, u64)>,
+}
+
+/// What a node says of itself in some shards: digest, news and acknowledgement in one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The replicas that the vectors index.
+    pub replicas: Vec<WireReplica>,
+    /// The shards spoken of.
+    pub shards: Vec<SaidShard>,
+    /// Whether the receiver shall say the same of these shards.
+    pub reply: bool,
+}
+
+/// One shard in a [`Said`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SaidShard {
+    /// Which shard.
+    pub shard: u32,
+    /// The sender's version vector.
+    pub applied: WireVector,
+    /// What of it is durable; absent when all is.
+    pub durable: Option<WireVector>,
+    /// Below this the sender cannot serve; absent when not told.
+    pub base: Option<WireVector>,
+    /// The fingerprint of the state at `applied`.
+    pub fingerprint: u64,
+    /// Whether the sender counts for majorities: it has caught up since it started.
+    pub voting: bool,
+}
+
+/// "Send me what I lack of this shard."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pull {
+    /// Which shard.
+    pub shard: u32,
+    /// The asker's number for it, with [`PULL_ID_BIT`] set; the answer carries it.
+    pub id: u64,
+    /// The replicas that the vector indexes.
+    pub replicas: Vec<WireReplica>,
+    /// What the asker has.
+    pub vv: WireVector,
+}
+
+/// "Send me the next part of this snapshot."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotNext {
+    /// Which shard.
+    pub shard: u32,
+    /// Which session, as named by its parts.
+    pub session: u64,
+    /// Where the last part ended.
+    pub resume: Resume,
+}
+
+/// A message between two engines.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    /// See [`Rollup`].
+    Rollup(Rollup),
+    /// See [`Summaries`].
+    Summaries(Summaries),
+    /// See [`Said`].
+    Said(Said),
+    /// See [`Pull`].
+    Pull(Pull),
+    /// A batch, a state, or a part of one: see [`Interval`].
+    Interval(Interval),
+    /// A part of a snapshot: see [`ShardPart`].
+    SnapshotPart(ShardPart),
+    /// See [`SnapshotNext`].
+    SnapshotNext(SnapshotNext),
+    /// "I know a higher epoch of you: take one above this."
+    Fenced(u64),
+}
+
+/// Kinds are append-only: a number is never used for anything else.
+mod kind {
+    pub const ROLLUP: u8 = 1;
+    pub const SUMMARIES: u8 = 2;
+    pub const SAID: u8 = 3;
+    pub const PULL: u8 = 4;
+    pub const INTERVAL: u8 = 5;
+    pub const SNAPSHOT_PART: u8 = 6;
+    pub const SNAPSHOT_NEXT: u8 = 7;
+    pub const FENCED: u8 = 8;
+}
+
+impl Frame {
+    /// The frame's bytes: a kind and its body.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Frame::Rollup(m) => seal(kind::ROLLUP, m),
+            Frame::Summaries(m) => seal(kind::SUMMARIES, m),
+            Frame::Said(m) => seal(kind::SAID, m),
+            Frame::Pull(m) => seal(kind::PULL, m),
+            Frame::Interval(m) => seal(kind::INTERVAL, m),
+            Frame::SnapshotPart(m) => seal(kind::SNAPSHOT_PART, m),
+            Frame::SnapshotNext(m) => seal(kind::SNAPSHOT_NEXT, m),
+            Frame::Fenced(m) => seal(kind::FENCED, m),
+        }
+    }
+
+    /// The frame in these bytes; `None` when its kind is of a later version, which is skipped.
+    pub fn decode(bytes: &[u8]) -> Result<Option<Frame>, DecodeError> {
+        if bytes.len() > FRAME_BYTES_MAX {
+            return Err(DecodeError::TooLarge(bytes.len()));
+        }
+        let Some((&kind, body)) = bytes.split_first() else {
+            return Err(DecodeError::Malformed { what: "frame", why: "it is empty".into() });
+        };
+        let frame = match kind {
+            kind::ROLLUP => Frame::Rollup(open("roll-up", body)?),
+            kind::SUMMARIES => Frame::Summaries(open("summaries", body)?),
+            kind::SAID => Frame::Said(open("said", body)?),
+            kind::PULL => Frame::Pull(open("pull", body)?),
+            kind::INTERVAL => Frame::Interval(open("interval", body)?),
+            kind::SNAPSHOT_PART => Frame::SnapshotPart(open("snapshot part", body)?),
+            kind::SNAPSHOT_NEXT => Frame::SnapshotNext(open("snapshot request", body)?),
+            kind::FENCED => Frame::Fenced(open("fence", body)?),
+            _ => return Ok(None),
+        };
+        Ok(Some(frame))
+    }
+}
+
+/// A kind byte and a postcard body.
+pub(super) fn seal<T: Serialize>(kind: u8, body: &T) -> Bytes {
+    let mut out = BytesMut::with_capacity(256).writer();
+    let kind_written = std::io::Write::write_all(&mut out, &[kind]);
+    let body_written = postcard::to_io(body, &mut out);
+    // Both write into memory; serde only fails for types without a form, and ours all have one.
+    assert!(kind_written.is_ok() && body_written.is_ok(), "a wire type could not be written");
+    out.into_inner().freeze()
+}
+
+/// The body of a message, whole: bytes left over are an error too.
+pub(super) fn open<'a, T: Deserialize<'a>>(what: &'static str, body: &'a [u8]) -> Result<T, DecodeError> {
+    let (value, rest) = postcard::take_from_bytes::<T>(body)
+        .map_err(|e| DecodeError::Malformed { what, why: e.to_string() })?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(DecodeError::Malformed { what, why: format!("{} bytes too many", rest.len()) })
+    }
+}

@@ -1,0 +1,130 @@
+//! The names things travel under: entities, shards, directories.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// A kind's name is at most this long.
+pub const KIND_BYTES_MAX: usize = 128;
+/// An entity's key is at most this long.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// An idempotency key is at most this long.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
+
+/// Why a name was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} must have 1 to {max} bytes, this one has {got}")]
+pub struct NameError {
+    what: &'static str,
+    max: usize,
+    got: usize,
+}
+
+fn check_name(what: &'static str, len: usize, max: usize) -> Result<(), NameError> {
+    if len == 0 || len > max { Err(NameError { what, max, got: len }) } else { Ok(()) }
+}
+
+/// The address of one piece of state: its kind (the entity type's name) and its key. Cheap to clone; ordered by
+/// kind, then key, bytewise.
+///
+/// ```
+/// use anabranch::EntityId;
+/// let id = EntityId::new("cart", "alice")?;
+/// assert_eq!((id.kind(), id.key()), ("cart", "alice"));
+/// assert!(EntityId::new("", "alice").is_err());
+/// # Ok::<(), anabranch::NameError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityId {
+    kind: Arc<str>,
+    key: Arc<str>,
+}
+
+impl EntityId {
+    /// An entity's address. Both names must be non-empty; at most 128 and 1,024 bytes.
+    pub fn new(kind: &str, key: &str) -> Result<EntityId, NameError> {
+        check_name("a kind", kind.len(), KIND_BYTES_MAX)?;
+        check_name("a key", key.len(), KEY_BYTES_MAX)?;
+        Ok(EntityId { kind: kind.into(), key: key.into() })
+    }
+
+    /// The entity type's name.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// Which one of its kind.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Bytes this id takes in memory and, about, on the wire.
+    pub fn len_bytes(&self) -> usize {
+        self.kind.len() + self.key.len()
+    }
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.key)
+    }
+}
+
+impl fmt::Debug for EntityId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A slice of the key space: the unit of causality, replication and placement. From 0 to the cluster's shard
+/// count, exclusive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u32);
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The random id of one data directory. Every answer to an update names it: a client that sees another one knows
+/// that this node has lost what it remembered of idempotency keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DirectoryId(pub u128);
+
+impl fmt::Display for DirectoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for DirectoryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for DirectoryId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(s: &str) -> Result<DirectoryId, Self::Err> {
+        u128::from_str_radix(s, 16).map(DirectoryId)
+    }
+}
+
+/// A caller's name for one update, so that a repeat applies nothing twice: 1 to 64 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdempotencyKey(Box<[u8]>);
+
+impl IdempotencyKey {
+    /// A key of 1 to 64 bytes.
+    pub fn new(bytes: &[u8]) -> Result<IdempotencyKey, NameError> {
+        check_name("an idempotency key", bytes.len(), IDEMPOTENCY_KEY_BYTES_MAX)?;
+        Ok(IdempotencyKey(bytes.into()))
+    }
+
+    /// The key's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,177 @@
+//! Operations in a vector interval, each with what it put and what it killed: how news travels and is logged.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A replica id on the wire; messages hold each once, in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WireReplica {
+    /// The node's id.
+    pub node: u128,
+    /// Its epoch.
+    pub epoch: u64,
+}
+
+/// A version vector: indices into the message's replica table, and maxima.
+pub type WireVector = Vec<(u16, u64)>;
+
+/// All operations of a shard in `(from, to]`, or one part of them.
+///
+/// A *batch* advances one origin (the sender's own stream) and names in `deps` what else the receiver must have.
+/// A *state* answers a pull and advances any number of origins at once. Both obey one rule: a receiver whose
+/// vector covers `from` and `deps` applies the whole interval in one step, any other applies nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Which shard.
+    pub shard: u32,
+    /// The replicas that everything below indexes.
+    pub replicas: Vec<WireReplica>,
+    /// Where the interval begins, exclusive. Origins not named begin at 0.
+    pub from: WireVector,
+    /// Where it ends, inclusive: only the origins it may advance.
+    pub to: WireVector,
+    /// What the receiver must have besides.
+    pub deps: WireVector,
+    /// The sender's number for this transfer, so that parts of two are never mixed.
+    pub id: u64,
+    /// Which part this is, from 0.
+    pub part: u32,
+    /// Whether it is the last part.
+    pub last: bool,
+    /// Whether somebody waits for the acknowledgement.
+    pub urgent: bool,
+    /// The entities that the slots index.
+    pub entities: Vec<WireEntity>,
+    /// The operations, contiguous per replica over all parts.
+    pub runs: Vec<Run>,
+}
+
+/// An entity's address and type.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct WireEntity {
+    /// Its kind.
+    pub kind: String,
+    /// Its key.
+    pub key: String,
+    /// Its type's id.
+    pub ty: u8,
+}
+
+/// Consecutive operations of one replica.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Whose.
+    pub replica: u16,
+    /// The first one's sequence.
+    pub first: u64,
+    /// The operations: `first`, `first + 1`, and so on.
+    pub slots: Vec<WireSlot>,
+}
+
+/// What one operation did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WireSlot {
+    /// Which entity.
+    pub entity: u32,
+    /// What it put, if that is still alive at the sender.
+    pub put: Option<WirePut>,
+    /// What it killed.
+    pub kills: Vec<WireKill>,
+    /// Whether more kills of this same operation follow in the next part (its first slot, same sequence).
+    pub more: bool,
+}
+
+/// What an operation put.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WirePut {
+    /// Where in the value.
+    pub path: WirePath,
+    /// What.
+    pub payload: WirePayload,
+}
+
+/// A place in a value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WirePath {
+    /// The value itself.
+    Root,
+    /// An element of a set.
+    Element(Bytes),
+}
+
+/// What stands at a place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WirePayload {
+    /// A presence mark or a set's element.
+    Present,
+    /// One replica's totals of a counter.
+    Count {
+        /// All increments.
+        plus: u64,
+        /// All decrements.
+        minus: u64,
+    },
+    /// A register's value.
+    Stamped {
+        /// Its clock.
+        clock: u64,
+        /// Whether the caller gave the clock.
+        custom: bool,
+        /// The value.
+        value: Bytes,
+    },
+}
+
+/// A dot that an operation killed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WireKill {
+    /// Where it lived; absent when that is the put's own place.
+    pub path: Option<WirePath>,
+    /// Whose dot.
+    pub replica: u16,
+    /// Its sequence.
+    pub seq: u64,
+}
+
+impl WirePath {
+    /// About how many bytes it takes.
+    pub fn len_bytes(&self) -> usize {
+        match self {
+            WirePath::Root => 1,
+            WirePath::Element(e) => 3 + e.len(),
+        }
+    }
+}
+
+impl WirePut {
+    /// About how many bytes it takes, never less than it does.
+    pub fn len_bytes(&self) -> usize {
+        self.path.len_bytes()
+            + match &self.payload {
+                WirePayload::Present => 1,
+                WirePayload::Count { .. } => 21,
+                WirePayload::Stamped { value, .. } => 17 + value.len(),
+            }
+    }
+}
+
+impl WireKill {
+    /// About how many bytes it takes, never less than it does.
+    pub fn len_bytes(&self) -> usize {
+        13 + self.path.as_ref().map_or(1, |p| 1 + p.len_bytes())
+    }
+}
+
+impl WireSlot {
+    /// About how many bytes it takes, never less than it does.
+    pub fn len_bytes(&self) -> usize {
+        12 + self.put.as_ref().map_or(0, WirePut::len_bytes) + self.kills.iter().map(WireKill::len_bytes).sum::<usize>()
+    }
+}
+
+impl WireEntity {
+    /// About how many bytes it takes, never less than it does.
+    pub fn len_bytes(&self) -> usize {
+        8 + self.kind.len() + self.key.len()
+    }
+}

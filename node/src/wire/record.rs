@@ -1,0 +1,123 @@
+//! What the engine writes to the log and into snapshots. The store keeps these bytes and does not look inside.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::frame::{DecodeError, open, seal};
+use crate::wire::interval::Interval;
+use crate::wire::shard_part::ShardPart;
+
+/// An idempotency key and the answer it stands for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyRow {
+    /// The caller's key.
+    pub key: Bytes,
+    /// A hash of the update it was used for.
+    pub update: u64,
+    /// When, wall-clock milliseconds.
+    pub at_ms: u64,
+    /// The epoch the update was made in.
+    pub epoch: u64,
+    /// The dots it consumed: shard, first, last.
+    pub dots: Vec<(u32, u64, u64)>,
+}
+
+/// One atomic step of the engine's state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// Intervals applied together, and the idempotency key they were made under.
+    Applied(Vec<Interval>, Option<KeyRow>),
+    /// A part of a snapshot; without effect until its `Installed`.
+    Staged(ShardPart),
+    /// All parts of this session, joined under its view, in one step.
+    Installed {
+        /// Which shard.
+        shard: u32,
+        /// Which session.
+        session: u64,
+    },
+    /// Nodes that became members.
+    Members(Vec<u128>),
+}
+
+/// One block of a disk snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ImageBlock {
+    /// A part of a shard.
+    Part(ShardPart),
+    /// Idempotency keys.
+    Keys(Vec<KeyRow>),
+    /// The members.
+    Members(Vec<u128>),
+}
+
+/// Append-only numbers of records and blocks.
+mod kind {
+    pub const APPLIED: u8 = 1;
+    pub const STAGED: u8 = 2;
+    pub const INSTALLED: u8 = 3;
+    pub const MEMBERS: u8 = 4;
+    pub const PART: u8 = 65;
+    pub const KEYS: u8 = 66;
+    pub const IMAGE_MEMBERS: u8 = 67;
+}
+
+fn split<'a>(what: &'static str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), DecodeError> {
+    match bytes.split_first() {
+        Some((&kind, body)) => Ok((kind, body)),
+        None => Err(DecodeError::Malformed { what, why: "it is empty".into() }),
+    }
+}
+
+fn unknown(what: &'static str, kind: u8) -> DecodeError {
+    // Unlike a frame, a record cannot be skipped: state would be missing.
+    DecodeError::Malformed { what, why: format!("kind {kind} is unknown; was it written by a newer version?") }
+}
+
+impl Record {
+    /// The record's bytes.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Record::Applied(intervals, key) => seal(kind::APPLIED, &(intervals, key)),
+            Record::Staged(part) => seal(kind::STAGED, part),
+            Record::Installed { shard, session } => seal(kind::INSTALLED, &(shard, session)),
+            Record::Members(members) => seal(kind::MEMBERS, members),
+        }
+    }
+
+    /// The record in these bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+        const WHAT: &str = "log record";
+        let (kind, body) = split(WHAT, bytes)?;
+        match kind {
+            kind::APPLIED => open(WHAT, body).map(|(intervals, key)| Record::Applied(intervals, key)),
+            kind::STAGED => open(WHAT, body).map(Record::Staged),
+            kind::INSTALLED => open(WHAT, body).map(|(shard, session)| Record::Installed { shard, session }),
+            kind::MEMBERS => open(WHAT, body).map(Record::Members),
+            kind => Err(unknown(WHAT, kind)),
+        }
+    }
+}
+
+impl ImageBlock {
+    /// The block's bytes.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            ImageBlock::Part(part) => seal(kind::PART, part),
+            ImageBlock::Keys(keys) => seal(kind::KEYS, keys),
+            ImageBlock::Members(members) => seal(kind::IMAGE_MEMBERS, members),
+        }
+    }
+
+    /// The block in these bytes.
+    pub fn decode(bytes: &[u8]) -> Result<ImageBlock, DecodeError> {
+        const WHAT: &str = "snapshot block";
+        let (kind, body) = split(WHAT, bytes)?;
+        match kind {
+            kind::PART => open(WHAT, body).map(ImageBlock::Part),
+            kind::KEYS => open(WHAT, body).map(ImageBlock::Keys),
+            kind::IMAGE_MEMBERS => open(WHAT, body).map(ImageBlock::Members),
+            kind => Err(unknown(WHAT, kind)),
+        }
+    }
+}
