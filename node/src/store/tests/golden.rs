@@ -1,0 +1,114 @@
+//! The bytes of each file, pinned. A change here is a new format: it gets a new version byte, and the old
+//! bytes stay as a test that the old format is still read.
+
+use anabranch_crdt::Epoch;
+
+use super::{open, small};
+use crate::store::{Disk, DiskFile, MemDisk, Options};
+
+const META: &[&str] = &[
+    "616e61626d6574610104746573740a00",
+    "0000000000000000000000000000d100",
+    "00000000000000000000000000000105",
+    "000000000000000200000000000000a6",
+    "24a0a8",
+];
+const SEGMENT: &[&str] = &[
+    "616e61626c6f67000100000000000000",
+    "0300000000000000d100000000000000",
+    "00000000000000000000000000000000",
+    "000000000000000000000000b929ef5d",
+    "05000000a3c649d50300000000000000",
+    "01000000746872656500000000789aa8",
+    "2c040000000000000001000000040000",
+    "00fcf7cca60500000000000000020000",
+    "0066697665",
+];
+const SNAPSHOT: &[&str] = &[
+    "616e61736e6170000100000000000000",
+    "0200000000000000d100000000000000",
+    "00000000000000000000000000000000",
+    "000000000000000000000000648da372",
+    "040000004f827739626c756500000000",
+    "492f512a0300000035ddd7df72656440",
+    "00000000000000040000004c00000000",
+    "00000000000000540000000000000003",
+    "0000005f000000000000000300000000",
+    "0000009ba78f570000000001000000e3",
+    "1e149c",
+];
+
+/// Epoch 5; a snapshot of three blocks that covers records 1 and 2; records 3 to 5 in two commits.
+fn written() -> MemDisk {
+    let disk = MemDisk::new();
+    let (mut store, ..) = open(
+        disk.clone(),
+        Options {
+            fill_bytes: 0,
+            ..small()
+        },
+    )
+    .expect("a new store");
+    store.append(b"one").expect("appending");
+    store.append(b"two").expect("appending");
+    store.commit().expect("a commit");
+    store.start_epoch(Epoch(5)).expect("an epoch");
+    store
+        .snapshot(&mut [b"blue".to_vec(), Vec::new(), b"red".to_vec()].into_iter())
+        .expect("a snapshot");
+    for payloads in [&["three"][..], &["", "five"]] {
+        for payload in payloads {
+            store.append(payload.as_bytes()).expect("appending");
+        }
+        store.commit().expect("a commit");
+    }
+    disk
+}
+
+#[test]
+fn what_is_written_has_these_bytes() {
+    let disk = written();
+    for (name, golden) in [
+        ("meta", META),
+        ("log-0000000000000003", SEGMENT),
+        ("snapshot-0000000000000002", SNAPSHOT),
+    ] {
+        let bytes = disk.read(name).expect("the file");
+        assert_eq!(hex(&bytes), golden, "{name}");
+    }
+}
+
+#[test]
+fn these_bytes_are_read() {
+    let disk = MemDisk::new();
+    for (name, golden) in [
+        ("meta", META),
+        ("log-0000000000000003", SEGMENT),
+        ("snapshot-0000000000000002", SNAPSHOT),
+    ] {
+        disk.create(name)
+            .and_then(|mut file| file.write_at(0, &unhex(golden)))
+            .expect("writing");
+    }
+    let (_, opened, held) = open(disk, small()).expect("a store");
+    assert_eq!((opened.last_epoch, opened.directory), (Some(Epoch(5)), 0xd1));
+    assert_eq!(held.image, [b"blue".to_vec(), Vec::new(), b"red".to_vec()]);
+    assert_eq!(
+        held.records,
+        [(3, b"three".to_vec()), (4, Vec::new()), (5, b"five".to_vec())]
+    );
+}
+
+/// Sixteen bytes a line.
+fn hex(bytes: &[u8]) -> Vec<String> {
+    bytes
+        .chunks(16)
+        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect())
+        .collect()
+}
+
+fn unhex(lines: &[&str]) -> Vec<u8> {
+    let digits: Vec<char> = lines.iter().flat_map(|line| line.chars()).collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).expect("hex");
+    digits.chunks(2).map(byte).collect()
+}
