@@ -1,0 +1,145 @@
+//! Idempotency keys of this directory: a repeat of an update finds the answer of the first.
+//!
+//! A key is kept for at least an hour, and among the last million for longer; there is a cap above both, and an
+//! update with a new key is refused while even the oldest key kept is too young to go.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hasher;
+
+use anabranch_crdt::{Epoch, Mutation};
+use bytes::Bytes;
+use siphasher::sip::SipHasher13;
+
+use crate::engine::io::{Op, RecordId};
+use crate::engine::limits::{KEY_AGE_MS_MIN, Limits};
+use crate::wire::{IdempotencyKey, KeyRow, ShardId};
+
+/// What is known of one key.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub update: u64,
+    pub at_ms: u64,
+    pub epoch: Epoch,
+    /// The record it became durable with; recovered ones are durable.
+    pub record: RecordId,
+    pub dots: Vec<(ShardId, u64, u64)>,
+}
+
+/// All keys, and their order of arrival.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    known: BTreeMap<IdempotencyKey, Known>,
+    order: VecDeque<IdempotencyKey>,
+}
+
+impl Keys {
+    pub fn get(&self, key: &IdempotencyKey) -> Option<&Known> {
+        self.known.get(key)
+    }
+
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether one more may be kept, after letting go of what is old enough.
+    pub fn make_room(&mut self, limits: &Limits, wall_ms: u64) -> bool {
+        while self.order.len() >= limits.keys_kept {
+            let old_enough = self
+                .order
+                .front()
+                .and_then(|k| self.known.get(k))
+                .is_none_or(|k| k.at_ms.saturating_add(KEY_AGE_MS_MIN) <= wall_ms);
+            if !old_enough {
+                break;
+            }
+            if let Some(key) = self.order.pop_front() {
+                self.known.remove(&key);
+            }
+        }
+        self.order.len() < limits.keys_max
+    }
+
+    pub fn insert(&mut self, key: IdempotencyKey, known: Known) {
+        if self.known.insert(key.clone(), known).is_none() {
+            self.order.push_back(key);
+        }
+    }
+
+    /// All of them, oldest first, as they are written to disk.
+    pub fn rows(&self) -> impl Iterator<Item = KeyRow> {
+        self.order
+            .iter()
+            .filter_map(|key| self.known.get(key).map(|known| row(key, known)))
+    }
+}
+
+/// A key as it is written to disk.
+pub(crate) fn row(key: &IdempotencyKey, known: &Known) -> KeyRow {
+    KeyRow {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        update: known.update,
+        at_ms: known.at_ms,
+        epoch: known.epoch.0,
+        dots: known
+            .dots
+            .iter()
+            .map(|(s, first, last)| (s.0, *first, *last))
+            .collect(),
+    }
+}
+
+/// A key as it was read from disk.
+pub(crate) fn read_row(row: KeyRow) -> Result<(IdempotencyKey, Known), String> {
+    let key = IdempotencyKey::new(&row.key).map_err(|e| e.to_string())?;
+    let known = Known {
+        update: row.update,
+        at_ms: row.at_ms,
+        epoch: Epoch(row.epoch),
+        record: RecordId(0),
+        dots: row
+            .dots
+            .into_iter()
+            .map(|(s, first, last)| (ShardId(s), first, last))
+            .collect(),
+    };
+    Ok((key, known))
+}
+
+/// Tells one update from another under the same key.
+pub(crate) fn update_hash(ops: &[Op]) -> u64 {
+    let mut h = SipHasher13::new_with_key(b"anabranch update");
+    let bytes = |h: &mut SipHasher13, b: &[u8]| {
+        h.write_u64(b.len() as u64);
+        h.write(b);
+    };
+    for op in ops {
+        bytes(&mut h, op.entity.kind().as_bytes());
+        bytes(&mut h, op.entity.key().as_bytes());
+        h.write_u8(op.ty.map_or(0, |t| t.id()));
+        match &op.mutation {
+            Mutation::Create => h.write_u8(1),
+            Mutation::Increment(n) => {
+                h.write_u8(2);
+                h.write_i64(*n);
+            }
+            Mutation::Add(elements) | Mutation::Remove(elements) => {
+                h.write_u8(if matches!(op.mutation, Mutation::Add(_)) {
+                    3
+                } else {
+                    4
+                });
+                h.write_u64(elements.len() as u64);
+                for e in elements {
+                    bytes(&mut h, e);
+                }
+            }
+            Mutation::Clear => h.write_u8(5),
+            Mutation::Set { value, clock } => {
+                h.write_u8(if clock.is_some() { 7 } else { 6 });
+                h.write_u64(clock.unwrap_or(0));
+                bytes(&mut h, value);
+            }
+        }
+    }
+    h.finish()
+}

@@ -1,0 +1,317 @@
+//! What can be read of an engine without changing it: values, summaries, counters, and what the simulator's oracles
+//! look at.
+
+use std::collections::BTreeMap;
+
+use anabranch_crdt::{Epoch, NodeId, Put, Reading, ReplicaId, Type, VersionVector};
+
+use crate::engine::Engine;
+use crate::engine::io::PersistFailure;
+use crate::engine::shard::Shard;
+use crate::wire::{EntityId, ShardId};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What an engine has counted since its start.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub struct Counters { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counters {
+            /// Name and value of each.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Batches (or parts of them) sent.
+    batches_sent,
+    /// Operations taken from peers.
+    operations_received,
+    /// Batches that began behind what was here.
+    gaps,
+    /// Batches that waited for what they depend on.
+    held,
+    /// Pulls asked.
+    pulls_sent,
+    /// Pulls answered with operations.
+    pulls_served,
+    /// Pulls that were not answered in time.
+    pulls_timed_out,
+    /// Snapshots begun for peers.
+    snapshots_served,
+    /// Snapshots refused because too many were being served.
+    snapshots_refused,
+    /// Snapshots of shards taken from peers.
+    snapshots_installed,
+    /// Intervals not taken because too much waited for the disk.
+    no_room,
+    /// Frames of links or epochs that are over, dropped unread.
+    stale_frames,
+    /// Frames that broke the protocol.
+    refused_frames,
+    /// Epochs refused: this node's by a peer, or a peer's by this node.
+    fenced,
+    /// Equal version vectors with unequal fingerprints: damage.
+    fingerprint_mismatches,
+}
+
+/// One shard's version vector and fingerprint: equal vectors must mean equal fingerprints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardSummary {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Its version vector, sorted by replica.
+    pub version_vector: Vec<(ReplicaId, u64)>,
+    /// The fingerprint of its live state.
+    pub fingerprint: u64,
+}
+
+/// One live dot and what stands at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveDot {
+    /// The entity it belongs to.
+    pub entity: EntityId,
+    /// Under which type.
+    pub ty: Type,
+    /// Who made it.
+    pub replica: ReplicaId,
+    /// Its sequence.
+    pub seq: u64,
+    /// Where it stands in the value, and what it says.
+    pub put: Put,
+}
+
+/// An engine at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineStatus {
+    /// The epoch it writes under.
+    pub epoch: Epoch,
+    /// Whether writes are taken in every shard.
+    pub ready: bool,
+    /// How many shards there are, and how many anything was ever written to.
+    pub shards: u32,
+    /// Shards with a version vector.
+    pub shards_used: u32,
+    /// Entities that exist.
+    pub entities: u64,
+    /// Operations kept for peers that may lack them.
+    pub ring_slots: u64,
+    /// Idempotency keys kept.
+    pub idempotency_keys: u64,
+    /// Updates waiting for their level.
+    pub updates_waiting: u64,
+    /// Bytes handed to the log and not durable yet.
+    pub unpersisted_bytes: u64,
+    /// What is wrong with the store, if anything.
+    pub store_failure: Option<(PersistFailure, String)>,
+    /// The members.
+    pub members: Vec<NodeId>,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+fn by_replica(shard: &Shard, vv: &VersionVector) -> Vec<(ReplicaId, u64)> {
+    let mut vector: Vec<_> = vv.iter().map(|(ix, seq)| (shard.replicas.id(ix), seq)).collect();
+    vector.sort();
+    vector
+}
+
+impl Engine {
+    fn peek(&self, id: ShardId) -> &Shard {
+        &self.shards[id.0 as usize]
+    }
+
+    /// An entity's type and value as this replica sees it; `None` when it does not exist here.
+    pub fn read(&self, id: &EntityId) -> Option<(Type, Reading)> {
+        let shard = self.peek(self.shard_of(id));
+        shard
+            .visible(id)
+            .map(|(ty, value)| (ty, value.read(&shard.replicas)))
+    }
+
+    /// An entity's value under a type that is not the visible one: where two sides of a partition first wrote it
+    /// under different types, both are kept.
+    pub fn read_as(&self, id: &EntityId, ty: Type) -> Option<Reading> {
+        let shard = self.peek(self.shard_of(id));
+        shard
+            .entities
+            .get(&(id.clone(), ty))
+            .map(|value| value.read(&shard.replicas))
+    }
+
+    /// The ids of all entities, sorted by kind, then key.
+    pub fn entity_ids(&self) -> Vec<EntityId> {
+        let mut ids: Vec<EntityId> = self
+            .shards
+            .iter()
+            .flat_map(|s| s.entities.keys().map(|(id, _)| id.clone()))
+            .collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    /// Whether writes are taken in every shard: see [`crate::ErrorKind::NotReady`].
+    pub fn is_ready(&self) -> bool {
+        (0..self.config.shards).all(|i| self.takes_writes(ShardId(i)))
+    }
+
+    /// The shards that anything was ever written to.
+    pub fn summaries(&self) -> Vec<ShardSummary> {
+        self.shards
+            .iter()
+            .filter(|s| !s.vv.is_empty())
+            .map(|s| ShardSummary {
+                shard: s.id,
+                version_vector: by_replica(s, &s.vv),
+                fingerprint: s.fingerprint,
+            })
+            .collect()
+    }
+
+    /// The engine at a glance.
+    pub fn status(&self) -> EngineStatus {
+        EngineStatus {
+            epoch: self.started.epoch,
+            ready: self.is_ready(),
+            shards: self.config.shards,
+            shards_used: self.shards.iter().filter(|s| !s.vv.is_empty()).count() as u32,
+            entities: self.shards.iter().map(|s| s.entities.len() as u64).sum(),
+            ring_slots: self
+                .shards
+                .iter()
+                .flat_map(|s| s.rings.values())
+                .map(|r| r.len() as u64)
+                .sum(),
+            idempotency_keys: self.keys.len() as u64,
+            updates_waiting: self.levels.len() as u64,
+            unpersisted_bytes: self.persist.bytes() as u64,
+            store_failure: self.persist.failure().cloned(),
+            members: self.members.iter().copied().collect(),
+            counters: self.counters.clone(),
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Every shard's id.
+    pub fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (0..self.config.shards).map(ShardId)
+    }
+
+    /// What a shard covers, sorted by replica.
+    pub fn version_vector(&self, shard: ShardId) -> Vec<(ReplicaId, u64)> {
+        by_replica(self.peek(shard), &self.peek(shard).vv)
+    }
+
+    /// What of it is durable here.
+    pub fn durable_vector(&self, shard: ShardId) -> Vec<(ReplicaId, u64)> {
+        by_replica(self.peek(shard), &self.peek(shard).durable)
+    }
+
+    /// Below this a shard cannot be served from here.
+    pub fn base(&self, shard: ShardId) -> Vec<(ReplicaId, u64)> {
+        by_replica(self.peek(shard), &self.peek(shard).bases())
+    }
+
+    /// How far the base is where it is for another reason than every member having it durably: a full ring, a
+    /// snapshot, a start.
+    pub fn forced_base(&self, shard: ShardId) -> Vec<(ReplicaId, u64)> {
+        by_replica(self.peek(shard), &self.peek(shard).forced)
+    }
+
+    /// Every live dot of a shard.
+    pub fn live(&self, shard: ShardId) -> Vec<LiveDot> {
+        let shard = self.peek(shard);
+        let rows = shard.entities.iter();
+        rows.flat_map(|((id, ty), value)| {
+            value.puts().map(|(dot, put)| LiveDot {
+                entity: id.clone(),
+                ty: *ty,
+                replica: shard.replicas.id(dot.ix()),
+                seq: dot.seq(),
+                put,
+            })
+        })
+        .collect()
+    }
+
+    /// Whether every connected peer is known to have all that this node has written.
+    pub fn is_handed_over(&self) -> bool {
+        self.shards.iter().all(|shard| {
+            let Some(me) = shard.me else { return true };
+            let head = shard.vv.get(me);
+            self.peers.keys().all(|p| {
+                shard
+                    .peers
+                    .get(p)
+                    .is_some_and(|view| view.applied.get(me) >= head)
+            })
+        })
+    }
+
+    /// A shard's live state as bytes: equal at two replicas exactly when the states are.
+    pub fn canonical_bytes(&self, shard: ShardId) -> Vec<u8> {
+        let shard = self.peek(shard);
+        let mut bytes = Vec::new();
+        for ((id, ty), value) in &shard.entities {
+            for name in [id.kind(), id.key()] {
+                bytes.extend((name.len() as u32).to_le_bytes());
+                bytes.extend(name.as_bytes());
+            }
+            bytes.push(ty.id());
+            let value = value.canonical_bytes(&shard.replicas);
+            bytes.extend((value.len() as u32).to_le_bytes());
+            bytes.extend(value);
+        }
+        bytes
+    }
+
+    /// A shard's fingerprint, as kept incrementally.
+    pub fn fingerprint(&self, shard: ShardId) -> u64 {
+        self.peek(shard).fingerprint
+    }
+
+    /// The same computed anew.
+    pub fn fingerprint_from_scratch(&self, shard: ShardId) -> u64 {
+        self.peek(shard).fingerprint_from_scratch(&self.key)
+    }
+
+    /// What a peer has said it has of a shard: applied and durable.
+    #[allow(clippy::type_complexity)]
+    pub fn peer_vectors(
+        &self,
+        peer: NodeId,
+        shard: ShardId,
+    ) -> Option<(Vec<(ReplicaId, u64)>, Vec<(ReplicaId, u64)>)> {
+        let shard = self.peek(shard);
+        let view = shard.peers.get(&peer)?;
+        Some((by_replica(shard, &view.applied), by_replica(shard, &view.durable)))
+    }
+
+    /// The ring's contents are contiguous from base to vector for every origin.
+    pub fn rings_whole(&self, shard: ShardId) -> bool {
+        let shard = self.peek(shard);
+        shard
+            .rings
+            .iter()
+            .all(|(ix, ring)| ring.head() == shard.vv.get(*ix))
+    }
+
+    /// Whether nothing is being fetched or waited for.
+    pub fn is_idle(&self) -> bool {
+        self.pulls.is_idle() && self.levels.len() == 0 && self.persist.all_durable()
+    }
+
+    /// Highest epoch known of each node.
+    pub fn known_epochs(&self) -> &BTreeMap<NodeId, Epoch> {
+        &self.known_epochs
+    }
+}

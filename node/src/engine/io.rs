@@ -1,0 +1,322 @@
+//! What goes into an engine and what comes out of it: values, never effects.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use anabranch_crdt::{Epoch, Mutation, NodeId, Type};
+use bytes::Bytes;
+
+use crate::engine::limits::Limits;
+use crate::error::Error;
+use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Lane, ShardId};
+
+/// Monotonic time in microseconds since an origin of the caller's choice. Never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// This much later.
+    pub fn after_ms(self, ms: u64) -> Time {
+        Time(self.0.saturating_add(ms.saturating_mul(1_000)))
+    }
+}
+
+/// The two clocks at one moment: the monotonic one for waiting, the wall clock for hybrid-clock stamps only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic time.
+    pub time: Time,
+    /// Wall-clock milliseconds since 1970. May jump; correctness never depends on it.
+    pub wall_ms: u64,
+}
+
+/// What an engine is made of; fixed for its life.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The cluster's name; keys the hashes, so that all its nodes agree on shards and fingerprints.
+    pub cluster: String,
+    /// This node.
+    pub node: NodeId,
+    /// How many shards the cluster was created with.
+    pub shards: u32,
+    /// The members known at the start, this node among them or not.
+    pub members: Vec<NodeId>,
+    /// Declared kinds and their types.
+    pub kinds: BTreeMap<String, Type>,
+    /// Every bound of the engine.
+    pub limits: Limits,
+}
+
+/// What is known only once the directory has been read: see [`crate::engine::Engine::start`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The epoch of this start, durable already: above every earlier one of this node.
+    pub epoch: Epoch,
+    /// The data directory's random id.
+    pub directory: DirectoryId,
+    /// Whether the data directory was made at this start: then this node takes no writes in a shard with other
+    /// members until it has caught up with one of them.
+    pub directory_is_new: bool,
+}
+
+/// Names one submitted update until its [`Output::Done`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names one record handed out with [`Output::Persist`]; they count up by one, from 1, in each start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub u64);
+
+/// One operation on one entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Op {
+    /// What it changes.
+    pub entity: EntityId,
+    /// The type, needed where the kind is new and not declared; refused where it is not the entity's.
+    pub ty: Option<Type>,
+    /// The change.
+    pub mutation: Mutation,
+}
+
+/// Operations that become visible and durable together on this node; per shard, together everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// At least one.
+    pub ops: Vec<Op>,
+    /// How many copies must confirm before the answer.
+    pub level: Level,
+    /// Makes a repeat at this node harmless.
+    pub key: Option<IdempotencyKey>,
+    /// How long to wait for the level, milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// How many replicas must confirm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Copies {
+    /// This node alone.
+    #[default]
+    Local,
+    /// So many replicas, this node among them; at least 1.
+    N(u8),
+    /// More than half of the replica set.
+    Majority,
+    /// The whole replica set.
+    All,
+}
+
+/// What a replica must have done to confirm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Joined it into its memory.
+    Applied,
+    /// Synced it to its disk.
+    #[default]
+    Durable,
+}
+
+/// A write level: copies and stage. The default, everywhere, is local and durable.
+///
+/// ```
+/// use anabranch::{Copies, Level, Stage};
+/// assert_eq!(Level::default().to_string(), "local");
+/// let level: Level = "majority-applied".parse()?;
+/// assert_eq!(level, Level { copies: Copies::Majority, stage: Stage::Applied });
+/// # Ok::<(), anabranch::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Level {
+    /// How many replicas.
+    pub copies: Copies,
+    /// What each must have done.
+    pub stage: Stage,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.copies {
+            Copies::Local => f.write_str("local")?,
+            Copies::N(n) => write!(f, "{n}")?,
+            Copies::Majority => f.write_str("majority")?,
+            Copies::All => f.write_str("all")?,
+        }
+        if self.stage == Stage::Applied {
+            f.write_str("-applied")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Level, Error> {
+        let (copies, stage) = match s.strip_suffix("-applied") {
+            Some(copies) => (copies, Stage::Applied),
+            None => (s.strip_suffix("-durable").unwrap_or(s), Stage::Durable),
+        };
+        let copies = match copies {
+            "local" => Copies::Local,
+            "majority" => Copies::Majority,
+            "all" => Copies::All,
+            n => match n.parse::<u8>() {
+                Ok(n) if n >= 1 => Copies::N(n),
+                _ => {
+                    return Err(Error::new(
+                        crate::error::ErrorKind::Invalid,
+                        format!(
+                            "level {s:?} is none of local, 1 to 255, majority, all (each also with -applied)"
+                        ),
+                    ));
+                }
+            },
+        };
+        Ok(Level { copies, stage })
+    }
+}
+
+/// What an update's caller learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The node's data directory. Another one than before: what it knew of idempotency keys is gone.
+    pub directory: DirectoryId,
+    /// The epoch the update was made in.
+    pub epoch: Epoch,
+    /// Whether an earlier update with this key is being answered again.
+    pub repeated: bool,
+    /// How many copies had confirmed at the level's stage when it was answered, this node among them.
+    pub confirmed: u32,
+    /// The dots it consumed: per shard the first and the last sequence, both included. A shard in which nothing
+    /// changed is not listed.
+    pub dots: Vec<(ShardId, u64, u64)>,
+}
+
+/// Why records could not be made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PersistFailure {
+    /// No space. The records are kept and tried again.
+    Full,
+    /// A sync failed: nothing more will be durable until the node is restarted.
+    Poisoned,
+}
+
+/// One thing that happened, for [`crate::engine::Engine::handle`].
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A caller wants an update made; answered by exactly one [`Output::Done`].
+    Submit {
+        /// The caller's name for it, never used twice.
+        request: RequestId,
+        /// What to do.
+        update: Update,
+    },
+    /// A link to a peer is up: its hello has come.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+        /// The peer's epoch.
+        epoch: Epoch,
+        /// The peer's wall clock at its hello, milliseconds: only compared and reported.
+        wall_ms: u64,
+    },
+    /// That link is gone. What was under way on it may or may not have arrived.
+    Disconnected {
+        /// The peer.
+        peer: NodeId,
+        /// The epoch of the link.
+        epoch: Epoch,
+    },
+    /// A frame arrived on a link.
+    Received {
+        /// From whom.
+        peer: NodeId,
+        /// The epoch of the link it came over.
+        epoch: Epoch,
+        /// The bytes of one [`Output::Send`].
+        frame: Bytes,
+    },
+    /// The transport has taken this many bytes of what was sent to a peer: room for more.
+    Writable {
+        /// The peer.
+        peer: NodeId,
+        /// The epoch of the link.
+        epoch: Epoch,
+        /// How many bytes of frames.
+        bytes: u64,
+    },
+    /// Every record up to and including this one is durable.
+    Persisted {
+        /// The last durable one.
+        upto: RecordId,
+    },
+    /// Records could not be made durable.
+    PersistFailed {
+        /// What kind of failure.
+        failure: PersistFailure,
+        /// The store's words, for the caller's message.
+        reason: String,
+    },
+    /// Answer to [`Output::AdoptEpoch`]: this start goes on under a higher epoch, already durable.
+    EpochAdopted {
+        /// The new epoch.
+        epoch: Epoch,
+    },
+    /// Membership has seen this node (a hint): it becomes a member if it is not one yet.
+    MemberSeen {
+        /// The node.
+        node: NodeId,
+    },
+    /// Time has passed; sent at or after [`crate::engine::Engine::next_wakeup`].
+    Wakeup,
+}
+
+/// One thing to be done by whoever drives the engine, in the order they come.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send these bytes to a peer, in order within a lane. Lost when the link is.
+    Send {
+        /// To whom.
+        peer: NodeId,
+        /// The epoch of the link.
+        epoch: Epoch,
+        /// On which lane.
+        lane: Lane,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// Append this record to the log, in order; say [`Input::Persisted`] once it is synced.
+    Persist {
+        /// Its id.
+        id: RecordId,
+        /// Its bytes.
+        payload: Bytes,
+    },
+    /// The answer to an [`Input::Submit`].
+    Done {
+        /// Which one.
+        request: RequestId,
+        /// How it went.
+        result: Result<Answer, Error>,
+    },
+    /// A value changed here, by a local or a remote operation.
+    Changed {
+        /// Which one.
+        entity: EntityId,
+    },
+    /// Close the link: the peer broke the protocol, or this epoch of it is over.
+    Disconnect {
+        /// The peer.
+        peer: NodeId,
+        /// The epoch of the link.
+        epoch: Epoch,
+        /// For the log of both sides.
+        reason: String,
+    },
+    /// A peer knows a higher epoch of this node: take one above it, durably, and say [`Input::EpochAdopted`].
+    AdoptEpoch {
+        /// The new epoch must be above this one.
+        above: Epoch,
+    },
+}

@@ -1,0 +1,247 @@
+//! Write levels: which updates wait for how many copies, and how they are answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_crdt::{Epoch, ReplicaId};
+
+use crate::engine::Engine;
+use crate::engine::io::{Answer, Copies, Level, Output, RecordId, RequestId, Stage, Time};
+use crate::error::{Error, ErrorKind};
+use crate::wire::ShardId;
+
+/// One update that is not answered yet.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub answer: Answer,
+    pub level: Level,
+    pub record: RecordId,
+    pub deadline: Time,
+    pub timeout_ms: u64,
+}
+
+/// All updates that are not answered yet.
+#[derive(Debug, Default)]
+pub(crate) struct Levels {
+    pending: BTreeMap<RequestId, Pending>,
+    deadlines: BTreeSet<(Time, RequestId)>,
+    /// In the order their records become durable.
+    by_record: BTreeSet<(RecordId, RequestId)>,
+    /// Those that wait for other nodes' copies, by shard.
+    by_shard: BTreeSet<(ShardId, RequestId)>,
+}
+
+impl Levels {
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub fn wakeup(&self) -> Option<Time> {
+        self.deadlines.first().map(|(t, _)| *t)
+    }
+
+    fn remove(&mut self, request: RequestId) -> Option<Pending> {
+        let pending = self.pending.remove(&request)?;
+        self.deadlines.remove(&(pending.deadline, request));
+        self.by_record.remove(&(pending.record, request));
+        for (shard, _, _) in &pending.answer.dots {
+            self.by_shard.remove(&(*shard, request));
+        }
+        Some(pending)
+    }
+
+    fn insert(&mut self, request: RequestId, pending: Pending) {
+        self.deadlines.insert((pending.deadline, request));
+        self.by_record.insert((pending.record, request));
+        if pending.level.copies != Copies::Local {
+            self.by_shard
+                .extend(pending.answer.dots.iter().map(|(shard, _, _)| (*shard, request)));
+        }
+        self.pending.insert(request, pending);
+    }
+
+    /// Those that wait for other nodes' copies of this shard.
+    fn waiting_for_copies(&self, shard: ShardId) -> impl Iterator<Item = RequestId> {
+        self.by_shard
+            .range((shard, RequestId(0))..=(shard, RequestId(u64::MAX)))
+            .map(|(_, request)| *request)
+    }
+}
+
+impl Engine {
+    /// How many copies a level asks for here; refused where there are not so many members.
+    pub(crate) fn copies_needed(&self, level: Level) -> Result<usize, Error> {
+        let members = self.members.len();
+        let needed = match level.copies {
+            Copies::Local => 1,
+            Copies::N(n) => usize::from(n),
+            Copies::Majority => members / 2 + 1,
+            Copies::All => members,
+        };
+        if needed <= members {
+            return Ok(needed);
+        }
+        Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "nothing changed: level {level} asks for {needed} copies, the cluster has {members} members"
+            ),
+        ))
+    }
+
+    /// Answers at once if the level is reached, otherwise keeps the update until it is.
+    pub(crate) fn await_level(&mut self, request: RequestId, pending: Pending) {
+        if self.is_confirmed(&pending) {
+            self.answer(request, pending);
+            return;
+        }
+        self.levels.insert(request, pending);
+    }
+
+    /// Whether a batch of this shard shall be acknowledged at once.
+    pub(crate) fn is_urgent(&self, shard: ShardId) -> bool {
+        self.levels.waiting_for_copies(shard).next().is_some()
+    }
+
+    fn confirmed(&self, pending: &Pending) -> usize {
+        let own = match pending.level.stage {
+            Stage::Applied => true,
+            Stage::Durable => self.persist.is_durable(pending.record),
+        };
+        let others = self.members.iter().filter(|m| **m != self.config.node);
+        usize::from(own) + others.filter(|m| self.covers(**m, pending)).count()
+    }
+
+    fn covers(&self, member: anabranch_crdt::NodeId, pending: &Pending) -> bool {
+        let replica = ReplicaId::new(self.config.node, pending.answer.epoch);
+        pending.answer.dots.iter().all(|&(shard, _, last)| {
+            let shard = &self.shards[shard.0 as usize];
+            let (Some(view), Some(ix)) = (shard.peers.get(&member), shard.replicas.get(replica)) else {
+                return false;
+            };
+            let vv = if pending.level.stage == Stage::Applied {
+                &view.applied
+            } else {
+                &view.durable
+            };
+            (view.voting || pending.level.copies != Copies::Majority) && vv.get(ix) >= last
+        })
+    }
+
+    fn is_confirmed(&self, pending: &Pending) -> bool {
+        // A level that needs more than the local copy needs that one too: what is not here cannot be answered for.
+        let own = pending.level.stage == Stage::Applied || self.persist.is_durable(pending.record);
+        match pending.level.copies {
+            Copies::Local => own,
+            _ => {
+                own && self
+                    .copies_needed(pending.level)
+                    .is_ok_and(|n| self.confirmed(pending) >= n)
+            }
+        }
+    }
+
+    fn answer(&mut self, request: RequestId, pending: Pending) {
+        let confirmed = if pending.level.copies == Copies::Local {
+            1
+        } else {
+            self.confirmed(&pending) as u32
+        };
+        let answer = Answer {
+            confirmed,
+            ..pending.answer
+        };
+        self.outputs.push_back(Output::Done {
+            request,
+            result: Ok(answer),
+        });
+    }
+
+    fn answer_if_confirmed(&mut self, request: RequestId) {
+        if self
+            .levels
+            .pending
+            .get(&request)
+            .is_some_and(|p| self.is_confirmed(p))
+            && let Some(pending) = self.levels.remove(request)
+        {
+            self.answer(request, pending);
+        }
+    }
+
+    /// Records became durable: answers whoever waited for no more than that.
+    pub(crate) fn release_levels(&mut self) {
+        let durable: Vec<RequestId> = self
+            .levels
+            .by_record
+            .iter()
+            .take_while(|(record, _)| self.persist.is_durable(*record))
+            .map(|(_, request)| *request)
+            .collect();
+        for request in durable {
+            self.answer_if_confirmed(request);
+        }
+    }
+
+    /// A peer has said something of a shard: answers whoever waited for its copy.
+    pub(crate) fn release_copies(&mut self, shard: ShardId) {
+        let waiting: Vec<RequestId> = self.levels.waiting_for_copies(shard).collect();
+        for request in waiting {
+            self.answer_if_confirmed(request);
+        }
+    }
+
+    /// The store failed: whoever waits for durability here gets this error.
+    pub(crate) fn fail_undurable(&mut self, error: &Error) {
+        let waiting: Vec<RequestId> = self
+            .levels
+            .pending
+            .iter()
+            .filter(|(_, p)| p.level.stage == Stage::Durable && !self.persist.is_durable(p.record))
+            .map(|(request, _)| *request)
+            .collect();
+        for request in waiting {
+            self.levels.remove(request);
+            self.outputs.push_back(Output::Done {
+                request,
+                result: Err(error.clone()),
+            });
+        }
+    }
+
+    pub(crate) fn on_levels_due(&mut self) {
+        while let Some(&(deadline, request)) = self.levels.deadlines.first() {
+            if deadline > self.now.time {
+                return;
+            }
+            let Some(pending) = self.levels.remove(request) else {
+                continue;
+            };
+            let needed = self.copies_needed(pending.level).unwrap_or(self.members.len());
+            let error = Error::new(
+                ErrorKind::Unconfirmed,
+                format!(
+                    "accepted here, {} of {needed} copies ({}) confirmed within {} ms; it is not rolled back and goes on \
+                     replicating. Retry with the same key to wait again",
+                    self.confirmed(&pending),
+                    pending.level,
+                    pending.timeout_ms
+                ),
+            );
+            self.outputs.push_back(Output::Done {
+                request,
+                result: Err(error),
+            });
+        }
+    }
+
+    /// An update's epoch and dots as an answer.
+    pub(crate) fn answer_of(&self, epoch: Epoch, dots: Vec<(ShardId, u64, u64)>, repeated: bool) -> Answer {
+        Answer {
+            directory: self.started.directory,
+            epoch,
+            repeated,
+            confirmed: 0,
+            dots,
+        }
+    }
+}

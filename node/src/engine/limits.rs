@@ -1,0 +1,102 @@
+//! Every bound of the engine, with its unit, in one place. A full queue is a named outcome, never a silent one.
+
+use crate::wire::FRAME_BYTES_MAX;
+
+/// A set's element is at most this long.
+pub const ELEMENT_BYTES_MAX: usize = 64 << 10;
+/// A register's value is at most this long.
+pub const VALUE_BYTES_MAX: usize = 256 << 10;
+/// All bytes of one update together.
+pub const UPDATE_BYTES_MAX: usize = 1 << 20;
+/// A part of a message aims at no more than this; one operation more than fits always goes.
+pub const PART_BYTES_MAX: usize = 256 << 10;
+/// A wall clock further from ours than this is reported, milliseconds.
+pub const CLOCK_SKEW_MS_MAX: u64 = 500;
+/// Members of a cluster, at most.
+pub const MEMBERS_MAX: usize = 1_024;
+/// Shards of a cluster, at most: all their summaries fit one frame.
+pub const SHARDS_MAX: u32 = 16_384;
+/// Replicas in one message's table, at most.
+pub const MESSAGE_REPLICAS_MAX: usize = 16_384;
+
+// A part is cut before it exceeds its budget, but one slot with its entity's name may stand alone in a part.
+const _: () = assert!(PART_BYTES_MAX + VALUE_BYTES_MAX + ELEMENT_BYTES_MAX + 64 * 1024 < FRAME_BYTES_MAX);
+// 13 bytes a shard at most: a varint number and a hash.
+const _: () = assert!((SHARDS_MAX as usize) * 15 < FRAME_BYTES_MAX);
+
+/// The bounds and delays that an operator, a test or the simulator may choose.
+///
+/// ```
+/// let limits = anabranch::Limits::default();
+/// assert_eq!(limits.digest_every_ms, 5_000);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Operations in one update.
+    pub update_ops_max: usize,
+    /// Updates that wait for their level; one more is refused as overloaded.
+    pub requests_max: usize,
+    /// Bytes of records handed out but not yet durable; beyond, writes are refused and news is not taken.
+    pub unpersisted_bytes_max: usize,
+    /// Slots kept per origin and shard for peers that are behind; beyond, a peer needs a snapshot.
+    pub ring_slots_max: usize,
+    /// Bytes of a message part.
+    pub part_bytes: usize,
+    /// Bytes sent to a peer and not yet taken by the transport, beyond which no push is built.
+    pub push_window_bytes: u64,
+    /// How long a push waits for the one before it to be taken, milliseconds.
+    pub push_delay_ms: u64,
+    /// Bytes of parts received and not yet complete, per peer.
+    pub staged_bytes_max: usize,
+    /// Transfers in parts from one peer at a time.
+    pub staged_transfers_max: usize,
+    /// Batches held per shard until what they depend on has come.
+    pub held_max: usize,
+    /// How long they are held before a pull, milliseconds.
+    pub hold_ms: u64,
+    /// How long news from a third node may come from its origin before it is pulled, milliseconds.
+    pub pull_grace_ms: u64,
+    /// How long a pull may take without progress before another holder is asked, milliseconds.
+    pub pull_timeout_ms: u64,
+    /// Pulls under way at a time.
+    pub pulls_max: usize,
+    /// Snapshots served at a time.
+    pub sessions_max: usize,
+    /// How long acknowledgements and news are gathered when nobody waits for them, milliseconds.
+    pub said_delay_ms: u64,
+    /// How often two nodes compare all they have, milliseconds.
+    pub digest_every_ms: u64,
+    /// Idempotency keys kept however old they are.
+    pub keys_kept: usize,
+    /// Idempotency keys kept at most; when even the oldest is younger than an hour, keyed updates are refused.
+    pub keys_max: usize,
+}
+
+/// An idempotency key is found again for at least this long, milliseconds.
+pub const KEY_AGE_MS_MIN: u64 = 3_600_000;
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            update_ops_max: 4_096,
+            requests_max: 65_536,
+            unpersisted_bytes_max: 64 << 20,
+            ring_slots_max: 16_384,
+            part_bytes: PART_BYTES_MAX,
+            push_window_bytes: 1 << 20,
+            push_delay_ms: 2,
+            staged_bytes_max: 256 << 20,
+            staged_transfers_max: 64,
+            held_max: 64,
+            hold_ms: 100,
+            pull_grace_ms: 200,
+            pull_timeout_ms: 2_000,
+            pulls_max: 64,
+            sessions_max: 16,
+            said_delay_ms: 200,
+            digest_every_ms: 5_000,
+            keys_kept: 1_000_000,
+            keys_max: 2_000_000,
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Keeps every replica of every entity converging, sans I/O.
+//!
+//! Not here: sockets, files, clocks, tasks, randomness; see `driver`, and the simulator, which stands in its place.
+//!
+//! Contract: after each [`Engine::handle`], drain [`Engine::poll_output`] to `None` and perform the outputs in that
+//! order before the next `handle`; call `handle` with [`Input::Wakeup`] at or after [`Engine::next_wakeup`].
+//! A driver that does no more than that cannot be wrong: what depends on a record being durable is held back here
+//! until [`Input::Persisted`].
+//!
+//! The kinds of methods, each in a file of its own: local updates (`submit`), news out (`push`), news in (`receive`),
+//! what nodes say of themselves (`said`), catching up (`pull`, `snapshot`), durability (`persist`), write levels
+//! (`levels`), start (`recover`), reads (`inspect`).
+
+mod idempotency;
+mod inspect;
+mod io;
+mod levels;
+pub mod limits;
+mod peers;
+mod persist;
+mod pull;
+mod push;
+mod receive;
+mod recover;
+mod ring;
+mod said;
+mod shard;
+mod snapshot;
+mod submit;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::Hasher;
+
+use anabranch_crdt::{Epoch, HashKey, HybridClock, NodeId, ReplicaId, VersionVector, planted};
+use siphasher::sip::SipHasher13;
+
+pub use inspect::{Counters, EngineStatus, LiveDot, ShardSummary};
+pub use io::{
+    Answer, Copies, EngineConfig, Input, Level, Now, Op, Output, PersistFailure, RecordId, RequestId, Stage,
+    Start, Time, Update,
+};
+pub use limits::Limits;
+pub use recover::{RecoverError, epoch_for_start};
+
+use crate::engine::idempotency::Keys;
+use crate::engine::levels::Levels;
+use crate::engine::peers::Peer;
+use crate::engine::persist::Persist;
+use crate::engine::pull::Pulls;
+use crate::engine::recover::RecoverStage;
+use crate::engine::said::SaidQueue;
+use crate::engine::shard::{Kinds, Shard};
+use crate::engine::snapshot::Sessions;
+use crate::wire::{DirectoryId, EntityId, ShardId};
+
+/// The replication engine of one node (or of some of its shards). See the module's front page for its contract.
+pub struct Engine {
+    config: EngineConfig,
+    started: Start,
+    key: HashKey,
+    clock: HybridClock,
+    now: Now,
+    shards: Vec<Shard>,
+    members: BTreeSet<NodeId>,
+    known_epochs: BTreeMap<NodeId, Epoch>,
+    peers: BTreeMap<NodeId, Peer>,
+    said: SaidQueue,
+    pulls: Pulls,
+    sessions: Sessions,
+    levels: Levels,
+    persist: Persist,
+    keys: Keys,
+    kinds: Kinds,
+    counters: Counters,
+    recovering: RecoverStage,
+    outputs: VecDeque<Output>,
+    /// Numbers transfers in parts.
+    next_transfer: u64,
+    /// The sum of all shards' summaries, and the shards whose summary it does not hold yet.
+    rollup: u64,
+    summaries: Vec<u64>,
+    stale_summaries: BTreeSet<ShardId>,
+}
+
+impl Engine {
+    /// An empty engine. Feed it what the store recovered ([`Engine::recover_image`], [`Engine::recover_record`]),
+    /// then call [`Engine::start`].
+    ///
+    /// # Panics
+    /// If the shard count is 0 or above [`limits::SHARDS_MAX`]: configuration is checked before.
+    pub fn new(config: EngineConfig, now: Now) -> Engine {
+        assert!(
+            config.shards >= 1 && config.shards <= limits::SHARDS_MAX,
+            "{} shards, 1 to {} are possible",
+            config.shards,
+            limits::SHARDS_MAX
+        );
+        let mut members: BTreeSet<NodeId> = config.members.iter().copied().collect();
+        members.insert(config.node);
+        Engine {
+            key: hash_key(&config.cluster),
+            clock: HybridClock::new(),
+            now,
+            shards: (0..config.shards).map(|i| Shard::new(ShardId(i))).collect(),
+            members,
+            known_epochs: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            said: SaidQueue::default(),
+            pulls: Pulls::default(),
+            sessions: Sessions::default(),
+            levels: Levels::default(),
+            persist: Persist::default(),
+            keys: Keys::default(),
+            kinds: Kinds::default(),
+            counters: Counters::default(),
+            recovering: RecoverStage::default(),
+            outputs: VecDeque::new(),
+            next_transfer: 1,
+            rollup: 0,
+            summaries: vec![0; config.shards as usize],
+            stale_summaries: BTreeSet::new(),
+            config,
+            // Until the directory has been read: no epoch, and no writes.
+            started: Start {
+                epoch: Epoch(0),
+                directory: DirectoryId(0),
+                directory_is_new: true,
+            },
+        }
+    }
+
+    /// Takes in one thing that happened. Never blocks, never fails; what follows is in [`Engine::poll_output`].
+    pub fn handle(&mut self, now: Now, input: Input) {
+        assert!(
+            now.time >= self.now.time,
+            "time went back from {:?} to {:?}",
+            self.now.time,
+            now.time
+        );
+        self.now = now;
+        match input {
+            Input::Submit { request, update } => self.on_submit(request, update),
+            Input::Connected { peer, epoch, wall_ms } => self.on_connected(peer, epoch, wall_ms),
+            Input::Disconnected { peer, epoch } => self.on_disconnected(peer, epoch),
+            Input::Received { peer, epoch, frame } => self.on_received(peer, epoch, &frame),
+            Input::Writable { peer, epoch, bytes } => self.on_writable(peer, epoch, bytes),
+            Input::Persisted { upto } => self.on_persisted(upto),
+            Input::PersistFailed { failure, reason } => self.on_persist_failed(failure, &reason),
+            Input::EpochAdopted { epoch } => self.on_epoch_adopted(epoch),
+            Input::MemberSeen { node } => self.on_member_seen(node),
+            Input::Wakeup => {}
+        }
+        self.run_timers();
+        self.flush_pushes();
+    }
+
+    /// The next thing to be done, or `None` when all is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Engine::handle`] with [`Input::Wakeup`] at the latest.
+    pub fn next_wakeup(&self) -> Option<Time> {
+        if planted!("timer_dies_on_restart", !self.started.directory_is_new, false) {
+            return None;
+        }
+        [
+            self.peers_wakeup(),
+            self.said.wakeup(),
+            self.pulls.wakeup(),
+            self.levels.wakeup(),
+            self.sessions.wakeup(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn run_timers(&mut self) {
+        self.on_levels_due();
+        self.on_pulls_due();
+        self.on_sessions_due();
+        self.on_said_due();
+        self.on_digests_due();
+    }
+
+    /// This node under its current epoch: who issues dots.
+    fn me(&self) -> ReplicaId {
+        ReplicaId::new(self.config.node, self.started.epoch)
+    }
+
+    fn shard(&mut self, id: ShardId) -> &mut Shard {
+        &mut self.shards[id.0 as usize]
+    }
+
+    /// The shard of an entity: a keyed hash of its id or, where its key has a `#`, of what stands before it, so that
+    /// related entities of different kinds can be placed together.
+    pub fn shard_of(&self, id: &EntityId) -> ShardId {
+        let mut h = SipHasher13::new_with_key(&self.key.0);
+        match id.key().split_once('#') {
+            Some((together, _)) => h.write(together.as_bytes()),
+            None => {
+                h.write(id.kind().as_bytes());
+                h.write_u8(0xff);
+                h.write(id.key().as_bytes());
+            }
+        }
+        ShardId((h.finish() % u64::from(self.config.shards)) as u32)
+    }
+
+    /// A shard's vector or fingerprint has changed: everything that follows from it is due again.
+    fn touch(&mut self, shard: ShardId) {
+        self.stale_summaries.insert(shard);
+        self.said
+            .news(shard, self.now.time.after_ms(self.config.limits.said_delay_ms));
+    }
+
+    /// What every member has durably, in its current epoch; what nobody is known to have is not in it.
+    fn stable(&self, shard: &Shard) -> VersionVector {
+        let mut stable = shard.durable.clone();
+        for member in self.members.iter().filter(|m| **m != self.config.node) {
+            let Some(view) = shard.peers.get(member) else {
+                return VersionVector::new();
+            };
+            stable = stable
+                .iter()
+                .map(|(ix, seq)| (ix, seq.min(view.durable.get(ix))))
+                .collect();
+        }
+        stable
+    }
+
+    fn trim(&mut self, id: ShardId) {
+        let stable = self.stable(&self.shards[id.0 as usize]);
+        let slots_max = self.config.limits.ring_slots_max;
+        self.shard(id).trim(&stable, slots_max);
+    }
+}
+
+/// The key of a cluster's hashes: all its nodes must place and fingerprint alike.
+fn hash_key(cluster: &str) -> HashKey {
+    let mut key = [0; 16];
+    for (half, seed) in key.chunks_exact_mut(8).zip([1u8, 2]) {
+        let mut h = SipHasher13::new_with_key(b"anabranch shards");
+        h.write_u8(seed);
+        h.write(cluster.as_bytes());
+        half.copy_from_slice(&h.finish().to_le_bytes());
+    }
+    HashKey(key)
+}

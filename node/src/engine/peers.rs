@@ -1,0 +1,176 @@
+//! Links to peers: who is connected under which epoch, and how much is under way to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_crdt::{Epoch, NodeId};
+
+use crate::engine::Engine;
+use crate::engine::io::{Output, Time};
+use crate::engine::limits::MEMBERS_MAX;
+use crate::engine::receive::Staging;
+use crate::wire::{Frame, Lane, Record, ShardId};
+
+/// A peer whose link is up. Its cost does not depend on how far it is behind.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub epoch: Epoch,
+    /// Bytes sent that the transport has not taken yet.
+    pub in_flight: u64,
+    /// Shards in which it may lack operations of ours.
+    pub dirty: BTreeSet<ShardId>,
+    /// When a push goes out although the one before is still under way.
+    pub flush_at: Option<Time>,
+    /// When to compare everything again.
+    pub digest_at: Time,
+    /// Transfers in parts that are not complete.
+    pub staging: Staging,
+    /// How far its wall clock was ahead of ours at its hello, milliseconds.
+    pub clock_ahead_ms: i64,
+}
+
+impl Engine {
+    pub(crate) fn on_connected(&mut self, peer: NodeId, epoch: Epoch, wall_ms: u64) {
+        if peer == self.config.node {
+            return self.disconnect(peer, epoch, "a node does not link to itself".into());
+        }
+        let known = self.known_epochs.get(&peer).copied();
+        if let Some(known) = known.filter(|k| *k > epoch) {
+            // Its epoch is below one we have seen: the clock went back, or an image was restored. It takes a higher
+            // one; nothing of the link under this epoch is read.
+            self.counters.fenced += 1;
+            self.outputs.push_back(Output::Send {
+                peer,
+                epoch,
+                lane: Lane::Control,
+                frame: Frame::Fenced(known.0).encode(),
+            });
+            return self.disconnect(peer, epoch, format!("epoch {epoch} is over, {known} is known"));
+        }
+        self.known_epochs.insert(peer, epoch);
+        self.on_member_seen(peer);
+        if known.is_some_and(|k| k < epoch) {
+            self.forget_views(peer);
+        }
+        for shard in &mut self.shards {
+            if let Some(view) = shard.peers.get_mut(&peer) {
+                view.known = false;
+            }
+        }
+        let clock_ahead_ms = i64::try_from(i128::from(wall_ms) - i128::from(self.now.wall_ms)).unwrap_or(0);
+        self.peers.insert(
+            peer,
+            Peer {
+                epoch,
+                in_flight: 0,
+                dirty: BTreeSet::new(),
+                flush_at: None,
+                digest_at: self.now.time,
+                staging: Staging::default(),
+                clock_ahead_ms,
+            },
+        );
+    }
+
+    /// A new epoch of a peer voids what its earlier ones said.
+    fn forget_views(&mut self, peer: NodeId) {
+        for shard in &mut self.shards {
+            shard.peers.remove(&peer);
+        }
+    }
+
+    pub(crate) fn on_disconnected(&mut self, peer: NodeId, epoch: Epoch) {
+        if self.peers.get(&peer).is_some_and(|p| p.epoch == epoch) {
+            self.peers.remove(&peer);
+            self.forget_pulls_from(peer);
+            self.sessions.forget(peer);
+            self.forget_frames(peer);
+            for shard in &mut self.shards {
+                shard.held.retain(|h| h.from_peer != peer);
+            }
+        }
+    }
+
+    pub(crate) fn on_writable(&mut self, peer: NodeId, epoch: Epoch, bytes: u64) {
+        if let Some(p) = self.peers.get_mut(&peer).filter(|p| p.epoch == epoch) {
+            p.in_flight = p.in_flight.saturating_sub(bytes);
+        }
+    }
+
+    pub(crate) fn on_member_seen(&mut self, node: NodeId) {
+        if self.members.contains(&node) {
+            return;
+        }
+        if self.members.len() >= MEMBERS_MAX {
+            tracing::error!(%node, "the cluster has {MEMBERS_MAX} members already, this one is ignored");
+            return;
+        }
+        self.members.insert(node);
+        self.record(&Record::Members(vec![node.0]), &[]);
+    }
+
+    /// A peer knows a higher epoch of this node.
+    pub(crate) fn on_fenced(&mut self, above: Epoch) {
+        if above >= self.started.epoch {
+            self.counters.fenced += 1;
+            self.outputs.push_back(Output::AdoptEpoch { above });
+        }
+    }
+
+    /// What was written under the old epoch stays as what it is, operations of an earlier epoch: peers take them
+    /// like any stream. Nothing more is written under it.
+    pub(crate) fn on_epoch_adopted(&mut self, epoch: Epoch) {
+        assert!(
+            epoch > self.started.epoch,
+            "epoch {epoch} adopted after {}",
+            self.started.epoch
+        );
+        self.started.epoch = epoch;
+        self.known_epochs.insert(self.config.node, epoch);
+        for shard in &mut self.shards {
+            shard.me = None;
+        }
+        let links: Vec<(NodeId, Epoch)> = self.peers.iter().map(|(n, p)| (*n, p.epoch)).collect();
+        for (peer, peer_epoch) in links {
+            self.disconnect(peer, peer_epoch, "this node goes on under a higher epoch".into());
+        }
+    }
+
+    pub(crate) fn send(&mut self, peer: NodeId, lane: Lane, frame: &Frame) {
+        if let Some(p) = self.peers.get_mut(&peer) {
+            let frame = frame.encode();
+            p.in_flight += frame.len() as u64;
+            self.outputs.push_back(Output::Send {
+                peer,
+                epoch: p.epoch,
+                lane,
+                frame,
+            });
+        }
+    }
+
+    pub(crate) fn disconnect(&mut self, peer: NodeId, epoch: Epoch, reason: String) {
+        self.on_disconnected(peer, epoch);
+        self.outputs.push_back(Output::Disconnect { peer, epoch, reason });
+    }
+
+    /// The peers whose links are up, with their epochs.
+    pub(crate) fn connected(&self) -> Vec<NodeId> {
+        self.peers.keys().copied().collect()
+    }
+
+    pub(crate) fn peers_wakeup(&self) -> Option<Time> {
+        let digest = self.peers.values().map(|p| p.digest_at).min();
+        let flush = self
+            .peers
+            .values()
+            .filter(|p| !p.dirty.is_empty())
+            .filter_map(|p| p.flush_at)
+            .min();
+        digest.into_iter().chain(flush).min()
+    }
+
+    /// How far the connected peers' wall clocks were ahead of this node's at their hellos, milliseconds.
+    pub fn clock_skews(&self) -> BTreeMap<NodeId, i64> {
+        self.peers.iter().map(|(n, p)| (*n, p.clock_ahead_ms)).collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! What has been handed to the log and is not durable yet, and what waits for it.
+//!
+//! Contract: nothing that speaks of durability leaves before [`Input::Persisted`](super::Input::Persisted) covers it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use anabranch_crdt::{Epoch, NodeId, VersionVector, planted};
+use bytes::Bytes;
+
+use crate::engine::Engine;
+use crate::engine::io::{Output, PersistFailure, RecordId};
+use crate::error::{Error, ErrorKind};
+use crate::wire::{Frame, Lane, Record, ShardId};
+
+/// Records on their way to the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Persist {
+    last: RecordId,
+    durable: RecordId,
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    failed: Option<(PersistFailure, String)>,
+    /// Frames that show what a keyed update did, until its record is durable: were they to leave before, and the record
+    /// to be lost in a crash, its operations would come back from a peer and the key would not, and a repeat would
+    /// count twice.
+    held: VecDeque<HeldFrame>,
+}
+
+#[derive(Debug)]
+struct HeldFrame {
+    until: RecordId,
+    peer: NodeId,
+    epoch: Epoch,
+    lane: Lane,
+    frame: Bytes,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: RecordId,
+    bytes: usize,
+    /// How far each shard's vector has come with this record.
+    reached: Vec<(ShardId, VersionVector)>,
+}
+
+impl Persist {
+    pub fn is_durable(&self, id: RecordId) -> bool {
+        id <= self.durable
+    }
+
+    pub fn all_durable(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn failure(&self) -> Option<&(PersistFailure, String)> {
+        self.failed.as_ref()
+    }
+}
+
+impl Engine {
+    /// Hands a record to the log. The shards it changes must already be in the state it leads to.
+    pub(crate) fn record(&mut self, record: &Record, shards: &[ShardId]) -> RecordId {
+        let payload = record.encode();
+        let id = RecordId(self.persist.last.0 + 1);
+        self.persist.last = id;
+        self.persist.bytes += payload.len();
+        let reached = shards
+            .iter()
+            .map(|s| (*s, self.shards[s.0 as usize].vv.clone()))
+            .collect();
+        self.persist.waiting.push_back(Waiting {
+            id,
+            bytes: payload.len(),
+            reached,
+        });
+        self.outputs.push_back(Output::Persist { id, payload });
+        if planted!("ack_before_sync", true, false) {
+            self.on_persisted(id);
+        }
+        id
+    }
+
+    /// The record that the next call of `record` will make.
+    pub(crate) fn next_record(&self) -> RecordId {
+        RecordId(self.persist.last.0 + 1)
+    }
+
+    pub(crate) fn on_persisted(&mut self, upto: RecordId) {
+        assert!(
+            upto <= self.persist.last,
+            "record {upto:?} confirmed, only {:?} was handed out",
+            self.persist.last
+        );
+        if upto <= self.persist.durable {
+            return;
+        }
+        self.persist.durable = upto;
+        self.persist.failed = None;
+        let mut shards = BTreeSet::new();
+        while self.persist.waiting.front().is_some_and(|w| w.id <= upto) {
+            let Some(done) = self.persist.waiting.pop_front() else {
+                break;
+            };
+            self.persist.bytes -= done.bytes;
+            for (shard, vv) in done.reached {
+                self.shard(shard).durable.join(&vv);
+                shards.insert(shard);
+            }
+        }
+        for shard in shards {
+            self.trim(shard);
+            self.said
+                .news(shard, self.now.time.after_ms(self.config.limits.said_delay_ms));
+            self.say_owed(shard);
+        }
+        self.release_frames();
+        self.release_levels();
+    }
+
+    /// Sends a frame that shows this shard's state: at once, or when the keyed updates in it are durable.
+    pub(crate) fn send_state(&mut self, peer: NodeId, shard: ShardId, lane: Lane, frame: &Frame) {
+        let until = self.shards[shard.0 as usize].keyed;
+        if self.persist.is_durable(until) {
+            return self.send(peer, lane, frame);
+        }
+        let frame = frame.encode();
+        let Some(p) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        p.in_flight += frame.len() as u64;
+        let epoch = p.epoch;
+        self.persist.held.push_back(HeldFrame {
+            until,
+            peer,
+            epoch,
+            lane,
+            frame,
+        });
+    }
+
+    fn release_frames(&mut self) {
+        while self
+            .persist
+            .held
+            .front()
+            .is_some_and(|h| h.until <= self.persist.durable)
+        {
+            let Some(HeldFrame {
+                peer,
+                epoch,
+                lane,
+                frame,
+                ..
+            }) = self.persist.held.pop_front()
+            else {
+                return;
+            };
+            if self.peers.get(&peer).is_some_and(|p| p.epoch == epoch) {
+                self.outputs.push_back(Output::Send {
+                    peer,
+                    epoch,
+                    lane,
+                    frame,
+                });
+            }
+        }
+    }
+
+    /// What was held for a link that is gone is not sent over the next one.
+    pub(crate) fn forget_frames(&mut self, peer: NodeId) {
+        self.persist.held.retain(|h| h.peer != peer);
+    }
+
+    pub(crate) fn on_persist_failed(&mut self, failure: PersistFailure, reason: &str) {
+        self.persist.failed = Some((failure, reason.to_owned()));
+        let error = match failure {
+            PersistFailure::Full => Error::new(
+                ErrorKind::DiskFull,
+                format!(
+                    "accepted here but not durable: {reason}. It becomes durable once there is space; retry with the same key"
+                ),
+            ),
+            PersistFailure::Poisoned => Error::new(
+                ErrorKind::Poisoned,
+                format!(
+                    "the store of this node failed: {reason}. The update may be lost with this node; restart it, then retry with the same key"
+                ),
+            ),
+        };
+        self.fail_undurable(&error);
+    }
+
+    /// Whether an update can be taken; otherwise nothing has changed.
+    pub(crate) fn check_store(&self) -> Result<(), Error> {
+        match self.persist.failure() {
+            Some((PersistFailure::Full, reason)) => Err(Error::new(
+                ErrorKind::DiskFull,
+                format!(
+                    "not accepted, nothing changed: {reason}. Free space on this node's disk, or use another node"
+                ),
+            )),
+            Some((PersistFailure::Poisoned, reason)) => Err(Error::new(
+                ErrorKind::Poisoned,
+                format!(
+                    "not accepted, nothing changed: this node's store failed ({reason}) and needs a restart"
+                ),
+            )),
+            None if self.persist.bytes > self.config.limits.unpersisted_bytes_max => Err(Error::new(
+                ErrorKind::Overloaded,
+                format!(
+                    "not accepted, nothing changed: {} bytes wait for the disk; retry later",
+                    self.persist.bytes
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Catching up: what a shard lacks is asked for as a vector interval, from any one holder, and comes in one answer.
+//!
+//! Links that do not reach everybody heal through third nodes this way. A holder that no longer has the operations
+//! answers with a snapshot instead (see `snapshot`).
+
+use std::collections::BTreeMap;
+
+use anabranch_crdt::{NodeId, VersionVector, planted};
+
+use crate::engine::Engine;
+use crate::engine::io::Time;
+use crate::engine::push::out_entries;
+use crate::engine::said::Tone;
+use crate::engine::snapshot::Arriving;
+use crate::engine::translate::{Head, Refused, TableReader, TableWriter, write_interval};
+use crate::wire::{Frame, Lane, PULL_ID_BIT, Pull, ShardId};
+
+/// What is lacking, and what has been asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Pulls {
+    wants: BTreeMap<ShardId, Want>,
+    under_way: BTreeMap<ShardId, UnderWay>,
+}
+
+#[derive(Debug)]
+struct Want {
+    due: Time,
+    /// Whom to ask first.
+    prefer: Option<NodeId>,
+}
+
+/// A pull that is not answered yet.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    pub peer: NodeId,
+    pub id: u64,
+    pub expires: Time,
+    /// The snapshot it is being answered with.
+    pub arriving: Option<Arriving>,
+}
+
+impl Pulls {
+    pub fn wakeup(&self) -> Option<Time> {
+        let wants = self.wants.values().map(|w| w.due);
+        wants.chain(self.under_way.values().map(|u| u.expires)).min()
+    }
+
+    pub fn under_way(&mut self, shard: ShardId) -> Option<&mut UnderWay> {
+        self.under_way.get_mut(&shard)
+    }
+
+    pub fn finish(&mut self, shard: ShardId) -> Option<UnderWay> {
+        self.under_way.remove(&shard)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.wants.is_empty() && self.under_way.is_empty()
+    }
+}
+
+impl Engine {
+    /// Something is missing in this shard: ask somebody in so many milliseconds, unless it comes by itself.
+    pub(crate) fn want(&mut self, shard: ShardId, delay_ms: u64) {
+        self.want_at(shard, None, delay_ms);
+    }
+
+    pub(crate) fn want_from(&mut self, shard: ShardId, peer: NodeId, delay_ms: u64) {
+        self.want_at(shard, Some(peer), delay_ms);
+    }
+
+    fn want_at(&mut self, shard: ShardId, prefer: Option<NodeId>, delay_ms: u64) {
+        let due = self.now.time.after_ms(delay_ms);
+        let want = self.pulls.wants.entry(shard).or_insert(Want { due, prefer });
+        if due < want.due {
+            *want = Want { due, prefer };
+        }
+    }
+
+    /// A peer has what we lack. From an origin whose link is up it is on its way already, and gets a moment to arrive.
+    pub(crate) fn want_what(&mut self, id: ShardId, peer: NodeId, theirs: &VersionVector) {
+        let shard = &self.shards[id.0 as usize];
+        let lacking = theirs.iter().filter(|(ix, seq)| *seq > shard.vv.get(*ix));
+        let mut on_its_way = lacking.map(|(ix, _)| shard.replicas.id(ix)).map(|replica| {
+            self.peers
+                .get(&replica.node)
+                .is_some_and(|p| p.epoch == replica.epoch)
+        });
+        let delay_ms = if on_its_way.all(|yes| yes) {
+            self.config.limits.pull_grace_ms
+        } else {
+            0
+        };
+        self.want_from(id, peer, delay_ms);
+    }
+
+    pub(crate) fn on_pulls_due(&mut self) {
+        let now = self.now.time;
+        let expired: Vec<ShardId> = self
+            .pulls
+            .under_way
+            .iter()
+            .filter(|(_, u)| u.expires <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in expired {
+            let next = self
+                .pulls
+                .finish(id)
+                .and_then(|failed| self.holder_after(id, failed.peer));
+            self.counters.pulls_timed_out += 1;
+            self.want_at(id, next, 0);
+        }
+        let due: Vec<ShardId> = self
+            .pulls
+            .wants
+            .iter()
+            .filter(|(_, w)| w.due <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.pull(id);
+        }
+    }
+
+    fn pull(&mut self, id: ShardId) {
+        let Some(want) = self.pulls.wants.remove(&id) else {
+            return;
+        };
+        self.drop_held(id);
+        let Some(holder) = want
+            .prefer
+            .filter(|p| self.holds_more(id, *p))
+            .or_else(|| self.holder_after(id, self.config.node))
+        else {
+            // It has come meanwhile, or nobody who has it can be reached; who has it will say so again.
+            return;
+        };
+        if self.pulls.under_way.contains_key(&id)
+            || self.pulls.under_way.len() >= self.config.limits.pulls_max
+        {
+            let later = self.config.limits.said_delay_ms;
+            return self.want_at(id, Some(holder), later);
+        }
+        let pull_id = self.next_transfer | PULL_ID_BIT;
+        self.next_transfer += 1;
+        let expires = self.now.time.after_ms(self.config.limits.pull_timeout_ms);
+        self.pulls.under_way.insert(
+            id,
+            UnderWay {
+                peer: holder,
+                id: pull_id,
+                expires,
+                arriving: None,
+            },
+        );
+        self.counters.pulls_sent += 1;
+        let shard = self.shard(id);
+        let mut table = TableWriter::new(&shard.replicas);
+        let vv = table.vector(&shard.vv);
+        let frame = Frame::Pull(Pull {
+            shard: id.0,
+            id: pull_id,
+            replicas: table.ids,
+            vv,
+        });
+        self.send(holder, Lane::Control, &frame);
+    }
+
+    /// Whether a connected peer is known to have operations that this shard lacks.
+    fn holds_more(&self, id: ShardId, peer: NodeId) -> bool {
+        let shard = &self.shards[id.0 as usize];
+        self.peers.contains_key(&peer)
+            && shard
+                .peers
+                .get(&peer)
+                .is_some_and(|v| !shard.vv.covers(&v.applied))
+    }
+
+    /// The next such peer after this one, around the circle.
+    fn holder_after(&self, id: ShardId, after: NodeId) -> Option<NodeId> {
+        let holders = || self.peers.keys().copied().filter(|p| self.holds_more(id, *p));
+        holders().find(|p| *p > after).or_else(|| holders().next())
+    }
+
+    pub(crate) fn pull_answered(&mut self, id: ShardId, peer: NodeId, transfer: u64) {
+        if self
+            .pulls
+            .under_way(id)
+            .is_some_and(|u| u.peer == peer && u.id == transfer)
+        {
+            self.pulls.finish(id);
+        }
+    }
+
+    pub(crate) fn forget_pulls_from(&mut self, peer: NodeId) {
+        let broken: Vec<ShardId> = self
+            .pulls
+            .under_way
+            .iter()
+            .filter(|(_, u)| u.peer == peer)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in broken {
+            self.pulls.finish(id);
+            self.want(id, 0);
+        }
+    }
+
+    /// Answers with everything in `(their vector, ours]`, all origins at once; below a base with a snapshot.
+    pub(crate) fn on_pull(&mut self, peer: NodeId, m: &Pull) -> Result<(), Refused> {
+        let id = self.shard_id(m.shard)?;
+        if m.id & PULL_ID_BIT == 0 {
+            return Err("a pull without a pull's number".into());
+        }
+        let shard = self.shard(id);
+        let table = TableReader::new(&mut shard.replicas, &m.replicas)?;
+        let theirs = table.vector(&m.vv)?;
+        if theirs.covers(&shard.vv) {
+            self.say(peer, &[id], Tone::News);
+            return Ok(());
+        }
+        if shard.bases().iter().any(|(ix, base)| theirs.get(ix) < base) {
+            self.open_session(peer, id, m.id);
+            return Ok(());
+        }
+        self.counters.pulls_served += 1;
+        let budget = self.config.limits.part_bytes;
+        let shard = &self.shards[id.0 as usize];
+        let to: VersionVector = shard
+            .vv
+            .iter()
+            .filter(|(ix, seq)| *seq > theirs.get(*ix))
+            .filter(|(ix, _)| {
+                planted!(
+                    "only_own_updates_pulled",
+                    shard.replicas.id(*ix).node == self.config.node,
+                    ix.at() < shard.replicas.len()
+                )
+            })
+            .collect();
+        let none = VersionVector::new();
+        let head = Head {
+            shard: id.0,
+            id: m.id,
+            from: &theirs,
+            to: &to,
+            deps: &none,
+            urgent: false,
+        };
+        let entries = to
+            .iter()
+            .flat_map(|(ix, seq)| out_entries(shard, ix, theirs.get(ix), seq));
+        for part in write_interval(&shard.replicas, &head, budget, entries) {
+            self.send_state(peer, id, Lane::Bulk, &Frame::Interval(part));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! News in: frames are decoded and handed to who knows them; intervals are put together, checked whole, and applied in
+//! one step or not at all.
+
+use std::collections::BTreeMap;
+
+use anabranch_crdt::{ClockMode, Epoch, NodeId, Payload, VersionVector, planted};
+
+use crate::engine::Engine;
+use crate::engine::io::Output;
+use crate::engine::shard::{Entry, Held, Incoming};
+use crate::engine::submit::write_record_interval;
+use crate::engine::translate::{Refused, read_intervals};
+use crate::wire::{Frame, Interval, Record, ShardId};
+
+/// Transfers in parts from one peer, bounded in number and bytes; the oldest gives way.
+#[derive(Debug, Default)]
+pub(crate) struct Staging {
+    transfers: BTreeMap<u64, Vec<Interval>>,
+    bytes: usize,
+}
+
+impl Staging {
+    /// Takes a part; the whole transfer once its last part is there. Parts out of order end their transfer: it will be
+    /// pulled.
+    fn take(
+        &mut self,
+        part: Interval,
+        len: usize,
+        bytes_max: usize,
+        transfers_max: usize,
+    ) -> Option<Vec<Interval>> {
+        if part.part == 0 {
+            if part.last {
+                return Some(vec![part]);
+            }
+            self.drop_transfer(part.id);
+            while self.transfers.len() >= transfers_max {
+                let Some(&oldest) = self.transfers.keys().next() else {
+                    break;
+                };
+                self.drop_transfer(oldest);
+            }
+            self.transfers.insert(part.id, Vec::new());
+        }
+        let (id, last) = (part.id, part.last);
+        let parts = self.transfers.get_mut(&id)?;
+        let follows =
+            parts.len() == part.part as usize && parts.first().is_none_or(|first| first.shard == part.shard);
+        if !follows || self.bytes + len > bytes_max {
+            self.drop_transfer(id);
+            return None;
+        }
+        self.bytes += len;
+        parts.push(part);
+        if !last {
+            return None;
+        }
+        let whole = self.transfers.remove(&id);
+        self.bytes -= whole
+            .iter()
+            .flatten()
+            .map(part_bytes)
+            .sum::<usize>()
+            .min(self.bytes);
+        whole
+    }
+
+    fn drop_transfer(&mut self, id: u64) {
+        if let Some(parts) = self.transfers.remove(&id) {
+            self.bytes -= parts.iter().map(part_bytes).sum::<usize>().min(self.bytes);
+        }
+    }
+}
+
+/// What a part counts for while it waits.
+fn part_bytes(part: &Interval) -> usize {
+    let slots: usize = part
+        .runs
+        .iter()
+        .flat_map(|r| &r.slots)
+        .map(|s| s.len_bytes())
+        .sum();
+    slots + part.entities.iter().map(|e| e.len_bytes()).sum::<usize>() + 24 * part.replicas.len() + 64
+}
+
+/// What became of an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Applied,
+    Duplicate,
+    /// Something between what is here and where it begins is missing.
+    Gap,
+    /// It begins here, but needs operations of other origins that are not here.
+    Depends,
+    /// Too much waits for the disk.
+    NoRoom,
+}
+
+impl Engine {
+    pub(crate) fn on_received(&mut self, peer: NodeId, epoch: Epoch, frame: &[u8]) {
+        if self.peers.get(&peer).is_none_or(|p| p.epoch != epoch) {
+            // A link that is over, or an epoch that is: unread.
+            self.counters.stale_frames += 1;
+            return;
+        }
+        let handled = match Frame::decode(frame) {
+            Err(e) => Err(e.to_string()),
+            Ok(None) => Ok(()),
+            Ok(Some(frame)) => self.on_frame(peer, frame),
+        };
+        if let Err(why) = handled {
+            self.counters.refused_frames += 1;
+            tracing::warn!(%peer, %why, "a frame was refused, nothing of it was used; the link is closed");
+            self.disconnect(peer, epoch, why);
+        }
+    }
+
+    fn on_frame(&mut self, peer: NodeId, frame: Frame) -> Result<(), Refused> {
+        match frame {
+            Frame::Rollup(m) => self.on_rollup(peer, &m),
+            Frame::Summaries(m) => self.on_summaries(peer, &m),
+            Frame::Said(m) => self.on_said(peer, m),
+            Frame::Pull(m) => self.on_pull(peer, &m),
+            Frame::Interval(m) => self.on_interval_part(peer, m),
+            Frame::SnapshotPart(m) => self.on_snapshot_part(peer, m),
+            Frame::SnapshotNext(m) => self.on_snapshot_next(peer, m),
+            Frame::Fenced(above) => {
+                self.on_fenced(Epoch(above));
+                Ok(())
+            }
+        }
+    }
+
+    /// A shard number a peer used, checked.
+    pub(crate) fn shard_id(&self, shard: u32) -> Result<ShardId, Refused> {
+        if shard < self.config.shards {
+            Ok(ShardId(shard))
+        } else {
+            Err(format!("shard {shard} of {}", self.config.shards))
+        }
+    }
+
+    fn on_interval_part(&mut self, peer: NodeId, part: Interval) -> Result<(), Refused> {
+        let id = self.shard_id(part.shard)?;
+        let (bytes_max, transfers_max) = (
+            self.config.limits.staged_bytes_max,
+            self.config.limits.staged_transfers_max,
+        );
+        let bytes = part_bytes(&part);
+        let Some(p) = self.peers.get_mut(&peer) else {
+            return Ok(());
+        };
+        let Some(parts) = p.staging.take(part, bytes, bytes_max, transfers_max) else {
+            return Ok(());
+        };
+        let transfer = parts.first().map_or(0, |p| p.id);
+        let incoming = read_intervals(&mut self.shard(id).replicas, parts)?;
+        self.pull_answered(id, peer, transfer);
+        self.peer_covers(peer, id, &incoming.to);
+        self.peer_covers(peer, id, &incoming.deps);
+        self.on_interval(peer, id, incoming)
+    }
+
+    fn on_interval(&mut self, peer: NodeId, id: ShardId, incoming: Incoming) -> Result<(), Refused> {
+        match self.try_apply(peer, id, &incoming)? {
+            Fate::Applied => {
+                if incoming.urgent {
+                    self.owe(id, peer);
+                }
+                self.retry_held(id)?;
+            }
+            Fate::Duplicate => {
+                if incoming.urgent {
+                    self.owe(id, peer);
+                }
+            }
+            Fate::Gap => {
+                self.counters.gaps += 1;
+                self.want_from(id, peer, 0);
+            }
+            Fate::Depends => self.hold(peer, id, incoming),
+            Fate::NoRoom => {
+                self.counters.no_room += 1;
+                self.want(id, self.config.limits.pull_timeout_ms);
+            }
+        }
+        Ok(())
+    }
+
+    fn hold(&mut self, peer: NodeId, id: ShardId, interval: Incoming) {
+        let (held_max, hold_ms, now) = (
+            self.config.limits.held_max,
+            self.config.limits.hold_ms,
+            self.now.time,
+        );
+        self.counters.held += 1;
+        let shard = self.shard(id);
+        if shard.held.len() < held_max {
+            shard.held.push(Held {
+                from_peer: peer,
+                since: now,
+                interval,
+            });
+        }
+        self.want_from(id, peer, hold_ms);
+    }
+
+    /// Something was applied: what waited for it may follow now.
+    pub(crate) fn retry_held(&mut self, id: ShardId) -> Result<(), Refused> {
+        loop {
+            let held = std::mem::take(&mut self.shard(id).held);
+            let mut applied = false;
+            for h in held {
+                match self.try_apply(h.from_peer, id, &h.interval)? {
+                    Fate::Applied => {
+                        applied = true;
+                        if h.interval.urgent {
+                            self.owe(id, h.from_peer);
+                        }
+                    }
+                    Fate::Depends => self.shard(id).held.push(h),
+                    // A gap is pulled when its hold time is over; the batch itself is of no more use.
+                    Fate::Duplicate | Fate::Gap | Fate::NoRoom => {}
+                }
+            }
+            if !applied {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Drops batches that waited long enough; what they brought is being pulled.
+    pub(crate) fn drop_held(&mut self, id: ShardId) {
+        let (hold_ms, now) = (self.config.limits.hold_ms, self.now.time);
+        self.shard(id).held.retain(|h| h.since.after_ms(hold_ms) > now);
+    }
+
+    /// Applies a whole interval in one step, or nothing of it.
+    fn try_apply(&mut self, peer: NodeId, id: ShardId, incoming: &Incoming) -> Result<Fate, Refused> {
+        let no_room = self.persist.bytes() > self.config.limits.unpersisted_bytes_max;
+        let shard = self.shard(id);
+        let vv = &shard.vv;
+        if planted!(
+            "duplicate_counted_twice",
+            incoming.entries.is_empty(),
+            vv.covers(&incoming.to)
+        ) {
+            return Ok(Fate::Duplicate);
+        }
+        let gap_free = planted!("gap_accepted", true, vv.covers(&incoming.from));
+        if !gap_free {
+            return Ok(Fate::Gap);
+        }
+        if !vv.covers(&incoming.deps) {
+            return Ok(Fate::Depends);
+        }
+        self.check_incoming(peer, id, incoming)?;
+        if no_room {
+            return Ok(Fate::NoRoom);
+        }
+        self.apply(id, incoming);
+        Ok(Fate::Applied)
+    }
+
+    /// What only a broken or hostile peer sends: dots of ours that we never issued, kills of what nobody covers.
+    fn check_incoming(&self, peer: NodeId, id: ShardId, incoming: &Incoming) -> Result<(), Refused> {
+        let shard = &self.shards[id.0 as usize];
+        if let Some(me) = shard.replicas.get(self.me())
+            && incoming.to.get(me) > shard.vv.get(me)
+        {
+            return Err(format!(
+                "{peer} sent operation {} of this node, which has made {}",
+                incoming.to.get(me),
+                shard.vv.get(me)
+            ));
+        }
+        let mut covered = shard.vv.clone();
+        covered.join(&incoming.to);
+        let uncovered = incoming
+            .entries
+            .iter()
+            .flat_map(|e| &e.part.kills)
+            .find(|k| !covered.contains(k.dot));
+        match uncovered {
+            Some(kill) => Err(format!(
+                "an operation that kills sequence {}, which it does not cover",
+                kill.dot.seq()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, id: ShardId, incoming: &Incoming) {
+        let news: Vec<Entry> = self.news(id, incoming);
+        self.observe_clocks(&news);
+        let shard = &mut self.shards[id.0 as usize];
+        let from: VersionVector = incoming.to.iter().map(|(ix, _)| (ix, shard.vv.get(ix))).collect();
+        let interval = write_record_interval(&shard.replicas, id, &from, &incoming.to, &news);
+        self.counters.operations_received += news.len() as u64;
+        let changed = shard.absorb(&self.key, &mut self.kinds, news);
+        shard.vv.join(&incoming.to);
+        shard.check_caught_up();
+        self.record(&Record::Applied(vec![interval], None), &[id]);
+        let over = self.shards[id.0 as usize]
+            .rings
+            .values()
+            .any(|r| r.len() > self.config.limits.ring_slots_max);
+        if over {
+            self.trim(id);
+        }
+        for entity in changed {
+            self.outputs.push_back(Output::Changed { entity });
+        }
+        self.touch(id);
+    }
+
+    /// The operations of an interval that are not here yet.
+    fn news(&self, id: ShardId, incoming: &Incoming) -> Vec<Entry> {
+        let vv = &self.shards[id.0 as usize].vv;
+        let mut from = vv.clone();
+        if planted!("duplicate_counted_twice", true, false) {
+            from = incoming.from.clone();
+        }
+        incoming
+            .entries
+            .iter()
+            .filter(|e| !from.contains(e.part.dot))
+            .cloned()
+            .collect()
+    }
+
+    /// A register written elsewhere drags the hybrid clock forward, within its bound.
+    pub(crate) fn observe_clocks(&mut self, entries: &[Entry]) {
+        for put in entries.iter().filter_map(|e| e.part.put.as_ref()) {
+            if let Payload::Stamped {
+                clock,
+                mode: ClockMode::Default,
+                ..
+            } = put.payload
+            {
+                self.clock.observe(self.now.wall_ms, clock);
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The start: a directory's snapshot and log become the state they were written from, rings included as far as the log
+//! reaches.
+
+use std::collections::BTreeMap;
+
+use anabranch_crdt::{Epoch, NodeId, planted};
+
+use crate::engine::Engine;
+use crate::engine::idempotency::read_row;
+use crate::engine::io::{Now, Start};
+use crate::engine::limits::SHARDS_MAX;
+use crate::engine::snapshot::Frozen;
+use crate::engine::translate::read_intervals;
+use crate::wire::{ImageBlock, Interval, KeyRow, Record, Resume, ShardId, ShardPart};
+
+/// Idempotency keys in one block of a snapshot.
+const KEYS_PER_BLOCK: usize = 1_024;
+
+/// Bytes of a directory that cannot be what was written: damaged, or of a newer version. The node must not start
+/// with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RecoverError(String);
+
+/// Parts read and not yet installed, by shard and session.
+#[derive(Debug, Default)]
+pub(crate) struct RecoverStage(BTreeMap<(u32, u64), Vec<ShardPart>>);
+
+/// The epoch of a start: wall-clock milliseconds and 16 random bits, above the directory's last.
+///
+/// ```
+/// use anabranch::{Epoch, engine::epoch_for_start};
+/// assert_eq!(epoch_for_start(None, 5, 9), Epoch(5 << 16 | 9));
+/// assert_eq!(epoch_for_start(Some(Epoch(1 << 40)), 5, 9), Epoch((1 << 40) + 1));
+/// ```
+pub fn epoch_for_start(last: Option<Epoch>, wall_ms: u64, random: u16) -> Epoch {
+    let fresh = Epoch((wall_ms << 16) | u64::from(random));
+    let above = last.map_or(fresh, |last| fresh.max(Epoch(last.0 + 1)));
+    planted!("restart_keeps_epoch", last.unwrap_or(above), above)
+}
+
+impl Engine {
+    /// Takes in a block of the directory's snapshot, in the order they were written, before any record.
+    pub fn recover_image(&mut self, block: &[u8]) -> Result<(), RecoverError> {
+        let block = ImageBlock::decode(block).map_err(|e| RecoverError(e.to_string()))?;
+        match block {
+            ImageBlock::Part(part) => {
+                let (shard, session, last) = (part.shard, part.session, part.last);
+                self.stage(part);
+                if last {
+                    self.install_staged(shard, session)
+                } else {
+                    Ok(())
+                }
+            }
+            ImageBlock::Keys(rows) => rows.into_iter().try_for_each(|row| self.recover_key(row)),
+            ImageBlock::Members(members) => {
+                self.members.extend(members.into_iter().map(NodeId));
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes in a record of the log, in log order.
+    pub fn recover_record(&mut self, record: &[u8]) -> Result<(), RecoverError> {
+        match Record::decode(record).map_err(|e| RecoverError(e.to_string()))? {
+            Record::Applied(intervals, key) => {
+                for interval in intervals {
+                    self.recover_interval(interval)?;
+                }
+                key.map_or(Ok(()), |row| self.recover_key(row))
+            }
+            Record::Staged(part) => {
+                self.stage(part);
+                Ok(())
+            }
+            Record::Installed { shard, session } => self.install_staged(shard, session),
+            Record::Members(members) => {
+                self.members.extend(members.into_iter().map(NodeId));
+                Ok(())
+            }
+        }
+    }
+
+    /// Recovery is over: what was read is durable, and this start has its epoch.
+    pub fn start(&mut self, now: Now, start: Start) {
+        self.now = now;
+        self.started = start;
+        self.known_epochs.insert(self.config.node, start.epoch);
+        self.recovering = RecoverStage::default();
+        for i in 0..self.shards.len() {
+            let shard = &mut self.shards[i];
+            shard.durable = shard.vv.clone();
+            shard.forced = shard.bases();
+            let id = shard.id;
+            if !self.shards[i].vv.is_empty() {
+                self.stale_summaries.insert(id);
+            }
+        }
+    }
+
+    fn stage(&mut self, part: ShardPart) {
+        let parts = self.recovering.0.entry((part.shard, part.session)).or_default();
+        if part.after.is_none() {
+            // A transfer that broke and was begun again leaves its first parts in the log.
+            parts.clear();
+        }
+        parts.push(part);
+    }
+
+    fn install_staged(&mut self, shard: u32, session: u64) -> Result<(), RecoverError> {
+        let id = self.shard_id(shard).map_err(RecoverError)?;
+        let parts = self.recovering.0.remove(&(shard, session)).unwrap_or_default();
+        self.install(id, &parts).map(|_| ()).map_err(RecoverError)
+    }
+
+    fn recover_interval(&mut self, interval: Interval) -> Result<(), RecoverError> {
+        let id = self.shard_id(interval.shard).map_err(RecoverError)?;
+        let mut incoming =
+            read_intervals(&mut self.shard(id).replicas, vec![interval]).map_err(RecoverError)?;
+        if !self.shards[id.0 as usize].vv.covers(&incoming.from) {
+            return Err(RecoverError(format!(
+                "shard {id}: a record begins behind what is there; records are missing"
+            )));
+        }
+        let vv = &self.shards[id.0 as usize].vv;
+        incoming.entries.retain(|e| !vv.contains(e.part.dot));
+        self.observe_clocks(&incoming.entries);
+        let shard = &mut self.shards[id.0 as usize];
+        shard.absorb(&self.key, &mut self.kinds, incoming.entries);
+        shard.vv.join(&incoming.to);
+        let slots_max = self.config.limits.ring_slots_max;
+        shard.trim(&anabranch_crdt::VersionVector::new(), slots_max);
+        Ok(())
+    }
+
+    fn recover_key(&mut self, row: KeyRow) -> Result<(), RecoverError> {
+        let (key, known) = read_row(row).map_err(RecoverError)?;
+        if let Some((shard, _, _)) = known.dots.iter().find(|(s, _, _)| s.0 >= SHARDS_MAX) {
+            return Err(RecoverError(format!("an idempotency key names shard {shard}")));
+        }
+        self.keys.insert(key, known);
+        Ok(())
+    }
+
+    /// Everything recorded so far, as blocks for [`crate::store::Store::snapshot`]: recovering them gives the state
+    /// that recovering all records up to now would give, without the rings.
+    pub fn image(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let members = ImageBlock::Members(self.members.iter().map(|m| m.0).collect());
+        let rows: Vec<KeyRow> = self.keys.rows().collect();
+        let keys: Vec<Vec<u8>> = rows
+            .chunks(KEYS_PER_BLOCK)
+            .map(|rows| ImageBlock::Keys(rows.to_vec()).encode().to_vec())
+            .collect();
+        let shards = self.shards.iter().filter(|s| !s.vv.is_empty());
+        std::iter::once(members.encode().to_vec())
+            .chain(keys)
+            .chain(shards.flat_map(|s| self.shard_image(s.id, Frozen::of(s))))
+    }
+
+    fn shard_image(&self, id: ShardId, frozen: Frozen) -> impl Iterator<Item = Vec<u8>> + use<> {
+        let budget = self.config.limits.part_bytes;
+        let mut after: Option<Resume> = Some(None);
+        std::iter::from_fn(move || {
+            let resume = after.take()?;
+            let Ok(part) = frozen.part(id, 0, &resume, budget) else {
+                unreachable!("a place in a shard was written and not understood")
+            };
+            if !part.last {
+                after = Some(crate::engine::snapshot::resume_after(&part));
+            }
+            Some(ImageBlock::Part(part).encode().to_vec())
+        })
+    }
+}

@@ -1,0 +1,409 @@
+//! What nodes say of themselves: digests, news and acknowledgements are one kind of statement, "of this shard I have
+//! this, this much of it durable".
+//!
+//! At rest two nodes exchange one number for all their shards. Where it differs they go on shard by shard.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_crdt::{NodeId, Replicas, VersionVector, planted};
+
+use crate::engine::Engine;
+use crate::engine::io::Time;
+use crate::engine::translate::{Refused, TableReader};
+use crate::wire::{Frame, Lane, Rollup, Said, SaidShard, ShardId, Summaries, WireReplica, WireVector};
+
+/// Shards in one statement, so that it fits a frame whatever their vectors are in practice.
+const SHARDS_PER_SAID: usize = 128;
+
+/// What is to be said, and when.
+#[derive(Debug, Default)]
+pub(crate) struct SaidQueue {
+    news: BTreeSet<ShardId>,
+    due: Option<Time>,
+    /// Who waits for word on which shard becoming durable.
+    owed: BTreeSet<(ShardId, NodeId)>,
+}
+
+impl SaidQueue {
+    /// Something changed in this shard; everybody hears of it by then.
+    pub fn news(&mut self, shard: ShardId, by: Time) {
+        self.news.insert(shard);
+        self.due.get_or_insert(by);
+    }
+
+    pub fn wakeup(&self) -> Option<Time> {
+        self.due
+    }
+}
+
+/// Why something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// It is new.
+    News,
+    /// It differs from the peer's, who shall say the same.
+    Ask,
+    /// The peer asked.
+    Answer,
+}
+
+/// What a peer said of one shard, in this shard's terms.
+struct Heard {
+    applied: VersionVector,
+    durable: VersionVector,
+    base: Option<VersionVector>,
+    fingerprint: u64,
+    voting: bool,
+}
+
+impl Engine {
+    /// Brings the sum of all summaries up to date.
+    pub(crate) fn rollup(&mut self) -> u64 {
+        for id in std::mem::take(&mut self.stale_summaries) {
+            let summary = self.shards[id.0 as usize].summary(&self.key);
+            let before = std::mem::replace(&mut self.summaries[id.0 as usize], summary);
+            self.rollup = self.rollup.wrapping_sub(before).wrapping_add(summary);
+        }
+        self.rollup
+    }
+
+    pub(crate) fn on_digests_due(&mut self) {
+        let (now, every) = (self.now.time, self.config.limits.digest_every_ms);
+        let due: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| p.digest_at <= now)
+            .map(|(n, _)| *n)
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        for peer in due {
+            if let Some(p) = self.peers.get_mut(&peer) {
+                p.digest_at = now.after_ms(every);
+            }
+            self.send_rollup(peer);
+        }
+    }
+
+    fn send_rollup(&mut self, peer: NodeId) {
+        let frame = Frame::Rollup(Rollup {
+            summary: self.rollup(),
+            durable: self.persist.all_durable(),
+            shards: self.config.shards,
+        });
+        self.send(peer, Lane::Control, &frame);
+    }
+
+    pub(crate) fn on_rollup(&mut self, peer: NodeId, m: &Rollup) -> Result<(), Refused> {
+        if m.shards != self.config.shards {
+            return Err(format!(
+                "a cluster of {} shards, this one has {}",
+                m.shards, self.config.shards
+            ));
+        }
+        if self.rollup() == m.summary {
+            for i in 0..self.config.shards {
+                self.peer_equals(peer, ShardId(i), m.durable);
+            }
+            return Ok(());
+        }
+        if self.config.node < peer {
+            let frame = Frame::Summaries(Summaries {
+                shards: self.nonempty_summaries(),
+            });
+            self.send(peer, Lane::Control, &frame);
+        } else {
+            // One of the two goes on; should ours have been lost, this one makes it.
+            self.send_rollup(peer);
+        }
+        Ok(())
+    }
+
+    fn nonempty_summaries(&mut self) -> Vec<(u32, u64)> {
+        self.rollup();
+        self.summaries
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| **s != 0)
+            .map(|(i, s)| (i as u32, *s))
+            .collect()
+    }
+
+    pub(crate) fn on_summaries(&mut self, peer: NodeId, m: &Summaries) -> Result<(), Refused> {
+        self.rollup();
+        let mut theirs: BTreeMap<u32, u64> = BTreeMap::new();
+        for &(shard, summary) in &m.shards {
+            self.shard_id(shard)?;
+            theirs.insert(shard, summary);
+        }
+        let mut differing = Vec::new();
+        for i in 0..self.config.shards {
+            if self.summaries[i as usize] == theirs.get(&i).copied().unwrap_or(0) {
+                self.peer_equals(peer, ShardId(i), false);
+            } else {
+                differing.push(ShardId(i));
+            }
+        }
+        self.say(peer, &differing, Tone::Ask);
+        Ok(())
+    }
+
+    /// A peer's shard is exactly as ours.
+    fn peer_equals(&mut self, peer: NodeId, id: ShardId, durable: bool) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        let shard = self.shard(id);
+        let applied = shard.vv.clone();
+        let view = shard.peers.entry(peer).or_default();
+        if durable {
+            view.durable.join(&applied);
+        }
+        view.applied.join(&applied);
+        // Being as we are, it covers our base: it has caught up.
+        view.voting = true;
+        if !view.known {
+            view.known = true;
+            view.cursor = shard.me.map_or(0, |me| applied.get(me));
+        }
+        shard.caught_up = true;
+        shard.outdated = false;
+        if durable && !applied.is_empty() {
+            self.trim(id);
+            self.release_copies(id);
+        }
+    }
+
+    /// Says to a peer what is so in these shards.
+    pub(crate) fn say(&mut self, peer: NodeId, shards: &[ShardId], tone: Tone) {
+        for some in shards.chunks(SHARDS_PER_SAID) {
+            let mut said = Said {
+                replicas: Vec::new(),
+                shards: Vec::with_capacity(some.len()),
+                reply: tone == Tone::Ask,
+            };
+            let mut index: BTreeMap<WireReplica, u16> = BTreeMap::new();
+            for id in some {
+                let shard = &self.shards[id.0 as usize];
+                let mut vector =
+                    |vv: &VersionVector| wire_vector(&shard.replicas, vv, &mut index, &mut said.replicas);
+                let durable = if shard.durable.covers(&shard.vv) {
+                    None
+                } else {
+                    Some(vector(&shard.durable))
+                };
+                let statement = SaidShard {
+                    shard: id.0,
+                    applied: vector(&shard.vv),
+                    durable,
+                    base: if tone == Tone::News {
+                        None
+                    } else {
+                        Some(vector(&shard.bases()))
+                    },
+                    fingerprint: planted!(
+                        "digest_ignores_removals",
+                        shard.vv.iter().count() as u64,
+                        shard.fingerprint
+                    ),
+                    voting: self.votes(*id),
+                };
+                said.shards.push(statement);
+            }
+            self.send(peer, Lane::Control, &Frame::Said(said));
+        }
+    }
+
+    /// Whether this node counts for majorities in a shard: it has caught up once since it started.
+    pub(crate) fn votes(&self, shard: ShardId) -> bool {
+        self.members.len() == 1 || self.shards[shard.0 as usize].caught_up
+    }
+
+    /// Acknowledges at once, and again when it is durable.
+    pub(crate) fn owe(&mut self, shard: ShardId, peer: NodeId) {
+        self.say(peer, &[shard], Tone::News);
+        if !self.shards[shard.0 as usize]
+            .durable
+            .covers(&self.shards[shard.0 as usize].vv)
+        {
+            self.said.owed.insert((shard, peer));
+        }
+    }
+
+    /// More of this shard is durable: whoever waits for it hears it now.
+    pub(crate) fn say_owed(&mut self, shard: ShardId) {
+        let range = (shard, NodeId(0))..=(shard, NodeId(u128::MAX));
+        let owed: Vec<(ShardId, NodeId)> = self.said.owed.range(range).copied().collect();
+        for (shard, peer) in owed {
+            if self.shards[shard.0 as usize]
+                .durable
+                .covers(&self.shards[shard.0 as usize].vv)
+            {
+                self.said.owed.remove(&(shard, peer));
+            }
+            self.say(peer, &[shard], Tone::News);
+        }
+    }
+
+    pub(crate) fn on_said_due(&mut self) {
+        if self.said.due.is_none_or(|due| due > self.now.time) {
+            return;
+        }
+        self.said.due = None;
+        let shards: Vec<ShardId> = std::mem::take(&mut self.said.news).into_iter().collect();
+        for peer in self.connected() {
+            self.say(peer, &shards, Tone::News);
+        }
+    }
+
+    pub(crate) fn on_said(&mut self, peer: NodeId, m: Said) -> Result<(), Refused> {
+        let mut spoken_of = Vec::with_capacity(m.shards.len());
+        for statement in m.shards {
+            let id = self.shard_id(statement.shard)?;
+            let heard = self.read_statement(id, &m.replicas, statement)?;
+            self.hear(peer, id, heard)?;
+            spoken_of.push(id);
+        }
+        if m.reply {
+            let mut answer: Vec<ShardId> = spoken_of;
+            answer.dedup();
+            self.say(peer, &answer, Tone::Answer);
+        }
+        Ok(())
+    }
+
+    fn read_statement(&mut self, id: ShardId, table: &[WireReplica], s: SaidShard) -> Result<Heard, Refused> {
+        // The message's table serves many shards; each learns only the replicas spoken of in it.
+        let mut used: BTreeMap<u16, u16> = BTreeMap::new();
+        let mut ids = Vec::new();
+        let mut narrow = |vector: WireVector| -> Result<WireVector, Refused> {
+            vector
+                .into_iter()
+                .map(|(i, seq)| {
+                    let replica = *table
+                        .get(usize::from(i))
+                        .ok_or_else(|| format!("replica index {i} of {}", table.len()))?;
+                    let narrowed = *used.entry(i).or_insert_with(|| {
+                        ids.push(replica);
+                        (ids.len() - 1) as u16
+                    });
+                    Ok((narrowed, seq))
+                })
+                .collect()
+        };
+        let applied = narrow(s.applied)?;
+        let durable = s.durable.map(&mut narrow).transpose()?;
+        let base = s.base.map(&mut narrow).transpose()?;
+        let reader = TableReader::new(&mut self.shard(id).replicas, &ids)?;
+        let applied = reader.vector(&applied)?;
+        let durable = durable
+            .map(|v| reader.vector(&v))
+            .transpose()?
+            .unwrap_or_else(|| applied.clone());
+        if !applied.covers(&durable) {
+            return Err("a node whose durable vector is ahead of its applied one".into());
+        }
+        let base = base.map(|v| reader.vector(&v)).transpose()?;
+        Ok(Heard {
+            applied,
+            durable,
+            base,
+            fingerprint: s.fingerprint,
+            voting: s.voting,
+        })
+    }
+
+    fn hear(&mut self, peer: NodeId, id: ShardId, heard: Heard) -> Result<(), Refused> {
+        if !self.peers.contains_key(&peer) {
+            return Ok(());
+        }
+        self.check_own_dots(peer, id, &heard)?;
+        let node = self.config.node;
+        let shard = self.shard(id);
+        let me = shard.me;
+        let view = shard.peers.entry(peer).or_default();
+        view.applied.join(&heard.applied);
+        view.durable.join(&heard.durable);
+        view.voting = heard.voting;
+        if !view.known {
+            view.known = true;
+            view.cursor = me.map_or(0, |me| view.applied.get(me));
+        }
+        let behind = me.is_some_and(|me| view.cursor < shard.vv.get(me));
+        let remembers_more = shard.replicas.iter().any(|(ix, replica)| {
+            replica.node == node && Some(ix) != me && heard.applied.get(ix) > shard.vv.get(ix)
+        });
+        if remembers_more && !shard.caught_up {
+            shard.outdated = true;
+        }
+        if let Some(view) = shard.peers.get_mut(&peer).filter(|_| heard.base.is_some()) {
+            view.base = heard.base;
+        }
+        shard.check_caught_up();
+        let equal = shard.vv == heard.applied;
+        let lacking = !shard.vv.covers(&heard.applied);
+        if equal && shard.fingerprint != heard.fingerprint {
+            self.on_damage(peer, id, heard.fingerprint);
+        }
+        if behind {
+            self.mark_dirty_for(peer, id);
+        }
+        if lacking {
+            self.want_what(id, peer, &heard.applied);
+        }
+        self.trim(id);
+        self.release_copies(id);
+        Ok(())
+    }
+
+    /// What a peer sends it has.
+    pub(crate) fn peer_covers(&mut self, peer: NodeId, id: ShardId, vv: &VersionVector) {
+        if self.peers.contains_key(&peer) {
+            self.shard(id).peers.entry(peer).or_default().applied.join(vv);
+        }
+    }
+
+    /// Dots of this node's current epoch exist nowhere unless they were made here.
+    fn check_own_dots(&self, peer: NodeId, id: ShardId, heard: &Heard) -> Result<(), Refused> {
+        let shard = &self.shards[id.0 as usize];
+        match shard.replicas.get(self.me()) {
+            Some(me) if heard.applied.get(me) > shard.vv.get(me) => Err(format!(
+                "{peer} covers operation {} of this node's epoch in shard {id}, which has made {}",
+                heard.applied.get(me),
+                shard.vv.get(me)
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Equal vectors, unequal state: damage, not lag. Never mended by the ordinary join, which would delete every
+    /// difference.
+    fn on_damage(&mut self, peer: NodeId, id: ShardId, theirs: u64) {
+        self.counters.fingerprint_mismatches += 1;
+        let ours = self.shards[id.0 as usize].fingerprint;
+        tracing::error!(%peer, shard = %id, "damage: equal version vectors, fingerprints {ours:016x} here and {theirs:016x} there");
+    }
+}
+
+fn wire_vector(
+    replicas: &Replicas,
+    vv: &VersionVector,
+    index: &mut BTreeMap<WireReplica, u16>,
+    ids: &mut Vec<WireReplica>,
+) -> WireVector {
+    vv.iter()
+        .map(|(ix, seq)| {
+            let id = replicas.id(ix);
+            let wire = WireReplica {
+                node: id.node.0,
+                epoch: id.epoch.0,
+            };
+            let i = *index.entry(wire).or_insert_with(|| {
+                ids.push(wire);
+                (ids.len() - 1) as u16
+            });
+            (i, seq)
+        })
+        .collect()
+}

@@ -1,0 +1,368 @@
+//! One shard at one node: its live state, what it covers, and the one way operations get into it.
+//!
+//! Not here: when to send what to whom. Contract: `entities` is at every moment exactly *live(vv)*, the puts covered
+//! by the version vector that no covered operation killed, and `fingerprint` is that state's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anabranch_crdt::{
+    Delta, Dot, Env, HashKey, NodeId, Part, Path, Payload, Put, ReplicaId, ReplicaIx, Replicas, ReplicasFull,
+    Type, Value, VersionVector,
+};
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+
+use crate::engine::io::{RecordId, Time};
+use crate::engine::ring::{Ring, Slot};
+use crate::wire::{EntityId, ShardId};
+
+/// An entity under one type. Two sides of a partition may write the same id under different types: both are kept,
+/// the lower type id is the visible one.
+pub(crate) type EntityKey = (EntityId, Type);
+
+/// One operation: what one dot did to one entity.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub entity: EntityKey,
+    pub part: Part,
+    pub commit_end: bool,
+}
+
+/// How many live entities each kind has under each type: what fixes a kind's type.
+#[derive(Debug, Default)]
+pub(crate) struct Kinds(BTreeMap<String, BTreeMap<Type, u64>>);
+
+impl Kinds {
+    /// The type that entities of this kind have here; the lowest, should two sides of a partition have differed.
+    pub fn type_of(&self, kind: &str) -> Option<Type> {
+        self.0.get(kind)?.keys().next().copied()
+    }
+
+    fn count(&mut self, (id, ty): &EntityKey, existed: bool, exists: bool) {
+        match (existed, exists) {
+            (false, true) => match self.0.get_mut(id.kind()) {
+                Some(types) => *types.entry(*ty).or_default() += 1,
+                None => {
+                    self.0.insert(id.kind().to_owned(), BTreeMap::from([(*ty, 1)]));
+                }
+            },
+            (true, false) => {
+                let Some(types) = self.0.get_mut(id.kind()) else {
+                    return;
+                };
+                if let Some(n) = types.get_mut(ty) {
+                    *n -= 1;
+                    if *n == 0 {
+                        types.remove(ty);
+                    }
+                }
+                if types.is_empty() {
+                    self.0.remove(id.kind());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a peer has said of itself, in its current epoch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PeerView {
+    /// Whether anything has been said yet over the current link.
+    pub known: bool,
+    pub applied: VersionVector,
+    pub durable: VersionVector,
+    /// Whether it counts for majorities.
+    pub voting: bool,
+    /// Below this it cannot serve, as last told.
+    pub base: Option<VersionVector>,
+    /// Up to here its copy of our own stream has been sent over the current link.
+    pub cursor: u64,
+}
+
+/// A batch that waits for what it depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub from_peer: NodeId,
+    pub since: Time,
+    pub interval: Incoming,
+}
+
+/// A whole interval, translated into this shard's terms.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub from: VersionVector,
+    pub to: VersionVector,
+    pub deps: VersionVector,
+    pub urgent: bool,
+    pub entries: Vec<Entry>,
+}
+
+/// The shard.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub id: ShardId,
+    pub replicas: Replicas,
+    /// This node's current epoch here, once it has written.
+    pub me: Option<ReplicaIx>,
+    pub vv: VersionVector,
+    pub durable: VersionVector,
+    pub entities: BTreeMap<EntityKey, Arc<Value>>,
+    pub rings: BTreeMap<ReplicaIx, Ring>,
+    /// Up to here rings were trimmed because they were full, not because everybody had it.
+    pub forced: VersionVector,
+    pub fingerprint: u64,
+    pub peers: BTreeMap<NodeId, PeerView>,
+    /// The last record with an idempotency key that changed this shard: what it did leaves once it is durable.
+    pub keyed: RecordId,
+    /// Whether this start has covered another member's base once.
+    pub caught_up: bool,
+    /// Whether a peer remembers operations of this node that this directory has lost.
+    pub outdated: bool,
+    pub held: Vec<Held>,
+}
+
+impl Shard {
+    pub fn new(id: ShardId) -> Shard {
+        Shard {
+            id,
+            replicas: Replicas::new(),
+            me: None,
+            vv: VersionVector::new(),
+            durable: VersionVector::new(),
+            entities: BTreeMap::new(),
+            rings: BTreeMap::new(),
+            forced: VersionVector::new(),
+            fingerprint: 0,
+            peers: BTreeMap::new(),
+            keyed: RecordId::default(),
+            caught_up: false,
+            outdated: false,
+            held: Vec::new(),
+        }
+    }
+
+    /// This node's index here, made at its first write.
+    pub fn me(&mut self, id: ReplicaId) -> Result<ReplicaIx, ReplicasFull> {
+        match self.me {
+            Some(ix) => Ok(ix),
+            None => {
+                let ix = self.replicas.intern(id)?;
+                self.me = Some(ix);
+                Ok(ix)
+            }
+        }
+    }
+
+    /// The type an entity is read as.
+    pub fn visible_type(&self, id: &EntityId) -> Option<Type> {
+        self.visible(id).map(|(ty, _)| ty)
+    }
+
+    /// The value an entity is read as.
+    pub fn visible(&self, id: &EntityId) -> Option<(Type, &Arc<Value>)> {
+        Type::ALL
+            .iter()
+            .find_map(|&ty| self.entities.get(&(id.clone(), ty)).map(|v| (ty, v)))
+    }
+
+    /// What stands at a dot, if it is alive here.
+    pub fn live_put(&self, entity: &EntityKey, path: &Path, dot: Dot) -> Option<Put> {
+        let payload: Payload = self.entities.get(entity)?.payload(path, dot)?;
+        Some(Put {
+            path: path.clone(),
+            payload,
+        })
+    }
+
+    /// Whether this start has covered another member's base, now or before.
+    pub fn check_caught_up(&mut self) {
+        let vv = &self.vv;
+        if !self.caught_up
+            && self
+                .peers
+                .values()
+                .any(|v| v.base.as_ref().is_some_and(|base| vv.covers(base)))
+        {
+            self.caught_up = true;
+            self.outdated = false;
+        }
+    }
+
+    /// The base of an origin's ring; without a ring, what is covered cannot be served.
+    pub fn base(&self, ix: ReplicaIx) -> u64 {
+        self.rings.get(&ix).map_or_else(|| self.vv.get(ix), Ring::base)
+    }
+
+    /// The bases of all origins.
+    pub fn bases(&self) -> VersionVector {
+        self.vv.iter().map(|(ix, _)| (ix, self.base(ix))).collect()
+    }
+
+    /// Joins operations that this shard does not cover yet, in order, and records what they did. The version
+    /// vector is left for the caller to advance once all of a step is in. Returns the entities that changed.
+    pub fn absorb(&mut self, key: &HashKey, kinds: &mut Kinds, entries: Vec<Entry>) -> Vec<EntityId> {
+        let mut changed = Vec::new();
+        let mut run: Vec<Part> = Vec::new();
+        let mut run_of: Option<EntityKey> = None;
+        for entry in &entries {
+            if run_of.as_ref() != Some(&entry.entity)
+                && let Some(entity) = run_of.replace(entry.entity.clone())
+            {
+                self.join_run(key, kinds, entity, std::mem::take(&mut run), &mut changed);
+            }
+            run.push(entry.part.clone());
+        }
+        if let Some(entity) = run_of {
+            self.join_run(key, kinds, entity, run, &mut changed);
+        }
+        for entry in entries {
+            self.record_slot(entry);
+        }
+        changed
+    }
+
+    fn join_run(
+        &mut self,
+        key: &HashKey,
+        kinds: &mut Kinds,
+        entity: EntityKey,
+        parts: Vec<Part>,
+        changed: &mut Vec<EntityId>,
+    ) {
+        let ty = entity.1;
+        let delta = Delta::from_parts(ty, parts);
+        let vv = std::mem::take(&mut self.vv);
+        let news = self.change(key, kinds, &entity, |value, env| {
+            value.join_delta(env, &vv, &delta)
+        });
+        self.vv = vv;
+        if news && changed.last() != Some(&entity.0) {
+            changed.push(entity.0);
+        }
+    }
+
+    /// Changes one entity's value through `join` and keeps the fingerprint and the row in step with it.
+    pub fn change(
+        &mut self,
+        key: &HashKey,
+        kinds: &mut Kinds,
+        entity: &EntityKey,
+        join: impl FnOnce(&mut Value, &Env<'_>) -> anabranch_crdt::Changed,
+    ) -> bool {
+        let env = Env {
+            replicas: &self.replicas,
+            key,
+        };
+        let row = self
+            .entities
+            .entry(entity.clone())
+            .or_insert_with(|| Arc::new(Value::new(entity.1)));
+        let before = row_fingerprint(key, entity, row);
+        let existed = row.exists();
+        let changed = join(Arc::make_mut(row), &env);
+        self.fingerprint = self
+            .fingerprint
+            .wrapping_sub(before)
+            .wrapping_add(row_fingerprint(key, entity, row));
+        let exists = row.exists();
+        if !exists {
+            self.entities.remove(entity);
+        }
+        kinds.count(entity, existed, exists);
+        !changed.is_empty()
+    }
+
+    /// One slot per dot, for the operations that follow the ring's head.
+    fn record_slot(&mut self, entry: Entry) {
+        let Part { dot, put, kills } = entry.part;
+        for kill in &kills {
+            if let Some(slot) = self
+                .rings
+                .get_mut(&kill.dot.ix())
+                .and_then(|r| r.get_mut(kill.dot.seq()))
+                && slot.killer.is_none()
+            {
+                slot.killer = Some(dot);
+            }
+        }
+        let base = self.vv.get(dot.ix());
+        let ring = self.rings.entry(dot.ix()).or_insert_with(|| Ring::new(base));
+        let path = put.map(|p| p.path);
+        ring.push(
+            dot.seq(),
+            Slot {
+                entity: entry.entity,
+                path,
+                kills,
+                killer: None,
+                commit_end: entry.commit_end,
+            },
+        );
+    }
+
+    /// Lets go of slots: what every member has durably, and whatever is over the cap.
+    pub fn trim(&mut self, stable: &VersionVector, slots_max: usize) {
+        for (&ix, ring) in &mut self.rings {
+            let durable_everywhere = stable.get(ix).min(ring.head());
+            if durable_everywhere > ring.base() {
+                ring.trim(durable_everywhere);
+            }
+            if ring.len() > slots_max {
+                let upto = ring.head() - slots_max as u64;
+                ring.trim(upto);
+                self.forced.advance(ix, upto);
+            }
+        }
+    }
+
+    /// A number that differs when (version vector, fingerprint) do; 0 for a shard nobody has written.
+    pub fn summary(&self, key: &HashKey) -> u64 {
+        if self.vv.is_empty() {
+            return 0;
+        }
+        let mut h = SipHasher13::new_with_key(&key.0);
+        h.write_u32(self.id.0);
+        for (ix, id) in self.replicas.iter() {
+            let seq = self.vv.get(ix);
+            if seq > 0 {
+                h.write_u128(id.node.0);
+                h.write_u64(id.epoch.0);
+                h.write_u64(seq);
+            }
+        }
+        h.write_u64(self.fingerprint);
+        h.finish()
+    }
+
+    /// The fingerprint computed anew from every row: what `fingerprint` must equal.
+    pub fn fingerprint_from_scratch(&self, key: &HashKey) -> u64 {
+        let env = Env {
+            replicas: &self.replicas,
+            key,
+        };
+        self.entities.iter().fold(0, |sum, (entity, row)| {
+            sum.wrapping_add(fingerprint_of(key, entity, row.digest_from_scratch(&env)))
+        })
+    }
+}
+
+fn row_fingerprint(key: &HashKey, entity: &EntityKey, row: &Value) -> u64 {
+    if row.exists() {
+        fingerprint_of(key, entity, row.digest())
+    } else {
+        0
+    }
+}
+
+fn fingerprint_of(key: &HashKey, (id, ty): &EntityKey, digest: u64) -> u64 {
+    let mut h = SipHasher13::new_with_key(&key.0);
+    h.write(id.kind().as_bytes());
+    h.write_u8(0xff);
+    h.write(id.key().as_bytes());
+    h.write_u8(0xff);
+    h.write_u8(ty.id());
+    h.write_u64(digest);
+    h.finish()
+}

@@ -1,0 +1,379 @@
+//! Local updates: checked whole, then made whole; one record, one contiguous range of dots per shard.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_crdt::{Issuer, Mutation, ReplicaIx, SEQ_MAX, Type, Value, VersionVector, planted};
+
+use crate::engine::Engine;
+use crate::engine::idempotency::{Known, row, update_hash};
+use crate::engine::io::{Op, Output, RecordId, RequestId, Update};
+use crate::engine::levels::Pending;
+use crate::engine::limits::{ELEMENT_BYTES_MAX, UPDATE_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::engine::shard::{EntityKey, Entry};
+use crate::engine::translate::{Head, OutEntry, write_interval};
+use crate::error::{Error, ErrorKind};
+use crate::wire::{EntityId, Interval, Record, ShardId};
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::Invalid, message)
+}
+
+/// What an update does to one shard.
+struct Stretch {
+    me: ReplicaIx,
+    from: u64,
+    entries: Vec<Entry>,
+}
+
+impl Engine {
+    pub(crate) fn on_submit(&mut self, request: RequestId, update: Update) {
+        match self.submit(update) {
+            Ok(pending) => self.await_level(request, pending),
+            Err(error) => self.outputs.push_back(Output::Done {
+                request,
+                result: Err(error),
+            }),
+        }
+    }
+
+    /// On an error nothing has changed.
+    fn submit(&mut self, update: Update) -> Result<Pending, Error> {
+        self.check_size(&update.ops)?;
+        self.copies_needed(update.level)?;
+        if self.levels.len() >= self.config.limits.requests_max {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                format!(
+                    "not accepted, nothing changed: {} updates wait for confirmation; retry later",
+                    self.levels.len()
+                ),
+            ));
+        }
+        let hash = update_hash(&update.ops);
+        if let Some(known) = update.key.as_ref().and_then(|k| self.keys.get(k)) {
+            return self.repeat(&update, hash, known.clone());
+        }
+        self.check_store()?;
+        let keys = self.resolve(&update.ops)?;
+        if update.key.is_some() && !self.keys.make_room(&self.config.limits, self.now.wall_ms) {
+            return Err(Error::new(
+                ErrorKind::Overloaded,
+                format!(
+                    "not accepted, nothing changed: {} idempotency keys of the last hour are kept already; retry later",
+                    self.keys.len()
+                ),
+            ));
+        }
+        Ok(self.make(update, keys, hash))
+    }
+
+    fn check_size(&self, ops: &[Op]) -> Result<(), Error> {
+        let max = self.config.limits.update_ops_max;
+        if ops.is_empty() || ops.len() > max {
+            return Err(invalid(format!(
+                "an update has 1 to {max} operations, this one has {}",
+                ops.len()
+            )));
+        }
+        let mut bytes = 0;
+        for op in ops {
+            let (elements, longest): (&[_], usize) = match &op.mutation {
+                Mutation::Add(e) | Mutation::Remove(e) if e.is_empty() => {
+                    return Err(invalid(format!("{}: no element is named", op.entity)));
+                }
+                Mutation::Add(e) | Mutation::Remove(e) => (e, e.iter().map(|e| e.len()).max().unwrap_or(0)),
+                Mutation::Set { value, .. } if value.len() > VALUE_BYTES_MAX => {
+                    return Err(invalid(format!(
+                        "{}: a value of {} bytes, at most {VALUE_BYTES_MAX}",
+                        op.entity,
+                        value.len()
+                    )));
+                }
+                Mutation::Set { value, .. } => {
+                    bytes += value.len();
+                    (&[], 0)
+                }
+                _ => (&[], 0),
+            };
+            if longest > ELEMENT_BYTES_MAX {
+                return Err(invalid(format!(
+                    "{}: an element of {longest} bytes, at most {ELEMENT_BYTES_MAX}",
+                    op.entity
+                )));
+            }
+            bytes += op.entity.len_bytes() + elements.iter().map(|e| e.len() + 16).sum::<usize>();
+        }
+        if bytes > UPDATE_BYTES_MAX {
+            return Err(invalid(format!(
+                "an update of {bytes} bytes, at most {UPDATE_BYTES_MAX}; split it"
+            )));
+        }
+        Ok(())
+    }
+
+    fn repeat(&self, update: &Update, hash: u64, known: Known) -> Result<Pending, Error> {
+        if known.update != hash {
+            return Err(Error::new(
+                ErrorKind::KeyReused,
+                "nothing changed: this idempotency key was used for a different update; use another key"
+                    .to_owned(),
+            ));
+        }
+        Ok(self.pending(
+            update,
+            self.answer_of(known.epoch, known.dots, true),
+            known.record,
+        ))
+    }
+
+    fn pending(&self, update: &Update, answer: crate::engine::Answer, record: RecordId) -> Pending {
+        Pending {
+            answer,
+            level: update.level,
+            record,
+            deadline: self.now.time.after_ms(update.timeout_ms),
+            timeout_ms: update.timeout_ms,
+        }
+    }
+
+    /// Each operation's entity and type, all checked.
+    fn resolve(&self, ops: &[Op]) -> Result<Vec<EntityKey>, Error> {
+        let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
+        let mut keys = Vec::with_capacity(ops.len());
+        for op in ops {
+            let shard = self.shard_of(&op.entity);
+            self.check_takes_writes(shard)?;
+            let ty = self.type_for(op, shard, &fixed)?;
+            fixed.entry(op.entity.kind()).or_insert(ty);
+            op.mutation
+                .check(ty)
+                .map_err(|e| invalid(format!("{}: {e}", op.entity)))?;
+            keys.push((op.entity.clone(), ty));
+        }
+        Ok(keys)
+    }
+
+    fn type_for(&self, op: &Op, shard: ShardId, fixed: &BTreeMap<&str, Type>) -> Result<Type, Error> {
+        let kind = op.entity.kind();
+        let known = self.shards[shard.0 as usize]
+            .visible_type(&op.entity)
+            .or_else(|| self.config.kinds.get(kind).copied())
+            .or_else(|| self.kinds.type_of(kind))
+            .or_else(|| fixed.get(kind).copied());
+        match (known, op.ty) {
+            (Some(known), Some(asked)) if known != asked => Err(Error::new(
+                ErrorKind::WrongType,
+                format!(
+                    "nothing changed: {} is a {}, not a {}",
+                    op.entity,
+                    known.name(),
+                    asked.name()
+                ),
+            )),
+            (Some(ty), _) | (None, Some(ty)) => Ok(ty),
+            (None, None) => {
+                let types: Vec<&str> = Type::ALL.iter().map(|t| t.name()).collect();
+                Err(Error::new(
+                    ErrorKind::TypeRequired,
+                    format!(
+                        "nothing changed: kind {kind:?} is new; name its type, one of {}",
+                        types.join(", ")
+                    ),
+                ))
+            }
+        }
+    }
+
+    /// Cannot fail: everything was checked.
+    fn make(&mut self, update: Update, keys: Vec<EntityKey>, hash: u64) -> Pending {
+        let mut stretches: BTreeMap<ShardId, Stretch> = BTreeMap::new();
+        let mut changed: BTreeSet<EntityId> = BTreeSet::new();
+        for (op, key) in update.ops.iter().zip(keys) {
+            self.make_one(op, key, &mut stretches, &mut changed);
+        }
+        let dots: Vec<(ShardId, u64, u64)> = stretches
+            .iter()
+            .filter(|(_, s)| !s.entries.is_empty())
+            .map(|(id, s)| (*id, s.from + 1, s.from + s.entries.len() as u64))
+            .collect();
+        let answer = self.answer_of(self.started.epoch, dots.clone(), false);
+        if dots.is_empty() && update.key.is_none() {
+            return self.pending(&update, answer, RecordId(0));
+        }
+        let record = self.next_record();
+        let key = update.key.clone().map(|key| {
+            let known = Known {
+                update: hash,
+                at_ms: self.now.wall_ms,
+                epoch: self.started.epoch,
+                record,
+                dots: dots.clone(),
+            };
+            let row = row(&key, &known);
+            self.keys.insert(key, known);
+            row
+        });
+        let shards: Vec<ShardId> = dots.iter().map(|(id, _, _)| *id).collect();
+        let mut intervals = Vec::with_capacity(stretches.len());
+        for (id, stretch) in stretches {
+            if !stretch.entries.is_empty() {
+                intervals.push(self.seal_stretch(id, &stretch));
+            }
+        }
+        let written = self.record(&Record::Applied(intervals, key), &shards);
+        assert!(
+            written == record,
+            "record {written:?} written, {record:?} announced"
+        );
+        for entity in changed {
+            self.outputs.push_back(Output::Changed { entity });
+        }
+        let pending = self.pending(&update, answer, record);
+        for shard in shards {
+            if update.key.is_some() {
+                self.shard(shard).keyed = record;
+            }
+            self.touch(shard);
+            self.mark_dirty(shard);
+        }
+        pending
+    }
+
+    fn make_one(
+        &mut self,
+        op: &Op,
+        key: EntityKey,
+        stretches: &mut BTreeMap<ShardId, Stretch>,
+        changed: &mut BTreeSet<EntityId>,
+    ) {
+        let id = self.shard_of(&op.entity);
+        let me = self.me();
+        let stamp = match op.mutation {
+            Mutation::Set { clock: None, .. } => self.clock.tick(self.now.wall_ms),
+            _ => 0,
+        };
+        let shard = &mut self.shards[id.0 as usize];
+        let Ok(me) = shard.me(me) else {
+            // 65,535 epochs have written to this shard: restarts, not requests, exhaust the table.
+            unreachable!("shard {id} has no room for another replica");
+        };
+        let from = shard.vv.get(me);
+        let stretch = stretches.entry(id).or_insert(Stretch {
+            me,
+            from,
+            entries: Vec::new(),
+        });
+        let issuer = Issuer {
+            replicas: &shard.replicas,
+            me,
+            next_seq: from + 1,
+            stamp,
+        };
+        let empty = Value::new(key.1);
+        let value = shard.entities.get(&key).map_or(&empty, |v| v);
+        let mutation = planted!("canary", more(&op.mutation), op.mutation.clone());
+        let Ok(delta) = value.mutate(&issuer, &mutation) else {
+            unreachable!("{} was checked against its type", op.entity);
+        };
+        let entries: Vec<Entry> = delta
+            .into_parts()
+            .into_iter()
+            .map(|part| Entry {
+                entity: key.clone(),
+                part,
+                commit_end: false,
+            })
+            .collect();
+        let Some(last) = entries.last().map(|e| e.part.dot.seq()) else {
+            return;
+        };
+        assert!(
+            last <= SEQ_MAX && last == from + entries.len() as u64,
+            "a mutation's dots are contiguous"
+        );
+        stretch.entries.extend(entries.iter().cloned());
+        changed.extend(shard.absorb(&self.key, &mut self.kinds, entries));
+        shard.vv.advance(me, last);
+    }
+
+    /// Marks the end of the commit and writes what the log keeps of it.
+    fn seal_stretch(&mut self, id: ShardId, stretch: &Stretch) -> Interval {
+        let slots_max = self.config.limits.ring_slots_max;
+        let shard = self.shard(id);
+        let to = shard.vv.get(stretch.me);
+        if let Some(ring) = shard.rings.get_mut(&stretch.me) {
+            if let Some(slot) = ring.get_mut(to) {
+                slot.commit_end = true;
+            }
+            let full = ring.len() > slots_max;
+            if full {
+                self.trim(id);
+            }
+        }
+        let from = VersionVector::from_iter([(stretch.me, stretch.from)]);
+        let to = VersionVector::from_iter([(stretch.me, to)]);
+        write_record_interval(
+            &self.shards[id.0 as usize].replicas,
+            id,
+            &from,
+            &to,
+            &stretch.entries,
+        )
+    }
+
+    /// Whether this shard takes writes from callers.
+    pub(crate) fn takes_writes(&self, shard: ShardId) -> bool {
+        let s = &self.shards[shard.0 as usize];
+        let alone = self.members.len() == 1;
+        alone || s.caught_up || !(self.started.directory_is_new || s.outdated)
+    }
+
+    fn check_takes_writes(&self, shard: ShardId) -> Result<(), Error> {
+        if self.takes_writes(shard) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::NotReady,
+            "not accepted, nothing changed: this node's directory is new or older than its peers', and it has not caught up \
+             with one of them yet; retry later, or at another node"
+                .to_owned(),
+        ))
+    }
+}
+
+/// The planted canary: an increment counts one more.
+#[cfg(planted)]
+fn more(m: &Mutation) -> Mutation {
+    match m {
+        Mutation::Increment(n) => Mutation::Increment(n.saturating_add(1)),
+        m => m.clone(),
+    }
+}
+
+/// Operations as the log keeps them: one interval, however large.
+pub(crate) fn write_record_interval(
+    replicas: &anabranch_crdt::Replicas,
+    shard: ShardId,
+    from: &VersionVector,
+    to: &VersionVector,
+    entries: &[Entry],
+) -> Interval {
+    let none = VersionVector::new();
+    let head = Head {
+        shard: shard.0,
+        id: 0,
+        from,
+        to,
+        deps: &none,
+        urgent: false,
+    };
+    let out = entries.iter().map(|e| OutEntry {
+        dot: e.part.dot,
+        entity: &e.entity,
+        put: e.part.put.clone(),
+        kills: &e.part.kills,
+    });
+    let mut parts = write_interval(replicas, &head, usize::MAX, out);
+    assert!(parts.len() == 1, "an interval without a budget has one part");
+    parts.swap_remove(0)
+}

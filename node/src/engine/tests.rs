@@ -1,0 +1,184 @@
+//! The engine's behaviour as scripts; see `world` for their language.
+
+mod world;
+
+use crate::engine::Limits;
+use world::{check, check_with};
+
+#[test]
+fn an_update_reaches_connected_peers_at_once() {
+    check(
+        "ab",
+        "link a b\n run\n a p/x incr 5\n run\n b p/x = 5\n b p/x incr -2\n run\n a p/x = 3\n equal a b",
+    );
+}
+
+#[test]
+fn a_new_directory_takes_no_writes_before_it_has_met_somebody() {
+    check(
+        "ab",
+        "a p/x incr 1\n refused a not_ready\n link a b\n run\n a p/x incr 1\n a p/x = 1",
+    );
+    check("a", "a p/x incr 1\n a p/x = 1");
+}
+
+#[test]
+fn a_durable_update_is_answered_after_the_sync() {
+    check("a", "a durable p/x incr 1\n answers a 0\n sync a\n answers a 1");
+}
+
+#[test]
+fn a_link_that_does_not_reach_everybody_heals_through_a_third_node() {
+    check(
+        "abc",
+        "link a b\n link b c\n run\n a s/x add e\n c s/x add f\n wait 1000\n a s/x = [e f]\n c s/x = [e f]
+         a s/x remove f\n wait 1000\n c s/x = [e]\n equal a c",
+    );
+}
+
+#[test]
+fn a_lost_batch_is_pulled() {
+    check(
+        "ab",
+        "link a b\n run\n a p/x incr 1\n lose a b\n a p/x incr 1\n wait 10\n b p/x = 2\n equal a b",
+    );
+    check(
+        "ab",
+        "link a b\n run\n a p/x incr 1\n lose a b\n wait 6000\n b p/x = 1\n equal a b",
+    );
+}
+
+#[test]
+fn both_sides_of_a_cut_go_on_and_rejoin() {
+    check(
+        "ab",
+        "link a b\n run\n a s/x add e\n run\n cut a b\n a s/x remove e\n b s/x add e f\n a r/x set one\n b r/x set two
+         link a b\n wait 1000\n equal a b\n a s/x = [e f]",
+    );
+}
+
+#[test]
+fn every_slot_of_an_entity_stands_for_itself() {
+    // A batch that stops between two puts of one entity must carry the first.
+    let limits = Limits {
+        part_bytes: 1,
+        ..Limits::default()
+    };
+    check_with(
+        "ab",
+        limits,
+        "link a b\n run\n a s/x add e\n a s/y add f\n a s/x add g\n wait 100\n b s/x = [e g]\n equal a b",
+    );
+}
+
+#[test]
+fn a_crash_loses_what_was_not_synced_and_a_restart_pulls_what_had_left() {
+    check(
+        "ab",
+        "link a b\n run\n a p/x incr 1\n run\n sync a\n a p/x incr 1\n run\n crash a\n start a\n a p/x = 1
+         link a b\n wait 1000\n a p/x = 2\n a p/x incr 1\n run\n b p/x = 3\n equal a b",
+    );
+}
+
+#[test]
+fn a_keyed_update_leaves_only_when_durable() {
+    // Were it to leave before, its effect would come back after the crash and its key would not: a repeat counts twice.
+    check(
+        "ab",
+        "link a b\n run\n a durable p/x incr 5 key k\n run\n b p/x absent\n crash a\n start a\n link a b\n wait 1000
+         a durable p/x incr 5 key k\n sync a\n run\n answers a 1\n a p/x = 5\n b p/x = 5
+         a durable p/x incr 5 key k\n answers a 1\n a p/x = 5\n a durable p/x incr 6 key k\n refused a key_reused",
+    );
+}
+
+#[test]
+fn a_key_is_found_again_after_a_restart() {
+    check(
+        "a",
+        "a durable p/x incr 5 key k\n sync a\n crash a\n start a\n a durable p/x incr 5 key k\n answers a 1\n a p/x = 5",
+    );
+}
+
+#[test]
+fn a_wiped_node_comes_back_whole_under_a_new_epoch() {
+    check(
+        "abc",
+        "link a b\n link b c\n link a c\n run\n a p/x incr 1\n b p/x incr 2\n c p/x incr 4\n wait 1000\n sync a\n sync b\n sync c\n wait 1000
+         wipe a\n start a\n a p/x incr 8\n refused a not_ready\n link a b\n wait 1000\n a p/x = 7\n a p/x incr 8\n wait 1000
+         b p/x = 15\n wait 1000\n c p/x = 15\n equal a c",
+    );
+}
+
+#[test]
+fn who_is_behind_the_base_gets_the_shard_whole() {
+    let limits = Limits {
+        ring_slots_max: 2,
+        part_bytes: 64,
+        ..Limits::default()
+    };
+    check_with(
+        "ab",
+        limits,
+        "link a b\n run\n a s/x add e f g\n a s/y add h\n wait 9000\n equal a b\n cut a b\n a s/x remove f\n a s/x add i j k l m\n b s/x add n\n b s/z add o
+         a r/v set one\n a p/c incr 3\n a p/c incr 3\n a p/c incr 3\n link a b\n wait 9000\n equal a b\n a s/x = [e g i j k l m n]\n b s/z = [o]",
+    );
+}
+
+#[test]
+fn levels_wait_for_copies() {
+    check(
+        "abc",
+        "link a b\n run\n a majority p/x incr 1\n run\n answers a 0\n sync b\n run\n answers a 0\n sync a\n run\n answers a 1
+         a all-applied p/x incr 1\n wait 11000\n refused a unconfirmed\n a p/x = 2\n b p/x = 2
+         a 9 p/x incr 1\n refused a invalid",
+    );
+}
+
+#[test]
+fn a_kind_has_one_type() {
+    check(
+        "a",
+        "a s/x add e\n a s/x incr 1\n refused a invalid\n a s/x = [e]",
+    );
+}
+
+#[test]
+fn concurrent_removals_leave_an_empty_set_not_none() {
+    check(
+        "ab",
+        "link a b\n run\n a s/x add e f\n run\n cut a b\n a s/x remove e\n b s/x remove f\n link a b\n wait 1000\n a s/x = []\n equal a b",
+    );
+}
+
+#[test]
+fn a_cleared_large_set_travels_in_parts() {
+    let elements: Vec<String> = (0..300).map(|i| format!("element-{i}")).collect();
+    let limits = Limits {
+        part_bytes: 1024,
+        ..Limits::default()
+    };
+    let script = format!(
+        "link a b\n run\n a s/x add {}\n wait 50\n equal a b\n b s/x clear\n wait 50\n a s/x = []\n equal a b",
+        elements.join(" ")
+    );
+    check_with("ab", limits, &script);
+}
+
+#[test]
+fn a_register_keeps_concurrent_losers_until_they_were_seen() {
+    check(
+        "ab",
+        "link a b\n run\n cut a b\n a r/x set low @3\n b r/x set high @5\n link a b\n wait 1000\n a r/x = high\n b r/x = high
+         a r/x set lower @1\n run\n b r/x = high\n a r/x set top @9\n run\n b r/x = top\n equal a b",
+    );
+}
+
+#[test]
+fn a_batch_waits_for_what_it_kills() {
+    // a puts e (A1) -> b; b overwrites it; c hears of b first.
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n a s/x add e\n pass a b\n b s/x add e\n pass b c\n c s/x absent\n run\n c s/x = [e]\n wait 1000
+         equal a c\n equal b c",
+    );
+}

@@ -1,0 +1,453 @@
+//! A few engines in one room, driven by a script: the tests' one door.
+//!
+//! A script is lines; `#` begins a comment. Nodes are `a`, `b`, `c`, ...; entities `TYPE/KEY` with the type's first letters
+//! (`g` counter, `p` counter with negatives, `s` set, `r` register).
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`) | an update, level local-applied |
+//! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
+//! | `link a b`, `cut a b` | a link comes up, goes down |
+//! | `run` | deliver everything until nothing is under way, no time passes |
+//! | `wait MS` | time passes, wake-ups and deliveries included |
+//! | `pass a b` | deliver what is under way from a to b, now |
+//! | `lose a b` | lose what is under way from a to b |
+//! | `sync a` | what a handed to its log becomes durable |
+//! | `crash a` | a stops; what was not synced is lost; its links go |
+//! | `wipe a` | the same, and its directory is gone |
+//! | `start a` | a starts from its directory, under a new epoch |
+//! | `a p/x = 5`, `a s/x = [e f]`, `a r/x = V`, `a p/x absent` | what a reads |
+//! | `equal a b` | same vectors, same bytes, same fingerprints |
+//! | `answers a N` | so many updates were answered well at a since the last time asked |
+//! | `refused a KIND` | the last update at a was refused so |
+
+use std::collections::{BTreeMap, VecDeque};
+
+use anabranch_crdt::{Epoch, Mutation, NodeId, Reading, Type};
+use bytes::Bytes;
+
+use crate::engine::{
+    Engine, EngineConfig, Input, Level, Limits, Now, Op, Output, RecordId, RequestId, Stage, Start, Time,
+    Update,
+};
+use crate::error::Error;
+use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
+
+#[derive(Default)]
+struct Directory {
+    made: bool,
+    durable: Vec<Bytes>,
+}
+
+struct Running {
+    engine: Engine,
+    epoch: Epoch,
+    unsynced: VecDeque<(RecordId, Bytes)>,
+    answered: usize,
+    last: Option<Result<(), Error>>,
+}
+
+pub(super) struct World {
+    limits: Limits,
+    members: Vec<NodeId>,
+    now: Time,
+    running: BTreeMap<char, Running>,
+    directories: BTreeMap<char, Directory>,
+    links: Vec<(char, char)>,
+    under_way: BTreeMap<(char, char), VecDeque<Bytes>>,
+    starts: u64,
+    requests: u64,
+    shards: u32,
+}
+
+/// Runs a script from the beginning, with the default limits.
+pub(super) fn check(nodes: &str, script: &str) -> World {
+    check_with(nodes, Limits::default(), script)
+}
+
+pub(super) fn check_with(nodes: &str, limits: Limits, script: &str) -> World {
+    let mut world = World {
+        limits,
+        members: nodes.chars().map(node_id).collect(),
+        now: Time(1_000_000),
+        running: BTreeMap::new(),
+        directories: BTreeMap::new(),
+        links: Vec::new(),
+        under_way: BTreeMap::new(),
+        starts: 0,
+        requests: 0,
+        shards: 1,
+    };
+    for name in nodes.chars() {
+        world.start(name);
+    }
+    for line in script.lines() {
+        let line = line.split('#').next().unwrap_or("").trim();
+        if !line.is_empty() {
+            world.line(line);
+            world.assert_whole(line);
+        }
+    }
+    world
+}
+
+fn node_id(name: char) -> NodeId {
+    NodeId(name as u128)
+}
+
+fn name_of(id: NodeId) -> char {
+    char::from_u32(id.0 as u32).unwrap()
+}
+
+fn entity(text: &str) -> (EntityId, Type) {
+    let ty = match &text[..1] {
+        "g" => Type::GCounter,
+        "p" => Type::PnCounter,
+        "s" => Type::OrSet,
+        "r" => Type::LwwRegister,
+        other => panic!("no type begins with {other}"),
+    };
+    let (kind, key) = text.split_once('/').unwrap();
+    (EntityId::new(kind, key).unwrap(), ty)
+}
+
+fn mutation(words: &[&str]) -> Mutation {
+    let bytes = |w: &[&str]| {
+        w.iter()
+            .map(|e| Bytes::copy_from_slice(e.as_bytes()))
+            .collect::<Vec<_>>()
+    };
+    match words {
+        ["incr", n] => Mutation::Increment(n.parse().unwrap()),
+        ["add", e @ ..] => Mutation::Add(bytes(e)),
+        ["remove", e @ ..] => Mutation::Remove(bytes(e)),
+        ["clear"] => Mutation::Clear,
+        ["create"] => Mutation::Create,
+        ["set", v] => Mutation::Set {
+            value: Bytes::copy_from_slice(v.as_bytes()),
+            clock: None,
+        },
+        ["set", v, clock] => Mutation::Set {
+            value: Bytes::copy_from_slice(v.as_bytes()),
+            clock: Some(clock.trim_start_matches('@').parse().unwrap()),
+        },
+        other => panic!("no operation {other:?}"),
+    }
+}
+
+impl World {
+    fn now(&self) -> Now {
+        Now {
+            time: self.now,
+            wall_ms: 1_700_000_000_000 + self.now.0 / 1_000,
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let name = |w: &str| w.chars().next().unwrap();
+        match words.as_slice() {
+            ["link", x, y] => self.link(name(x), name(y)),
+            ["cut", x, y] => self.cut(name(x), name(y)),
+            ["run"] => self.run(),
+            ["wait", ms] => self.wait(ms.parse().unwrap()),
+            ["pass", x, y] => self.pass(name(x), name(y)),
+            ["lose", x, y] => {
+                let lost = self.under_way.remove(&(name(x), name(y))).unwrap_or_default();
+                let bytes: usize = lost.iter().map(Bytes::len).sum();
+                self.taken(name(x), name(y), bytes);
+            }
+            ["sync", x] => self.sync(name(x)),
+            ["crash", x] => self.crash(name(x)),
+            ["wipe", x] => {
+                self.crash(name(x));
+                self.directories.remove(&name(x));
+            }
+            ["start", x] => self.start(name(x)),
+            ["equal", x, y] => self.assert_equal(name(x), name(y), line),
+            ["answers", x, n] => {
+                let running = self.running.get_mut(&name(x)).unwrap();
+                assert_eq!(
+                    std::mem::take(&mut running.answered),
+                    n.parse::<usize>().unwrap(),
+                    "{line}"
+                );
+            }
+            ["refused", x, kind] => {
+                let last = self.running[&name(x)].last.clone();
+                assert_eq!(last.unwrap().unwrap_err().kind().name(), *kind, "{line}");
+            }
+            [x, e, "absent"] => assert_eq!(self.engine(name(x)).read(&entity(e).0), None, "{line}"),
+            [x, e, "=", ..] => self.assert_reads(name(x), e, &words[3..], line),
+            [x, "durable", e, rest @ ..] => {
+                let at = rest.iter().position(|w| *w == "key");
+                let (op, key) = at.map_or((rest, None), |i| (&rest[..i], Some(rest[i + 1])));
+                self.update(name(x), e, mutation(op), Level::default(), key);
+            }
+            [x, level, e, rest @ ..] if level.parse::<Level>().is_ok() => {
+                self.update(name(x), e, mutation(rest), level.parse().unwrap(), None);
+            }
+            [x, e, rest @ ..] => {
+                let level = Level {
+                    stage: Stage::Applied,
+                    ..Level::default()
+                };
+                self.update(name(x), e, mutation(rest), level, None);
+            }
+            other => panic!("no command {other:?}"),
+        }
+    }
+
+    pub(super) fn engine(&self, name: char) -> &Engine {
+        &self.running[&name].engine
+    }
+
+    fn handle(&mut self, name: char, input: Input) {
+        let now = self.now();
+        let Some(running) = self.running.get_mut(&name) else {
+            return;
+        };
+        running.engine.handle(now, input);
+        while let Some(output) = running.engine.poll_output() {
+            match output {
+                Output::Send { peer, frame, .. } => {
+                    self.under_way
+                        .entry((name, name_of(peer)))
+                        .or_default()
+                        .push_back(frame);
+                }
+                Output::Persist { id, payload } => running.unsynced.push_back((id, payload)),
+                Output::Done { result, .. } => {
+                    running.answered += usize::from(result.is_ok());
+                    running.last = Some(result.map(|_| ()));
+                }
+                Output::Changed { .. } => {}
+                Output::Disconnect { reason, .. } => panic!("{name} disconnects: {reason}"),
+                Output::AdoptEpoch { .. } => panic!("{name} was fenced"),
+            }
+        }
+    }
+
+    fn update(&mut self, name: char, e: &str, mutation: Mutation, level: Level, key: Option<&str>) {
+        let (entity, ty) = entity(e);
+        self.requests += 1;
+        let key = key.map(|k| IdempotencyKey::new(k.as_bytes()).unwrap());
+        let ops = vec![Op {
+            entity,
+            ty: Some(ty),
+            mutation,
+        }];
+        let update = Update {
+            ops,
+            level,
+            key,
+            timeout_ms: 10_000,
+        };
+        self.handle(
+            name,
+            Input::Submit {
+                request: RequestId(self.requests),
+                update,
+            },
+        );
+    }
+
+    fn start(&mut self, name: char) {
+        self.starts += 1;
+        let directory = self.directories.entry(name).or_default();
+        let config = EngineConfig {
+            cluster: "test".into(),
+            node: node_id(name),
+            shards: self.shards,
+            members: self.members.clone(),
+            kinds: BTreeMap::new(),
+            limits: self.limits.clone(),
+        };
+        let now = Now {
+            time: self.now,
+            wall_ms: 1_700_000_000_000 + self.now.0 / 1_000,
+        };
+        let mut engine = Engine::new(config, now);
+        for record in &directory.durable {
+            engine.recover_record(record).unwrap();
+        }
+        let epoch = Epoch(self.starts);
+        let directory_is_new = !std::mem::replace(&mut directory.made, true);
+        engine.start(
+            now,
+            Start {
+                epoch,
+                directory: DirectoryId(self.starts.into()),
+                directory_is_new,
+            },
+        );
+        let running = Running {
+            engine,
+            epoch,
+            unsynced: VecDeque::new(),
+            answered: 0,
+            last: None,
+        };
+        self.running.insert(name, running);
+    }
+
+    fn crash(&mut self, name: char) {
+        for (x, y) in self.links.clone() {
+            if x == name || y == name {
+                self.cut(x, y);
+            }
+        }
+        self.running.remove(&name);
+    }
+
+    fn link(&mut self, x: char, y: char) {
+        self.links.push((x, y));
+        for (me, peer) in [(x, y), (y, x)] {
+            let wall_ms = self.now().wall_ms;
+            let epoch = self.running[&peer].epoch;
+            self.handle(
+                me,
+                Input::Connected {
+                    peer: node_id(peer),
+                    epoch,
+                    wall_ms,
+                },
+            );
+        }
+    }
+
+    fn cut(&mut self, x: char, y: char) {
+        self.links.retain(|l| *l != (x, y) && *l != (y, x));
+        for (me, peer) in [(x, y), (y, x)] {
+            self.under_way.remove(&(me, peer));
+            let epoch = self.running[&peer].epoch;
+            self.handle(
+                me,
+                Input::Disconnected {
+                    peer: node_id(peer),
+                    epoch,
+                },
+            );
+        }
+    }
+
+    fn taken(&mut self, from: char, to: char, bytes: usize) {
+        let epoch = self.running[&to].epoch;
+        self.handle(
+            from,
+            Input::Writable {
+                peer: node_id(to),
+                epoch,
+                bytes: bytes as u64,
+            },
+        );
+    }
+
+    fn pass(&mut self, from: char, to: char) {
+        for frame in self.under_way.remove(&(from, to)).unwrap_or_default() {
+            let epoch = self.running[&from].epoch;
+            let bytes = frame.len();
+            self.handle(
+                to,
+                Input::Received {
+                    peer: node_id(from),
+                    epoch,
+                    frame,
+                },
+            );
+            self.taken(from, to, bytes);
+        }
+    }
+
+    fn run(&mut self) {
+        for round in 0.. {
+            assert!(round < 10_000, "messages without end");
+            let Some(&(from, to)) = self.under_way.iter().find(|(_, q)| !q.is_empty()).map(|(l, _)| l) else {
+                return;
+            };
+            self.pass(from, to);
+        }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        let until = self.now.after_ms(ms);
+        self.run();
+        while let Some((at, name)) = self
+            .running
+            .iter()
+            .filter_map(|(n, r)| r.engine.next_wakeup().map(|t| (t, *n)))
+            .min()
+        {
+            if at > until {
+                break;
+            }
+            self.now = self.now.max(at);
+            self.handle(name, Input::Wakeup);
+            self.run();
+        }
+        self.now = until;
+    }
+
+    fn sync(&mut self, name: char) {
+        let running = self.running.get_mut(&name).unwrap();
+        let records: Vec<(RecordId, Bytes)> = running.unsynced.drain(..).collect();
+        let Some(upto) = records.last().map(|(id, _)| *id) else {
+            return;
+        };
+        self.directories
+            .get_mut(&name)
+            .unwrap()
+            .durable
+            .extend(records.into_iter().map(|(_, r)| r));
+        self.handle(name, Input::Persisted { upto });
+    }
+
+    fn assert_reads(&self, name: char, e: &str, expected: &[&str], line: &str) {
+        let (_, reading) = self
+            .engine(name)
+            .read(&entity(e).0)
+            .unwrap_or_else(|| panic!("{line}: it does not exist"));
+        let text = match reading {
+            Reading::Count(n) => n.to_string(),
+            Reading::Elements(elements) => {
+                let words: Vec<String> = elements
+                    .iter()
+                    .map(|e| String::from_utf8_lossy(e).into_owned())
+                    .collect();
+                format!("[{}]", words.join(" "))
+            }
+            Reading::Register(v) => v.map_or("null".into(), |v| String::from_utf8_lossy(&v).into_owned()),
+        };
+        assert_eq!(text, expected.join(" "), "{line}");
+    }
+
+    fn assert_equal(&self, x: char, y: char, line: &str) {
+        for shard in self.engine(x).shard_ids() {
+            let (x, y) = (self.engine(x), self.engine(y));
+            assert_eq!(x.version_vector(shard), y.version_vector(shard), "{line}");
+            assert_eq!(x.canonical_bytes(shard), y.canonical_bytes(shard), "{line}");
+            assert_eq!(x.fingerprint(shard), y.fingerprint(shard), "{line}");
+        }
+    }
+
+    /// What must hold after every line: rings without gaps, fingerprints as from scratch, equal vectors equal bytes.
+    fn assert_whole(&self, line: &str) {
+        let mut seen: BTreeMap<Vec<_>, (Vec<u8>, u64)> = BTreeMap::new();
+        for running in self.running.values() {
+            let engine = &running.engine;
+            for shard in engine.shard_ids() {
+                assert!(engine.rings_whole(shard), "{line}: a ring has a gap");
+                assert_eq!(
+                    engine.fingerprint(shard),
+                    engine.fingerprint_from_scratch(shard),
+                    "{line}"
+                );
+                let state = (engine.canonical_bytes(shard), engine.fingerprint(shard));
+                let first = seen
+                    .entry(engine.version_vector(shard))
+                    .or_insert_with(|| state.clone());
+                assert_eq!(*first, state, "{line}: equal vectors, unequal state");
+            }
+        }
+    }
+}
