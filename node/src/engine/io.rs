@@ -55,9 +55,6 @@ pub struct Start {
     pub epoch: Epoch,
     /// The data directory's random id.
     pub directory: DirectoryId,
-    /// Whether the data directory was made at this start: then this node takes no writes in a shard with other
-    /// members until it has caught up with one of them.
-    pub directory_is_new: bool,
 }
 
 /// Names one submitted update until its [`Output::Done`].

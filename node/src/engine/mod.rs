@@ -60,6 +60,7 @@ use crate::wire::{DirectoryId, EntityId, ShardId};
 pub struct Engine {
     config: EngineConfig,
     started: Start,
+    settled: Settled,
     key: HashKey,
     clock: HybridClock,
     now: Now,
@@ -83,6 +84,14 @@ pub struct Engine {
     rollup: u64,
     summaries: Vec<u64>,
     stale_summaries: BTreeSet<ShardId>,
+}
+
+/// Whether this directory has ever caught up in every shard. Until it has, each start treats it as new: it may be
+/// the remains of a lost one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settled {
+    now: bool,
+    at_start: bool,
 }
 
 impl Engine {
@@ -127,8 +136,8 @@ impl Engine {
             started: Start {
                 epoch: Epoch(0),
                 directory: DirectoryId(0),
-                directory_is_new: true,
             },
+            settled: Settled::default(),
         }
     }
 
@@ -164,7 +173,7 @@ impl Engine {
 
     /// When to call [`Engine::handle`] with [`Input::Wakeup`] at the latest.
     pub fn next_wakeup(&self) -> Option<Time> {
-        if planted!("timer_dies_on_restart", !self.started.directory_is_new, false) {
+        if planted!("timer_dies_on_restart", self.settled.at_start, false) {
             return None;
         }
         [
@@ -185,6 +194,7 @@ impl Engine {
         self.on_sessions_due();
         self.on_said_due();
         self.on_digests_due();
+        self.check_settled();
     }
 
     /// This node under its current epoch: who issues dots.

@@ -31,11 +31,16 @@ pub(crate) struct RecoverStage(BTreeMap<(u32, u64), Vec<ShardPart>>);
 /// ```
 /// use anabranch::{Epoch, engine::epoch_for_start};
 /// assert_eq!(epoch_for_start(None, 5, 9), Epoch(5 << 16 | 9));
-/// assert_eq!(epoch_for_start(Some(Epoch(1 << 40)), 5, 9), Epoch((1 << 40) + 1));
+/// assert_eq!(epoch_for_start(Some(Epoch(7 << 16 | 3)), 5, 9), Epoch(8 << 16 | 9));
 /// ```
 pub fn epoch_for_start(last: Option<Epoch>, wall_ms: u64, random: u16) -> Epoch {
-    let fresh = Epoch((wall_ms << 16) | u64::from(random));
-    let above = last.map_or(fresh, |last| fresh.max(Epoch(last.0 + 1)));
+    let epoch_of = |ms: u64| Epoch((ms << 16) | u64::from(random));
+    let fresh = epoch_of(wall_ms);
+    // Above the last one by a whole millisecond, so that the random bits stay: two lives of one restored image
+    // must not choose the same.
+    let above = last
+        .filter(|last| *last >= fresh)
+        .map_or(fresh, |last| epoch_of((last.0 >> 16) + 1));
     planted!("restart_keeps_epoch", last.unwrap_or(above), above)
 }
 
@@ -56,6 +61,10 @@ impl Engine {
             ImageBlock::Keys(rows) => rows.into_iter().try_for_each(|row| self.recover_key(row)),
             ImageBlock::Members(members) => {
                 self.members.extend(members.into_iter().map(NodeId));
+                Ok(())
+            }
+            ImageBlock::Settled => {
+                self.settled.now = true;
                 Ok(())
             }
         }
@@ -79,6 +88,10 @@ impl Engine {
                 self.members.extend(members.into_iter().map(NodeId));
                 Ok(())
             }
+            Record::Settled => {
+                self.settled.now = true;
+                Ok(())
+            }
         }
     }
 
@@ -86,6 +99,7 @@ impl Engine {
     pub fn start(&mut self, now: Now, start: Start) {
         self.now = now;
         self.started = start;
+        self.settled.at_start = self.settled.now;
         self.known_epochs.insert(self.config.node, start.epoch);
         self.recovering = RecoverStage::default();
         for i in 0..self.shards.len() {
@@ -153,7 +167,9 @@ impl Engine {
             .map(|rows| ImageBlock::Keys(rows.to_vec()).encode().to_vec())
             .collect();
         let shards = self.shards.iter().filter(|s| !s.vv.is_empty());
+        let settled = self.settled.now.then(|| ImageBlock::Settled.encode().to_vec());
         std::iter::once(members.encode().to_vec())
+            .chain(settled)
             .chain(keys)
             .chain(shards.flat_map(|s| self.shard_image(s.id, Frozen::of(s))))
     }

@@ -325,7 +325,15 @@ impl Engine {
     pub(crate) fn takes_writes(&self, shard: ShardId) -> bool {
         let s = &self.shards[shard.0 as usize];
         let alone = self.members.len() == 1;
-        alone || s.caught_up || !(self.started.directory_is_new || s.outdated)
+        alone || s.caught_up || !(!self.settled.now || s.outdated)
+    }
+
+    /// Once every shard takes writes the directory is as good as its peers', at its next starts too.
+    pub(crate) fn check_settled(&mut self) {
+        if !self.settled.now && self.is_ready() {
+            self.settled.now = true;
+            self.record(&Record::Settled, &[]);
+        }
     }
 
     fn check_takes_writes(&self, shard: ShardId) -> Result<(), Error> {

@@ -110,6 +110,15 @@ fn a_wiped_node_comes_back_whole_under_a_new_epoch() {
 }
 
 #[test]
+fn a_wiped_node_that_crashes_before_it_caught_up_is_still_new() {
+    check(
+        "ab",
+        "link a b\n run\n a p/x incr 1\n run\n sync a\n sync b\n wipe a\n start a\n sync a\n crash a\n start a\n a p/x incr 1\n refused a not_ready
+         link a b\n wait 1000\n a p/x incr 1\n a p/x = 2",
+    );
+}
+
+#[test]
 fn who_is_behind_the_base_gets_the_shard_whole() {
     let limits = Limits {
         ring_slots_max: 2,

@@ -152,7 +152,10 @@ impl Frame {
             return Err(DecodeError::TooLarge(bytes.len()));
         }
         let Some((&kind, body)) = bytes.split_first() else {
-            return Err(DecodeError::Malformed { what: "frame", why: "it is empty".into() });
+            return Err(DecodeError::Malformed {
+                what: "frame",
+                why: "it is empty".into(),
+            });
         };
         let frame = match kind {
             kind::ROLLUP => Frame::Rollup(open("roll-up", body)?),
@@ -175,17 +178,25 @@ pub(super) fn seal<T: Serialize>(kind: u8, body: &T) -> Bytes {
     let kind_written = std::io::Write::write_all(&mut out, &[kind]);
     let body_written = postcard::to_io(body, &mut out);
     // Both write into memory; serde only fails for types without a form, and ours all have one.
-    assert!(kind_written.is_ok() && body_written.is_ok(), "a wire type could not be written");
+    assert!(
+        kind_written.is_ok() && body_written.is_ok(),
+        "a wire type could not be written"
+    );
     out.into_inner().freeze()
 }
 
 /// The body of a message, whole: bytes left over are an error too.
 pub(super) fn open<'a, T: Deserialize<'a>>(what: &'static str, body: &'a [u8]) -> Result<T, DecodeError> {
-    let (value, rest) = postcard::take_from_bytes::<T>(body)
-        .map_err(|e| DecodeError::Malformed { what, why: e.to_string() })?;
+    let (value, rest) = postcard::take_from_bytes::<T>(body).map_err(|e| DecodeError::Malformed {
+        what,
+        why: e.to_string(),
+    })?;
     if rest.is_empty() {
         Ok(value)
     } else {
-        Err(DecodeError::Malformed { what, why: format!("{} bytes too many", rest.len()) })
+        Err(DecodeError::Malformed {
+            what,
+            why: format!("{} bytes too many", rest.len()),
+        })
     }
 }

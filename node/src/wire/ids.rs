@@ -21,7 +21,11 @@ pub struct NameError {
 }
 
 fn check_name(what: &'static str, len: usize, max: usize) -> Result<(), NameError> {
-    if len == 0 || len > max { Err(NameError { what, max, got: len }) } else { Ok(()) }
+    if len == 0 || len > max {
+        Err(NameError { what, max, got: len })
+    } else {
+        Ok(())
+    }
 }
 
 /// The address of one piece of state: its kind (the entity type's name) and its key. Cheap to clone; ordered by
@@ -45,7 +49,10 @@ impl EntityId {
     pub fn new(kind: &str, key: &str) -> Result<EntityId, NameError> {
         check_name("a kind", kind.len(), KIND_BYTES_MAX)?;
         check_name("a key", key.len(), KEY_BYTES_MAX)?;
-        Ok(EntityId { kind: kind.into(), key: key.into() })
+        Ok(EntityId {
+            kind: kind.into(),
+            key: key.into(),
+        })
     }
 
     /// The entity type's name.

@@ -165,7 +165,8 @@ impl WireKill {
 impl WireSlot {
     /// About how many bytes it takes, never less than it does.
     pub fn len_bytes(&self) -> usize {
-        12 + self.put.as_ref().map_or(0, WirePut::len_bytes) + self.kills.iter().map(WireKill::len_bytes).sum::<usize>()
+        12 + self.put.as_ref().map_or(0, WirePut::len_bytes)
+            + self.kills.iter().map(WireKill::len_bytes).sum::<usize>()
     }
 }
 

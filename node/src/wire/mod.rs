@@ -13,12 +13,16 @@ mod lane;
 mod record;
 mod shard_part;
 
-pub use frame::{DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext, Summaries};
-pub use ids::{
-    DirectoryId, EntityId, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, KEY_BYTES_MAX, KIND_BYTES_MAX, NameError,
-    ShardId,
+pub use frame::{
+    DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext, Summaries,
 };
-pub use interval::{Interval, Run, WireEntity, WireKill, WirePath, WirePayload, WirePut, WireReplica, WireSlot, WireVector};
+pub use ids::{
+    DirectoryId, EntityId, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, KEY_BYTES_MAX, KIND_BYTES_MAX,
+    NameError, ShardId,
+};
+pub use interval::{
+    Interval, Run, WireEntity, WireKill, WirePath, WirePayload, WirePut, WireReplica, WireSlot, WireVector,
+};
 pub use lane::Lane;
 pub use record::{ImageBlock, KeyRow, Record};
 pub use shard_part::{Resume, ShardPart, WireRow};

@@ -38,6 +38,8 @@ pub enum Record {
     },
     /// Nodes that became members.
     Members(Vec<u128>),
+    /// This directory has caught up in every shard: it is not new any more.
+    Settled,
 }
 
 /// One block of a disk snapshot.
@@ -49,6 +51,8 @@ pub enum ImageBlock {
     Keys(Vec<KeyRow>),
     /// The members.
     Members(Vec<u128>),
+    /// See [`Record::Settled`].
+    Settled,
 }
 
 /// Append-only numbers of records and blocks.
@@ -57,21 +61,29 @@ mod kind {
     pub const STAGED: u8 = 2;
     pub const INSTALLED: u8 = 3;
     pub const MEMBERS: u8 = 4;
+    pub const SETTLED: u8 = 5;
     pub const PART: u8 = 65;
     pub const KEYS: u8 = 66;
     pub const IMAGE_MEMBERS: u8 = 67;
+    pub const IMAGE_SETTLED: u8 = 68;
 }
 
 fn split<'a>(what: &'static str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), DecodeError> {
     match bytes.split_first() {
         Some((&kind, body)) => Ok((kind, body)),
-        None => Err(DecodeError::Malformed { what, why: "it is empty".into() }),
+        None => Err(DecodeError::Malformed {
+            what,
+            why: "it is empty".into(),
+        }),
     }
 }
 
 fn unknown(what: &'static str, kind: u8) -> DecodeError {
     // Unlike a frame, a record cannot be skipped: state would be missing.
-    DecodeError::Malformed { what, why: format!("kind {kind} is unknown; was it written by a newer version?") }
+    DecodeError::Malformed {
+        what,
+        why: format!("kind {kind} is unknown; was it written by a newer version?"),
+    }
 }
 
 impl Record {
@@ -82,6 +94,7 @@ impl Record {
             Record::Staged(part) => seal(kind::STAGED, part),
             Record::Installed { shard, session } => seal(kind::INSTALLED, &(shard, session)),
             Record::Members(members) => seal(kind::MEMBERS, members),
+            Record::Settled => seal(kind::SETTLED, &()),
         }
     }
 
@@ -94,6 +107,7 @@ impl Record {
             kind::STAGED => open(WHAT, body).map(Record::Staged),
             kind::INSTALLED => open(WHAT, body).map(|(shard, session)| Record::Installed { shard, session }),
             kind::MEMBERS => open(WHAT, body).map(Record::Members),
+            kind::SETTLED => open(WHAT, body).map(|()| Record::Settled),
             kind => Err(unknown(WHAT, kind)),
         }
     }
@@ -106,6 +120,7 @@ impl ImageBlock {
             ImageBlock::Part(part) => seal(kind::PART, part),
             ImageBlock::Keys(keys) => seal(kind::KEYS, keys),
             ImageBlock::Members(members) => seal(kind::IMAGE_MEMBERS, members),
+            ImageBlock::Settled => seal(kind::IMAGE_SETTLED, &()),
         }
     }
 
@@ -117,6 +132,7 @@ impl ImageBlock {
             kind::PART => open(WHAT, body).map(ImageBlock::Part),
             kind::KEYS => open(WHAT, body).map(ImageBlock::Keys),
             kind::IMAGE_MEMBERS => open(WHAT, body).map(ImageBlock::Members),
+            kind::IMAGE_SETTLED => open(WHAT, body).map(|()| ImageBlock::Settled),
             kind => Err(unknown(WHAT, kind)),
         }
     }

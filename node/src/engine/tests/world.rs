@@ -35,7 +35,6 @@ use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
 
 #[derive(Default)]
 struct Directory {
-    made: bool,
     durable: Vec<Bytes>,
 }
 
@@ -272,13 +271,11 @@ impl World {
             engine.recover_record(record).unwrap();
         }
         let epoch = Epoch(self.starts);
-        let directory_is_new = !std::mem::replace(&mut directory.made, true);
         engine.start(
             now,
             Start {
                 epoch,
                 directory: DirectoryId(self.starts.into()),
-                directory_is_new,
             },
         );
         let running = Running {
