@@ -12,6 +12,8 @@ mod interval;
 mod lane;
 mod record;
 mod shard_part;
+#[cfg(test)]
+mod tests;
 
 pub use frame::{
     DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext, Summaries,

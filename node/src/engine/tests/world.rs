@@ -57,6 +57,10 @@ pub(super) struct World {
     starts: u64,
     requests: u64,
     shards: u32,
+    /// Every frame that was sent, with its sender.
+    pub(super) sent: Vec<(char, Bytes)>,
+    /// How often a node closed a link because of what came over it.
+    pub(super) refused: usize,
 }
 
 /// Runs a script from the beginning, with the default limits.
@@ -76,6 +80,8 @@ pub(super) fn check_with(nodes: &str, limits: Limits, script: &str) -> World {
         starts: 0,
         requests: 0,
         shards: 1,
+        sent: Vec::new(),
+        refused: 0,
     };
     for name in nodes.chars() {
         world.start(name);
@@ -85,6 +91,7 @@ pub(super) fn check_with(nodes: &str, limits: Limits, script: &str) -> World {
         if !line.is_empty() {
             world.line(line);
             world.assert_whole(line);
+            assert_eq!(world.refused, 0, "{line}: a node refused what another sent");
         }
     }
     world
@@ -210,6 +217,7 @@ impl World {
         while let Some(output) = running.engine.poll_output() {
             match output {
                 Output::Send { peer, frame, .. } => {
+                    self.sent.push((name, frame.clone()));
                     self.under_way
                         .entry((name, name_of(peer)))
                         .or_default()
@@ -221,10 +229,17 @@ impl World {
                     running.last = Some(result.map(|_| ()));
                 }
                 Output::Changed { .. } => {}
-                Output::Disconnect { reason, .. } => panic!("{name} disconnects: {reason}"),
+                Output::Disconnect { .. } => self.refused += 1,
                 Output::AdoptEpoch { .. } => panic!("{name} was fenced"),
             }
         }
+    }
+
+    /// Bytes arrive that nobody here sent.
+    pub(super) fn inject(&mut self, from: char, to: char, frame: Bytes) {
+        let epoch = self.running[&from].epoch;
+        self.handle(to, Input::Received { peer: node_id(from), epoch, frame });
+        self.assert_whole("injected bytes");
     }
 
     fn update(&mut self, name: char, e: &str, mutation: Mutation, level: Level, key: Option<&str>) {

@@ -1,0 +1,103 @@
+//! Hostile bytes from a peer with a good certificate: refused or harmless, never a panic, never half a change.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::world::check;
+use crate::wire::{Frame, Interval, WireReplica};
+
+const SCRIPT: &str = "link a b\n run\n a s/x add e f\n b s/x add e g\n run\n a s/x remove e\n a p/c incr 3\n b p/c incr -1\n a r/r set v @3\n run
+    cut a b\n a s/x clear\n b s/y add h\n b p/c incr 5\n link a b\n wait 6000";
+
+fn interval_from_a() -> Interval {
+    let world = check("ab", SCRIPT);
+    let frames = world.sent.iter().filter(|(from, _)| *from == 'a').map(|(_, f)| Frame::decode(f).unwrap().unwrap());
+    frames
+        .filter_map(|f| match f {
+            Frame::Interval(i) => Some(i),
+            _ => None,
+        })
+        .next_back()
+        .unwrap()
+}
+
+/// Whether `b` refuses this interval from `a` and stays as it is.
+fn is_refused(change: impl FnOnce(&mut Interval)) -> bool {
+    let mut world = check("ab", "link a b\n run\n a s/x add e f\n run");
+    let before = world.engine('b').canonical_bytes(crate::wire::ShardId(0));
+    let mut interval = check("ab", "link a b\n run\n a s/x add e f\n run\n a s/x add e")
+        .sent
+        .iter()
+        .filter_map(|(_, f)| match Frame::decode(f) {
+            Ok(Some(Frame::Interval(i))) => Some(i),
+            _ => None,
+        })
+        .next_back()
+        .unwrap();
+    change(&mut interval);
+    world.inject('a', 'b', Frame::Interval(interval).encode());
+    let unchanged = world.engine('b').canonical_bytes(crate::wire::ShardId(0)) == before;
+    world.refused == 1 && unchanged
+}
+
+#[test]
+fn what_only_a_broken_peer_sends_is_refused() {
+    assert!(!is_refused(|_| {}), "untouched it is taken");
+    assert!(is_refused(|i| i.shard = 99), "a shard that does not exist");
+    assert!(is_refused(|i| i.runs.clear()), "a vector that claims what is not carried");
+    assert!(is_refused(|i| i.to[0].1 += 1), "an operation missing at the end");
+    assert!(is_refused(|i| i.runs[0].slots[0].entity = 7), "an entity that is not in the table");
+    assert!(is_refused(|i| i.runs[0].replica = 7), "a replica that is not in the table");
+    assert!(is_refused(|i| i.entities[0].ty = 99), "an unknown type");
+    assert!(is_refused(|i| i.entities[0].ty = 1), "a counter with elements");
+    assert!(is_refused(|i| i.entities[0].key.clear()), "an entity without a key");
+    assert!(is_refused(|i| i.runs[0].slots[0].more = true), "an operation that is not finished");
+    assert!(is_refused(|i| i.replicas.push(i.replicas[0])), "a replica twice");
+    assert!(is_refused(|i| i.runs[0].slots[0].kills[0].seq = 1 << 50), "a sequence out of range");
+    assert!(is_refused(|i| i.runs[0].slots[0].kills[0].seq = 1_000), "a kill of what is not covered");
+}
+
+#[test]
+fn an_operation_of_our_own_that_we_never_made_is_refused() {
+    // `b` is node 0x62 and runs under epoch 2.
+    assert!(is_refused(|i| {
+        i.replicas = vec![WireReplica { node: 0x62, epoch: 2 }];
+        (i.from, i.to, i.deps) = (vec![], vec![(0, 1)], vec![]);
+        i.runs.iter_mut().for_each(|run| (run.replica, run.first) = (0, 1));
+        i.runs[0].slots[0].kills.clear();
+    }));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn damaged_frames_change_nothing_by_halves(
+        which in any::<prop::sample::Index>(),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut world = check("ab", SCRIPT);
+        let (from, frame) = world.sent[which.index(world.sent.len())].clone();
+        let mut bytes = frame.to_vec();
+        for (at, byte) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let to = if from == 'a' { 'b' } else { 'a' };
+        world.inject(from, to, Bytes::from(bytes));
+    }
+
+    #[test]
+    fn numbers_out_of_place_change_nothing_by_halves(from in any::<u64>(), to in any::<u64>(), first in any::<u64>(), seq in any::<u64>(), part in 0u32..3) {
+        let mut interval = interval_from_a();
+        let mut world = check("ab", SCRIPT);
+        for v in &mut interval.from { v.1 = from }
+        for v in &mut interval.to { v.1 = to }
+        interval.part = part;
+        for run in &mut interval.runs {
+            run.first = first;
+            for kill in run.slots.iter_mut().flat_map(|s| &mut s.kills) { kill.seq = seq }
+        }
+        world.inject('a', 'b', Frame::Interval(interval).encode());
+    }
+}

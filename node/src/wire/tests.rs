@@ -1,0 +1,162 @@
+//! The wire's bytes are pinned, and hostile ones are refused without harm.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn replica() -> WireReplica {
+    WireReplica { node: 0x0102, epoch: 7 }
+}
+
+fn entity() -> WireEntity {
+    WireEntity { kind: "k".into(), key: "x".into(), ty: 4 }
+}
+
+fn interval() -> Interval {
+    let put = WirePut { path: WirePath::Element(Bytes::from_static(b"e")), payload: WirePayload::Present };
+    let kills = vec![WireKill { path: None, replica: 0, seq: 8 }, WireKill { path: Some(WirePath::Root), replica: 0, seq: 7 }];
+    Interval {
+        shard: 3,
+        replicas: vec![replica()],
+        from: vec![(0, 8)],
+        to: vec![(0, 9)],
+        deps: vec![],
+        id: 5,
+        part: 0,
+        last: true,
+        urgent: false,
+        entities: vec![entity()],
+        runs: vec![Run { replica: 0, first: 9, slots: vec![WireSlot { entity: 0, put: Some(put), kills, more: false }] }],
+    }
+}
+
+fn part() -> ShardPart {
+    let count = WirePut { path: WirePath::Root, payload: WirePayload::Count { plus: 3, minus: 1 } };
+    let value = Bytes::from_static(b"v");
+    let stamped = WirePut { path: WirePath::Root, payload: WirePayload::Stamped { clock: 9, custom: true, value } };
+    ShardPart {
+        shard: 3,
+        session: 6,
+        replicas: vec![replica()],
+        view: vec![(0, 9)],
+        after: Some((entity(), 2)),
+        rows: vec![WireRow { entity: entity(), puts: vec![(0, 8, count), (0, 9, stamped)] }],
+        last: true,
+    }
+}
+
+fn frames() -> Vec<(Frame, &'static str)> {
+    let said = SaidShard {
+        shard: 3,
+        applied: vec![(0, 9)],
+        durable: Some(vec![(0, 8)]),
+        base: None,
+        fingerprint: 0xff,
+        voting: true,
+    };
+    vec![
+        (Frame::Rollup(Rollup { summary: 300, durable: true, shards: 1024 }), "01ac02018008"),
+        (Frame::Summaries(Summaries { shards: vec![(1, 2), (3, 4)] }), "020201020304"),
+        (
+            Frame::Said(Said { replicas: vec![replica()], shards: vec![said], reply: true }),
+            "030182020701030100090101000800ff010101",
+        ),
+        (
+            Frame::Pull(Pull { shard: 3, id: PULL_ID_BIT | 1, replicas: vec![replica()], vv: vec![(0, 9)] }),
+            "04038180808080808080800101820207010009",
+        ),
+        (Frame::Interval(interval()), "050301820207010008010009000500010001016b01780401000901000101016500020000080100000700"),
+        (
+            Frame::SnapshotPart(part()),
+            "0603060182020701000901016b0178040201016b01780402000800010301000900020901017601",
+        ),
+        (Frame::SnapshotNext(SnapshotNext { shard: 3, session: 6, resume: None }), "07030600"),
+        (Frame::Fenced(300), "08ac02"),
+    ]
+}
+
+#[test]
+fn frames_have_the_bytes_they_always_had() {
+    for (frame, golden) in frames() {
+        let bytes = frame.encode();
+        assert_eq!(hex(&bytes), golden, "{frame:?}");
+        assert_eq!(Frame::decode(&bytes), Ok(Some(frame)));
+    }
+}
+
+#[test]
+fn records_have_the_bytes_they_always_had() {
+    let key = KeyRow { key: Bytes::from_static(b"k"), update: 1, at_ms: 2, epoch: 3, dots: vec![(4, 5, 6)] };
+    let records = [
+        (Record::Applied(vec![], Some(key.clone())), "010001016b01020301040506"),
+        (Record::Installed { shard: 3, session: 6 }, "030306"),
+        (Record::Members(vec![1, 300]), "040201ac02"),
+        (Record::Settled, "05"),
+    ];
+    for (record, golden) in records {
+        assert_eq!(hex(&record.encode()), golden, "{record:?}");
+        assert_eq!(Record::decode(&record.encode()), Ok(record));
+    }
+    let blocks = [
+        (ImageBlock::Keys(vec![key]), "4201016b01020301040506"),
+        (ImageBlock::Members(vec![1]), "430101"),
+        (ImageBlock::Settled, "44"),
+    ];
+    for (block, golden) in blocks {
+        assert_eq!(hex(&block.encode()), golden, "{block:?}");
+        assert_eq!(ImageBlock::decode(&block.encode()), Ok(block));
+    }
+    assert_eq!(ImageBlock::decode(&ImageBlock::Part(part()).encode()), Ok(ImageBlock::Part(part())));
+    assert_eq!(Record::decode(&Record::Staged(part()).encode()), Ok(Record::Staged(part())));
+}
+
+#[test]
+fn a_frame_of_a_later_version_is_skipped_and_a_record_of_one_is_not() {
+    assert_eq!(Frame::decode(&[200, 1, 2, 3]), Ok(None));
+    assert!(Record::decode(&[200, 1, 2, 3]).is_err());
+    assert!(ImageBlock::decode(&[200]).is_err());
+}
+
+#[test]
+fn bytes_left_over_are_an_error() {
+    let mut bytes = Frame::Fenced(1).encode().to_vec();
+    bytes.push(0);
+    assert!(Frame::decode(&bytes).is_err());
+    assert!(Frame::decode(&[]).is_err());
+    assert!(matches!(Frame::decode(&vec![1; FRAME_BYTES_MAX + 1]), Err(DecodeError::TooLarge(_))));
+}
+
+#[test]
+fn names_are_bounded() {
+    assert!(EntityId::new(&"k".repeat(KIND_BYTES_MAX), &"x".repeat(KEY_BYTES_MAX)).is_ok());
+    assert!(EntityId::new(&"k".repeat(KIND_BYTES_MAX + 1), "x").is_err());
+    assert!(EntityId::new("k", &"x".repeat(KEY_BYTES_MAX + 1)).is_err());
+    assert!(EntityId::new("k", "").is_err());
+    assert!(IdempotencyKey::new(&[0; IDEMPOTENCY_KEY_BYTES_MAX]).is_ok());
+    assert!(IdempotencyKey::new(&[0; IDEMPOTENCY_KEY_BYTES_MAX + 1]).is_err());
+    assert!(IdempotencyKey::new(&[]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = Frame::decode(&bytes);
+        let _ = Record::decode(&bytes);
+        let _ = ImageBlock::decode(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_frame_is_read_or_refused(which in 0usize..8, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = frames()[which].0.encode().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        let _ = Frame::decode(&bytes);
+        bytes.truncate(at);
+        let _ = Frame::decode(&bytes);
+    }
+}
