@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::engine::io::{Output, Time};
 use crate::engine::limits::MEMBERS_MAX;
 use crate::engine::receive::Staging;
+use crate::engine::shard::Told;
 use crate::wire::{Frame, Lane, Record, ShardId};
 
 /// A peer whose link is up. Its cost does not depend on how far it is behind.
@@ -54,6 +55,7 @@ impl Engine {
         for shard in &mut self.shards {
             if let Some(view) = shard.peers.get_mut(&peer) {
                 view.known = false;
+                view.told = Told::default();
             }
         }
         let clock_ahead_ms = i64::try_from(i128::from(wall_ms) - i128::from(self.now.wall_ms)).unwrap_or(0);

@@ -79,13 +79,17 @@ impl Engine {
         let Some(view) = shard.peers.get_mut(&peer).filter(|v| v.known) else {
             return Vec::new();
         };
-        let from = view.cursor;
-        if from >= head || from < bases.get(me) || !covers_others(&view.applied, &bases, me) {
+        let (from, applied) = (view.cursor, view.applied.clone());
+        if from >= head || from < bases.get(me) || !covers_others(&applied, &bases, me) {
             // Behind a base it cannot be served from here: it hears of it in our next digest, and pulls.
             return Vec::new();
         }
         let to = clean_cut(shard, me, from, head, budget);
-        let deps = deps(shard, me, from, to);
+        // What it has said it covers need not be named.
+        let deps: VersionVector = deps(shard, me, from, to)
+            .iter()
+            .filter(|(ix, seq)| *seq > applied.get(*ix))
+            .collect();
         let (from_vv, to_vv) = (
             VersionVector::from_iter([(me, from)]),
             VersionVector::from_iter([(me, to)]),

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch_crdt::{NodeId, Replicas, VersionVector, planted};
+use anabranch_crdt::{NodeId, Replicas, VersionVector};
 
 use crate::engine::Engine;
 use crate::engine::io::Time;
@@ -52,7 +52,8 @@ struct Heard {
     applied: VersionVector,
     durable: VersionVector,
     base: Option<VersionVector>,
-    fingerprint: u64,
+    /// Told with everything else, not with news.
+    fingerprint: Option<u64>,
     voting: bool,
 }
 
@@ -175,44 +176,74 @@ impl Engine {
         }
     }
 
-    /// Says to a peer what is so in these shards.
+    /// Says to a peer what is so in these shards: news only as far as it is news to that peer.
     pub(crate) fn say(&mut self, peer: NodeId, shards: &[ShardId], tone: Tone) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
         for some in shards.chunks(SHARDS_PER_SAID) {
+            let reply = tone == Tone::Ask;
             let mut said = Said {
                 replicas: Vec::new(),
                 shards: Vec::with_capacity(some.len()),
-                reply: tone == Tone::Ask,
+                reply,
             };
             let mut index: BTreeMap<WireReplica, u16> = BTreeMap::new();
             for id in some {
-                let shard = &self.shards[id.0 as usize];
-                let mut vector =
-                    |vv: &VersionVector| wire_vector(&shard.replicas, vv, &mut index, &mut said.replicas);
-                let durable = if shard.durable.covers(&shard.vv) {
-                    None
-                } else {
-                    Some(vector(&shard.durable))
-                };
-                let statement = SaidShard {
-                    shard: id.0,
-                    applied: vector(&shard.vv),
-                    durable,
-                    base: if tone == Tone::News {
-                        None
-                    } else {
-                        Some(vector(&shard.bases()))
-                    },
-                    fingerprint: planted!(
-                        "digest_ignores_removals",
-                        shard.vv.iter().count() as u64,
-                        shard.fingerprint
-                    ),
-                    voting: self.votes(*id),
-                };
-                said.shards.push(statement);
+                let voting = self.votes(*id);
+                if let Some(statement) =
+                    self.statement(peer, *id, tone, voting, &mut index, &mut said.replicas)
+                {
+                    said.shards.push(statement);
+                }
             }
-            self.send(peer, Lane::Control, &Frame::Said(said));
+            if !said.shards.is_empty() {
+                self.send(peer, Lane::Control, &Frame::Said(said));
+            }
         }
+    }
+
+    fn statement(
+        &mut self,
+        peer: NodeId,
+        id: ShardId,
+        tone: Tone,
+        voting: bool,
+        index: &mut BTreeMap<WireReplica, u16>,
+        ids: &mut Vec<WireReplica>,
+    ) -> Option<SaidShard> {
+        let shard = self.shard(id);
+        let view = shard.peers.entry(peer).or_default();
+        let all = tone != Tone::News;
+        let told = &view.told;
+        let unsaid = |ix| {
+            all || shard.vv.get(ix) > told.applied.get(ix) || shard.durable.get(ix) > told.durable.get(ix)
+        };
+        let applied: VersionVector = shard.vv.iter().filter(|(ix, _)| unsaid(*ix)).collect();
+        if !all && applied.is_empty() && voting == told.voting {
+            return None;
+        }
+        let durable: VersionVector = applied
+            .iter()
+            .map(|(ix, _)| (ix, shard.durable.get(ix)))
+            .collect();
+        view.told.applied.join(&applied);
+        view.told.durable.join(&durable);
+        view.told.voting = voting;
+        let bases = shard.bases();
+        let mut vector = |vv: &VersionVector| wire_vector(&shard.replicas, vv, index, ids);
+        Some(SaidShard {
+            shard: id.0,
+            applied: vector(&applied),
+            durable: if durable == applied {
+                None
+            } else {
+                Some(vector(&durable))
+            },
+            base: if all { Some(vector(&bases)) } else { None },
+            fingerprint: if all { Some(shard.fingerprint) } else { None },
+            voting,
+        })
     }
 
     /// Whether this node counts for majorities in a shard: it has caught up once since it started.
@@ -341,10 +372,12 @@ impl Engine {
             view.base = heard.base;
         }
         shard.check_caught_up();
-        let equal = shard.vv == heard.applied;
         let lacking = !shard.vv.covers(&heard.applied);
-        if equal && shard.fingerprint != heard.fingerprint {
-            self.on_damage(peer, id, heard.fingerprint);
+        if let Some(theirs) = heard.fingerprint
+            && shard.vv == heard.applied
+            && shard.fingerprint != theirs
+        {
+            self.on_damage(peer, id, theirs);
         }
         if behind {
             self.mark_dirty_for(peer, id);

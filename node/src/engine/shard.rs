@@ -66,6 +66,14 @@ impl Kinds {
     }
 }
 
+/// What a peer has been told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    pub applied: VersionVector,
+    pub durable: VersionVector,
+    pub voting: bool,
+}
+
 /// What a peer has said of itself, in its current epoch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PeerView {
@@ -75,6 +83,8 @@ pub(crate) struct PeerView {
     pub durable: VersionVector,
     /// Whether it counts for majorities.
     pub voting: bool,
+    /// What it has been told of this shard over the current link.
+    pub told: Told,
     /// Below this it cannot serve, as last told.
     pub base: Option<VersionVector>,
     /// Up to here its copy of our own stream has been sent over the current link.

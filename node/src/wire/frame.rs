@@ -62,14 +62,14 @@ pub struct Said {
 pub struct SaidShard {
     /// Which shard.
     pub shard: u32,
-    /// The sender's version vector.
+    /// The sender's version vector; news names only the origins in which there is any.
     pub applied: WireVector,
     /// What of it is durable; absent when all is.
     pub durable: Option<WireVector>,
     /// Below this the sender cannot serve; absent when not told.
     pub base: Option<WireVector>,
-    /// The fingerprint of the state at `applied`.
-    pub fingerprint: u64,
+    /// The fingerprint of the state at `applied`, when that is the whole vector.
+    pub fingerprint: Option<u64>,
     /// Whether the sender counts for majorities: it has caught up since it started.
     pub voting: bool,
 }

@@ -10,16 +10,37 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn replica() -> WireReplica {
-    WireReplica { node: 0x0102, epoch: 7 }
+    WireReplica {
+        node: 0x0102,
+        epoch: 7,
+    }
 }
 
 fn entity() -> WireEntity {
-    WireEntity { kind: "k".into(), key: "x".into(), ty: 4 }
+    WireEntity {
+        kind: "k".into(),
+        key: "x".into(),
+        ty: 4,
+    }
 }
 
 fn interval() -> Interval {
-    let put = WirePut { path: WirePath::Element(Bytes::from_static(b"e")), payload: WirePayload::Present };
-    let kills = vec![WireKill { path: None, replica: 0, seq: 8 }, WireKill { path: Some(WirePath::Root), replica: 0, seq: 7 }];
+    let put = WirePut {
+        path: WirePath::Element(Bytes::from_static(b"e")),
+        payload: WirePayload::Present,
+    };
+    let kills = vec![
+        WireKill {
+            path: None,
+            replica: 0,
+            seq: 8,
+        },
+        WireKill {
+            path: Some(WirePath::Root),
+            replica: 0,
+            seq: 7,
+        },
+    ];
     Interval {
         shard: 3,
         replicas: vec![replica()],
@@ -31,21 +52,43 @@ fn interval() -> Interval {
         last: true,
         urgent: false,
         entities: vec![entity()],
-        runs: vec![Run { replica: 0, first: 9, slots: vec![WireSlot { entity: 0, put: Some(put), kills, more: false }] }],
+        runs: vec![Run {
+            replica: 0,
+            first: 9,
+            slots: vec![WireSlot {
+                entity: 0,
+                put: Some(put),
+                kills,
+                more: false,
+            }],
+        }],
     }
 }
 
 fn part() -> ShardPart {
-    let count = WirePut { path: WirePath::Root, payload: WirePayload::Count { plus: 3, minus: 1 } };
+    let count = WirePut {
+        path: WirePath::Root,
+        payload: WirePayload::Count { plus: 3, minus: 1 },
+    };
     let value = Bytes::from_static(b"v");
-    let stamped = WirePut { path: WirePath::Root, payload: WirePayload::Stamped { clock: 9, custom: true, value } };
+    let stamped = WirePut {
+        path: WirePath::Root,
+        payload: WirePayload::Stamped {
+            clock: 9,
+            custom: true,
+            value,
+        },
+    };
     ShardPart {
         shard: 3,
         session: 6,
         replicas: vec![replica()],
         view: vec![(0, 9)],
         after: Some((entity(), 2)),
-        rows: vec![WireRow { entity: entity(), puts: vec![(0, 8, count), (0, 9, stamped)] }],
+        rows: vec![WireRow {
+            entity: entity(),
+            puts: vec![(0, 8, count), (0, 9, stamped)],
+        }],
         last: true,
     }
 }
@@ -56,26 +99,57 @@ fn frames() -> Vec<(Frame, &'static str)> {
         applied: vec![(0, 9)],
         durable: Some(vec![(0, 8)]),
         base: None,
-        fingerprint: 0xff,
+        fingerprint: Some(0xff),
         voting: true,
     };
     vec![
-        (Frame::Rollup(Rollup { summary: 300, durable: true, shards: 1024 }), "01ac02018008"),
-        (Frame::Summaries(Summaries { shards: vec![(1, 2), (3, 4)] }), "020201020304"),
         (
-            Frame::Said(Said { replicas: vec![replica()], shards: vec![said], reply: true }),
-            "030182020701030100090101000800ff010101",
+            Frame::Rollup(Rollup {
+                summary: 300,
+                durable: true,
+                shards: 1024,
+            }),
+            "01ac02018008",
         ),
         (
-            Frame::Pull(Pull { shard: 3, id: PULL_ID_BIT | 1, replicas: vec![replica()], vv: vec![(0, 9)] }),
+            Frame::Summaries(Summaries {
+                shards: vec![(1, 2), (3, 4)],
+            }),
+            "020201020304",
+        ),
+        (
+            Frame::Said(Said {
+                replicas: vec![replica()],
+                shards: vec![said],
+                reply: true,
+            }),
+            "03018202070103010009010100080001ff010101",
+        ),
+        (
+            Frame::Pull(Pull {
+                shard: 3,
+                id: PULL_ID_BIT | 1,
+                replicas: vec![replica()],
+                vv: vec![(0, 9)],
+            }),
             "04038180808080808080800101820207010009",
         ),
-        (Frame::Interval(interval()), "050301820207010008010009000500010001016b01780401000901000101016500020000080100000700"),
+        (
+            Frame::Interval(interval()),
+            "050301820207010008010009000500010001016b01780401000901000101016500020000080100000700",
+        ),
         (
             Frame::SnapshotPart(part()),
             "0603060182020701000901016b0178040201016b01780402000800010301000900020901017601",
         ),
-        (Frame::SnapshotNext(SnapshotNext { shard: 3, session: 6, resume: None }), "07030600"),
+        (
+            Frame::SnapshotNext(SnapshotNext {
+                shard: 3,
+                session: 6,
+                resume: None,
+            }),
+            "07030600",
+        ),
         (Frame::Fenced(300), "08ac02"),
     ]
 }
@@ -91,9 +165,18 @@ fn frames_have_the_bytes_they_always_had() {
 
 #[test]
 fn records_have_the_bytes_they_always_had() {
-    let key = KeyRow { key: Bytes::from_static(b"k"), update: 1, at_ms: 2, epoch: 3, dots: vec![(4, 5, 6)] };
+    let key = KeyRow {
+        key: Bytes::from_static(b"k"),
+        update: 1,
+        at_ms: 2,
+        epoch: 3,
+        dots: vec![(4, 5, 6)],
+    };
     let records = [
-        (Record::Applied(vec![], Some(key.clone())), "010001016b01020301040506"),
+        (
+            Record::Applied(vec![], Some(key.clone())),
+            "010001016b01020301040506",
+        ),
         (Record::Installed { shard: 3, session: 6 }, "030306"),
         (Record::Members(vec![1, 300]), "040201ac02"),
         (Record::Settled, "05"),
@@ -111,8 +194,14 @@ fn records_have_the_bytes_they_always_had() {
         assert_eq!(hex(&block.encode()), golden, "{block:?}");
         assert_eq!(ImageBlock::decode(&block.encode()), Ok(block));
     }
-    assert_eq!(ImageBlock::decode(&ImageBlock::Part(part()).encode()), Ok(ImageBlock::Part(part())));
-    assert_eq!(Record::decode(&Record::Staged(part()).encode()), Ok(Record::Staged(part())));
+    assert_eq!(
+        ImageBlock::decode(&ImageBlock::Part(part()).encode()),
+        Ok(ImageBlock::Part(part()))
+    );
+    assert_eq!(
+        Record::decode(&Record::Staged(part()).encode()),
+        Ok(Record::Staged(part()))
+    );
 }
 
 #[test]
@@ -128,7 +217,10 @@ fn bytes_left_over_are_an_error() {
     bytes.push(0);
     assert!(Frame::decode(&bytes).is_err());
     assert!(Frame::decode(&[]).is_err());
-    assert!(matches!(Frame::decode(&vec![1; FRAME_BYTES_MAX + 1]), Err(DecodeError::TooLarge(_))));
+    assert!(matches!(
+        Frame::decode(&vec![1; FRAME_BYTES_MAX + 1]),
+        Err(DecodeError::TooLarge(_))
+    ));
 }
 
 #[test]

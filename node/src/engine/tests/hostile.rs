@@ -11,7 +11,11 @@ const SCRIPT: &str = "link a b\n run\n a s/x add e f\n b s/x add e g\n run\n a s
 
 fn interval_from_a() -> Interval {
     let world = check("ab", SCRIPT);
-    let frames = world.sent.iter().filter(|(from, _)| *from == 'a').map(|(_, f)| Frame::decode(f).unwrap().unwrap());
+    let frames = world
+        .sent
+        .iter()
+        .filter(|(from, _)| *from == 'a')
+        .map(|(_, f)| Frame::decode(f).unwrap().unwrap());
     frames
         .filter_map(|f| match f {
             Frame::Interval(i) => Some(i),
@@ -44,17 +48,38 @@ fn is_refused(change: impl FnOnce(&mut Interval)) -> bool {
 fn what_only_a_broken_peer_sends_is_refused() {
     assert!(!is_refused(|_| {}), "untouched it is taken");
     assert!(is_refused(|i| i.shard = 99), "a shard that does not exist");
-    assert!(is_refused(|i| i.runs.clear()), "a vector that claims what is not carried");
+    assert!(
+        is_refused(|i| i.runs.clear()),
+        "a vector that claims what is not carried"
+    );
     assert!(is_refused(|i| i.to[0].1 += 1), "an operation missing at the end");
-    assert!(is_refused(|i| i.runs[0].slots[0].entity = 7), "an entity that is not in the table");
-    assert!(is_refused(|i| i.runs[0].replica = 7), "a replica that is not in the table");
+    assert!(
+        is_refused(|i| i.runs[0].slots[0].entity = 7),
+        "an entity that is not in the table"
+    );
+    assert!(
+        is_refused(|i| i.runs[0].replica = 7),
+        "a replica that is not in the table"
+    );
     assert!(is_refused(|i| i.entities[0].ty = 99), "an unknown type");
     assert!(is_refused(|i| i.entities[0].ty = 1), "a counter with elements");
-    assert!(is_refused(|i| i.entities[0].key.clear()), "an entity without a key");
-    assert!(is_refused(|i| i.runs[0].slots[0].more = true), "an operation that is not finished");
+    assert!(
+        is_refused(|i| i.entities[0].key.clear()),
+        "an entity without a key"
+    );
+    assert!(
+        is_refused(|i| i.runs[0].slots[0].more = true),
+        "an operation that is not finished"
+    );
     assert!(is_refused(|i| i.replicas.push(i.replicas[0])), "a replica twice");
-    assert!(is_refused(|i| i.runs[0].slots[0].kills[0].seq = 1 << 50), "a sequence out of range");
-    assert!(is_refused(|i| i.runs[0].slots[0].kills[0].seq = 1_000), "a kill of what is not covered");
+    assert!(
+        is_refused(|i| i.runs[0].slots[0].kills[0].seq = 1 << 50),
+        "a sequence out of range"
+    );
+    assert!(
+        is_refused(|i| i.runs[0].slots[0].kills[0].seq = 1_000),
+        "a kill of what is not covered"
+    );
 }
 
 #[test]
@@ -63,7 +88,9 @@ fn an_operation_of_our_own_that_we_never_made_is_refused() {
     assert!(is_refused(|i| {
         i.replicas = vec![WireReplica { node: 0x62, epoch: 2 }];
         (i.from, i.to, i.deps) = (vec![], vec![(0, 1)], vec![]);
-        i.runs.iter_mut().for_each(|run| (run.replica, run.first) = (0, 1));
+        i.runs
+            .iter_mut()
+            .for_each(|run| (run.replica, run.first) = (0, 1));
         i.runs[0].slots[0].kills.clear();
     }));
 }

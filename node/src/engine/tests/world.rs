@@ -238,7 +238,14 @@ impl World {
     /// Bytes arrive that nobody here sent.
     pub(super) fn inject(&mut self, from: char, to: char, frame: Bytes) {
         let epoch = self.running[&from].epoch;
-        self.handle(to, Input::Received { peer: node_id(from), epoch, frame });
+        self.handle(
+            to,
+            Input::Received {
+                peer: node_id(from),
+                epoch,
+                frame,
+            },
+        );
         self.assert_whole("injected bytes");
     }
 
