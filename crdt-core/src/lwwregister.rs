@@ -100,16 +100,22 @@ impl LwwRegister {
         };
         let dot = issuer.dot(0);
         let mine = rank(issuer.replicas, dot, &payload);
-        // A clock of the caller's own may lose against a write the caller saw: then that write stays the value.
-        let kept = winner
-            .filter(|(dot, payload)| mode == ClockMode::Custom && rank(issuer.replicas, *dot, payload) > mine)
-            .map(|(dot, _)| *dot);
-        let observed = self.writes.as_slice().iter().map(|(dot, _)| *dot);
-        let kills = observed
-            .filter(|dot| Some(*dot) != kept)
-            .map(|dot| Kill {
+        // A clock of the caller's own may lose against writes the caller saw. It kills only what is below it: a replica
+        // that has not yet got the winner must never go from a higher clock to this one. Below two of those it saw, it
+        // could become the value nowhere but after removals of both, and is not made: so losers do not pile up.
+        let lost = |dot: &Dot, payload: &Payload| {
+            mode == ClockMode::Custom && rank(issuer.replicas, *dot, payload) > mine
+        };
+        let seen = self.writes.as_slice();
+        if seen.iter().filter(|(dot, payload)| lost(dot, payload)).count() > 1 {
+            return Vec::new();
+        }
+        let kills = seen
+            .iter()
+            .filter(|(dot, payload)| !lost(dot, payload))
+            .map(|(dot, _)| Kill {
                 path: Path::Root,
-                dot,
+                dot: *dot,
             })
             .collect();
         vec![Part {

@@ -55,12 +55,17 @@ impl Mutation {
     /// ```
     pub const fn check(&self, ty: Type) -> Result<(), MutationError> {
         match (ty, self) {
-            (Type::GCounter, Mutation::Increment(by)) if *by < 0 => Err(MutationError::NegativeIncrement { by: *by }),
+            (Type::GCounter, Mutation::Increment(by)) if *by < 0 => {
+                Err(MutationError::NegativeIncrement { by: *by })
+            }
             (_, Mutation::Create)
             | (Type::GCounter | Type::PnCounter, Mutation::Increment(_))
             | (Type::OrSet, Mutation::Add(_) | Mutation::Remove(_) | Mutation::Clear)
             | (Type::LwwRegister, Mutation::Set { .. }) => Ok(()),
-            _ => Err(MutationError::WrongOperation { ty, operation: self.name() }),
+            _ => Err(MutationError::WrongOperation {
+                ty,
+                operation: self.name(),
+            }),
         }
     }
 }

@@ -316,6 +316,19 @@ fn a_clock_of_ones_own_may_lose_and_then_both_stay() {
 }
 
 #[test]
+fn a_losing_write_never_kills_what_is_above_it() {
+    // A replica that has x and not yet w would otherwise go from 36 back to 0. Below both, y is not even made.
+    check(
+        Type::LwwRegister,
+        "a set x @36\n a>b\n c set w @99\n c>b\n b set y @0\n b = w\n b live 2\n b seq 0",
+    );
+    check(
+        Type::LwwRegister,
+        "a set x @36\n a>b\n c set w @99\n c>b\n b set y @50\n b = w\n b live 2\n b seq 1",
+    );
+}
+
+#[test]
 fn a_tie_goes_to_the_larger_replica_id_then_to_the_later_write() {
     check(
         Type::LwwRegister,
