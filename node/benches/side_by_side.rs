@@ -1,0 +1,191 @@
+//! Ratios that matter, both sides measured in one run on one machine:
+//!
+//! - one update's visibility on the other two of three nodes, against a bare quinn round trip;
+//! - a durable commit of one update, against a bare append and fdatasync of the same bytes in the same directory.
+//!
+//! `cargo bench -p anabranch --bench side_by_side` (absolute figures move with the machine's load; quote the ratios).
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anabranch::transport::ca::IssueOptions;
+use anabranch::{Level, Node, NodeId, PnCounter, Stage, ca};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+const ROUNDS: usize = 2_000;
+const WARM_UP: usize = 200;
+
+fn main() {
+    let dir = std::env::temp_dir().join(format!("anabranch-bench-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    visibility(&dir);
+    durable_commit(&dir);
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Prints median and 99th percentile, and gives the median, microseconds.
+fn report(what: &str, mut samples: Vec<Duration>) -> f64 {
+    samples.drain(..WARM_UP);
+    samples.sort();
+    let at = |p: usize| samples[samples.len() * p / 100].as_secs_f64() * 1e6;
+    println!("{what:<58} p50 {:>8.1} us   p99 {:>8.1} us", at(50), at(99));
+    at(50)
+}
+
+fn start(dir: &Path, i: u128, members: &[NodeId], seeds: Vec<String>) -> Node {
+    let own = dir.join(format!("n{i}"));
+    ca::issue(&dir.join("ca"), NodeId(i), &own, &IssueOptions::default()).unwrap();
+    let builder = Node::builder()
+        .directory(own.join("data"))
+        .identity_files(own.join("ca.pem"), own.join("node.pem"), own.join("node.key"))
+        .members(members.to_vec())
+        .seeds(seeds);
+    block_on(builder.start()).unwrap()
+}
+
+fn visibility(dir: &Path) {
+    let echo = report("bare quinn, one stream, 64 B there and back", quinn_echo());
+    ca::init(&dir.join("ca"), "bench").unwrap();
+    let members = [NodeId(1), NodeId(2), NodeId(3)];
+    let first = start(dir, 1, &members, vec![]);
+    let seed = vec![first.quic_address().to_string()];
+    let others = [
+        start(dir, 2, &members, seed.clone()),
+        start(dir, 3, &members, seed),
+    ];
+    block_on(async {
+        for node in others.iter().chain([&first]) {
+            node.ready().await;
+        }
+    });
+    let (seen, all_seen) = mpsc::channel();
+    for node in &others {
+        let (node, seen) = (node.clone(), seen.clone());
+        std::thread::spawn(move || {
+            let mut watch = node.entity::<PnCounter>("bench", "visible").unwrap().watch();
+            block_on(async {
+                while let Some(value) = watch.next().await {
+                    if let Some((_, anabranch::Reading::Count(n))) = value
+                        && seen.send(n).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+        });
+    }
+    let entity = first.entity::<PnCounter>("bench", "visible").unwrap();
+    let entity = entity.with_level(Level {
+        stage: Stage::Applied,
+        ..Level::default()
+    });
+    let samples = (1..=ROUNDS as i128)
+        .map(|n| {
+            let begun = Instant::now();
+            block_on(entity.increment(1)).unwrap();
+            let mut waiting = others.len();
+            while waiting > 0 {
+                waiting -= usize::from(all_seen.recv().unwrap() == n);
+            }
+            begun.elapsed()
+        })
+        .collect();
+    let visible = report("one update, seen by watchers on both other nodes", samples);
+    println!("ratio: visibility / quinn round trip = {:.2}\n", visible / echo);
+    for node in others.iter().chain([&first]) {
+        block_on(node.shutdown()).unwrap();
+    }
+}
+
+fn quinn_echo() -> Vec<Duration> {
+    let key = rcgen::generate_simple_self_signed(vec!["bench".into()]).unwrap();
+    let cert = CertificateDer::from(key.cert.der().to_vec());
+    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()));
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let server = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.clone()], private)
+        .unwrap();
+    let server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap()));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(cert).unwrap();
+    let client = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap()));
+    let (tell, address) = mpsc::channel();
+    std::thread::spawn(move || {
+        block_on(async {
+            let endpoint =
+                quinn::Endpoint::server(server, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+            tell.send(endpoint.local_addr().unwrap()).unwrap();
+            let connection = endpoint.accept().await.unwrap().await.unwrap();
+            let (mut send, mut receive) = connection.accept_bi().await.unwrap();
+            let mut buffer = [0; 64];
+            while receive.read_exact(&mut buffer).await.is_ok() {
+                send.write_all(&buffer).await.unwrap();
+            }
+        });
+    });
+    let address = address.recv().unwrap();
+    block_on(async {
+        let mut endpoint = quinn::Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        endpoint.set_default_client_config(client);
+        let connection = endpoint.connect(address, "bench").unwrap().await.unwrap();
+        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        let mut samples = Vec::with_capacity(ROUNDS);
+        let mut buffer = [7; 64];
+        for _ in 0..ROUNDS {
+            let begun = Instant::now();
+            send.write_all(&buffer).await.unwrap();
+            receive.read_exact(&mut buffer).await.unwrap();
+            samples.push(begun.elapsed());
+        }
+        samples
+    })
+}
+
+fn durable_commit(dir: &Path) {
+    let bare_dir: PathBuf = dir.join("bare");
+    fs::create_dir_all(&bare_dir).unwrap();
+    let solo = dir.join("solo");
+    ca::init(&solo.join("ca"), "solo").unwrap();
+    let node = start(&solo, 9, &[], vec![]);
+    block_on(node.ready());
+    let entity = node.entity::<PnCounter>("bench", "durable").unwrap();
+    let mut file = File::create(bare_dir.join("log")).unwrap();
+    let (mut bare, mut ours) = (Vec::new(), Vec::new());
+    // In turn, so that a disk that is busy for a while is busy for both.
+    for _ in 0..ROUNDS {
+        let begun = Instant::now();
+        // About what one update's record takes, header included.
+        file.write_all(&[7; 100]).unwrap();
+        file.sync_data().unwrap();
+        bare.push(begun.elapsed());
+        let begun = Instant::now();
+        block_on(entity.increment(1)).unwrap();
+        ours.push(begun.elapsed());
+    }
+    let bare = report("bare append of 100 B and fdatasync", bare);
+    let ours = report("one durable update on a node of its own", ours);
+    println!(
+        "ratio: durable update / bare append and fdatasync = {:.2}",
+        ours / bare
+    );
+    block_on(node.shutdown()).unwrap();
+}

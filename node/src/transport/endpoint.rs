@@ -1,0 +1,418 @@
+//! The transport itself: its thread, its socket, and the verbs that the driver calls.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use anabranch_crdt::{Epoch, NodeId};
+use bytes::Bytes;
+use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::transport::dial::{keep_peer, keep_seed};
+use crate::transport::event::{CloseCode, Reason};
+use crate::transport::hello::{PROTOCOL_VERSION, wall_ms};
+use crate::transport::limits::{
+    ADDRESSES_MAX, DRAIN_TIMEOUT, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX, IDLE_WAIT, PEERS_MAX, SEEDS_MAX,
+};
+use crate::transport::link::{canonical, drain};
+use crate::transport::net::Net;
+use crate::transport::{Counters, Handler, Hello, LinkStatus, Sent, TransportConfig, establish, socket, tls};
+use crate::wire::Lane;
+
+/// Why the transport did not start. Nothing runs.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address} (UDP): {error}")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// Others would not know where to reach this node.
+    #[error("listening on {0} says not where others reach this node: name an advertised address")]
+    Advertise(SocketAddr),
+    /// More advertised addresses than fit a hello.
+    #[error("{0} advertised addresses; at most {ADDRESSES_MAX} are told")]
+    Addresses(usize),
+    /// A bound that cannot be used.
+    #[error("{0}")]
+    Limits(String),
+    /// TLS would not take the identity.
+    #[error("TLS does not take the node's identity: {0}")]
+    Tls(String),
+    /// The thread could not be started.
+    #[error("the network thread could not be started: {0}")]
+    Thread(io::Error),
+}
+
+/// A node's end of all its links.
+///
+/// ```
+/// use std::sync::{Arc, mpsc};
+///
+/// use anabranch::transport::{Event, Identity, Limits, Transport, TransportConfig, ca};
+/// use anabranch::{Epoch, NodeId};
+///
+/// # let dir = std::env::temp_dir().join(format!("anabranch-doc-transport-{}", std::process::id()));
+/// # let _ = std::fs::remove_dir_all(&dir);
+/// ca::init(&dir, "shop")?;
+/// let (events, seen) = mpsc::channel();
+/// let mut nodes = Vec::new();
+/// for id in [1, 2] {
+///     let own = dir.join(id.to_string());
+///     ca::issue(&dir, NodeId(id), &own, &ca::IssueOptions::default())?;
+///     let identity = Identity::load(&own.join("ca.pem"), &own.join("node.pem"), &own.join("node.key"))?;
+///     let config = TransportConfig {
+///         identity,
+///         listen: "127.0.0.1:0".parse()?,
+///         advertise: Vec::new(),
+///         epoch: Epoch(1),
+///         shards: 1024,
+///         capabilities: 0,
+///         limits: Limits::default(),
+///     };
+///     let events = events.clone();
+///     nodes.push(Transport::bind(config, Arc::new(move |event| drop(events.send((id, event)))))?);
+/// }
+/// nodes[0].set_seeds(vec![nodes[1].local_addr().to_string()]);
+/// let (_, event) = seen.recv()?;
+/// assert!(matches!(event, Event::Connected { .. }));
+/// # drop(nodes);
+/// # std::fs::remove_dir_all(&dir)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Transport {
+    pub(super) net: Arc<Net>,
+    /// True when the thread is done.
+    done: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+}
+
+impl Transport {
+    /// Binds the socket and starts the thread. Nobody is dialled yet.
+    ///
+    /// # Errors
+    /// Where the address is taken, or the configuration cannot work; see [`BindError`].
+    pub fn bind(config: TransportConfig, handler: Handler) -> Result<Transport, BindError> {
+        config.limits.check().map_err(BindError::Limits)?;
+        if config.advertise.len() > ADDRESSES_MAX {
+            return Err(BindError::Addresses(config.advertise.len()));
+        }
+        if config.advertise.is_empty() && config.listen.ip().is_unspecified() {
+            return Err(BindError::Advertise(config.listen));
+        }
+        let server = tls::server(&config.identity, &config.limits).map_err(BindError::Tls)?;
+        let client = tls::client(&config.identity, &config.limits).map_err(BindError::Tls)?;
+        let listen_failed = |error| BindError::Listen {
+            address: config.listen,
+            error,
+        };
+        let socket = socket::bind(config.listen).map_err(listen_failed)?;
+        let local = socket.local_addr().map_err(listen_failed)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BindError::Thread)?;
+        let endpoint = {
+            let _inside = runtime.enter();
+            Endpoint::new(
+                endpoint_config(&config)?,
+                Some(server),
+                socket,
+                Arc::new(TokioRuntime),
+            )
+            .map_err(listen_failed)?
+        };
+        let advertised = if config.advertise.is_empty() {
+            vec![local]
+        } else {
+            config.advertise.clone()
+        };
+        let hello = Hello {
+            node: config.identity.node(),
+            epoch: config.epoch,
+            cluster: config.identity.cluster().to_owned(),
+            version: PROTOCOL_VERSION,
+            capabilities: config.capabilities,
+            wall_ms: wall_ms(),
+            addresses: advertised,
+            shards: config.shards,
+        };
+        let handle = runtime.handle().clone();
+        let net = Arc::new(Net::new(
+            hello,
+            local,
+            config.limits,
+            endpoint,
+            client,
+            handle,
+            handler,
+        ));
+        Transport::start(net, runtime)
+    }
+
+    fn start(net: Arc<Net>, runtime: Runtime) -> Result<Transport, BindError> {
+        let (stop, mut stopped) = watch::channel(false);
+        let (is_done, done) = watch::channel(false);
+        let endpoint = net.endpoint.clone();
+        let accepting = net.clone();
+        let run = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = accept(accepting) => {}
+                    // An error means that the transport was dropped.
+                    _ = stopped.wait_for(|stop| *stop) => {}
+                }
+                endpoint.close((CloseCode::Stopping as u32).into(), b"this node stops");
+                let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+            });
+            // Not dropped: that would wait for a look-up of a name that hangs.
+            runtime.shutdown_background();
+            let _ = is_done.send(true);
+        };
+        thread::Builder::new()
+            .name("anabranch-net".into())
+            .spawn(run)
+            .map_err(BindError::Thread)?;
+        Ok(Transport { net, done, stop })
+    }
+
+    /// The node that this is.
+    pub fn node(&self) -> NodeId {
+        self.net.me
+    }
+
+    /// Where the socket is bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.net.local
+    }
+
+    /// Where this node tells others to reach it.
+    pub fn advertised(&self) -> &[SocketAddr] {
+        &self.net.hello.addresses
+    }
+
+    /// The runtime of the transport's thread, for what shall run beside it: short steps only. It ends with the
+    /// transport.
+    pub fn runtime(&self) -> Handle {
+        self.net.runtime.clone()
+    }
+
+    /// Queues a frame of the engine (its kind byte, below [`super::KIND_TRANSPORT`], and its body). Never waits.
+    /// `Queued` promises nothing but order: if the link ends, what is queued is gone.
+    ///
+    /// # Panics
+    /// On a frame that is empty, larger than [`super::FRAME_BYTES_MAX`], or of a kind that is the transport's.
+    pub fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes) -> Sent {
+        self.net.send(peer, epoch, lane, frame)
+    }
+
+    /// Queues a message for the peer's membership, or drops it where it would have to wait.
+    pub fn send_gossip(&self, to: NodeId, message: &[u8]) -> Sent {
+        self.net.send_gossip(to, message)
+    }
+
+    /// Does what [`Transport::send_gossip`] does, for whoever cannot hold the transport.
+    pub fn gossip_sender(&self) -> impl Fn(NodeId, Bytes) + Send + Sync + 'static {
+        let net = Arc::downgrade(&self.net);
+        move |to, message| {
+            if let Some(net) = net.upgrade() {
+                net.send_gossip(to, &message);
+            }
+        }
+    }
+
+    /// Ends a link. `Disconnected` follows; if the peer's address is known it is dialled again.
+    pub fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str) {
+        let link = self.net.table().link(peer, epoch).cloned();
+        if let Some(link) = link {
+            link.end(Reason::Closed(reason.to_owned()), CloseCode::Ended);
+        }
+    }
+
+    /// Says where a peer is now, in place of what was said before, and keeps a link to it from here on. Also while
+    /// it is being dialled elsewhere, and also when it had left. At most [`ADDRESSES_MAX`] are tried.
+    pub fn set_peer_addresses(&self, peer: NodeId, mut addresses: Vec<SocketAddr>) {
+        if peer == self.net.me {
+            return;
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        let mut table = self.net.table();
+        if let Some(dial) = table.dials.get(&peer) {
+            dial.set(addresses);
+            return;
+        }
+        if table.dials.len() >= PEERS_MAX {
+            tracing::warn!(%peer, "not dialled: {PEERS_MAX} peers are known already");
+            return;
+        }
+        let dial = Arc::new(crate::transport::dial::Dial::default());
+        dial.set(addresses);
+        table.dials.insert(peer, dial.clone());
+        drop(self.net.runtime.spawn(keep_peer(self.net.clone(), peer, dial)));
+    }
+
+    /// Stops dialling a peer. A link that is up stays.
+    pub fn forget_peer(&self, peer: NodeId) {
+        if let Some(dial) = self.net.table().dials.remove(&peer) {
+            dial.end();
+        }
+    }
+
+    /// Says which addresses (`HOST:PORT`, names too) to dial without knowing who is there, in place of what was
+    /// said before. Names are looked up anew at each attempt. At most [`SEEDS_MAX`] are used.
+    pub fn set_seeds(&self, mut seeds: Vec<String>) {
+        seeds.truncate(SEEDS_MAX);
+        let mut table = self.net.table();
+        table.seeds.retain(|seed, task| {
+            let stays = seeds.contains(seed);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for seed in seeds {
+            table.seeds.entry(seed).or_insert_with_key(|seed| {
+                self.net
+                    .runtime
+                    .spawn(keep_seed(self.net.clone(), seed.clone()))
+                    .abort_handle()
+            });
+        }
+    }
+
+    /// The links that are up, by node.
+    pub fn links(&self) -> Vec<LinkStatus> {
+        let table = self.net.table();
+        let status = |link: &Arc<crate::transport::link::Link>| {
+            let stats = link.stats();
+            LinkStatus {
+                peer: link.peer,
+                epoch: link.offer.epoch,
+                is_dialler: link.offer.dialler == self.net.me,
+                remote: link.remote(),
+                addresses: link.hello.addresses.clone(),
+                rtt: stats.path.rtt,
+                queued_bytes: link.queues.iter().map(|queue| queue.bytes() as u64).sum(),
+                udp_bytes_sent: stats.udp_tx.bytes,
+                udp_bytes_received: stats.udp_rx.bytes,
+            }
+        };
+        table.links.values().map(status).collect()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> Counters {
+        let links = self.links();
+        let counted = &self.net.counters;
+        let sent: u64 = links.iter().map(|link| link.udp_bytes_sent).sum();
+        let received: u64 = links.iter().map(|link| link.udp_bytes_received).sum();
+        Counters {
+            connections_refused: counted.connections_refused.load(Ordering::Relaxed),
+            frames_skipped: counted.frames_skipped.load(Ordering::Relaxed),
+            gossip_dropped: counted.gossip_dropped.load(Ordering::Relaxed),
+            udp_bytes_sent: sent + counted.udp_bytes_sent.load(Ordering::Relaxed),
+            udp_bytes_received: received + counted.udp_bytes_received.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Tells all peers that this node leaves the cluster, after what was queued has reached them (or
+    /// [`super::LEAVE_TIMEOUT`]), and ends. Links that are up end with `Disconnected`.
+    pub async fn leave(&self) {
+        self.close(CloseCode::Leaving).await;
+    }
+
+    /// As [`Transport::leave`], but says only that this node stops: its peers dial it again.
+    pub async fn shutdown(&self) {
+        self.close(CloseCode::Stopping).await;
+    }
+
+    async fn close(&self, code: CloseCode) {
+        let net = self.net.clone();
+        let stop = self.stop.clone();
+        drop(self.net.runtime.spawn(async move {
+            close_links(&net, code).await;
+            let _ = stop.send(true);
+        }));
+        // An error means that the thread is done too.
+        let _ = self.done.clone().wait_for(|done| *done).await;
+    }
+}
+
+impl Drop for Transport {
+    /// Ends the thread without waiting for it; peers are told that this node stops.
+    fn drop(&mut self) {
+        self.net.table().closing = true;
+        let _ = self.stop.send(true);
+    }
+}
+
+fn endpoint_config(config: &TransportConfig) -> Result<EndpointConfig, BindError> {
+    let mut endpoint = EndpointConfig::default();
+    let payload_bytes = config.limits.mtu_bytes.max(1472);
+    endpoint
+        .max_udp_payload_size(payload_bytes)
+        .map_err(|e| BindError::Limits(e.to_string()))?;
+    Ok(endpoint)
+}
+
+/// Drains and closes every link and waits until all have told their end.
+async fn close_links(net: &Arc<Net>, code: CloseCode) {
+    let links: Vec<_> = {
+        let mut table = net.table();
+        table.closing = true;
+        for dial in table.dials.values() {
+            dial.end();
+        }
+        for seed in table.seeds.values() {
+            seed.abort();
+        }
+        table.links.values().cloned().collect()
+    };
+    net.changed();
+    let mut drains = JoinSet::new();
+    for link in links {
+        drains.spawn(drain(link, code));
+    }
+    while drains.join_next().await.is_some() {}
+    let mut changes = net.changes.subscribe();
+    let all_ended = async { while !net.table().links.is_empty() && changes.changed().await.is_ok() {} };
+    let _ = timeout(DRAIN_TIMEOUT, all_ended).await;
+}
+
+/// Meets incoming connections until the endpoint closes.
+async fn accept(net: Arc<Net>) {
+    while let Some(incoming) = net.endpoint.accept().await {
+        meet(&net, incoming);
+    }
+}
+
+fn meet(net: &Arc<Net>, incoming: Incoming) {
+    let open = net.handshakes.load(Ordering::Relaxed);
+    if open >= HANDSHAKES_MAX || net.is_closing() {
+        net.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
+        incoming.refuse();
+        return;
+    }
+    if open >= HANDSHAKES_BEFORE_RETRY && incoming.may_retry() {
+        if let Err(error) = incoming.retry() {
+            error.into_incoming().refuse();
+        }
+        return;
+    }
+    tracing::trace!(remote = %canonical(incoming.remote_address()), open, "incoming connection");
+    net.handshakes.fetch_add(1, Ordering::Relaxed);
+    let net = net.clone();
+    tokio::spawn(async move {
+        establish::accept(net.clone(), incoming).await;
+        net.handshakes.fetch_sub(1, Ordering::Relaxed);
+    });
+}

@@ -1,0 +1,293 @@
+//! Who a node is: its certificate, its key, and the authority that both ends of a link trust.
+//!
+//! A certificate names its node in a URI, `anabranch://CLUSTER/node/ID`, and carries one fixed DNS name beside it,
+//! so that rustls' own verifiers check chain and name and no verifier of ours is needed. The URI is checked after
+//! the handshake, before a byte is sent.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anabranch_crdt::NodeId;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::transport::tls;
+
+/// The one DNS name that every node's certificate carries and every dialler asks for.
+pub const TLS_NAME: &str = "node.anabranch.internal";
+/// The longest name of a cluster.
+pub const CLUSTER_BYTES_MAX: usize = 64;
+/// The largest certificate or key file that is read.
+const PEM_BYTES_MAX: u64 = 256 << 10;
+
+const SCHEME: &str = "anabranch://";
+
+/// A node's certificate and key and its cluster's CA, checked against each other.
+#[derive(Clone)]
+pub struct Identity {
+    cluster: String,
+    node: NodeId,
+    expires_ms: u64,
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) certified: Arc<CertifiedKey>,
+}
+
+/// Why certificate files cannot be used. Nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file could not be read.
+    #[error("{}: {error}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{}: {why}", path.display())]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+}
+
+impl IdentityError {
+    fn content(path: &Path, why: impl Into<String>) -> IdentityError {
+        IdentityError::Content {
+            path: path.to_owned(),
+            why: why.into(),
+        }
+    }
+}
+
+impl Identity {
+    /// Reads a node's certificate and key and the CA's certificate, and checks that they belong together.
+    ///
+    /// ```
+    /// use anabranch::NodeId;
+    /// use anabranch::transport::{Identity, ca};
+    ///
+    /// # let dir = std::env::temp_dir().join(format!("anabranch-doc-identity-{}", std::process::id()));
+    /// # let _ = std::fs::remove_dir_all(&dir);
+    /// ca::init(&dir.join("ca"), "shop")?;
+    /// ca::issue(&dir.join("ca"), NodeId(7), &dir.join("node"), &ca::IssueOptions::default())?;
+    /// let node = dir.join("node");
+    /// let identity = Identity::load(&node.join("ca.pem"), &node.join("node.pem"), &node.join("node.key"))?;
+    /// assert_eq!((identity.cluster(), identity.node()), ("shop", NodeId(7)));
+    /// # std::fs::remove_dir_all(&dir)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The file that cannot be read or does not fit the others, and what to do about it.
+    pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Identity, IdentityError> {
+        let roots = Arc::new(read_roots(ca)?);
+        let chain = read_certificates(cert)?;
+        let key_pem = read_pem(key)?;
+        let key_der = PrivateKeyDer::from_pem_slice(&key_pem)
+            .map_err(|e| IdentityError::content(key, format!("not a private key in PEM ({e})")))?;
+        let leaf = Leaf::parse(&chain[0]).map_err(|why| IdentityError::content(cert, why))?;
+        let (cluster, node) = leaf.member.ok_or_else(|| {
+            let why = "no name of the form anabranch://CLUSTER/node/ID in it: issue it with `cert issue`";
+            IdentityError::content(cert, why)
+        })?;
+        let provider = tls::provider();
+        let certified = CertifiedKey::from_der(chain.clone(), key_der, &provider).map_err(|e| {
+            let why = format!(
+                "does not fit the certificate {} ({e}): issue both anew",
+                cert.display()
+            );
+            IdentityError::content(key, why)
+        })?;
+        verify(&roots, &chain).map_err(|e| {
+            let why = format!(
+                "not valid under the CA {} ({e}): issue it anew with `cert issue`",
+                ca.display()
+            );
+            IdentityError::content(cert, why)
+        })?;
+        Ok(Identity {
+            cluster,
+            node,
+            expires_ms: leaf.expires_ms,
+            roots,
+            certified: Arc::new(certified),
+        })
+    }
+
+    /// The cluster that the certificate names.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The node that the certificate names.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// When the certificate ends, in milliseconds since 1970.
+    pub fn expires_ms(&self) -> u64 {
+        self.expires_ms
+    }
+}
+
+impl fmt::Debug for Identity {
+    /// Leaves the key out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("cluster", &self.cluster)
+            .field("node", &self.node)
+            .field("expires_ms", &self.expires_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What we read from a certificate.
+pub(super) struct Leaf {
+    /// Cluster and node, if it is a node's.
+    pub(super) member: Option<(String, NodeId)>,
+    /// The cluster, if it is an authority's.
+    pub(super) authority: Option<String>,
+    expires_ms: u64,
+}
+
+impl Leaf {
+    pub(super) fn parse(der: &CertificateDer<'_>) -> Result<Leaf, String> {
+        let (_, cert) = X509Certificate::from_der(der).map_err(|e| format!("not a certificate ({e})"))?;
+        let names = cert
+            .subject_alternative_name()
+            .map_err(|e| format!("unreadable names ({e})"))?;
+        let uris: Vec<&str> = names
+            .iter()
+            .flat_map(|names| &names.value.general_names)
+            .filter_map(|name| {
+                if let GeneralName::URI(uri) = name {
+                    Some(*uri)
+                } else {
+                    None
+                }
+            })
+            .collect();
+        // Two of our names in one certificate would make its holder two nodes.
+        let member = match uris[..] {
+            [uri] => parse_member(uri),
+            _ => None,
+        };
+        let authority = match uris[..] {
+            [uri] => parse_authority(uri),
+            _ => None,
+        };
+        let expires_s = u64::try_from(cert.validity().not_after.timestamp()).unwrap_or(0);
+        Ok(Leaf {
+            member,
+            authority,
+            expires_ms: expires_s.saturating_mul(1000),
+        })
+    }
+}
+
+/// The URI that names a node in its certificate.
+pub(super) fn member_uri(cluster: &str, node: NodeId) -> String {
+    format!("{SCHEME}{cluster}/node/{node}")
+}
+
+/// The URI that names a cluster in its authority's certificate.
+pub(super) fn authority_uri(cluster: &str) -> String {
+    format!("{SCHEME}{cluster}/ca")
+}
+
+fn parse_member(uri: &str) -> Option<(String, NodeId)> {
+    let (cluster, node) = uri.strip_prefix(SCHEME)?.split_once("/node/")?;
+    check_cluster(cluster).ok()?;
+    // One spelling per id: `from_str` alone might take others.
+    let node: NodeId = node.parse().ok().filter(|id: &NodeId| id.to_string() == node)?;
+    Some((cluster.to_owned(), node))
+}
+
+fn parse_authority(uri: &str) -> Option<String> {
+    let cluster = uri.strip_prefix(SCHEME)?.strip_suffix("/ca")?;
+    check_cluster(cluster).ok()?;
+    Some(cluster.to_owned())
+}
+
+/// Whether a cluster may be called so: it stands in URIs and file names.
+///
+/// ```
+/// use anabranch::transport::check_cluster;
+///
+/// assert!(check_cluster("shop-eu.1").is_ok());
+/// assert!(check_cluster("shop/eu").is_err());
+/// ```
+///
+/// # Errors
+/// What a cluster's name must look like.
+pub fn check_cluster(cluster: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    if cluster.is_empty() || cluster.len() > CLUSTER_BYTES_MAX || !cluster.bytes().all(plain) {
+        return Err(format!(
+            "{cluster:?} cannot name a cluster: 1 to {CLUSTER_BYTES_MAX} lower-case letters, digits, '-', '_', '.'"
+        ));
+    }
+    Ok(())
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, IdentityError> {
+    let read = |error| IdentityError::Read {
+        path: path.to_owned(),
+        error,
+    };
+    let bytes = fs::metadata(path).map_err(read)?.len();
+    if bytes > PEM_BYTES_MAX {
+        return Err(IdentityError::content(
+            path,
+            format!("{bytes} bytes are too many for a PEM file"),
+        ));
+    }
+    fs::read(path).map_err(read)
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let pem = read_pem(path)?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates =
+        certificates.map_err(|e| IdentityError::content(path, format!("not a certificate in PEM ({e})")))?;
+    if certificates.is_empty() {
+        return Err(IdentityError::content(path, "no certificate in it"));
+    }
+    Ok(certificates)
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in read_certificates(path)? {
+        let added = roots.add(certificate);
+        added.map_err(|e| IdentityError::content(path, format!("not usable as a CA ({e})")))?;
+    }
+    Ok(roots)
+}
+
+/// What a dialler will check of this certificate, checked before anyone dials.
+fn verify(roots: &Arc<RootCertStore>, chain: &[CertificateDer<'static>]) -> Result<(), String> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), tls::provider())
+        .build()
+        .map_err(|e| e.to_string())?;
+    let name = ServerName::try_from(TLS_NAME).map_err(|e| e.to_string())?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(now);
+    verifier
+        .verify_server_cert(&chain[0], &chain[1..], &name, &[], now)
+        .map_err(|e| e.to_string())?;
+    Ok(())
+}
