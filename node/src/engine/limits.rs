@@ -10,6 +10,8 @@ pub const VALUE_BYTES_MAX: usize = 256 << 10;
 pub const UPDATE_BYTES_MAX: usize = 1 << 20;
 /// A part of a message aims at no more than this; one operation more than fits always goes.
 pub const PART_BYTES_MAX: usize = 256 << 10;
+/// A batch larger than this is not held but pulled again when what it depends on has come.
+pub const HELD_BYTES_MAX: usize = 64 << 10;
 /// A wall clock further from ours than this is reported, milliseconds.
 pub const CLOCK_SKEW_MS_MAX: u64 = 500;
 /// Members of a cluster, at most.
@@ -50,7 +52,7 @@ pub struct Limits {
     pub staged_bytes_max: usize,
     /// Transfers in parts from one peer at a time.
     pub staged_transfers_max: usize,
-    /// Batches held per shard until what they depend on has come.
+    /// Batches held, over all shards, until what they depend on has come.
     pub held_max: usize,
     /// How long they are held before a pull, milliseconds.
     pub hold_ms: u64,
@@ -87,7 +89,7 @@ impl Default for Limits {
             push_delay_ms: 2,
             staged_bytes_max: 256 << 20,
             staged_transfers_max: 64,
-            held_max: 64,
+            held_max: 1_024,
             hold_ms: 100,
             pull_grace_ms: 200,
             pull_timeout_ms: 2_000,

@@ -26,7 +26,13 @@ impl Engine {
 
     /// Builds what may leave now.
     pub(crate) fn flush_pushes(&mut self) {
-        for peer in self.connected() {
+        let dirty: Vec<NodeId> = self
+            .peers
+            .iter()
+            .filter(|(_, p)| !p.dirty.is_empty())
+            .map(|(n, _)| *n)
+            .collect();
+        for peer in dirty {
             self.flush_peer(peer);
         }
     }
@@ -40,10 +46,6 @@ impl Engine {
         let Some(p) = self.peers.get_mut(&peer) else {
             return;
         };
-        if p.dirty.is_empty() {
-            p.flush_at = None;
-            return;
-        }
         let idle = p.in_flight == 0;
         if !idle && p.flush_at.is_none_or(|at| at > now) {
             p.flush_at.get_or_insert(now.after_ms(delay));

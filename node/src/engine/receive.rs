@@ -7,6 +7,7 @@ use anabranch_crdt::{ClockMode, Epoch, NodeId, Payload, VersionVector, planted};
 
 use crate::engine::Engine;
 use crate::engine::io::Output;
+use crate::engine::limits::HELD_BYTES_MAX;
 use crate::engine::shard::{Entry, Held, Incoming};
 use crate::engine::submit::write_record_interval;
 use crate::engine::translate::{Refused, read_intervals};
@@ -59,7 +60,7 @@ impl Staging {
         self.bytes -= whole
             .iter()
             .flatten()
-            .map(part_bytes)
+            .map(Interval::len_bytes)
             .sum::<usize>()
             .min(self.bytes);
         whole
@@ -67,20 +68,13 @@ impl Staging {
 
     fn drop_transfer(&mut self, id: u64) {
         if let Some(parts) = self.transfers.remove(&id) {
-            self.bytes -= parts.iter().map(part_bytes).sum::<usize>().min(self.bytes);
+            self.bytes -= parts
+                .iter()
+                .map(Interval::len_bytes)
+                .sum::<usize>()
+                .min(self.bytes);
         }
     }
-}
-
-/// What a part counts for while it waits.
-fn part_bytes(part: &Interval) -> usize {
-    let slots: usize = part
-        .runs
-        .iter()
-        .flat_map(|r| &r.slots)
-        .map(|s| s.len_bytes())
-        .sum();
-    slots + part.entities.iter().map(|e| e.len_bytes()).sum::<usize>() + 24 * part.replicas.len() + 64
 }
 
 /// What became of an interval.
@@ -146,7 +140,7 @@ impl Engine {
             self.config.limits.staged_bytes_max,
             self.config.limits.staged_transfers_max,
         );
-        let bytes = part_bytes(&part);
+        let bytes = part.len_bytes();
         let Some(p) = self.peers.get_mut(&peer) else {
             return Ok(());
         };
@@ -194,9 +188,9 @@ impl Engine {
             self.now.time,
         );
         self.counters.held += 1;
-        let shard = self.shard(id);
-        if shard.held.len() < held_max {
-            shard.held.push(Held {
+        let held: usize = self.shards.iter().map(|s| s.held.len()).sum();
+        if held < held_max && interval.bytes <= HELD_BYTES_MAX {
+            self.shard(id).held.push(Held {
                 from_peer: peer,
                 since: now,
                 interval,

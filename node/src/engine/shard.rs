@@ -106,6 +106,8 @@ pub(crate) struct Incoming {
     pub to: VersionVector,
     pub deps: VersionVector,
     pub urgent: bool,
+    /// About what it takes in memory.
+    pub bytes: usize,
     pub entries: Vec<Entry>,
 }
 

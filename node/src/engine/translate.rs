@@ -380,9 +380,11 @@ pub(crate) fn read_intervals(replicas: &mut Replicas, parts: Vec<Interval>) -> R
             to: table.vector(&part.to)?,
             deps: table.vector(&part.deps)?,
             urgent: part.urgent,
+            bytes: 0,
             entries: Vec::new(),
         };
         let whole = incoming.get_or_insert(head);
+        whole.bytes += part.len_bytes();
         read_part(&table, part, &mut whole.entries, &mut unfinished)?;
     }
     if unfinished {

@@ -170,6 +170,19 @@ impl WireSlot {
     }
 }
 
+impl Interval {
+    /// About how many bytes it takes, never less than it does.
+    pub fn len_bytes(&self) -> usize {
+        let slots: usize = self
+            .runs
+            .iter()
+            .flat_map(|r| &r.slots)
+            .map(WireSlot::len_bytes)
+            .sum();
+        slots + self.entities.iter().map(WireEntity::len_bytes).sum::<usize>() + 27 * self.replicas.len() + 64
+    }
+}
+
 impl WireEntity {
     /// About how many bytes it takes, never less than it does.
     pub fn len_bytes(&self) -> usize {
