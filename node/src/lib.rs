@@ -1,15 +1,53 @@
-//! Stateful serverless without a database, a broker or Kubernetes in the middle.
-#![warn(missing_docs)]
+//! Stateful serverless without a database, a broker or Kubernetes in the middle: nodes find each other by gossip,
+//! replicate the state of every entity (CRDTs) directly to each other over QUIC, and serve reads and writes from a
+//! local copy.
+//!
+//! Embed a node with [`Node::builder`]; run one as a daemon with the `anabranch` binary. The layers below are public so
+//! that the simulator can stand in the driver's place: [`engine`] is the sans-IO replication engine, [`store`] the log
+//! and snapshots beneath it, [`wire`] the bytes.
+//!
+//! ```
+//! use anabranch::{EntityId, Level};
+//!
+//! let cart = EntityId::new("cart", "alice")?;
+//! assert_eq!(cart.to_string(), "cart/alice");
+//! // One write level by default everywhere: this node's copy, on disk.
+//! assert_eq!(Level::default().to_string(), "local");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "quic")]
+mod driver;
 pub mod engine;
+#[cfg(feature = "quic")]
+mod entity;
 mod error;
+pub mod json;
+#[cfg(feature = "quic")]
+pub mod membership;
+#[cfg(all(test, feature = "quic"))]
+mod network_tests;
+#[cfg(feature = "quic")]
+mod node;
 pub mod store;
+#[cfg(feature = "quic")]
+pub mod transport;
 pub mod wire;
 
 pub use anabranch_crdt as crdt;
 pub use anabranch_crdt::{
-    Epoch, GCounter, LwwRegister, Mutation, NodeId, OrSet, PnCounter, Reading, ReplicaId, Type,
+    Crdt, Epoch, GCounter, LwwRegister, Mutation, NodeId, OrSet, PnCounter, Reading, ReplicaId, Type,
 };
-pub use engine::{Answer, Copies, Level, Limits, Op, Stage, Update};
+#[cfg(feature = "quic")]
+pub use driver::{DiskState, MemberHint, MemberStatus};
+pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update};
+#[cfg(feature = "quic")]
+pub use entity::{Entity, TIMEOUT_MS_DEFAULT};
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "quic")]
+pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};
+#[cfg(feature = "quic")]
+pub use transport::ca;
 pub use wire::{DirectoryId, EntityId, IdempotencyKey, NameError, ShardId};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_crdt::{ClockMode, Epoch, NodeId, Payload, VersionVector, planted};
+use anabranch_crdt::{ClockMode, Epoch, NodeId, Payload, ReplicaIx, VersionVector, planted};
 
 use crate::engine::Engine;
 use crate::engine::io::Output;
@@ -288,11 +288,14 @@ impl Engine {
         let news: Vec<Entry> = self.news(id, incoming);
         self.observe_clocks(&news);
         let shard = &mut self.shards[id.0 as usize];
-        let from: VersionVector = incoming.to.iter().map(|(ix, _)| (ix, shard.vv.get(ix))).collect();
-        let interval = write_record_interval(&shard.replicas, id, &from, &incoming.to, &news);
+        // The answer to a pull may be behind in an origin that has come on since it was asked.
+        let ahead = |(ix, to): &(ReplicaIx, u64)| *to > shard.vv.get(*ix);
+        let to: VersionVector = incoming.to.iter().filter(ahead).collect();
+        let from: VersionVector = to.iter().map(|(ix, _)| (ix, shard.vv.get(ix))).collect();
+        let interval = write_record_interval(&shard.replicas, id, &from, &to, &news);
         self.counters.operations_received += news.len() as u64;
         let changed = shard.absorb(&self.key, &mut self.kinds, news);
-        shard.vv.join(&incoming.to);
+        shard.vv.join(&to);
         shard.check_caught_up();
         self.record(&Record::Applied(vec![interval], None), &[id]);
         let over = self.shards[id.0 as usize]

@@ -366,6 +366,7 @@ pub(crate) fn write_record_interval(
     to: &VersionVector,
     entries: &[Entry],
 ) -> Interval {
+    assert!(to.covers(from), "a record that ends before it begins");
     let none = VersionVector::new();
     let head = Head {
         shard: shard.0,

@@ -4,6 +4,7 @@ mod hostile;
 mod world;
 
 use crate::engine::Limits;
+use crate::wire::Frame;
 use world::{check, check_with};
 
 #[test]
@@ -117,6 +118,30 @@ fn a_wiped_node_that_crashes_before_it_caught_up_is_still_new() {
         "link a b\n run\n a p/x incr 1\n run\n sync a\n sync b\n wipe a\n start a\n sync a\n crash a\n start a\n a p/x incr 1\n refused a not_ready
          link a b\n wait 1000\n a p/x incr 1\n a p/x = 2",
     );
+}
+
+#[test]
+fn a_state_that_is_behind_in_one_origin_leaves_a_record_that_can_be_read_again() {
+    let mut world = check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n a p/x incr 1\n run\n a p/x incr 1\n b p/y incr 1\n lose b c\n run\n c p/x = 2\n c p/y absent",
+    );
+    let batch = |name: char, seq: u64| {
+        world.sent.iter().find_map(|(from, f)| match Frame::decode(f) {
+            Ok(Some(Frame::Interval(i))) if *from == name && i.to == [(0, seq)] => Some(i),
+            _ => None,
+        })
+    };
+    // What a holder that has A1 and B1 would answer to a pull that was asked before A2 came.
+    let (mut state, mut other) = (batch('a', 1).unwrap(), batch('b', 1).unwrap());
+    state.replicas.push(other.replicas[0]);
+    state.to.push((1, 1));
+    state.entities.push(other.entities.remove(0));
+    let mut run = other.runs.remove(0);
+    (run.replica, run.slots[0].entity) = (1, 1);
+    state.runs.push(run);
+    world.inject('b', 'c', Frame::Interval(state).encode());
+    world.script("c p/y = 1\n sync c\n crash c\n start c\n c p/x = 2\n c p/y = 1");
 }
 
 #[test]

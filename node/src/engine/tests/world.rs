@@ -86,14 +86,7 @@ pub(super) fn check_with(nodes: &str, limits: Limits, script: &str) -> World {
     for name in nodes.chars() {
         world.start(name);
     }
-    for line in script.lines() {
-        let line = line.split('#').next().unwrap_or("").trim();
-        if !line.is_empty() {
-            world.line(line);
-            world.assert_whole(line);
-            assert_eq!(world.refused, 0, "{line}: a node refused what another sent");
-        }
-    }
+    world.script(script);
     world
 }
 
@@ -146,6 +139,18 @@ impl World {
         Now {
             time: self.now,
             wall_ms: 1_700_000_000_000 + self.now.0 / 1_000,
+        }
+    }
+
+    /// Goes on with more lines.
+    pub(super) fn script(&mut self, script: &str) {
+        for line in script.lines() {
+            let line = line.split('#').next().unwrap_or("").trim();
+            if !line.is_empty() {
+                self.line(line);
+                self.assert_whole(line);
+                assert_eq!(self.refused, 0, "{line}: a node refused what another sent");
+            }
         }
     }
 
