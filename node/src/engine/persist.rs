@@ -121,9 +121,13 @@ impl Engine {
         self.release_levels();
     }
 
-    /// Sends a frame that shows this shard's state: at once, or when the keyed updates in it are durable.
-    pub(crate) fn send_state(&mut self, peer: NodeId, shard: ShardId, lane: Lane, frame: &Frame) {
-        let until = self.shards[shard.0 as usize].keyed;
+    /// Sends a frame that shows these shards' state: at once, or when the keyed updates in it are durable.
+    pub(crate) fn send_state(&mut self, peer: NodeId, shards: &[ShardId], lane: Lane, frame: &Frame) {
+        let until = shards
+            .iter()
+            .map(|s| self.shards[s.0 as usize].keyed)
+            .max()
+            .unwrap_or_default();
         if self.persist.is_durable(until) {
             return self.send(peer, lane, frame);
         }

@@ -251,7 +251,7 @@ impl Engine {
             .iter()
             .flat_map(|(ix, seq)| out_entries(shard, ix, theirs.get(ix), seq));
         for part in write_interval(&shard.replicas, &head, budget, entries) {
-            self.send_state(peer, id, Lane::Bulk, &Frame::Interval(part));
+            self.send_state(peer, &[id], Lane::Bulk, &Frame::Intervals(vec![part]));
         }
         Ok(())
     }

@@ -10,6 +10,14 @@ use crate::engine::shard::Shard;
 use crate::engine::translate::{Head, OutEntry, write_interval};
 use crate::wire::{Frame, Interval, Lane, ShardId};
 
+/// Batches of several shards that leave in one frame.
+#[derive(Default)]
+struct Load {
+    shards: Vec<ShardId>,
+    parts: Vec<Interval>,
+    bytes: usize,
+}
+
 impl Engine {
     /// Something of our own is new in this shard: every peer may lack it.
     pub(crate) fn mark_dirty(&mut self, shard: ShardId) {
@@ -51,20 +59,33 @@ impl Engine {
             p.flush_at.get_or_insert(now.after_ms(delay));
             return;
         }
+        let mut load = Load::default();
         while let Some(p) = self.peers.get_mut(&peer) {
-            if p.in_flight >= window {
+            if p.in_flight + load.bytes as u64 >= window {
                 // The transport is behind: nothing before it says so, and then at once.
                 p.flush_at = None;
-                return;
+                break;
             }
             let Some(shard) = p.dirty.pop_first() else {
                 p.flush_at = None;
-                return;
+                break;
             };
             for part in self.build_batch(peer, shard) {
                 self.counters.batches_sent += 1;
-                self.send_state(peer, shard, Lane::Push, &Frame::Interval(part));
+                if load.bytes + part.len_bytes() > self.config.limits.part_bytes {
+                    self.send_load(peer, std::mem::take(&mut load));
+                }
+                load.bytes += part.len_bytes();
+                load.shards.push(shard);
+                load.parts.push(part);
             }
+        }
+        self.send_load(peer, load);
+    }
+
+    fn send_load(&mut self, peer: NodeId, load: Load) {
+        if !load.parts.is_empty() {
+            self.send_state(peer, &load.shards, Lane::Push, &Frame::Intervals(load.parts));
         }
     }
 

@@ -115,7 +115,9 @@ impl Engine {
             Frame::Summaries(m) => self.on_summaries(peer, &m),
             Frame::Said(m) => self.on_said(peer, m),
             Frame::Pull(m) => self.on_pull(peer, &m),
-            Frame::Interval(m) => self.on_interval_part(peer, m),
+            Frame::Intervals(m) => m
+                .into_iter()
+                .try_for_each(|part| self.on_interval_part(peer, part)),
             Frame::SnapshotPart(m) => self.on_snapshot_part(peer, m),
             Frame::SnapshotNext(m) => self.on_snapshot_next(peer, m),
             Frame::Fenced(above) => {

@@ -241,7 +241,7 @@ impl Engine {
         };
         open.expires = now.after_ms(timeout_ms * 2);
         let part = open.frozen.part(id, session, after, budget)?;
-        self.send_state(peer, id, Lane::Bulk, &Frame::SnapshotPart(part));
+        self.send_state(peer, &[id], Lane::Bulk, &Frame::SnapshotPart(part));
         Ok(())
     }
 

@@ -128,7 +128,7 @@ fn a_state_that_is_behind_in_one_origin_leaves_a_record_that_can_be_read_again()
     );
     let batch = |name: char, seq: u64| {
         world.sent.iter().find_map(|(from, f)| match Frame::decode(f) {
-            Ok(Some(Frame::Interval(i))) if *from == name && i.to == [(0, seq)] => Some(i),
+            Ok(Some(Frame::Intervals(mut i))) if *from == name && i[0].to == [(0, seq)] => i.pop(),
             _ => None,
         })
     };
@@ -140,7 +140,7 @@ fn a_state_that_is_behind_in_one_origin_leaves_a_record_that_can_be_read_again()
     let mut run = other.runs.remove(0);
     (run.replica, run.slots[0].entity) = (1, 1);
     state.runs.push(run);
-    world.inject('b', 'c', Frame::Interval(state).encode());
+    world.inject('b', 'c', Frame::Intervals(vec![state]).encode());
     world.script("c p/y = 1\n sync c\n crash c\n start c\n c p/x = 2\n c p/y = 1");
 }
 

@@ -4,6 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::wire::interval::{Interval, WireReplica, WireVector};
+use crate::wire::intervals::Intervals;
 use crate::wire::shard_part::{Resume, ShardPart};
 
 /// The largest frame. A larger message travels in parts.
@@ -109,8 +110,8 @@ pub enum Frame {
     Said(Said),
     /// See [`Pull`].
     Pull(Pull),
-    /// A batch, a state, or a part of one: see [`Interval`].
-    Interval(Interval),
+    /// Batches, states, or parts of them: see [`Interval`].
+    Intervals(Vec<Interval>),
     /// A part of a snapshot: see [`ShardPart`].
     SnapshotPart(ShardPart),
     /// See [`SnapshotNext`].
@@ -125,7 +126,7 @@ mod kind {
     pub const SUMMARIES: u8 = 2;
     pub const SAID: u8 = 3;
     pub const PULL: u8 = 4;
-    pub const INTERVAL: u8 = 5;
+    pub const INTERVALS: u8 = 5;
     pub const SNAPSHOT_PART: u8 = 6;
     pub const SNAPSHOT_NEXT: u8 = 7;
     pub const FENCED: u8 = 8;
@@ -139,7 +140,7 @@ impl Frame {
             Frame::Summaries(m) => seal(kind::SUMMARIES, m),
             Frame::Said(m) => seal(kind::SAID, m),
             Frame::Pull(m) => seal(kind::PULL, m),
-            Frame::Interval(m) => seal(kind::INTERVAL, m),
+            Frame::Intervals(m) => seal(kind::INTERVALS, &Intervals::pack(m)),
             Frame::SnapshotPart(m) => seal(kind::SNAPSHOT_PART, m),
             Frame::SnapshotNext(m) => seal(kind::SNAPSHOT_NEXT, m),
             Frame::Fenced(m) => seal(kind::FENCED, m),
@@ -162,7 +163,7 @@ impl Frame {
             kind::SUMMARIES => Frame::Summaries(open("summaries", body)?),
             kind::SAID => Frame::Said(open("said", body)?),
             kind::PULL => Frame::Pull(open("pull", body)?),
-            kind::INTERVAL => Frame::Interval(open("interval", body)?),
+            kind::INTERVALS => Frame::Intervals(open::<Intervals>("intervals", body)?.unpack()?),
             kind::SNAPSHOT_PART => Frame::SnapshotPart(open("snapshot part", body)?),
             kind::SNAPSHOT_NEXT => Frame::SnapshotNext(open("snapshot request", body)?),
             kind::FENCED => Frame::Fenced(open("fence", body)?),

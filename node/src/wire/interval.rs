@@ -24,7 +24,8 @@ pub type WireVector = Vec<(u16, u64)>;
 pub struct Interval {
     /// Which shard.
     pub shard: u32,
-    /// The replicas that everything below indexes.
+    /// The replicas that everything below indexes. In a message all intervals share one table: see `intervals`.
+    #[serde(skip)]
     pub replicas: Vec<WireReplica>,
     /// Where the interval begins, exclusive. Origins not named begin at 0.
     pub from: WireVector,

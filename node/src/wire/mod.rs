@@ -9,6 +9,7 @@
 mod frame;
 mod ids;
 mod interval;
+mod intervals;
 mod lane;
 mod record;
 mod shard_part;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::frame::{DecodeError, open, seal};
 use crate::wire::interval::Interval;
+use crate::wire::intervals::Intervals;
 use crate::wire::shard_part::ShardPart;
 
 /// An idempotency key and the answer it stands for.
@@ -90,7 +91,7 @@ impl Record {
     /// The record's bytes.
     pub fn encode(&self) -> Bytes {
         match self {
-            Record::Applied(intervals, key) => seal(kind::APPLIED, &(intervals, key)),
+            Record::Applied(intervals, key) => seal(kind::APPLIED, &(Intervals::pack(intervals), key)),
             Record::Staged(part) => seal(kind::STAGED, part),
             Record::Installed { shard, session } => seal(kind::INSTALLED, &(shard, session)),
             Record::Members(members) => seal(kind::MEMBERS, members),
@@ -103,7 +104,10 @@ impl Record {
         const WHAT: &str = "log record";
         let (kind, body) = split(WHAT, bytes)?;
         match kind {
-            kind::APPLIED => open(WHAT, body).map(|(intervals, key)| Record::Applied(intervals, key)),
+            kind::APPLIED => {
+                let (intervals, key) = open::<(Intervals, Option<KeyRow>)>(WHAT, body)?;
+                Ok(Record::Applied(intervals.unpack()?, key))
+            }
             kind::STAGED => open(WHAT, body).map(Record::Staged),
             kind::INSTALLED => open(WHAT, body).map(|(shard, session)| Record::Installed { shard, session }),
             kind::MEMBERS => open(WHAT, body).map(Record::Members),

@@ -135,8 +135,9 @@ fn frames() -> Vec<(Frame, &'static str)> {
             "04038180808080808080800101820207010009",
         ),
         (
-            Frame::Interval(interval()),
-            "050301820207010008010009000500010001016b01780401000901000101016500020000080100000700",
+            Frame::Intervals(vec![interval(), interval()]),
+            "05018202070203010008010009000500010001016b017804010009010001010165000200000801000007000\
+             3010008010009000500010001016b01780401000901000101016500020000080100000700",
         ),
         (
             Frame::SnapshotPart(part()),
@@ -175,7 +176,7 @@ fn records_have_the_bytes_they_always_had() {
     let records = [
         (
             Record::Applied(vec![], Some(key.clone())),
-            "010001016b01020301040506",
+            "01000001016b01020301040506",
         ),
         (Record::Installed { shard: 3, session: 6 }, "030306"),
         (Record::Members(vec![1, 300]), "040201ac02"),
@@ -209,6 +210,16 @@ fn a_frame_of_a_later_version_is_skipped_and_a_record_of_one_is_not() {
     assert_eq!(Frame::decode(&[200, 1, 2, 3]), Ok(None));
     assert!(Record::decode(&[200, 1, 2, 3]).is_err());
     assert!(ImageBlock::decode(&[200]).is_err());
+}
+
+#[test]
+fn an_index_past_the_shared_table_is_refused() {
+    let mut bytes = Frame::Intervals(vec![interval()]).encode().to_vec();
+    // Kind, table of one replica (node, epoch), one interval: its shard, then the index of its first origin.
+    assert_eq!(&bytes[..8], [5, 1, 0x82, 2, 7, 1, 3, 1]);
+    assert_eq!(bytes[8], 0);
+    bytes[8] = 1;
+    assert!(Frame::decode(&bytes).is_err());
 }
 
 #[test]

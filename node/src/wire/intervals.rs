@@ -1,0 +1,93 @@
+//! Several intervals in one message share one table of replicas: a few shards' news costs each id once.
+//!
+//! Contract: unpacking what was packed gives the same intervals, each with a table of its own that holds just the
+//! replicas it uses, in the order of their use.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::frame::DecodeError;
+use crate::wire::interval::{Interval, WireReplica};
+
+/// Intervals as they travel and are logged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Intervals {
+    replicas: Vec<WireReplica>,
+    intervals: Vec<Interval>,
+}
+
+impl Intervals {
+    /// # Panics
+    /// If an interval indexes past its own table: whoever wrote it made the indices.
+    pub fn pack(intervals: &[Interval]) -> Intervals {
+        let mut shared: BTreeMap<WireReplica, u16> = BTreeMap::new();
+        let mut replicas = Vec::new();
+        let mut packed = intervals.to_vec();
+        for interval in &mut packed {
+            let own = std::mem::take(&mut interval.replicas);
+            let known = remap(interval, |i| {
+                let id = *own.get(usize::from(i))?;
+                Some(*shared.entry(id).or_insert_with(|| {
+                    replicas.push(id);
+                    (replicas.len() - 1) as u16
+                }))
+            });
+            assert!(
+                known.is_some(),
+                "an interval indexes past its table of {} replicas",
+                own.len()
+            );
+        }
+        Intervals {
+            replicas,
+            intervals: packed,
+        }
+    }
+
+    pub fn unpack(self) -> Result<Vec<Interval>, DecodeError> {
+        let shared = self.replicas;
+        let mut intervals = self.intervals;
+        for interval in &mut intervals {
+            let mut used: BTreeMap<u16, u16> = BTreeMap::new();
+            let mut own = Vec::new();
+            let known = remap(interval, |i| {
+                let id = *shared.get(usize::from(i))?;
+                Some(*used.entry(i).or_insert_with(|| {
+                    own.push(id);
+                    (own.len() - 1) as u16
+                }))
+            });
+            if known.is_none() {
+                let why = format!("a replica index past the table of {}", shared.len());
+                return Err(DecodeError::Malformed {
+                    what: "interval",
+                    why,
+                });
+            }
+            interval.replicas = own;
+        }
+        Ok(intervals)
+    }
+}
+
+/// Rewrites every replica index; `None` as soon as one is unknown.
+fn remap(interval: &mut Interval, mut to: impl FnMut(u16) -> Option<u16>) -> Option<()> {
+    let Interval {
+        from,
+        to: until,
+        deps,
+        runs,
+        ..
+    } = interval;
+    for (i, _) in from.iter_mut().chain(until).chain(deps) {
+        *i = to(*i)?;
+    }
+    for run in runs {
+        run.replica = to(run.replica)?;
+        for kill in run.slots.iter_mut().flat_map(|slot| &mut slot.kills) {
+            kill.replica = to(kill.replica)?;
+        }
+    }
+    Some(())
+}
