@@ -9,11 +9,9 @@ use anabranch_crdt::{NodeId, Replicas, VersionVector};
 
 use crate::engine::Engine;
 use crate::engine::io::Time;
+use crate::engine::limits::PART_BYTES_MAX;
 use crate::engine::translate::{Refused, TableReader};
 use crate::wire::{Frame, Lane, Rollup, Said, SaidShard, ShardId, Summaries, WireReplica, WireVector};
-
-/// Shards in one statement, so that it fits a frame whatever their vectors are in practice.
-const SHARDS_PER_SAID: usize = 128;
 
 /// What is to be said, and when.
 #[derive(Debug, Default)]
@@ -181,25 +179,34 @@ impl Engine {
         if !self.peers.contains_key(&peer) {
             return;
         }
-        for some in shards.chunks(SHARDS_PER_SAID) {
-            let reply = tone == Tone::Ask;
-            let mut said = Said {
-                replicas: Vec::new(),
-                shards: Vec::with_capacity(some.len()),
-                reply,
+        let empty = || Said {
+            replicas: Vec::new(),
+            shards: Vec::new(),
+            reply: tone == Tone::Ask,
+        };
+        let mut said = empty();
+        let mut index: BTreeMap<WireReplica, u16> = BTreeMap::new();
+        let mut bytes = 0;
+        for id in shards {
+            let voting = self.votes(*id);
+            let Some(statement) = self.statement(peer, *id, tone, voting, &mut index, &mut said.replicas)
+            else {
+                continue;
             };
-            let mut index: BTreeMap<WireReplica, u16> = BTreeMap::new();
-            for id in some {
-                let voting = self.votes(*id);
-                if let Some(statement) =
-                    self.statement(peer, *id, tone, voting, &mut index, &mut said.replicas)
-                {
-                    said.shards.push(statement);
-                }
+            bytes += statement.len_bytes();
+            said.shards.push(statement);
+            if bytes > PART_BYTES_MAX {
+                self.send(
+                    peer,
+                    Lane::Control,
+                    &Frame::Said(std::mem::replace(&mut said, empty())),
+                );
+                index.clear();
+                bytes = 0;
             }
-            if !said.shards.is_empty() {
-                self.send(peer, Lane::Control, &Frame::Said(said));
-            }
+        }
+        if !said.shards.is_empty() {
+            self.send(peer, Lane::Control, &Frame::Said(said));
         }
     }
 

@@ -75,6 +75,14 @@ pub struct SaidShard {
     pub voting: bool,
 }
 
+impl SaidShard {
+    /// About how many bytes it takes with its share of the replica table, never less than it does.
+    pub fn len_bytes(&self) -> usize {
+        let vectors = [Some(&self.applied), self.durable.as_ref(), self.base.as_ref()];
+        24 + vectors.into_iter().flatten().map(|v| 40 * v.len()).sum::<usize>()
+    }
+}
+
 /// "Send me what I lack of this shard."
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pull {
