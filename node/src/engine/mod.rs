@@ -61,6 +61,7 @@ pub struct Engine {
     config: EngineConfig,
     started: Start,
     settled: Settled,
+    expects_others: bool,
     key: HashKey,
     clock: HybridClock,
     now: Now,
@@ -138,6 +139,7 @@ impl Engine {
                 directory: DirectoryId(0),
             },
             settled: Settled::default(),
+            expects_others: false,
         }
     }
 

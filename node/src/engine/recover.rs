@@ -95,6 +95,12 @@ impl Engine {
         }
     }
 
+    /// There are other members, though none may be known here yet (seeds are configured): a new directory then waits to
+    /// meet one of them before it takes writes. Call before [`Engine::start`].
+    pub fn expect_others(&mut self) {
+        self.expects_others = true;
+    }
+
     /// Recovery is over: what was read is durable, and this start has its epoch.
     pub fn start(&mut self, now: Now, start: Start) {
         self.now = now;

@@ -255,7 +255,7 @@ impl Engine {
 
     /// Whether this node counts for majorities in a shard: it has caught up once since it started.
     pub(crate) fn votes(&self, shard: ShardId) -> bool {
-        self.members.len() == 1 || self.shards[shard.0 as usize].caught_up
+        self.is_alone() || self.shards[shard.0 as usize].caught_up
     }
 
     /// Acknowledges at once, and again when it is durable.

@@ -321,11 +321,15 @@ impl Engine {
         )
     }
 
+    /// Whether there is nobody to catch up with.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.members.len() == 1 && !self.expects_others
+    }
+
     /// Whether this shard takes writes from callers.
     pub(crate) fn takes_writes(&self, shard: ShardId) -> bool {
         let s = &self.shards[shard.0 as usize];
-        let alone = self.members.len() == 1;
-        alone || s.caught_up || !(!self.settled.now || s.outdated)
+        self.is_alone() || s.caught_up || !(!self.settled.now || s.outdated)
     }
 
     /// Once every shard takes writes the directory is as good as its peers', at its next starts too.

@@ -25,6 +25,11 @@ fn a_new_directory_takes_no_writes_before_it_has_met_somebody() {
 }
 
 #[test]
+fn a_new_directory_that_expects_others_waits_for_one_of_them() {
+    check("?a", "a p/x incr 1\n refused a not_ready");
+}
+
+#[test]
 fn a_durable_update_is_answered_after_the_sync() {
     check("a", "a durable p/x incr 1\n answers a 0\n sync a\n answers a 1");
 }

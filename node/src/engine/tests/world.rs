@@ -3,6 +3,8 @@
 //! A script is lines; `#` begins a comment. Nodes are `a`, `b`, `c`, ...; entities `TYPE/KEY` with the type's first letters
 //! (`g` counter, `p` counter with negatives, `s` set, `r` register).
 //!
+//! A `?` among the nodes' names: others are expected that are not known yet.
+//!
 //! | line | meaning |
 //! |---|---|
 //! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`) | an update, level local-applied |
@@ -49,6 +51,7 @@ struct Running {
 pub(super) struct World {
     limits: Limits,
     members: Vec<NodeId>,
+    expects_others: bool,
     now: Time,
     running: BTreeMap<char, Running>,
     directories: BTreeMap<char, Directory>,
@@ -71,7 +74,8 @@ pub(super) fn check(nodes: &str, script: &str) -> World {
 pub(super) fn check_with(nodes: &str, limits: Limits, script: &str) -> World {
     let mut world = World {
         limits,
-        members: nodes.chars().map(node_id).collect(),
+        members: nodes.chars().filter(|c| *c != '?').map(node_id).collect(),
+        expects_others: nodes.contains('?'),
         now: Time(1_000_000),
         running: BTreeMap::new(),
         directories: BTreeMap::new(),
@@ -83,7 +87,7 @@ pub(super) fn check_with(nodes: &str, limits: Limits, script: &str) -> World {
         sent: Vec::new(),
         refused: 0,
     };
-    for name in nodes.chars() {
+    for name in nodes.chars().filter(|c| *c != '?') {
         world.start(name);
     }
     world.script(script);
@@ -296,6 +300,9 @@ impl World {
         let mut engine = Engine::new(config, now);
         for record in &directory.durable {
             engine.recover_record(record).unwrap();
+        }
+        if self.expects_others {
+            engine.expect_others();
         }
         let epoch = Epoch(self.starts);
         engine.start(
