@@ -4,6 +4,7 @@
 //! - a durable commit of one update, against a bare append and fdatasync of the same bytes in the same directory.
 //!
 //! `cargo bench -p anabranch --bench side_by_side` (absolute figures move with the machine's load; quote the ratios).
+#![allow(clippy::unwrap_used)]
 
 use std::fs::{self, File};
 use std::future::Future;

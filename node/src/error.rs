@@ -36,9 +36,10 @@ pub enum ErrorKind {
     Stopping,
     /// Configuration: a bad value, an unknown key, a missing file. Nothing was started.
     Config,
-    /// The data directory belongs to another node or cluster, or was written by a newer version. Nothing was
-    /// changed in it.
+    /// The data directory belongs to another node or cluster. Nothing was changed in it.
     Directory,
+    /// The data directory was written by a newer version. Nothing was changed in it.
+    NewerFormat,
     /// The data directory or the address is in use by another process. Nothing was changed.
     InUse,
     /// Stored bytes are damaged. Nothing was changed; the message names the file and the offset.
@@ -67,6 +68,7 @@ impl ErrorKind {
             ErrorKind::Stopping => "stopping",
             ErrorKind::Config => "config",
             ErrorKind::Directory => "directory",
+            ErrorKind::NewerFormat => "newer_format",
             ErrorKind::InUse => "in_use",
             ErrorKind::Corrupt => "corrupt",
             ErrorKind::Io => "io",

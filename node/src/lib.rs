@@ -51,3 +51,8 @@ pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};
 #[cfg(feature = "quic")]
 pub use transport::ca;
 pub use wire::{DirectoryId, EntityId, IdempotencyKey, NameError, ShardId};
+
+/// The README's example must compile.
+#[cfg(all(doctest, feature = "quic"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,4 +1,5 @@
 //! Transport and membership together, wired as the driver wires them: what neither may say of the other.
+#![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

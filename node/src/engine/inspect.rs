@@ -45,6 +45,8 @@ counters! {
     snapshots_served,
     /// Snapshots refused because too many were being served.
     snapshots_refused,
+    /// Snapshots broken off because they were larger than may be staged.
+    snapshots_too_large,
     /// Snapshots of shards taken from peers.
     snapshots_installed,
     /// Intervals not taken because too much waited for the disk.

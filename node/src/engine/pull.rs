@@ -13,7 +13,7 @@ use crate::engine::push::out_entries;
 use crate::engine::said::Tone;
 use crate::engine::snapshot::Arriving;
 use crate::engine::translate::{Head, Refused, TableReader, TableWriter, write_interval};
-use crate::wire::{Frame, Lane, PULL_ID_BIT, Pull, ShardId};
+use crate::wire::{Frame, Interval, Lane, PULL_ID_BIT, Pull, ShardId};
 
 /// What is lacking, and what has been asked for.
 #[derive(Debug, Default)]
@@ -223,7 +223,6 @@ impl Engine {
             self.open_session(peer, id, m.id);
             return Ok(());
         }
-        self.counters.pulls_served += 1;
         let budget = self.config.limits.part_bytes;
         let shard = &self.shards[id.0 as usize];
         let to: VersionVector = shard
@@ -250,7 +249,14 @@ impl Engine {
         let entries = to
             .iter()
             .flat_map(|(ix, seq)| out_entries(shard, ix, theirs.get(ix), seq));
-        for part in write_interval(&shard.replicas, &head, budget, entries) {
+        let parts = write_interval(&shard.replicas, &head, budget, entries);
+        if parts.iter().map(Interval::len_bytes).sum::<usize>() > self.config.limits.staged_bytes_max / 2 {
+            // More than a receiver stages at once: a snapshot comes in parts as they are asked for.
+            self.open_session(peer, id, m.id);
+            return Ok(());
+        }
+        self.counters.pulls_served += 1;
+        for part in parts {
             self.send_state(peer, &[id], Lane::Bulk, &Frame::Intervals(vec![part]));
         }
         Ok(())

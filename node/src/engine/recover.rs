@@ -101,7 +101,7 @@ impl Engine {
         self.expects_others = true;
     }
 
-    /// Recovery is over: what was read is durable, and this start has its epoch.
+    /// Recovery is over: what was read is durable, and this start has its epoch. Drain the outputs as after a `handle`.
     pub fn start(&mut self, now: Now, start: Start) {
         self.now = now;
         self.started = start;
@@ -117,6 +117,8 @@ impl Engine {
                 self.stale_summaries.insert(id);
             }
         }
+        // A node that is alone is as caught up as it can be, also when the first thing it hears is another node.
+        self.check_settled();
     }
 
     fn stage(&mut self, part: ShardPart) {

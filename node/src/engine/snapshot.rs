@@ -241,6 +241,10 @@ impl Engine {
         };
         open.expires = now.after_ms(timeout_ms * 2);
         let part = open.frozen.part(id, session, after, budget)?;
+        if part.last {
+            // Its place is free at once; should the part be lost, the asker begins again.
+            self.sessions.0.remove(&(peer, id));
+        }
         self.send_state(peer, &[id], Lane::Bulk, &Frame::SnapshotPart(part));
         Ok(())
     }
@@ -279,7 +283,9 @@ impl Engine {
             .sum::<usize>();
         if arriving.bytes > bytes_max {
             self.pulls.finish(id);
-            return Err(format!("a snapshot of shard {id} above {bytes_max} bytes"));
+            self.counters.snapshots_too_large += 1;
+            tracing::error!(%peer, shard = %id, "a snapshot above {bytes_max} bytes cannot be taken: raise staged_bytes_max");
+            return Ok(());
         }
         pull.expires = now.after_ms(timeout_ms);
         let (last, session, resume) = (part.last, part.session, resume_after(&part));

@@ -329,7 +329,7 @@ impl Engine {
     /// Whether this shard takes writes from callers.
     pub(crate) fn takes_writes(&self, shard: ShardId) -> bool {
         let s = &self.shards[shard.0 as usize];
-        self.is_alone() || s.caught_up || !(!self.settled.now || s.outdated)
+        self.is_alone() || s.caught_up || (self.settled.now && !s.outdated)
     }
 
     /// Once every shard takes writes the directory is as good as its peers', at its next starts too.

@@ -30,6 +30,14 @@ fn a_new_directory_that_expects_others_waits_for_one_of_them() {
 }
 
 #[test]
+fn a_node_that_was_alone_takes_writes_when_another_appears() {
+    check("a", "a p/x incr 1\n a p/x = 1");
+    let mut world = check("a", "");
+    world.meet('a', 'b');
+    world.script("a p/x incr 1\n a p/x = 1");
+}
+
+#[test]
 fn a_durable_update_is_answered_after_the_sync() {
     check("a", "a durable p/x incr 1\n answers a 0\n sync a\n answers a 1");
 }
@@ -162,6 +170,22 @@ fn who_is_behind_the_base_gets_the_shard_whole() {
         "link a b\n run\n a s/x add e f g\n a s/y add h\n wait 9000\n equal a b\n cut a b\n a s/x remove f\n a s/x add i j k l m\n b s/x add n\n b s/z add o
          a r/v set one\n a p/c incr 3\n a p/c incr 3\n a p/c incr 3\n link a b\n wait 9000\n equal a b\n a s/x = [e g i j k l m n]\n b s/z = [o]",
     );
+}
+
+#[test]
+fn an_answer_too_large_to_stage_comes_as_a_snapshot() {
+    // Many operations, of which little is alive: the history does not fit, the state does.
+    let limits = Limits {
+        part_bytes: 512,
+        staged_bytes_max: 8 << 10,
+        ..Limits::default()
+    };
+    let script = format!(
+        "link a b\n run\n cut a b\n{}\n b s/y add f\n link a b\n wait 3000\n b p/x = 400\n equal a b",
+        "a p/x incr 1\n".repeat(400)
+    );
+    let world = check_with("ab", limits, &script);
+    assert_eq!(world.engine('a').counters().snapshots_served, 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! [`Gossip`]: the membership by chitchat.
 //!
-//! A node's state is a few keys (its addresses, zone, version, capabilities, and `left`) under its id and epoch.
+//! A node's state is a few keys (its addresses, name, zone, version, capabilities, and `left`) under its id and epoch.
 //! The epoch is chitchat's generation: a restarted node is a new one that outdates the old.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,10 +33,11 @@ const INPUTS_MAX: usize = 1024;
 const NODES_MAX: usize = 4096;
 /// Addresses taken from one node's word.
 const ADDRESSES_MAX: usize = 8;
-/// The longest zone or version that is taken from a node's word.
+/// The longest name, zone or version that is taken from a node's word.
 const TEXT_BYTES_MAX: usize = 128;
 
 const KEY_ADDRESSES: &str = "addresses";
+const KEY_NAME: &str = "name";
 const KEY_ZONE: &str = "zone";
 const KEY_VERSION: &str = "version";
 const KEY_CAPABILITIES: &str = "capabilities";
@@ -301,6 +302,7 @@ fn keys(own: &Announcement) -> Vec<(String, String)> {
     let key = |key: &str, value: String| (key.to_owned(), value);
     vec![
         key(KEY_ADDRESSES, addresses.join(",")),
+        key(KEY_NAME, own.name.clone()),
         key(KEY_ZONE, own.zone.clone()),
         key(KEY_VERSION, own.version.clone()),
         key(KEY_CAPABILITIES, format!("{:x}", own.capabilities)),
@@ -345,6 +347,7 @@ fn about(state: &NodeState) -> Option<Announcement> {
         .filter_map(|address| address.parse().ok());
     Some(Announcement {
         addresses: addresses.take(ADDRESSES_MAX).collect(),
+        name: text(KEY_NAME),
         zone: text(KEY_ZONE),
         version: text(KEY_VERSION),
         capabilities: state

@@ -30,6 +30,8 @@ pub use gossip::{Gossip, GossipConfig, LEAVE_TIMEOUT};
 pub struct Announcement {
     /// Where it can be dialled.
     pub addresses: Vec<SocketAddr>,
+    /// Its name, for people.
+    pub name: String,
     /// Its zone: replicas are spread over zones.
     pub zone: String,
     /// The program's version, for people.

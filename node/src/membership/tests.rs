@@ -208,6 +208,7 @@ fn own(node: u128, zone: &str) -> Announcement {
             format!("192.0.2.{node}:4400").parse().unwrap(),
             "[2001:db8::1]:4400".parse().unwrap(),
         ],
+        name: format!("n{node}"),
         zone: zone.into(),
         version: "0.1.0".into(),
         capabilities: 0xbeef,

@@ -244,6 +244,19 @@ impl World {
         }
     }
 
+    /// A node nobody knew says hello, and nothing else.
+    pub(super) fn meet(&mut self, name: char, stranger: char) {
+        let wall_ms = self.now().wall_ms;
+        self.handle(
+            name,
+            Input::Connected {
+                peer: node_id(stranger),
+                epoch: Epoch(1),
+                wall_ms,
+            },
+        );
+    }
+
     /// Bytes arrive that nobody here sent.
     pub(super) fn inject(&mut self, from: char, to: char, frame: Bytes) {
         let epoch = self.running[&from].epoch;

@@ -1,0 +1,44 @@
+//! The two clocks of the machine, read here and nowhere else; everything below the driver is told the time.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::engine::{Now, Time};
+
+/// Monotonic time since this clock was made, and the wall clock beside it.
+#[derive(Debug)]
+pub(super) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(super) fn new() -> Clock {
+        Clock { origin: instant() }
+    }
+
+    /// Both clocks now. Read it while holding the engine, so that the engine's time never goes back.
+    pub(super) fn now(&self) -> Now {
+        let elapsed = instant().saturating_duration_since(self.origin);
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        Now {
+            time: Time(micros),
+            wall_ms: wall_ms(),
+        }
+    }
+}
+
+/// How long from one moment to another; nothing if that one has passed.
+pub(super) fn until(now: Time, at: Time) -> Duration {
+    Duration::from_micros(at.0.saturating_sub(now.0))
+}
+
+/// Milliseconds since 1970 by the wall clock; 0 before that.
+#[allow(clippy::disallowed_methods, reason = "the driver is where clocks are read")]
+pub(super) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the driver is where clocks are read")]
+fn instant() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,72 @@
+//! The only loop, and the only place that performs an engine's outputs.
+//!
+//! Not here: what to replicate when (`engine`), how bytes reach disk (`store`) or peers (`transport`), who is where
+//! (`membership`). Clocks and randomness of a running node are read here and handed down.
+//!
+//! Contract: every input goes to the engine under one lock, and its outputs are performed, in order and without
+//! waiting, before that lock is released. So a caller's update, a peer's frame and a timer never see each other
+//! half-way, and an embedded caller reads and writes without a task switch.
+//!
+//! Threads of a node: the store's writer ([`writer`]), which also opens and ends the node; the timer; the network's own.
+//! Each hands its events to [`shared::Shared::step`]. None of it needs the caller's async runtime.
+
+mod cell;
+mod clock;
+mod created;
+mod network;
+mod queue;
+mod quic;
+mod shared;
+mod start;
+mod status;
+#[cfg(test)]
+mod tests;
+mod timer;
+mod watchers;
+mod writer;
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+pub(crate) use shared::Shared;
+/// Set when the entity it stands for changes.
+pub(crate) type Mark = tokio::sync::watch::Receiver<()>;
+pub(crate) use start::{Config, start};
+pub use status::{DiskState, MemberHint, MemberStatus};
+
+/// Owns a running node; dropping it orders the stop without waiting for it.
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    fn new(shared: Arc<Shared>) -> Handle {
+        Handle { shared }
+    }
+
+    /// For those who look on without keeping the node alive.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Deref for Handle {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop(false);
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.about.fmt(f)
+    }
+}

@@ -1,0 +1,41 @@
+//! What the driver needs of a network: a seam, so that the driver's own tests need no sockets.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anabranch_crdt::{Epoch, NodeId};
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::wire::Lane;
+
+use super::MemberStatus;
+
+/// The network of one node. No call waits, but for [`Network::open`] and [`Network::close`].
+pub(crate) trait Network: fmt::Debug + Send + Sync {
+    /// Takes and makes links as this epoch, after the start or after a `close`.
+    ///
+    /// # Errors
+    /// Nothing is open then.
+    fn open(self: Arc<Self>, epoch: Epoch) -> Result<(), Error>;
+
+    /// Sends a frame over the link to this epoch of a peer; dropped where there is no such link.
+    fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes);
+
+    /// Ends a link.
+    fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str);
+
+    /// Where this node listens.
+    fn local_address(&self) -> SocketAddr;
+
+    /// What is known of every node ever seen or configured, but for this one; sorted by node.
+    fn members(&self) -> Vec<MemberStatus>;
+
+    /// What there is to count.
+    fn counters(&self) -> Vec<(&'static str, u64)>;
+
+    /// Says goodbye (for good, if this node leaves) and closes everything: when it returns, every link has ended and
+    /// nothing more comes in.
+    fn close(&self, leaving: bool);
+}

@@ -1,0 +1,144 @@
+//! What waits for the store's writer thread: records to append, an epoch to start, the order to stop.
+//!
+//! Not here: a bound of its own. Records come out of the engine, which bounds what it has handed out and not yet seen
+//! durable, so this queue never holds more than that.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anabranch_crdt::Epoch;
+use bytes::Bytes;
+
+use crate::engine::RecordId;
+use crate::error::Error;
+
+/// One thing for the writer, in the order the engine said it.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Append this record.
+    Record { id: RecordId, payload: Bytes },
+    /// Start an epoch above this one, durably.
+    Epoch { above: Epoch },
+}
+
+/// How the node is to stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Closing {
+    /// Why, if it is not by request.
+    pub(super) error: Option<Error>,
+    /// Whether to tell the others that this node does not come back.
+    pub(super) leaving: bool,
+}
+
+/// What the writer found.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) jobs: Vec<Job>,
+    pub(super) closing: Option<Closing>,
+}
+
+/// The queue. Any thread pushes; one takes.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    jobs: Vec<Job>,
+    closing: Option<Closing>,
+    /// Something that the writer waits for, and that is no job, has come.
+    nudged: bool,
+    /// The writer sleeps: whoever brings news must wake it (a wake-up is a system call even when nobody sleeps).
+    asleep: bool,
+}
+
+impl Queue {
+    /// Adds a job; says whether the writer must be woken with [`Queue::wake`], which may be done after releasing
+    /// other locks.
+    pub(super) fn push(&self, job: Job) -> bool {
+        let mut state = self.lock();
+        state.jobs.push(job);
+        std::mem::take(&mut state.asleep)
+    }
+
+    /// Wakes the writer.
+    pub(super) fn wake(&self) {
+        self.news.notify_one();
+    }
+
+    /// Orders the stop. The first order's reason stands; a later one may still add that the node leaves.
+    pub(super) fn close(&self, closing: Closing) {
+        {
+            let mut state = self.lock();
+            match &mut state.closing {
+                Some(earlier) => earlier.leaving |= closing.leaving,
+                empty => *empty = Some(closing),
+            }
+            state.asleep = false;
+        }
+        self.wake();
+    }
+
+    /// Wakes the writer from [`Queue::take_nudged`].
+    pub(super) fn nudge(&self) {
+        {
+            let mut state = self.lock();
+            state.nudged = true;
+            state.asleep = false;
+        }
+        self.wake();
+    }
+
+    /// Everything there is, without waiting.
+    pub(super) fn take_now(&self) -> Taken {
+        let mut state = self.lock();
+        Taken {
+            jobs: std::mem::take(&mut state.jobs),
+            closing: state.closing.clone(),
+        }
+    }
+
+    /// Everything there is; waits until there is something, or for `limit`.
+    pub(super) fn take(&self, limit: Option<Duration>) -> Taken {
+        self.take_when(limit, |state| !state.jobs.is_empty() || state.closing.is_some())
+    }
+
+    /// Jobs that came while the node is being closed; waits for one, a nudge, or `limit`.
+    pub(super) fn take_nudged(&self, limit: Duration) -> Vec<Job> {
+        self.take_when(Some(limit), |state| {
+            !state.jobs.is_empty() || std::mem::take(&mut state.nudged)
+        })
+        .jobs
+    }
+
+    fn take_when(&self, limit: Option<Duration>, mut ready: impl FnMut(&mut State) -> bool) -> Taken {
+        let mut state = self.lock();
+        while !ready(&mut state) {
+            state.asleep = true;
+            let Some(limit) = limit else {
+                state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let (back, waited) = self
+                .news
+                .wait_timeout(state, limit)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = back;
+            if waited.timed_out() {
+                break;
+            }
+        }
+        state.asleep = false;
+        Taken {
+            jobs: std::mem::take(&mut state.jobs),
+            closing: state.closing.clone(),
+        }
+    }
+
+    /// No code that can panic runs under this lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,433 @@
+//! The real network: the QUIC transport, gossip over it, and what is known of each peer.
+//!
+//! Events come on the network's thread and go straight to the engine; a frame's room is given back when the engine has
+//! handled it, so a peer cannot run ahead of the engine.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use anabranch_crdt::{Epoch, NodeId};
+use bytes::Bytes;
+
+use crate::engine::Input;
+use crate::engine::limits::CLOCK_SKEW_MS_MAX;
+use crate::error::{Error, ErrorKind};
+use crate::membership::{Announcement, Gossip, GossipConfig, Hint, Membership};
+use crate::transport::{BindError, Event, Identity, Sent, Transport, TransportConfig};
+use crate::wire::Lane;
+
+use super::clock::wall_ms;
+use super::network::Network;
+use super::shared::Shared;
+use super::start::Config;
+use super::{MemberHint, MemberStatus};
+
+/// Time between two rounds of gossip. Each link that comes up is gossiped over at once, whatever this says.
+const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
+
+// The engine's frames are what the transport carries.
+const _: () = assert!(crate::transport::FRAME_BYTES_MAX == crate::wire::FRAME_BYTES_MAX);
+
+/// Transport and membership of one node.
+struct Quic {
+    own: Own,
+    shared: Weak<Shared>,
+    /// Where the socket is bound, once it is; the same for the whole run.
+    local: OnceLock<SocketAddr>,
+    /// Gone while they are closed, and the port with them.
+    links: RwLock<Option<Links>>,
+    peers: Peers,
+}
+
+/// What stays the same however often the links are opened.
+struct Own {
+    identity: Identity,
+    name: String,
+    listen: SocketAddr,
+    advertise: Vec<SocketAddr>,
+    seeds: Vec<String>,
+    shards: u32,
+}
+
+struct Links {
+    transport: Transport,
+    gossip: Gossip,
+}
+
+/// Binds, and begins to dial the seeds. The engine's first input may come before this returns.
+pub(super) fn start(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
+    let quic = Arc::new(Quic {
+        own: Own {
+            identity: config.identity.clone(),
+            name: config.name.clone(),
+            listen: config.listen,
+            advertise: resolve(&config.advertise)?,
+            seeds: config.seeds.clone(),
+            shards: config.shards,
+        },
+        shared: Arc::downgrade(shared),
+        local: OnceLock::new(),
+        links: RwLock::new(None),
+        peers: Peers::default(),
+    });
+    shared.set_network(Arc::clone(&quic) as Arc<dyn Network>);
+    quic.open(shared.epoch())
+}
+
+impl Quic {
+    fn links(&self) -> RwLockReadGuard<'_, Option<Links>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn links_mut(&self) -> RwLockWriteGuard<'_, Option<Links>> {
+        self.links.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bind(self: &Arc<Quic>, epoch: Epoch) -> Result<Transport, Error> {
+        let config = TransportConfig {
+            identity: self.own.identity.clone(),
+            listen: self.local.get().copied().unwrap_or(self.own.listen),
+            advertise: self.own.advertise.clone(),
+            epoch,
+            shards: self.own.shards,
+            capabilities: 0,
+            limits: crate::transport::Limits::default(),
+        };
+        let told = Arc::downgrade(self);
+        let handler = move |event| {
+            if let Some(quic) = told.upgrade() {
+                quic.on_event(event);
+            }
+        };
+        Transport::bind(config, Arc::new(handler)).map_err(|e| bind_error(&e))
+    }
+
+    fn gossip(self: &Arc<Quic>, transport: &Transport, epoch: Epoch) -> Gossip {
+        let config = GossipConfig {
+            cluster: self.own.identity.cluster().to_owned(),
+            node: self.own.identity.node(),
+            epoch,
+            own: Announcement {
+                name: self.own.name.clone(),
+                addresses: transport.advertised().to_vec(),
+                zone: String::new(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                capabilities: 0,
+            },
+            interval: GOSSIP_INTERVAL,
+        };
+        let told = Arc::downgrade(self);
+        let on_hint = move |hint| {
+            if let Some(quic) = told.upgrade() {
+                quic.on_hint(hint);
+            }
+        };
+        Gossip::start(config, &transport.runtime(), transport.gossip_sender(), on_hint)
+    }
+
+    /// An input for the engine. An error means that the node is stopping because of a bug, and whoever hit it has
+    /// said so.
+    fn step(&self, input: Input) {
+        if let Some(shared) = self.shared.upgrade() {
+            let _ = shared.step(input);
+        }
+    }
+
+    /// One event of the transport, on its thread.
+    fn on_event(&self, event: Event) {
+        match event {
+            Event::Connected {
+                peer,
+                epoch,
+                wall_ms: theirs,
+                hello,
+            } => {
+                self.peers.connected(peer, epoch, theirs, &hello.addresses);
+                self.with_gossip(|gossip| gossip.on_link_up(peer));
+                self.step(Input::Connected {
+                    peer,
+                    epoch,
+                    wall_ms: theirs,
+                });
+            }
+            Event::Disconnected { peer, epoch, .. } => {
+                self.peers.with(peer, |status| status.connected = false);
+                self.with_gossip(|gossip| gossip.on_link_down(peer));
+                self.step(Input::Disconnected { peer, epoch });
+            }
+            Event::Frame {
+                peer,
+                epoch,
+                frame,
+                credit,
+                ..
+            } => {
+                self.peers
+                    .with(peer, |status| status.bytes_received += frame.len() as u64);
+                self.step(Input::Received { peer, epoch, frame });
+                drop(credit);
+            }
+            Event::Taken {
+                peer, epoch, bytes, ..
+            } => {
+                self.peers.with(peer, |status| status.bytes_sent += bytes);
+                self.step(Input::Writable { peer, epoch, bytes });
+            }
+            Event::Gossip { from, message } => self.with_gossip(|gossip| gossip.on_message(from, message)),
+            Event::Outdated { by, newest } => {
+                tracing::warn!(peer = %by, %newest, "a peer knows a newer epoch of this node");
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.want_epoch(newest);
+                }
+            }
+            Event::Refused {
+                peer,
+                address,
+                reason,
+            } => {
+                let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+                tracing::warn!(%address, %peer, reason, "no link until a configuration or a certificate changes");
+            }
+        }
+    }
+
+    /// What the membership believes, on the transport's thread. Believed where it costs no more than a dial.
+    fn on_hint(&self, hint: Hint) {
+        match hint {
+            Hint::Up { node, epoch, about } => {
+                self.peers.with(node, |status| {
+                    status.hint = MemberHint::Up;
+                    status.epoch = status.epoch.max(Some(epoch));
+                    if !about.name.is_empty() {
+                        status.name = Some(about.name.clone());
+                    }
+                    status.addresses = about.addresses.iter().map(SocketAddr::to_string).collect();
+                });
+                if let Some(links) = &*self.links() {
+                    links.transport.set_peer_addresses(node, about.addresses);
+                }
+                self.step(Input::MemberSeen { node });
+            }
+            Hint::Down { node } => self.peers.with(node, |status| status.hint = MemberHint::Down),
+            Hint::Left { node } => {
+                self.peers.with(node, |status| status.hint = MemberHint::Left);
+                if let Some(links) = &*self.links() {
+                    links.transport.forget_peer(node);
+                }
+            }
+        }
+    }
+
+    fn with_gossip(&self, f: impl FnOnce(&Gossip)) {
+        if let Some(links) = &*self.links() {
+            f(&links.gossip);
+        }
+    }
+}
+
+impl Network for Quic {
+    fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes) {
+        if let Some(links) = &*self.links() {
+            match links.transport.send(peer, epoch, lane, frame) {
+                // The engine hears of either by `Disconnected`.
+                Sent::Queued | Sent::NoLink | Sent::Overflow => {}
+            }
+        }
+    }
+
+    fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str) {
+        if let Some(links) = &*self.links() {
+            links.transport.disconnect(peer, epoch, reason);
+        }
+    }
+
+    fn open(self: Arc<Self>, epoch: Epoch) -> Result<(), Error> {
+        // Locked until all is in place: the first event waits for it, so no link comes up that gossip does not hear of.
+        let mut links = self.links_mut();
+        let transport = self.bind(epoch)?;
+        let local = *self.local.get_or_init(|| transport.local_addr());
+        tracing::info!(%local, %epoch, "listening");
+        transport.set_seeds(self.own.seeds.clone());
+        for (node, addresses) in self.peers.addresses() {
+            transport.set_peer_addresses(node, addresses);
+        }
+        let gossip = self.gossip(&transport, epoch);
+        *links = Some(Links { transport, gossip });
+        Ok(())
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.local
+            .get()
+            .copied()
+            .unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into())
+    }
+
+    fn members(&self) -> Vec<MemberStatus> {
+        self.peers.lock().values().cloned().collect()
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        let skewed = ("clock_skew_links", self.peers.skewed.load(Ordering::Relaxed));
+        let Some(links) = &*self.links() else {
+            return vec![skewed];
+        };
+        let counted = links.transport.counters();
+        vec![
+            skewed,
+            ("connections_refused", counted.connections_refused),
+            ("frames_skipped", counted.frames_skipped),
+            ("gossip_dropped", counted.gossip_dropped),
+            ("udp_bytes_sent", counted.udp_bytes_sent),
+            ("udp_bytes_received", counted.udp_bytes_received),
+        ]
+    }
+
+    fn close(&self, leaving: bool) {
+        // It counts its seconds by the runtime's clock, so it has to run there.
+        let farewell = |links: &Links| links.transport.runtime().spawn(links.gossip.leave());
+        let told = if leaving {
+            self.links().as_ref().map(farewell)
+        } else {
+            None
+        };
+        if let Some(told) = told {
+            let _ = block_on(told);
+        }
+        let links = self.links_mut().take();
+        if let Some(Links { transport, gossip }) = links {
+            block_on(async {
+                if leaving {
+                    transport.leave().await
+                } else {
+                    transport.shutdown().await
+                }
+            });
+            drop((transport, gossip));
+        }
+        for status in self.peers.lock().values_mut() {
+            status.connected = false;
+        }
+    }
+}
+
+impl std::fmt::Debug for Quic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Quic")
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of every peer ever linked or heard of since this start. Bounded by the transport's and the
+/// membership's own bounds.
+#[derive(Debug, Default)]
+struct Peers {
+    known: Mutex<BTreeMap<NodeId, MemberStatus>>,
+    /// Links that came up with a clock too far off.
+    skewed: AtomicU64,
+}
+
+impl Peers {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, MemberStatus>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with(&self, peer: NodeId, f: impl FnOnce(&mut MemberStatus)) {
+        f(self
+            .lock()
+            .entry(peer)
+            .or_insert_with(|| MemberStatus::unknown(peer)));
+    }
+
+    /// Where to look for those that may be there.
+    fn addresses(&self) -> Vec<(NodeId, Vec<SocketAddr>)> {
+        let known = self.lock();
+        let there = known.values().filter(|status| status.hint != MemberHint::Left);
+        there
+            .map(|s| {
+                (
+                    s.node,
+                    s.addresses.iter().filter_map(|a| a.parse().ok()).collect(),
+                )
+            })
+            .collect()
+    }
+
+    /// A clock that is off ends nothing: it is logged once a peer, counted, and shown.
+    fn connected(&self, peer: NodeId, epoch: Epoch, theirs_ms: u64, addresses: &[SocketAddr]) {
+        let skew_ms = i64::try_from(i128::from(theirs_ms) - i128::from(wall_ms())).unwrap_or(i64::MAX);
+        let is_off = skew_ms.unsigned_abs() > CLOCK_SKEW_MS_MAX;
+        let mut was_off = false;
+        self.with(peer, |status| {
+            was_off = status
+                .clock_skew_ms
+                .is_some_and(|ms| ms.unsigned_abs() > CLOCK_SKEW_MS_MAX);
+            status.epoch = Some(epoch);
+            status.connected = true;
+            status.clock_skew_ms = Some(skew_ms);
+            status.addresses = addresses.iter().map(SocketAddr::to_string).collect();
+        });
+        if is_off {
+            self.skewed.fetch_add(1, Ordering::Relaxed);
+        }
+        if is_off && !was_off {
+            tracing::warn!(%peer, skew_ms, "the peer's clock is far off this node's: set the time on both (NTP)");
+        }
+    }
+}
+
+/// HOST:PORT as addresses, all of a name's.
+fn resolve(advertise: &[String]) -> Result<Vec<SocketAddr>, Error> {
+    let mut addresses = Vec::new();
+    for advertised in advertise {
+        let found = advertised.to_socket_addrs().map_err(|e| {
+            Error::new(
+                ErrorKind::Config,
+                format!("advertised address {advertised:?} cannot be resolved: {e}"),
+            )
+        })?;
+        addresses.extend(found);
+    }
+    addresses.dedup();
+    Ok(addresses)
+}
+
+fn bind_error(error: &BindError) -> Error {
+    let kind = match error {
+        BindError::Listen { error, .. } if error.kind() == io::ErrorKind::AddrInUse => ErrorKind::InUse,
+        BindError::Listen { .. } | BindError::Thread(_) => ErrorKind::Io,
+        BindError::Advertise(_) | BindError::Addresses(_) | BindError::Limits(_) => ErrorKind::Config,
+        BindError::Tls(_) => ErrorKind::Identity,
+    };
+    Error::new(kind, error.to_string())
+}
+
+/// Waits for a future on this thread, which belongs to no runtime.
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

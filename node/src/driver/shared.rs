@@ -1,0 +1,333 @@
+//! What all threads of one node share: the engine's cell, the queue to the writer, the watchers, the network.
+//!
+//! Lock order: the cell first; below it, and never held while taking it, the queue, the watchers and whatever the
+//! network locks for itself.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+
+use anabranch_crdt::{Epoch, NodeId, Reading, Type};
+use tokio::sync::watch;
+
+use crate::engine::{Answer, Engine, Input, Update};
+use crate::error::{Error, ErrorKind};
+use crate::wire::{DirectoryId, EntityId};
+
+use super::DiskState;
+use super::cell::{After, Cell, Submitted};
+use super::clock::Clock;
+use super::network::Network;
+use super::queue::{Closing, Job, Queue};
+use super::watchers::Watchers;
+
+/// What does not change while a node runs.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    pub(crate) node: NodeId,
+    pub(crate) name: String,
+    pub(crate) cluster: String,
+    pub(crate) directory: DirectoryId,
+    pub(crate) path: PathBuf,
+    pub(crate) shards: u32,
+}
+
+/// How far a node's life has come.
+#[derive(Clone, Debug)]
+enum Life {
+    Running,
+    /// Everything is closed: files, sockets, threads.
+    Stopped(Result<(), Error>),
+}
+
+/// One node's shared state.
+pub(crate) struct Shared {
+    pub(crate) about: About,
+    pub(super) clock: Clock,
+    pub(super) cell: Mutex<Cell>,
+    /// Wakes the timer thread; waits on the cell.
+    pub(super) timer: Condvar,
+    pub(super) queue: Queue,
+    pub(super) watchers: Watchers,
+    network: OnceLock<Arc<dyn Network>>,
+    epoch: AtomicU64,
+    disk: Mutex<DiskState>,
+    ready: watch::Sender<bool>,
+    life: watch::Sender<Life>,
+}
+
+impl Shared {
+    pub(super) fn new(about: About, clock: Clock, cell: Cell, epoch: Epoch) -> Shared {
+        Shared {
+            about,
+            clock,
+            cell: Mutex::new(cell),
+            timer: Condvar::new(),
+            queue: Queue::default(),
+            watchers: Watchers::default(),
+            network: OnceLock::new(),
+            epoch: AtomicU64::new(epoch.0),
+            disk: Mutex::new(DiskState::Fine),
+            ready: watch::Sender::new(false),
+            life: watch::Sender::new(Life::Running),
+        }
+    }
+
+    // Inputs.
+
+    /// One input to the engine and all that follows from it. An error means that the engine broke earlier: the node
+    /// is stopping, and nothing has happened.
+    pub(super) fn step(&self, input: Input) -> Result<(), Error> {
+        let after = self.with_cell(|cell| cell.step(self, input))?;
+        self.finish(after);
+        Ok(())
+    }
+
+    /// Makes an update and waits for its answer. Dropping the future does not undo it.
+    pub(crate) async fn update(&self, update: Update) -> Result<Answer, Error> {
+        let (submitted, after) = self.with_cell(|cell| cell.submit(self, update))?;
+        self.finish(after);
+        match submitted {
+            Submitted::Done(outcome) => outcome,
+            Submitted::Waiting(answer) => answer.await.unwrap_or_else(|_| Err(broken())),
+        }
+    }
+
+    /// Runs with the engine locked. Whoever panics in there stops the node: its engine may be half-way through a
+    /// change.
+    pub(super) fn with_cell<R>(&self, f: impl FnOnce(&mut Cell) -> R) -> Result<R, Error> {
+        let _watch = self.panic_watch();
+        match self.cell.lock() {
+            Ok(mut cell) => Ok(f(&mut cell)),
+            Err(_) => Err(broken()),
+        }
+    }
+
+    /// What a step left to do without the lock.
+    pub(super) fn finish(&self, after: After) {
+        if after.wake_writer {
+            self.queue.wake();
+        }
+        if after.wake_timer {
+            self.timer.notify_one();
+        }
+        for (sender, outcome) in after.done {
+            // The caller may have gone away; the update stands.
+            let _ = sender.send(outcome);
+        }
+        if !after.changed.is_empty() {
+            self.watchers.changed(&after.changed);
+        }
+        if after.handed_over {
+            self.queue.nudge();
+        }
+        if after.became_ready {
+            self.ready.send_replace(true);
+        }
+    }
+
+    /// Stops the node if the current thread panics before the guard is dropped.
+    pub(super) fn panic_watch(&self) -> PanicWatch<'_> {
+        PanicWatch {
+            shared: self,
+            panicking: std::thread::panicking(),
+        }
+    }
+
+    /// Some peer knows this epoch of this node, or a higher one: it takes one above.
+    pub(super) fn want_epoch(&self, above: Epoch) {
+        if self.queue.push(Job::Epoch { above }) {
+            self.queue.wake();
+        }
+    }
+
+    // Views.
+
+    /// Looks at the engine. After a bug broke it, what it last held is still readable.
+    pub(crate) fn peek<R>(&self, f: impl FnOnce(&Engine) -> R) -> R {
+        f(&self.cell.lock().unwrap_or_else(PoisonError::into_inner).engine)
+    }
+
+    pub(crate) fn read(&self, entity: &EntityId) -> Option<(Type, Reading)> {
+        self.peek(|engine| engine.read(entity))
+    }
+
+    /// Whether writes are taken, and will be when the first peer is met.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.cell
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_ready()
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch.load(Ordering::Acquire))
+    }
+
+    pub(super) fn set_epoch(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::Release);
+    }
+
+    pub(crate) fn disk(&self) -> DiskState {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_disk(&self, state: DiskState) {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Bytes of the log's files; 0 where the directory cannot be listed.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let Ok(files) = std::fs::read_dir(&self.about.path) else {
+            return 0;
+        };
+        let segments = files
+            .flatten()
+            .filter(|file| file.file_name().as_encoded_bytes().starts_with(b"log-"));
+        segments
+            .filter_map(|file| Some(file.metadata().ok()?.len()))
+            .sum()
+    }
+
+    /// The network.
+    pub(crate) fn network(&self) -> &Arc<dyn Network> {
+        let Some(network) = self.network.get() else {
+            unreachable!("it is set before anything is handled")
+        };
+        network
+    }
+
+    pub(super) fn set_network(&self, network: Arc<dyn Network>) {
+        assert!(self.network.set(network).is_ok(), "a node has one network");
+    }
+
+    /// Resolves once writes are taken, or the node has stopped.
+    pub(crate) async fn ready(&self) {
+        let mut ready = self.ready.subscribe();
+        tokio::select! {
+            _ = ready.wait_for(|ready| *ready) => {}
+            _ = self.stopped() => {}
+        }
+    }
+
+    // Watching.
+
+    pub(crate) fn subscribe(&self, entity: &EntityId) -> Option<watch::Receiver<()>> {
+        self.watchers.subscribe(entity)
+    }
+
+    pub(crate) fn unsubscribe(&self, entity: &EntityId, receiver: watch::Receiver<()>) {
+        self.watchers.unsubscribe(entity, receiver);
+    }
+
+    // The end.
+
+    /// Whether the connected peers have all that this node has written. While not, the writer is nudged once they do.
+    pub(super) fn is_handed_over(&self) -> Result<bool, Error> {
+        self.with_cell(|cell| {
+            let done = cell.engine.is_handed_over();
+            cell.handing_over = !done;
+            done
+        })
+    }
+
+    /// Orders the stop and returns at once; [`Shared::stopped`] tells when it is done.
+    pub(crate) fn stop(&self, leaving: bool) {
+        self.refuse(None);
+        self.queue.close(Closing { error: None, leaving });
+    }
+
+    /// No further update is taken. The first reason stands.
+    pub(super) fn refuse(&self, reason: Option<&Error>) {
+        let mut cell = self.cell.lock().unwrap_or_else(PoisonError::into_inner);
+        cell.refusing
+            .get_or_insert_with(|| reason.cloned().unwrap_or_else(stopping));
+    }
+
+    /// Ends the timer thread.
+    pub(super) fn stop_timer(&self) {
+        self.cell.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
+        self.timer.notify_one();
+    }
+
+    /// Resolves when everything is closed; with the error if the node stopped because of one.
+    pub(crate) async fn stopped(&self) -> Result<(), Error> {
+        let mut life = self.life.subscribe();
+        match life
+            .wait_for(|life| matches!(life, Life::Stopped(_)))
+            .await
+            .as_deref()
+        {
+            Ok(Life::Stopped(result)) => result.clone(),
+            _ => unreachable!("the sender lives as long as this borrow of its owner"),
+        }
+    }
+
+    /// Last act of the writer thread: nobody waits in vain.
+    pub(super) fn end(&self, result: Result<(), Error>) {
+        let waiting = {
+            let mut cell = self.cell.lock().unwrap_or_else(PoisonError::into_inner);
+            cell.refusing = Some(result.clone().err().unwrap_or_else(stopping));
+            std::mem::take(&mut cell.waiting)
+        };
+        for sender in waiting.into_values() {
+            let _ = sender.send(Err(unanswered(&result)));
+        }
+        self.watchers.close();
+        self.life.send_replace(Life::Stopped(result));
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("about", &self.about)
+            .finish_non_exhaustive()
+    }
+}
+
+/// See [`Shared::panic_watch`].
+pub(super) struct PanicWatch<'a> {
+    shared: &'a Shared,
+    panicking: bool,
+}
+
+impl Drop for PanicWatch<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.panicking {
+            self.shared.queue.close(Closing {
+                error: Some(broken()),
+                leaving: false,
+            });
+        }
+    }
+}
+
+/// What a caller is told once the engine has panicked.
+pub(super) fn broken() -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "the node's engine stopped because of a bug in Anabranch; the log above has the panic, please report it. \
+         What was acknowledged durable is on disk: restart the node",
+    )
+}
+
+fn stopping() -> Error {
+    Error::new(
+        ErrorKind::Stopping,
+        "this node is stopping and nothing was changed; retry at another node",
+    )
+}
+
+/// What a caller is told whose update was accepted but not answered before the node stopped.
+fn unanswered(result: &Result<(), Error>) -> Error {
+    match result {
+        Ok(()) => Error::new(
+            ErrorKind::Unconfirmed,
+            "accepted and durable here, but the node stopped before enough other copies confirmed; it goes on \
+             replicating once the node is started again",
+        ),
+        Err(error) => error.clone(),
+    }
+}

@@ -1,0 +1,218 @@
+//! Bringing a node up, on the thread that then owns its store: recover, start an epoch, bind, go.
+//!
+//! Order matters: the epoch is durable before the first frame can leave, and the engine is whole before the first can
+//! come in.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use anabranch_crdt::{Epoch, NodeId, Type};
+use tokio::sync::oneshot;
+
+use crate::engine::{Engine, EngineConfig, Limits, RecoverError, Start, epoch_for_start};
+use crate::error::{Error, ErrorKind};
+use crate::store::{Disk, FsDisk, Identity, Options, Recovered, Store, StoreError};
+use crate::wire::DirectoryId;
+
+use super::cell::Cell;
+use super::clock::{Clock, wall_ms};
+use super::shared::{About, Shared, broken};
+use super::writer::Writer;
+use super::{Handle, created, quic, timer};
+
+/// Everything a node is started with, already checked for form.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) directory: PathBuf,
+    pub(crate) identity: crate::transport::Identity,
+    pub(crate) name: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) advertise: Vec<String>,
+    pub(crate) seeds: Vec<String>,
+    pub(crate) members: Vec<NodeId>,
+    pub(crate) shards: u32,
+    pub(crate) kinds: BTreeMap<String, Type>,
+    pub(crate) limits: Limits,
+    pub(crate) snapshot_bytes: u64,
+}
+
+/// Starts a node. Dropping the future stops it again.
+pub(crate) async fn start(config: Config) -> Result<Handle, Error> {
+    let (sender, started) = oneshot::channel();
+    let thread = thread::Builder::new().name("anabranch-store".into());
+    thread
+        .spawn(move || run(&config, sender))
+        .map_err(|e| thread_error(&e))?;
+    started.await.unwrap_or_else(|_| Err(broken()))
+}
+
+/// The whole life of a node's store thread.
+fn run(config: &Config, started: oneshot::Sender<Result<Handle, Error>>) {
+    let disk = match FsDisk::open(&config.directory) {
+        Ok(disk) => disk,
+        Err(error) => return drop(started.send(Err(store_error(&error)))),
+    };
+    let connect = |shared: &Arc<Shared>| quic::start(config, shared);
+    match open(disk, config, connect) {
+        Ok(open) => {
+            // Nobody waits any more: the handle is dropped, which orders the stop.
+            let _ = started.send(Ok(Handle::new(Arc::clone(&open.shared))));
+            live(open);
+        }
+        Err(error) => drop(started.send(Err(error))),
+    }
+}
+
+/// A node of which everything is there; only nobody writes yet.
+pub(super) struct Open<D: Disk> {
+    pub(super) shared: Arc<Shared>,
+    store: Store<D>,
+    timer: JoinHandle<()>,
+}
+
+/// Opens everything: what is left is to run the writer. `connect` sets the network, unless it fails.
+pub(super) fn open<D: Disk>(
+    disk: D,
+    config: &Config,
+    connect: impl FnOnce(&Arc<Shared>) -> Result<(), Error>,
+) -> Result<Open<D>, Error> {
+    created::check(&disk, config.shards)?;
+    let clock = Clock::new();
+    let (mut engine, mut store, opened) = recover(disk, config, &clock)?;
+    let epoch = new_epoch(wall_ms(), opened.last_epoch);
+    store.start_epoch(epoch).map_err(|e| store_error(&e))?;
+    let directory = DirectoryId(opened.directory);
+    if !config.seeds.is_empty() {
+        engine.expect_others();
+    }
+    engine.start(clock.now(), Start { epoch, directory });
+    let about = About {
+        node: config.identity.node(),
+        name: config.name.clone(),
+        cluster: config.identity.cluster().to_owned(),
+        directory,
+        path: config.directory.clone(),
+        shards: config.shards,
+    };
+    tracing::info!(node = %about.node, %epoch, new = opened.is_new, "store open");
+    let shared = Arc::new(Shared::new(about, clock, Cell::new(engine), epoch));
+    connect(&shared)?;
+    let after = shared.with_cell(|cell| cell.drain(&shared, None))?;
+    shared.finish(after);
+    let timed = Arc::clone(&shared);
+    let timer = thread::Builder::new()
+        .name("anabranch-timer".into())
+        .spawn(move || timer::run(&timed));
+    match timer {
+        Ok(timer) => Ok(Open { shared, store, timer }),
+        Err(error) => {
+            shared.network().close(false);
+            Err(thread_error(&error))
+        }
+    }
+}
+
+/// Feeds the engine what the store holds.
+fn recover<D: Disk>(
+    disk: D,
+    config: &Config,
+    clock: &Clock,
+) -> Result<(Engine, Store<D>, crate::store::Opened), Error> {
+    let (cluster, node) = (config.identity.cluster().to_owned(), config.identity.node());
+    let identity = Identity {
+        cluster: cluster.clone(),
+        node,
+        directory: rand::random(),
+    };
+    let mut engine = Engine::new(
+        EngineConfig {
+            cluster,
+            node,
+            shards: config.shards,
+            members: config.members.clone(),
+            kinds: config.kinds.clone(),
+            limits: config.limits.clone(),
+        },
+        clock.now(),
+    );
+    let options = Options {
+        snapshot_bytes: config.snapshot_bytes,
+        ..Options::default()
+    };
+    let mut visit = |recovered: Recovered<'_>| -> Result<(), String> {
+        let taken: Result<(), RecoverError> = match recovered {
+            Recovered::Image(block) => engine.recover_image(block),
+            Recovered::Record { payload, .. } => engine.recover_record(payload),
+        };
+        taken.map_err(|e| e.to_string())
+    };
+    let (store, opened) = Store::open(disk, &identity, options, &mut visit).map_err(|e| store_error(&e))?;
+    if opened.torn_bytes_cut > 0 {
+        tracing::info!(
+            bytes = opened.torn_bytes_cut,
+            "cut what an interrupted commit had left behind"
+        );
+    }
+    Ok((engine, store, opened))
+}
+
+/// Writes until the node stops, and stops it.
+pub(super) fn live<D: Disk>(open: Open<D>) {
+    let Open { shared, store, timer } = open;
+    let mut writer = Writer::new(store, Arc::clone(&shared));
+    let closing = guarded(|| writer.run());
+    let (leaving, mut result) = match closing {
+        Ok(closing) => (closing.leaving, closing.error.map_or(Ok(()), Err)),
+        Err(error) => (false, Err(error)),
+    };
+    if let Err(error) = &result {
+        tracing::error!(%error, "the node stops");
+    }
+    shared.refuse(result.as_ref().err());
+    result = result.and_then(|()| guarded(|| writer.hand_over(leaving)));
+    let closed = guarded(|| {
+        shared.network().close(leaving);
+        Ok(())
+    });
+    shared.stop_timer();
+    // It has logged its own panic.
+    let _ = timer.join();
+    // The last records, of frames that came in until the network was closed.
+    result = result.and(closed).and_then(|()| guarded(|| writer.finish()));
+    // The directory's lock goes with the store: a node may be started on it as soon as this one says it has stopped.
+    drop(writer);
+    shared.end(result);
+}
+
+/// A panic in here is a bug of ours, and the node still has to stop in order.
+fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err(broken()))
+}
+
+/// The epoch of a start: the wall clock with 16 random bits (two copies of one image differ), above any earlier one.
+pub(super) fn new_epoch(wall_ms: u64, last: Option<Epoch>) -> Epoch {
+    epoch_for_start(last, wall_ms, rand::random())
+}
+
+fn thread_error(error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Io, format!("a thread cannot be started: {error}"))
+}
+
+/// The store's failure as the library's error.
+pub(super) fn store_error(error: &StoreError) -> Error {
+    let kind = match error {
+        StoreError::InUse { .. } => ErrorKind::InUse,
+        StoreError::OtherNode { .. } | StoreError::OtherCluster { .. } => ErrorKind::Directory,
+        StoreError::NewerFormat { .. } => ErrorKind::NewerFormat,
+        StoreError::Corrupt { .. } | StoreError::Refused { .. } => ErrorKind::Corrupt,
+        StoreError::Full { .. } => ErrorKind::DiskFull,
+        StoreError::Poisoned { .. } => ErrorKind::Poisoned,
+        StoreError::NotWritable { .. } | StoreError::Disk { .. } => ErrorKind::Io,
+        _ => ErrorKind::Internal,
+    };
+    Error::new(kind, error.to_string())
+}

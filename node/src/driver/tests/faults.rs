@@ -1,0 +1,367 @@
+//! One node on an in-memory disk, without sockets: full and failing disks, snapshots, fencing, a broken engine.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use anabranch_crdt::Epoch;
+use bytes::Bytes;
+
+use super::super::network::Network;
+use super::super::shared::Shared;
+use super::super::start::{Config, live, open};
+use super::super::{DiskState, MemberStatus};
+use super::*;
+use crate::engine::{Input, Limits};
+use crate::store::{Disk, Identity, MemDisk, Options, Store};
+use crate::transport;
+use crate::wire::{Frame, Lane};
+
+/// What the engine wanted of the network.
+#[derive(Clone, Debug, Default)]
+struct Nobody {
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Nobody {
+    fn say(&self, what: String) {
+        self.said.lock().unwrap().push(what);
+    }
+}
+
+impl Network for Nobody {
+    fn send(&self, peer: NodeId, _: Epoch, lane: Lane, _: Bytes) {
+        self.say(format!("send {} {lane}", peer.0));
+    }
+
+    fn disconnect(&self, peer: NodeId, _: Epoch, _: &str) {
+        self.say(format!("disconnect {}", peer.0));
+    }
+
+    fn open(self: Arc<Self>, epoch: Epoch) -> Result<(), crate::Error> {
+        self.say(format!("open {epoch}"));
+        Ok(())
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, 0).into()
+    }
+
+    fn members(&self) -> Vec<MemberStatus> {
+        Vec::new()
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    fn close(&self, leaving: bool) {
+        self.say(format!("close leaving={leaving}"));
+    }
+}
+
+struct Alone {
+    shared: Arc<Shared>,
+    network: Nobody,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Alone {
+    fn start(scratch: &Scratch, disk: &MemDisk, snapshot_bytes: u64) -> Alone {
+        let network = Nobody::default();
+        let open = open(disk.clone(), &config(scratch, snapshot_bytes), |shared| {
+            shared.set_network(Arc::new(network.clone()));
+            Ok(())
+        })
+        .unwrap();
+        let shared = Arc::clone(&open.shared);
+        let writer = Some(thread::spawn(move || live(open)));
+        Alone {
+            shared,
+            network,
+            writer,
+        }
+    }
+
+    async fn stop(mut self) -> Result<(), crate::Error> {
+        self.shared.stop(false);
+        let result = within(self.shared.stopped()).await;
+        self.writer.take().unwrap().join().unwrap();
+        result
+    }
+
+    fn count(&self, key: &str) -> Option<i128> {
+        match self.shared.read(&id("n", key))? {
+            (_, Reading::Count(count)) => Some(count),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn config(scratch: &Scratch, snapshot_bytes: u64) -> Config {
+    let home = scratch.path().join("node");
+    if !home.exists() {
+        ca::issue(
+            &scratch.path().join("ca"),
+            NodeId(1),
+            &home,
+            &ca::IssueOptions::default(),
+        )
+        .unwrap();
+    }
+    Config {
+        directory: "in memory".into(),
+        identity: transport::Identity::load(
+            &home.join("ca.pem"),
+            &home.join("node.pem"),
+            &home.join("node.key"),
+        )
+        .unwrap(),
+        name: "alone".into(),
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        advertise: Vec::new(),
+        seeds: Vec::new(),
+        members: Vec::new(),
+        shards: 4,
+        kinds: BTreeMap::new(),
+        limits: Limits::default(),
+        snapshot_bytes,
+    }
+}
+
+const NO_SNAPSHOT: u64 = u64::MAX;
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_heals() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    disk.set_capacity(Some(0));
+    // What was filled ahead is used up first.
+    let elements = |n: u8| (0..10).map(|e| Bytes::from(vec![n * 10 + e; 60_000])).collect();
+    let error = within(async {
+        let mut n = 0;
+        loop {
+            n += 1;
+            let add = ("set", "s", Type::OrSet, Mutation::Add(elements(n)));
+            if let Err(error) = node.shared.update(update(&[add])).await {
+                break error;
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::DiskFull);
+    assert!(error.changed_state(), "{error}");
+    let accepted = node.shared.read(&id("set", "s"));
+    assert!(matches!(node.shared.disk(), DiskState::Full { .. }));
+    let refused = within(node.shared.update(increment("k", 1))).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::DiskFull);
+    assert!(!refused.changed_state(), "{refused}");
+    assert_eq!(node.count("k"), Some(1));
+
+    disk.set_capacity(None);
+    // The writer tries again by itself; until then updates are refused.
+    let healed = async {
+        while let Err(error) = node.shared.update(increment("k", 1)).await {
+            assert_eq!(error.kind(), ErrorKind::DiskFull);
+            tokio::task::yield_now().await;
+        }
+    };
+    within(healed).await;
+    assert_eq!(node.shared.disk(), DiskState::Fine);
+    within(node.stop()).await.unwrap();
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    assert_eq!(node.count("k"), Some(2));
+    assert_eq!(
+        node.shared.read(&id("set", "s")),
+        accepted,
+        "accepted, so not lost"
+    );
+    within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_sync_stops_the_node_and_nothing_acknowledged_is_lost() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    disk.fail_syncs(1);
+    let error = within(node.shared.update(increment("k", 1))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Poisoned);
+    let stopped = within(node.shared.stopped()).await.unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Poisoned);
+    assert!(matches!(node.shared.disk(), DiskState::Failed { .. }));
+    assert_eq!(
+        within(node.shared.update(increment("k", 1)))
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Poisoned
+    );
+    assert_eq!(within(node.stop()).await.unwrap_err().kind(), ErrorKind::Poisoned);
+    disk.crash(&mut || 0);
+
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    assert_eq!(node.count("k"), Some(1));
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_beside_writers_lose_nothing() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    for round in 1..=3 {
+        let node = Alone::start(&scratch, &disk, 4 << 10);
+        let writers: Vec<_> = (0..4)
+            .map(|n| {
+                let shared = Arc::clone(&node.shared);
+                let key = format!("k{n}");
+                tokio::spawn(async move {
+                    for _ in 0..100 {
+                        shared.update(increment(&key, 1)).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        for writer in writers {
+            within(writer).await.unwrap();
+        }
+        assert!(
+            disk.list()
+                .unwrap()
+                .iter()
+                .any(|name| name.starts_with("snapshot-")),
+            "one was due"
+        );
+        // Every update was answered, so a crash takes nothing.
+        if round == 2 {
+            within(node.stop()).await.unwrap();
+        } else {
+            disk.crash(&mut || 0);
+            node.shared.stop(false);
+            let _ = within(node.shared.stopped()).await;
+        }
+        let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+        for n in 0..4 {
+            assert_eq!(node.count(&format!("k{n}")), Some(100 * round), "round {round}");
+        }
+        within(node.stop()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_fenced_node_goes_on_under_a_durable_higher_epoch() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
+    // No longer a new directory, so it takes writes without having caught up.
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    let (peer, epoch) = (NodeId(2), Epoch(7));
+    let above = Epoch(node.shared.epoch().0 + 1_000_000_000_000);
+    node.shared
+        .step(Input::Connected {
+            peer,
+            epoch,
+            wall_ms: 0,
+        })
+        .unwrap();
+    node.shared
+        .step(Input::Received {
+            peer,
+            epoch,
+            frame: Frame::Fenced(above.0).encode(),
+        })
+        .unwrap();
+    let adopted = async {
+        while node.shared.epoch() <= above {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(adopted).await;
+    let answer = within(async {
+        loop {
+            let answer = node.shared.update(increment("k", 1)).await.unwrap();
+            if answer.epoch > above {
+                return answer;
+            }
+        }
+    })
+    .await;
+    assert_eq!(answer.epoch, node.shared.epoch());
+    let (last, network) = (node.shared.epoch(), node.network.clone());
+    within(node.stop()).await.unwrap();
+    let said = network.said.lock().unwrap().join("; ");
+    let reopened = format!("close leaving=false; disconnect 2; open {last}; close leaving=false");
+    assert!(said.ends_with(&reopened), "{said}");
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    assert!(node.shared.epoch() > last, "a restart goes above it");
+    within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_in_the_engine_stops_the_node_with_an_error() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    let shared = Arc::clone(&node.shared);
+    // The engine asserts that nothing is confirmed that it has not handed out.
+    let nonsense = Input::Persisted {
+        upto: crate::engine::RecordId(1_000_000),
+    };
+    assert!(thread::spawn(move || shared.step(nonsense)).join().is_err());
+    assert_eq!(
+        within(node.shared.stopped()).await.unwrap_err().kind(),
+        ErrorKind::Internal
+    );
+    assert_eq!(
+        within(node.shared.update(increment("k", 1)))
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::Internal
+    );
+    assert_eq!(node.count("k"), Some(1), "the last state stays readable");
+    let _ = within(node.stop()).await;
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    assert_eq!(node.count("k"), Some(1));
+    within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_damaged_or_strange_is_refused() {
+    let scratch = Scratch::new();
+    let refused = |disk: &MemDisk| {
+        let connect = |_: &Arc<Shared>| panic!("nothing is bound on such a directory");
+        open(disk.clone(), &config(&scratch, NO_SNAPSHOT), connect)
+            .err()
+            .unwrap()
+    };
+    // Intact bytes that are no record of ours.
+    let disk = MemDisk::new();
+    within(Alone::start(&scratch, &disk, NO_SNAPSHOT).stop())
+        .await
+        .unwrap();
+    let me = Identity {
+        cluster: "test".into(),
+        node: NodeId(1),
+        directory: 0,
+    };
+    let (mut store, _) = Store::open(disk.clone(), &me, Options::default(), &mut |_| Ok(())).unwrap();
+    store.append(b"what is this?").unwrap();
+    store.commit().unwrap();
+    drop(store);
+    let error = refused(&disk);
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.message().contains("log-"), "it names the file: {error}");
+
+    let disk = MemDisk::new();
+    within(Alone::start(&scratch, &disk, NO_SNAPSHOT).stop())
+        .await
+        .unwrap();
+    assert!(disk.flip_bit("created", 3, 1));
+    assert_eq!(refused(&disk).kind(), ErrorKind::Corrupt);
+    disk.remove("created").unwrap();
+    assert_eq!(refused(&disk).kind(), ErrorKind::Corrupt);
+}

@@ -1,0 +1,126 @@
+//! Write levels over real links, and what their callers hear when the node stops.
+
+use super::*;
+use crate::MemberHint;
+
+fn at(level: &str, update: Update) -> Update {
+    Update {
+        level: level.parse().unwrap(),
+        ..update
+    }
+}
+
+#[tokio::test]
+async fn a_majority_confirms_and_a_minority_says_so() {
+    let scratch = Scratch::new();
+    let a = scratch.start(1, &[]).await;
+    let b = scratch.start(2, &[&a]).await;
+    let c = scratch.start(3, &[&a]).await;
+    within(async { tokio::join!(b.ready(), c.ready()) }).await;
+    // Known to all: then a majority is two of three.
+    let all = within(a.update(at("3", increment("k", 1)))).await.unwrap();
+    assert_eq!(all.confirmed, 3);
+    assert_eq!(
+        (counter(&b, "k").get(), counter(&c, "k").get()),
+        (Some(1), Some(1))
+    );
+    let majority = within(a.update(at("majority", increment("k", 1)))).await.unwrap();
+    assert!(majority.confirmed >= 2, "{majority:?}");
+    let applied = within(a.update(at("all-applied", increment("k", 1))))
+        .await
+        .unwrap();
+    assert_eq!(applied.confirmed, 3);
+
+    within(b.shutdown()).await.unwrap();
+    within(c.shutdown()).await.unwrap();
+    let alone = at("majority", increment("k", 1));
+    let error = within(a.update(Update {
+        timeout_ms: 200,
+        ..alone
+    }))
+    .await
+    .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconfirmed);
+    assert!(error.changed_state() && error.may_retry());
+    assert_eq!(counter(&a, "k").get(), Some(4), "accepted all the same");
+    let too_many = within(a.update(at("4", increment("k", 1)))).await.unwrap_err();
+    assert_eq!(too_many.kind(), ErrorKind::Invalid);
+    within(a.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_answers_those_who_wait_and_refuses_those_who_come() {
+    let scratch = Scratch::new();
+    let builder = scratch.builder(1).members(vec![NodeId(1), NodeId(2)]);
+    // A directory of a cluster of one, so that it takes writes although the other member never comes.
+    let node = scratch.start(1, &[]).await;
+    within(counter(&node, "k").create()).await.unwrap();
+    within(node.shutdown()).await.unwrap();
+    drop(node);
+
+    let node = within(builder.start()).await.unwrap();
+    let mut watch = node.watch(&id("n", "k"));
+    assert_eq!(
+        within(watch.next()).await,
+        Some(Some((Type::PnCounter, Reading::Count(0))))
+    );
+    let waiting = tokio::spawn({
+        let node = node.clone();
+        async move { node.update(at("all", increment("k", 2))).await }
+    });
+    assert_eq!(
+        within(watch.next()).await,
+        Some(Some((Type::PnCounter, Reading::Count(2))))
+    );
+    within(node.shutdown()).await.unwrap();
+    let error = within(waiting).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconfirmed);
+    assert_eq!(
+        within(node.update(increment("k", 1))).await.unwrap_err().kind(),
+        ErrorKind::Stopping
+    );
+    assert_eq!(within(watch.next()).await, None);
+    assert_eq!(
+        counter(&node, "k").get(),
+        Some(2),
+        "its last state stays readable"
+    );
+    within(node.stopped()).await.unwrap();
+    within(node.leave()).await.unwrap();
+    drop(node);
+
+    let node = scratch.start(1, &[]).await;
+    assert_eq!(counter(&node, "k").get(), Some(2));
+    within(node.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn gossip_introduces_nodes_and_tells_that_one_has_left() {
+    let scratch = Scratch::new();
+    let a = scratch.start(1, &[]).await;
+    let b = scratch.start(2, &[&a]).await;
+    let c = scratch.start(3, &[&a]).await;
+    within(async { tokio::join!(b.ready(), c.ready()) }).await;
+    // Nobody told these two of each other.
+    let sees = |node: &Node, other: &Node, hint: MemberHint| {
+        let members = node.status().members;
+        members
+            .iter()
+            .any(|m| m.node == other.id() && m.hint == hint && m.connected == (hint == MemberHint::Up))
+    };
+    until(|| sees(&b, &c, MemberHint::Up) && sees(&c, &b, MemberHint::Up)).await;
+    // Who leaves hands over first: whoever is there has it when it has left.
+    within(c.update(increment("k", 1))).await.unwrap();
+    within(c.leave()).await.unwrap();
+    assert_eq!(
+        (counter(&a, "k").get(), counter(&b, "k").get()),
+        (Some(1), Some(1))
+    );
+    until(|| sees(&a, &c, MemberHint::Left) && sees(&b, &c, MemberHint::Left)).await;
+    // It may come back all the same.
+    let c = scratch.start(3, &[&b]).await;
+    until(|| sees(&a, &c, MemberHint::Up) && sees(&b, &c, MemberHint::Up)).await;
+    for node in [a, b, c] {
+        within(node.shutdown()).await.unwrap();
+    }
+}

@@ -1,0 +1,278 @@
+//! A typed handle to one entity: mutators that wait for their level, getters that do not wait.
+//!
+//! Not here: the types' semantics (`anabranch::crdt`), atomic updates of several entities ([`Node::update`]).
+//! Elements and values are bytes; a string or byte string stands for itself.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use anabranch_crdt::{Crdt, GCounter, LwwRegister, Mutation, OrSet, PnCounter, Reading};
+use bytes::Bytes;
+
+use crate::engine::{Answer, Level, Op, Update};
+use crate::error::{Error, ErrorKind};
+use crate::node::{Node, Watch};
+use crate::wire::EntityId;
+
+/// How long a mutator waits for its level unless told otherwise, milliseconds.
+pub const TIMEOUT_MS_DEFAULT: u64 = 10_000;
+
+/// One entity of a node, seen as a `T`. Made by [`Node::entity`]; keeps the node running.
+///
+/// Each mutator is one update at the handle's level: local and durable by default. If the entity exists with another
+/// type, mutators end with [`ErrorKind::WrongType`] and getters return `None`.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use anabranch::{LwwRegister, PnCounter};
+///
+/// # async fn example(node: anabranch::Node) -> Result<(), anabranch::Error> {
+/// let stock = node.entity::<PnCounter>("stock", "umbrellas")?;
+/// stock.increment(-2).await?;
+///
+/// let title = node.entity::<LwwRegister>("title", "home")?;
+/// title.clone().with_level("majority".parse()?).with_timeout(Duration::from_secs(2)).set("Welcome").await?;
+/// assert_eq!(title.get().flatten().as_deref(), Some(&b"Welcome"[..]));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Entity<T> {
+    node: Node,
+    id: EntityId,
+    level: Level,
+    timeout_ms: u64,
+    seen_as: PhantomData<fn() -> T>,
+}
+
+impl<T: Crdt> Entity<T> {
+    pub(crate) fn new(node: Node, id: EntityId) -> Entity<T> {
+        Entity {
+            node,
+            id,
+            level: Level::default(),
+            timeout_ms: TIMEOUT_MS_DEFAULT,
+            seen_as: PhantomData,
+        }
+    }
+
+    /// Its address.
+    pub fn id(&self) -> &EntityId {
+        &self.id
+    }
+
+    /// This handle with another write level.
+    #[must_use]
+    pub fn with_level(self, level: Level) -> Entity<T> {
+        Entity { level, ..self }
+    }
+
+    /// This handle with another limit to how long a mutator waits for its level; 10 s by default.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Entity<T> {
+        Entity {
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            ..self
+        }
+    }
+
+    /// Follows it.
+    pub fn watch(&self) -> Watch {
+        self.node.watch(&self.id)
+    }
+
+    /// Makes it exist, empty (a counter: zero). Nothing happens if it exists.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn create(&self) -> Result<Answer, Error> {
+        self.mutate(Mutation::Create).await
+    }
+
+    async fn mutate(&self, mutation: Mutation) -> Result<Answer, Error> {
+        let op = Op {
+            entity: self.id.clone(),
+            ty: Some(T::TYPE),
+            mutation,
+        };
+        let (level, timeout_ms) = (self.level, self.timeout_ms);
+        self.node
+            .update(Update {
+                ops: vec![op],
+                level,
+                key: None,
+                timeout_ms,
+            })
+            .await
+    }
+
+    fn reading(&self) -> Option<Reading> {
+        self.node
+            .read(&self.id)
+            .filter(|(ty, _)| *ty == T::TYPE)
+            .map(|(_, reading)| reading)
+    }
+
+    fn count(&self) -> Option<i128> {
+        match self.reading()? {
+            Reading::Count(count) => Some(count),
+            _ => None,
+        }
+    }
+}
+
+impl Entity<PnCounter> {
+    /// Adds to the counter; a negative number subtracts. Adding 0 creates it.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn increment(&self, by: i64) -> Result<Answer, Error> {
+        self.mutate(Mutation::Increment(by)).await
+    }
+
+    /// The count, if it exists.
+    pub fn get(&self) -> Option<i128> {
+        self.count()
+    }
+}
+
+impl Entity<GCounter> {
+    /// Adds to the counter. Adding 0 creates it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] above [`i64::MAX`]; for the rest see [`Node::update`].
+    pub async fn increment(&self, by: u64) -> Result<Answer, Error> {
+        let by = i64::try_from(by).map_err(|_| {
+            let what = format!(
+                "one increment adds at most {}, this one {by}; nothing was changed",
+                i64::MAX
+            );
+            Error::new(ErrorKind::Invalid, what)
+        })?;
+        self.mutate(Mutation::Increment(by)).await
+    }
+
+    /// The count, if it exists.
+    pub fn get(&self) -> Option<i128> {
+        self.count()
+    }
+}
+
+impl Entity<OrSet> {
+    /// Adds an element. An add wins over a removal that has not seen it.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn add(&self, element: impl AsRef<[u8]>) -> Result<Answer, Error> {
+        self.mutate(Mutation::Add(vec![bytes(element)])).await
+    }
+
+    /// Adds elements in one step.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn add_all<E: AsRef<[u8]>>(
+        &self,
+        elements: impl IntoIterator<Item = E>,
+    ) -> Result<Answer, Error> {
+        let elements = elements.into_iter().map(bytes).collect();
+        self.mutate(Mutation::Add(elements)).await
+    }
+
+    /// Removes an element. Nothing happens if it is not there.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn remove(&self, element: impl AsRef<[u8]>) -> Result<Answer, Error> {
+        self.mutate(Mutation::Remove(vec![bytes(element)])).await
+    }
+
+    /// Removes all elements that this node sees; the set stays, empty.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn clear(&self) -> Result<Answer, Error> {
+        self.mutate(Mutation::Clear).await
+    }
+
+    /// The elements, sorted by bytes, if the set exists.
+    pub fn get(&self) -> Option<Vec<Bytes>> {
+        match self.reading()? {
+            Reading::Elements(elements) => Some(elements),
+            _ => None,
+        }
+    }
+
+    /// Whether the element is in it.
+    pub fn contains(&self, element: impl AsRef<[u8]>) -> bool {
+        let element = element.as_ref();
+        self.get()
+            .is_some_and(|all| all.binary_search_by(|e| e.as_ref().cmp(element)).is_ok())
+    }
+}
+
+impl Entity<LwwRegister> {
+    /// Sets the value. It supersedes every value seen here.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn set(&self, value: impl AsRef<[u8]>) -> Result<Answer, Error> {
+        self.mutate(Mutation::Set {
+            value: bytes(value),
+            clock: None,
+        })
+        .await
+    }
+
+    /// Sets the value under a clock of the caller's: the largest clock wins, seen or not.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn set_with_clock(&self, value: impl AsRef<[u8]>, clock: u64) -> Result<Answer, Error> {
+        self.mutate(Mutation::Set {
+            value: bytes(value),
+            clock: Some(clock),
+        })
+        .await
+    }
+
+    /// The value, if the register exists; the inner `None` is one that was created and never set.
+    pub fn get(&self) -> Option<Option<Bytes>> {
+        match self.reading()? {
+            Reading::Register(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl<T> Clone for Entity<T> {
+    fn clone(&self) -> Entity<T> {
+        let Entity {
+            node,
+            id,
+            level,
+            timeout_ms,
+            seen_as,
+        } = self;
+        Entity {
+            node: node.clone(),
+            id: id.clone(),
+            level: *level,
+            timeout_ms: *timeout_ms,
+            seen_as: *seen_as,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Entity<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entity")
+            .field("id", &self.id)
+            .field("level", &self.level)
+            .finish_non_exhaustive()
+    }
+}
+
+fn bytes(value: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(value.as_ref())
+}

@@ -1,0 +1,219 @@
+//! Canonical JSON: the one text form of an entity's value, as `get`, `watch` and `dump` print it.
+//!
+//! One object a line, members in the order kind, key, value; no spaces; UTF-8 as it is, escaping only what JSON
+//! must. Counters are integers, sets are arrays sorted by bytes, a register is its one value (`null` before it was
+//! ever set). Bytes that are not UTF-8 are `{"base64":"..."}`.
+//!
+//! Contract: two nodes that hold the same state write the same bytes. That is why this is written by hand and does
+//! not go through a serialiser whose taste in escapes, floats or member order may change.
+
+use std::fmt::Write as _;
+
+use anabranch_crdt::Reading;
+
+use crate::wire::EntityId;
+
+/// The line of one entity, without the line feed.
+///
+/// ```
+/// use anabranch::{EntityId, Reading, json};
+/// let id = EntityId::new("lines", "src/lib.rs")?;
+/// assert_eq!(json::line(&id, &Reading::Count(-3)), r#"{"kind":"lines","key":"src/lib.rs","value":-3}"#);
+/// # Ok::<(), anabranch::NameError>(())
+/// ```
+#[must_use]
+pub fn line(id: &EntityId, reading: &Reading) -> String {
+    let mut out = String::new();
+    write_line(&mut out, id, reading);
+    out
+}
+
+/// Appends what [`line`] returns.
+pub fn write_line(out: &mut String, id: &EntityId, reading: &Reading) {
+    out.push_str("{\"kind\":");
+    write_string(out, id.kind());
+    out.push_str(",\"key\":");
+    write_string(out, id.key());
+    out.push_str(",\"value\":");
+    write_reading(out, reading);
+    out.push('}');
+}
+
+/// Appends a value alone.
+pub fn write_reading(out: &mut String, reading: &Reading) {
+    match reading {
+        Reading::Count(n) => push(out, format_args!("{n}")),
+        Reading::Elements(elements) => {
+            out.push('[');
+            for (i, element) in elements.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                write_bytes(out, element);
+            }
+            out.push(']');
+        }
+        Reading::Register(Some(value)) => write_bytes(out, value),
+        Reading::Register(None) => out.push_str("null"),
+    }
+}
+
+/// Appends bytes: a string where they are UTF-8, else `{"base64":"..."}`.
+pub fn write_bytes(out: &mut String, bytes: &[u8]) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => write_string(out, text),
+        Err(_) => {
+            out.push_str("{\"base64\":\"");
+            base64::encode(out, bytes);
+            out.push_str("\"}");
+        }
+    }
+}
+
+/// Appends a string with its quotes, escaping the quote, the backslash and control characters below U+0020.
+pub fn write_string(out: &mut String, text: &str) {
+    out.push('"');
+    let mut plain_from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        // `at` is a character boundary: every escaped character is one ASCII byte.
+        out.push_str(&text[plain_from..at]);
+        plain_from = at + 1;
+        match byte {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            0x08 => out.push_str("\\b"),
+            0x0c => out.push_str("\\f"),
+            b'\n' => out.push_str("\\n"),
+            b'\r' => out.push_str("\\r"),
+            b'\t' => out.push_str("\\t"),
+            control => push(out, format_args!("\\u{control:04x}")),
+        }
+    }
+    out.push_str(&text[plain_from..]);
+    out.push('"');
+}
+
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing into a String cannot fail.
+    let written = out.write_fmt(text);
+    assert!(written.is_ok(), "a String refused {text}");
+}
+
+/// Base64 with the standard alphabet and padding (RFC 4648, section 4).
+pub mod base64 {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+    /// Appends the encoding of these bytes.
+    ///
+    /// ```
+    /// let mut text = String::new();
+    /// anabranch::json::base64::encode(&mut text, &[0xff, 0xfe]);
+    /// assert_eq!(text, "//4=");
+    /// assert_eq!(anabranch::json::base64::decode(&text), Some(vec![0xff, 0xfe]));
+    /// ```
+    pub fn encode(out: &mut String, bytes: &[u8]) {
+        for group in bytes.chunks(3) {
+            let word =
+                group.iter().fold(0u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - group.len()));
+            for place in 0..4 {
+                if place <= group.len() {
+                    out.push(char::from(ALPHABET[(word >> (18 - 6 * place)) as usize & 63]));
+                } else {
+                    out.push('=');
+                }
+            }
+        }
+    }
+
+    /// The bytes of an encoding; `None` unless it is exactly what [`encode`] writes for some bytes.
+    #[must_use]
+    pub fn decode(text: &str) -> Option<Vec<u8>> {
+        if !text.len().is_multiple_of(4) {
+            return None;
+        }
+        let digits = text.trim_end_matches('=');
+        let padding = text.len() - digits.len();
+        if padding > 2 {
+            return None;
+        }
+        let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
+        let mut word = 0u32;
+        let mut bits = 0;
+        for digit in digits.bytes() {
+            word = word << 6 | u32::try_from(ALPHABET.iter().position(|&a| a == digit)?).ok()?;
+            bits += 6;
+            if bits >= 8 {
+                bits -= 8;
+                bytes.push((word >> bits) as u8);
+                word &= (1 << bits) - 1;
+            }
+        }
+        // One spelling per value: what is left over must be the zero bits that the padding stands for.
+        (word == 0 && bits == 2 * padding).then_some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn string(text: &str) -> String {
+        let mut out = String::new();
+        write_string(&mut out, text);
+        out
+    }
+
+    fn reading(reading: &Reading) -> String {
+        let mut out = String::new();
+        write_reading(&mut out, reading);
+        out
+    }
+
+    #[test]
+    fn strings_escape_what_json_must_and_nothing_else() {
+        assert_eq!(
+            string("a/b \u{7f} é 漢 😀 \u{2028}"),
+            "\"a/b \u{7f} é 漢 😀 \u{2028}\""
+        );
+        assert_eq!(string("\"\\\u{8}\u{c}\n\r\t"), r#""\"\\\b\f\n\r\t""#);
+        assert_eq!(string("\0\u{1}\u{1f}"), r#""\u0000\u0001\u001f""#);
+        assert_eq!(string(""), r#""""#);
+        assert_eq!(string("é\"é"), r#""é\"é""#);
+    }
+
+    #[test]
+    fn values_have_one_form_each() {
+        assert_eq!(reading(&Reading::Count(i128::MIN)), i128::MIN.to_string());
+        assert_eq!(reading(&Reading::Elements(vec![])), "[]");
+        let elements = vec![
+            Bytes::from_static(b"a"),
+            Bytes::from_static(b"\xff"),
+            Bytes::from_static("é".as_bytes()),
+        ];
+        assert_eq!(
+            reading(&Reading::Elements(elements)),
+            r#"["a",{"base64":"/w=="},"é"]"#
+        );
+        assert_eq!(reading(&Reading::Register(None)), "null");
+        assert_eq!(reading(&Reading::Register(Some(Bytes::new()))), r#""""#);
+    }
+
+    #[test]
+    fn base64_reads_back_what_it_wrote_and_nothing_else() {
+        for len in 0..32u8 {
+            let bytes: Vec<u8> = (0..len).map(|i| i.wrapping_mul(73) ^ 0xa5).collect();
+            let mut text = String::new();
+            base64::encode(&mut text, &bytes);
+            assert_eq!(base64::decode(&text).as_deref(), Some(&bytes[..]), "{text}");
+        }
+        for bad in [
+            "=", "====", "A===", "AB==", "AAB=", "AA", "AA=A", "A A=", "AAA", "A-__",
+        ] {
+            assert_eq!(base64::decode(bad), None, "{bad:?}");
+        }
+    }
+}

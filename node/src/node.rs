@@ -1,0 +1,223 @@
+//! A running node, as its host program sees it: start one, update and read entities, watch, stop.
+//!
+//! Not here: how any of it happens (`driver`), typed handles (`entity`). No type of an async runtime appears in these
+//! signatures: the futures run on whatever executor polls them.
+
+mod builder;
+mod dump;
+mod status;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anabranch_crdt::{Crdt, Epoch, NodeId, Reading, Type};
+
+pub use builder::{NodeBuilder, SHARDS_DEFAULT};
+pub use dump::Dump;
+pub use status::NodeStatus;
+pub use watch::Watch;
+
+use crate::driver::Handle;
+use crate::engine::{Answer, ShardSummary, Update};
+use crate::entity::Entity;
+use crate::error::{Error, ErrorKind};
+use crate::wire::{DirectoryId, EntityId};
+
+/// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
+///
+/// When the last clone is dropped, the node stops in the background, without losing anything acknowledged durable;
+/// [`Node::shutdown`] waits for it.
+///
+/// ```no_run
+/// use anabranch::{Node, PnCounter};
+///
+/// # async fn example() -> Result<(), anabranch::Error> {
+/// let node = Node::builder()
+///     .directory("/var/lib/anabranch")
+///     .identity_files("pki/ca.pem", "pki/node.pem", "pki/node.key")
+///     .seeds(vec!["node-1.example:7400".into()])
+///     .start()
+///     .await?;
+/// let visits = node.entity::<PnCounter>("visits", "/index.html")?;
+/// visits.increment(1).await?;
+/// println!("{:?} visits", visits.get());
+/// node.shutdown().await
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Node {
+    handle: Arc<Handle>,
+}
+
+impl Node {
+    /// What a node is started with.
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::new()
+    }
+
+    // Who it is.
+
+    /// Its id, which its certificate names.
+    pub fn id(&self) -> NodeId {
+        self.handle.about.node
+    }
+
+    /// Its name for people.
+    pub fn name(&self) -> &str {
+        &self.handle.about.name
+    }
+
+    /// Its cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.handle.about.cluster
+    }
+
+    /// Its current epoch. It rises while the node runs only if peers know a higher one than its directory did.
+    pub fn epoch(&self) -> Epoch {
+        self.handle.epoch()
+    }
+
+    /// The random id of its data directory; another one means that it has lost what it remembered of idempotency
+    /// keys.
+    pub fn directory_id(&self) -> DirectoryId {
+        self.handle.about.directory
+    }
+
+    /// Its data directory.
+    pub fn data_directory(&self) -> &Path {
+        &self.handle.about.path
+    }
+
+    /// Where it listens for its peers.
+    pub fn quic_address(&self) -> SocketAddr {
+        self.handle.network().local_address()
+    }
+
+    // Entities.
+
+    /// A typed handle to one entity, which need not exist.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the kind or the key is empty or too long.
+    ///
+    /// ```no_run
+    /// # async fn example(node: anabranch::Node) -> Result<(), anabranch::Error> {
+    /// let tags = node.entity::<anabranch::OrSet>("tags", "article 7")?;
+    /// tags.add("rust").await?;
+    /// assert!(tags.contains("rust"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn entity<T: Crdt>(&self, kind: &str, key: &str) -> Result<Entity<T>, Error> {
+        let id = EntityId::new(kind, key).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
+        Ok(Entity::new(self.clone(), id))
+    }
+
+    /// Makes an update: all its operations become visible and durable together here, and per shard together
+    /// everywhere. Resolves when the update's level is reached.
+    ///
+    /// Dropping the future does not undo the update once it has been polled.
+    ///
+    /// # Errors
+    /// Each [`ErrorKind`] says whether anything changed and whether to retry.
+    ///
+    /// ```no_run
+    /// use anabranch::{EntityId, IdempotencyKey, Level, Mutation, Op, Type, Update};
+    ///
+    /// # async fn example(node: anabranch::Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// let op = |key, n| -> Result<Op, anabranch::NameError> {
+    ///     let entity = EntityId::new("account", key)?;
+    ///     Ok(Op { entity, ty: Some(Type::PnCounter), mutation: Mutation::Increment(n) })
+    /// };
+    /// let answer = node
+    ///     .update(Update {
+    ///         ops: vec![op("alice", -10)?, op("bob", 10)?],
+    ///         level: Level::default(),
+    ///         key: Some(IdempotencyKey::new(b"transfer 4711")?),
+    ///         timeout_ms: 5_000,
+    ///     })
+    ///     .await?;
+    /// assert_eq!(answer.directory, node.directory_id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn update(&self, update: Update) -> Result<Answer, Error> {
+        self.handle.update(update).await
+    }
+
+    /// The entity's type and value as this node has it; `None` if there is no such entity. Local: no waiting, no
+    /// task switch. After the node has stopped: its last state.
+    pub fn read(&self, id: &EntityId) -> Option<(Type, Reading)> {
+        self.handle.read(id)
+    }
+
+    /// Follows one entity, which need not exist. The watch does not keep the node alive.
+    pub fn watch(&self, id: &EntityId) -> Watch {
+        Watch::new(Arc::clone(self.handle.shared()), id.clone())
+    }
+
+    /// Every entity with its type and value, sorted by kind, then key, bytewise.
+    ///
+    /// The ids are listed at once, the values read a few hundred at a time, and others go on in between: each value is
+    /// as it was when the walk came by. What is created after the walk began is not in it.
+    pub fn dump(&self) -> Dump {
+        Dump::new(self.clone())
+    }
+
+    // How it is.
+
+    /// Per shard that is not empty: its version vector and fingerprint. Replicas with equal vectors must have equal
+    /// fingerprints.
+    pub fn summaries(&self) -> Vec<ShardSummary> {
+        self.handle.peek(|engine| engine.summaries())
+    }
+
+    /// Whether writes are taken: a node with a new directory that knows of others, by seeds or members, first catches
+    /// up with one of them.
+    pub fn is_ready(&self) -> bool {
+        self.handle.is_ready()
+    }
+
+    /// Resolves once writes are taken for the first time (or the node has stopped).
+    pub async fn ready(&self) {
+        self.handle.ready().await;
+    }
+
+    /// How the node and, as seen from here, its cluster are.
+    pub fn status(&self) -> NodeStatus {
+        NodeStatus::of(&self.handle)
+    }
+
+    // The end.
+
+    /// Resolves when the node has stopped.
+    ///
+    /// # Errors
+    /// Why, if it was not asked to: [`ErrorKind::Poisoned`] after a failed sync, [`ErrorKind::DiskFull`] if its last
+    /// updates found no room, [`ErrorKind::Internal`] after a bug.
+    pub async fn stopped(&self) -> Result<(), Error> {
+        self.handle.stopped().await
+    }
+
+    /// Stops the node: takes no further updates, makes the accepted ones durable, tells the peers, closes everything.
+    /// Updates that still wait for copies elsewhere end with [`ErrorKind::Unconfirmed`]. Any number of callers may
+    /// ask; all get the same answer. Dropping the future does not keep the node running.
+    ///
+    /// # Errors
+    /// See [`Node::stopped`].
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        self.handle.stop(false);
+        self.handle.stopped().await
+    }
+
+    /// Like [`Node::shutdown`], and says by gossip that this node does not come back, so that nobody looks for it.
+    ///
+    /// # Errors
+    /// See [`Node::stopped`].
+    pub async fn leave(&self) -> Result<(), Error> {
+        self.handle.stop(true);
+        self.handle.stopped().await
+    }
+}

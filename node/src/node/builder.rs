@@ -1,0 +1,259 @@
+//! What a node is started with, and the checks that need no disk and no network.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anabranch_crdt::{NodeId, Type};
+
+use crate::driver;
+use crate::engine::{Limits, limits};
+use crate::error::{Error, ErrorKind};
+use crate::node::Node;
+use crate::store::limits::SNAPSHOT_BYTES_DEFAULT;
+use crate::transport::Identity;
+use crate::wire::KIND_BYTES_MAX;
+
+/// Shards of a cluster unless said otherwise.
+pub const SHARDS_DEFAULT: u32 = 1024;
+/// A node's name is at most this long.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Seeds and advertised addresses, at most of each.
+pub const ADDRESSES_MAX: usize = 64;
+
+/// Builds a [`Node`]: set what differs from the defaults, then [`start`](NodeBuilder::start). The data directory and
+/// the identity's files must be set.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), anabranch::Error> {
+/// use anabranch::{Node, Type};
+///
+/// let node = Node::builder()
+///     .directory("data")
+///     .identity_files("pki/ca.pem", "pki/node.pem", "pki/node.key")
+///     .listen(([0, 0, 0, 0], 7400).into())
+///     .advertise(vec!["node-1.example:7400".into()])
+///     .seeds(vec!["node-2.example:7400".into(), "node-3.example:7400".into()])
+///     .kind("cart", Type::OrSet)
+///     .start()
+///     .await?;
+/// node.ready().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until `start` is awaited"]
+pub struct NodeBuilder {
+    directory: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf, PathBuf)>,
+    name: Option<String>,
+    listen: SocketAddr,
+    advertise: Vec<String>,
+    seeds: Vec<String>,
+    members: Vec<NodeId>,
+    shards: u32,
+    kinds: BTreeMap<String, Type>,
+    limits: Limits,
+    snapshot_bytes: u64,
+}
+
+impl NodeBuilder {
+    pub(super) fn new() -> NodeBuilder {
+        NodeBuilder {
+            directory: None,
+            identity: None,
+            name: None,
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            advertise: Vec::new(),
+            seeds: Vec::new(),
+            members: Vec::new(),
+            shards: SHARDS_DEFAULT,
+            kinds: BTreeMap::new(),
+            limits: Limits::default(),
+            snapshot_bytes: SNAPSHOT_BYTES_DEFAULT,
+        }
+    }
+
+    /// The data directory, made if it is missing; one process at a time has it. Required.
+    pub fn directory(self, directory: impl Into<PathBuf>) -> NodeBuilder {
+        NodeBuilder {
+            directory: Some(directory.into()),
+            ..self
+        }
+    }
+
+    /// The PEM files of the cluster's CA certificate and of this node's certificate and key. The certificate names
+    /// the cluster and the node. Required.
+    pub fn identity_files(
+        self,
+        ca: impl Into<PathBuf>,
+        cert: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> NodeBuilder {
+        NodeBuilder {
+            identity: Some((ca.into(), cert.into(), key.into())),
+            ..self
+        }
+    }
+
+    /// A name for people; the first eight digits of the node's id by default.
+    pub fn name(self, name: impl Into<String>) -> NodeBuilder {
+        NodeBuilder {
+            name: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// The UDP address to listen at; 127.0.0.1 and a free port by default.
+    pub fn listen(self, address: SocketAddr) -> NodeBuilder {
+        NodeBuilder {
+            listen: address,
+            ..self
+        }
+    }
+
+    /// Where others reach this node, HOST:PORT; where it listens by default.
+    pub fn advertise(self, addresses: Vec<String>) -> NodeBuilder {
+        NodeBuilder {
+            advertise: addresses,
+            ..self
+        }
+    }
+
+    /// Nodes to find the cluster through, HOST:PORT; a host may be a name that stands for several.
+    pub fn seeds(self, seeds: Vec<String>) -> NodeBuilder {
+        NodeBuilder { seeds, ..self }
+    }
+
+    /// Members of the cluster known beforehand. Others become members when they are first seen.
+    pub fn members(self, members: Vec<NodeId>) -> NodeBuilder {
+        NodeBuilder { members, ..self }
+    }
+
+    /// How many shards the cluster has; 1024 by default. Chosen when a cluster is made, and the same on all nodes
+    /// for good.
+    pub fn shards(self, shards: u32) -> NodeBuilder {
+        NodeBuilder { shards, ..self }
+    }
+
+    /// Declares the types of kinds, in place of what was declared before.
+    pub fn kinds(self, kinds: BTreeMap<String, Type>) -> NodeBuilder {
+        NodeBuilder { kinds, ..self }
+    }
+
+    /// Declares one more kind's type.
+    pub fn kind(mut self, kind: &str, ty: Type) -> NodeBuilder {
+        self.kinds.insert(kind.to_owned(), ty);
+        self
+    }
+
+    /// Bounds and delays of the engine.
+    pub fn limits(self, limits: Limits) -> NodeBuilder {
+        NodeBuilder { limits, ..self }
+    }
+
+    /// The size of the log after which a snapshot is written; 64 MiB by default.
+    pub fn snapshot_bytes(self, bytes: u64) -> NodeBuilder {
+        NodeBuilder {
+            snapshot_bytes: bytes,
+            ..self
+        }
+    }
+
+    /// Starts the node: opens its directory and recovers what is in it, begins a new epoch, binds, gossips.
+    /// Dropping the future before it resolves stops the node again.
+    ///
+    /// # Errors
+    /// Nothing runs then. [`ErrorKind::Config`]: something required is missing or a value cannot be.
+    /// [`ErrorKind::Identity`]: the certificate files. [`ErrorKind::InUse`]: another process has the directory or the
+    /// port. [`ErrorKind::Directory`]: it belongs to another node or cluster, or a newer version wrote it.
+    /// [`ErrorKind::Corrupt`]: what is in it is damaged. [`ErrorKind::Io`], [`ErrorKind::DiskFull`]: the system
+    /// refused.
+    pub async fn start(self) -> Result<Node, Error> {
+        let handle = driver::start(self.check()?).await?;
+        Ok(Node {
+            handle: Arc::new(handle),
+        })
+    }
+
+    fn check(self) -> Result<driver::Config, Error> {
+        let Some(directory) = self.directory else {
+            return Err(config("no data directory is set"));
+        };
+        let Some((ca, cert, key)) = self.identity else {
+            return Err(config(
+                "no identity files are set: the CA's certificate, the node's certificate and key",
+            ));
+        };
+        if self.shards == 0 || self.shards > limits::SHARDS_MAX {
+            return Err(config(format!(
+                "{} shards: 1 to {} are possible",
+                self.shards,
+                limits::SHARDS_MAX
+            )));
+        }
+        if self.members.len() > limits::MEMBERS_MAX {
+            let (got, max) = (self.members.len(), limits::MEMBERS_MAX);
+            return Err(config(format!("{got} members: at most {max} are possible")));
+        }
+        if let Some(kind) = self
+            .kinds
+            .keys()
+            .find(|kind| kind.is_empty() || kind.len() > KIND_BYTES_MAX)
+        {
+            return Err(config(format!(
+                "kind {kind:?} must have 1 to {KIND_BYTES_MAX} bytes"
+            )));
+        }
+        check_addresses("seed", &self.seeds)?;
+        check_addresses("advertised address", &self.advertise)?;
+        let identity =
+            Identity::load(&ca, &cert, &key).map_err(|e| Error::new(ErrorKind::Identity, e.to_string()))?;
+        let name = self
+            .name
+            .unwrap_or_else(|| identity.node().to_string().chars().take(8).collect());
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
+            return Err(config(format!(
+                "name {name:?} must have 1 to {NAME_BYTES_MAX} bytes and no control characters"
+            )));
+        }
+        Ok(driver::Config {
+            directory,
+            identity,
+            name,
+            listen: self.listen,
+            advertise: self.advertise,
+            seeds: self.seeds,
+            members: self.members,
+            shards: self.shards,
+            kinds: self.kinds,
+            limits: self.limits,
+            snapshot_bytes: self.snapshot_bytes,
+        })
+    }
+}
+
+/// Whether each is HOST:PORT, as far as one can tell without asking a name server.
+fn check_addresses(what: &str, addresses: &[String]) -> Result<(), Error> {
+    if addresses.len() > ADDRESSES_MAX {
+        return Err(config(format!(
+            "{} of {what}: at most {ADDRESSES_MAX} are possible",
+            addresses.len()
+        )));
+    }
+    for address in addresses {
+        let port = address
+            .rsplit_once(':')
+            .filter(|(host, _)| !host.is_empty())
+            .map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(1..))) {
+            return Err(config(format!("{what} {address:?} is not HOST:PORT")));
+        }
+    }
+    Ok(())
+}
+
+fn config(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Config, message)
+}

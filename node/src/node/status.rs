@@ -1,0 +1,87 @@
+//! What `status` shows of a node.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anabranch_crdt::{Epoch, NodeId};
+
+use crate::driver::{DiskState, MemberStatus, Shared};
+use crate::wire::DirectoryId;
+
+/// A node, and its cluster as seen from it, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeStatus {
+    /// The node's id.
+    pub id: NodeId,
+    /// Its name for people.
+    pub name: String,
+    /// Its cluster.
+    pub cluster: String,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its data directory's random id.
+    pub directory: DirectoryId,
+    /// Its data directory.
+    pub data_directory: PathBuf,
+    /// Where it listens for peers.
+    pub quic_address: SocketAddr,
+    /// Whether it takes writes.
+    pub ready: bool,
+    /// How its store is doing.
+    pub disk: DiskState,
+    /// How many shards its cluster has.
+    pub shards: u32,
+    /// How many entities exist here.
+    pub entities: u64,
+    /// The other members, sorted by id.
+    pub members: Vec<MemberStatus>,
+    /// What engine, network and driver count, by name, since this start.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// Bytes of the log's files on disk: what no snapshot covers yet, and what is filled ahead.
+    pub log_bytes: u64,
+}
+
+impl NodeStatus {
+    pub(super) fn of(node: &Shared) -> NodeStatus {
+        let engine = node.peek(|engine| engine.status());
+        let mut members: BTreeMap<NodeId, MemberStatus> = engine
+            .members
+            .into_iter()
+            .map(|id| (id, MemberStatus::unknown(id)))
+            .collect();
+        members.extend(
+            node.network()
+                .members()
+                .into_iter()
+                .map(|member| (member.node, member)),
+        );
+        members.remove(&node.about.node);
+        let mut counters: BTreeMap<&'static str, u64> = engine.counters.iter().collect();
+        counters.extend([
+            ("idempotency_keys", engine.idempotency_keys),
+            ("ring_slots", engine.ring_slots),
+            ("shards_used", u64::from(engine.shards_used)),
+            ("unpersisted_bytes", engine.unpersisted_bytes),
+            ("updates_waiting", engine.updates_waiting),
+        ]);
+        counters.extend(node.network().counters());
+        NodeStatus {
+            id: node.about.node,
+            name: node.about.name.clone(),
+            cluster: node.about.cluster.clone(),
+            epoch: node.epoch(),
+            directory: node.about.directory,
+            data_directory: node.about.path.clone(),
+            quic_address: node.network().local_address(),
+            ready: node.is_ready(),
+            disk: node.disk(),
+            shards: node.about.shards,
+            entities: engine.entities,
+            members: members.into_values().collect(),
+            counters,
+            log_bytes: node.log_bytes(),
+        }
+    }
+}
