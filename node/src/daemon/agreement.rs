@@ -1,0 +1,333 @@
+//! Whether nodes hold the same: their shards compared by version vector and fingerprint.
+//!
+//! Contract: equal version vectors with different fingerprints are damage, never a matter of time; different version
+//! vectors are nodes that have not caught up with each other yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::api::{ShardBody, SummariesBody};
+use super::client::Client;
+use super::exit::Failure;
+
+/// How long one node may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at nodes that do not agree yet. They report no event that spans them.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// One node and what it holds.
+pub struct Holding {
+    /// Where it was asked.
+    pub address: String,
+    /// Its answer.
+    pub summaries: SummariesBody,
+}
+
+/// One way in which nodes differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "difference", rename_all = "snake_case")]
+pub enum Difference {
+    /// A node has not seen what another one has.
+    Behind {
+        /// In which shard.
+        shard: u32,
+        /// Which node.
+        node: String,
+        /// Who has it.
+        than: String,
+        /// How many operations it lacks.
+        operations: u64,
+    },
+    /// Two nodes have seen the same and hold different things.
+    Damage {
+        /// In which shard.
+        shard: u32,
+        /// The nodes.
+        nodes: [String; 2],
+        /// Their fingerprints.
+        fingerprints: [String; 2],
+    },
+    /// A node has itself met a peer with an equal version vector and a different fingerprint.
+    Mismatches {
+        /// Which node.
+        node: String,
+        /// How often since its start.
+        count: u64,
+    },
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Behind {
+                shard,
+                node,
+                than,
+                operations,
+            } => {
+                write!(
+                    f,
+                    "shard {shard}: {node} lacks {operations} operations that {than} has"
+                )
+            }
+            Difference::Damage {
+                shard,
+                nodes: [a, b],
+                fingerprints: [x, y],
+            } => write!(
+                f,
+                "shard {shard}: DAMAGE: {a} and {b} have seen the same operations and hold different states \
+                 (fingerprints {x} and {y})"
+            ),
+            Difference::Mismatches { node, count } => {
+                write!(
+                    f,
+                    "{node}: DAMAGE: {count} times since its start a peer's fingerprint differed at equal version vectors"
+                )
+            }
+        }
+    }
+}
+
+/// What nodes hold, and how they differ.
+pub struct Look {
+    /// The nodes.
+    pub holdings: Vec<Holding>,
+    /// How they differ.
+    pub differences: Vec<Difference>,
+}
+
+/// Asks all nodes once and compares them.
+pub async fn look(client: &Client, addresses: &[String]) -> Result<Look, Failure> {
+    let mut asking = tokio::task::JoinSet::new();
+    for (i, address) in addresses.iter().cloned().enumerate() {
+        let client = client.clone();
+        asking.spawn(async move {
+            let summaries = client
+                .get::<SummariesBody>(&address, "/v1/shards", ANSWER_TIMEOUT)
+                .await?;
+            Ok::<_, Failure>((i, Holding { address, summaries }))
+        });
+    }
+    let mut holdings = Vec::new();
+    while let Some(answer) = asking.join_next().await {
+        holdings.push(answer.map_err(|e| Failure::new("internal", e.to_string()))??);
+    }
+    holdings.sort_by_key(|(i, _)| *i);
+    let holdings: Vec<Holding> = holdings.into_iter().map(|(_, holding)| holding).collect();
+    let differences = compare(&holdings)?;
+    Ok(Look {
+        holdings,
+        differences,
+    })
+}
+
+/// Looks until the nodes agree or the time is over, and returns the last look.
+pub async fn within(client: &Client, addresses: &[String], wait: Duration) -> Result<Look, Failure> {
+    let deadline = Instant::now() + wait;
+    loop {
+        let looked = look(client, addresses).await;
+        let over = Instant::now() >= deadline;
+        match looked {
+            Ok(look) if over || look.differences.is_empty() => return Ok(look),
+            Ok(_) => {}
+            Err(failure) if over || !failure.may_retry() => return Err(failure),
+            Err(_) => {}
+        }
+        tokio::time::sleep(LOOK_EVERY.min(deadline.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// In what these nodes differ. Nodes of different clusters cannot be compared.
+pub fn compare(holdings: &[Holding]) -> Result<Vec<Difference>, Failure> {
+    let Some(first) = holdings.first() else {
+        return Ok(Vec::new());
+    };
+    if let Some(other) = holdings
+        .iter()
+        .find(|other| other.summaries.cluster != first.summaries.cluster)
+    {
+        return Err(Failure::new(
+            "invalid",
+            format!(
+                "{} is of cluster {:?} and {} of cluster {:?}: there is nothing to compare",
+                first.address, first.summaries.cluster, other.address, other.summaries.cluster
+            ),
+        ));
+    }
+    let mut differences = Vec::new();
+    for holding in holdings {
+        let count = holding.summaries.fingerprint_mismatches;
+        if count > 0 {
+            differences.push(Difference::Mismatches {
+                node: name(holding),
+                count,
+            });
+        }
+    }
+    let maps: Vec<BTreeMap<u32, &ShardBody>> = holdings
+        .iter()
+        .map(|h| {
+            h.summaries
+                .shards
+                .iter()
+                .map(|shard| (shard.shard, shard))
+                .collect()
+        })
+        .collect();
+    let shards: BTreeSet<u32> = maps.iter().flat_map(|map| map.keys().copied()).collect();
+    for shard in shards {
+        let views: Vec<Option<&ShardBody>> = maps.iter().map(|map| map.get(&shard).copied()).collect();
+        compare_shard(shard, holdings, &views, &mut differences);
+    }
+    Ok(differences)
+}
+
+/// Each node with all that anybody has seen, and with each node that has seen the same.
+fn compare_shard(
+    shard: u32,
+    holdings: &[Holding],
+    views: &[Option<&ShardBody>],
+    differences: &mut Vec<Difference>,
+) {
+    for (i, mine) in views.iter().enumerate() {
+        // The one that has most of what this node lacks says enough; a list of all pairs says it many times.
+        let lacks = |theirs: &Option<&ShardBody>| lacking(*mine, *theirs);
+        let ahead = views
+            .iter()
+            .enumerate()
+            .max_by_key(|(j, theirs)| (lacks(theirs), usize::MAX - j));
+        if let Some((j, theirs)) = ahead
+            && lacks(theirs) > 0
+        {
+            let (node, than) = (name(&holdings[i]), name(&holdings[j]));
+            differences.push(Difference::Behind {
+                shard,
+                node,
+                than,
+                operations: lacks(theirs),
+            });
+        }
+        for (j, theirs) in views.iter().enumerate().skip(i + 1) {
+            let (Some(a), Some(b)) = (mine, theirs) else {
+                continue;
+            };
+            if a.version_vector == b.version_vector && a.fingerprint != b.fingerprint {
+                differences.push(Difference::Damage {
+                    shard,
+                    nodes: [name(&holdings[i]), name(&holdings[j])],
+                    fingerprints: [a.fingerprint.clone(), b.fingerprint.clone()],
+                });
+            }
+        }
+    }
+}
+
+/// How many operations that they have seen are missing here.
+fn lacking(mine: Option<&ShardBody>, theirs: Option<&ShardBody>) -> u64 {
+    let Some(theirs) = theirs else { return 0 };
+    let seen = |replica| {
+        mine.and_then(|mine| mine.version_vector.get(replica))
+            .copied()
+            .unwrap_or(0)
+    };
+    theirs
+        .version_vector
+        .iter()
+        .map(|(replica, &last)| last.saturating_sub(seen(replica)))
+        .sum()
+}
+
+fn name(holding: &Holding) -> String {
+    format!("{} ({})", holding.summaries.node, holding.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Shard<'a> = (u32, &'a [(&'a str, u64)], &'a str);
+
+    fn holding(name: &str, shards: &[Shard<'_>]) -> Holding {
+        let shard = |&(shard, vv, fingerprint): &Shard<'_>| ShardBody {
+            shard,
+            version_vector: vv
+                .iter()
+                .map(|&(replica, last)| (replica.to_string(), last))
+                .collect(),
+            fingerprint: fingerprint.to_string(),
+        };
+        let summaries = SummariesBody {
+            node: name.to_string(),
+            id: String::new(),
+            cluster: "c".to_string(),
+            shards_total: 8,
+            fingerprint_mismatches: 0,
+            shards: shards.iter().map(shard).collect(),
+        };
+        Holding {
+            address: format!("{name}:1"),
+            summaries,
+        }
+    }
+
+    fn differences(holdings: &[Holding]) -> Vec<String> {
+        compare(holdings)
+            .unwrap()
+            .iter()
+            .map(Difference::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn the_same_is_the_same() {
+        let a = [(1, &[("x/1", 5), ("y/1", 2)][..], "ab")];
+        assert!(differences(&[holding("a", &a), holding("b", &a), holding("c", &a)]).is_empty());
+        assert!(differences(&[holding("a", &[]), holding("b", &[])]).is_empty());
+        assert!(differences(&[]).is_empty());
+    }
+
+    #[test]
+    fn who_lacks_what_is_named_once() {
+        let a = holding("a", &[(1, &[("x/1", 5)], "p")]);
+        let b = holding("b", &[(1, &[("x/1", 3), ("y/1", 2)], "q")]);
+        let c = holding("c", &[]);
+        assert_eq!(
+            differences(&[a, b, c]),
+            [
+                "shard 1: a (a:1) lacks 2 operations that b (b:1) has",
+                "shard 1: b (b:1) lacks 2 operations that a (a:1) has",
+                "shard 1: c (c:1) lacks 5 operations that a (a:1) has",
+            ]
+        );
+    }
+
+    #[test]
+    fn equal_vectors_with_different_states_are_damage() {
+        let a = holding("a", &[(1, &[("x/1", 5)], "p")]);
+        let b = holding("b", &[(1, &[("x/1", 5)], "q")]);
+        let found = differences(&[a, b]);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].starts_with("shard 1: DAMAGE: a (a:1) and b (b:1)"),
+            "{found:?}"
+        );
+        let mut counting = holding("a", &[]);
+        counting.summaries.fingerprint_mismatches = 3;
+        assert!(differences(&[counting])[0].contains("DAMAGE: 3 times"));
+    }
+
+    #[test]
+    fn clusters_are_not_compared_with_each_other() {
+        let mut other = holding("b", &[]);
+        other.summaries.cluster = "d".to_string();
+        assert_eq!(
+            compare(&[holding("a", &[]), other]).unwrap_err().name(),
+            "invalid"
+        );
+    }
+}

@@ -1,0 +1,418 @@
+//! The JSON bodies of the admin API, as the server writes and the commands read them.
+//!
+//! Not here: entities' values, which are canonical JSON (`crate::json`). Numbers that may exceed 2^53 and are names
+//! rather than amounts (epochs, ids, fingerprints) are strings, so that no client rounds them.
+//!
+//! Contract: members are only ever added. A request's unknown member is an error, an answer's is skipped.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::json::base64;
+
+/// Bytes in a request: a string stands for its UTF-8, `{"base64":"..."}` for anything else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Octets(pub Vec<u8>);
+
+impl From<&str> for Octets {
+    fn from(text: &str) -> Octets {
+        Octets(text.as_bytes().to_vec())
+    }
+}
+
+impl Serialize for Octets {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match std::str::from_utf8(&self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => {
+                let mut text = String::new();
+                base64::encode(&mut text, &self.0);
+                BTreeMap::from([("base64", text)]).serialize(serializer)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Octets, D::Error> {
+        struct Bytes;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = Octets;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or {\"base64\":\"...\"}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Octets, E> {
+                Ok(Octets::from(text))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Octets, A::Error> {
+                let refuse = || de::Error::custom("expected a string or {\"base64\":\"...\"}");
+                let Some((name, text)) = map.next_entry::<String, String>()? else {
+                    return Err(refuse());
+                };
+                if name != "base64" || map.next_key::<String>()?.is_some() {
+                    return Err(refuse());
+                }
+                base64::decode(&text)
+                    .map(Octets)
+                    .ok_or_else(|| de::Error::custom("the base64 text is malformed"))
+            }
+        }
+        deserializer.deserialize_any(Bytes)
+    }
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpName {
+    /// Adds `by` to a counter.
+    Incr,
+    /// Adds `elements` to a set.
+    Add,
+    /// Removes `elements` from a set.
+    Remove,
+    /// Empties a set.
+    Clear,
+    /// Sets a register to `value`, with `clock` if the caller orders the values.
+    Set,
+    /// Makes the entity exist, empty.
+    Create,
+}
+
+/// One operation of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpBody {
+    /// The entity's kind.
+    pub kind: String,
+    /// The entity's key.
+    pub key: String,
+    /// What to do; the members below that it does not use must be absent.
+    pub op: OpName,
+    /// The type, where the kind is new and not declared.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub ty: Option<String>,
+    /// By how much (`incr`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<i64>,
+    /// What (`add`, `remove`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elements: Option<Vec<Octets>>,
+    /// What (`set`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Octets>,
+    /// The value's place in the caller's own order (`set`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<u64>,
+}
+
+impl OpBody {
+    /// An operation without any of the optional members.
+    pub fn new(kind: &str, key: &str, op: OpName) -> OpBody {
+        let (kind, key) = (kind.to_string(), key.to_string());
+        OpBody {
+            kind,
+            key,
+            op,
+            ty: None,
+            by: None,
+            elements: None,
+            value: None,
+            clock: None,
+        }
+    }
+}
+
+/// Several operations that become visible and durable together at the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBody {
+    /// At least one.
+    pub ops: Vec<OpBody>,
+    /// The write level; without one: local, durable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// How long to wait for the level, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// The caller's name for this update: a repeat at the same node applies nothing twice. 1 to 64 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Refuse the update if the node's data directory is not this one: then its idempotency keys are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+}
+
+/// One operation on the entity that the path names, with the settings of its update.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OneBody {
+    op: OpName,
+    #[serde(rename = "type", default)]
+    ty: Option<String>,
+    #[serde(default)]
+    by: Option<i64>,
+    #[serde(default)]
+    elements: Option<Vec<Octets>>,
+    #[serde(default)]
+    value: Option<Octets>,
+    #[serde(default)]
+    clock: Option<u64>,
+    #[serde(default)]
+    level: Option<String>,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    idempotency_key: Option<String>,
+    #[serde(default)]
+    directory: Option<String>,
+}
+
+impl OneBody {
+    /// The same as a batch of one.
+    pub fn into_update(self, kind: String, key: String) -> UpdateBody {
+        let OneBody {
+            op,
+            ty,
+            by,
+            elements,
+            value,
+            clock,
+            level,
+            timeout_ms,
+            idempotency_key,
+            directory,
+        } = self;
+        let ops = vec![OpBody {
+            kind,
+            key,
+            op,
+            ty,
+            by,
+            elements,
+            value,
+            clock,
+        }];
+        UpdateBody {
+            ops,
+            level,
+            timeout_ms,
+            idempotency_key,
+            directory,
+        }
+    }
+}
+
+/// What an update's caller learns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerBody {
+    /// The node's data directory. Another one than before: what it knew of idempotency keys is gone.
+    pub directory: String,
+    /// The epoch the update was made in.
+    pub epoch: String,
+    /// Whether an earlier update with this key is being answered again.
+    pub repeated: bool,
+    /// How many copies had confirmed, this node among them.
+    pub confirmed: u32,
+    /// What it consumed: shard, first and last sequence.
+    pub dots: Vec<(u32, u64, u64)>,
+}
+
+/// Why a request was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The failure's name.
+    pub error: String,
+    /// What is wrong, what is now true, what to do.
+    pub message: String,
+    /// Whether the same request may succeed later.
+    pub retry: bool,
+    /// Whether something was (or may have been) changed.
+    pub changed: bool,
+}
+
+/// A node and what it knows of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusBody {
+    /// The node's name for people.
+    pub node: String,
+    /// Its id.
+    pub id: String,
+    /// Its cluster.
+    pub cluster: String,
+    /// The program's version.
+    pub version: String,
+    /// The epoch of this start.
+    pub epoch: String,
+    /// The data directory's id.
+    pub directory: String,
+    /// Where it is.
+    pub data: String,
+    /// The process.
+    pub pid: u32,
+    /// Where it listens for peers.
+    pub quic: String,
+    /// Whether it takes writes.
+    pub ready: bool,
+    /// Shards of the cluster.
+    pub shards: u32,
+    /// Entities held here.
+    pub entities: u64,
+    /// The disk: "ok", "full" or "poisoned".
+    pub store: String,
+    /// Why the disk is not "ok".
+    pub store_reason: Option<String>,
+    /// Bytes of log on disk.
+    pub log_bytes: u64,
+    /// The other nodes.
+    pub members: Vec<MemberBody>,
+    /// The engine's counters.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Another node, as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberBody {
+    /// Its id.
+    pub id: String,
+    /// Its name, once gossip has brought it.
+    pub name: Option<String>,
+    /// Its epoch, as far as known.
+    pub epoch: Option<String>,
+    /// Where it says it can be reached.
+    pub addresses: Vec<String>,
+    /// Whether there is a link to it.
+    pub connected: bool,
+    /// What membership believes: "up", "down", "left".
+    pub hint: String,
+    /// How far its clock is ahead of ours, milliseconds.
+    pub clock_skew_ms: Option<i64>,
+    /// Bytes sent to it over QUIC since this start.
+    pub bytes_sent: u64,
+    /// Bytes received from it over QUIC since this start.
+    pub bytes_received: u64,
+}
+
+/// What one node holds, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummariesBody {
+    /// The node's name.
+    pub node: String,
+    /// Its id.
+    pub id: String,
+    /// Its cluster.
+    pub cluster: String,
+    /// Shards of the cluster.
+    pub shards_total: u32,
+    /// How often a peer's fingerprint differed at an equal version vector since this start: damage.
+    pub fingerprint_mismatches: u64,
+    /// The shards that are not empty, ascending.
+    pub shards: Vec<ShardBody>,
+}
+
+/// One shard, in short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardBody {
+    /// Its number.
+    pub shard: u32,
+    /// The last operation seen, per replica ("NODE/EPOCH").
+    pub version_vector: BTreeMap<String, u64>,
+    /// The fingerprint of its state, 16 hexadecimal digits.
+    pub fingerprint: String,
+}
+
+/// How what one node holds compares with what another one does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyBody {
+    /// Whether they hold the same.
+    pub agree: bool,
+    /// In what they differ, for people; the first ones.
+    pub differences: Vec<String>,
+}
+
+/// What `up` and `node` say once a node is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyBody {
+    /// The node's name.
+    pub node: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where it listens for peers, HOST:PORT.
+    pub quic: String,
+    /// Where its admin API listens, HOST:PORT.
+    pub http: String,
+    /// Its configuration file, absolute.
+    pub config: String,
+}
+
+/// The answer of `/healthz`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthBody {
+    /// The node's id.
+    pub id: String,
+    /// Whether it takes writes.
+    pub ready: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(text: &str) -> Result<UpdateBody, String> {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn bytes_are_strings_or_base64() {
+        let read = |text: &str| serde_json::from_str::<Octets>(text).map_err(|e| e.to_string());
+        assert_eq!(read(r#""é""#), Ok(Octets::from("é")));
+        assert_eq!(read(r#"{"base64":"/w=="}"#), Ok(Octets(vec![0xff])));
+        assert_eq!(
+            serde_json::to_string(&Octets(vec![0xff])).unwrap(),
+            r#"{"base64":"/w=="}"#
+        );
+        for bad in [
+            "1",
+            "{}",
+            r#"{"base64":"/w="}"#,
+            r#"{"b":"/w=="}"#,
+            r#"{"base64":"","x":""}"#,
+            "null",
+            "[1]",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_member_of_a_request_is_an_error() {
+        let good = r#"{"ops":[{"kind":"k","key":"a","op":"incr","by":-2,"type":"pncounter"}],"level":"all"}"#;
+        let body = update(good).unwrap();
+        assert_eq!(body.ops[0].by, Some(-2));
+        assert_eq!(
+            serde_json::from_str::<UpdateBody>(&serde_json::to_string(&body).unwrap()).unwrap(),
+            body
+        );
+        assert!(
+            update(&good.replace("level", "levle"))
+                .unwrap_err()
+                .contains("unknown field `levle`")
+        );
+        assert!(
+            update(&good.replace("\"by\"", "\"buy\""))
+                .unwrap_err()
+                .contains("unknown field `buy`")
+        );
+        assert!(
+            update(&good.replace("incr", "inc"))
+                .unwrap_err()
+                .contains("unknown variant `inc`")
+        );
+    }
+}

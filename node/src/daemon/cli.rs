@@ -1,0 +1,423 @@
+//! The command line: what can be typed. What it does is in the module of the same name.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anabranch_crdt::Type;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::cluster_dir::NODES_MAX;
+use super::config::types;
+
+/// State that stays right and up: replicated entities beside your functions, on nodes that need no one else.
+#[derive(Debug, Parser)]
+#[command(
+    name = "anabranch",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+#[command(after_long_help = super::exit::table())]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a development cluster on this machine and stay with it.
+    Up(Up),
+    /// Run one node.
+    Node(NodeArgs),
+    /// Change one entity.
+    Update(Update),
+    /// Print one entity's value.
+    Get(Entity),
+    /// Print one entity's value now and whenever it changes.
+    Watch(Entity),
+    /// Print every entity, one line of canonical JSON each, sorted by kind, then key.
+    Dump(Target),
+    /// Show a node and its cluster as it sees it.
+    Status(Target),
+    /// Compare what nodes hold: all replicas of all shards.
+    Verify(Verify),
+    /// Send a history of changes to a cluster and measure it.
+    Replay(Replay),
+    /// Make a node leave its cluster: it stops and says that it does not come back.
+    Leave(Leave),
+    /// A cluster's certificate authority.
+    #[command(subcommand)]
+    Ca(Ca),
+    /// Nodes' certificates.
+    #[command(subcommand)]
+    Cert(Cert),
+}
+
+/// `up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// How many nodes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
+    pub nodes: u16,
+    /// Where their data goes.
+    #[arg(long, value_name = "DIR", default_value = super::cluster_dir::DIR_DEFAULT)]
+    pub dir: PathBuf,
+    /// Print one JSON object per node and nothing else on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `node`.
+#[derive(Debug, Args)]
+pub struct NodeArgs {
+    /// The node's configuration; config/node.toml in the sources has every key.
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Print one JSON object once the node is ready.
+    #[arg(long)]
+    pub json: bool,
+    /// Stop when stdin ends: how the children of `up` end with it, whatever ends it.
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
+}
+
+/// Which node is asked.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The node's admin address; default: the first node running under --dir.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, global = true)]
+    pub at: Option<String>,
+    /// The directory of an `up` cluster [default: .anabranch]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// `get`, `watch`.
+#[derive(Debug, Args)]
+pub struct Entity {
+    /// The entity's kind.
+    pub kind: String,
+    /// The entity's key.
+    pub key: String,
+    /// Which node.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// The entity's kind.
+    pub kind: String,
+    /// The entity's key.
+    pub key: String,
+    /// The change.
+    #[command(subcommand)]
+    pub op: Op,
+    /// The entity's type, where its kind is new and not declared in the configuration.
+    #[arg(long = "type", value_name = "TYPE", value_parser = entity_type, global = true)]
+    pub ty: Option<Type>,
+    /// How many copies must confirm: local, 1 to 255, majority, all; durably, or in memory with -applied [default: local]
+    #[arg(long, value_name = "LEVEL", value_parser = level, global = true)]
+    pub level: Option<String>,
+    /// An idempotency key, 1 to 64 bytes: a repeat at the same node changes nothing.
+    #[arg(long = "key", value_name = "KEY", id = "idempotency", global = true)]
+    pub idempotency_key: Option<String>,
+    /// How long to wait for the level [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration, global = true)]
+    pub timeout: Option<Duration>,
+    /// Which node.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// A change.
+#[derive(Debug, Subcommand)]
+pub enum Op {
+    /// Add N to a counter; N may be negative for a pncounter.
+    Incr {
+        /// By how much.
+        #[arg(allow_negative_numbers = true, value_name = "N")]
+        by: i64,
+    },
+    /// Add elements to a set.
+    Add {
+        /// The elements; after `--` they may begin with a hyphen.
+        #[arg(required = true, allow_negative_numbers = true, value_name = "E")]
+        elements: Vec<String>,
+    },
+    /// Remove elements from a set.
+    Remove {
+        /// The elements; after `--` they may begin with a hyphen.
+        #[arg(required = true, allow_negative_numbers = true, value_name = "E")]
+        elements: Vec<String>,
+    },
+    /// Empty a set.
+    Clear,
+    /// Set a register.
+    Set {
+        /// The value; after `--` it may begin with a hyphen.
+        #[arg(allow_negative_numbers = true, value_name = "V")]
+        value: String,
+        /// The value's place in an order of your own: the highest wins, however late it comes.
+        #[arg(long, value_name = "N")]
+        clock: Option<u64>,
+    },
+    /// Make the entity exist, empty; nothing if it exists.
+    Create,
+}
+
+/// `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The nodes' admin addresses; default: all nodes under --dir.
+    #[arg(value_name = "ADDR", value_parser = address)]
+    pub addresses: Vec<String>,
+    /// How long to wait for them to agree.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
+    pub within: Duration,
+    /// The directory of an `up` cluster [default: .anabranch]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The history: one JSON event a line.
+    pub file: PathBuf,
+    /// The nodes' admin addresses; authors are dealt to them in this order.
+    #[arg(long, value_name = "ADDR,ADDR,...", required = true, value_delimiter = ',', value_parser = address)]
+    pub to: Vec<String>,
+    /// At most so many events a second.
+    #[arg(long, value_name = "EVENTS_PER_S", value_parser = rate)]
+    pub rate: Option<f64>,
+    /// The run's name: the same file under another name counts again.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub run: String,
+    /// How long a node that is away is waited for, and the nodes to agree at the end.
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
+    pub wait: Duration,
+    /// What to do about a line that is no event.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnBadLine::Stop)]
+    pub on_bad_line: OnBadLine,
+    /// Print one JSON object at the end.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do about a line that is no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnBadLine {
+    /// Send every event before it, then end with an error.
+    Stop,
+    /// Report it and go on with the next one.
+    Skip,
+}
+
+/// `leave`.
+#[derive(Debug, Args)]
+pub struct Leave {
+    /// The node's admin address.
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub at: String,
+}
+
+/// `ca`.
+#[derive(Debug, Subcommand)]
+pub enum Ca {
+    /// Make the certificate authority of a new cluster.
+    Init {
+        /// Where its certificate and its key go.
+        #[arg(long, value_name = "DIR", default_value = "ca")]
+        dir: PathBuf,
+        /// The cluster's name.
+        #[arg(long, value_name = "NAME")]
+        cluster: String,
+    },
+}
+
+/// `cert`.
+#[derive(Debug, Subcommand)]
+pub enum Cert {
+    /// Issue a node's certificate and key.
+    Issue {
+        /// The directory of the certificate authority.
+        #[arg(long, value_name = "DIR", default_value = "ca")]
+        ca: PathBuf,
+        /// Where ca.pem, node.pem and node.key go.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// The node's id, 32 hexadecimal digits; default: a new one.
+        #[arg(long, value_name = "ID")]
+        node: Option<anabranch_crdt::NodeId>,
+        /// Days the certificate is good for.
+        #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
+        days: u16,
+    },
+}
+
+fn entity_type(text: &str) -> Result<Type, String> {
+    text.parse().map_err(|_| format!("the types are {}", types()))
+}
+
+fn level(text: &str) -> Result<String, String> {
+    text.parse::<crate::engine::Level>()
+        .map(|level| level.to_string())
+        .map_err(|e| e.to_string())
+}
+
+fn address(text: &str) -> Result<String, String> {
+    match super::config::host_port(text) {
+        Some(_) => Ok(text.to_string()),
+        None => Err("it is not HOST:PORT".to_string()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate >= 0.001 => Ok(rate),
+        _ => Err("it is not a number of events a second, at least 0.001".to_string()),
+    }
+}
+
+/// A time with its unit: 500ms, 5s, 2m; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit_ms = match &text[digits..] {
+        "ms" => 1,
+        "s" | "" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("it is not a time such as 500ms, 5s or 2m".to_string()),
+    };
+    let number: u64 = text[..digits]
+        .parse()
+        .map_err(|_| "it is not a time such as 500ms, 5s or 2m".to_string())?;
+    match number.checked_mul(unit_ms) {
+        Some(ms) if ms <= 24 * 3_600_000 => Ok(Duration::from_millis(ms)),
+        _ => Err("it is more than a day".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Command, String> {
+        let words = std::iter::once("anabranch").chain(line.split(' '));
+        Cli::try_parse_from(words)
+            .map(|cli| cli.command)
+            .map_err(|e| e.to_string())
+    }
+
+    #[track_caller]
+    fn update(line: &str) -> Update {
+        match parse(line).unwrap() {
+            Command::Update(update) => update,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_behind_the_operation() {
+        for line in [
+            "update cart alice --type orset --at h:1 --json add a b",
+            "update cart alice add a b --type orset --at h:1 --json",
+            "update --type orset cart alice --json add a --at h:1 b",
+        ] {
+            let update = update(line);
+            assert_eq!(
+                (update.kind.as_str(), update.key.as_str(), update.ty),
+                ("cart", "alice", Some(Type::OrSet))
+            );
+            assert_eq!(
+                (update.target.at.as_deref(), update.target.json),
+                (Some("h:1"), true)
+            );
+            assert!(matches!(update.op, Op::Add { elements } if elements == ["a", "b"]));
+        }
+    }
+
+    #[test]
+    fn numbers_may_be_negative() {
+        assert!(matches!(
+            update("update k a incr -5 --type pncounter").op,
+            Op::Incr { by: -5 }
+        ));
+        assert!(matches!(
+            update("update k a --key i1 incr -5").op,
+            Op::Incr { by: -5 }
+        ));
+        assert!(
+            matches!(update("update k a set -5 --clock 7").op, Op::Set { value, clock: Some(7) } if value == "-5")
+        );
+        assert!(matches!(update("update k a set -- --x").op, Op::Set { value, .. } if value == "--x"));
+        assert!(
+            matches!(update("update k a add -1 -- -x").op, Op::Add { elements } if elements == ["-1", "-x"])
+        );
+        assert_eq!(
+            update("update k a --key i1 create").idempotency_key.as_deref(),
+            Some("i1")
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_what_there_is() {
+        assert!(
+            parse("update k a incr 1 --type queue")
+                .unwrap_err()
+                .contains("gcounter, pncounter, lwwregister, orset")
+        );
+        assert!(parse("update k a incr 1.5").is_err());
+        assert!(parse("update k a add").is_err());
+        assert!(
+            parse("update k a incr 1 --level most")
+                .unwrap_err()
+                .contains("majority")
+        );
+        assert!(parse("get k a --at nowhere").unwrap_err().contains("HOST:PORT"));
+        assert!(parse("up --nodes 0").is_err());
+        assert!(parse("replay f --to").is_err());
+        assert!(parse("verify a:1 --within soon").unwrap_err().contains("500ms"));
+        assert!(parse("replay f --to a:1 --rate -1").is_err());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        for bad in ["", "s", "-5s", "5 s", "1d", "25h", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn replay_takes_its_addresses_in_one_word() {
+        let Command::Replay(replay) = parse("replay f --to a:1,b:2 --rate 100 --on-bad-line skip").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(replay.to, ["a:1", "b:2"]);
+        assert_eq!(
+            (replay.rate, replay.on_bad_line, replay.wait),
+            (Some(100.0), OnBadLine::Skip, Duration::from_secs(60))
+        );
+    }
+}

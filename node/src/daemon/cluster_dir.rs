@@ -1,0 +1,342 @@
+//! The directory of an `up` cluster: which nodes it has, at which ports, under one lock.
+//!
+//! `DIR/lock`, `DIR/cluster.json` (the nodes, for the commands and for the next `up`), `DIR/ca/`, and per node
+//! `DIR/NAME/` with `node.toml`, `node.pem`, `node.key`, `ca.pem`, `data/` and `node.log`.
+//!
+//! Not here: processes (`up`). Contract: one `up` a directory; what was chosen once (ids, ports) stays.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anabranch_crdt::NodeId;
+use serde::{Deserialize, Serialize};
+
+use super::config::SHARDS_DEFAULT;
+use super::exit::Failure;
+use super::ports;
+use crate::transport::ca;
+
+/// The directory commands look at when none is named.
+pub const DIR_DEFAULT: &str = ".anabranch";
+/// Nodes of one `up`, at most.
+pub const NODES_MAX: usize = 32;
+/// The name of the development cluster.
+const CLUSTER: &str = "dev";
+/// The format of `cluster.json`.
+const FORMAT: u32 = 1;
+
+/// `cluster.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterFile {
+    format: u32,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Its nodes.
+    pub nodes: Vec<NodeEntry>,
+}
+
+/// One node of an `up` cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeEntry {
+    /// Its name: n1, n2, ...
+    pub name: String,
+    /// Its id, 32 hexadecimal digits.
+    pub id: String,
+    /// Where it listens for peers.
+    pub quic: SocketAddr,
+    /// Where its admin API listens.
+    pub http: SocketAddr,
+}
+
+/// A locked cluster directory; the lock goes with the value.
+pub struct ClusterDir {
+    path: PathBuf,
+    cluster: ClusterFile,
+    /// Whether it was there before.
+    resumed: bool,
+    _lock: File,
+}
+
+/// Reads which nodes a directory has; `None` if there is no cluster in it.
+pub fn read(dir: &Path) -> Result<Option<ClusterFile>, Failure> {
+    let path = dir.join("cluster.json");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Failure::io(path.display(), &e)),
+    };
+    let bad = |why: &str| Failure::new("config", format!("{}: {why}", path.display()));
+    let file: ClusterFile = serde_json::from_str(&text).map_err(|e| bad(&e.to_string()))?;
+    if file.format != FORMAT {
+        return Err(bad(&format!(
+            "format {} is not known here; a newer version wrote it",
+            file.format
+        )));
+    }
+    Ok(Some(file))
+}
+
+impl ClusterDir {
+    /// Locks the directory, made if need be, and finds or chooses its nodes.
+    pub fn open(dir: &Path, nodes: usize) -> Result<ClusterDir, Failure> {
+        let path = std::path::absolute(dir).map_err(|e| Failure::io(dir.display(), &e))?;
+        make_dir(&path)?;
+        let lock = lock(&path)?;
+        let (cluster, resumed) = match read(&path)? {
+            Some(cluster) if cluster.nodes.len() != nodes => {
+                return Err(Failure::usage(format!(
+                    "{} holds a cluster of {} nodes, so --nodes {nodes} does not fit; say --nodes {}, or another --dir",
+                    path.display(),
+                    cluster.nodes.len(),
+                    cluster.nodes.len(),
+                )));
+            }
+            Some(cluster) => {
+                check_ports(&cluster)?;
+                (cluster, true)
+            }
+            None => (choose(nodes)?, false),
+        };
+        let dir = ClusterDir {
+            path,
+            cluster,
+            resumed,
+            _lock: lock,
+        };
+        if !resumed {
+            dir.write()?;
+        }
+        dir.prepare()?;
+        Ok(dir)
+    }
+
+    /// Its absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its nodes.
+    pub fn nodes(&self) -> &[NodeEntry] {
+        &self.cluster.nodes
+    }
+
+    /// Whether it was there before.
+    pub fn resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// A node's configuration file.
+    pub fn config(&self, node: &NodeEntry) -> PathBuf {
+        self.path.join(&node.name).join("node.toml")
+    }
+
+    /// Where a node's log goes.
+    pub fn log(&self, node: &NodeEntry) -> PathBuf {
+        self.path.join(&node.name).join("node.log")
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(&self.cluster)
+            .map_err(|e| Failure::new("internal", e.to_string()))?;
+        write_whole(&self.path.join("cluster.json"), &text)
+    }
+
+    /// Makes what the nodes need: a CA if there is none, certificates anew, configurations where there are none (one
+    /// that was edited stays).
+    fn prepare(&self) -> Result<(), Failure> {
+        let failed = |e: ca::CaError| Failure::new("identity", e.to_string());
+        let ca_dir = self.path.join("ca");
+        if !ca_dir.join("ca.pem").exists() {
+            ca::init(&ca_dir, &self.cluster.cluster).map_err(failed)?;
+        }
+        for node in &self.cluster.nodes {
+            let id: NodeId = node.id.parse().map_err(|e| {
+                Failure::new(
+                    "config",
+                    format!(
+                        "{}: node {}: {e}",
+                        self.path.join("cluster.json").display(),
+                        node.name
+                    ),
+                )
+            })?;
+            let home = self.path.join(&node.name);
+            make_dir(&home)?;
+            ca::issue(&ca_dir, id, &home, &ca::IssueOptions::default()).map_err(failed)?;
+            let config = self.config(node);
+            if !config.exists() {
+                write_whole(&config, &self.toml(node))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node's configuration: what differs from the defaults, with the keys a developer is likely to want.
+    fn toml(&self, node: &NodeEntry) -> String {
+        let quoted = |texts: Vec<String>| {
+            texts
+                .iter()
+                .map(|text| format!("{text:?}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let others = self.cluster.nodes.iter().filter(|other| other.name != node.name);
+        let seeds = quoted(others.map(|other| other.quic.to_string()).collect());
+        let members = quoted(
+            self.cluster
+                .nodes
+                .iter()
+                .map(|member| member.id.clone())
+                .collect(),
+        );
+        let NodeEntry { name, quic, http, .. } = node;
+        let cluster = &self.cluster.cluster;
+        format!(
+            "# Written by `anabranch up`, which keeps what you change here. If this node is not running:\n\
+             #   anabranch node --config {}\n\
+             # config/node.toml in the sources has every key with its default.\n\
+             name = {name:?}\ncluster = {cluster:?}\ndata = \"data\"\nlog = \"info\"\n\
+             listen = \"{quic}\"\nadvertise = []\nseeds = [{seeds}]\nmembers = [{members}]\nshards = {SHARDS_DEFAULT}\n\n\
+             [identity]\nca = \"ca.pem\"\ncertificate = \"node.pem\"\nkey = \"node.key\"\n\n\
+             [http]\nlisten = \"{http}\"\n\n\
+             [kinds]\n# cart = \"orset\"\n",
+            self.config(node).display(),
+        )
+    }
+}
+
+fn choose(nodes: usize) -> Result<ClusterFile, Failure> {
+    let entry = |(i, held): (usize, ports::Held)| {
+        let (quic, http) = held
+            .addresses()
+            .map_err(|e| Failure::io("a port on 127.0.0.1", &e))?;
+        Ok(NodeEntry {
+            name: format!("n{}", i + 1),
+            id: NodeId(rand::random()).to_string(),
+            quic,
+            http,
+        })
+    };
+    let nodes = ports::take(nodes)?
+        .into_iter()
+        .enumerate()
+        .map(entry)
+        .collect::<Result<_, Failure>>()?;
+    Ok(ClusterFile {
+        format: FORMAT,
+        cluster: CLUSTER.to_string(),
+        nodes,
+    })
+}
+
+/// Remembered ports must be free, or the nodes would be looked for where somebody else answers.
+fn check_ports(cluster: &ClusterFile) -> Result<(), Failure> {
+    for node in &cluster.nodes {
+        for (what, address, taken) in [
+            ("QUIC", node.quic, UdpSocket::bind(node.quic).err()),
+            ("HTTP", node.http, TcpListener::bind(node.http).err()),
+        ] {
+            if let Some(error) = taken {
+                return Err(Failure::new(
+                    "address_in_use",
+                    format!(
+                        "{address}, the {what} address that this cluster remembers for node {}, cannot be had: {error}. \
+                         Stop the process that has it (the node itself, if it was started by hand), or use another --dir",
+                        node.name
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<File, Failure> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.map_err(|e| Failure::io(path.display(), &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            "in_use",
+            format!(
+                "{} is in use by another `anabranch up`; stop that one, or use another --dir",
+                dir.display()
+            ),
+        )),
+        Err(TryLockError::Error(e)) => Err(Failure::io(path.display(), &e)),
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| Failure::io(format_args!("cannot make directory {}", path.display()), &e))
+}
+
+/// Files appear whole: whoever reads one meanwhile sees the old or the new text.
+fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
+    let new = path.with_extension("new");
+    let written = File::create(&new).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?;
+        fs::rename(&new, path)
+    });
+    written.map_err(|e| Failure::io(format_args!("cannot write {}", path.display()), &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::config::Config;
+
+    fn temp(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("anabranch-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        dir
+    }
+
+    #[test]
+    fn a_directory_keeps_its_nodes_and_fits_only_their_number() {
+        let dir = temp("cluster-dir");
+        let first = ClusterDir::open(&dir, 2).unwrap();
+        let (nodes, configs) = (
+            first.nodes().to_vec(),
+            first.nodes().iter().map(|n| first.config(n)),
+        );
+        for (node, path) in nodes.iter().zip(configs) {
+            let config = Config::load(&path).unwrap();
+            config.check_files().unwrap();
+            assert_eq!(config.name.as_deref(), Some(node.name.as_str()));
+            assert_eq!((config.listen, config.http.listen), (node.quic, node.http));
+            assert_eq!((config.seeds.len(), config.members.len()), (1, 2));
+        }
+        let failure = ClusterDir::open(&dir, 2).err().unwrap();
+        assert_eq!(failure.name(), "in_use");
+        drop(first);
+
+        let failure = ClusterDir::open(&dir, 3).err().unwrap();
+        assert_eq!(failure.name(), "usage");
+        assert!(failure.message().contains("--nodes 2"), "{failure}");
+        let again = ClusterDir::open(&dir, 2).unwrap();
+        assert!(again.resumed());
+        assert_eq!(again.nodes(), nodes);
+        drop(again);
+
+        let taken = TcpListener::bind(nodes[1].http).unwrap();
+        let failure = ClusterDir::open(&dir, 2).err().unwrap();
+        assert_eq!(failure.name(), "address_in_use");
+        assert!(
+            failure.message().contains(&nodes[1].http.to_string()),
+            "{failure}"
+        );
+        drop(taken);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,14 @@
+//! The commands that ask nodes and print what they say. One file each; `up`, `node` and `replay` have modules of
+//! their own.
+
+pub mod ca;
+pub mod leave;
+pub mod read;
+pub mod status;
+pub mod update;
+pub mod verify;
+
+use std::time::Duration;
+
+/// How long an answer may take that needs no other node.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

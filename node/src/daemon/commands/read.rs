@@ -1,0 +1,68 @@
+//! `get`, `watch`, `dump`: entities' values as one node has them.
+
+use super::super::cli::{Entity, Target};
+use super::super::client::Client;
+use super::super::exit::Failure;
+use super::super::{output, percent, target};
+use super::ANSWER_TIMEOUT;
+
+/// Prints one value.
+pub async fn get(args: &Entity) -> Result<(), Failure> {
+    let (client, at) = node(&args.target).await?;
+    let path = format!(
+        "/v1/entities/{}/{}",
+        percent::encode(&args.kind),
+        percent::encode(&args.key)
+    );
+    let line = client.text(&at, &path, ANSWER_TIMEOUT).await?;
+    print(args, line.trim_end_matches('\n'))
+}
+
+/// Prints one value, and again whenever it changes.
+pub async fn watch(args: &Entity) -> Result<(), Failure> {
+    let (client, at) = node(&args.target).await?;
+    let path = format!(
+        "/v1/watch/{}/{}",
+        percent::encode(&args.kind),
+        percent::encode(&args.key)
+    );
+    let mut lines = client.lines(&at, &path, ANSWER_TIMEOUT).await?;
+    let mut absent = false;
+    while let Some(line) = lines.next().await? {
+        // Server-sent events: a field a line, an empty line after each event.
+        match line.split_once(':') {
+            Some(("event", name)) => absent = name.trim() == "absent",
+            Some(("data", _)) if absent => {
+                output::note(&format!("there is no {}/{} yet; waiting", args.kind, args.key));
+                absent = false;
+            }
+            Some(("data", data)) => print(args, data.trim_start())?,
+            _ => {}
+        }
+    }
+    Err(Failure::new("stopping", format!("{at} has stopped")))
+}
+
+/// Prints every entity.
+pub async fn dump(args: &Target) -> Result<(), Failure> {
+    let (client, at) = node(args).await?;
+    let mut lines = client.lines(&at, "/v1/dump", ANSWER_TIMEOUT).await?;
+    while let Some(line) = lines.next().await? {
+        output::line(&line)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn node(target: &Target) -> Result<(Client, String), Failure> {
+    let client = Client::from_environment()?;
+    let at = target::find(&client, target.at.as_deref(), target.dir.as_deref()).await?;
+    Ok((client, at))
+}
+
+fn print(args: &Entity, line: &str) -> Result<(), Failure> {
+    if args.target.json {
+        return output::line(line);
+    }
+    let value = output::value_of(line, &args.kind, &args.key).unwrap_or(line);
+    output::line(&output::for_people(value))
+}

@@ -1,0 +1,105 @@
+//! `status`: a node, and its cluster as it sees it.
+
+use super::super::api::{MemberBody, StatusBody};
+use super::super::cli::Target;
+use super::super::exit::Failure;
+use super::super::output;
+use super::ANSWER_TIMEOUT;
+use super::read::node;
+
+/// A clock further off than this is worth a word, milliseconds. A register's default clock is dragged no further.
+const CLOCK_SKEW_MS_MAX: u64 = 500;
+
+/// Prints one node's status.
+pub async fn run(args: &Target) -> Result<(), Failure> {
+    let (client, at) = node(args).await?;
+    let status: StatusBody = client.get(&at, "/v1/status", ANSWER_TIMEOUT).await?;
+    if args.json {
+        output::object(&status)
+    } else {
+        output::line(&for_people(&status, &at))
+    }
+}
+
+fn for_people(status: &StatusBody, at: &str) -> String {
+    let ready = if status.ready {
+        "takes writes"
+    } else {
+        "takes no writes yet: it has not caught up with a peer"
+    };
+    let store = match &status.store_reason {
+        Some(reason) => format!("{}: {reason}", status.store),
+        None => status.store.clone(),
+    };
+    let row = |name: &str, text: String| vec![name.to_string(), text];
+    let about = [
+        row(
+            "node",
+            format!(
+                "{} ({}), process {}, version {}",
+                status.node, status.id, status.pid, status.version
+            ),
+        ),
+        row("cluster", status.cluster.clone()),
+        row("state", ready.to_string()),
+        row("addresses", format!("QUIC {}, HTTP {at}", status.quic)),
+        row(
+            "data",
+            format!(
+                "{} (directory {}, epoch {})",
+                status.data, status.directory, status.epoch
+            ),
+        ),
+        row("store", format!("{store}; {} bytes of log", status.log_bytes)),
+        row(
+            "entities",
+            format!("{} in {} shards", status.entities, status.shards),
+        ),
+    ];
+    let mut text = output::table(&about);
+    if status.members.is_empty() {
+        text.push_str("\n\nno other nodes are known");
+        return text;
+    }
+    let mut rows = vec![
+        [
+            "peer", "id", "link", "gossip", "clock", "sent", "received", "address",
+        ]
+        .map(String::from)
+        .to_vec(),
+    ];
+    rows.extend(status.members.iter().map(member));
+    text.push_str("\n\n");
+    text.push_str(&output::table(&rows));
+    for far in status.members.iter().filter(|m| {
+        m.clock_skew_ms
+            .is_some_and(|ms| ms.unsigned_abs() > CLOCK_SKEW_MS_MAX)
+    }) {
+        let (name, ms) = (
+            far.name.as_deref().unwrap_or(&far.id),
+            far.clock_skew_ms.unwrap_or(0),
+        );
+        text.push_str(&format!(
+            "\nthe clock of {name} is {} ms {}: counters and sets do not mind, a register's default clock might; set the \
+             machine's time",
+            ms.unsigned_abs(),
+            if ms > 0 { "ahead" } else { "behind" }
+        ));
+    }
+    text
+}
+
+fn member(member: &MemberBody) -> Vec<String> {
+    vec![
+        member.name.clone().unwrap_or_else(|| "?".to_string()),
+        member.id.clone(),
+        if member.connected { "up" } else { "down" }.to_string(),
+        member.hint.clone(),
+        member
+            .clock_skew_ms
+            .map_or_else(|| "?".to_string(), |ms| format!("{ms:+} ms")),
+        member.bytes_sent.to_string(),
+        member.bytes_received.to_string(),
+        member.addresses.join(" "),
+    ]
+}

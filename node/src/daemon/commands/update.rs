@@ -1,0 +1,78 @@
+//! `update`: one change to one entity.
+
+use std::time::Duration;
+
+use super::super::api::{AnswerBody, Octets, OpBody, OpName, UpdateBody};
+use super::super::cli::{Op, Update};
+use super::super::exit::Failure;
+use super::super::output;
+use super::ANSWER_TIMEOUT;
+use super::read::node;
+
+/// How long to wait for the level when nothing is said.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes one change.
+pub async fn run(args: &Update) -> Result<(), Failure> {
+    let (client, at) = node(&args.target).await?;
+    let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
+    let body = UpdateBody {
+        ops: vec![op(args)],
+        level: args.level.clone(),
+        timeout_ms: Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        idempotency_key: args.idempotency_key.clone(),
+        directory: None,
+    };
+    let answer = client
+        .post::<AnswerBody>(&at, "/v1/updates", &body, timeout + ANSWER_TIMEOUT)
+        .await;
+    let answer = answer.map_err(|failure| match failure.name() {
+        "unreachable" => {
+            failure.at("the update may or may not have been made (with a --key it can be repeated safely)")
+        }
+        _ => failure,
+    })?;
+    if args.target.json {
+        return output::object(&answer);
+    }
+    let entity = format!("{}/{}", args.kind, args.key);
+    let copies = if answer.confirmed == 1 {
+        "1 copy".to_string()
+    } else {
+        format!("{} copies", answer.confirmed)
+    };
+    output::line(&match (answer.repeated, answer.dots.is_empty()) {
+        (true, _) => format!("{entity}: done before under this key, nothing changed again"),
+        (false, true) => format!("{entity}: nothing to change"),
+        (false, false) => format!("{entity}: done, confirmed by {copies}"),
+    })
+}
+
+fn op(args: &Update) -> OpBody {
+    let octets = |texts: &[String]| texts.iter().map(|text| Octets::from(text.as_str())).collect();
+    let new = |op| OpBody {
+        ty: args.ty.map(|ty| ty.name().to_string()),
+        ..OpBody::new(&args.kind, &args.key, op)
+    };
+    match &args.op {
+        Op::Incr { by } => OpBody {
+            by: Some(*by),
+            ..new(OpName::Incr)
+        },
+        Op::Add { elements } => OpBody {
+            elements: Some(octets(elements)),
+            ..new(OpName::Add)
+        },
+        Op::Remove { elements } => OpBody {
+            elements: Some(octets(elements)),
+            ..new(OpName::Remove)
+        },
+        Op::Clear => new(OpName::Clear),
+        Op::Set { value, clock } => OpBody {
+            value: Some(Octets::from(value.as_str())),
+            clock: *clock,
+            ..new(OpName::Set)
+        },
+        Op::Create => new(OpName::Create),
+    }
+}

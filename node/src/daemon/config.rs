@@ -1,0 +1,384 @@
+//! The configuration file of one node: TOML, read whole, checked whole, before anything is started.
+//!
+//! Not here: what the values do. Every key, with its default and a comment, stands in `config/node.toml`; a test
+//! reads that file and compares.
+//!
+//! Contract: an unknown key, a bad value and a missing file are errors that name the file and the line. Paths are
+//! relative to the file they stand in, not to the working directory.
+
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anabranch_crdt::{NodeId, Type};
+use serde::Deserialize;
+use toml::Spanned;
+
+use self::source::Source;
+pub use self::source::host_port;
+use super::exit::Failure;
+use crate::engine::limits::{Limits, SHARDS_MAX};
+
+/// Where a node listens for its peers when nothing else is configured.
+pub const QUIC_PORT_DEFAULT: u16 = 7411;
+/// Where the admin API listens when nothing else is configured.
+pub const HTTP_PORT_DEFAULT: u16 = 7412;
+/// Shards of a new cluster when nothing else is configured.
+pub const SHARDS_DEFAULT: u32 = 1024;
+/// Log bytes after which a snapshot is written when nothing else is configured.
+pub const SNAPSHOT_BYTES_DEFAULT: u64 = 64 << 20;
+/// A bearer token is at least this long.
+pub const TOKEN_BYTES_MIN: usize = 16;
+
+/// One node's configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The file it came from, absolute.
+    pub file: PathBuf,
+    /// The node's name for people; without one, the start of its id.
+    pub name: Option<String>,
+    /// The cluster that the certificate must be of, if it is said.
+    pub cluster: Option<String>,
+    /// The data directory.
+    pub data: PathBuf,
+    /// The log filter.
+    pub log: String,
+    /// Where to listen for peers (UDP).
+    pub listen: SocketAddr,
+    /// Under which addresses peers reach this node; empty: the one it listens at.
+    pub advertise: Vec<String>,
+    /// Where to look for peers first.
+    pub seeds: Vec<String>,
+    /// Members of the cluster known from the start.
+    pub members: Vec<NodeId>,
+    /// Shards of a new cluster.
+    pub shards: u32,
+    /// Log bytes after which a snapshot is written.
+    pub snapshot_bytes: u64,
+    /// Certificate files.
+    pub identity: IdentityFiles,
+    /// The admin API.
+    pub http: HttpConfig,
+    /// Declared kinds.
+    pub kinds: BTreeMap<String, Type>,
+    /// The engine's bounds.
+    pub limits: Limits,
+}
+
+/// A setting whose place in the file is worth telling after it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `cluster`
+    Cluster,
+    /// `listen`
+    Listen,
+    /// `http.listen`
+    HttpListen,
+    /// `identity.ca`
+    Ca,
+    /// `identity.certificate`
+    Certificate,
+    /// `identity.key`
+    PrivateKey,
+}
+
+/// The three PEM files that say who this node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// The cluster's CA certificate.
+    pub ca: PathBuf,
+    /// This node's certificate.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// What the admin API listens at, whom it believes, how much it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// Where it listens (TCP).
+    pub listen: SocketAddr,
+    /// What clients must show; needed beyond loopback.
+    pub token: Option<Secret>,
+    /// Names that the Host header may have, beside loopback ones and the address itself.
+    pub hosts: Vec<String>,
+    /// Origins from which a browser's page may ask.
+    pub origins: Vec<String>,
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: Option<Spanned<String>>,
+    cluster: Option<Spanned<String>>,
+    data: Option<Spanned<String>>,
+    log: Option<Spanned<String>>,
+    listen: Option<Spanned<String>>,
+    advertise: Option<Vec<Spanned<String>>>,
+    seeds: Option<Vec<Spanned<String>>>,
+    members: Option<Vec<Spanned<String>>>,
+    shards: Option<Spanned<u64>>,
+    snapshot_bytes: Option<Spanned<u64>>,
+    #[serde(default)]
+    identity: IdentitySection,
+    #[serde(default)]
+    http: HttpSection,
+    #[serde(default)]
+    kinds: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    limits: LimitsSection,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentitySection {
+    ca: Option<Spanned<String>>,
+    certificate: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HttpSection {
+    listen: Option<Spanned<String>>,
+    token: Option<Spanned<String>>,
+    hosts: Option<Vec<Spanned<String>>>,
+    origins: Option<Vec<Spanned<String>>>,
+    connections_max: Option<Spanned<u64>>,
+    body_bytes_max: Option<Spanned<u64>>,
+}
+
+/// The bounds that a file may set: those an operator has a reason to change.
+macro_rules! limits_section {
+    ($($field:ident),* $(,)?) => {
+        #[derive(Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct LimitsSection { $($field: Option<Spanned<u64>>,)* }
+
+        impl LimitsSection {
+            fn checked(self, source: &Source<'_>) -> Result<Limits, Failure> {
+                let mut limits = Limits::default();
+                $(if let Some(value) = self.$field {
+                    let number = source.number(concat!("limits.", stringify!($field)), &value, 1..=u64::MAX)?;
+                    limits.$field = number.try_into().map_err(|_| {
+                        source.at(value.span(), format_args!("{number} is more than this machine can count"))
+                    })?;
+                })*
+                Ok(limits)
+            }
+        }
+    };
+}
+limits_section! {
+    update_ops_max, requests_max, unpersisted_bytes_max, ring_slots_max, push_window_bytes, push_delay_ms,
+    staged_bytes_max, sessions_max, digest_every_ms, keys_kept, keys_max,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Config, Failure> {
+        let file = std::path::absolute(path).map_err(|e| Failure::io(path.display(), &e))?;
+        let text = std::fs::read_to_string(&file)
+            .map_err(|e| Failure::new("config", format!("cannot read {}: {e}", file.display())))?;
+        Config::parse(&file, &text)
+    }
+
+    /// Checks a file's text; `file` gives errors their place and paths their base.
+    pub fn parse(file: &Path, text: &str) -> Result<Config, Failure> {
+        let source = Source::new(file, text);
+        let raw: File = toml::from_str(text).map_err(|e| source.at(e.span().unwrap_or(0..0), e.message()))?;
+        let listen = source.parsed("listen", raw.listen.as_ref(), loopback(QUIC_PORT_DEFAULT))?;
+        let advertise = source.addresses("advertise", raw.advertise)?;
+        if listen.ip().is_unspecified() && advertise.is_empty() {
+            return Err(source.at_value(
+                raw.listen.as_ref(),
+                format_args!("listening at every address of the machine ({listen}) needs `advertise`: where peers reach it"),
+            ));
+        }
+        let members = source.each(raw.members, |text| {
+            text.parse::<NodeId>().map_err(|e| e.to_string())
+        })?;
+        Ok(Config {
+            file: file.to_path_buf(),
+            name: source.text("name", raw.name)?,
+            cluster: source.text("cluster", raw.cluster)?,
+            data: source.path(raw.data.as_ref(), "data"),
+            log: source.filter(raw.log.as_ref())?,
+            listen,
+            advertise,
+            seeds: source.addresses("seeds", raw.seeds)?,
+            members,
+            shards: source.number_or("shards", raw.shards, SHARDS_DEFAULT, 1..=u64::from(SHARDS_MAX))?,
+            snapshot_bytes: source.number_or(
+                "snapshot_bytes",
+                raw.snapshot_bytes,
+                SNAPSHOT_BYTES_DEFAULT,
+                1 << 16..=1 << 50,
+            )?,
+            identity: IdentityFiles {
+                ca: source.path(raw.identity.ca.as_ref(), "ca.pem"),
+                certificate: source.path(raw.identity.certificate.as_ref(), "node.pem"),
+                key: source.path(raw.identity.key.as_ref(), "node.key"),
+            },
+            http: raw.http.checked(&source)?,
+            kinds: kinds(&source, raw.kinds)?,
+            limits: raw.limits.checked(&source)?,
+        })
+    }
+
+    /// `FILE:LINE` where a key stands, or `FILE` if its default is used: for complaints about what its value leads to.
+    pub fn line_of(&self, key: Setting) -> String {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let raw = toml::from_str::<File>(&text).ok();
+        let value = raw.as_ref().and_then(|raw| {
+            match key {
+                Setting::Cluster => &raw.cluster,
+                Setting::Listen => &raw.listen,
+                Setting::HttpListen => &raw.http.listen,
+                Setting::Ca => &raw.identity.ca,
+                Setting::Certificate => &raw.identity.certificate,
+                Setting::PrivateKey => &raw.identity.key,
+            }
+            .as_ref()
+        });
+        Source::new(&self.file, &text).place(value.map(Spanned::span))
+    }
+
+    /// Fails when a certificate file is not there, naming the file's line and the two commands that make one.
+    pub fn check_files(&self) -> Result<(), Failure> {
+        let IdentityFiles { ca, certificate, key } = &self.identity;
+        for (key, name, path) in [
+            (Setting::Ca, "ca", ca),
+            (Setting::Certificate, "certificate", certificate),
+            (Setting::PrivateKey, "key", key),
+        ] {
+            if path.is_file() {
+                continue;
+            }
+            let base = self.file.parent().unwrap_or(Path::new("/"));
+            let place = self.line_of(key);
+            return Err(Failure::new(
+                "config",
+                format!(
+                    "{place}: identity.{name}: there is no file {}. A node needs a certificate of its cluster. To make a \
+                     CA (once) and a certificate for this node:\n  anabranch ca init --dir {} --cluster {}\n  \
+                     anabranch cert issue --ca {} --out {}",
+                    path.display(),
+                    base.join("ca").display(),
+                    self.cluster.as_deref().unwrap_or("NAME"),
+                    base.join("ca").display(),
+                    base.display(),
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl HttpSection {
+    fn checked(self, source: &Source<'_>) -> Result<HttpConfig, Failure> {
+        let listen = source.parsed("http.listen", self.listen.as_ref(), loopback(HTTP_PORT_DEFAULT))?;
+        let token = match self.token {
+            Some(token) if token.get_ref().is_empty() => None,
+            Some(token) if token.get_ref().len() < TOKEN_BYTES_MIN => {
+                let message = format_args!(
+                    "http.token must have at least {TOKEN_BYTES_MIN} bytes, or be empty for none"
+                );
+                return Err(source.at(token.span(), message));
+            }
+            Some(token) => Some(Secret(token.into_inner())),
+            None => None,
+        };
+        if token.is_none() && !listen.ip().is_loopback() {
+            return Err(source.at_value(
+                self.listen.as_ref(),
+                format_args!(
+                    "http.listen is {listen}: beyond loopback the admin API wants http.token, a bearer token"
+                ),
+            ));
+        }
+        Ok(HttpConfig {
+            listen,
+            token,
+            hosts: source.each(self.hosts, |host| Ok(host.to_ascii_lowercase()))?,
+            origins: source.each(self.origins, origin)?,
+            connections_max: source.number_or(
+                "http.connections_max",
+                self.connections_max,
+                256,
+                1..=65_536,
+            )?,
+            body_bytes_max: source.number_or(
+                "http.body_bytes_max",
+                self.body_bytes_max,
+                8 << 20,
+                1024..=1 << 30,
+            )?,
+        })
+    }
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let host = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .unwrap_or_default();
+    if host.is_empty() || host.contains('/') {
+        return Err(format!(
+            "{text:?} is not an origin such as https://ops.example.org"
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+fn kinds(
+    source: &Source<'_>,
+    raw: BTreeMap<Spanned<String>, Spanned<String>>,
+) -> Result<BTreeMap<String, Type>, Failure> {
+    let mut kinds = BTreeMap::new();
+    for (kind, ty) in raw {
+        crate::wire::EntityId::new(kind.get_ref(), "key").map_err(|e| source.at(kind.span(), e))?;
+        let parsed = ty.get_ref().parse::<Type>().map_err(|_| {
+            let types = types();
+            source.at(
+                ty.span(),
+                format_args!("{:?} is none of the types {types}", ty.get_ref()),
+            )
+        })?;
+        kinds.insert(kind.into_inner(), parsed);
+    }
+    Ok(kinds)
+}
+
+/// The names of all types, for people.
+pub fn types() -> String {
+    Type::ALL
+        .iter()
+        .map(|ty| ty.name())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

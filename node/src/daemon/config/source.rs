@@ -1,0 +1,168 @@
+//! A configuration file's text, and how its values are checked: every complaint carries the file and the line.
+
+use std::fmt;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use toml::Spanned;
+
+use super::super::exit::Failure;
+
+/// The text of one file and where it is.
+pub(super) struct Source<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Source<'a> {
+        Source { file, text }
+    }
+
+    /// A failure at these bytes of the file.
+    pub(super) fn at(&self, span: Range<usize>, message: impl fmt::Display) -> Failure {
+        Failure::new("config", format!("{}: {message}", self.place(Some(span))))
+    }
+
+    /// A failure at a value, or at the whole file where its default is what is wrong.
+    pub(super) fn at_value<T>(&self, value: Option<&Spanned<T>>, message: impl fmt::Display) -> Failure {
+        Failure::new(
+            "config",
+            format!("{}: {message}", self.place(value.map(Spanned::span))),
+        )
+    }
+
+    /// `FILE:LINE` of a value, or `FILE` where its default is meant.
+    pub(super) fn place(&self, span: Option<Range<usize>>) -> String {
+        let file = self.file.display();
+        span.map_or_else(
+            || file.to_string(),
+            |span| format!("{file}:{}", self.line(span.start)),
+        )
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
+        1 + before.iter().filter(|&&b| b == b'\n').count()
+    }
+
+    /// A value that is written as a string and parsed.
+    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(
+        &self,
+        key: &str,
+        value: Option<&Spanned<String>>,
+        default: T,
+    ) -> Result<T, Failure> {
+        let Some(value) = value else { return Ok(default) };
+        let text = value.get_ref();
+        text.parse()
+            .map_err(|e| self.at(value.span(), format_args!("{key} = {text:?}: {e}")))
+    }
+
+    /// A text; empty is the same as not written.
+    pub(super) fn text(&self, key: &str, value: Option<Spanned<String>>) -> Result<Option<String>, Failure> {
+        let Some(value) = value else { return Ok(None) };
+        if value.get_ref().len() > 255 || value.get_ref().chars().any(char::is_control) {
+            return Err(self.at(
+                value.span(),
+                format_args!("{key} must have at most 255 bytes, none a control character"),
+            ));
+        }
+        Ok(Some(value.into_inner()).filter(|text| !text.is_empty()))
+    }
+
+    /// A path, relative to the file.
+    pub(super) fn path(&self, value: Option<&Spanned<String>>, default: &str) -> PathBuf {
+        let base = self.file.parent().unwrap_or(Path::new("/"));
+        base.join(value.map_or(default, |value| value.get_ref()))
+    }
+
+    /// A log filter.
+    pub(super) fn filter(&self, value: Option<&Spanned<String>>) -> Result<String, Failure> {
+        let Some(value) = value else {
+            return Ok("info".to_string());
+        };
+        match tracing_subscriber::EnvFilter::try_new(value.get_ref()) {
+            Ok(_) => Ok(value.get_ref().clone()),
+            Err(e) => Err(self.at(value.span(), format_args!("log = {:?}: {e}", value.get_ref()))),
+        }
+    }
+
+    /// A number in a range.
+    pub(super) fn number(
+        &self,
+        key: &str,
+        value: &Spanned<u64>,
+        range: RangeInclusive<u64>,
+    ) -> Result<u64, Failure> {
+        let number = *value.get_ref();
+        if range.contains(&number) {
+            return Ok(number);
+        }
+        let bound = if *range.end() == u64::MAX {
+            String::new()
+        } else {
+            format!(" and at most {}", range.end())
+        };
+        Err(self.at(
+            value.span(),
+            format_args!("{key} is {number}, it must be at least {}{bound}", range.start()),
+        ))
+    }
+
+    /// A number in a range, or its default.
+    pub(super) fn number_or<T: TryFrom<u64>>(
+        &self,
+        key: &str,
+        value: Option<Spanned<u64>>,
+        default: T,
+        range: RangeInclusive<u64>,
+    ) -> Result<T, Failure> {
+        let Some(value) = value else { return Ok(default) };
+        let number = self.number(key, &value, range)?;
+        T::try_from(number)
+            .map_err(|_| self.at(value.span(), format_args!("{key} is {number}: too large here")))
+    }
+
+    /// A list whose members are checked one by one.
+    pub(super) fn each<T>(
+        &self,
+        values: Option<Vec<Spanned<String>>>,
+        check: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Failure> {
+        let checked = |value: Spanned<String>| check(value.get_ref()).map_err(|e| self.at(value.span(), e));
+        values.unwrap_or_default().into_iter().map(checked).collect()
+    }
+
+    /// A list of `HOST:PORT`.
+    pub(super) fn addresses(
+        &self,
+        key: &str,
+        values: Option<Vec<Spanned<String>>>,
+    ) -> Result<Vec<String>, Failure> {
+        self.each(values, |text| match host_port(text) {
+            Some(_) => Ok(text.to_string()),
+            None => Err(format!("{key}: {text:?} is not HOST:PORT")),
+        })
+    }
+}
+
+/// Splits `HOST:PORT`; an IPv6 address stands in brackets.
+pub fn host_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port: u16 = port
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| port.parse().ok())??;
+    let bare = match host.strip_prefix('[') {
+        Some(v6) => {
+            let v6 = v6.strip_suffix(']')?;
+            v6.parse::<std::net::Ipv6Addr>().ok()?;
+            v6
+        }
+        None if host.contains([':', '/', '@', ' ', '[', ']']) || host.is_empty() => return None,
+        None => host,
+    };
+    (port != 0).then_some((bare, port))
+}

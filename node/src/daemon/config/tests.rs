@@ -1,0 +1,209 @@
+//! Configuration files, good and bad.
+
+use super::source::host_port;
+use super::*;
+
+const FILE: &str = "/etc/anabranch/node.toml";
+
+fn parse(text: &str) -> Result<Config, Failure> {
+    Config::parse(Path::new(FILE), text)
+}
+
+/// The text must be refused, and the message must be this.
+#[track_caller]
+fn refused(text: &str, message: &str) {
+    let failure = parse(text).expect_err("it was taken");
+    assert_eq!(failure.name(), "config");
+    assert_eq!(failure.message(), format!("{FILE}:{message}"));
+}
+
+#[test]
+fn the_commented_file_has_every_key_at_its_default() {
+    let text = include_str!("../../../../config/node.toml");
+    assert_eq!(parse(text), parse(""));
+    // The keys there are come from the parser's own complaint about one that there is not.
+    let table: toml::Table = text.parse().unwrap();
+    for section in ["", "identity", "http", "limits"] {
+        let unknown = if section.is_empty() {
+            "zzz = 1".to_string()
+        } else {
+            format!("[{section}]\nzzz = 1")
+        };
+        let complaint = parse(&unknown).expect_err("zzz is no key").message().to_string();
+        let (_, keys) = complaint.split_once("expected one of ").expect(&complaint);
+        let keys: Vec<&str> = keys.split(", ").map(|key| key.trim_matches('`')).collect();
+        assert!(keys.len() >= 3, "{complaint}");
+        let written = if section.is_empty() {
+            &table
+        } else {
+            table[section].as_table().unwrap()
+        };
+        for key in keys {
+            assert!(
+                written.contains_key(key),
+                "config/node.toml lacks {key} in section {section:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let config = parse("data = \"/var/lib/n1\"\n[identity]\nca = \"../ca.pem\"").unwrap();
+    assert_eq!(config.data, Path::new("/var/lib/n1"));
+    assert_eq!(config.identity.ca, Path::new("/etc/anabranch/../ca.pem"));
+    assert_eq!(config.identity.key, Path::new("/etc/anabranch/node.key"));
+}
+
+#[test]
+fn values_are_read() {
+    let text = "listen = \"[::1]:5\"\nseeds = [\"a.example:7\", \"[::1]:8\"]\nkinds = { cart = \"orset\" }\n\
+                members = [\"000000000000000000000000000000ff\"]\n[limits]\nkeys_max = 7\n\
+                [http]\norigins = [\"https://Ops.Example\"]";
+    let config = parse(text).unwrap();
+    assert_eq!(config.listen.to_string(), "[::1]:5");
+    assert_eq!(config.seeds, ["a.example:7", "[::1]:8"]);
+    assert_eq!(config.members, [NodeId(255)]);
+    assert_eq!(config.kinds, BTreeMap::from([("cart".to_string(), Type::OrSet)]));
+    assert_eq!(config.limits.keys_max, 7);
+    assert_eq!(config.http.origins, ["https://ops.example"]);
+}
+
+#[test]
+fn complaints_name_the_line() {
+    refused(
+        "\nname = \"a\"\nlisten = 5",
+        "3: invalid type: integer `5`, expected a string",
+    );
+    refused(
+        "shards = 0",
+        "1: shards is 0, it must be at least 1 and at most 16384",
+    );
+    refused("\n\nshards = -1", "3: invalid value: integer `-1`, expected u64");
+    refused(
+        "seeds = [\"ok:1\",\n \"no port\"]",
+        "2: seeds: \"no port\" is not HOST:PORT",
+    );
+    refused(
+        "members = [\"ff\"]",
+        "1: a node id is 32 lower-case hexadecimal digits",
+    );
+    refused(
+        "listen = \"here\"",
+        "1: listen = \"here\": invalid socket address syntax",
+    );
+    refused(
+        "\nlisten = \"0.0.0.0:7411\"",
+        "2: listening at every address of the machine (0.0.0.0:7411) needs `advertise`: where peers reach it",
+    );
+    refused(
+        "[kinds]\na = \"orset\"\nb = \"queue\"",
+        "3: \"queue\" is none of the types gcounter, pncounter, lwwregister, orset",
+    );
+    refused(
+        "[limits]\nkeys_max = 0",
+        "2: limits.keys_max is 0, it must be at least 1",
+    );
+    let failure = parse("log = \"anabranch=loud\"").expect_err("no such level");
+    assert!(
+        failure
+            .message()
+            .starts_with(&format!("{FILE}:1: log = \"anabranch=loud\": ")),
+        "{failure}"
+    );
+}
+
+#[test]
+fn unknown_and_repeated_keys_are_refused() {
+    let failure = parse("name = \"a\"\nlissen = \"x\"").expect_err("unknown");
+    assert!(
+        failure
+            .message()
+            .starts_with(&format!("{FILE}:2: unknown field `lissen`, expected one of")),
+        "{failure}"
+    );
+    let failure = parse("[http]\n\ntokn = \"x\"").expect_err("unknown");
+    assert!(
+        failure
+            .message()
+            .starts_with(&format!("{FILE}:3: unknown field `tokn`")),
+        "{failure}"
+    );
+    refused("name = \"a\"\nname = \"b\"", "2: duplicate key");
+    let failure = parse("name = \"a\"\nname b").expect_err("syntax");
+    assert!(failure.message().starts_with(&format!("{FILE}:2: ")), "{failure}");
+}
+
+#[test]
+fn beyond_loopback_the_admin_api_wants_a_token() {
+    let listen = "[http]\nlisten = \"0.0.0.0:80\"\n";
+    refused(
+        listen,
+        "2: http.listen is 0.0.0.0:80: beyond loopback the admin API wants http.token, a bearer token",
+    );
+    let config = parse(&format!("{listen}token = \"0123456789abcdef\"")).unwrap();
+    assert_eq!(format!("{:?}", config.http.token), "Some((secret))");
+    refused(
+        "[http]\ntoken = \"short\"",
+        "2: http.token must have at least 16 bytes, or be empty for none",
+    );
+}
+
+#[test]
+fn a_missing_certificate_is_named_with_its_line_and_the_way_out() {
+    let dir = std::env::temp_dir().join(format!("anabranch-config-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("node.toml");
+    std::fs::write(dir.join("ca.pem"), "").unwrap();
+    std::fs::write(
+        &file,
+        "[http]\n\n[identity]\nkey = \"a.key\"\ncertificate = \"b.pem\"\n",
+    )
+    .unwrap();
+    let failure = Config::load(&file)
+        .unwrap()
+        .check_files()
+        .expect_err("there is no b.pem");
+    let message = failure.message();
+    assert!(
+        message.starts_with(&format!(
+            "{}:5: identity.certificate: there is no file",
+            file.display()
+        )),
+        "{message}"
+    );
+    assert!(
+        message.contains("anabranch ca init") && message.contains("anabranch cert issue"),
+        "{message}"
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+    let failure = Config::load(&file).expect_err("gone");
+    assert!(
+        failure
+            .message()
+            .starts_with(&format!("cannot read {}", file.display())),
+        "{failure}"
+    );
+}
+
+#[test]
+fn addresses_are_host_and_port() {
+    assert_eq!(host_port("node-1.example:7411"), Some(("node-1.example", 7411)));
+    assert_eq!(host_port("[::1]:80"), Some(("::1", 80)));
+    for bad in [
+        "",
+        "a",
+        "a:",
+        ":1",
+        "a:0",
+        "a:70000",
+        "a:+1",
+        "::1:80",
+        "http://a:1",
+        "[::1:80",
+        "[x]:1",
+        "a b:1",
+    ] {
+        assert_eq!(host_port(bad), None, "{bad}");
+    }
+}

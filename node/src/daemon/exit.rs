@@ -1,0 +1,273 @@
+//! How a command ends: the failure that people read and the exit code that programs read.
+//!
+//! Contract: [`CODES`] is the one table of exit codes; the README prints it and a code never changes its meaning.
+
+use std::fmt;
+
+use crate::error::{Error, ErrorKind};
+
+/// The command did what it was asked.
+pub const DONE: u8 = 0;
+/// The answer is no: not found, they differ.
+pub const NO: u8 = 1;
+/// Wrong usage of the command line.
+pub const USAGE: u8 = 2;
+
+/// One row of the table.
+pub struct Code {
+    /// What the process ends with.
+    pub code: u8,
+    /// The failure's name, as in the `error` member of the HTTP API's answers.
+    pub name: &'static str,
+    /// What it means, for the README.
+    pub meaning: &'static str,
+}
+
+const fn row(code: u8, name: &'static str, meaning: &'static str) -> Code {
+    Code { code, name, meaning }
+}
+
+/// Every exit code.
+pub const CODES: &[Code] = &[
+    row(DONE, "done", "done"),
+    row(NO, "no", "the answer is no: not found, the nodes differ"),
+    row(USAGE, "usage", "wrong usage of the command line"),
+    row(
+        3,
+        "config",
+        "configuration: a bad value, an unknown key, a missing file",
+    ),
+    row(
+        4,
+        "identity",
+        "certificates or keys are missing, do not fit together, or are of another cluster",
+    ),
+    row(
+        5,
+        "in_use",
+        "the directory or the address is in use by another process",
+    ),
+    row(6, "directory", "the data directory is of another node or cluster"),
+    row(
+        7,
+        "corrupt",
+        "stored bytes are damaged; the message names the file and the offset",
+    ),
+    row(8, "io", "the operating system refused (files, sockets)"),
+    row(9, "unreachable", "no node answered at the address"),
+    row(10, "invalid", "the request is wrong"),
+    row(11, "type_required", "the entity's kind is new and needs a type"),
+    row(12, "wrong_type", "the entity has another type"),
+    row(
+        13,
+        "key_reused",
+        "the idempotency key was used for a different update",
+    ),
+    row(14, "not_ready", "the node takes no writes yet"),
+    row(15, "overloaded", "a bounded queue is full"),
+    row(16, "disk_full", "the disk is full"),
+    row(17, "poisoned", "the node's store failed; it must be restarted"),
+    row(
+        18,
+        "unconfirmed",
+        "accepted, but fewer copies than asked for confirmed in time",
+    ),
+    row(19, "stopping", "the node is stopping"),
+    row(
+        20,
+        "history",
+        "a line of the history is bad; the message names it",
+    ),
+    row(
+        21,
+        "directory_changed",
+        "a node lost its data directory during the replay",
+    ),
+    row(
+        22,
+        "unauthorized",
+        "the node wants a bearer token, or another one",
+    ),
+    row(
+        23,
+        "forbidden",
+        "the node refused the Host or the Origin of the request",
+    ),
+    row(
+        24,
+        "newer_format",
+        "the data directory was written by a newer version",
+    ),
+    row(25, "address_in_use", "the address is in use by another process"),
+    row(70, "internal", "a bug in Anabranch"),
+];
+
+/// The table, for people.
+pub fn table() -> String {
+    let rows: Vec<Vec<String>> = CODES
+        .iter()
+        .map(|row| vec![format!("{:>4}", row.code), row.meaning.to_string()])
+        .collect();
+    format!("Exit codes:\n{}", super::output::table(&rows))
+}
+
+/// Why a command did not do what it was asked. Made from the library's [`Error`], from an HTTP answer, or here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    name: String,
+    message: String,
+    retry: bool,
+}
+
+impl Failure {
+    /// A failure that a retry does not mend.
+    pub fn new(name: impl Into<String>, message: impl Into<String>) -> Failure {
+        Failure {
+            name: name.into(),
+            message: message.into(),
+            retry: false,
+        }
+    }
+
+    /// The same, with what is known about a retry.
+    pub fn retry(self, retry: bool) -> Failure {
+        Failure { retry, ..self }
+    }
+
+    /// The same, with words before the message that say where it happened.
+    pub fn at(self, place: impl fmt::Display) -> Failure {
+        Failure {
+            message: format!("{place}: {}", self.message),
+            ..self
+        }
+    }
+
+    /// Wrong usage that the parser could not see.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::new("usage", message)
+    }
+
+    /// The operating system refused `what`.
+    pub fn io(what: impl fmt::Display, error: &std::io::Error) -> Failure {
+        Failure::new(ErrorKind::Io.name(), format!("{what}: {error}"))
+    }
+
+    /// The failure's name, a key of [`CODES`] (or one that a newer node used).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is wrong, for people.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn may_retry(&self) -> bool {
+        self.retry
+    }
+
+    /// The exit code of this failure.
+    pub fn code(&self) -> u8 {
+        code(&self.name)
+    }
+}
+
+/// What a failure ends with whose name this version does not know: a newer node refused the request.
+const REFUSED: u8 = 10;
+
+fn code(name: &str) -> u8 {
+    if name == "not_found" {
+        return NO;
+    }
+    CODES
+        .iter()
+        .find(|row| row.name == name)
+        .map_or(REFUSED, |row| row.code)
+}
+
+/// The name for an exit code, as far as a failure has one.
+pub fn name_of(code: u8) -> Option<&'static str> {
+    CODES.iter().find(|row| row.code == code).map(|row| row.name)
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure {
+            name: error.kind().name().to_string(),
+            message: error.message().to_string(),
+            retry: error.may_retry(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_and_name_stands_once_in_the_table() {
+        for (i, row) in CODES.iter().enumerate() {
+            for other in &CODES[i + 1..] {
+                assert_ne!(row.code, other.code, "{} and {}", row.name, other.name);
+                assert_ne!(row.name, other.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_kind_of_error_has_a_code_of_its_own() {
+        use ErrorKind::*;
+        let kinds = [
+            Invalid,
+            TypeRequired,
+            WrongType,
+            KeyReused,
+            NotReady,
+            Overloaded,
+            DiskFull,
+            Poisoned,
+            Unconfirmed,
+            Stopping,
+            Config,
+            Directory,
+            NewerFormat,
+            InUse,
+            Corrupt,
+            Io,
+            Identity,
+            Internal,
+        ];
+        for kind in kinds {
+            // A new kind does not compile here: give it a row in the table and a place in the list.
+            match kind {
+                Invalid | TypeRequired | WrongType | KeyReused | NotReady | Overloaded | DiskFull
+                | Poisoned => {}
+                Unconfirmed | Stopping | Config | Directory | NewerFormat | InUse | Corrupt | Io
+                | Identity | Internal => {}
+            }
+            let failure = Failure::from(Error::new(kind, "message"));
+            assert!(
+                CODES
+                    .iter()
+                    .any(|row| row.name == kind.name() && row.code == failure.code()),
+                "{kind:?}"
+            );
+            assert!(failure.code() > USAGE);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_a_refusal() {
+        assert_eq!(
+            Failure::new("from_the_future", "").code(),
+            Failure::new("invalid", "").code()
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! Reading: one entity, its changes, all entities.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::Uri;
+use axum::response::Response;
+use tokio::sync::watch::Receiver;
+
+use super::body::{self, Chunks};
+use super::error::Refusal;
+use super::{App, told};
+use crate::daemon::percent;
+use crate::json;
+use crate::node::{Node, Watch};
+use crate::wire::EntityId;
+
+/// A chunk of a dump aims at this size; one line more than fits always goes.
+const CHUNK_BYTES: usize = 64 << 10;
+/// A watch says at least this often that it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// `GET /v1/entities/KIND/KEY`: its canonical line.
+pub(super) async fn read(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
+    let id = entity(&uri)?;
+    match app.node.read(&id) {
+        Some((_, reading)) => Ok(body::line(json::line(&id, &reading))),
+        None => Err(Refusal::not_found(format!("there is no {id}"))),
+    }
+}
+
+/// `GET /v1/watch/KIND/KEY`: server-sent events, first the value as it is, then each change.
+pub(super) async fn watch(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
+    let id = entity(&uri)?;
+    let (chunks, response) = body::stream("text/event-stream");
+    tokio::spawn(follow(app.node.watch(&id), id, chunks, app.stop.subscribe()));
+    Ok(response)
+}
+
+/// `GET /v1/dump`: every entity's canonical line, sorted.
+pub(super) async fn dump(State(app): State<Arc<App>>) -> Response {
+    let (chunks, response) = body::stream("application/x-ndjson");
+    tokio::spawn(walk(app.node.clone(), chunks));
+    response
+}
+
+async fn follow(mut watch: Watch, id: EntityId, mut chunks: Chunks, mut stopped: Receiver<bool>) {
+    loop {
+        let next = tokio::select! {
+            next = tokio::time::timeout(KEEP_ALIVE, watch.next()) => next,
+            () = told(&mut stopped) => return,
+        };
+        let event = match next {
+            Ok(Some(value)) => event(&id, value.map(|(_, reading)| reading).as_ref()),
+            Ok(None) => return,
+            Err(_) => ":\n\n".to_string(),
+        };
+        if chunks.send_data(event.into()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One server-sent event: the canonical line, or that there is no such entity.
+fn event(id: &EntityId, reading: Option<&crate::Reading>) -> String {
+    match reading {
+        // A canonical line has no line feed, which would end the event's data.
+        Some(reading) => format!("data: {}\n\n", json::line(id, reading)),
+        None => {
+            let mut text = String::from("event: absent\ndata: {\"kind\":");
+            json::write_string(&mut text, id.kind());
+            text.push_str(",\"key\":");
+            json::write_string(&mut text, id.key());
+            text.push_str("}\n\n");
+            text
+        }
+    }
+}
+
+async fn walk(node: Node, mut chunks: Chunks) {
+    let mut chunk = String::with_capacity(CHUNK_BYTES + 1024);
+    for (id, _, reading) in node.dump() {
+        json::write_line(&mut chunk, &id, &reading);
+        chunk.push('\n');
+        if chunk.len() >= CHUNK_BYTES {
+            let full = std::mem::replace(&mut chunk, String::with_capacity(CHUNK_BYTES + 1024));
+            if chunks.send_data(full.into()).await.is_err() {
+                return;
+            }
+        }
+    }
+    if !chunk.is_empty() {
+        // The reader went away: nobody is left to tell.
+        let _ = chunks.send_data(Bytes::from(chunk)).await;
+    }
+}
+
+/// The entity that a path's last two segments name.
+pub(super) fn entity(uri: &Uri) -> Result<EntityId, Refusal> {
+    let (kind, key) = names(uri)?;
+    EntityId::new(&kind, &key).map_err(|e| Refusal::invalid(e.to_string()))
+}
+
+/// The kind and the key in a path's last two segments.
+pub(super) fn names(uri: &Uri) -> Result<(String, String), Refusal> {
+    // The segments as they came: decoded first, an encoded slash would look like a separator.
+    let mut segments = uri.path().rsplit('/');
+    let (key, kind) = (
+        segments.next().unwrap_or_default(),
+        segments.next().unwrap_or_default(),
+    );
+    let decode = |segment| percent::decode(segment).map_err(|e| Refusal::invalid(e.to_string()));
+    Ok((decode(kind)?, decode(key)?))
+}

@@ -1,0 +1,91 @@
+//! What a request gets that is not done: a status code and the one JSON form of an error.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::super::api::ErrorBody;
+use crate::error::{Error, ErrorKind};
+
+/// A request that is not done.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    body: ErrorBody,
+}
+
+impl Refusal {
+    /// A refusal that changed nothing and that a retry does not mend.
+    pub(super) fn new(status: StatusCode, name: &str, message: impl Into<String>) -> Refusal {
+        let body = ErrorBody {
+            error: name.to_string(),
+            message: message.into(),
+            retry: false,
+            changed: false,
+        };
+        Refusal { status, body }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, ErrorKind::Invalid.name(), message)
+    }
+
+    pub(super) fn not_found(message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    pub(super) fn no_route(message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, "no_route", message)
+    }
+
+    pub(super) fn no_method(message: impl Into<String>) -> Refusal {
+        Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no_method", message)
+    }
+
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal {
+            status: status(error.kind()),
+            body: ErrorBody {
+                error: error.kind().name().to_string(),
+                message: error.message().to_string(),
+                retry: error.may_retry(),
+                changed: error.changed_state(),
+            },
+        }
+    }
+}
+
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid | ErrorKind::TypeRequired => StatusCode::BAD_REQUEST,
+        ErrorKind::WrongType | ErrorKind::KeyReused => StatusCode::CONFLICT,
+        ErrorKind::NotReady | ErrorKind::Overloaded | ErrorKind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        ErrorKind::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        // The members are strings and booleans: that cannot fail.
+        let body = serde_json::to_string(&self.body).unwrap_or_default();
+        let mut response = (
+            self.status,
+            [(header::CONTENT_TYPE, "application/json")],
+            body + "\n",
+        )
+            .into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            let scheme = header::HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}

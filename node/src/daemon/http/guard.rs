@@ -1,0 +1,274 @@
+//! Who may ask: the Host and Origin of a request, and its bearer token.
+//!
+//! Why Host: a page that rebinds its own DNS name to 127.0.0.1 reaches this port with its own name in Host. Why
+//! Origin: a page may send a POST anywhere; the browser only names the page it came from.
+
+use std::hint::black_box;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::super::config::{HttpConfig, Secret};
+use super::App;
+use super::error::Refusal;
+
+/// The local address of the connection that a request came over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalAddress(pub(super) SocketAddr);
+
+/// Whom the API believes.
+#[derive(Debug)]
+pub(super) struct Guard {
+    token: Option<Secret>,
+    hosts: Vec<String>,
+    origins: Vec<String>,
+}
+
+/// Before every handler.
+pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let local = request.extensions().get::<LocalAddress>().copied();
+    let probe = matches!(request.uri().path(), "/healthz" | "/readyz");
+    let origin = match app.guard.admit(request.headers(), local, probe, request.method()) {
+        Ok(origin) => origin,
+        Err(refusal) => return refusal.into_response(),
+    };
+    // A browser asks first whether a configured origin may send what is no simple request.
+    let preflight = origin.is_some() && request.method() == Method::OPTIONS;
+    let mut response = if preflight {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).await
+    };
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+        let allowed = HeaderValue::from_static("Authorization, Content-Type");
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    }
+    response
+}
+
+impl Guard {
+    pub(super) fn new(config: &HttpConfig) -> Guard {
+        Guard {
+            token: config.token.clone(),
+            hosts: config.hosts.clone(),
+            origins: config.origins.clone(),
+        }
+    }
+
+    /// Refuses the request, or says which configured foreign origin it comes from, if any. A probe (liveness,
+    /// readiness) needs no token.
+    fn admit(
+        &self,
+        headers: &HeaderMap,
+        local: Option<LocalAddress>,
+        probe: bool,
+        method: &Method,
+    ) -> Result<Option<HeaderValue>, Refusal> {
+        let host = one(headers, header::HOST)?.unwrap_or_default();
+        if !self.knows_host(host, local) {
+            return Err(forbidden(format!(
+                "the request's Host {host:?} is neither a loopback name nor this address; add it to http.hosts"
+            )));
+        }
+        let foreign = match one(headers, header::ORIGIN)? {
+            None => None,
+            Some(origin)
+                if origin
+                    .strip_prefix("http://")
+                    .is_some_and(|at| at.eq_ignore_ascii_case(host)) =>
+            {
+                None
+            }
+            Some(origin) if self.origins.contains(&origin.to_ascii_lowercase()) => {
+                headers.get(header::ORIGIN).cloned()
+            }
+            Some(origin) => {
+                return Err(forbidden(format!(
+                    "requests from pages of {origin:?} are refused; add it to http.origins"
+                )));
+            }
+        };
+        // A browser's question before the request carries no token; it does nothing.
+        let question = foreign.is_some() && method == Method::OPTIONS;
+        if !probe && !question {
+            self.check_token(headers)?;
+        }
+        Ok(foreign)
+    }
+
+    fn knows_host(&self, host: &str, local: Option<LocalAddress>) -> bool {
+        let name = without_port(host).to_ascii_lowercase();
+        if name == "localhost" || self.hosts.contains(&name) {
+            return true;
+        }
+        match name.parse::<IpAddr>() {
+            // The address that the client connected to is not a name that somebody else could point here.
+            Ok(ip) => {
+                ip.is_loopback() || local.is_some_and(|LocalAddress(local)| local.ip().to_canonical() == ip)
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let Some(Secret(token)) = &self.token else {
+            return Ok(());
+        };
+        let shown = one(headers, header::AUTHORIZATION)?.and_then(|value| value.strip_prefix("Bearer "));
+        match shown {
+            Some(shown) if equal(shown.as_bytes(), token.as_bytes()) => Ok(()),
+            Some(_) => Err(unauthorized("the bearer token is not this node's")),
+            None => Err(unauthorized(
+                "this node wants a bearer token (http.token); commands take it from ANABRANCH_TOKEN",
+            )),
+        }
+    }
+}
+
+/// A header that may stand only once, as text.
+fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Refusal> {
+    let mut values = headers.get_all(&name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Refusal::invalid(format!(
+            "the header {name} stands more than once"
+        )));
+    }
+    first
+        .map(|value| {
+            value
+                .to_str()
+                .map_err(|_| Refusal::invalid(format!("the header {name} is not plain text")))
+        })
+        .transpose()
+}
+
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(v6) => v6.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    }
+}
+
+/// Compares without telling by its duration where the first difference is.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    let difference = a
+        .iter()
+        .zip(b)
+        .fold(0, |difference, (a, b)| black_box(difference | (a ^ b)));
+    a.len() == b.len() && difference == 0
+}
+
+fn forbidden(message: String) -> Refusal {
+    Refusal::new(StatusCode::FORBIDDEN, "forbidden", message)
+}
+
+fn unauthorized(message: &str) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, "unauthorized", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(token: Option<&str>) -> Guard {
+        Guard {
+            token: token.map(|token| Secret(token.to_string())),
+            hosts: vec!["db.internal".to_string()],
+            origins: vec!["https://ops.example".to_string()],
+        }
+    }
+
+    /// What a request with these headers gets, over a connection to 10.0.0.5.
+    fn admit(guard: &Guard, headers: &[(&str, &str)]) -> Result<Option<String>, u16> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(
+                header::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
+        }
+        let local = LocalAddress("10.0.0.5:80".parse().unwrap());
+        let admitted = guard.admit(&map, Some(local), false, &Method::GET);
+        admitted
+            .map(|origin| origin.map(|o| o.to_str().unwrap().to_string()))
+            .map_err(|r| r.status().as_u16())
+    }
+
+    #[test]
+    fn hosts_are_loopback_this_address_or_configured() {
+        let guard = guard(None);
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:7412",
+            "127.9.9.9",
+            "[::1]:80",
+            "10.0.0.5:80",
+            "db.internal:1",
+        ] {
+            assert_eq!(admit(&guard, &[("host", host)]), Ok(None), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:7412",
+            "10.0.0.6",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+        ] {
+            assert_eq!(admit(&guard, &[("host", host)]), Err(403), "{host}");
+        }
+        assert_eq!(admit(&guard, &[]), Err(403));
+        assert_eq!(
+            admit(&guard, &[("host", "localhost"), ("host", "localhost")]),
+            Err(400)
+        );
+    }
+
+    #[test]
+    fn origins_are_the_same_or_configured() {
+        let guard = guard(None);
+        let from = |origin| admit(&guard, &[("host", "localhost:80"), ("origin", origin)]);
+        assert_eq!(from("http://localhost:80"), Ok(None));
+        assert_eq!(
+            from("https://ops.example"),
+            Ok(Some("https://ops.example".to_string()))
+        );
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://localhost",
+            "http://localhost:81",
+            "https://localhost:80",
+            "",
+        ] {
+            assert_eq!(from(origin), Err(403), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_token_must_be_the_very_one() {
+        let guard = guard(Some("0123456789abcdef"));
+        let with = |value| admit(&guard, &[("host", "localhost"), ("authorization", value)]);
+        assert_eq!(with("Bearer 0123456789abcdef"), Ok(None));
+        for value in [
+            "Bearer 0123456789abcdeX",
+            "Bearer 0123456789abcde",
+            "Bearer 0123456789abcdef0",
+            "Bearer ",
+            "0123456789abcdef",
+            "Basic 0123456789abcdef",
+        ] {
+            assert_eq!(with(value), Err(401), "{value}");
+        }
+        assert_eq!(admit(&guard, &[("host", "localhost")]), Err(401));
+    }
+}

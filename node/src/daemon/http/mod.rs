@@ -1,0 +1,96 @@
+//! The admin API: JSON over HTTP/1.1 beneath the commands, beside `/healthz`, `/readyz` and `/metrics`.
+//!
+//! Not here: what a node does; every handler translates between HTTP and the library's public face. No TLS: it binds
+//! to loopback unless configured, and beyond it wants a bearer token.
+//!
+//! Contract: every error is `{"error","message","retry","changed"}`; connections, bodies and waits are bounded.
+
+mod body;
+mod entities;
+mod error;
+mod guard;
+mod metrics;
+mod server;
+mod status;
+#[cfg(test)]
+mod tests;
+mod update;
+mod verify;
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use axum::middleware;
+use axum::routing::{get, post};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+use self::error::Refusal;
+use self::guard::Guard;
+pub use self::server::Server;
+use super::config::HttpConfig;
+use crate::node::Node;
+
+/// What every handler knows.
+pub struct App {
+    node: Node,
+    guard: Guard,
+    body_bytes_max: usize,
+    connections_max: usize,
+    /// Asks whoever runs the node to make it leave.
+    leave: mpsc::Sender<()>,
+    /// Set once the API is to stop: answers that would go on for ever end then.
+    stop: watch::Sender<bool>,
+}
+
+impl App {
+    /// The API of one node.
+    pub fn new(node: Node, config: &HttpConfig, leave: mpsc::Sender<()>) -> App {
+        App {
+            node,
+            guard: Guard::new(config),
+            body_bytes_max: config.body_bytes_max,
+            connections_max: config.connections_max,
+            leave,
+            stop: watch::Sender::new(false),
+        }
+    }
+}
+
+/// Resolves once the API is to stop (or is gone).
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// Every route.
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(status::health))
+        .route("/readyz", get(status::ready))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/status", get(status::status))
+        .route("/v1/entities/{kind}/{key}", get(entities::read).post(update::one))
+        .route("/v1/watch/{kind}/{key}", get(entities::watch))
+        .route("/v1/dump", get(entities::dump))
+        .route("/v1/updates", post(update::batch))
+        .route("/v1/shards", get(verify::shards))
+        .route("/v1/verify", post(verify::verify))
+        .route("/v1/leave", post(status::leave))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::check))
+        .with_state(app)
+}
+
+async fn no_route(uri: Uri) -> Refusal {
+    let path = uri.path();
+    if path.starts_with("/v1/entities/") || path.starts_with("/v1/watch/") {
+        return Refusal::invalid(format!(
+            "{path} is not /v1/entities/KIND/KEY or /v1/watch/KIND/KEY: write a slash within a kind or a key as %2F"
+        ));
+    }
+    Refusal::no_route(format!("there is nothing at {path}"))
+}
+
+async fn no_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::no_method(format!("{} does not take {method}", uri.path()))
+}

@@ -1,0 +1,93 @@
+//! How the node is: alive, ready, and its view of the cluster.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::App;
+use super::body;
+use crate::daemon::api::{HealthBody, MemberBody, StatusBody};
+use crate::driver::{DiskState, MemberStatus};
+use crate::node::{Node, NodeStatus};
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
+    body::json(&health_body(&app.node))
+}
+
+/// `GET /readyz`: 200 only when writes are taken.
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    let health = health_body(&app.node);
+    let status = if health.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, body::json(&health)).into_response()
+}
+
+/// `GET /v1/status`.
+pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
+    body::json(&status_body(app.node.status()))
+}
+
+/// `POST /v1/leave`: the node stops, and says that it does not come back.
+pub(super) async fn leave(State(app): State<Arc<App>>) -> Response {
+    // Full: somebody has asked already.
+    let _ = app.leave.try_send(());
+    (StatusCode::ACCEPTED, body::json(&health_body(&app.node))).into_response()
+}
+
+fn health_body(node: &Node) -> HealthBody {
+    HealthBody {
+        id: node.id().to_string(),
+        ready: node.is_ready(),
+    }
+}
+
+fn status_body(status: NodeStatus) -> StatusBody {
+    let (store, store_reason) = match status.disk {
+        DiskState::Fine => ("ok", None),
+        DiskState::Full { reason } => ("full", Some(reason)),
+        DiskState::Failed { reason } => ("poisoned", Some(reason)),
+    };
+    StatusBody {
+        node: status.name,
+        id: status.id.to_string(),
+        cluster: status.cluster,
+        version: env!("CARGO_PKG_VERSION").to_string(),
+        epoch: status.epoch.to_string(),
+        directory: status.directory.to_string(),
+        data: status.data_directory.display().to_string(),
+        pid: std::process::id(),
+        quic: status.quic_address.to_string(),
+        ready: status.ready,
+        shards: status.shards,
+        entities: status.entities,
+        store: store.to_string(),
+        store_reason,
+        log_bytes: status.log_bytes,
+        members: status.members.into_iter().map(member_body).collect(),
+        counters: status
+            .counters
+            .into_iter()
+            .map(|(name, count)| (name.to_string(), count))
+            .collect(),
+    }
+}
+
+fn member_body(member: MemberStatus) -> MemberBody {
+    MemberBody {
+        id: member.node.to_string(),
+        name: member.name,
+        epoch: member.epoch.map(|epoch| epoch.to_string()),
+        addresses: member.addresses,
+        connected: member.connected,
+        hint: member.hint.name().to_string(),
+        clock_skew_ms: member.clock_skew_ms,
+        bytes_sent: member.bytes_sent,
+        bytes_received: member.bytes_received,
+    }
+}

@@ -1,0 +1,287 @@
+//! The admin API over a connection, on a node of its own. The node needs a UDP socket in any case, so the API has a
+//! real one too.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::daemon::config::Config;
+use crate::transport::ca;
+
+struct Api {
+    directory: PathBuf,
+    node: Node,
+    server: Server,
+    leaves: mpsc::Receiver<()>,
+}
+
+impl Api {
+    /// A lone node with this `[http]` section.
+    async fn start(name: &str, http: &str) -> Api {
+        let directory = std::env::temp_dir().join(format!("anabranch-http-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        ca::init(&directory.join("ca"), "test").unwrap();
+        ca::issue(
+            &directory.join("ca"),
+            crate::NodeId(7),
+            &directory,
+            &ca::IssueOptions::default(),
+        )
+        .unwrap();
+        let node = Node::builder()
+            .directory(directory.join("data"))
+            .identity_files(
+                directory.join("ca.pem"),
+                directory.join("node.pem"),
+                directory.join("node.key"),
+            )
+            .listen((Ipv4Addr::LOCALHOST, 0).into())
+            .shards(4)
+            .start()
+            .await
+            .unwrap();
+        node.ready().await;
+        let config = Config::parse(&directory.join("node.toml"), &format!("[http]\n{http}")).unwrap();
+        let (leave, leaves) = mpsc::channel(1);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let server = Server::start(listener, Arc::new(App::new(node.clone(), &config.http, leave))).unwrap();
+        Api {
+            directory,
+            node,
+            server,
+            leaves,
+        }
+    }
+
+    /// Sends bytes on a connection of their own, and returns the status code and the body of the answer.
+    async fn raw(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.server.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+        (head[9..12].parse().unwrap(), body.to_string())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        ))
+        .await
+    }
+
+    async fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let length = body.len();
+        self.raw(&format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        ))
+        .await
+    }
+
+    /// An answer that must be an error of this name.
+    #[track_caller]
+    fn refused((status, body): &(u16, String), expected: u16, name: &str) {
+        assert_eq!(*status, expected, "{body}");
+        let error: serde_json::Value = serde_json::from_str(body).expect(body);
+        assert_eq!(error["error"], name, "{body}");
+        assert!(
+            error["message"].is_string() && error["retry"].is_boolean() && error["changed"].is_boolean(),
+            "{body}"
+        );
+    }
+
+    async fn stop(self) {
+        self.server.stop(Duration::from_secs(5)).await;
+        self.node.shutdown().await.unwrap();
+        std::fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+fn json(body: &str) -> serde_json::Value {
+    serde_json::from_str(body).expect(body)
+}
+
+#[tokio::test]
+async fn entities_are_written_and_read_under_any_name() {
+    let api = Api::start("entities", "").await;
+    Api::refused(
+        &api.get("/v1/entities/lines/src%2Flib.rs").await,
+        404,
+        "not_found",
+    );
+    let body = r#"{"op":"incr","by":-5,"type":"pncounter"}"#;
+    assert_eq!(api.post("/v1/entities/lines/src%2Flib.rs", body).await.0, 200);
+    let read = api.get("/v1/entities/lines/src%2Flib.rs").await;
+    assert_eq!(
+        read,
+        (
+            200,
+            "{\"kind\":\"lines\",\"key\":\"src/lib.rs\",\"value\":-5}\n".to_string()
+        )
+    );
+    let batch = r#"{"ops":[{"kind":"a/b","key":"%2F é","op":"add","type":"orset","elements":["x",{"base64":"/w=="}]},
+                    {"kind":"lines","key":"src/lib.rs","op":"incr","by":7}],"idempotency_key":"k1"}"#;
+    let first = json(&api.post("/v1/updates", batch).await.1);
+    assert_eq!(
+        (&first["repeated"], &first["confirmed"]),
+        (&false.into(), &1.into())
+    );
+    assert_eq!(first["directory"], api.node.directory_id().to_string());
+    let again = json(&api.post("/v1/updates", batch).await.1);
+    assert_eq!(again["repeated"], true);
+    let read = api.get("/v1/entities/a%2Fb/%252F%20%C3%A9").await.1;
+    assert_eq!(
+        read,
+        "{\"kind\":\"a/b\",\"key\":\"%2F é\",\"value\":[\"x\",{\"base64\":\"/w==\"}]}\n"
+    );
+    let dump = api.get("/v1/dump").await.1;
+    assert!(
+        dump.contains("{\"kind\":\"lines\",\"key\":\"src/lib.rs\",\"value\":2}\n"),
+        "{dump}"
+    );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn errors_have_one_form_and_fitting_codes() {
+    let api = Api::start("errors", "body_bytes_max = 2000").await;
+    api.post("/v1/entities/n/a", r#"{"op":"incr","by":1,"type":"gcounter"}"#)
+        .await;
+    Api::refused(
+        &api.post(
+            "/v1/entities/n/a",
+            r#"{"op":"add","elements":["x"],"type":"orset"}"#,
+        )
+        .await,
+        409,
+        "wrong_type",
+    );
+    Api::refused(
+        &api.post("/v1/entities/new/a", r#"{"op":"incr","by":1}"#).await,
+        400,
+        "type_required",
+    );
+    Api::refused(
+        &api.post("/v1/entities/n/a", r#"{"op":"incr","by":-1}"#).await,
+        400,
+        "invalid",
+    );
+    Api::refused(&api.post("/v1/entities/n/a", "{").await, 400, "invalid");
+    Api::refused(
+        &api.post("/v1/entities/n/a", &" ".repeat(2_001)).await,
+        413,
+        "invalid",
+    );
+    Api::refused(&api.get("/v1/entities/n/a/b").await, 400, "invalid");
+    Api::refused(&api.get("/v1/entities/n/%2").await, 400, "invalid");
+    Api::refused(&api.get("/v1/entities/n/").await, 400, "invalid");
+    Api::refused(&api.get("/v1/nothing").await, 404, "no_route");
+    Api::refused(&api.get("/v1/updates").await, 405, "no_method");
+    let foreign = r#"{"op":"incr","by":1,"directory":"0"}"#;
+    Api::refused(
+        &api.post("/v1/entities/n/a", foreign).await,
+        409,
+        "directory_changed",
+    );
+    assert_eq!(
+        api.get("/v1/entities/n/a").await.1,
+        "{\"kind\":\"n\",\"key\":\"a\",\"value\":1}\n"
+    );
+    Api::refused(
+        &api.raw("GET /v1/dump HTTP/1.1\r\nhost: evil\r\nconnection: close\r\n\r\n")
+            .await,
+        403,
+        "forbidden",
+    );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_guards_all_but_the_probes() {
+    let mut api = Api::start(
+        "token",
+        "token = \"0123456789abcdef\"\norigins = [\"https://ops.example\"]",
+    )
+    .await;
+    Api::refused(&api.get("/v1/status").await, 401, "unauthorized");
+    Api::refused(&api.post("/v1/leave", "").await, 401, "unauthorized");
+    assert_eq!(api.get("/readyz").await.0, 200);
+    assert_eq!(
+        json(&api.get("/healthz").await.1)["id"],
+        api.node.id().to_string()
+    );
+    let with = "authorization: Bearer 0123456789abcdef\r\nhost: localhost\r\nconnection: close\r\n";
+    let status = api.raw(&format!("GET /v1/status HTTP/1.1\r\n{with}\r\n")).await;
+    assert_eq!(
+        (status.0, json(&status.1)["cluster"].clone()),
+        (200, "test".into())
+    );
+    let metrics = api.raw(&format!("GET /metrics HTTP/1.1\r\n{with}\r\n")).await.1;
+    assert!(metrics.contains("\nanabranch_ready 1\n"), "{metrics}");
+    let preflight = "OPTIONS /v1/status HTTP/1.1\r\nhost: localhost\r\norigin: https://ops.example\r\nconnection: close\r\n\r\n";
+    assert_eq!(api.raw(preflight).await.0, 204);
+    assert!(api.leaves.try_recv().is_err());
+    assert_eq!(
+        api.raw(&format!(
+            "POST /v1/leave HTTP/1.1\r\n{with}content-length: 0\r\n\r\n"
+        ))
+        .await
+        .0,
+        202
+    );
+    assert_eq!(api.leaves.recv().await, Some(()));
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_sends_the_value_and_then_its_changes() {
+    let api = Api::start("watch", "").await;
+    let mut stream = TcpStream::connect(api.server.address()).await.unwrap();
+    stream
+        .write_all(b"GET /v1/watch/n/a HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    for (awaited, by) in [
+        ("event: absent\ndata: {\"kind\":\"n\",\"key\":\"a\"}\n\n", 4),
+        ("\"value\":4}\n\n", 5),
+        ("\"value\":9}\n\n", 0),
+    ] {
+        while !seen.contains(awaited) {
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert_ne!(read, 0, "{seen}");
+            seen.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+        }
+        let body = format!(r#"{{"op":"incr","by":{by},"type":"pncounter"}}"#);
+        assert_eq!(api.post("/v1/entities/n/a", &body).await.0, 200);
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn what_two_nodes_hold_is_compared_by_carrying_it() {
+    let api = Api::start("verify", "").await;
+    let empty = api.get("/v1/shards").await.1;
+    assert_eq!(json(&api.post("/v1/verify", &empty).await.1)["agree"], true);
+    api.post("/v1/entities/n/a", r#"{"op":"incr","by":1,"type":"gcounter"}"#)
+        .await;
+    let verdict = json(&api.post("/v1/verify", &empty).await.1);
+    assert_eq!(verdict["agree"], false);
+    assert!(
+        verdict["differences"][0].as_str().unwrap().contains("lacks"),
+        "{verdict}"
+    );
+    let own = api.get("/v1/shards").await.1;
+    let damaged = own.replacen("\"fingerprint\":\"", "\"fingerprint\":\"x", 1);
+    let verdict = json(&api.post("/v1/verify", &damaged).await.1);
+    assert!(
+        verdict["differences"][0].as_str().unwrap().contains("DAMAGE"),
+        "{verdict}"
+    );
+    api.stop().await;
+}

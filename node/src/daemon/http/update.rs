@@ -1,0 +1,233 @@
+//! Updates: a batch of operations, or one on the entity that the path names.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use axum::response::Response;
+
+use super::App;
+use super::body;
+use super::entities::names;
+use super::error::Refusal;
+use crate::crdt::{Mutation, Type};
+use crate::daemon::api::{AnswerBody, Octets, OneBody, OpBody, OpName, UpdateBody};
+use crate::daemon::config::types;
+use crate::engine::{Answer, Level, Op, Update};
+use crate::wire::{EntityId, IdempotencyKey};
+
+/// How long an update waits for its level unless it says otherwise, milliseconds.
+const TIMEOUT_MS_DEFAULT: u64 = 10_000;
+/// How long it may wait, milliseconds.
+const TIMEOUT_MS_MAX: u64 = 600_000;
+
+/// `POST /v1/updates`.
+pub(super) async fn batch(State(app): State<Arc<App>>, request: Body) -> Result<Response, Refusal> {
+    let update = body::read::<UpdateBody>(request, app.body_bytes_max).await?;
+    make(&app, update).await
+}
+
+/// `POST /v1/entities/KIND/KEY`.
+pub(super) async fn one(State(app): State<Arc<App>>, uri: Uri, request: Body) -> Result<Response, Refusal> {
+    let (kind, key) = names(&uri)?;
+    let update = body::read::<OneBody>(request, app.body_bytes_max)
+        .await?
+        .into_update(kind, key);
+    make(&app, update).await
+}
+
+async fn make(app: &App, update: UpdateBody) -> Result<Response, Refusal> {
+    let here = app.node.directory_id();
+    if let Some(expected) = &update.directory
+        && *expected != here.to_string()
+    {
+        return Err(Refusal::new(
+            StatusCode::CONFLICT,
+            "directory_changed",
+            format!(
+                "this node's data directory is {here}, the update expects {expected}: the directory was lost or \
+                 replaced, and with it the idempotency keys; nothing was changed"
+            ),
+        ));
+    }
+    let answer = app.node.update(checked(update)?).await?;
+    Ok(body::json(&answer_body(&answer)))
+}
+
+fn answer_body(answer: &Answer) -> AnswerBody {
+    AnswerBody {
+        directory: answer.directory.to_string(),
+        epoch: answer.epoch.to_string(),
+        repeated: answer.repeated,
+        confirmed: answer.confirmed,
+        dots: answer
+            .dots
+            .iter()
+            .map(|&(shard, first, last)| (shard.0, first, last))
+            .collect(),
+    }
+}
+
+/// The update that a body asks for.
+fn checked(body: UpdateBody) -> Result<Update, Refusal> {
+    if body.ops.is_empty() {
+        return Err(Refusal::invalid("an update needs at least one operation"));
+    }
+    let timeout_ms = body.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
+    if timeout_ms > TIMEOUT_MS_MAX {
+        return Err(Refusal::invalid(format!(
+            "timeout_ms is {timeout_ms}, at most {TIMEOUT_MS_MAX} is waited"
+        )));
+    }
+    let level = body
+        .level
+        .map_or(Ok(Level::default()), |level| level.parse::<Level>())?;
+    let key = body
+        .idempotency_key
+        .map(|key| IdempotencyKey::new(key.as_bytes()))
+        .transpose();
+    let key = key.map_err(|e| Refusal::invalid(e.to_string()))?;
+    let count = body.ops.len();
+    let numbered = body.ops.into_iter().enumerate().map(|(i, op)| {
+        // One operation needs no number to be found.
+        op_of(op).map_err(|e| {
+            Refusal::invalid(if count == 1 {
+                e
+            } else {
+                format!("operation {}: {e}", i + 1)
+            })
+        })
+    });
+    Ok(Update {
+        ops: numbered.collect::<Result<_, _>>()?,
+        level,
+        key,
+        timeout_ms,
+    })
+}
+
+fn op_of(body: OpBody) -> Result<Op, String> {
+    let entity = EntityId::new(&body.kind, &body.key).map_err(|e| e.to_string())?;
+    let ty = body.ty.as_deref().map(|name| {
+        name.parse::<Type>()
+            .map_err(|_| format!("{name:?} is none of the types {}", types()))
+    });
+    let ty = ty.transpose()?;
+    Ok(Op {
+        entity,
+        ty,
+        mutation: mutation(body)?,
+    })
+}
+
+fn mutation(body: OpBody) -> Result<Mutation, String> {
+    let OpBody {
+        op,
+        by,
+        elements,
+        value,
+        clock,
+        ..
+    } = body;
+    let name = op;
+    let unused = |member: &str, there: bool| {
+        if there {
+            Err(format!("{name:?} takes no {member:?}").to_lowercase())
+        } else {
+            Ok(())
+        }
+    };
+    if op != OpName::Incr {
+        unused("by", by.is_some())?;
+    }
+    if !matches!(op, OpName::Add | OpName::Remove) {
+        unused("elements", elements.is_some())?;
+    }
+    if op != OpName::Set {
+        unused("value", value.is_some())?;
+        unused("clock", clock.is_some())?;
+    }
+    let bytes = |Octets(bytes)| Bytes::from(bytes);
+    let all = |elements: Option<Vec<Octets>>| {
+        let elements = elements.ok_or_else(|| "\"elements\" is missing".to_string())?;
+        Ok::<Vec<Bytes>, String>(elements.into_iter().map(bytes).collect())
+    };
+    Ok(match op {
+        OpName::Incr => Mutation::Increment(by.ok_or("\"by\" is missing")?),
+        OpName::Add => Mutation::Add(all(elements)?),
+        OpName::Remove => Mutation::Remove(all(elements)?),
+        OpName::Clear => Mutation::Clear,
+        OpName::Set => Mutation::Set {
+            value: bytes(value.ok_or("\"value\" is missing")?),
+            clock,
+        },
+        OpName::Create => Mutation::Create,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(text: &str) -> Result<Update, String> {
+        checked(serde_json::from_str(text).unwrap()).map_err(|refusal| format!("{refusal:?}"))
+    }
+
+    fn op(text: &str) -> Result<Mutation, String> {
+        let update = update(&format!(r#"{{"ops":[{{"kind":"k","key":"a",{text}}}]}}"#))?;
+        Ok(update.ops[0].mutation.clone())
+    }
+
+    #[test]
+    fn operations_take_their_members_and_no_others() {
+        assert_eq!(op(r#""op":"incr","by":-3"#), Ok(Mutation::Increment(-3)));
+        let elements = vec![Bytes::from_static(b"x"), Bytes::from_static(b"\xff")];
+        assert_eq!(
+            op(r#""op":"add","elements":["x",{"base64":"/w=="}]"#),
+            Ok(Mutation::Add(elements))
+        );
+        let set = Mutation::Set {
+            value: Bytes::from_static(b"v"),
+            clock: Some(7),
+        };
+        assert_eq!(op(r#""op":"set","value":"v","clock":7"#), Ok(set));
+        assert_eq!(op(r#""op":"clear""#), Ok(Mutation::Clear));
+        for (text, complaint) in [
+            (r#""op":"incr""#, "\\\"by\\\" is missing"),
+            (r#""op":"clear","by":1"#, "takes no"),
+            (r#""op":"create","clock":1"#, "takes no"),
+            (r#""op":"add","value":"x""#, "takes no"),
+            (r#""op":"remove""#, "\\\"elements\\\" is missing"),
+            (
+                r#""op":"incr","by":1,"type":"queue""#,
+                "gcounter, pncounter, lwwregister, orset",
+            ),
+        ] {
+            let error = op(text).unwrap_err();
+            assert!(error.contains(complaint), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_update_is_checked_whole() {
+        assert!(update(r#"{"ops":[]}"#).is_err());
+        let two = r#"{"ops":[{"kind":"k","key":"a","op":"clear"},{"kind":"k","key":"","op":"clear"}]}"#;
+        assert!(update(two).unwrap_err().contains("operation 2: "));
+        let settings = r#"{"ops":[{"kind":"k","key":"a","op":"clear"}],"level":"majority","timeout_ms":5,"idempotency_key":"i"}"#;
+        let update = update(settings).unwrap();
+        assert_eq!(
+            (update.level.to_string().as_str(), update.timeout_ms),
+            ("majority", 5)
+        );
+        assert_eq!(update.key.unwrap().as_bytes(), b"i");
+        for bad in [
+            r#""level":"most""#,
+            r#""timeout_ms":600001"#,
+            r#""idempotency_key":"""#,
+        ] {
+            let text = format!(r#"{{"ops":[{{"kind":"k","key":"a","op":"clear"}}],{bad}}}"#);
+            assert!(checked(serde_json::from_str(&text).unwrap()).is_err(), "{bad}");
+        }
+    }
+}

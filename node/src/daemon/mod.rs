@@ -1,0 +1,73 @@
+//! The daemon: the command line, configuration files, `up`, the admin API and the commands that use it.
+//!
+//! Not here: what a node does. Everything goes through the library's public face, as an embedder's program would.
+//!
+//! Contract: a command's result is on stdout, everything else on stderr; it ends with one of `exit::CODES`.
+
+mod agreement;
+mod api;
+mod cli;
+mod client;
+mod cluster_dir;
+mod commands;
+mod config;
+mod exit;
+mod http;
+mod node_command;
+mod output;
+mod percent;
+mod ports;
+mod replay;
+mod target;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::cli::{Cli, Command};
+use self::commands as cmd;
+use self::exit::Failure;
+
+/// Runs the program `anabranch` with this process's arguments.
+pub fn main() -> ExitCode {
+    // Wrong usage ends in here, with exit code 2 and clap's own words.
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::from(exit::DONE),
+        Err(failure) => {
+            if !failure.message().is_empty() {
+                output::note(&format!("error: {failure}"));
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    // A node serves many at once; the other commands wait for others.
+    let mut builder = match command {
+        Command::Node(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::io("cannot start the runtime", &e))?;
+    runtime.block_on(async {
+        match command {
+            Command::Up(args) => up::run(args).await,
+            Command::Node(args) => node_command::run(args).await,
+            Command::Update(args) => cmd::update::run(&args).await,
+            Command::Get(args) => cmd::read::get(&args).await,
+            Command::Watch(args) => cmd::read::watch(&args).await,
+            Command::Dump(args) => cmd::read::dump(&args).await,
+            Command::Status(args) => cmd::status::run(&args).await,
+            Command::Verify(args) => cmd::verify::run(&args).await,
+            Command::Replay(args) => replay::run(&args).await,
+            Command::Leave(args) => cmd::leave::run(&args).await,
+            Command::Ca(command) => cmd::ca::ca(&command),
+            Command::Cert(command) => cmd::ca::cert(&command),
+        }
+    })
+}

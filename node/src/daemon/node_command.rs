@@ -1,0 +1,217 @@
+//! `node`: one node from its configuration file, until it is told to stop or stops by itself.
+//!
+//! Contract: it says that it is ready, on stdout, once writes are taken; SIGINT and SIGTERM end it in order (accepted
+//! updates are made durable, peers are told). Started by `up` it also ends when its stdin does; started by hand it
+//! never looks at stdin.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use super::api::ReadyBody;
+use super::cli::NodeArgs;
+use super::config::{Config, Setting};
+use super::exit::Failure;
+use super::http::{self, Server};
+use super::output;
+use crate::node::Node;
+use crate::transport::Identity;
+
+/// How long requests under way may take to end once the node stops.
+const HTTP_DRAIN: Duration = Duration::from_secs(2);
+
+/// Why the node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is to come back: a signal, or the end of `up`.
+    Down,
+    /// It is not to come back.
+    Leave,
+    /// It stopped by itself.
+    Itself,
+}
+
+/// Runs one node.
+pub async fn run(args: NodeArgs) -> Result<(), Failure> {
+    let config = Config::load(&args.config)?;
+    config.check_files()?;
+    check_cluster(&config)?;
+    start_log(&config);
+    let on = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
+    let (mut interrupt, mut terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
+    let parent = args.until_stdin_closes.then(stdin_end);
+    let (leave, mut leaves) = mpsc::channel(1);
+
+    let listener = bind(&config)?;
+    let node = builder(&config).start().await.map_err(Failure::from)?;
+    tracing::info!(node = %node.id(), name = node.name(), cluster = node.cluster(), epoch = %node.epoch(), "started");
+    let server = Server::start(
+        listener,
+        Arc::new(http::App::new(node.clone(), &config.http, leave)),
+    )?;
+    let announcing = tokio::spawn(announce(
+        node.clone(),
+        ready_body(&node, &config, server.address()),
+        args.json,
+    ));
+
+    let stop = tokio::select! {
+        _ = interrupt.recv() => Stop::Down,
+        _ = terminate.recv() => Stop::Down,
+        () = closed(parent) => Stop::Down,
+        Some(()) = leaves.recv() => Stop::Leave,
+        _ = node.stopped() => Stop::Itself,
+    };
+    tracing::info!(why = ?stop, "stopping");
+    announcing.abort();
+    server.stop(HTTP_DRAIN).await;
+    match stop {
+        Stop::Down => node.shutdown().await,
+        Stop::Leave => node.leave().await,
+        Stop::Itself => node.stopped().await,
+    }
+    .map_err(Failure::from)
+}
+
+/// A certificate of another cluster must not start a node that its configuration puts into this one.
+fn check_cluster(config: &Config) -> Result<(), Failure> {
+    let Some(expected) = &config.cluster else {
+        return Ok(());
+    };
+    let files = &config.identity;
+    let identity = Identity::load(&files.ca, &files.certificate, &files.key)
+        .map_err(|e| Failure::new("identity", e.to_string()))?;
+    if identity.cluster() == expected {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "identity",
+        format!(
+            "{}: cluster = {expected:?}, but {} is of cluster {:?}; nothing was started",
+            config.line_of(Setting::Cluster),
+            files.certificate.display(),
+            identity.cluster()
+        ),
+    ))
+}
+
+fn builder(config: &Config) -> crate::node::NodeBuilder {
+    let identity = &config.identity;
+    let mut builder = Node::builder()
+        .directory(config.data.clone())
+        .identity_files(
+            identity.ca.clone(),
+            identity.certificate.clone(),
+            identity.key.clone(),
+        )
+        .listen(config.listen)
+        .advertise(config.advertise.clone())
+        .seeds(config.seeds.clone())
+        .members(config.members.clone())
+        .shards(config.shards)
+        .kinds(config.kinds.clone())
+        .limits(config.limits.clone())
+        .snapshot_bytes(config.snapshot_bytes);
+    if let Some(name) = &config.name {
+        builder = builder.name(name.clone());
+    }
+    builder
+}
+
+/// Takes the HTTP port, and sees that the UDP port is free, before anything else is touched: a port that is taken is
+/// then a message of its own.
+fn bind(config: &Config) -> Result<TcpListener, Failure> {
+    let refused = |key: Setting, address: SocketAddr, error: &io::Error| {
+        let name = if key == Setting::Listen {
+            "listen"
+        } else {
+            "http.listen"
+        };
+        let message = format!("{}: {name} = \"{address}\": {error}", config.line_of(key));
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Failure::new(
+                "address_in_use",
+                format!(
+                    "{message}; is this node running already? Stop what has the port, or configure another"
+                ),
+            ),
+            _ => Failure::new("io", message),
+        }
+    };
+    UdpSocket::bind(config.listen).map_err(|e| refused(Setting::Listen, config.listen, &e))?;
+    TcpListener::bind(config.http.listen).map_err(|e| refused(Setting::HttpListen, config.http.listen, &e))
+}
+
+fn start_log(config: &Config) {
+    // The filter was checked when the file was read.
+    let filter = tracing_subscriber::EnvFilter::new(&config.log);
+    let built = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false);
+    // Only a second node in one process could find it set.
+    let _ = built.try_init();
+}
+
+fn ready_body(node: &Node, config: &Config, http: SocketAddr) -> ReadyBody {
+    ReadyBody {
+        node: node.name().to_string(),
+        pid: std::process::id(),
+        quic: node.quic_address().to_string(),
+        http: http.to_string(),
+        config: config.file.display().to_string(),
+    }
+}
+
+async fn announce(node: Node, ready: ReadyBody, json: bool) {
+    node.ready().await;
+    if !node.is_ready() {
+        return;
+    }
+    let said = if json {
+        output::object(&ready)
+    } else {
+        output::line(&format!(
+            "{} is ready: process {}, QUIC {}, HTTP {}",
+            ready.node, ready.pid, ready.quic, ready.http
+        ))
+    };
+    // Nobody may be listening; the node runs all the same.
+    if let Err(failure) = said {
+        tracing::debug!(%failure, "could not say that the node is ready");
+    }
+}
+
+/// Resolves when stdin has ended. A thread of its own: a read of stdin cannot be taken back, and the runtime would
+/// wait for it at the end.
+fn stdin_end() -> oneshot::Receiver<()> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 256];
+        let mut stdin = io::stdin().lock();
+        loop {
+            match stdin.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        // The node may be stopping already.
+        let _ = sender.send(());
+    });
+    receiver
+}
+
+async fn closed(parent: Option<oneshot::Receiver<()>>) {
+    match parent {
+        Some(end) => {
+            let _ = end.await;
+        }
+        None => std::future::pending().await,
+    }
+}

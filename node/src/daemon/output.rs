@@ -1,0 +1,152 @@
+//! What commands print: lines on stdout for whoever asked, everything else on stderr.
+//!
+//! Contract: a reader that went away (`anabranch dump | head`) ends the command quietly, it is not a failure.
+
+use std::io::{self, Write};
+
+use super::exit::Failure;
+use crate::json;
+
+/// Prints one line on stdout.
+pub fn line(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let written = out
+        .write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush());
+    written.map_err(|e| match e.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new("done", ""),
+        _ => Failure::io("cannot write to stdout", &e),
+    })
+}
+
+/// Prints a value's JSON form on stdout, as one line.
+pub fn object<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|e| Failure::new("internal", e.to_string()))?;
+    line(&text)
+}
+
+/// Says something to people beside the result. Nobody may be there to read it: that is no failure.
+pub fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// The value's part of an entity's canonical line.
+pub fn value_of<'a>(line: &'a str, kind: &str, key: &str) -> Option<&'a str> {
+    let mut start = String::from("{\"kind\":");
+    json::write_string(&mut start, kind);
+    start.push_str(",\"key\":");
+    json::write_string(&mut start, key);
+    start.push_str(",\"value\":");
+    line.strip_prefix(&start)?.strip_suffix('}')
+}
+
+/// A value for people: a counter's number, a register's text, a set's elements one a line.
+pub fn for_people(value: &str) -> String {
+    match serde_json::from_str(value) {
+        Ok(serde_json::Value::String(text)) => printable(&text),
+        Ok(serde_json::Value::Array(elements)) if elements.is_empty() => "(empty)".to_string(),
+        Ok(serde_json::Value::Array(elements)) => {
+            let text = |element: serde_json::Value| match element {
+                serde_json::Value::String(text) => printable(&text),
+                other => other.to_string(),
+            };
+            elements.into_iter().map(text).collect::<Vec<_>>().join("\n")
+        }
+        Ok(serde_json::Value::Null) => "(never set)".to_string(),
+        // Counters: as they stand, since they may exceed what the parser holds exactly.
+        _ => value.to_string(),
+    }
+}
+
+/// The text with control characters escaped, so that a stored value cannot drive the terminal.
+fn printable(text: &str) -> String {
+    let escape = |c: char| {
+        if c.is_control() {
+            c.escape_default().collect()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(escape).collect()
+}
+
+/// The text, cut where it is longer than a message should be: parsers repeat what they were given.
+pub fn shortened(mut text: String) -> String {
+    const BYTES_MAX: usize = 400;
+    if text.len() > BYTES_MAX {
+        text.truncate(text.floor_char_boundary(BYTES_MAX));
+        text.push_str("...");
+    }
+    text
+}
+
+/// Columns aligned for people; the last one is not padded.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            out.push_str(cell);
+            if column + 1 < row.len() {
+                out.extend(std::iter::repeat_n(
+                    ' ',
+                    widths[column] - cell.chars().count() + 2,
+                ));
+            }
+        }
+        out.push('\n');
+    }
+    out.pop();
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_is_found_behind_any_name() {
+        let line = r#"{"kind":"a\"b","key":"c,\"value\":","value":[1]}"#;
+        assert_eq!(value_of(line, "a\"b", "c,\"value\":"), Some("[1]"));
+        assert_eq!(value_of(line, "a", "c"), None);
+    }
+
+    #[test]
+    fn people_see_values_plainly() {
+        assert_eq!(
+            for_people("-170141183460469231731687303715884105728"),
+            i128::MIN.to_string()
+        );
+        assert_eq!(
+            for_people(r#"["a","b c",{"base64":"/w=="}]"#),
+            "a\nb c\n{\"base64\":\"/w==\"}"
+        );
+        assert_eq!(for_people("[]"), "(empty)");
+        assert_eq!(for_people("null"), "(never set)");
+        assert_eq!(for_people(r#""a\u001b[2J\n""#), "a\\u{1b}[2J\\n");
+    }
+
+    #[test]
+    fn messages_are_not_longer_than_people_read() {
+        assert_eq!(shortened("short".to_string()), "short");
+        let long = shortened("é".repeat(10_000));
+        assert!(long.len() < 410 && long.ends_with("é..."), "{long}");
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [
+            vec!["a".into(), "bb".into(), "c".into()],
+            vec!["dddd".into(), "e".into(), "f".into()],
+        ];
+        assert_eq!(table(&rows), "a     bb  c\ndddd  e   f");
+    }
+}

@@ -1,0 +1,120 @@
+//! Free ports for nodes on loopback, below the kernel's ephemeral range.
+//!
+//! Why below: a client that retries a dead port of the ephemeral range on loopback can be given that very port as its
+//! own and connect to itself; and any outgoing connection of any program could hold it when its node restarts.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
+
+use super::exit::Failure;
+
+/// The first port that a process without privileges may have.
+const PORT_MIN: u16 = 1024;
+/// How far below the ephemeral range ports are looked for.
+const SPAN: u16 = 16_384;
+/// Fewer ports than this are no choice: look elsewhere.
+const CHOICE_MIN: u16 = 512;
+/// Linux' ephemeral range when it cannot be read.
+const EPHEMERAL_DEFAULT: (u16, u16) = (32_768, 60_999);
+
+/// One node's two ports, held until the value is dropped.
+pub struct Held {
+    /// For peers.
+    pub quic: UdpSocket,
+    /// For the admin API.
+    pub http: TcpListener,
+}
+
+impl Held {
+    /// The two addresses.
+    pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.quic.local_addr()?, self.http.local_addr()?))
+    }
+}
+
+/// Takes two free ports for each of `nodes` nodes, starting the search anywhere in the range.
+pub fn take(nodes: usize) -> Result<Vec<Held>, Failure> {
+    let range = candidates(ephemeral());
+    let count = usize::from(range.end() - range.start()) + 1;
+    let from = usize::from(rand::random::<u16>()) % count;
+    let mut ports = range.clone().cycle().skip(from).take(count);
+    (0..nodes)
+        .map(|_| {
+            let quic = ports.find_map(|port| UdpSocket::bind(local(port)).ok());
+            let http = ports.find_map(|port| TcpListener::bind(local(port)).ok());
+            quic.zip(http).map(|(quic, http)| Held { quic, http })
+        })
+        .collect::<Option<Vec<Held>>>()
+        .ok_or_else(|| {
+            Failure::new(
+                "address_in_use",
+                format!("no free ports on 127.0.0.1 in {range:?}"),
+            )
+        })
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// Where to look, given the ephemeral range: below it, else above it, else anywhere.
+fn candidates((low, high): (u16, u16)) -> RangeInclusive<u16> {
+    if low > PORT_MIN + CHOICE_MIN {
+        low.saturating_sub(SPAN).max(PORT_MIN)..=low - 1
+    } else if high < u16::MAX - CHOICE_MIN {
+        high + 1..=u16::MAX
+    } else {
+        PORT_MIN..=u16::MAX
+    }
+}
+
+fn ephemeral() -> (u16, u16) {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    parse_range(&text).unwrap_or(EPHEMERAL_DEFAULT)
+}
+
+fn parse_range(text: &str) -> Option<(u16, u16)> {
+    let mut words = text.split_whitespace();
+    let range = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    (range.0 <= range.1).then_some(range)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_lie_outside_the_ephemeral_range_where_they_can() {
+        assert_eq!(candidates((32_768, 60_999)), 16_384..=32_767);
+        assert_eq!(candidates((10_000, 65_535)), 1_024..=9_999);
+        assert_eq!(candidates((1_024, 60_000)), 60_001..=65_535);
+        assert_eq!(candidates((1_024, 65_535)), 1_024..=65_535);
+    }
+
+    #[test]
+    fn the_kernels_line_is_read() {
+        assert_eq!(parse_range("32768\t60999\n"), Some((32_768, 60_999)));
+        for bad in ["", "5", "9 5", "a b"] {
+            assert_eq!(parse_range(bad), None);
+        }
+    }
+
+    #[test]
+    fn ports_that_were_taken_are_distinct_and_below() {
+        let held = take(3).unwrap();
+        let mut ports: Vec<u16> = held
+            .iter()
+            .map(Held::addresses)
+            .map(Result::unwrap)
+            .flat_map(|(q, h)| [q.port(), h.port()])
+            .collect();
+        assert!(
+            ports.iter().all(|port| candidates(ephemeral()).contains(port)),
+            "{ports:?}"
+        );
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 6);
+    }
+}

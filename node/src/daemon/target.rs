@@ -1,0 +1,56 @@
+//! Which node a command asks: the one named with `--at`, else the first that answers of the cluster in `--dir`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::api::HealthBody;
+use super::client::Client;
+use super::cluster_dir::{self, ClusterFile, DIR_DEFAULT};
+use super::exit::Failure;
+
+/// How long each remembered node may take to say that it is there.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The address of the node to ask.
+pub async fn find(client: &Client, at: Option<&str>, dir: Option<&Path>) -> Result<String, Failure> {
+    if let Some(at) = at {
+        return Ok(at.to_string());
+    }
+    let (path, cluster) = remembered(dir)?;
+    for node in &cluster.nodes {
+        let at = node.http.to_string();
+        // Somebody else may listen at a dead node's port: only the node itself knows its id.
+        match client.get::<HealthBody>(&at, "/healthz", PROBE_TIMEOUT).await {
+            Ok(health) if health.id == node.id => return Ok(at),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Err(Failure::new(
+        "unreachable",
+        format!(
+            "no node of the cluster in {} answers; start it with `up`, or name a node with --at HOST:PORT",
+            path.display()
+        ),
+    ))
+}
+
+/// The addresses of all nodes of the cluster in `dir`, running or not.
+pub fn all(dir: Option<&Path>) -> Result<Vec<String>, Failure> {
+    let (_, cluster) = remembered(dir)?;
+    Ok(cluster.nodes.iter().map(|node| node.http.to_string()).collect())
+}
+
+fn remembered(dir: Option<&Path>) -> Result<(PathBuf, ClusterFile), Failure> {
+    let dir = dir.unwrap_or(Path::new(DIR_DEFAULT));
+    let path = std::path::absolute(dir).map_err(|e| Failure::io(dir.display(), &e))?;
+    match cluster_dir::read(&path)? {
+        Some(cluster) => Ok((path, cluster)),
+        None => Err(Failure::new(
+            "unreachable",
+            format!(
+                "there is no cluster in {}; start one with `up --nodes 3`, or name a node with --at HOST:PORT",
+                path.display()
+            ),
+        )),
+    }
+}

@@ -1,0 +1,262 @@
+//! `up`: a development cluster as child processes, started together and ended together.
+//!
+//! Not here: what a node does (`node_command`), what the directory holds (`cluster_dir`).
+//!
+//! Contract: the children end with this process, however it ends: each watches its stdin, whose other end only this
+//! process holds. A child that dies is reported and not restarted; the others go on.
+
+mod child;
+
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use self::child::{Child, News};
+use super::api::ReadyBody;
+use super::cli::Up;
+use super::cluster_dir::{ClusterDir, DIR_DEFAULT};
+use super::exit::{self, Failure};
+use super::output;
+
+/// A child that has not stopped this long after it was told to is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// After this long, people are told which nodes are still awaited.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Runs `up` until it is told to stop or has no child left.
+pub async fn run(args: Up) -> Result<(), Failure> {
+    // Before anything is started: a signal must not find it half done.
+    let stop = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
+    let (mut interrupt, mut terminate) = (stop(SignalKind::interrupt())?, stop(SignalKind::terminate())?);
+    let dir = ClusterDir::open(&args.dir, usize::from(args.nodes))?;
+    let (sender, mut news) = mpsc::channel(64);
+    let mut cluster = Cluster {
+        dir,
+        json: args.json,
+        children: Vec::new(),
+        awaited: Vec::new(),
+        was_up: false,
+        first_end: None,
+    };
+    cluster.start(&sender)?;
+    let mut patience = Some(Instant::now() + PATIENCE);
+    loop {
+        let event = tokio::select! {
+            _ = interrupt.recv() => Event::Stop,
+            _ = terminate.recv() => Event::Stop,
+            Some(news) = news.recv() => Event::News(news),
+            () = sleep_until(patience) => Event::Late,
+        };
+        match event {
+            Event::Stop => break,
+            Event::News(News::Ready { name, ready }) => cluster.on_ready(&name, &ready)?,
+            Event::News(News::Ended {
+                name,
+                status,
+                last_words,
+            }) => cluster.on_ended(&name, status, &last_words),
+            Event::Late => {
+                patience = None;
+                cluster.on_late();
+            }
+        }
+        if cluster.children.is_empty() && !cluster.was_up {
+            return Err(cluster.none_started());
+        }
+    }
+    cluster.stop(&mut news).await;
+    Ok(())
+}
+
+enum Event {
+    Stop,
+    News(News),
+    Late,
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The running nodes.
+struct Cluster {
+    dir: ClusterDir,
+    json: bool,
+    /// Those that have not ended.
+    children: Vec<Child>,
+    /// Those that were not ready yet.
+    awaited: Vec<String>,
+    /// Whether any of them was ever ready.
+    was_up: bool,
+    /// What the failure of the first one that ended is called.
+    first_end: Option<String>,
+}
+
+impl Cluster {
+    fn start(&mut self, news: &mpsc::Sender<News>) -> Result<(), Failure> {
+        let program = std::env::current_exe().map_err(|e| Failure::io("the path of this program", &e))?;
+        let what = if self.dir.resumed() {
+            "resuming"
+        } else {
+            "starting"
+        };
+        output::note(&format!(
+            "{what} {} nodes in {}",
+            self.dir.nodes().len(),
+            self.dir.path().display()
+        ));
+        for node in self.dir.nodes() {
+            let child = Child::start(
+                &program,
+                node,
+                &self.dir.config(node),
+                &self.dir.log(node),
+                news.clone(),
+            )?;
+            self.awaited.push(node.name.clone());
+            self.children.push(child);
+        }
+        Ok(())
+    }
+
+    fn on_ready(&mut self, name: &str, ready: &ReadyBody) -> Result<(), Failure> {
+        self.was_up = true;
+        self.awaited.retain(|awaited| awaited != name);
+        if self.json {
+            output::object(ready)?;
+        } else {
+            let ReadyBody {
+                node,
+                pid,
+                quic,
+                http,
+                ..
+            } = ready;
+            output::line(&format!(
+                "{node} is ready: process {pid}, QUIC {quic}, HTTP {http}"
+            ))?;
+        }
+        self.say_what_next()
+    }
+
+    fn on_ended(&mut self, name: &str, status: ExitStatus, last_words: &[String]) {
+        self.children.retain(|child| child.name() != name);
+        let was_ready = !self.awaited.iter().any(|awaited| awaited == name);
+        self.awaited.retain(|awaited| awaited != name);
+        self.first_end
+            .get_or_insert_with(|| failure_of(status).unwrap_or("internal").to_string());
+        let what = if was_ready { "has ended" } else { "did not start" };
+        output::note(&format!("{name} {what}: {}", describe(status)));
+        for line in last_words {
+            output::note(&format!("  {name}: {line}"));
+        }
+        if let Some(node) = self.dir.nodes().iter().find(|node| node.name == name) {
+            let (log, config) = (self.dir.log(node), self.dir.config(node));
+            output::note(&format!(
+                "The whole log of {name}: {}. To start it again: {} node --config {}",
+                log.display(),
+                program_name(),
+                config.display()
+            ));
+        }
+        if !self.children.is_empty() {
+            // It is not waited for any more: those that are ready may be all there will be. A closed stdout must not
+            // end them.
+            let _ = if was_ready { Ok(()) } else { self.say_what_next() };
+        } else if self.was_up {
+            output::note("No node is left. Ctrl-C ends this; the same command then resumes the cluster.");
+        }
+    }
+
+    fn on_late(&self) {
+        if !self.awaited.is_empty() {
+            let names = self.awaited.join(", ");
+            let seconds = PATIENCE.as_secs();
+            output::note(&format!(
+                "still waiting for {names} after {seconds} s; their logs may say why"
+            ));
+        }
+    }
+
+    /// Once nobody is awaited any more: what to type, for people.
+    fn say_what_next(&self) -> Result<(), Failure> {
+        if self.json || !self.awaited.is_empty() {
+            return Ok(());
+        }
+        let program = program_name();
+        let default = std::path::absolute(DIR_DEFAULT).is_ok_and(|path| path == self.dir.path());
+        let dir = if default {
+            String::new()
+        } else {
+            format!(" --dir {}", self.dir.path().display())
+        };
+        output::line(&format!(
+            "\nThe cluster is up; its data is in {}. Type in another terminal:\n\
+             \x20 {program} update cart alice add apples pears --type orset{dir}\n\
+             \x20 {program} get cart alice{dir}\n\
+             \x20 {program} status{dir}\n\
+             Ctrl-C stops it; the same command resumes it.",
+            self.dir.path().display()
+        ))
+    }
+
+    /// Tells all children to stop and waits for them, killing those that do not.
+    async fn stop(&mut self, news: &mut mpsc::Receiver<News>) {
+        output::note("stopping");
+        self.children.iter_mut().for_each(Child::tell_to_stop);
+        self.await_ends(news, Instant::now() + STOP_TIMEOUT).await;
+        for child in &mut self.children {
+            output::note(&format!("{} does not stop: killing it", child.name()));
+            child.kill();
+        }
+        self.await_ends(news, Instant::now() + STOP_TIMEOUT).await;
+    }
+
+    async fn await_ends(&mut self, news: &mut mpsc::Receiver<News>, deadline: Instant) {
+        while !self.children.is_empty() {
+            match timeout_at(deadline, news.recv()).await {
+                Ok(Some(News::Ended { name, status, .. })) => {
+                    self.children.retain(|child| child.name() != name);
+                    if !status.success() {
+                        output::note(&format!("{name} {}", describe(status)));
+                    }
+                }
+                Ok(Some(News::Ready { .. })) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    fn none_started(&self) -> Failure {
+        Failure::new(
+            self.first_end.as_deref().unwrap_or("internal"),
+            "all nodes have ended, and none was ever ready",
+        )
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match failure_of(status) {
+        Some(name) => format!("{status} ({name})"),
+        None => status.to_string(),
+    }
+}
+
+/// What the failure is called that a child ended with.
+fn failure_of(status: ExitStatus) -> Option<&'static str> {
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .and_then(exit::name_of)
+}
+
+/// How this program was called, so that what is printed can be typed.
+fn program_name() -> String {
+    std::env::args().next().unwrap_or_else(|| "anabranch".to_string())
+}

@@ -1,0 +1,195 @@
+//! One child process of `up`: started, listened to, told to stop.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{self, ChildStdin, ChildStdout, Command};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::api::ReadyBody;
+use super::super::cluster_dir::NodeEntry;
+use super::super::exit::Failure;
+
+/// Lines of a dead child's log that are shown.
+const LAST_WORDS_LINES: usize = 12;
+/// Bytes at the end of its log in which they are looked for.
+const LAST_WORDS_BYTES: u64 = 16 << 10;
+/// A readiness line is at most this long.
+const READY_BYTES_MAX: u64 = 64 << 10;
+
+/// What is heard of a child.
+pub(super) enum News {
+    /// It is ready.
+    Ready {
+        /// Which one.
+        name: String,
+        /// Its own words.
+        ready: ReadyBody,
+    },
+    /// Its process has ended.
+    Ended {
+        /// Which one.
+        name: String,
+        /// How.
+        status: ExitStatus,
+        /// The end of its log.
+        last_words: Vec<String>,
+    },
+}
+
+/// A child that has not ended.
+pub(super) struct Child {
+    name: String,
+    /// Dropping it tells the child to stop.
+    stdin: Option<ChildStdin>,
+    kill: Option<oneshot::Sender<()>>,
+}
+
+impl Child {
+    /// Starts a node; what becomes of it arrives as news.
+    pub(super) fn start(
+        program: &Path,
+        node: &NodeEntry,
+        config: &Path,
+        log: &Path,
+        news: mpsc::Sender<News>,
+    ) -> Result<Child, Failure> {
+        // The log of the start before stays beside it, so that neither grows for ever.
+        let _ = fs::rename(log, log.with_extension("log.old"));
+        let stderr = File::create(log).map_err(|e| Failure::io(log.display(), &e))?;
+        let mut process = Command::new(program)
+            .args(["node", "--json", "--until-stdin-closes", "--config"])
+            .arg(config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            // Ctrl-C goes to the terminal's whole foreground group: the children must hear of it from us, in order.
+            .process_group(0)
+            .spawn()
+            .map_err(|e| Failure::io(format_args!("cannot start {}", program.display()), &e))?;
+        let stdin = process.stdin.take();
+        let stdout = process.stdout.take();
+        let (kill, killed) = oneshot::channel();
+        let follow = Follow {
+            name: node.name.clone(),
+            log: log.to_path_buf(),
+            news,
+        };
+        tokio::spawn(follow.run(process, stdout, killed));
+        Ok(Child {
+            name: node.name.clone(),
+            stdin,
+            kill: Some(kill),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn tell_to_stop(&mut self) {
+        self.stdin = None;
+    }
+
+    pub(super) fn kill(&mut self) {
+        if let Some(kill) = self.kill.take() {
+            // It may have ended by itself meanwhile.
+            let _ = kill.send(());
+        }
+    }
+}
+
+struct Follow {
+    name: String,
+    log: PathBuf,
+    news: mpsc::Sender<News>,
+}
+
+impl Follow {
+    async fn run(
+        self,
+        mut process: process::Child,
+        stdout: Option<ChildStdout>,
+        killed: oneshot::Receiver<()>,
+    ) {
+        let listening =
+            stdout.map(|stdout| tokio::spawn(listen(self.name.clone(), stdout, self.news.clone())));
+        let status = tokio::select! {
+            status = process.wait() => status,
+            Ok(()) = killed => {
+                let _ = process.start_kill();
+                process.wait().await
+            }
+        };
+        if let Some(listening) = listening {
+            // What it said before its end comes before the news of its end.
+            let _ = listening.await;
+        }
+        // Waiting for one's own child does not fail; if it did, its end would be all that is known.
+        let status = status.unwrap_or_default();
+        let last_words = last_words(&self.log);
+        let _ = self
+            .news
+            .send(News::Ended {
+                name: self.name,
+                status,
+                last_words,
+            })
+            .await;
+    }
+}
+
+async fn listen(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) {
+    let mut line = String::new();
+    let mut stdout = BufReader::new(stdout);
+    if (&mut stdout)
+        .take(READY_BYTES_MAX)
+        .read_line(&mut line)
+        .await
+        .is_ok()
+        && let Ok(ready) = serde_json::from_str::<ReadyBody>(&line)
+    {
+        let _ = news.send(News::Ready { name, ready }).await;
+    }
+    // Nothing more is expected, but a child must never find its stdout closed.
+    let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+}
+
+/// The last lines of a log; empty if it cannot be read.
+fn last_words(log: &Path) -> Vec<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(LAST_WORDS_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(LAST_WORDS_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LAST_WORDS_LINES)..]
+        .iter()
+        .map(|line| line.to_string())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_the_end_of_the_log() {
+        let log = std::env::temp_dir().join(format!("anabranch-log-{}", std::process::id()));
+        assert!(last_words(&log).is_empty());
+        let lines: Vec<String> = (0..10_000).map(|n| format!("line {n}")).collect();
+        fs::write(&log, lines.join("\n")).unwrap();
+        assert_eq!(last_words(&log), lines[lines.len() - LAST_WORDS_LINES..]);
+        fs::write(&log, "short").unwrap();
+        assert_eq!(last_words(&log), ["short"]);
+        fs::remove_file(&log).unwrap();
+    }
+}

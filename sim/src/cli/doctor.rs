@@ -1,0 +1,66 @@
+//! Is the simulator itself well? The same seed in two processes goes the same way; how fast it is; what was tried.
+
+use std::process::Command;
+
+use super::search::{Search, Span, search, silence_panics, wall_clock};
+use super::exit;
+use crate::kernel::Kernel;
+use crate::queue::QueueKind;
+use crate::rng::Rng;
+
+/// The command.
+pub(super) fn run(seeds: std::ops::Range<u64>) -> u8 {
+    let mut differing = Vec::new();
+    for seed in seeds.clone() {
+        match (trace_of(seed), trace_of(seed)) {
+            (Ok(a), Ok(b)) if a == b => {}
+            (Ok(a), Ok(b)) => differing.push(format!("seed {seed}: {a} and {b}")),
+            (Err(why), _) | (_, Err(why)) => differing.push(format!("seed {seed}: {why}")),
+        }
+    }
+    println!("determinism: {} seeds twice, {} differed", seeds.end - seeds.start, differing.len());
+    for kind in [QueueKind::Heap, QueueKind::Calendar] {
+        println!("bare kernel, {kind:?}: {:.1} M events a second", bare_kernel(kind) / 1e6);
+    }
+    silence_panics();
+    let found = search(&Search { span: Span::Seeds(seeds), keep_going: true, ..Search::default() });
+    println!("cluster: {:.0} events a second a core over {} seeds", found.speed(), found.seeds);
+    for (mark, count) in &found.marks {
+        println!("{count:>12}  {mark}");
+    }
+    if differing.is_empty() {
+        return exit::CLEAN;
+    }
+    differing.iter().for_each(|line| println!("{line}"));
+    exit::NON_DETERMINISM
+}
+
+/// A seed's trace hash, from a process of its own.
+fn trace_of(seed: u64) -> Result<String, String> {
+    let program = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
+    let output = Command::new(program).args(["replay", &seed.to_string()]).output().map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let trace = text.lines().find_map(|line| line.strip_prefix("trace ")).map(str::to_owned);
+    trace.ok_or_else(|| format!("its replay ended without a trace: {}", output.status))
+}
+
+/// Five nodes that pass messages on, with nothing in them: what the kernel alone can do.
+fn bare_kernel(kind: QueueKind) -> f64 {
+    const EVENTS: u64 = 4_000_000;
+    let mut kernel: Kernel<(u64, u64)> = Kernel::new(kind);
+    for node in 0..5 {
+        kernel.after(node, (node, 0));
+    }
+    let began = wall_clock();
+    while kernel.taken() < EVENTS {
+        let Some((node, hops)) = kernel.next(u64::MAX) else { break };
+        kernel.hash().absorb(node << 32 | hops);
+        let mut rng = Rng::stream(1, "", node, hops);
+        let wait = 100 + rng.below(10_000);
+        kernel.after(wait, (rng.below(5), hops + 1));
+        if kernel.waiting() < 1_000 {
+            kernel.after(wait / 2, (rng.below(5), hops + 2));
+        }
+    }
+    EVENTS as f64 / began.elapsed().as_secs_f64()
+}

@@ -1,0 +1,216 @@
+//! Looking for seeds that fail: many runs, on as many threads as asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{exit, replay_command};
+use crate::plan::Plan;
+use crate::run::{How, Outcome, run_seed};
+use crate::world::Tally;
+
+/// Which seeds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// These.
+    Seeds(std::ops::Range<u64>),
+    /// From 1 on, for so many minutes.
+    Minutes(u64),
+}
+
+/// What to look through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// Which seeds.
+    pub span: Span,
+    /// Threads.
+    pub jobs: usize,
+    /// So many nodes instead of what the seed says.
+    pub nodes: Option<usize>,
+    /// Whether to go on after a failure.
+    pub keep_going: bool,
+    /// Whether to print one line of JSON.
+    pub json: bool,
+}
+
+impl Default for Search {
+    fn default() -> Search {
+        Search { span: Span::Seeds(1..101), jobs: 1, nodes: None, keep_going: false, json: false }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// Those that failed, ascending.
+    pub failed: Vec<Outcome>,
+    /// What all runs did.
+    pub marks: BTreeMap<&'static str, u64>,
+    /// Events that happened in all.
+    pub events: u64,
+    /// Time that the runs took on all threads together.
+    pub busy: Duration,
+}
+
+/// Runs the seeds.
+///
+/// The clock of the machine is read here, and only here and in the doctor, to know when the minutes are over and how
+/// fast it went; no run sees it.
+pub fn search(search: &Search) -> Found {
+    let (first, end, deadline) = match &search.span {
+        Span::Seeds(seeds) => (seeds.start, seeds.end, None),
+        Span::Minutes(minutes) => (1, u64::MAX, Some(wall_clock() + Duration::from_secs(60 * minutes))),
+    };
+    let next = AtomicU64::new(first);
+    let stop = AtomicBool::new(false);
+    let found = Mutex::new(Found::default());
+    std::thread::scope(|scope| {
+        for _ in 0..search.jobs {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) && deadline.is_none_or(|deadline| wall_clock() < deadline) {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= end {
+                        return;
+                    }
+                    let began = wall_clock();
+                    let outcome = run_seed(seed, How { nodes: search.nodes, ..How::default() }, None);
+                    if outcome.failure.is_some() && !search.keep_going {
+                        stop.store(true, Ordering::SeqCst);
+                    }
+                    let Ok(mut found) = found.lock() else { return };
+                    found.add(outcome, began.elapsed());
+                }
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_default();
+    found.failed.sort_by_key(|outcome| outcome.seed);
+    found
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures the simulator, from outside of every run")]
+pub(super) fn wall_clock() -> Instant {
+    Instant::now()
+}
+
+impl Found {
+    fn add(&mut self, outcome: Outcome, took: Duration) {
+        self.seeds += 1;
+        self.events += outcome.tally.events;
+        self.busy += took;
+        for (name, count) in marks(&outcome.tally) {
+            *self.marks.entry(name).or_default() += count;
+        }
+        if outcome.failure.is_some() {
+            self.failed.push(outcome);
+        }
+    }
+
+    /// Events a second, on one thread.
+    pub fn speed(&self) -> f64 {
+        self.events as f64 / self.busy.as_secs_f64().max(1e-9)
+    }
+
+    /// Marks that were never hit.
+    pub fn never(&self) -> Vec<&'static str> {
+        self.marks.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect()
+    }
+}
+
+/// Everything that must happen now and then, or the runs prove little.
+pub(super) fn marks(tally: &Tally) -> BTreeMap<&'static str, u64> {
+    let (net, looks) = (&tally.net, &tally.looks);
+    let mut marks: BTreeMap<&'static str, u64> = BTreeMap::from([
+        ("updates answered", tally.answered),
+        ("dots issued", tally.dots),
+        ("crashes", tally.crashes),
+        ("frames lost", net.lost),
+        ("frames held in partitions", net.held),
+        ("frames doubled", net.doubled),
+        ("frames out of earlier links", net.ghosts),
+        ("frames reordered", net.reordered),
+        ("links lost", net.link_ends),
+        ("values compared", looks.values),
+        ("states compared dot by dot", looks.states),
+        ("states of equal vectors", looks.equal_vectors),
+        ("canonical bytes compared", looks.bytes),
+        ("fingerprints from scratch", looks.fingerprints),
+        ("acknowledgements checked", looks.acknowledged),
+        ("recoveries checked", looks.recoveries),
+        ("bases checked", looks.bases),
+        ("claims about peers checked", looks.claims),
+        ("repeats without effect", looks.repeats),
+    ]);
+    for (name, count) in &tally.counters {
+        marks.insert(name, *count);
+    }
+    marks
+}
+
+/// Marks that no run may hit, or that need not be hit.
+const NEVER: [&str; 2] = ["fingerprint_mismatches", "refused_frames"];
+/// From so many seeds on, a mark never hit is a failure.
+const VACUITY_SEEDS: u64 = 1_000;
+
+/// The command.
+pub(super) fn run(wanted: &Search) -> u8 {
+    silence_panics();
+    let found = search(wanted);
+    let never: Vec<&str> = found.never().into_iter().filter(|name| !NEVER.contains(name)).collect();
+    let code = match found.failed.first().and_then(|outcome| outcome.failure.as_ref()) {
+        Some(failure) => failure.rule.exit_code(),
+        None if found.seeds >= VACUITY_SEEDS && !never.is_empty() => exit::VACUITY,
+        None => exit::CLEAN,
+    };
+    if wanted.json {
+        println!("{}", json(&found, code));
+        return code;
+    }
+    for outcome in &found.failed {
+        let Some(failure) = &outcome.failure else { continue };
+        println!("FAILED seed {}: {failure}", outcome.seed);
+    }
+    println!(
+        "{} seeds, {} failed, {} events, {:.0} events a second on one core",
+        found.seeds,
+        found.failed.len(),
+        found.events,
+        found.speed()
+    );
+    if !never.is_empty() {
+        println!("never happened: {}", never.join(", "));
+    }
+    if let Some(outcome) = found.failed.first() {
+        println!("{}", Plan::swarm(outcome.seed, wanted.nodes));
+        println!("{}", replay_command(outcome.seed, wanted.nodes));
+    }
+    code
+}
+
+/// A panic of the code under test is a finding with a seed; its place is told by a replay.
+pub(super) fn silence_panics() {
+    std::panic::set_hook(Box::new(|_| {}));
+}
+
+fn json(found: &Found, code: u8) -> String {
+    let failed: Vec<String> = found
+        .failed
+        .iter()
+        .filter_map(|outcome| outcome.failure.as_ref().map(|failure| (outcome.seed, failure)))
+        .map(|(seed, failure)| {
+            let what: String = failure.what.chars().flat_map(char::escape_default).collect();
+            let what = what.replace("\\'", "'").replace("\\u{", "u{");
+            format!(r#"{{"seed":{seed},"rule":"{}","at_us":{},"what":"{what}"}}"#, failure.rule.name(), failure.at)
+        })
+        .collect();
+    format!(
+        r#"{{"seeds":{},"exit":{code},"events":{},"events_per_s":{:.0},"failed":[{}]}}"#,
+        found.seeds,
+        found.events,
+        found.speed(),
+        failed.join(",")
+    )
+}

@@ -1,0 +1,156 @@
+//! The independent model: every operation ever made, what it saw, and what a replica that covers given operations
+//! must therefore show.
+//!
+//! It shares no code with `anabranch-crdt`: neither its dots, contexts and stores nor its joins. What an operation puts
+//! and supersedes follows from its type's definition and from what its issuer had seen; what is alive at a version vector
+//! is what covered operations put and no covered operation superseded; and values follow from that, a counter's from the
+//! sum of covered increments alone.
+//!
+//! Not here: engines. See `crate::oracle` for the comparisons.
+//! Contract: a [`Shadow`] at a vector depends on the ledger and the vector alone, not on the way there.
+
+mod ledger;
+mod predict;
+mod shadow;
+#[cfg(test)]
+mod tests;
+
+pub use ledger::{DotRecord, Ledger, OriginIx};
+pub use predict::{Draft, Meaning, predict};
+pub use shadow::{Broken, Row, Shadow};
+
+/// Element `n` of the elements that workloads use.
+pub type ElementIx = u32;
+/// An entity's place in [`Ledger::entity`].
+pub type EntityIx = u32;
+
+/// A dot, in the model's own terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DotAt {
+    /// Whose.
+    pub origin: OriginIx,
+    /// Which, from 1.
+    pub seq: u64,
+}
+
+/// Where in a value a dot stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The value itself.
+    Root,
+    /// A set's element.
+    Element(ElementIx),
+}
+
+/// What stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    /// A presence mark or an element.
+    Mark,
+    /// One replica's totals.
+    Count {
+        /// Everything added.
+        plus: u64,
+        /// Everything taken away.
+        minus: u64,
+    },
+    /// A register's value.
+    Register {
+        /// Its clock.
+        clock: u64,
+        /// Whether the caller gave it.
+        custom: bool,
+        /// The value's number.
+        value: u64,
+    },
+}
+
+/// The four types there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A counter that only grows.
+    GCounter,
+    /// A counter.
+    PnCounter,
+    /// A last-writer register.
+    Register,
+    /// An add-wins set.
+    Set,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 4] = [Kind::GCounter, Kind::PnCounter, Kind::Register, Kind::Set];
+}
+
+/// What a caller asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make it exist.
+    Create,
+    /// Count.
+    Increment(i64),
+    /// Add these elements; naming one twice is naming it once.
+    Add(Vec<ElementIx>),
+    /// Remove these elements.
+    Remove(Vec<ElementIx>),
+    /// Remove all elements.
+    Clear,
+    /// Set a register; with a clock of the caller's or without.
+    Set {
+        /// The value's number.
+        value: u64,
+        /// The caller's clock.
+        clock: Option<u64>,
+    },
+}
+
+/// What an entity shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// A counter's value.
+    Count(i128),
+    /// A set's elements, ascending.
+    Elements(Vec<ElementIx>),
+    /// A register's value; `None`: never set.
+    Register(Option<u64>),
+}
+
+/// A version vector: by origin, zero where there is none.
+pub type Vv = Vec<u64>;
+
+/// How far a vector goes for one origin.
+#[inline]
+pub fn at(vv: &[u64], origin: OriginIx) -> u64 {
+    vv.get(usize::from(origin)).copied().unwrap_or(0)
+}
+
+/// Whether a vector covers a dot.
+#[inline]
+pub fn covers(vv: &[u64], dot: DotAt) -> bool {
+    dot.seq <= at(vv, dot.origin)
+}
+
+/// Whether a vector covers another.
+pub fn covers_all(vv: &[u64], other: &[u64]) -> bool {
+    other.iter().enumerate().all(|(origin, &seq)| seq <= vv.get(origin).copied().unwrap_or(0))
+}
+
+/// Raises a vector to cover another.
+pub fn raise(vv: &mut Vv, other: &[u64]) {
+    if vv.len() < other.len() {
+        vv.resize(other.len(), 0);
+    }
+    for (mine, &theirs) in vv.iter_mut().zip(other) {
+        *mine = (*mine).max(theirs);
+    }
+}
+
+/// Raises a vector to cover one dot.
+pub fn raise_to(vv: &mut Vv, dot: DotAt) {
+    let origin = usize::from(dot.origin);
+    if vv.len() <= origin {
+        vv.resize(origin + 1, 0);
+    }
+    vv[origin] = vv[origin].max(dot.seq);
+}

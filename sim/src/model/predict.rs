@@ -1,0 +1,122 @@
+//! What an operation must do, given what its issuer shows: how many dots, what each puts and kills.
+//!
+//! Written from the types' published semantics, as naively as they read.
+
+use std::collections::BTreeSet;
+
+use super::ledger::{Ledger, OriginIx};
+use super::shadow::Row;
+use super::{Action, DotAt, ElementIx, Kind, Place, Stands};
+
+/// One dot to be issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// What it puts, and where.
+    pub put: Option<(Place, Stands)>,
+    /// What it kills.
+    pub kills: Vec<(Place, DotAt)>,
+    /// What it adds to a counter.
+    pub counts: i64,
+}
+
+/// What is needed to say what an operation means.
+#[derive(Clone, Copy, Debug)]
+pub struct Meaning<'a> {
+    /// The entity's type.
+    pub kind: Kind,
+    /// Who issues it.
+    pub me: OriginIx,
+    /// The clock a register's default mode chose: the model cannot know a hybrid clock's mind.
+    pub clock: u64,
+    /// Knows the ids of origins, which decide between equal clocks.
+    pub ledger: &'a Ledger,
+    /// The sequence of the operation's first dot.
+    pub seq: u64,
+}
+
+/// The dots an operation consumes. None: it changes nothing.
+pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec<Draft> {
+    let empty = Row::default();
+    let row = row.unwrap_or(&empty);
+    match action {
+        Action::Create if row.exists() => Vec::new(),
+        Action::Create => match meaning.kind {
+            Kind::GCounter | Kind::PnCounter => vec![put(Stands::Count { plus: 0, minus: 0 }, Vec::new())],
+            Kind::Register | Kind::Set => vec![put(Stands::Mark, Vec::new())],
+        },
+        Action::Increment(by) => increment(meaning, row, *by),
+        Action::Add(elements) => add(row, elements),
+        Action::Remove(elements) => remove(row, |element| elements.contains(&element)),
+        Action::Clear => remove(row, |_| true),
+        Action::Set { value, clock } => set(meaning, row, *value, *clock),
+    }
+}
+
+fn put(stands: Stands, kills: Vec<(Place, DotAt)>) -> Draft {
+    Draft { put: Some((Place::Root, stands)), kills, counts: 0 }
+}
+
+/// One live dot a replica, with its totals; nothing for adding 0 to what exists.
+fn increment(meaning: &Meaning<'_>, row: &Row, by: i64) -> Vec<Draft> {
+    if by == 0 && row.exists() {
+        return Vec::new();
+    }
+    let mine = row.live.iter().find(|((_, dot), _)| dot.origin == meaning.me);
+    let (mut plus, mut minus) = match mine {
+        Some((_, Stands::Count { plus, minus })) => (*plus, *minus),
+        _ => (0, 0),
+    };
+    if by >= 0 {
+        plus = plus.saturating_add(by.unsigned_abs());
+    } else {
+        minus = minus.saturating_add(by.unsigned_abs());
+    }
+    let kills = mine.map(|(at, _)| *at).into_iter().collect();
+    vec![Draft { counts: by, ..put(Stands::Count { plus, minus }, kills) }]
+}
+
+/// One dot an element, ascending; the first also takes the presence marks away.
+fn add(row: &Row, elements: &[ElementIx]) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = elements
+        .iter()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .map(|&element| {
+            let place = Place::Element(element);
+            let kills = row.live.keys().filter(|(at, _)| *at == place).copied().collect();
+            Draft { put: Some((place, Stands::Mark)), kills, counts: 0 }
+        })
+        .collect();
+    if let Some(first) = drafts.first_mut() {
+        first.kills.extend(row.live.keys().filter(|(at, _)| *at == Place::Root).copied());
+    }
+    drafts
+}
+
+/// One dot for all that goes. It stays as a presence mark also when elements remain: others may be removing those.
+fn remove(row: &Row, which: impl Fn(ElementIx) -> bool) -> Vec<Draft> {
+    let goes = |at: &Place| matches!(at, Place::Element(element) if which(*element));
+    if !row.live.keys().any(|(at, _)| goes(at)) {
+        return Vec::new();
+    }
+    let kills = row.live.keys().filter(|(at, _)| *at == Place::Root || goes(at)).copied().collect();
+    vec![put(Stands::Mark, kills)]
+}
+
+/// In default mode everything seen is superseded; with a clock of the caller's, what is below it, and a write that
+/// two others beat is none.
+fn set(meaning: &Meaning<'_>, row: &Row, value: u64, clock: Option<u64>) -> Vec<Draft> {
+    let new = (clock.unwrap_or(meaning.clock), meaning.ledger.origin_id(meaning.me), meaning.seq);
+    let is_above = |dot: DotAt, stands: &Stands| match stands {
+        Stands::Register { clock: c, .. } if clock.is_some() => {
+            (*c, meaning.ledger.origin_id(dot.origin), dot.seq) > new
+        }
+        _ => false,
+    };
+    let (above, below): (Vec<_>, Vec<_>) = row.live.iter().partition(|((_, dot), stands)| is_above(*dot, stands));
+    if above.len() >= 2 {
+        return Vec::new();
+    }
+    let kills = below.into_iter().map(|(at, _)| *at).collect();
+    vec![put(Stands::Register { clock: new.0, custom: clock.is_some(), value }, kills)]
+}

@@ -1,0 +1,164 @@
+//! What a replica must show: the operations its version vector covers, and what follows from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ledger::{DotRecord, Ledger, OriginIx};
+use super::{DotAt, ElementIx, EntityIx, Kind, Place, Shown, Stands, Vv, covers};
+
+/// How a vector breaks the rules by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// It covers a dot that nobody issued.
+    NeverIssued(DotAt),
+    /// It ends inside an update.
+    TornCommit(DotAt),
+    /// It covers an operation but not what that killed.
+    KilledUncovered {
+        /// The operation.
+        killer: DotAt,
+        /// What it killed.
+        killed: DotAt,
+    },
+}
+
+/// One entity as some replica must have it.
+#[derive(Clone, Debug, Default)]
+pub struct Row {
+    /// The dots alive.
+    pub live: BTreeMap<(Place, DotAt), Stands>,
+    /// The sum of covered increments.
+    pub count: i128,
+}
+
+/// One shard as some replica must have it.
+#[derive(Clone, Debug, Default)]
+pub struct Shadow {
+    vv: Vv,
+    rows: BTreeMap<EntityIx, Row>,
+    live: u64,
+}
+
+impl Shadow {
+    /// What it covers.
+    pub fn vv(&self) -> &Vv {
+        &self.vv
+    }
+
+    /// One entity's row, if any operation on it is covered.
+    pub fn row(&self, entity: EntityIx) -> Option<&Row> {
+        self.rows.get(&entity)
+    }
+
+    /// How many dots are alive.
+    pub fn live(&self) -> u64 {
+        self.live
+    }
+
+    /// Every row, by entity.
+    pub fn rows(&self) -> impl Iterator<Item = (EntityIx, &Row)> {
+        self.rows.iter().map(|(&entity, row)| (entity, row))
+    }
+
+    /// Goes on to cover `to`; it must cover all that is covered. Returns the entities touched.
+    pub fn advance(&mut self, ledger: &Ledger, shard: u32, to: &[u64]) -> Result<BTreeSet<EntityIx>, Broken> {
+        let mut from = std::mem::replace(&mut self.vv, to.to_vec());
+        from.resize(to.len(), 0);
+        let mut touched = BTreeSet::new();
+        for (origin, (&from, &to)) in from.iter().zip(to).enumerate() {
+            let origin = origin as OriginIx;
+            for seq in from + 1..=to {
+                let dot = DotAt { origin, seq };
+                let record = ledger.dot(shard, dot).ok_or(Broken::NeverIssued(dot))?;
+                if seq == to && !record.commit_end {
+                    return Err(Broken::TornCommit(dot));
+                }
+                self.cover(ledger, shard, dot, record)?;
+                touched.insert(record.entity);
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Takes in one dot of the issuer's own, just written down, before its update is complete.
+    pub fn issue(&mut self, ledger: &Ledger, shard: u32, dot: DotAt) -> Result<(), Broken> {
+        super::raise_to(&mut self.vv, dot);
+        let record = ledger.dot(shard, dot).ok_or(Broken::NeverIssued(dot))?;
+        self.cover(ledger, shard, dot, record)
+    }
+
+    fn cover(&mut self, ledger: &Ledger, shard: u32, dot: DotAt, record: &DotRecord) -> Result<(), Broken> {
+        let row = self.rows.entry(record.entity).or_default();
+        for &(place, killed) in &record.kills {
+            if !covers(&self.vv, killed) {
+                return Err(Broken::KilledUncovered { killer: dot, killed });
+            }
+            if row.live.remove(&(place, killed)).is_some() {
+                self.live -= 1;
+            }
+        }
+        if let Some((place, stands)) = record.put
+            && !record.killers.iter().any(|&killer| covers(&self.vv, killer))
+        {
+            row.live.insert((place, dot), stands);
+            self.live += 1;
+        }
+        row.count += i128::from(record.counts);
+        debug_assert!(ledger.entity(record.entity).shard == shard, "an entity in two shards");
+        Ok(())
+    }
+}
+
+impl Row {
+    /// Whether the entity exists.
+    pub fn exists(&self) -> bool {
+        !self.live.is_empty()
+    }
+
+    /// What the entity shows, by its type's definition: a sum, the elements added and neither removed nor added
+    /// anew by who had seen that, the largest of the writes that no other superseded.
+    pub fn shown(&self, ledger: &Ledger, kind: Kind) -> Shown {
+        match kind {
+            Kind::GCounter | Kind::PnCounter => Shown::Count(self.count),
+            Kind::Set => {
+                let mut elements: Vec<ElementIx> = self.live.keys().filter_map(|(at, _)| element(at)).collect();
+                elements.dedup();
+                Shown::Elements(elements)
+            }
+            Kind::Register => {
+                let writes = self.live.iter().filter_map(|((_, dot), stands)| match stands {
+                    Stands::Register { clock, value, .. } => {
+                        Some((*clock, ledger.origin_id(dot.origin), dot.seq, *value))
+                    }
+                    _ => None,
+                });
+                Shown::Register(writes.max().map(|(_, _, _, value)| value))
+            }
+        }
+    }
+}
+
+fn element(at: &Place) -> Option<ElementIx> {
+    match at {
+        Place::Element(element) => Some(*element),
+        Place::Root => None,
+    }
+}
+
+/// Says a dot by its origin's place in the ledger.
+impl std::fmt::Display for DotAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "o{}:{}", self.origin, self.seq)
+    }
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Broken::NeverIssued(dot) => write!(f, "it covers {dot}, which nobody issued"),
+            Broken::TornCommit(dot) => write!(f, "it ends at {dot}, in the middle of an update"),
+            Broken::KilledUncovered { killer, killed } => {
+                write!(f, "it covers {killer} but not {killed}, which that killed")
+            }
+        }
+    }
+}

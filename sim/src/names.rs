@@ -1,0 +1,118 @@
+//! The two vocabularies, side by side: what engines call a thing, and what the model does.
+//!
+//! Contract: elements, values and keys are written so that their byte order is their numeric order.
+
+use std::collections::BTreeMap;
+
+use anabranch::{EntityId, Mutation, Reading, Type};
+use anabranch_crdt::Path;
+use bytes::Bytes;
+
+use crate::model::{Action, ElementIx, EntityIx, Kind, Place, Shown};
+
+/// Entities and elements by number.
+#[derive(Debug, Default)]
+pub struct Names {
+    entities: Vec<(EntityId, Kind)>,
+    by_id: BTreeMap<EntityId, EntityIx>,
+    elements: Vec<Bytes>,
+}
+
+/// A kind's name, as users would declare it.
+pub fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::GCounter => "visits",
+        Kind::PnCounter => "stock",
+        Kind::Register => "profile",
+        Kind::Set => "tags",
+    }
+}
+
+/// A model's type as the engine calls it.
+pub fn type_of(kind: Kind) -> Type {
+    match kind {
+        Kind::GCounter => Type::GCounter,
+        Kind::PnCounter => Type::PnCounter,
+        Kind::Register => Type::LwwRegister,
+        Kind::Set => Type::OrSet,
+    }
+}
+
+impl Names {
+    /// Names for so many elements.
+    pub fn new(elements: u64) -> Names {
+        let elements = (0..elements).map(|n| Bytes::from(format!("e{n:05}"))).collect();
+        Names { elements, ..Names::default() }
+    }
+
+    /// Adds an entity; entities are numbered in this order.
+    pub fn add(&mut self, id: EntityId, kind: Kind) -> EntityIx {
+        let ix = self.entities.len() as EntityIx;
+        self.by_id.insert(id.clone(), ix);
+        self.entities.push((id, kind));
+        ix
+    }
+
+    /// How many entities there are.
+    pub fn entities(&self) -> EntityIx {
+        self.entities.len() as EntityIx
+    }
+
+    /// An entity's address and type.
+    pub fn entity(&self, ix: EntityIx) -> (&EntityId, Kind) {
+        let (id, kind) = &self.entities[ix as usize];
+        (id, *kind)
+    }
+
+    /// An entity's number.
+    pub fn find(&self, id: &EntityId) -> Option<EntityIx> {
+        self.by_id.get(id).copied()
+    }
+
+    fn element(&self, ix: ElementIx) -> Bytes {
+        self.elements[ix as usize].clone()
+    }
+
+    fn find_element(&self, bytes: &[u8]) -> Option<ElementIx> {
+        let n: ElementIx = std::str::from_utf8(bytes.strip_prefix(b"e")?).ok()?.parse().ok()?;
+        (self.elements.get(n as usize)? == bytes).then_some(n)
+    }
+
+    /// What the engine is asked for.
+    pub fn mutation(&self, action: &Action) -> Mutation {
+        let elements = |list: &[ElementIx]| list.iter().map(|&e| self.element(e)).collect();
+        match action {
+            Action::Create => Mutation::Create,
+            Action::Increment(by) => Mutation::Increment(*by),
+            Action::Add(list) => Mutation::Add(elements(list)),
+            Action::Remove(list) => Mutation::Remove(elements(list)),
+            Action::Clear => Mutation::Clear,
+            Action::Set { value, clock } => {
+                Mutation::Set { value: Bytes::from(format!("v{value}")), clock: *clock }
+            }
+        }
+    }
+
+    /// A place, as the model has it; `None` for one that no workload makes.
+    pub fn place(&self, path: &Path) -> Option<Place> {
+        match path {
+            Path::Root => Some(Place::Root),
+            Path::Element(bytes) => self.find_element(bytes).map(Place::Element),
+        }
+    }
+
+    /// A reading, as the model has it; `None` for one that no workload makes.
+    pub fn shown(&self, reading: &Reading) -> Option<Shown> {
+        Some(match reading {
+            Reading::Count(n) => Shown::Count(*n),
+            Reading::Elements(list) => {
+                Shown::Elements(list.iter().map(|e| self.find_element(e)).collect::<Option<_>>()?)
+            }
+            Reading::Register(None) => Shown::Register(None),
+            Reading::Register(Some(bytes)) => {
+                let digits = std::str::from_utf8(bytes.strip_prefix(b"v")?).ok()?;
+                Shown::Register(Some(digits.parse().ok()?))
+            }
+        })
+    }
+}

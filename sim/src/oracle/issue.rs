@@ -1,0 +1,203 @@
+//! A new update enters the ledger: what it must do by the model, against the dots the engine gave it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch::{Error, ShardId};
+use anabranch::engine::{Engine, Output};
+use anabranch::wire::{Record, WirePayload};
+
+use super::{Failure, Oracle, Rule, broken};
+use crate::model::{Action, DotAt, DotRecord, Draft, EntityIx, Kind, Meaning, OriginIx, predict};
+use crate::net::NodeIx;
+
+/// An update as the simulator's clients make it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What to do, in order.
+    pub ops: Vec<(EntityIx, Action)>,
+    /// Whether it is nonsense and must be refused.
+    pub wrong: bool,
+}
+
+/// What an update consumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    /// The replica that made it.
+    pub origin: OriginIx,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Per shard the first and the last dot.
+    pub dots: Vec<(u32, u64, u64)>,
+}
+
+/// What is already known of an update when it is handed to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Never seen by this directory.
+    New,
+    /// The directory has made it: nothing more may happen.
+    Made,
+    /// It had no effect, and the directory may have forgotten that.
+    Unknown,
+}
+
+impl Oracle {
+    /// A node was handed an update and has refused it at once, with `error`, or not. Writes its dots down; returns them,
+    /// and the entities it changed.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of one moment")]
+    pub(crate) fn on_submit(
+        &mut self,
+        node: NodeIx,
+        epoch: u64,
+        engine: &Engine,
+        asked: &Asked,
+        standing: Standing,
+        error: Option<&Error>,
+        outputs: &[Output],
+    ) -> Result<(Issue, BTreeSet<EntityIx>), Failure> {
+        let id = self.nodes[node].0;
+        let me = self.ledger.origin(id, epoch);
+        let heads = self.own_heads(id, epoch, engine);
+        let consumed = (0..self.shards).any(|shard| heads[shard as usize] > self.ledger.head(shard, me));
+        let nothing = Issue { origin: me, epoch, dots: Vec::new() };
+        if let Some(error) = error.filter(|error| consumed && !error.changed_state()) {
+            return Err(broken(Rule::Answer, node, format!("an update consumed dots and was refused: {error}")));
+        }
+        if !consumed && (error.is_some() || standing == Standing::Unknown) {
+            return Ok((nothing, BTreeSet::new()));
+        }
+        if standing == Standing::Made || asked.wrong {
+            if consumed {
+                let rule = if asked.wrong { Rule::Answer } else { Rule::Once };
+                return Err(broken(rule, node, format!("{asked:?} had an effect, and must have none")));
+            }
+            return Ok((nothing, BTreeSet::new()));
+        }
+        if consumed && !self.nodes[node].1.met_peer && self.nodes.len() > 1 {
+            let what = "took a write with an empty directory, before it heard anybody";
+            return Err(broken(Rule::Barrier, node, what));
+        }
+        let issue = self.write_down(node, me, epoch, asked, outputs)?;
+        self.compare_heads(node, me, &heads, asked)?;
+        let touched = asked.ops.iter().map(|(entity, _)| *entity).collect();
+        Ok((issue, touched))
+    }
+
+    /// How far this replica's own stream is, by shard.
+    fn own_heads(&self, id: u128, epoch: u64, engine: &Engine) -> Vec<u64> {
+        (0..self.shards)
+            .map(|shard| {
+                let vv = engine.version_vector(ShardId(shard));
+                vv.iter().find(|(r, _)| r.node.0 == id && r.epoch.0 == epoch).map_or(0, |(_, seq)| *seq)
+            })
+            .collect()
+    }
+
+    fn compare_heads(&self, node: NodeIx, me: OriginIx, heads: &[u64], asked: &Asked) -> Result<(), Failure> {
+        for (shard, &head) in heads.iter().enumerate() {
+            let must = self.ledger.head(shard as u32, me);
+            if head != must {
+                let what = format!("{asked:?}: its own stream in shard {shard} is at {head}, must be at {must}");
+                let rule = if head < must { Rule::Dots } else { Rule::Value };
+                return Err(broken(rule, node, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_down(
+        &mut self,
+        node: NodeIx,
+        me: OriginIx,
+        epoch: u64,
+        asked: &Asked,
+        outputs: &[Output],
+    ) -> Result<Issue, Failure> {
+        let stamped = asked.ops.iter().any(|(_, action)| matches!(action, Action::Set { clock: None, .. }));
+        let clocks = if stamped { chosen_clocks(self.nodes[node].0, epoch, outputs) } else { BTreeMap::new() };
+        let mut firsts: BTreeMap<u32, u64> = BTreeMap::new();
+        for (entity, action) in &asked.ops {
+            let shard = self.ledger.entity(*entity).shard;
+            let seq = self.ledger.head(shard, me) + 1;
+            let shadow = &self.nodes[node].1.shards[shard as usize].shadow;
+            firsts.entry(shard).or_insert(seq);
+            let clock = clocks.get(&(shard, seq)).copied().unwrap_or(0);
+            let kind = self.ledger.entity(*entity).kind;
+            let meaning = Meaning { kind, me, clock, ledger: &self.ledger, seq };
+            let drafts = predict(&meaning, shadow.row(*entity), action);
+            if kind == Kind::Register {
+                self.check_clock(node, shadow.row(*entity), action, &drafts, clock)?;
+            }
+            self.write_drafts(node, shard, *entity, DotAt { origin: me, seq }, drafts)?;
+        }
+        let mut dots = Vec::new();
+        for (shard, first) in firsts {
+            let last = self.ledger.head(shard, me);
+            if last >= first {
+                self.ledger.end_commit(shard, DotAt { origin: me, seq: last });
+                dots.push((shard, first, last));
+            }
+        }
+        Ok(Issue { origin: me, epoch, dots })
+    }
+
+    fn write_drafts(
+        &mut self,
+        node: NodeIx,
+        shard: u32,
+        entity: EntityIx,
+        first: DotAt,
+        drafts: Vec<Draft>,
+    ) -> Result<(), Failure> {
+        for (i, Draft { put, kills, counts }) in drafts.into_iter().enumerate() {
+            let dot = DotAt { seq: first.seq + i as u64, ..first };
+            let record = DotRecord { entity, put, kills, killers: Vec::new(), commit_end: false, counts };
+            self.ledger.issue(shard, dot, record);
+            let shadow = &mut self.nodes[node].1.shards[shard as usize].shadow;
+            shadow.issue(&self.ledger, shard, dot).map_err(|why| broken(Rule::LiveState, node, why.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// A hybrid clock may choose what it likes, as long as what was seen is superseded.
+    fn check_clock(
+        &self,
+        node: NodeIx,
+        row: Option<&crate::model::Row>,
+        action: &Action,
+        drafts: &[Draft],
+        clock: u64,
+    ) -> Result<(), Failure> {
+        let seen = row.into_iter().flat_map(|row| row.live.values()).filter_map(|stands| match stands {
+            crate::model::Stands::Register { clock, .. } => Some(*clock),
+            _ => None,
+        });
+        match (action, seen.max()) {
+            (Action::Set { clock: None, .. }, Some(seen)) if clock <= seen && !drafts.is_empty() => {
+                let what = format!("a register written at clock {clock} over one seen at {seen}");
+                Err(broken(Rule::Value, node, what))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The clocks of the registers written in a step, by shard and sequence, read from the record made of it.
+fn chosen_clocks(node: u128, epoch: u64, outputs: &[Output]) -> BTreeMap<(u32, u64), u64> {
+    let mut clocks = BTreeMap::new();
+    for output in outputs {
+        let Output::Persist { payload, .. } = output else { continue };
+        let Ok(Record::Applied(intervals, _)) = Record::decode(payload) else { continue };
+        for interval in intervals {
+            let mine = interval.replicas.iter().position(|r| (r.node, r.epoch) == (node, epoch));
+            for run in interval.runs.iter().filter(|run| Some(usize::from(run.replica)) == mine) {
+                for (seq, slot) in (run.first..).zip(&run.slots) {
+                    if let Some(WirePayload::Stamped { clock, .. }) = slot.put.as_ref().map(|put| &put.payload) {
+                        clocks.insert((interval.shard, seq), *clock);
+                    }
+                }
+            }
+        }
+    }
+    clocks
+}

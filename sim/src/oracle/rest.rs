@@ -1,0 +1,90 @@
+//! At rest: everybody has everything, and nobody does anything any more.
+
+use anabranch::ShardId;
+use anabranch::engine::Engine;
+
+use super::{Check, Oracle, Rule, broken};
+use crate::hash::hash_bytes;
+use crate::model::covers_all;
+use crate::net::NodeIx;
+
+/// What is still missing for agreement, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsettled(pub String);
+
+impl Oracle {
+    /// Whether all nodes agree: vectors, fingerprints, readiness, nothing waiting.
+    pub(crate) fn agreement(&self, engines: &[(NodeIx, &Engine)]) -> Result<(), Unsettled> {
+        let Some(((_, first), rest)) = engines.split_first() else { return Ok(()) };
+        for &(node, engine) in engines {
+            if !engine.is_ready() {
+                return Err(Unsettled(format!("n{node} takes no writes yet")));
+            }
+        }
+        for shard in (0..self.shards).map(ShardId) {
+            let must = first.version_vector(shard);
+            for &(node, engine) in rest {
+                if engine.version_vector(shard) != must {
+                    return Err(Unsettled(self.differing(shard, engines, node)));
+                }
+            }
+        }
+        for &(node, engine) in engines {
+            if !engine.is_idle() {
+                return Err(Unsettled(format!("n{node} is still busy")));
+            }
+        }
+        Ok(())
+    }
+
+    fn differing(&self, shard: ShardId, engines: &[(NodeIx, &Engine)], node: NodeIx) -> String {
+        let mut all = vec![format!("shard {shard}: n{node} differs")];
+        for &(node, engine) in engines {
+            let told = self.vector(node, &engine.version_vector(shard)).map(|vv| self.tell(&vv));
+            all.push(format!("n{node} {}", told.unwrap_or_else(|failure| failure.what)));
+        }
+        all.join("; ")
+    }
+
+    /// Everything, once more, on nodes that agree.
+    pub(crate) fn check_rest(&mut self, engines: &[(NodeIx, &Engine)]) -> Check {
+        for &(node, engine) in engines {
+            self.compare_all(node, engine)?;
+            let mismatches = engine.counters().fingerprint_mismatches;
+            if mismatches > 0 {
+                return Err(broken(Rule::Fingerprint, node, format!("{mismatches} peers' fingerprints differed")));
+            }
+        }
+        for shard in 0..self.shards {
+            self.check_equal_bytes(shard, engines)?;
+            self.check_nothing_lost(shard)?;
+        }
+        Ok(())
+    }
+
+    fn check_equal_bytes(&mut self, shard: u32, engines: &[(NodeIx, &Engine)]) -> Check {
+        let mut first = None;
+        for &(node, engine) in engines {
+            self.looks.bytes += 1;
+            let bytes = hash_bytes(&engine.canonical_bytes(ShardId(shard)));
+            if *first.get_or_insert(bytes) != bytes {
+                return Err(broken(Rule::Equality, node, format!("shard {shard}: other bytes than elsewhere")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What some node acknowledged, on a disk that was never lost, everybody has.
+    fn check_nothing_lost(&self, shard: u32) -> Check {
+        for (node, (_, watch)) in self.nodes.iter().enumerate() {
+            let acknowledged = &watch.shards[shard as usize].acknowledged;
+            for (other, (_, at)) in self.nodes.iter().enumerate() {
+                if !covers_all(at.shards[shard as usize].shadow.vv(), acknowledged) {
+                    let what = format!("shard {shard}: n{node} acknowledged {}", self.tell(acknowledged));
+                    return Err(broken(Rule::Durability, other, format!("{what}, which is missing")));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,298 @@
+//! After each step: the state is live(vv), values are the model's, equal vectors mean equal states, vectors only grow.
+
+use std::collections::BTreeSet;
+
+use anabranch::engine::{Engine, Output};
+use anabranch::wire::FRAME_BYTES_MAX;
+use anabranch::{NodeId, ShardId};
+
+use super::{Check, Oracle, Rule, Seen, broken};
+use crate::hash::{TraceHash, hash_bytes};
+use crate::model::{Broken, EntityIx, Vv, covers_all, raise};
+use crate::net::NodeIx;
+
+/// A shard with at most so many live dots is compared whole whenever its state is new; a larger one in proportion less.
+const WHOLE_DOTS: u64 = 64;
+/// One in so many steps is sampled for what costs a look at everything.
+const SAMPLE: u64 = 64;
+
+fn hash_vector(vv: &[u64]) -> u64 {
+    let mut hash = TraceHash::default();
+    vv.iter().for_each(|&seq| hash.absorb(seq));
+    hash.value()
+}
+
+impl Oracle {
+    /// Looks at a node after a step; `touched` are entities it changed itself.
+    pub(crate) fn after_step(
+        &mut self,
+        node: NodeIx,
+        engine: &Engine,
+        outputs: &[Output],
+        touched: &BTreeSet<EntityIx>,
+    ) -> Check {
+        self.step += 1;
+        let mut reached = Vec::new();
+        for shard in 0..self.shards {
+            if let Some(vv) = self.observe(node, shard, engine, touched)? {
+                reached.push((shard, vv));
+            }
+        }
+        self.note_records(node, outputs, reached)?;
+        if self.step % SAMPLE == 0 {
+            self.sample(node, engine)?;
+        }
+        Ok(())
+    }
+
+    /// Which record makes what was reached durable; and bounds on what leaves.
+    fn note_records(&mut self, node: NodeIx, outputs: &[Output], reached: Vec<(u32, Vv)>) -> Check {
+        let mut last = None;
+        for output in outputs {
+            match output {
+                Output::Persist { id, .. } => last = Some(id.0),
+                Output::Send { frame, .. } if frame.len() > FRAME_BYTES_MAX => {
+                    return Err(broken(Rule::Bounds, node, format!("sends a frame of {} bytes", frame.len())));
+                }
+                _ => {}
+            }
+        }
+        match last {
+            Some(record) => self.nodes[node].1.waiting.push_back((record, reached)),
+            None if !reached.is_empty() => {
+                return Err(broken(Rule::Durability, node, "covers more than before and wrote no record of it"));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// One shard. Returns its vector if that has changed.
+    fn observe(
+        &mut self,
+        node: NodeIx,
+        shard: u32,
+        engine: &Engine,
+        touched: &BTreeSet<EntityIx>,
+    ) -> Result<Option<Vv>, super::Failure> {
+        let id = ShardId(shard);
+        let raw = engine.version_vector(id);
+        let fingerprint = engine.fingerprint(id);
+        let watched = &self.nodes[node].1.shards[shard as usize];
+        if raw == watched.raw {
+            if fingerprint != watched.fingerprint {
+                return Err(broken(Rule::LiveState, node, format!("shard {shard} changed under an unchanged vector")));
+            }
+            return Ok(None);
+        }
+        let vv = self.vector(node, &raw)?;
+        self.advance(node, shard, engine, &vv, touched)?;
+        let watched = &mut self.nodes[node].1.shards[shard as usize];
+        watched.raw = raw;
+        watched.fingerprint = fingerprint;
+        raise(&mut watched.ever_applied, &vv);
+        self.compare_equal(node, shard, engine, &vv)?;
+        Ok(Some(vv))
+    }
+
+    fn advance(
+        &mut self,
+        node: NodeIx,
+        shard: u32,
+        engine: &Engine,
+        vv: &Vv,
+        touched: &BTreeSet<EntityIx>,
+    ) -> Check {
+        let shadow = &mut self.nodes[node].1.shards[shard as usize].shadow;
+        if !covers_all(vv, shadow.vv()) {
+            let before = shadow.vv().clone();
+            let (before, now) = (self.tell(&before), self.tell(vv));
+            return Err(broken(Rule::Monotone, node, format!("shard {shard} went from {before} to {now}")));
+        }
+        let mut news = match shadow.advance(&self.ledger, shard, vv) {
+            Ok(news) => news,
+            Err(why) => {
+                let rule = if matches!(why, Broken::NeverIssued(_)) { Rule::Dots } else { Rule::LiveState };
+                let told = self.tell(vv);
+                return Err(broken(rule, node, format!("shard {shard} at {told}: {}", self.tell_broken(&why))));
+            }
+        };
+        news.extend(touched.iter().filter(|&&e| self.ledger.entity(e).shard == shard));
+        news.into_iter().try_for_each(|entity| self.compare_value(node, engine, entity))
+    }
+
+    fn tell_broken(&self, why: &Broken) -> String {
+        let name = |dot: &crate::model::DotAt| format!("{}:{}", self.origin_name(dot.origin), dot.seq);
+        match why {
+            Broken::NeverIssued(dot) => format!("it covers {}, which nobody issued", name(dot)),
+            Broken::TornCommit(dot) => format!("it ends at {}, in the middle of an update", name(dot)),
+            Broken::KilledUncovered { killer, killed } => {
+                format!("it covers {} but not {}, which that killed", name(killer), name(killed))
+            }
+        }
+    }
+
+    /// What a node shows of an entity against what it must.
+    pub(super) fn compare_value(&mut self, node: NodeIx, engine: &Engine, entity: EntityIx) -> Check {
+        self.looks.values += 1;
+        let (id, kind) = self.names.entity(entity);
+        let shard = self.ledger.entity(entity).shard;
+        let row = self.nodes[node].1.shards[shard as usize].shadow.row(entity).filter(|row| row.exists());
+        let must = row.map(|row| row.shown(&self.ledger, kind));
+        let got = engine.read(id);
+        let got_shown = got.as_ref().map(|(_, reading)| self.names.shown(reading));
+        let agree = match (&must, &got_shown) {
+            (None, None) => true,
+            (Some(must), Some(Some(got))) => must == got,
+            _ => false,
+        };
+        if agree && got.is_none_or(|(ty, _)| ty == crate::names::type_of(kind)) {
+            return Ok(());
+        }
+        let vv = self.tell(self.nodes[node].1.shards[shard as usize].shadow.vv());
+        let live = row.map(|row| row.live.keys().map(|(at, dot)| format!("{at:?}@{}:{}", self.origin_name(dot.origin), dot.seq)).collect::<Vec<_>>());
+        Err(broken(
+            Rule::Value,
+            node,
+            format!("{id} (shard {shard}) shows {got_shown:?} and must show {must:?} at {vv}; live dots must be {live:?}"),
+        ))
+    }
+
+    /// A state of this vector may have been seen before, here or elsewhere.
+    fn compare_equal(&mut self, node: NodeIx, shard: u32, engine: &Engine, vv: &Vv) -> Check {
+        let key = (shard, hash_vector(vv));
+        let fingerprint = engine.fingerprint(ShardId(shard));
+        let Some(seen) = self.seen.get(&key).copied() else {
+            let live = self.nodes[node].1.shards[shard as usize].shadow.live();
+            let bytes = (self.step % 8 == 0).then(|| hash_bytes(&engine.canonical_bytes(ShardId(shard))));
+            self.seen.insert(key, Seen { fingerprint, bytes });
+            if self.step % (live / WHOLE_DOTS + 1) == 0 {
+                self.compare_whole(node, shard, engine)?;
+            }
+            return Ok(());
+        };
+        self.looks.equal_vectors += 1;
+        if seen.fingerprint != fingerprint {
+            let told = self.tell(vv);
+            let what = format!("shard {shard} at {told}: fingerprint {fingerprint:x}, elsewhere {:x}", seen.fingerprint);
+            return Err(self.compare_whole(node, shard, engine).err().unwrap_or(broken(Rule::Equality, node, what)));
+        }
+        if let Some(bytes) = seen.bytes {
+            self.looks.bytes += 1;
+            if bytes != hash_bytes(&engine.canonical_bytes(ShardId(shard))) {
+                let told = self.tell(vv);
+                return Err(broken(Rule::Equality, node, format!("shard {shard} at {told}: other bytes than elsewhere")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every live dot of a shard against live(vv).
+    pub(super) fn compare_whole(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
+        self.looks.states += 1;
+        let shadow = &self.nodes[node].1.shards[shard as usize].shadow;
+        let mut count = 0;
+        for live in engine.live(ShardId(shard)) {
+            count += 1;
+            let origin = self.ledger.known_origin(live.replica.node.0, live.replica.epoch.0);
+            let must = self.names.find(&live.entity).zip(origin).zip(self.names.place(&live.put.path)).is_some_and(
+                |((entity, origin), place)| {
+                    let dot = crate::model::DotAt { origin, seq: live.seq };
+                    let row = shadow.row(entity);
+                    row.and_then(|row| row.live.get(&(place, dot))).is_some_and(|&must| stands(&live.put.payload, must))
+                },
+            );
+            if !must {
+                let vv = self.tell(shadow.vv());
+                let what = format!("shard {shard} at {vv}: {live:?} is alive and must not be, or not so");
+                return Err(broken(Rule::LiveState, node, what));
+            }
+        }
+        if count != shadow.live() {
+            let vv = self.tell(shadow.vv());
+            let what = format!("shard {shard} at {vv}: {count} live dots, must be {}", shadow.live());
+            return Err(broken(Rule::LiveState, node, what));
+        }
+        Ok(())
+    }
+
+    /// What is too dear for every step.
+    fn sample(&mut self, node: NodeIx, engine: &Engine) -> Check {
+        for shard in 0..self.shards {
+            let id = ShardId(shard);
+            self.looks.fingerprints += 1;
+            if engine.fingerprint(id) != engine.fingerprint_from_scratch(id) {
+                return Err(broken(Rule::Fingerprint, node, format!("shard {shard}: not what its state has")));
+            }
+            if !engine.rings_whole(id) {
+                return Err(broken(Rule::LiveState, node, format!("shard {shard}: a ring ends below the vector")));
+            }
+            self.check_base(node, shard, engine)?;
+            self.check_claims(node, shard, engine)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is let go of that a member lacks on its disk, unless a full ring, a snapshot or a start forced it.
+    fn check_base(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
+        self.looks.bases += 1;
+        let base = self.vector(node, &engine.base(ShardId(shard)))?;
+        let forced = self.vector(node, &engine.forced_base(ShardId(shard)))?;
+        for (origin, &base) in base.iter().enumerate() {
+            if base <= forced.get(origin).copied().unwrap_or(0) {
+                continue;
+            }
+            for (member, (_, watch)) in self.nodes.iter().enumerate() {
+                let has = watch.shards[shard as usize].ever_durable.get(origin).copied().unwrap_or(0);
+                if has < base {
+                    let name = self.origin_name(origin as u16);
+                    let what = format!("shard {shard}: forgot {name} up to {base}, n{member} holds {has} durably");
+                    return Err(broken(Rule::Trim, node, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// No peer is believed to have what it never had.
+    fn check_claims(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
+        for peer in 0..self.nodes.len() {
+            let id = NodeId(self.nodes[peer].0);
+            let Some((applied, durable)) = engine.peer_vectors(id, ShardId(shard)) else { continue };
+            self.looks.claims += 1;
+            let (applied, durable) = (self.vector(node, &applied)?, self.vector(node, &durable)?);
+            let truth = &self.nodes[peer].1.shards[shard as usize];
+            if !covers_all(&truth.ever_applied, &applied) || !covers_all(&truth.ever_durable, &durable) {
+                let (said, had) = (self.tell(&durable), self.tell(&truth.ever_durable));
+                let what = format!("shard {shard}: believes of n{peer} more than it ever had: durable {said} of {had}");
+                return Err(broken(Rule::Acknowledged, node, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything at one node, whole: at quiet moments.
+    pub(crate) fn compare_all(&mut self, node: NodeIx, engine: &Engine) -> Check {
+        for shard in 0..self.shards {
+            self.compare_whole(node, shard, engine)?;
+        }
+        for entity in 0..self.names.entities() {
+            self.compare_value(node, engine, entity)?;
+        }
+        self.sample(node, engine)
+    }
+}
+
+/// Whether a payload is what the model expects.
+fn stands(payload: &anabranch_crdt::Payload, must: crate::model::Stands) -> bool {
+    use crate::model::Stands;
+    use anabranch_crdt::{ClockMode, Payload};
+    match (payload, must) {
+        (Payload::Present, Stands::Mark) => true,
+        (Payload::Count { plus, minus }, Stands::Count { plus: p, minus: m }) => (*plus, *minus) == (p, m),
+        (Payload::Stamped { clock, mode, value }, Stands::Register { clock: c, custom, value: v }) => {
+            *clock == c && (*mode == ClockMode::Custom) == custom && value[..] == *format!("v{v}").as_bytes()
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,63 @@
+//! One seed, from its plan to its end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::oracle::{Failure, Rule};
+use crate::plan::Plan;
+use crate::queue::{Micros, QueueKind};
+use crate::world::{Tally, Teller, World};
+
+/// How a seed ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What broke, if anything did.
+    pub failure: Option<Failure>,
+    /// What the run was like, up to there.
+    pub tally: Tally,
+    /// The trace hash at the end.
+    pub trace: u64,
+    /// Virtual time at the end, microseconds.
+    pub ended_at: Micros,
+}
+
+/// How a seed is to be run.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// So many nodes, instead of what the seed says.
+    pub nodes: Option<usize>,
+    /// With which event queue.
+    pub queue: QueueKind,
+    /// No further than this, microseconds.
+    pub until: Micros,
+}
+
+impl Default for How {
+    fn default() -> How {
+        How { nodes: None, queue: QueueKind::Heap, until: Micros::MAX }
+    }
+}
+
+/// Runs a seed to its end or its first failure. A panic of the code under test is a failure too.
+///
+/// ```no_run
+/// use anabranch_sim::run::{How, run_seed};
+/// let outcome = run_seed(1, How::default(), None);
+/// assert!(outcome.failure.is_none());
+/// ```
+pub fn run_seed(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
+    let plan = Plan::swarm(seed, how.nodes);
+    let mut world = World::new(plan, how.queue, teller);
+    let caught = catch_unwind(AssertUnwindSafe(|| world.run(how.until)));
+    let failure = match caught {
+        Ok(result) => result.err(),
+        Err(panic) => Some(Failure { rule: Rule::Panic, at: world.now(), node: None, what: words(&*panic) }),
+    };
+    Outcome { seed, failure, trace: world.trace(), ended_at: world.now(), tally: world.tally() }
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}

@@ -1,0 +1,166 @@
+//! Clients: what they ask for, of whom, and when they ask again.
+
+use anabranch::{Copies, ErrorKind, IdempotencyKey, Level, Op, Stage, Update};
+
+use super::perform::Waiting;
+use super::{Event, World};
+use crate::model::{Action, EntityIx, Kind};
+use crate::names::type_of;
+use crate::net::NodeIx;
+use crate::oracle::{Asked, Failure};
+use crate::plan::{Plan, SECOND};
+use crate::rng::Rng;
+
+/// Somebody who writes.
+#[derive(Debug)]
+pub(crate) struct Client {
+    ix: usize,
+    home: NodeIx,
+    /// Updates so far: names their chances.
+    updates: u64,
+}
+
+impl Client {
+    pub fn new(plan: &Plan, ix: usize) -> Client {
+        let home = Rng::stream(plan.seed, "home", ix as u64, 0).below(plan.nodes as u64) as NodeIx;
+        Client { ix, home, updates: 0 }
+    }
+}
+
+impl World {
+    /// A client makes an update and thinks about the next.
+    pub(crate) fn on_client(&mut self, client: usize) -> Result<(), Failure> {
+        if !self.is_chaos() {
+            return Ok(());
+        }
+        let me = &mut self.clients[client];
+        me.updates += 1;
+        let mut rng = Rng::stream(self.plan.seed, "update", me.ix as u64, me.updates);
+        if rng.chance(self.plan.load.roams) {
+            me.home = rng.below(self.plan.nodes as u64) as NodeIx;
+        }
+        let (node, number) = (me.home, (client as u64) << 32 | me.updates);
+        let think = rng.exponential(self.plan.load.think_us) as u64;
+        self.kernel.after(1 + think, Event::Client { client });
+        let level = level(&mut rng, &self.plan);
+        let keyed = rng.chance(self.plan.load.keyed);
+        let asked = self.invent(&mut rng, number);
+        if self.hosts[node].life.is_none() || self.hosts[node].paused_until > self.kernel.now() {
+            return Ok(());
+        }
+        let key = keyed.then_some(number);
+        if let Some(key) = key {
+            self.keys.add(key, node, asked.clone(), level);
+        }
+        let update = self.update(&asked, level, key, timeout_ms(&mut rng));
+        self.submit(node, asked, update, key)
+    }
+
+    /// A client asks again under a key it used before.
+    pub(crate) fn on_repeat(&mut self, key: u64) -> Result<(), Failure> {
+        if !self.is_chaos() {
+            return Ok(());
+        }
+        let Some(entry) = self.keys.get(key).cloned() else { return Ok(()) };
+        let node = entry.node;
+        if self.hosts[node].life.is_none() || self.hosts[node].paused_until > self.kernel.now() {
+            self.kernel.after(SECOND / 2, Event::Repeat { key });
+            return Ok(());
+        }
+        let update = self.update(&entry.asked, entry.level, Some(key), 2_000);
+        self.submit(node, entry.asked, update, Some(key))
+    }
+
+    /// The client of an update got its answer, or an error.
+    pub(crate) fn after_answer(&mut self, waiting: &Waiting, error: Option<ErrorKind>) {
+        let Some(key) = waiting.key.filter(|_| !waiting.asked.wrong) else { return };
+        let mut rng = Rng::stream(self.plan.seed, "again", key, self.kernel.now());
+        let again = if error.is_some() { 0.7 } else { self.plan.load.repeats };
+        if rng.chance(again) {
+            let wait = rng.log_uniform(500.0, 5e6) as u64;
+            self.kernel.after(wait, Event::Repeat { key });
+        }
+    }
+
+    /// A node died: its callers hear nothing more, and those with a key ask again.
+    pub(crate) fn on_unanswered(&mut self, node: NodeIx) {
+        let lost: Vec<u64> = self.waiting.iter().filter(|(_, w)| w.node == node).map(|(r, _)| *r).collect();
+        for request in lost {
+            let Some(waiting) = self.waiting.remove(&request) else { continue };
+            if let Some(key) = waiting.key.filter(|_| !waiting.asked.wrong) {
+                let wait = Rng::stream(self.plan.seed, "again", key, request).log_uniform(500.0, 5e6) as u64;
+                self.kernel.after(wait, Event::Repeat { key });
+            }
+        }
+    }
+
+    fn update(&self, asked: &Asked, level: Level, key: Option<u64>, timeout_ms: u64) -> Update {
+        let ops = asked.ops.iter().map(|(entity, action)| {
+            let (id, kind) = self.oracle.names.entity(*entity);
+            Op { entity: id.clone(), ty: Some(type_of(kind)), mutation: self.oracle.names.mutation(action) }
+        });
+        let key = key.and_then(|key| IdempotencyKey::new(&key.to_be_bytes()).ok());
+        Update { ops: ops.collect(), level, key, timeout_ms }
+    }
+
+    fn invent(&self, rng: &mut Rng, number: u64) -> Asked {
+        let wrong = rng.chance(self.plan.load.wrong);
+        let count = if rng.chance(self.plan.load.batches) { rng.between(2, 6) } else { 1 };
+        let mut ops: Vec<(EntityIx, Action)> = (0..count).map(|i| self.invent_one(rng, number * 8 + i)).collect();
+        if wrong {
+            // One bad operation spoils the whole update, wherever it stands.
+            let place = rng.below(ops.len() as u64) as usize;
+            let (_, kind) = self.oracle.names.entity(ops[place].0);
+            ops[place].1 = match kind {
+                Kind::GCounter => Action::Increment(-1),
+                Kind::Set => Action::Increment(1),
+                Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
+            };
+        }
+        Asked { ops, wrong }
+    }
+
+    fn invent_one(&self, rng: &mut Rng, number: u64) -> (EntityIx, Action) {
+        let load = &self.plan.load;
+        let kind = rng.below(load.kinds.len() as u64);
+        let entity = if rng.chance(load.hot) { 0 } else { rng.below(load.entities) };
+        let entity = (kind * load.entities + entity) as EntityIx;
+        let mut elements = |n: u64| (0..n).map(|_| rng.below(load.elements) as u32).collect::<Vec<_>>();
+        let (one, some) = (elements(1), elements(3));
+        let action = match (load.kinds[kind as usize], rng.below(100)) {
+            (_, 0..4) => Action::Create,
+            (Kind::GCounter, 4..10) | (Kind::PnCounter, 4..8) => Action::Increment(0),
+            (Kind::GCounter, n) => Action::Increment(n as i64),
+            (Kind::PnCounter, n) => Action::Increment(50 - n as i64),
+            (Kind::Register, _) => {
+                let clock = rng.chance(load.clocks).then(|| rng.below(40));
+                Action::Set { value: number, clock }
+            }
+            (Kind::Set, 4..8) => Action::Clear,
+            (Kind::Set, 8..30) => Action::Remove(one),
+            (Kind::Set, 30..40) => Action::Remove(some),
+            (Kind::Set, 40..55) => Action::Add(some),
+            (Kind::Set, _) => Action::Add(one),
+        };
+        (entity, action)
+    }
+}
+
+fn level(rng: &mut Rng, plan: &Plan) -> Level {
+    if !rng.chance(plan.load.levels) {
+        return Level::default();
+    }
+    let copies = match rng.below(5) {
+        0 => Copies::Local,
+        1 => Copies::N(rng.between(1, plan.nodes as u64) as u8),
+        2 => Copies::All,
+        _ => Copies::Majority,
+    };
+    let stage = if rng.chance(0.4) { Stage::Applied } else { Stage::Durable };
+    Level { copies, stage }
+}
+
+fn timeout_ms(rng: &mut Rng) -> u64 {
+    rng.log_uniform(10.0, 10_000.0) as u64
+}
+

@@ -1,0 +1,212 @@
+//! One virtual machine: its disk, its wall clock, and the process on it while it lives.
+//!
+//! The process is production code: an engine over a store. What the driver does in production is done here: records are
+//! appended, synced in groups after a virtual delay, and snapshots written when due.
+
+use std::collections::VecDeque;
+
+use anabranch::engine::{Engine, EngineConfig, Now, Start, Time, epoch_for_start};
+use anabranch::store::{Identity, MemDisk, Options, Recovered, Store, StoreError};
+use anabranch::{DirectoryId, Epoch, NodeId};
+use bytes::Bytes;
+
+use crate::net::NodeIx;
+use crate::plan::ClockPlan;
+use crate::queue::Micros;
+use crate::rng::Rng;
+
+/// The wall clocks' common beginning, milliseconds since 1970.
+const WALL_MS: u64 = 1_790_000_000_000;
+
+/// A machine.
+pub(crate) struct Host {
+    pub ix: NodeIx,
+    pub id: NodeId,
+    pub disk: MemDisk,
+    pub backup: Option<MemDisk>,
+    pub life: Option<Life>,
+    /// Counts lives: events of an earlier one are void.
+    pub lives: u64,
+    pub clock: ClockPlan,
+    /// Syncs take so much longer.
+    pub slow_us: Micros,
+    pub paused_until: Micros,
+    /// It dies after some more outputs.
+    pub doom: Option<Doom>,
+}
+
+/// A death that is certain, at an output to come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doom {
+    /// So many outputs are still carried out.
+    pub outputs: u32,
+    pub back_after_us: Micros,
+    pub recovery_calls: Option<u64>,
+}
+
+/// A process.
+pub(crate) struct Life {
+    pub engine: Engine,
+    pub store: Store<MemDisk>,
+    pub epoch: u64,
+    pub since: Micros,
+    /// Records handed out and not yet given to the store.
+    pub queued: VecDeque<(u64, Bytes)>,
+    /// The last record of the commit under way.
+    pub writing: Option<u64>,
+    pub poisoned: bool,
+    /// The wakeup that is scheduled.
+    pub wake_at: Option<Micros>,
+    /// When it last did anything of its own accord, and sent anything.
+    pub woke_at: Micros,
+    pub sent_at: Micros,
+}
+
+/// Why a process did not come up.
+pub(crate) enum NoStart {
+    /// The disk is full, or a fault of the plan stopped it: later.
+    Later(String),
+    /// It never may.
+    Broken(String),
+}
+
+/// What a process is started with.
+pub(crate) struct StartWith {
+    pub seed: u64,
+    pub config: EngineConfig,
+    pub options: Options,
+    pub now: Micros,
+}
+
+/// A recovered item, kept until the engine exists.
+enum Item {
+    Image(Vec<u8>),
+    Record(Vec<u8>),
+}
+
+impl Host {
+    pub fn new(seed: u64, ix: NodeIx, clock: ClockPlan) -> Host {
+        Host {
+            ix,
+            id: node_id(seed, ix),
+            disk: MemDisk::new(),
+            backup: None,
+            life: None,
+            lives: 0,
+            clock,
+            slow_us: 0,
+            paused_until: 0,
+            doom: None,
+        }
+    }
+
+    /// The wall clock, milliseconds.
+    pub fn wall_ms(&self, now: Micros) -> u64 {
+        let passed = (now / 1_000) as i64;
+        let drifted = passed + passed * self.clock.drift_ppm / 1_000_000;
+        (WALL_MS as i64 + self.clock.skew_ms + drifted) as u64
+    }
+
+    pub fn now(&self, now: Micros) -> Now {
+        Now { time: Time(now), wall_ms: self.wall_ms(now) }
+    }
+
+    /// Opens the store, recovers the engine, and begins a new epoch.
+    pub fn start(&mut self, with: StartWith) -> Result<(), NoStart> {
+        self.lives += 1;
+        let mut rng = Rng::stream(with.seed, "start", self.ix as u64, self.lives);
+        let fresh = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+        let identity = Identity { cluster: with.config.cluster.clone(), node: self.id, directory: fresh };
+        let mut items = Vec::new();
+        let opened = Store::open(self.disk.clone(), &identity, with.options, &mut |recovered| {
+            items.push(match recovered {
+                Recovered::Image(block) => Item::Image(block.to_vec()),
+                Recovered::Record { payload, .. } => Item::Record(payload.to_vec()),
+            });
+            Ok(())
+        });
+        let (mut store, opened) = opened.map_err(no_start)?;
+        let epoch = epoch_for_start(opened.last_epoch, self.wall_ms(with.now), rng.next_u64() as u16);
+        store.start_epoch(epoch).map_err(no_start)?;
+        let now = self.now(with.now);
+        let mut engine = Engine::new(with.config, now);
+        for item in &items {
+            match item {
+                Item::Image(block) => engine.recover_image(block),
+                Item::Record(record) => engine.recover_record(record),
+            }
+            .map_err(|e| NoStart::Broken(e.to_string()))?;
+        }
+        engine.start(now, Start { epoch, directory: DirectoryId(opened.directory) });
+        self.life = Some(Life {
+            engine,
+            store,
+            epoch: epoch.0,
+            since: with.now,
+            queued: VecDeque::new(),
+            writing: None,
+            poisoned: false,
+            wake_at: None,
+            woke_at: with.now,
+            sent_at: with.now,
+        });
+        Ok(())
+    }
+
+    /// The process dies, perhaps in the midst of a commit; then the disk keeps what it must, and chance decides about
+    /// the rest.
+    pub fn die(&mut self, seed: u64) {
+        let mut rng = Rng::stream(seed, "death", self.ix as u64, self.lives);
+        if let Some(mut life) = self.life.take()
+            && life.writing.is_some()
+            && !life.poisoned
+            && rng.chance(0.5)
+        {
+            self.disk.halt_after(rng.below(6));
+            // Whether it gets through is the disk's matter: nobody is told.
+            let _ = life.store.commit();
+        }
+        self.disk.crash(&mut || rng.next_u64());
+        self.doom = None;
+        self.slow_us = 0;
+        self.paused_until = 0;
+    }
+}
+
+impl Life {
+    /// A higher epoch, durably, because a peer knows one.
+    pub fn adopt(&mut self, above: Epoch, wall_ms: u64, random: u16) -> Result<Epoch, StoreError> {
+        let last = above.max(Epoch(self.epoch));
+        let epoch = epoch_for_start(Some(last), wall_ms, random);
+        self.store.start_epoch(epoch)?;
+        self.epoch = epoch.0;
+        Ok(epoch)
+    }
+
+    /// Hands the store what has queued. Returns whether there is something to sync.
+    pub fn begin_commit(&mut self) -> Result<bool, StoreError> {
+        if self.writing.is_some() || self.poisoned {
+            return Ok(false);
+        }
+        while let Some((id, payload)) = self.queued.pop_front() {
+            self.store.append(&payload)?;
+            self.writing = Some(id);
+        }
+        Ok(self.writing.is_some())
+    }
+}
+
+fn no_start(error: StoreError) -> NoStart {
+    match error {
+        StoreError::Full { .. } | StoreError::Disk { .. } | StoreError::Poisoned { .. } => {
+            NoStart::Later(error.to_string())
+        }
+        other => NoStart::Broken(other.to_string()),
+    }
+}
+
+/// A node's id: no order between the numbers of nodes and their ids.
+pub(crate) fn node_id(seed: u64, ix: NodeIx) -> NodeId {
+    let mut rng = Rng::stream(seed, "node-id", ix as u64, 0);
+    NodeId(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
+}

@@ -1,0 +1,428 @@
+//! The world: machines, the network between them, clients, faults, and the loop that lets it all happen.
+//!
+//! It stands where the driver stands in production, over the same engines and stores.
+//!
+//! Not here: what must hold (`crate::oracle`), what is planned (`crate::plan`).
+//! Contract: a run is a function of its plan; watching it changes nothing.
+
+mod clients;
+mod faults;
+mod host;
+mod keys;
+mod perform;
+mod settle;
+mod tale;
+
+use std::collections::BTreeMap;
+
+use anabranch::EntityId;
+use anabranch::engine::{Engine, EngineConfig, Input, Limits};
+use anabranch::store::Options;
+
+use crate::kernel::Kernel;
+use crate::model::EntityIx;
+use crate::names::{Names, kind_name, type_of};
+use crate::net::{Net, NetCounts, NetEvent, News, NodeIx, Told};
+use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
+use crate::plan::{CHAOS_US, Fault, Plan, SECOND};
+use crate::queue::{Micros, QueueKind};
+
+use clients::Client;
+use host::{Host, NoStart, StartWith};
+use keys::KeyBook;
+use perform::Waiting;
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// In the network.
+    Net(NetEvent),
+    /// An engine asked to be woken.
+    Wake { node: NodeIx, life: u64, at: Micros },
+    /// A commit comes to its end.
+    Synced { node: NodeIx, life: u64 },
+    /// A machine comes up.
+    Boot { node: NodeIx, lives: u64, recovery_calls: Option<u64> },
+    /// A process that stood still goes on.
+    Resume { node: NodeIx, life: u64 },
+    /// A client makes its next update.
+    Client { client: usize },
+    /// An update is sent again, under its key.
+    Repeat { key: u64 },
+    /// The plan's next fault.
+    Fault { index: usize },
+    /// The oracles' regular look.
+    Look,
+}
+
+/// What a run was like.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Events that happened.
+    pub events: u64,
+    /// Updates handed to nodes, and answered well.
+    pub submitted: u64,
+    /// Of them answered at their level.
+    pub answered: u64,
+    /// Dots issued.
+    pub dots: u64,
+    /// Deaths of processes.
+    pub crashes: u64,
+    /// Virtual time it took everybody to agree after all was healed, microseconds.
+    pub settled_us: Micros,
+    /// Frames and bytes in the last second of rest.
+    pub rest_bytes: u64,
+    /// What the network did.
+    pub net: NetCounts,
+    /// What the oracles looked at.
+    pub looks: Looks,
+    /// Engines' counters, summed over all lives.
+    pub counters: BTreeMap<&'static str, u64>,
+}
+
+/// How long a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Chaos,
+    /// All is healed, nobody writes.
+    Settling,
+    /// All agree; nothing may change any more.
+    Rest,
+    Over,
+}
+
+/// Where a run's story goes, if anybody listens.
+pub type Teller = Box<dyn FnMut(&str)>;
+
+/// A cluster and all that surrounds it.
+pub struct World {
+    pub(crate) plan: Plan,
+    pub(crate) limits: Limits,
+    pub(crate) kernel: Kernel<Event>,
+    pub(crate) net: Net,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) oracle: Oracle,
+    clients: Vec<Client>,
+    keys: KeyBook,
+    waiting: BTreeMap<u64, Waiting>,
+    next_request: u64,
+    phase: Phase,
+    healed_at: Micros,
+    agreed_at: Micros,
+    rest_from: Option<(Micros, NetCounts)>,
+    /// Events that wait for a process that stands still.
+    late: Vec<(NodeIx, u64, Input)>,
+    tally: Tally,
+    teller: Option<Teller>,
+}
+
+impl World {
+    /// The world of a plan, before anything has happened.
+    pub fn new(plan: Plan, queue: QueueKind, teller: Option<Teller>) -> World {
+        let hosts: Vec<Host> =
+            plan.clocks.iter().enumerate().map(|(ix, clock)| Host::new(plan.seed, ix, *clock)).collect();
+        let ids = hosts.iter().map(|host| host.id.0).collect();
+        let mut oracle = Oracle::new(plan.shards, ids, Names::new(plan.load.elements));
+        let limits = limits(&plan);
+        name_entities(&mut oracle, &plan, &hosts, &limits);
+        let net = Net::new(plan.seed, plan.nodes, plan.net.clone());
+        let mut world = World {
+            limits,
+            kernel: Kernel::new(queue),
+            net,
+            oracle,
+            clients: (0..plan.load.clients).map(|ix| Client::new(&plan, ix)).collect(),
+            keys: KeyBook::default(),
+            waiting: BTreeMap::new(),
+            next_request: 1,
+            phase: Phase::Chaos,
+            healed_at: 0,
+            agreed_at: 0,
+            rest_from: None,
+            late: Vec::new(),
+            tally: Tally::default(),
+            teller,
+            hosts,
+            plan,
+        };
+        world.schedule_beginning();
+        world
+    }
+
+    fn schedule_beginning(&mut self) {
+        for node in 0..self.plan.nodes {
+            self.kernel.at(node as Micros * 1_000, Event::Boot { node, lives: 0, recovery_calls: None });
+        }
+        for client in 0..self.clients.len() {
+            self.kernel.at(SECOND / 10 + client as Micros * 7_000, Event::Client { client });
+        }
+        for (index, (at, _)) in self.plan.faults.iter().enumerate() {
+            self.kernel.at(*at, Event::Fault { index });
+        }
+        self.kernel.at(SECOND, Event::Look);
+    }
+
+    /// Lets everything happen, until the end or `until`.
+    pub fn run(&mut self, until: Micros) -> Result<(), Failure> {
+        while self.phase != Phase::Over {
+            let Some(event) = self.kernel.next(until) else { return Ok(()) };
+            if let Err(mut failure) = self.on_event(event) {
+                failure.at = self.kernel.now();
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// What happened, in numbers; after the end.
+    pub fn tally(&mut self) -> Tally {
+        for node in 0..self.hosts.len() {
+            self.count_life(node);
+        }
+        Tally {
+            events: self.kernel.taken(),
+            dots: self.oracle.ledger.len(),
+            net: self.net.counts(),
+            looks: self.oracle.looks(),
+            ..self.tally.clone()
+        }
+    }
+
+    /// Virtual time, microseconds.
+    pub fn now(&self) -> Micros {
+        self.kernel.now()
+    }
+
+    /// The trace hash so far.
+    pub fn trace(&self) -> u64 {
+        self.kernel.trace()
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), Failure> {
+        self.absorb(&event);
+        match event {
+            Event::Net(event) => self.on_net(event),
+            Event::Wake { node, life, at } => self.on_wake(node, life, at),
+            Event::Synced { node, life } => self.on_synced(node, life),
+            Event::Boot { node, lives, recovery_calls } => self.on_boot(node, lives, recovery_calls),
+            Event::Resume { node, life } => self.on_resume(node, life),
+            Event::Client { client } => self.on_client(client),
+            Event::Repeat { key } => self.on_repeat(key),
+            Event::Fault { index } => self.on_fault(index),
+            Event::Look => self.on_look(),
+        }
+    }
+
+    /// An event's content, for the trace hash.
+    fn absorb(&mut self, event: &Event) {
+        let hash = self.kernel.hash();
+        match event {
+            Event::Net(NetEvent::Frame(frame)) => {
+                hash.absorb(1 << 32 | (frame.from * 64 + frame.to) as u64);
+                hash.absorb_bytes(&frame.bytes);
+            }
+            Event::Net(NetEvent::Taken { direction }) => hash.absorb(2 << 32 | *direction as u64),
+            Event::Net(NetEvent::Up { pair, conn, side } | NetEvent::Down { pair, conn, side }) => {
+                hash.absorb(3 << 32 | (pair * 2 + side) as u64);
+                hash.absorb(*conn);
+            }
+            Event::Net(_) => hash.absorb(4 << 32),
+            Event::Wake { node, .. } => hash.absorb(5 << 32 | *node as u64),
+            Event::Synced { node, .. } => hash.absorb(6 << 32 | *node as u64),
+            Event::Boot { node, .. } => hash.absorb(7 << 32 | *node as u64),
+            Event::Resume { node, .. } => hash.absorb(8 << 32 | *node as u64),
+            Event::Client { client } => hash.absorb(9 << 32 | *client as u64),
+            Event::Repeat { key } => hash.absorb(10 << 32 | key & 0xffff_ffff),
+            Event::Fault { index } => hash.absorb(11 << 32 | *index as u64),
+            Event::Look => hash.absorb(12 << 32),
+        }
+    }
+
+    /// Tells what happens, if anybody listens.
+    pub(crate) fn tell(&mut self, text: impl FnOnce() -> String) {
+        if let Some(teller) = &mut self.teller {
+            let now = self.kernel.now();
+            teller(&format!("{:>4}.{:06} {}", now / SECOND, now % SECOND, text()));
+        }
+    }
+
+    fn on_net(&mut self, event: NetEvent) -> Result<(), Failure> {
+        let now = self.kernel.now();
+        let kernel = &mut self.kernel;
+        let told = self.net.on_event(now, &event, &mut |at, event| kernel.at(at, Event::Net(event)));
+        for told in told {
+            self.on_told(told)?;
+        }
+        let NetEvent::Frame(frame) = event else { return Ok(()) };
+        if !self.net.arrives(&frame) {
+            return Ok(());
+        }
+        let (node, peer) = (frame.to, self.hosts[frame.from].id);
+        if self.teller.is_some() {
+            let text = self.describe(&frame.bytes);
+            let ghost = if frame.ghost { " (ghost)" } else { "" };
+            self.tell(|| format!("n{node} <- n{} {text}{ghost}", frame.from));
+        }
+        self.oracle.on_heard(node);
+        let input = Input::Received { peer, epoch: anabranch::Epoch(frame.epoch), frame: frame.bytes };
+        self.give(node, input)
+    }
+
+    fn on_told(&mut self, told: Told) -> Result<(), Failure> {
+        let Told { node, peer, epoch, news } = told;
+        let epoch = anabranch::Epoch(epoch);
+        let wall_ms = self.hosts[peer].wall_ms(self.kernel.now());
+        let peer_id = self.hosts[peer].id;
+        let input = match news {
+            News::Connected => Input::Connected { peer: peer_id, epoch, wall_ms },
+            News::Disconnected => Input::Disconnected { peer: peer_id, epoch },
+            News::Writable(bytes) => Input::Writable { peer: peer_id, epoch, bytes },
+        };
+        if !matches!(news, News::Writable(_)) {
+            self.tell(|| format!("n{node} {news:?} n{peer} in epoch {epoch}"));
+        }
+        self.give(node, input)
+    }
+
+    fn on_wake(&mut self, node: NodeIx, life: u64, at: Micros) -> Result<(), Failure> {
+        let now = self.kernel.now();
+        let host = &mut self.hosts[node];
+        let Some(alive) = host.life.as_mut().filter(|_| host.lives == life) else { return Ok(()) };
+        if alive.wake_at != Some(at) {
+            return Ok(());
+        }
+        alive.wake_at = None;
+        if alive.engine.next_wakeup().is_some_and(|due| due.0 <= now) {
+            alive.woke_at = now;
+            return self.give(node, Input::Wakeup);
+        }
+        self.schedule_wake(node);
+        Ok(())
+    }
+
+    fn on_boot(&mut self, node: NodeIx, lives: u64, recovery_calls: Option<u64>) -> Result<(), Failure> {
+        let now = self.kernel.now();
+        if self.hosts[node].life.is_some() || self.hosts[node].lives != lives {
+            return Ok(());
+        }
+        if let Some(calls) = recovery_calls {
+            self.hosts[node].disk.halt_after(calls);
+        }
+        let with = StartWith {
+            seed: self.plan.seed,
+            config: config(&self.plan, &self.hosts, node, &self.limits),
+            options: options(&self.plan),
+            now,
+        };
+        match self.hosts[node].start(with) {
+            Ok(()) => self.on_booted(node),
+            Err(NoStart::Later(why)) => {
+                self.tell(|| format!("n{node} does not start: {why}"));
+                self.hosts[node].die(self.plan.seed);
+                let lives = self.hosts[node].lives;
+                self.kernel.after(SECOND / 5, Event::Boot { node, lives, recovery_calls: None });
+                Ok(())
+            }
+            Err(NoStart::Broken(why)) => Err(broken(Rule::Store, node, format!("it cannot start: {why}"))),
+        }
+    }
+
+    fn on_booted(&mut self, node: NodeIx) -> Result<(), Failure> {
+        let now = self.kernel.now();
+        let Some(life) = &self.hosts[node].life else { return Ok(()) };
+        let epoch = life.epoch;
+        // A start that was to be cut short and came through after all is an ordinary one.
+        self.hosts[node].disk.halt_after(u64::MAX / 2);
+        self.oracle.on_start(node, epoch, &life.engine)?;
+        self.keys.on_start(node, &self.oracle);
+        let lives = self.hosts[node].lives;
+        self.tell(|| format!("n{node} starts, life {lives}, epoch {epoch}"));
+        let kernel = &mut self.kernel;
+        self.net.start(now, node, epoch, &mut |at, event| kernel.at(at, Event::Net(event)));
+        self.schedule_wake(node);
+        Ok(())
+    }
+
+    /// The engines that run.
+    pub(crate) fn engines(hosts: &[Host]) -> Vec<(NodeIx, &Engine)> {
+        hosts.iter().filter_map(|host| host.life.as_ref().map(|life| (host.ix, &life.engine))).collect()
+    }
+
+    /// Adds a life's counters to the tally.
+    fn count_life(&mut self, node: NodeIx) {
+        if let Some(life) = &self.hosts[node].life {
+            for (name, count) in life.engine.counters().iter() {
+                *self.tally.counters.entry(name).or_default() += count;
+            }
+        }
+    }
+
+    fn is_chaos(&self) -> bool {
+        self.phase == Phase::Chaos && self.kernel.now() < CHAOS_US
+    }
+
+    fn fault(&self, index: usize) -> Fault {
+        self.plan.faults[index].1.clone()
+    }
+}
+
+fn config(plan: &Plan, hosts: &[Host], node: NodeIx, limits: &Limits) -> EngineConfig {
+    // Half of the kinds are declared, the others fixed by their first write.
+    let declared = plan.load.kinds.iter().filter(|&&kind| kind as u64 % 2 == plan.seed % 2);
+    EngineConfig {
+        cluster: "sim".to_owned(),
+        node: hosts[node].id,
+        shards: plan.shards,
+        members: hosts.iter().map(|host| host.id).collect(),
+        kinds: declared.map(|&kind| (kind_name(kind).to_owned(), type_of(kind))).collect(),
+        limits: limits.clone(),
+    }
+}
+
+fn options(plan: &Plan) -> Options {
+    Options {
+        segment_bytes: plan.settings.segment_bytes,
+        snapshot_bytes: plan.settings.snapshot_bytes,
+        fill_bytes: 4_096,
+    }
+}
+
+fn limits(plan: &Plan) -> Limits {
+    let s = plan.settings;
+    let defaults = Limits::default();
+    Limits {
+        ring_slots_max: s.ring.of(4, 256, 1 << 20),
+        part_bytes: s.part.of(64, defaults.part_bytes, 512 << 10),
+        push_window_bytes: s.window.of(256, defaults.push_window_bytes, 64 << 20),
+        push_delay_ms: s.delays.of(0, defaults.push_delay_ms, 50),
+        hold_ms: s.delays.of(1, defaults.hold_ms, 1_000),
+        pull_grace_ms: s.delays.of(0, defaults.pull_grace_ms, 1_000),
+        pull_timeout_ms: s.delays.of(200, defaults.pull_timeout_ms, 4_000),
+        said_delay_ms: s.delays.of(1, defaults.said_delay_ms, 1_000),
+        digest_every_ms: s.digest.of(500, defaults.digest_every_ms, 5_000),
+        held_max: s.slots.of(1, defaults.held_max, 1_024),
+        pulls_max: s.slots.of(1, defaults.pulls_max, 1_024),
+        sessions_max: s.slots.of(1, defaults.sessions_max, 256),
+        staged_transfers_max: s.slots.of(1, defaults.staged_transfers_max, 1_024),
+        staged_bytes_max: s.slots.of(8 << 20, defaults.staged_bytes_max, 1 << 30),
+        unpersisted_bytes_max: s.unpersisted.of(2_000, defaults.unpersisted_bytes_max, 1 << 30),
+        requests_max: s.requests.of(2, defaults.requests_max, 1 << 20),
+        ..defaults
+    }
+}
+
+/// Numbers the plan's entities. Where each lives, the engine's own placement says: a throw-away one is asked.
+fn name_entities(oracle: &mut Oracle, plan: &Plan, hosts: &[Host], limits: &Limits) {
+    let engine = Engine::new(config(plan, hosts, 0, limits), hosts[0].now(0));
+    for &kind in &plan.load.kinds {
+        for n in 0..plan.load.entities {
+            let Ok(id) = EntityId::new(kind_name(kind), &format!("k{n}")) else {
+                unreachable!("a workload's names are short and not empty")
+            };
+            let shard = engine.shard_of(&id).0;
+            let named: EntityIx = oracle.names.add(id, kind);
+            let numbered = oracle.ledger.add_entity(kind, shard);
+            assert!(named == numbered, "the two vocabularies count alike");
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What the driver does in production: inputs in, outputs carried out in order, records synced in groups.
+
+use std::collections::BTreeSet;
+
+use anabranch::engine::{Input, Output, PersistFailure, RecordId, RequestId};
+use anabranch::store::StoreError;
+use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
+
+use super::{Event, World};
+use crate::model::EntityIx;
+use crate::net::NodeIx;
+use crate::oracle::{Asked, Failure, Issue, Rule, Standing, broken};
+use crate::plan::SECOND;
+use crate::queue::Micros;
+use crate::rng::Rng;
+
+/// An update that waits for its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub node: NodeIx,
+    pub asked: Asked,
+    pub issue: Issue,
+    pub level: Level,
+    pub key: Option<u64>,
+    pub answer_by: Micros,
+}
+
+/// A poisoned store's process is started again after about this, microseconds.
+const OPERATOR_US: Micros = 2 * SECOND;
+/// A full disk is tried again after this, microseconds.
+const FULL_RETRY_US: Micros = SECOND / 5;
+
+type Step = Result<(), Failure>;
+
+impl World {
+    /// Gives a node an input; if its process stands still, later.
+    pub(crate) fn give(&mut self, node: NodeIx, input: Input) -> Step {
+        let host = &self.hosts[node];
+        if host.life.is_none() {
+            return Ok(());
+        }
+        if host.paused_until > self.kernel.now() {
+            self.late.push((node, host.lives, input));
+            return Ok(());
+        }
+        self.step(node, input)
+    }
+
+    pub(crate) fn on_resume(&mut self, node: NodeIx, life: u64) -> Step {
+        if self.hosts[node].paused_until > self.kernel.now() {
+            return Ok(());
+        }
+        let (mine, others) = std::mem::take(&mut self.late).into_iter().partition(|(n, _, _)| *n == node);
+        self.late = others;
+        for (_, lives, input) in mine {
+            if lives == life && self.hosts[node].lives == life {
+                self.give(node, input)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One input and all that follows from it, at one node.
+    fn step(&mut self, node: NodeIx, input: Input) -> Step {
+        let outputs = self.handle(node, input);
+        let Some(life) = &self.hosts[node].life else { return Ok(()) };
+        self.oracle.after_step(node, &life.engine, &outputs, &BTreeSet::new())?;
+        self.perform(node, outputs)
+    }
+
+    fn handle(&mut self, node: NodeIx, input: Input) -> Vec<Output> {
+        let host = &mut self.hosts[node];
+        let now = host.now(self.kernel.now());
+        let Some(life) = &mut host.life else { return Vec::new() };
+        life.engine.handle(now, input);
+        std::iter::from_fn(|| life.engine.poll_output()).collect()
+    }
+
+    /// Hands a node an update; the model learns of it before anybody else can.
+    pub(crate) fn submit(&mut self, node: NodeIx, asked: Asked, update: Update, key: Option<u64>) -> Step {
+        let standing = key.map_or(Standing::New, |key| self.keys.standing(node, key));
+        let request = self.next_request;
+        self.next_request += 1;
+        self.tally.submitted += 1;
+        let (level, timeout_us) = (update.level, update.timeout_ms * 1_000);
+        self.tell(|| format!("n{node} asked #{request} {asked:?} level {level} key {key:?}"));
+        let outputs = self.handle(node, Input::Submit { request: RequestId(request), update });
+        let Some(life) = &self.hosts[node].life else { return Ok(()) };
+        let (epoch, engine) = (life.epoch, &life.engine);
+        let error = refusal(&outputs, request);
+        let (mut issue, touched) = self.oracle.on_submit(node, epoch, engine, &asked, standing, error, &outputs)?;
+        self.after_submit(node, &outputs, &touched)?;
+        let refused = error.is_some() && issue.dots.is_empty();
+        if let Some(key) = key.filter(|_| !refused && !asked.wrong) {
+            issue = self.keys.on_made(node, key, issue);
+        }
+        let answer_by = self.kernel.now() + timeout_us;
+        self.waiting.insert(request, Waiting { node, asked, issue, level, key, answer_by });
+        self.perform(node, outputs)
+    }
+
+    fn after_submit(&mut self, node: NodeIx, outputs: &[Output], touched: &BTreeSet<EntityIx>) -> Step {
+        let Some(life) = &self.hosts[node].life else { return Ok(()) };
+        self.oracle.after_step(node, &life.engine, outputs, touched)
+    }
+
+    /// Carries out what an engine asked for; it may die half-way.
+    fn perform(&mut self, node: NodeIx, outputs: Vec<Output>) -> Step {
+        for output in outputs {
+            if let Some(doom) = &mut self.hosts[node].doom {
+                if doom.outputs == 0 {
+                    let doom = *doom;
+                    self.die(node, doom);
+                    return Ok(());
+                }
+                doom.outputs -= 1;
+            }
+            self.perform_one(node, output)?;
+        }
+        self.begin_commit(node)?;
+        self.schedule_wake(node);
+        Ok(())
+    }
+
+    fn perform_one(&mut self, node: NodeIx, output: Output) -> Step {
+        let now = self.kernel.now();
+        match output {
+            Output::Send { peer, epoch, lane, frame } => {
+                let Some(to) = self.find(peer) else { return Ok(()) };
+                if let Some(life) = &mut self.hosts[node].life {
+                    life.sent_at = now;
+                }
+                let kernel = &mut self.kernel;
+                let lane = lane.index() as u8;
+                self.net.send(now, node, to, epoch.0, lane, frame, &mut |at, event| kernel.at(at, Event::Net(event)));
+                Ok(())
+            }
+            Output::Persist { id, payload } => {
+                if let Some(life) = &mut self.hosts[node].life {
+                    life.queued.push_back((id.0, payload));
+                }
+                Ok(())
+            }
+            Output::Done { request, result } => self.on_done(node, request.0, result),
+            Output::Changed { .. } => Ok(()),
+            Output::Disconnect { peer, epoch, reason } => self.on_disconnect(node, peer, epoch, &reason),
+            Output::AdoptEpoch { above } => self.adopt(node, above),
+        }
+    }
+
+    fn find(&self, id: NodeId) -> Option<NodeIx> {
+        self.hosts.iter().position(|host| host.id == id)
+    }
+
+    fn on_disconnect(&mut self, node: NodeIx, peer: NodeId, epoch: Epoch, reason: &str) -> Step {
+        let Some(to) = self.find(peer) else { return Ok(()) };
+        self.tell(|| format!("n{node} closes its link to n{to}: {reason}"));
+        let now = self.kernel.now();
+        let kernel = &mut self.kernel;
+        self.net.disconnect(now, node, to, epoch.0, &mut |at, event| kernel.at(at, Event::Net(event)));
+        Ok(())
+    }
+
+    /// A higher epoch: durable at once, then the transport begins anew under it.
+    fn adopt(&mut self, node: NodeIx, above: Epoch) -> Step {
+        let now = self.kernel.now();
+        let host = &mut self.hosts[node];
+        let wall_ms = host.wall_ms(now);
+        let Some(life) = &mut host.life else { return Ok(()) };
+        if life.epoch > above.0 {
+            return Ok(());
+        }
+        let random = Rng::stream(self.plan.seed, "adopt", node as u64, above.0).next_u64() as u16;
+        match life.adopt(above, wall_ms, random) {
+            Ok(epoch) => {
+                self.tell(|| format!("n{node} goes on under epoch {epoch}"));
+                self.oracle.on_epoch(node, epoch.0);
+                let kernel = &mut self.kernel;
+                self.net.stop(now, node, &mut |at, event| kernel.at(at, Event::Net(event)));
+                let kernel = &mut self.kernel;
+                self.net.start(now, node, epoch.0, &mut |at, event| kernel.at(at, Event::Net(event)));
+                self.give(node, Input::EpochAdopted { epoch })
+            }
+            // The disk is full: the peer will say it again.
+            Err(StoreError::Full { .. } | StoreError::Disk { .. } | StoreError::Poisoned { .. }) => Ok(()),
+            Err(other) => Err(broken(Rule::Store, node, other.to_string())),
+        }
+    }
+
+    pub(crate) fn schedule_wake(&mut self, node: NodeIx) {
+        let now = self.kernel.now();
+        let host = &mut self.hosts[node];
+        let life_number = host.lives;
+        let Some(life) = &mut host.life else { return };
+        let Some(due) = life.engine.next_wakeup() else { return };
+        let at = due.0.max(now + 1);
+        if life.wake_at.is_none_or(|scheduled| at < scheduled) {
+            life.wake_at = Some(at);
+            self.kernel.at(at, Event::Wake { node, life: life_number, at });
+        }
+    }
+
+    pub(crate) fn begin_commit(&mut self, node: NodeIx) -> Step {
+        let host = &mut self.hosts[node];
+        let lives = host.lives;
+        let Some(life) = &mut host.life else { return Ok(()) };
+        match life.begin_commit() {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let counter = lives << 32 | life.writing.unwrap_or(0);
+                let mut rng = Rng::stream(self.plan.seed, "sync", node as u64, counter);
+                let wait = self.plan.sync.draw(&mut rng) + host.slow_us;
+                self.kernel.after(wait, Event::Synced { node, life: lives });
+                Ok(())
+            }
+            Err(StoreError::Poisoned { .. }) => Ok(()),
+            Err(other) => Err(broken(Rule::Store, node, format!("a record is refused: {other}"))),
+        }
+    }
+
+    /// A commit's time is over: now it happens, or fails.
+    pub(crate) fn on_synced(&mut self, node: NodeIx, life_number: u64) -> Step {
+        let host = &mut self.hosts[node];
+        if host.lives != life_number {
+            return Ok(());
+        }
+        let Some(life) = &mut host.life else { return Ok(()) };
+        let Some(upto) = life.writing else { return Ok(()) };
+        match life.store.commit() {
+            Ok(_) => {
+                life.writing = None;
+                self.oracle.on_durable(node, upto);
+                self.snapshot_if_due(node)?;
+                self.give(node, Input::Persisted { upto: RecordId(upto) })?;
+                self.begin_commit(node)
+            }
+            Err(error @ (StoreError::Full { .. } | StoreError::Disk { .. })) => {
+                self.kernel.after(FULL_RETRY_US, Event::Synced { node, life: life_number });
+                let failure = PersistFailure::Full;
+                self.tell(|| format!("n{node} cannot commit: {error}"));
+                self.give(node, Input::PersistFailed { failure, reason: error.to_string() })
+            }
+            Err(StoreError::Poisoned { reason }) => {
+                life.poisoned = true;
+                self.tell(|| format!("n{node}'s store is poisoned: {reason}"));
+                self.restart_later(node, OPERATOR_US);
+                self.give(node, Input::PersistFailed { failure: PersistFailure::Poisoned, reason })
+            }
+            Err(other) => Err(broken(Rule::Store, node, format!("a commit is refused: {other}"))),
+        }
+    }
+
+    /// Everything recorded so far is durable at this moment if nothing is queued; else at the next one.
+    fn snapshot_if_due(&mut self, node: NodeIx) -> Step {
+        let Some(life) = &mut self.hosts[node].life else { return Ok(()) };
+        if !life.store.snapshot_due() || !life.queued.is_empty() {
+            return Ok(());
+        }
+        let blocks: Vec<Vec<u8>> = life.engine.image().collect();
+        match life.store.snapshot(&mut blocks.into_iter()) {
+            Ok(()) => {
+                *self.tally.counters.entry("disk_snapshots").or_default() += 1;
+                self.tell(|| format!("n{node} wrote a snapshot"));
+                Ok(())
+            }
+            Err(StoreError::Full { .. } | StoreError::Disk { .. }) => Ok(()),
+            Err(StoreError::Poisoned { .. }) => {
+                life.poisoned = true;
+                self.restart_later(node, OPERATOR_US);
+                Ok(())
+            }
+            Err(other) => Err(broken(Rule::Store, node, format!("a snapshot is refused: {other}"))),
+        }
+    }
+
+    /// A caller gets its answer.
+    fn on_done(&mut self, node: NodeIx, request: u64, result: Result<Answer, Error>) -> Step {
+        self.tell(|| format!("n{node} answers #{request} {result:?}"));
+        let Some(waiting) = self.waiting.remove(&request) else {
+            return Err(broken(Rule::Answer, node, format!("#{request} is answered twice, or was never asked")));
+        };
+        match &result {
+            Ok(answer) if waiting.asked.wrong => {
+                Err(broken(Rule::Answer, node, format!("{:?} is nonsense and was answered {answer:?}", waiting.asked)))
+            }
+            Ok(answer) => {
+                self.tally.answered += 1;
+                self.oracle.on_answer(node, &waiting.issue, waiting.level, answer)?;
+                self.after_answer(&waiting, None);
+                Ok(())
+            }
+            Err(error) if is_expected(error.kind(), waiting.asked.wrong) => {
+                self.after_answer(&waiting, Some(error.kind()));
+                Ok(())
+            }
+            Err(error) => {
+                Err(broken(Rule::Answer, node, format!("{:?} was refused: {error:?}", waiting.asked)))
+            }
+        }
+    }
+}
+
+/// The error with which an update was refused at once. (Other updates may have been answered in the same step.)
+fn refusal(outputs: &[Output], asked: u64) -> Option<&Error> {
+    outputs.iter().find_map(|output| match output {
+        Output::Done { request, result: Err(error) } if request.0 == asked => Some(error),
+        _ => None,
+    })
+}
+
+/// Which refusals a fault or a bound may cause, and which only a wrong request.
+fn is_expected(kind: ErrorKind, wrong: bool) -> bool {
+    match kind {
+        ErrorKind::NotReady
+        | ErrorKind::Overloaded
+        | ErrorKind::DiskFull
+        | ErrorKind::Poisoned
+        | ErrorKind::Unconfirmed => true,
+        ErrorKind::Invalid | ErrorKind::WrongType => wrong,
+        _ => false,
+    }
+}

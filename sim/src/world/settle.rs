@@ -1,0 +1,163 @@
+//! The end of every run: all that the plan allows is healed, and everybody must agree, in time, and stay at rest.
+
+use super::{Event, Phase, World};
+use crate::net::{NetPlan, NodeIx};
+use crate::oracle::{Failure, Rule, broken};
+use crate::plan::{CHAOS_US, REST_US, SECOND, SETTLE_US_MAX};
+use crate::queue::Micros;
+
+/// The oracles look so often, microseconds.
+const LOOK_US: Micros = SECOND / 4;
+/// A node with a link must be heard of within so many digest periods and a second.
+const SILENT_PERIODS: u64 = 3;
+/// An answer may be late by so much, microseconds.
+const ANSWER_SLACK_US: Micros = 2 * SECOND;
+/// Bytes a second that a link may cost at rest.
+const REST_BYTES_PER_LINK_S: u64 = 2_000;
+
+impl World {
+    pub(crate) fn on_look(&mut self) -> Result<(), Failure> {
+        self.kernel.after(LOOK_US, Event::Look);
+        for node in 0..self.hosts.len() {
+            self.check_progress(node)?;
+        }
+        self.check_answers()?;
+        match self.phase {
+            Phase::Chaos if self.kernel.now() >= CHAOS_US => {
+                self.heal();
+                Ok(())
+            }
+            Phase::Chaos | Phase::Over => Ok(()),
+            Phase::Settling => self.check_settled(),
+            Phase::Rest => self.check_rest(),
+        }
+    }
+
+    /// All faults end; every node comes up; the links of the plan's last topology are the only ones left.
+    fn heal(&mut self) {
+        self.tell(|| "-- all is healed".to_owned());
+        let now = self.kernel.now();
+        self.phase = Phase::Settling;
+        self.healed_at = now;
+        self.net.set_plan(NetPlan { idle_us: self.plan.net.idle_us.min(10 * SECOND), ..NetPlan::benign() });
+        let rest = self.plan.rest.clone();
+        let kernel = &mut self.kernel;
+        self.net.heal(now, &rest, &mut |at, event| kernel.at(at, Event::Net(event)));
+        for node in 0..self.hosts.len() {
+            let host = &mut self.hosts[node];
+            host.disk.set_capacity(None);
+            host.slow_us = 0;
+            host.doom = None;
+            host.paused_until = host.paused_until.min(now + SECOND);
+            let (life, lives, down) = (host.lives, host.lives, host.life.is_none());
+            if down {
+                self.kernel.after(SECOND / 100, Event::Boot { node, lives, recovery_calls: None });
+            } else {
+                let at = self.hosts[node].paused_until;
+                self.kernel.at(at, Event::Resume { node, life });
+            }
+        }
+    }
+
+    /// A running node with a link is heard of.
+    fn check_progress(&self, node: NodeIx) -> Result<(), Failure> {
+        let now = self.kernel.now();
+        let host = &self.hosts[node];
+        let Some(life) = &host.life else { return Ok(()) };
+        let limit = SILENT_PERIODS * self.limits.digest_every_ms * 1_000 + SECOND;
+        let Some(linked) = self.net.connected_since(node) else { return Ok(()) };
+        let since = linked.max(life.since).max(host.paused_until);
+        let last = life.sent_at.min(life.woke_at).max(since);
+        if now >= host.paused_until && now.saturating_sub(last) > limit {
+            let what = format!(
+                "it has a link and was last awake at {} ms, last sent at {} ms",
+                life.woke_at / 1_000,
+                life.sent_at / 1_000
+            );
+            return Err(broken(Rule::Progress, node, what));
+        }
+        Ok(())
+    }
+
+    /// Whoever asked gets an answer in the time it gave.
+    fn check_answers(&self) -> Result<(), Failure> {
+        let now = self.kernel.now();
+        for (request, waiting) in &self.waiting {
+            let host = &self.hosts[waiting.node];
+            let by = waiting.answer_by.max(host.paused_until) + ANSWER_SLACK_US;
+            if now > by {
+                let what = format!("#{request} {:?} was to be answered by {} ms", waiting.asked, waiting.answer_by / 1_000);
+                return Err(broken(Rule::Progress, waiting.node, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_settled(&mut self) -> Result<(), Failure> {
+        let now = self.kernel.now();
+        let engines = World::engines(&self.hosts);
+        let links_up = self.plan.rest.iter().all(|&(a, b)| self.net.is_up(a, b));
+        let unsettled = if engines.len() < self.hosts.len() {
+            Some("a node is still down".to_owned())
+        } else if !links_up {
+            Some("a link is still down".to_owned())
+        } else if !self.waiting.is_empty() {
+            Some(format!("{} updates wait for their answers", self.waiting.len()))
+        } else {
+            self.oracle.agreement(&engines).err().map(|unsettled| unsettled.0)
+        };
+        match unsettled {
+            None => {
+                self.oracle.check_rest(&engines)?;
+                self.agreed_at = now;
+                self.phase = Phase::Rest;
+                self.tally.settled_us = now - self.healed_at;
+                self.tell(|| "-- all agree".to_owned());
+                Ok(())
+            }
+            Some(why) if now - self.healed_at > SETTLE_US_MAX => {
+                let seconds = SETTLE_US_MAX / SECOND;
+                Err(broken(Rule::Convergence, None, format!("{seconds} s after all was healed: {why}")))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Everybody still agrees, and nobody does much.
+    fn check_rest(&mut self) -> Result<(), Failure> {
+        let now = self.kernel.now();
+        let engines = World::engines(&self.hosts);
+        if let Err(unsettled) = self.oracle.agreement(&engines) {
+            // A digest may be under way that began before; but vectors may not differ again.
+            if !unsettled.0.contains("busy") {
+                return Err(broken(Rule::Convergence, None, format!("they agreed, and no more: {}", unsettled.0)));
+            }
+        }
+        if now - self.agreed_at >= REST_US / 2 && self.rest_from.is_none() {
+            self.rest_from = Some((now, self.net.counts()));
+        }
+        if now - self.agreed_at < REST_US {
+            return Ok(());
+        }
+        self.oracle.check_rest(&engines)?;
+        if let Some((key, entry)) = self.keys.doubled(0, &self.oracle) {
+            return Err(broken(Rule::Once, entry.node, format!("key {key:x} had more than one effect: {:?}", entry.issues)));
+        }
+        self.check_rest_traffic()?;
+        self.phase = Phase::Over;
+        Ok(())
+    }
+
+    fn check_rest_traffic(&mut self) -> Result<(), Failure> {
+        let Some((from, counts)) = self.rest_from else { return Ok(()) };
+        let seconds = ((self.kernel.now() - from) / SECOND).max(1);
+        let bytes = self.net.counts().bytes - counts.bytes;
+        let links = 2 * self.plan.rest.len() as u64;
+        self.tally.rest_bytes = bytes / seconds / links;
+        if self.tally.rest_bytes > REST_BYTES_PER_LINK_S {
+            let what = format!("{} bytes a second on each link at rest", self.tally.rest_bytes);
+            return Err(broken(Rule::Bounds, None, what));
+        }
+        Ok(())
+    }
+}
