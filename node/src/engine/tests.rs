@@ -1,6 +1,7 @@
 //! The engine's behaviour as scripts; see `world` for their language.
 
 mod hostile;
+mod rules;
 mod world;
 
 use crate::engine::Limits;
