@@ -400,6 +400,7 @@ impl World {
                 },
             );
             self.taken(from, to, bytes);
+            self.assert_whole("a frame later");
         }
     }
 
