@@ -22,7 +22,7 @@ use toml::Spanned;
 use self::source::Source;
 pub use self::source::host_port;
 use super::exit::Failure;
-use crate::engine::limits::{Limits, SHARDS_MAX};
+use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX};
 
 /// Where a node listens for its peers when nothing else is configured.
 pub const QUIC_PORT_DEFAULT: u16 = 7411;
@@ -32,6 +32,12 @@ pub const HTTP_PORT_DEFAULT: u16 = 7412;
 pub const SHARDS_DEFAULT: u32 = 1024;
 /// Log bytes after which a snapshot is written when nothing else is configured.
 pub const SNAPSHOT_BYTES_DEFAULT: u64 = 64 << 20;
+/// A node's name is at most this long.
+pub const NAME_BYTES_MAX: usize = 64;
+/// A cluster's name is at most this long.
+pub const CLUSTER_BYTES_MAX: usize = 255;
+/// Seeds, advertised addresses, hosts and origins, at most of each.
+pub const ADDRESSES_MAX: usize = 64;
 /// A bearer token is at least this long.
 pub const TOKEN_BYTES_MIN: usize = 16;
 
@@ -215,13 +221,13 @@ impl Config {
                 format_args!("listening at every address of the machine ({listen}) needs `advertise`: where peers reach it"),
             ));
         }
-        let members = source.each(raw.members, |text| {
+        let members = source.each("members", raw.members, MEMBERS_MAX, |text| {
             text.parse::<NodeId>().map_err(|e| e.to_string())
         })?;
         Ok(Config {
             file: file.to_path_buf(),
-            name: source.text("name", raw.name)?,
-            cluster: source.text("cluster", raw.cluster)?,
+            name: source.text("name", raw.name, NAME_BYTES_MAX)?,
+            cluster: source.text("cluster", raw.cluster, CLUSTER_BYTES_MAX)?,
             data: source.path(raw.data.as_ref(), "data"),
             log: source.filter(raw.log.as_ref())?,
             listen,
@@ -320,8 +326,10 @@ impl HttpSection {
         Ok(HttpConfig {
             listen,
             token,
-            hosts: source.each(self.hosts, |host| Ok(host.to_ascii_lowercase()))?,
-            origins: source.each(self.origins, origin)?,
+            hosts: source.each("http.hosts", self.hosts, ADDRESSES_MAX, |host| {
+                Ok(host.to_ascii_lowercase())
+            })?,
+            origins: source.each("http.origins", self.origins, ADDRESSES_MAX, origin)?,
             connections_max: source.number_or(
                 "http.connections_max",
                 self.connections_max,
@@ -331,7 +339,7 @@ impl HttpSection {
             body_bytes_max: source.number_or(
                 "http.body_bytes_max",
                 self.body_bytes_max,
-                8 << 20,
+                32 << 20,
                 1024..=1 << 30,
             )?,
         })

@@ -43,6 +43,8 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     start_log(&config);
     let on = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
     let (mut interrupt, mut terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
+    // A node outlives the shell that started it: the terminal's end is no reason to stop.
+    let _hangup = on(SignalKind::hangup())?;
     let parent = args.until_stdin_closes.then(stdin_end);
     let (leave, mut leaves) = mpsc::channel(1);
 
@@ -152,6 +154,8 @@ fn start_log(config: &Config) {
     let built = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // A terminal that is gone must not end the node.
+        .log_internal_errors(false)
         .with_ansi(false);
     // Only a second node in one process could find it set.
     let _ = built.try_init();

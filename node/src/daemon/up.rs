@@ -236,7 +236,7 @@ impl Cluster {
     fn none_started(&self) -> Failure {
         Failure::new(
             self.first_end.as_deref().unwrap_or("internal"),
-            "all nodes have ended, and none was ever ready",
+            "no node could be started: all nodes have ended",
         )
     }
 }

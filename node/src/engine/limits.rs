@@ -7,7 +7,7 @@ pub const ELEMENT_BYTES_MAX: usize = 64 << 10;
 /// A register's value is at most this long.
 pub const VALUE_BYTES_MAX: usize = 256 << 10;
 /// All bytes of one update together.
-pub const UPDATE_BYTES_MAX: usize = 1 << 20;
+pub const UPDATE_BYTES_MAX: usize = 16 << 20;
 /// A part of a message aims at no more than this; one operation more than fits always goes.
 pub const PART_BYTES_MAX: usize = 256 << 10;
 /// A batch larger than this is not held but pulled again when what it depends on has come.
@@ -80,7 +80,7 @@ pub const KEY_AGE_MS_MIN: u64 = 3_600_000;
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            update_ops_max: 4_096,
+            update_ops_max: 262_144,
             requests_max: 65_536,
             unpersisted_bytes_max: 64 << 20,
             ring_slots_max: 16_384,

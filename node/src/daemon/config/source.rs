@@ -8,6 +8,7 @@ use std::str::FromStr;
 use toml::Spanned;
 
 use super::super::exit::Failure;
+use super::ADDRESSES_MAX;
 
 /// The text of one file and where it is.
 pub(super) struct Source<'a> {
@@ -61,12 +62,17 @@ impl<'a> Source<'a> {
     }
 
     /// A text; empty is the same as not written.
-    pub(super) fn text(&self, key: &str, value: Option<Spanned<String>>) -> Result<Option<String>, Failure> {
+    pub(super) fn text(
+        &self,
+        key: &str,
+        value: Option<Spanned<String>>,
+        bytes_max: usize,
+    ) -> Result<Option<String>, Failure> {
         let Some(value) = value else { return Ok(None) };
-        if value.get_ref().len() > 255 || value.get_ref().chars().any(char::is_control) {
+        if value.get_ref().len() > bytes_max || value.get_ref().chars().any(char::is_control) {
             return Err(self.at(
                 value.span(),
-                format_args!("{key} must have at most 255 bytes, none a control character"),
+                format_args!("{key} must have at most {bytes_max} bytes, none a control character"),
             ));
         }
         Ok(Some(value.into_inner()).filter(|text| !text.is_empty()))
@@ -125,14 +131,24 @@ impl<'a> Source<'a> {
             .map_err(|_| self.at(value.span(), format_args!("{key} is {number}: too large here")))
     }
 
-    /// A list whose members are checked one by one.
+    /// A list of at most so many, checked one by one.
     pub(super) fn each<T>(
         &self,
+        key: &str,
         values: Option<Vec<Spanned<String>>>,
+        count_max: usize,
         check: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, Failure> {
-        let checked = |value: Spanned<String>| check(value.get_ref()).map_err(|e| self.at(value.span(), e));
-        values.unwrap_or_default().into_iter().map(checked).collect()
+        let values = values.unwrap_or_default();
+        if let Some(beyond) = values.get(count_max) {
+            let count = values.len();
+            let message = format_args!("{key} names {count}, at most {count_max} are possible");
+            return Err(self.at(beyond.span(), message));
+        }
+        let checked = |value: Spanned<String>| {
+            check(value.get_ref()).map_err(|e| self.at(value.span(), format_args!("{key}: {e}")))
+        };
+        values.into_iter().map(checked).collect()
     }
 
     /// A list of `HOST:PORT`.
@@ -141,9 +157,9 @@ impl<'a> Source<'a> {
         key: &str,
         values: Option<Vec<Spanned<String>>>,
     ) -> Result<Vec<String>, Failure> {
-        self.each(values, |text| match host_port(text) {
+        self.each(key, values, ADDRESSES_MAX, |text| match host_port(text) {
             Some(_) => Ok(text.to_string()),
-            None => Err(format!("{key}: {text:?} is not HOST:PORT")),
+            None => Err(format!("{text:?} is not HOST:PORT")),
         })
     }
 }

@@ -86,7 +86,7 @@ fn complaints_name_the_line() {
     );
     refused(
         "members = [\"ff\"]",
-        "1: a node id is 32 lower-case hexadecimal digits",
+        "1: members: a node id is 32 lower-case hexadecimal digits",
     );
     refused(
         "listen = \"here\"",
@@ -103,6 +103,15 @@ fn complaints_name_the_line() {
     refused(
         "[limits]\nkeys_max = 0",
         "2: limits.keys_max is 0, it must be at least 1",
+    );
+    refused(
+        &format!("seeds = [\n{}]", "\"a:1\",\n".repeat(65)),
+        "66: seeds names 65, at most 64 are possible",
+    );
+    let name = "x".repeat(65);
+    refused(
+        &format!("name = \"{name}\""),
+        "1: name must have at most 64 bytes, none a control character",
     );
     let failure = parse("log = \"anabranch=loud\"").expect_err("no such level");
     assert!(
