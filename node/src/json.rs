@@ -28,7 +28,7 @@ pub fn line(id: &EntityId, reading: &Reading) -> String {
     out
 }
 
-/// Appends what [`line`] returns.
+/// Appends what [`line()`] returns.
 pub fn write_line(out: &mut String, id: &EntityId, reading: &Reading) {
     out.push_str("{\"kind\":");
     write_string(out, id.kind());

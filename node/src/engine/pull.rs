@@ -13,7 +13,7 @@ use crate::engine::push::out_entries;
 use crate::engine::said::Tone;
 use crate::engine::snapshot::Arriving;
 use crate::engine::translate::{Head, Refused, TableReader, TableWriter, write_interval};
-use crate::wire::{Frame, Interval, Lane, PULL_ID_BIT, Pull, ShardId};
+use crate::wire::{Busy, Frame, Interval, Lane, PULL_ID_BIT, Pull, ShardId};
 
 /// What is lacking, and what has been asked for.
 #[derive(Debug, Default)]
@@ -190,6 +190,21 @@ impl Engine {
         {
             self.pulls.finish(id);
         }
+    }
+
+    /// The holder asked has no place for another snapshot: the next one is asked, or the same a little later.
+    pub(crate) fn on_busy(&mut self, peer: NodeId, m: &Busy) -> Result<(), Refused> {
+        let id = self.shard_id(m.shard)?;
+        if self
+            .pulls
+            .under_way(id)
+            .is_some_and(|u| u.peer == peer && u.id == m.id)
+        {
+            self.pulls.finish(id);
+            let next = self.holder_after(id, peer);
+            self.want_at(id, next, self.config.limits.said_delay_ms);
+        }
+        Ok(())
     }
 
     pub(crate) fn forget_pulls_from(&mut self, peer: NodeId) {

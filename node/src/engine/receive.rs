@@ -120,6 +120,7 @@ impl Engine {
                 .try_for_each(|part| self.on_interval_part(peer, part)),
             Frame::SnapshotPart(m) => self.on_snapshot_part(peer, m),
             Frame::SnapshotNext(m) => self.on_snapshot_next(peer, m),
+            Frame::Busy(m) => self.on_busy(peer, &m),
             Frame::Fenced(above) => {
                 self.on_fenced(Epoch(above));
                 Ok(())

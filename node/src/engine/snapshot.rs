@@ -17,7 +17,7 @@ use crate::engine::shard::{EntityKey, Entry};
 use crate::engine::translate::{
     Refused, TableReader, TableWriter, check_put, read_entity, read_put, wire_entity, wire_put,
 };
-use crate::wire::{EntityId, Frame, Lane, Record, Resume, ShardId, ShardPart, SnapshotNext, WireRow};
+use crate::wire::{Busy, EntityId, Frame, Lane, Record, Resume, ShardId, ShardPart, SnapshotNext, WireRow};
 
 /// Snapshots being served.
 #[derive(Debug, Default)]
@@ -206,9 +206,12 @@ impl Engine {
         if self.sessions.0.len() >= self.config.limits.sessions_max
             && !self.sessions.0.contains_key(&(peer, id))
         {
-            // The asker's pull times out, and it asks again or elsewhere.
             self.counters.snapshots_refused += 1;
-            return;
+            let busy = Frame::Busy(Busy {
+                shard: id.0,
+                id: session,
+            });
+            return self.send(peer, Lane::Control, &busy);
         }
         self.counters.snapshots_served += 1;
         let expires = self.now.time.after_ms(self.config.limits.pull_timeout_ms * 2);

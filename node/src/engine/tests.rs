@@ -190,6 +190,28 @@ fn an_answer_too_large_to_stage_comes_as_a_snapshot() {
 }
 
 #[test]
+fn a_holder_with_no_place_for_another_snapshot_says_so() {
+    let limits = Limits {
+        part_bytes: 64,
+        ring_slots_max: 1,
+        sessions_max: 1,
+        ..Limits::default()
+    };
+    let elements: Vec<String> = (0..40).map(|i| format!("element-{i}")).collect();
+    let script = format!(
+        "a s/x add {}\n a s/y add e\n sync a\n crash a\n start a\n link a b\n{}\n link a c\n{}\n wait 9000\n equal a b\n equal a c",
+        elements.join(" "),
+        "pass a b\n pass b a\n".repeat(6),
+        "pass a c\n pass c a\n".repeat(8),
+    );
+    let mut world = check_with("a", limits, "");
+    world.join_later("bc");
+    world.script(&script);
+    assert!(world.engine('a').counters().snapshots_refused > 0);
+    assert_eq!(world.engine('c').counters().pulls_timed_out, 0);
+}
+
+#[test]
 fn levels_wait_for_copies() {
     check(
         "abc",

@@ -107,6 +107,15 @@ pub struct SnapshotNext {
     pub resume: Resume,
 }
 
+/// "I serve as many snapshots as I can: ask another, or later."
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Busy {
+    /// Which shard was asked for.
+    pub shard: u32,
+    /// The pull's number.
+    pub id: u64,
+}
+
 /// A message between two engines.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -126,6 +135,8 @@ pub enum Frame {
     SnapshotNext(SnapshotNext),
     /// "I know a higher epoch of you: take one above this."
     Fenced(u64),
+    /// See [`Busy`].
+    Busy(Busy),
 }
 
 /// Kinds are append-only: a number is never used for anything else.
@@ -138,6 +149,7 @@ mod kind {
     pub const SNAPSHOT_PART: u8 = 6;
     pub const SNAPSHOT_NEXT: u8 = 7;
     pub const FENCED: u8 = 8;
+    pub const BUSY: u8 = 9;
 }
 
 impl Frame {
@@ -152,6 +164,7 @@ impl Frame {
             Frame::SnapshotPart(m) => seal(kind::SNAPSHOT_PART, m),
             Frame::SnapshotNext(m) => seal(kind::SNAPSHOT_NEXT, m),
             Frame::Fenced(m) => seal(kind::FENCED, m),
+            Frame::Busy(m) => seal(kind::BUSY, m),
         }
     }
 
@@ -175,6 +188,7 @@ impl Frame {
             kind::SNAPSHOT_PART => Frame::SnapshotPart(open("snapshot part", body)?),
             kind::SNAPSHOT_NEXT => Frame::SnapshotNext(open("snapshot request", body)?),
             kind::FENCED => Frame::Fenced(open("fence", body)?),
+            kind::BUSY => Frame::Busy(open("busy", body)?),
             _ => return Ok(None),
         };
         Ok(Some(frame))

@@ -17,7 +17,8 @@ mod shard_part;
 mod tests;
 
 pub use frame::{
-    DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext, Summaries,
+    Busy, DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext,
+    Summaries,
 };
 pub use ids::{
     DirectoryId, EntityId, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, KEY_BYTES_MAX, KIND_BYTES_MAX,

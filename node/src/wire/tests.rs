@@ -152,6 +152,7 @@ fn frames() -> Vec<(Frame, &'static str)> {
             "07030600",
         ),
         (Frame::Fenced(300), "08ac02"),
+        (Frame::Busy(Busy { shard: 3, id: 300 }), "0903ac02"),
     ]
 }
 

@@ -244,6 +244,12 @@ impl World {
         }
     }
 
+    /// More nodes start.
+    pub(super) fn join_later(&mut self, nodes: &str) {
+        self.members.extend(nodes.chars().map(node_id));
+        nodes.chars().for_each(|name| self.start(name));
+    }
+
     /// A node nobody knew says hello, and nothing else.
     pub(super) fn meet(&mut self, name: char, stranger: char) {
         let wall_ms = self.now().wall_ms;
