@@ -160,8 +160,14 @@ impl Quic {
                     wall_ms: theirs,
                 });
             }
-            Event::Disconnected { peer, epoch, .. } => {
-                self.peers.with(peer, |status| status.connected = false);
+            Event::Disconnected { peer, epoch, reason } => {
+                self.peers.with(peer, |status| {
+                    status.connected = false;
+                    // Its own word: gossip may not have known it yet, and learns nothing more from it.
+                    if reason == Reason::Left {
+                        status.hint = MemberHint::Left;
+                    }
+                });
                 self.with_gossip(|gossip| gossip.on_link_down(peer));
                 self.step(Input::Disconnected { peer, epoch });
             }
@@ -218,7 +224,12 @@ impl Quic {
                 }
                 self.step(Input::MemberSeen { node });
             }
-            Hint::Down { node } => self.peers.with(node, |status| status.hint = MemberHint::Down),
+            // A node that has left is silent, too: that is no news.
+            Hint::Down { node } => self.peers.with(node, |status| {
+                if status.hint != MemberHint::Left {
+                    status.hint = MemberHint::Down;
+                }
+            }),
             Hint::Left { node } => {
                 self.peers.with(node, |status| status.hint = MemberHint::Left);
                 if let Some(links) = &*self.links() {

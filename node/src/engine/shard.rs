@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anabranch_crdt::{
     Delta, Dot, Env, HashKey, NodeId, Part, Path, Payload, Put, ReplicaId, ReplicaIx, Replicas, ReplicasFull,
-    Type, Value, VersionVector,
+    Type, Value, VersionVector, planted,
 };
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
@@ -301,6 +301,9 @@ impl Shard {
         }
         let base = self.vv.get(dot.ix());
         let ring = self.rings.entry(dot.ix()).or_insert_with(|| Ring::new(base));
+        if planted!("duplicate_counted_twice", dot.seq() <= ring.head(), false) {
+            return;
+        }
         let path = put.map(|p| p.path);
         ring.push(
             dot.seq(),

@@ -51,7 +51,7 @@
 
 use std::fmt;
 
-use anabranch_crdt::{Epoch, NodeId};
+use anabranch_crdt::{Epoch, NodeId, planted};
 
 mod disk;
 mod error;
@@ -197,7 +197,8 @@ impl<D: Disk> Store<D> {
     /// `EpochNotNew`: not above the directory's last one. `Full`, `Disk`: not started; a retry is safe.
     pub fn start_epoch(&mut self, epoch: Epoch) -> Result<(), StoreError> {
         self.check_alive()?;
-        if let Some(last) = self.meta.epoch.filter(|last| epoch <= *last) {
+        let is_old = |last: &Epoch| planted!("restart_keeps_epoch", epoch < *last, epoch <= *last);
+        if let Some(last) = self.meta.epoch.filter(is_old) {
             return Err(StoreError::EpochNotNew { asked: epoch, last });
         }
         let meta = Meta {
