@@ -100,34 +100,7 @@ pub(super) fn read<D: Disk>(
     let failed = |e| StoreError::io("reading a snapshot", file.clone(), e);
     let mut input = disk.open(&name(covered)).map_err(failed)?;
     let mut window = Window::new(&mut input).map_err(failed)?;
-    if window.len() < (SNAPSHOT_HEADER_BYTES + SNAPSHOT_FOOTER_BYTES) as u64 {
-        return Err(StoreError::corrupt(
-            &file,
-            0,
-            "the file is too short for a snapshot",
-        ));
-    }
-    check_header(
-        &file,
-        window.get(0, SNAPSHOT_HEADER_BYTES).map_err(failed)?,
-        directory,
-        covered,
-    )?;
-    let footer_at = window.len() - SNAPSHOT_FOOTER_BYTES as u64;
-    let footer = decode_footer(
-        &file,
-        footer_at,
-        window.get(footer_at, SNAPSHOT_FOOTER_BYTES).map_err(failed)?,
-    )?;
-    let index_bytes = (footer_at - footer.index_at) as usize;
-    let index = window.get(footer.index_at, index_bytes).map_err(failed)?.to_vec();
-    if crc32c::crc32c(&index) != footer.index_crc {
-        return Err(StoreError::corrupt(
-            &file,
-            footer.index_at,
-            "the block index's checksum is wrong",
-        ));
-    }
+    let (footer, index) = read_index(&file, &mut window, directory, covered)?;
     let mut offset = SNAPSHOT_HEADER_BYTES as u64;
     for (number, entry) in index.chunks_exact(INDEX_ENTRY_BYTES).enumerate() {
         let (at, len) = (u64_at(entry, 0), u32_at(entry, 8) as usize);
@@ -166,6 +139,45 @@ pub(super) fn read<D: Disk>(
         covered,
         bytes: window.len(),
     })
+}
+
+/// The footer and the block index, checked together with the header.
+fn read_index<F: DiskFile>(
+    file: &str,
+    window: &mut Window<'_, F>,
+    directory: u128,
+    covered: Lsn,
+) -> Result<(Footer, Vec<u8>), StoreError> {
+    let failed = |e| StoreError::io("reading a snapshot", file.to_owned(), e);
+    if window.len() < (SNAPSHOT_HEADER_BYTES + SNAPSHOT_FOOTER_BYTES) as u64 {
+        return Err(StoreError::corrupt(
+            file,
+            0,
+            "the file is too short for a snapshot",
+        ));
+    }
+    check_header(
+        file,
+        window.get(0, SNAPSHOT_HEADER_BYTES).map_err(failed)?,
+        directory,
+        covered,
+    )?;
+    let footer_at = window.len() - SNAPSHOT_FOOTER_BYTES as u64;
+    let footer = decode_footer(
+        file,
+        footer_at,
+        window.get(footer_at, SNAPSHOT_FOOTER_BYTES).map_err(failed)?,
+    )?;
+    let index_bytes = (footer_at - footer.index_at) as usize;
+    let index = window.get(footer.index_at, index_bytes).map_err(failed)?.to_vec();
+    if crc32c::crc32c(&index) != footer.index_crc {
+        return Err(StoreError::corrupt(
+            file,
+            footer.index_at,
+            "the block index's checksum is wrong",
+        ));
+    }
+    Ok((footer, index))
 }
 
 /// Gathers small writes into large ones.
