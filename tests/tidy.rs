@@ -36,12 +36,18 @@ fn collect(dir: &Path, found: &mut Vec<(String, String)>) {
 }
 
 fn is_test(name: &str) -> bool {
-    name.ends_with("/tests.rs") || name.contains("/tests/") || name.starts_with("tests/") || name.contains("/laws")
+    name.ends_with("/tests.rs")
+        || name.contains("/tests/")
+        || name.starts_with("tests/")
+        || name.contains("/laws")
 }
 
 fn production() -> Vec<(String, String)> {
     let dirs = ["crdt-core/src", "node/src", "sim/src"];
-    dirs.iter().flat_map(|d| sources(d)).filter(|(name, _)| !is_test(name)).collect()
+    dirs.iter()
+        .flat_map(|d| sources(d))
+        .filter(|(name, _)| !is_test(name))
+        .collect()
 }
 
 fn report(what: &str, found: &[String]) {
@@ -64,7 +70,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("node", face.clone()),
         ("entity", face.clone()),
         ("json", face.clone()),
-        ("daemon", face.iter().chain(&["json", "daemon"]).copied().collect()),
+        (
+            "daemon",
+            face.iter().chain(&["json", "daemon"]).copied().collect(),
+        ),
     ])
 }
 
@@ -73,14 +82,23 @@ fn layers_import_only_downwards() {
     let allowed = allowed();
     let layers: Vec<&str> = allowed.keys().copied().collect();
     let mut wrong = Vec::new();
-    for (name, text) in sources("node/src") {
-        let layer = name.trim_start_matches("node/src/").split(['/', '.']).next().unwrap().to_owned();
-        let Some(may) = allowed.get(layer.as_str()) else { continue };
+    for (name, text) in sources("node/src").into_iter().filter(|(name, _)| !is_test(name)) {
+        let layer = name
+            .trim_start_matches("node/src/")
+            .split(['/', '.'])
+            .next()
+            .unwrap()
+            .to_owned();
+        let Some(may) = allowed.get(layer.as_str()) else {
+            continue;
+        };
         for (i, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or("");
             for (at, _) in code.match_indices("crate::") {
-                let target: String =
-                    code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let target: String = code[at + 7..]
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
                 if layers.contains(&target.as_str()) && target != layer && !may.contains(&target.as_str()) {
                     wrong.push(format!("{name}:{}: {layer} imports {target}", i + 1));
                 }
@@ -98,7 +116,11 @@ fn files_are_small_and_have_a_front_page() {
             wrong.push(format!("{name}: no front page: it must begin with //!"));
         }
         let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or("");
-        let lines = code.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).count();
+        let lines = code
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && !l.starts_with("//"))
+            .count();
         if lines > FILE_LINES_MAX {
             wrong.push(format!("{name}: {lines} lines of code, at most {FILE_LINES_MAX}"));
         }
@@ -116,17 +138,24 @@ fn functions_are_small() {
             let head = line.trim_start();
             let is_fn = head.split_once("fn ").is_some_and(|(before, _)| {
                 before.split_whitespace().all(|w| {
-                    ["const", "async", "unsafe", "extern"].contains(&w) || w.starts_with("pub") || w.starts_with("crate")
+                    ["const", "async", "unsafe", "extern"].contains(&w)
+                        || w.starts_with("pub")
+                        || w.starts_with("crate")
                 })
             });
             if !is_fn || head.ends_with(';') {
                 continue;
             }
             // rustfmt puts a function's closing brace under its first letter.
-            let end = lines[i..].iter().position(|l| l.len() == indent + 1 && l.trim_start() == "}");
+            let end = lines[i..]
+                .iter()
+                .position(|l| l.len() == indent + 1 && l.trim_start() == "}");
             let length = end.map_or(1, |e| e + 1);
             if length > FUNCTION_LINES_MAX {
-                wrong.push(format!("{name}:{}: {length} lines, at most {FUNCTION_LINES_MAX}", i + 1));
+                wrong.push(format!(
+                    "{name}:{}: {length} lines, at most {FUNCTION_LINES_MAX}",
+                    i + 1
+                ));
             }
         }
     }
@@ -146,7 +175,13 @@ fn nothing_below_the_driver_reads_a_clock_or_draws_randomness() {
         "thread::sleep",
     ];
     let mut wrong = Vec::new();
-    for dir in ["crdt-core/src", "node/src/wire", "node/src/engine", "node/src/store", "sim/src"] {
+    for dir in [
+        "crdt-core/src",
+        "node/src/wire",
+        "node/src/engine",
+        "node/src/store",
+        "sim/src",
+    ] {
         for (name, text) in sources(dir).into_iter().filter(|(name, _)| !is_test(name)) {
             // The simulator's command line measures real speed; nothing it prints goes back into a run.
             if name.starts_with("sim/src/cli") || name == "sim/src/main.rs" {
@@ -166,8 +201,17 @@ fn nothing_below_the_driver_reads_a_clock_or_draws_randomness() {
 #[test]
 fn the_top_level_is_what_it_should_be() {
     let expected = [
-        "ARCHITECTURE.md", "Cargo.lock", "Cargo.toml", "LICENSE-APACHE", "LICENSE-MIT", "README.md", "config",
-        "crdt-core", "node", "sim", "tests",
+        "ARCHITECTURE.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "config",
+        "crdt-core",
+        "node",
+        "sim",
+        "tests",
     ];
     let mut found: Vec<String> = fs::read_dir(root())
         .unwrap()

@@ -31,7 +31,10 @@ impl TraceHash {
     /// Takes a number in.
     #[inline]
     pub fn absorb(&mut self, x: u64) {
-        self.0 = fold(self.0 ^ x ^ 0xA076_1D64_78BD_642F, self.0.rotate_left(29) ^ 0xE703_7ED1_A0B4_28DB);
+        self.0 = fold(
+            self.0 ^ x ^ 0xA076_1D64_78BD_642F,
+            self.0.rotate_left(29) ^ 0xE703_7ED1_A0B4_28DB,
+        );
     }
 
     /// Takes bytes in, and how many there are.

@@ -26,7 +26,13 @@ pub struct Kernel<E> {
 impl<E> Kernel<E> {
     /// At time 0, with nothing to come.
     pub fn new(queue: QueueKind) -> Kernel<E> {
-        Kernel { now: 0, sequence: 0, taken: 0, queue: Queue::new(queue), hash: TraceHash::default() }
+        Kernel {
+            now: 0,
+            sequence: 0,
+            taken: 0,
+            queue: Queue::new(queue),
+            hash: TraceHash::default(),
+        }
     }
 
     /// The time, microseconds.

@@ -54,8 +54,14 @@ impl Latency {
         let us = match *self {
             Latency::LogNormal { median_us, spread } => median_us * exp2(spread * rng.normal()),
             Latency::Exponential { mean_us } => rng.exponential(mean_us),
-            Latency::HeavyTail { min_us, shape } => min_us * exp2(-crate::rng::log2(1.0 - rng.unit()) / shape),
-            Latency::Bimodal { fast_us, slow_us, slow } => {
+            Latency::HeavyTail { min_us, shape } => {
+                min_us * exp2(-crate::rng::log2(1.0 - rng.unit()) / shape)
+            }
+            Latency::Bimodal {
+                fast_us,
+                slow_us,
+                slow,
+            } => {
                 let middle = if rng.chance(slow) { slow_us } else { fast_us };
                 middle * (0.8 + 0.4 * rng.unit())
             }
@@ -67,9 +73,15 @@ impl Latency {
     pub fn random(rng: &mut Rng) -> Latency {
         let scale = rng.log_uniform(50.0, 200_000.0);
         match rng.below(4) {
-            0 => Latency::LogNormal { median_us: scale, spread: rng.log_uniform(0.05, 2.0) },
+            0 => Latency::LogNormal {
+                median_us: scale,
+                spread: rng.log_uniform(0.05, 2.0),
+            },
             1 => Latency::Exponential { mean_us: scale },
-            2 => Latency::HeavyTail { min_us: scale / 2.0, shape: 1.0 + 2.0 * rng.unit() },
+            2 => Latency::HeavyTail {
+                min_us: scale / 2.0,
+                shape: 1.0 + 2.0 * rng.unit(),
+            },
             _ => Latency::Bimodal {
                 fast_us: scale / 4.0,
                 slow_us: scale * rng.log_uniform(2.0, 20.0),
@@ -90,7 +102,10 @@ mod tests {
             let latency = Latency::random(&mut rng);
             for _ in 0..50 {
                 let us = latency.draw(&mut rng);
-                assert!((LATENCY_US_MIN..=LATENCY_US_MAX).contains(&us), "{latency:?}: {us}");
+                assert!(
+                    (LATENCY_US_MIN..=LATENCY_US_MAX).contains(&us),
+                    "{latency:?}: {us}"
+                );
             }
         }
     }

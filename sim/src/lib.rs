@@ -23,4 +23,5 @@ pub mod plan;
 pub mod queue;
 pub mod rng;
 pub mod run;
+pub mod trio;
 pub mod world;

@@ -42,7 +42,10 @@ impl Names {
     /// Names for so many elements.
     pub fn new(elements: u64) -> Names {
         let elements = (0..elements).map(|n| Bytes::from(format!("e{n:05}"))).collect();
-        Names { elements, ..Names::default() }
+        Names {
+            elements,
+            ..Names::default()
+        }
     }
 
     /// Adds an entity; entities are numbered in this order.
@@ -74,7 +77,10 @@ impl Names {
     }
 
     fn find_element(&self, bytes: &[u8]) -> Option<ElementIx> {
-        let n: ElementIx = std::str::from_utf8(bytes.strip_prefix(b"e")?).ok()?.parse().ok()?;
+        let n: ElementIx = std::str::from_utf8(bytes.strip_prefix(b"e")?)
+            .ok()?
+            .parse()
+            .ok()?;
         (self.elements.get(n as usize)? == bytes).then_some(n)
     }
 
@@ -87,9 +93,10 @@ impl Names {
             Action::Add(list) => Mutation::Add(elements(list)),
             Action::Remove(list) => Mutation::Remove(elements(list)),
             Action::Clear => Mutation::Clear,
-            Action::Set { value, clock } => {
-                Mutation::Set { value: Bytes::from(format!("v{value}")), clock: *clock }
-            }
+            Action::Set { value, clock } => Mutation::Set {
+                value: Bytes::from(format!("v{value}")),
+                clock: *clock,
+            },
         }
     }
 

@@ -73,7 +73,11 @@ impl<E> Queue<E> {
             QueueKind::Heap => Order::Heap(BinaryHeap::new()),
             QueueKind::Calendar => Order::Calendar(Calendar::new()),
         };
-        Queue { order, events: Vec::new(), free: Vec::new() }
+        Queue {
+            order,
+            events: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     /// Puts an event in. `sequence` must be larger than any before.
@@ -105,7 +109,9 @@ impl<E> Queue<E> {
         }?;
         let event = self.events[key.slot as usize].take();
         self.free.push(key.slot);
-        let Some(event) = event else { unreachable!("a key without its event") };
+        let Some(event) = event else {
+            unreachable!("a key without its event")
+        };
         Some((key.at, key.sequence, event))
     }
 
@@ -187,7 +193,11 @@ impl Calendar {
     /// Makes `today` the next slice that has events.
     fn turn(&mut self) {
         while self.today.is_empty() && (self.in_buckets > 0 || !self.later.is_empty()) {
-            self.slice = if self.in_buckets == 0 { self.later_from } else { self.slice + 1 };
+            self.slice = if self.in_buckets == 0 {
+                self.later_from
+            } else {
+                self.slice + 1
+            };
             if self.later_from < self.slice.saturating_add(BUCKETS) {
                 self.bring_later();
             }

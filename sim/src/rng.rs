@@ -30,8 +30,12 @@ fn mix(mut z: u64) -> u64 {
 impl Rng {
     /// The stream of `name` for `entity` (a node, a link, a client) at `counter`.
     pub fn stream(seed: u64, name: &str, entity: u64, counter: u64) -> Rng {
-        let named = name.bytes().fold(seed ^ GOLDEN, |h, b| mix(h ^ u64::from(b)).wrapping_add(GOLDEN));
-        Rng { state: mix(mix(named ^ entity).wrapping_add(GOLDEN) ^ counter) }
+        let named = name
+            .bytes()
+            .fold(seed ^ GOLDEN, |h, b| mix(h ^ u64::from(b)).wrapping_add(GOLDEN));
+        Rng {
+            state: mix(mix(named ^ entity).wrapping_add(GOLDEN) ^ counter),
+        }
     }
 
     /// The next 64 bits.
@@ -137,7 +141,11 @@ mod tests {
     #[test]
     fn a_stream_depends_on_each_of_its_names() {
         let base = Rng::stream(1, "a", 2, 3).next_u64();
-        for other in [Rng::stream(2, "a", 2, 3), Rng::stream(1, "b", 2, 3), Rng::stream(1, "a", 3, 3)] {
+        for other in [
+            Rng::stream(2, "a", 2, 3),
+            Rng::stream(1, "b", 2, 3),
+            Rng::stream(1, "a", 3, 3),
+        ] {
             assert_ne!(base, other.clone().next_u64());
         }
         assert_ne!(base, Rng::stream(1, "a", 2, 4).next_u64());

@@ -35,7 +35,11 @@ pub struct How {
 
 impl Default for How {
     fn default() -> How {
-        How { nodes: None, queue: QueueKind::Heap, until: Micros::MAX }
+        How {
+            nodes: None,
+            queue: QueueKind::Heap,
+            until: Micros::MAX,
+        }
     }
 }
 
@@ -47,17 +51,36 @@ impl Default for How {
 /// assert!(outcome.failure.is_none());
 /// ```
 pub fn run_seed(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
-    let plan = Plan::swarm(seed, how.nodes);
+    run_plan(Plan::swarm(seed, how.nodes), how, teller)
+}
+
+/// Runs a plan likewise: `how.nodes` is not looked at.
+pub fn run_plan(plan: Plan, how: How, teller: Option<Teller>) -> Outcome {
+    let seed = plan.seed;
     let mut world = World::new(plan, how.queue, teller);
     let caught = catch_unwind(AssertUnwindSafe(|| world.run(how.until)));
     let failure = match caught {
         Ok(result) => result.err(),
-        Err(panic) => Some(Failure { rule: Rule::Panic, at: world.now(), node: None, what: words(&*panic) }),
+        Err(panic) => Some(Failure {
+            rule: Rule::Panic,
+            at: world.now(),
+            node: None,
+            what: words(&*panic),
+        }),
     };
-    Outcome { seed, failure, trace: world.trace(), ended_at: world.now(), tally: world.tally() }
+    Outcome {
+        seed,
+        failure,
+        trace: world.trace(),
+        ended_at: world.now(),
+        tally: world.tally(),
+    }
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without words").to_owned()
 }

@@ -23,7 +23,7 @@ use crate::engine::Input;
 use crate::engine::limits::CLOCK_SKEW_MS_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::membership::{Announcement, Gossip, GossipConfig, Hint, Membership};
-use crate::transport::{BindError, Event, Identity, Sent, Transport, TransportConfig};
+use crate::transport::{BindError, Event, Identity, Reason, Sent, Transport, TransportConfig};
 use crate::wire::Lane;
 
 use super::clock::wall_ms;

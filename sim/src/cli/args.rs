@@ -53,12 +53,15 @@ impl<'a> Words<'a> {
 
 fn number<T: std::str::FromStr>(flag: &str, words: &mut Words<'_>) -> Result<T, String> {
     let word = words.next().ok_or_else(|| format!("{flag} wants a number"))?;
-    word.parse().map_err(|_| format!("{flag} wants a number, not {word:?}"))
+    word.parse()
+        .map_err(|_| format!("{flag} wants a number, not {word:?}"))
 }
 
 fn range(words: &mut Words<'_>) -> Result<std::ops::Range<u64>, String> {
     let word = words.next().ok_or("--seeds wants A..B")?;
-    let (a, b) = word.split_once("..").ok_or_else(|| format!("--seeds wants A..B, not {word:?}"))?;
+    let (a, b) = word
+        .split_once("..")
+        .ok_or_else(|| format!("--seeds wants A..B, not {word:?}"))?;
     match (a.parse::<u64>(), b.parse::<u64>()) {
         (Ok(a), Ok(b)) if a < b => Ok(a..b),
         _ => Err(format!("--seeds wants A..B with A below B, not {word:?}")),
@@ -92,7 +95,12 @@ fn parse_run(words: &mut Words<'_>) -> Result<Command, String> {
 }
 
 fn parse_replay(words: &mut Words<'_>) -> Result<Command, String> {
-    let mut replay = Replay { seed: number("replay", words)?, trace: false, until: Micros::MAX, nodes: None };
+    let mut replay = Replay {
+        seed: number("replay", words)?,
+        trace: false,
+        until: Micros::MAX,
+        nodes: None,
+    };
     while let Some(word) = words.next() {
         match word {
             "--trace" => replay.trace = true,

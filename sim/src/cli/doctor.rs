@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use super::search::{Search, Span, search, silence_panics, wall_clock};
 use super::exit;
+use super::search::{Search, Span, search, silence_panics, wall_clock};
 use crate::kernel::Kernel;
 use crate::queue::QueueKind;
 use crate::rng::Rng;
@@ -18,13 +18,28 @@ pub(super) fn run(seeds: std::ops::Range<u64>) -> u8 {
             (Err(why), _) | (_, Err(why)) => differing.push(format!("seed {seed}: {why}")),
         }
     }
-    println!("determinism: {} seeds twice, {} differed", seeds.end - seeds.start, differing.len());
+    println!(
+        "determinism: {} seeds twice, {} differed",
+        seeds.end - seeds.start,
+        differing.len()
+    );
     for kind in [QueueKind::Heap, QueueKind::Calendar] {
-        println!("bare kernel, {kind:?}: {:.1} M events a second", bare_kernel(kind) / 1e6);
+        println!(
+            "bare kernel, {kind:?}: {:.1} M events a second",
+            bare_kernel(kind) / 1e6
+        );
     }
     silence_panics();
-    let found = search(&Search { span: Span::Seeds(seeds), keep_going: true, ..Search::default() });
-    println!("cluster: {:.0} events a second a core over {} seeds", found.speed(), found.seeds);
+    let found = search(&Search {
+        span: Span::Seeds(seeds),
+        keep_going: true,
+        ..Search::default()
+    });
+    println!(
+        "cluster: {:.0} events a second a core over {} seeds",
+        found.speed(),
+        found.seeds
+    );
     for (mark, count) in &found.marks {
         println!("{count:>12}  {mark}");
     }
@@ -38,9 +53,15 @@ pub(super) fn run(seeds: std::ops::Range<u64>) -> u8 {
 /// A seed's trace hash, from a process of its own.
 fn trace_of(seed: u64) -> Result<String, String> {
     let program = std::env::current_exe().map_err(|e| format!("this program cannot be found: {e}"))?;
-    let output = Command::new(program).args(["replay", &seed.to_string()]).output().map_err(|e| e.to_string())?;
+    let output = Command::new(program)
+        .args(["replay", &seed.to_string()])
+        .output()
+        .map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let trace = text.lines().find_map(|line| line.strip_prefix("trace ")).map(str::to_owned);
+    let trace = text
+        .lines()
+        .find_map(|line| line.strip_prefix("trace "))
+        .map(str::to_owned);
     trace.ok_or_else(|| format!("its replay ended without a trace: {}", output.status))
 }
 
@@ -53,7 +74,9 @@ fn bare_kernel(kind: QueueKind) -> f64 {
     }
     let began = wall_clock();
     while kernel.taken() < EVENTS {
-        let Some((node, hops)) = kernel.next(u64::MAX) else { break };
+        let Some((node, hops)) = kernel.next(u64::MAX) else {
+            break;
+        };
         kernel.hash().absorb(node << 32 | hops);
         let mut rng = Rng::stream(1, "", node, hops);
         let wait = 100 + rng.below(10_000);

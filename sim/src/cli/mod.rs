@@ -67,6 +67,8 @@ pub fn replay_command(seed: u64, nodes: Option<usize>) -> String {
         Ok(name) if cfg!(planted) => format!("ANABRANCH_PLANTED={name} "),
         _ => String::new(),
     };
-    let program = std::env::args().next().unwrap_or_else(|| "anabranch-sim".to_owned());
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "anabranch-sim".to_owned());
     format!("{planted}{program} replay {seed} --trace{nodes}")
 }

@@ -19,7 +19,10 @@ pub struct Mutants {
 
 impl Default for Mutants {
     fn default() -> Mutants {
-        Mutants { only: None, seeds: 100 }
+        Mutants {
+            only: None,
+            seeds: 100,
+        }
     }
 }
 
@@ -32,7 +35,12 @@ struct Planted {
 }
 
 const fn planted(number: &'static str, name: &'static str, class: &'static str, seeds_max: u64) -> Planted {
-    Planted { number, name, class, seeds_max }
+    Planted {
+        number,
+        name,
+        class,
+        seeds_max,
+    }
 }
 
 /// All that are planted; `none` must pass and `canary` must fail at once.
@@ -61,10 +69,17 @@ pub(super) fn run(mutants: &Mutants) -> u8 {
         }
     };
     let mut missed = false;
-    println!("| # | planted | class | seeds to detection from 1, 1001, 2001 | found by |\n|---|---|---|---|---|");
-    for bug in PLANTED.iter().filter(|bug| mutants.only.as_ref().is_none_or(|only| only == bug.name)) {
-        let tries: Vec<Option<(u64, String)>> =
-            STARTS.iter().map(|&start| first_failure(&program, bug.name, start, mutants.seeds)).collect();
+    println!(
+        "| # | planted | class | seeds to detection from 1, 1001, 2001 | found by |\n|---|---|---|---|---|"
+    );
+    for bug in PLANTED
+        .iter()
+        .filter(|bug| mutants.only.as_ref().is_none_or(|only| only == bug.name))
+    {
+        let tries: Vec<Option<(u64, String)>> = STARTS
+            .iter()
+            .map(|&start| first_failure(&program, bug.name, start, mutants.seeds))
+            .collect();
         let fits = tries.iter().all(|found| match found {
             None => bug.seeds_max == 0,
             Some((seeds, _)) => *seeds <= bug.seeds_max,
@@ -72,23 +87,47 @@ pub(super) fn run(mutants: &Mutants) -> u8 {
         missed |= !fits;
         let seeds: Vec<String> = tries
             .iter()
-            .map(|found| found.as_ref().map_or(format!("none in {}", mutants.seeds), |(seeds, _)| seeds.to_string()))
+            .map(|found| {
+                found
+                    .as_ref()
+                    .map_or(format!("none in {}", mutants.seeds), |(seeds, _)| {
+                        seeds.to_string()
+                    })
+            })
             .collect();
         let mut rules: Vec<&str> = tries.iter().flatten().map(|(_, rule)| rule.as_str()).collect();
         rules.dedup();
-        let rules = if rules.is_empty() { "-".to_owned() } else { rules.join(", ") };
+        let rules = if rules.is_empty() {
+            "-".to_owned()
+        } else {
+            rules.join(", ")
+        };
         let verdict = if fits { "" } else { " **not in its class**" };
-        println!("| {} | `{}` | {} | {}{verdict} | {rules} |", bug.number, bug.name, bug.class, seeds.join(", "));
+        println!(
+            "| {} | `{}` | {} | {}{verdict} | {rules} |",
+            bug.number,
+            bug.name,
+            bug.class,
+            seeds.join(", ")
+        );
     }
     if missed { exit::SAFETY } else { exit::CLEAN }
 }
 
 /// Builds the program with all bugs in it.
 fn build() -> Result<PathBuf, String> {
-    let target = PathBuf::from(std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned())).join("planted");
+    let target = PathBuf::from(std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned()))
+        .join("planted");
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let status = Command::new("cargo")
-        .args(["build", "--release", "--quiet", "--bin", "anabranch-sim", "--manifest-path"])
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--bin",
+            "anabranch-sim",
+            "--manifest-path",
+        ])
         .arg(manifest)
         .arg("--target-dir")
         .arg(&target)

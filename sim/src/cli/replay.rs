@@ -22,8 +22,16 @@ pub struct Replay {
 /// The command.
 pub(super) fn run(replay: &Replay) -> u8 {
     println!("{}", Plan::swarm(replay.seed, replay.nodes));
-    let teller: Option<Teller> = if replay.trace { Some(Box::new(|line| println!("{line}"))) } else { None };
-    let how = How { nodes: replay.nodes, until: replay.until, ..How::default() };
+    let teller: Option<Teller> = if replay.trace {
+        Some(Box::new(|line| println!("{line}")))
+    } else {
+        None
+    };
+    let how = How {
+        nodes: replay.nodes,
+        until: replay.until,
+        ..How::default()
+    };
     let outcome = run_seed(replay.seed, how, teller);
     println!("{} events, {:#?}", outcome.tally.events, outcome.tally);
     println!("trace {:016x}", outcome.trace);

@@ -36,7 +36,13 @@ pub struct Search {
 
 impl Default for Search {
     fn default() -> Search {
-        Search { span: Span::Seeds(1..101), jobs: 1, nodes: None, keep_going: false, json: false }
+        Search {
+            span: Span::Seeds(1..101),
+            jobs: 1,
+            nodes: None,
+            keep_going: false,
+            json: false,
+        }
     }
 }
 
@@ -62,7 +68,11 @@ pub struct Found {
 pub fn search(search: &Search) -> Found {
     let (first, end, deadline) = match &search.span {
         Span::Seeds(seeds) => (seeds.start, seeds.end, None),
-        Span::Minutes(minutes) => (1, u64::MAX, Some(wall_clock() + Duration::from_secs(60 * minutes))),
+        Span::Minutes(minutes) => (
+            1,
+            u64::MAX,
+            Some(wall_clock() + Duration::from_secs(60 * minutes)),
+        ),
     };
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
@@ -70,13 +80,21 @@ pub fn search(search: &Search) -> Found {
     std::thread::scope(|scope| {
         for _ in 0..search.jobs {
             scope.spawn(|| {
-                while !stop.load(Ordering::SeqCst) && deadline.is_none_or(|deadline| wall_clock() < deadline) {
+                while !stop.load(Ordering::SeqCst) && deadline.is_none_or(|deadline| wall_clock() < deadline)
+                {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
                     if seed >= end {
                         return;
                     }
                     let began = wall_clock();
-                    let outcome = run_seed(seed, How { nodes: search.nodes, ..How::default() }, None);
+                    let outcome = run_seed(
+                        seed,
+                        How {
+                            nodes: search.nodes,
+                            ..How::default()
+                        },
+                        None,
+                    );
                     if outcome.failure.is_some() && !search.keep_going {
                         stop.store(true, Ordering::SeqCst);
                     }
@@ -91,7 +109,7 @@ pub fn search(search: &Search) -> Found {
     found
 }
 
-#[expect(clippy::disallowed_methods, reason = "measures the simulator, from outside of every run")]
+/// Measures the simulator, from outside of every run.
 pub(super) fn wall_clock() -> Instant {
     Instant::now()
 }
@@ -116,7 +134,11 @@ impl Found {
 
     /// Marks that were never hit.
     pub fn never(&self) -> Vec<&'static str> {
-        self.marks.iter().filter(|(_, count)| **count == 0).map(|(name, _)| *name).collect()
+        self.marks
+            .iter()
+            .filter(|(_, count)| **count == 0)
+            .map(|(name, _)| *name)
+            .collect()
     }
 }
 
@@ -159,7 +181,11 @@ const VACUITY_SEEDS: u64 = 1_000;
 pub(super) fn run(wanted: &Search) -> u8 {
     silence_panics();
     let found = search(wanted);
-    let never: Vec<&str> = found.never().into_iter().filter(|name| !NEVER.contains(name)).collect();
+    let never: Vec<&str> = found
+        .never()
+        .into_iter()
+        .filter(|name| !NEVER.contains(name))
+        .collect();
     let code = match found.failed.first().and_then(|outcome| outcome.failure.as_ref()) {
         Some(failure) => failure.rule.exit_code(),
         None if found.seeds >= VACUITY_SEEDS && !never.is_empty() => exit::VACUITY,
@@ -203,7 +229,11 @@ fn json(found: &Found, code: u8) -> String {
         .map(|(seed, failure)| {
             let what: String = failure.what.chars().flat_map(char::escape_default).collect();
             let what = what.replace("\\'", "'").replace("\\u{", "u{");
-            format!(r#"{{"seed":{seed},"rule":"{}","at_us":{},"what":"{what}"}}"#, failure.rule.name(), failure.at)
+            format!(
+                r#"{{"seed":{seed},"rule":"{}","at_us":{},"what":"{what}"}}"#,
+                failure.rule.name(),
+                failure.at
+            )
         })
         .collect();
     format!(

@@ -13,8 +13,22 @@ fn check(line: &str, expect: Result<Command, &str>) {
 fn the_command_line_is_understood_or_explained() {
     let run = Search::default();
     check("run", Ok(Command::Run(run.clone())));
-    check("run --seeds 3..9 -j 2", Ok(Command::Run(Search { span: Span::Seeds(3..9), jobs: 2, ..run.clone() })));
-    check("run --minutes 2 --json", Ok(Command::Run(Search { span: Span::Minutes(2), json: true, ..run })));
+    check(
+        "run --seeds 3..9 -j 2",
+        Ok(Command::Run(Search {
+            span: Span::Seeds(3..9),
+            jobs: 2,
+            ..run.clone()
+        })),
+    );
+    check(
+        "run --minutes 2 --json",
+        Ok(Command::Run(Search {
+            span: Span::Minutes(2),
+            json: true,
+            ..run
+        })),
+    );
     check("run --seeds 9..3", Err("A below B"));
     check("run --seeds 9", Err("A..B"));
     check("run -j 0", Err("at least 1"));

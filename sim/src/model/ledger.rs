@@ -47,7 +47,10 @@ pub struct Ledger {
 impl Ledger {
     /// An empty ledger for so many shards.
     pub fn new(shards: u32) -> Ledger {
-        Ledger { dots: (0..shards).map(|_| Vec::new()).collect(), ..Ledger::default() }
+        Ledger {
+            dots: (0..shards).map(|_| Vec::new()).collect(),
+            ..Ledger::default()
+        }
     }
 
     /// The number of a replica, new or known.
@@ -89,12 +92,16 @@ impl Ledger {
 
     /// The last sequence an origin issued in a shard.
     pub fn head(&self, shard: u32, origin: OriginIx) -> u64 {
-        self.dots[shard as usize].get(usize::from(origin)).map_or(0, |log| log.len() as u64)
+        self.dots[shard as usize]
+            .get(usize::from(origin))
+            .map_or(0, |log| log.len() as u64)
     }
 
     /// One dot, if it was ever issued.
     pub fn dot(&self, shard: u32, dot: DotAt) -> Option<&DotRecord> {
-        self.dots[shard as usize].get(usize::from(dot.origin))?.get(usize::try_from(dot.seq).ok()?.checked_sub(1)?)
+        self.dots[shard as usize]
+            .get(usize::from(dot.origin))?
+            .get(usize::try_from(dot.seq).ok()?.checked_sub(1)?)
     }
 
     /// All dots issued in all shards.
@@ -120,7 +127,11 @@ impl Ledger {
             put.killers.push(dot);
         }
         let log = &mut logs[usize::from(dot.origin)];
-        assert!(dot.seq == log.len() as u64 + 1, "{dot:?} issued after {}", log.len());
+        assert!(
+            dot.seq == log.len() as u64 + 1,
+            "{dot:?} issued after {}",
+            log.len()
+        );
         log.push(record);
     }
 

@@ -133,7 +133,10 @@ pub fn covers(vv: &[u64], dot: DotAt) -> bool {
 
 /// Whether a vector covers another.
 pub fn covers_all(vv: &[u64], other: &[u64]) -> bool {
-    other.iter().enumerate().all(|(origin, &seq)| seq <= vv.get(origin).copied().unwrap_or(0))
+    other
+        .iter()
+        .enumerate()
+        .all(|(origin, &seq)| seq <= vv.get(origin).copied().unwrap_or(0))
 }
 
 /// Raises a vector to cover another.

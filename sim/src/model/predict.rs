@@ -53,7 +53,11 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
 }
 
 fn put(stands: Stands, kills: Vec<(Place, DotAt)>) -> Draft {
-    Draft { put: Some((Place::Root, stands)), kills, counts: 0 }
+    Draft {
+        put: Some((Place::Root, stands)),
+        kills,
+        counts: 0,
+    }
 }
 
 /// One live dot a replica, with its totals; nothing for adding 0 to what exists.
@@ -72,7 +76,10 @@ fn increment(meaning: &Meaning<'_>, row: &Row, by: i64) -> Vec<Draft> {
         minus = minus.saturating_add(by.unsigned_abs());
     }
     let kills = mine.map(|(at, _)| *at).into_iter().collect();
-    vec![Draft { counts: by, ..put(Stands::Count { plus, minus }, kills) }]
+    vec![Draft {
+        counts: by,
+        ..put(Stands::Count { plus, minus }, kills)
+    }]
 }
 
 /// One dot an element, ascending; the first also takes the presence marks away.
@@ -84,11 +91,17 @@ fn add(row: &Row, elements: &[ElementIx]) -> Vec<Draft> {
         .map(|&element| {
             let place = Place::Element(element);
             let kills = row.live.keys().filter(|(at, _)| *at == place).copied().collect();
-            Draft { put: Some((place, Stands::Mark)), kills, counts: 0 }
+            Draft {
+                put: Some((place, Stands::Mark)),
+                kills,
+                counts: 0,
+            }
         })
         .collect();
     if let Some(first) = drafts.first_mut() {
-        first.kills.extend(row.live.keys().filter(|(at, _)| *at == Place::Root).copied());
+        first
+            .kills
+            .extend(row.live.keys().filter(|(at, _)| *at == Place::Root).copied());
     }
     drafts
 }
@@ -99,24 +112,43 @@ fn remove(row: &Row, which: impl Fn(ElementIx) -> bool) -> Vec<Draft> {
     if !row.live.keys().any(|(at, _)| goes(at)) {
         return Vec::new();
     }
-    let kills = row.live.keys().filter(|(at, _)| *at == Place::Root || goes(at)).copied().collect();
+    let kills = row
+        .live
+        .keys()
+        .filter(|(at, _)| *at == Place::Root || goes(at))
+        .copied()
+        .collect();
     vec![put(Stands::Mark, kills)]
 }
 
 /// In default mode everything seen is superseded; with a clock of the caller's, what is below it, and a write that
 /// two others beat is none.
 fn set(meaning: &Meaning<'_>, row: &Row, value: u64, clock: Option<u64>) -> Vec<Draft> {
-    let new = (clock.unwrap_or(meaning.clock), meaning.ledger.origin_id(meaning.me), meaning.seq);
+    let new = (
+        clock.unwrap_or(meaning.clock),
+        meaning.ledger.origin_id(meaning.me),
+        meaning.seq,
+    );
     let is_above = |dot: DotAt, stands: &Stands| match stands {
         Stands::Register { clock: c, .. } if clock.is_some() => {
             (*c, meaning.ledger.origin_id(dot.origin), dot.seq) > new
         }
         _ => false,
     };
-    let (above, below): (Vec<_>, Vec<_>) = row.live.iter().partition(|((_, dot), stands)| is_above(*dot, stands));
+    let (above, below): (Vec<_>, Vec<_>) = row
+        .live
+        .iter()
+        .partition(|((_, dot), stands)| is_above(*dot, stands));
     if above.len() >= 2 {
         return Vec::new();
     }
     let kills = below.into_iter().map(|(at, _)| *at).collect();
-    vec![put(Stands::Register { clock: new.0, custom: clock.is_some(), value }, kills)]
+    vec![put(
+        Stands::Register {
+            clock: new.0,
+            custom: clock.is_some(),
+            value,
+        },
+        kills,
+    )]
 }

@@ -103,7 +103,10 @@ impl Shadow {
             self.live += 1;
         }
         row.count += i128::from(record.counts);
-        debug_assert!(ledger.entity(record.entity).shard == shard, "an entity in two shards");
+        debug_assert!(
+            ledger.entity(record.entity).shard == shard,
+            "an entity in two shards"
+        );
         Ok(())
     }
 }
@@ -120,7 +123,8 @@ impl Row {
         match kind {
             Kind::GCounter | Kind::PnCounter => Shown::Count(self.count),
             Kind::Set => {
-                let mut elements: Vec<ElementIx> = self.live.keys().filter_map(|(at, _)| element(at)).collect();
+                let mut elements: Vec<ElementIx> =
+                    self.live.keys().filter_map(|(at, _)| element(at)).collect();
                 elements.dedup();
                 Shown::Elements(elements)
             }

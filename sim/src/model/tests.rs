@@ -15,7 +15,12 @@ impl World {
             ledger.origin(node as u128, 1);
         }
         let entity = ledger.add_entity(kind, 0);
-        World { ledger, entity, replicas: vec![Shadow::default(); replicas], clock: 10 }
+        World {
+            ledger,
+            entity,
+            replicas: vec![Shadow::default(); replicas],
+            clock: 10,
+        }
     }
 
     fn act(&mut self, replica: usize, action: &Action) -> usize {
@@ -23,14 +28,29 @@ impl World {
         let upto = self.ledger.head(0, me);
         self.clock += 1;
         let kind = self.ledger.entity(self.entity).kind;
-        let meaning = Meaning { kind, me, clock: self.clock, ledger: &self.ledger, seq: upto + 1 };
+        let meaning = Meaning {
+            kind,
+            me,
+            clock: self.clock,
+            ledger: &self.ledger,
+            seq: upto + 1,
+        };
         let drafts = predict(&meaning, self.replicas[replica].row(self.entity), action);
         let count = drafts.len();
         for (i, draft) in drafts.into_iter().enumerate() {
-            let dot = DotAt { origin: me, seq: upto + 1 + i as u64 };
+            let dot = DotAt {
+                origin: me,
+                seq: upto + 1 + i as u64,
+            };
             let Draft { put, kills, counts } = draft;
-            let record =
-                DotRecord { entity: self.entity, put, kills, killers: vec![], commit_end: i + 1 == count, counts };
+            let record = DotRecord {
+                entity: self.entity,
+                put,
+                kills,
+                killers: vec![],
+                commit_end: i + 1 == count,
+                counts,
+            };
             self.ledger.issue(0, dot, record);
             self.replicas[replica].issue(&self.ledger, 0, dot).unwrap();
         }
@@ -45,7 +65,10 @@ impl World {
 
     fn shown(&self, replica: usize) -> Option<Shown> {
         let kind = self.ledger.entity(self.entity).kind;
-        self.replicas[replica].row(self.entity).filter(|row| row.exists()).map(|row| row.shown(&self.ledger, kind))
+        self.replicas[replica]
+            .row(self.entity)
+            .filter(|row| row.exists())
+            .map(|row| row.shown(&self.ledger, kind))
     }
 }
 
@@ -82,16 +105,53 @@ fn counters_sum_and_exist_once_created() {
 #[test]
 fn a_register_keeps_a_loser_that_was_not_observed() {
     let mut w = World::new(Kind::Register, 3);
-    w.act(0, &Action::Set { value: 1, clock: Some(3) });
-    w.act(1, &Action::Set { value: 2, clock: Some(1) });
+    w.act(
+        0,
+        &Action::Set {
+            value: 1,
+            clock: Some(3),
+        },
+    );
+    w.act(
+        1,
+        &Action::Set {
+            value: 2,
+            clock: Some(1),
+        },
+    );
     w.bring(0, 1);
     assert_eq!(w.shown(1), Some(Shown::Register(Some(1))));
     assert_eq!(w.replicas[1].live(), 2);
     w.bring(1, 2);
-    assert_eq!(w.act(2, &Action::Set { value: 3, clock: Some(0) }), 0, "two of those it saw are above it");
-    assert_eq!(w.act(2, &Action::Set { value: 3, clock: Some(2) }), 1);
+    assert_eq!(
+        w.act(
+            2,
+            &Action::Set {
+                value: 3,
+                clock: Some(0)
+            }
+        ),
+        0,
+        "two of those it saw are above it"
+    );
+    assert_eq!(
+        w.act(
+            2,
+            &Action::Set {
+                value: 3,
+                clock: Some(2)
+            }
+        ),
+        1
+    );
     assert_eq!(w.replicas[2].live(), 2, "the winner and the new loser");
-    w.act(2, &Action::Set { value: 4, clock: None });
+    w.act(
+        2,
+        &Action::Set {
+            value: 4,
+            clock: None,
+        },
+    );
     assert_eq!(w.replicas[2].live(), 1);
     assert_eq!(w.shown(2), Some(Shown::Register(Some(4))));
 }
@@ -101,14 +161,23 @@ fn a_vector_that_ends_in_an_update_or_above_the_ledger_is_broken() {
     let mut w = World::new(Kind::Set, 2);
     w.act(0, &Action::Add(vec![1, 2]));
     let mut torn = Shadow::default();
-    assert_eq!(torn.advance(&w.ledger, 0, &[1]), Err(Broken::TornCommit(DotAt { origin: 0, seq: 1 })));
+    assert_eq!(
+        torn.advance(&w.ledger, 0, &[1]),
+        Err(Broken::TornCommit(DotAt { origin: 0, seq: 1 }))
+    );
     let mut above = Shadow::default();
-    assert_eq!(above.advance(&w.ledger, 0, &[3]), Err(Broken::NeverIssued(DotAt { origin: 0, seq: 3 })));
+    assert_eq!(
+        above.advance(&w.ledger, 0, &[3]),
+        Err(Broken::NeverIssued(DotAt { origin: 0, seq: 3 }))
+    );
     w.bring(0, 1);
     w.act(1, &Action::Clear);
     let mut headless = Shadow::default();
     let broken = headless.advance(&w.ledger, 0, &[0, 1]);
-    assert!(matches!(broken, Err(Broken::KilledUncovered { .. })), "{broken:?}");
+    assert!(
+        matches!(broken, Err(Broken::KilledUncovered { .. })),
+        "{broken:?}"
+    );
 }
 
 #[test]
@@ -123,7 +192,10 @@ fn a_shadow_does_not_depend_on_its_way() {
                 (Kind::Set, 1) => Action::Clear,
                 (Kind::Set, 2) => Action::Remove(vec![rng.below(4) as u32, rng.below(4) as u32]),
                 (Kind::Set, _) => Action::Add(vec![rng.below(4) as u32]),
-                (Kind::Register, n) => Action::Set { value: n, clock: (n < 3).then(|| rng.below(20)) },
+                (Kind::Register, n) => Action::Set {
+                    value: n,
+                    clock: (n < 3).then(|| rng.below(20)),
+                },
                 (Kind::GCounter, n) => Action::Increment(n as i64),
                 (Kind::PnCounter, n) => Action::Increment(3 - n as i64),
             };
@@ -136,7 +208,11 @@ fn a_shadow_does_not_depend_on_its_way() {
             fast.advance(&w.ledger, 0, slow.vv()).unwrap();
             let (a, b) = (slow.row(w.entity), fast.row(w.entity));
             assert_eq!(a.map(|r| &r.live), b.map(|r| &r.live), "{kind:?} {action:?}");
-            assert_eq!(a.map(|r| r.shown(&w.ledger, kind)), b.map(|r| r.shown(&w.ledger, kind)), "{kind:?} {action:?}");
+            assert_eq!(
+                a.map(|r| r.shown(&w.ledger, kind)),
+                b.map(|r| r.shown(&w.ledger, kind)),
+                "{kind:?} {action:?}"
+            );
         }
     }
 }

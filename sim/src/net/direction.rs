@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-
-use super::{FrameEvent, GHOST_US_MAX, Net, NetEvent, News, NodeIx, Schedule, Told};
+use super::{FrameEvent, GHOST_US_MAX, Net, NetEvent, News, Outgoing, Schedule, Told};
 use crate::queue::Micros;
 use crate::rng::Rng;
 
@@ -36,6 +34,11 @@ pub(super) struct Direction {
 }
 
 impl Direction {
+    /// When all that is under way in order will have arrived.
+    pub fn last_arrival(&self) -> Micros {
+        self.last.into_iter().max().unwrap_or(0)
+    }
+
     /// The link is gone, and with it what waited.
     pub fn clear(&mut self) {
         self.held.clear();
@@ -47,17 +50,36 @@ impl Direction {
 
 /// Frames.
 impl Net {
-    /// A node sends a frame to a peer over the link to that epoch of it. Without such a link it is lost.
-    pub fn send(&mut self, now: Micros, from: NodeIx, to: NodeIx, epoch: u64, lane: u8, bytes: Bytes, out: Schedule<'_>) {
+    /// A node sends a frame over the link to that epoch of a peer. Without such a link it is lost.
+    pub fn send(&mut self, now: Micros, outgoing: Outgoing, out: Schedule<'_>) {
+        let Outgoing {
+            from,
+            to,
+            epoch,
+            lane,
+            bytes,
+        } = outgoing;
         let ix = self.pair_ix(from, to);
         let side = self.pairs[ix].side(from);
-        let Some(end) = self.pairs[ix].ends[side].filter(|end| end.peer_epoch == epoch) else { return };
-        let Some(conn) = self.pairs[ix].conn.filter(|conn| conn.id == end.conn) else { return };
+        let Some(end) = self.pairs[ix].ends[side].filter(|end| end.peer_epoch == epoch) else {
+            return;
+        };
+        let Some(conn) = self.pairs[ix].conn.filter(|conn| conn.id == end.conn) else {
+            return;
+        };
         self.counts.sent += 1;
         self.counts.bytes += bytes.len() as u64;
         let direction_ix = self.direction_ix(from, to);
         let len = bytes.len() as u64;
-        let frame = FrameEvent { from, to, conn: conn.id, epoch: conn.epochs[side], lane, bytes, ghost: false };
+        let frame = FrameEvent {
+            from,
+            to,
+            conn: conn.id,
+            epoch: conn.epochs[side],
+            lane,
+            bytes,
+            ghost: false,
+        };
         let direction = &mut self.directions[direction_ix];
         direction.frames += 1;
         let mut rng = Rng::stream(self.seed, "fate", direction_ix as u64, direction.frames);
@@ -72,7 +94,12 @@ impl Net {
         direction.under_way.push_back((sent_at, len));
         if !direction.crediting {
             direction.crediting = true;
-            out(sent_at, NetEvent::Taken { direction: direction_ix });
+            out(
+                sent_at,
+                NetEvent::Taken {
+                    direction: direction_ix,
+                },
+            );
         }
         if direction.blocks > 0 {
             self.counts.lost += 1;
@@ -97,7 +124,13 @@ impl Net {
         if plan.ghost > 0.0 && rng.chance(plan.ghost) {
             let late = at + 500_000 + rng.below(GHOST_US_MAX);
             self.counts.ghosts += 1;
-            out(late, NetEvent::Frame(FrameEvent { ghost: true, ..frame.clone() }));
+            out(
+                late,
+                NetEvent::Frame(FrameEvent {
+                    ghost: true,
+                    ..frame.clone()
+                }),
+            );
         }
         if plan.burst > 0.0 && at >= direction.burst_until && rng.chance(plan.burst) {
             direction.burst_until = at + rng.exponential(plan.burst_us) as Micros;
@@ -175,7 +208,12 @@ impl Net {
         let pair = &self.pairs[self.pair_ix(node, peer)];
         match pair.ends[pair.side(node)] {
             Some(end) if bytes > 0 => {
-                vec![Told { node, peer, epoch: end.peer_epoch, news: News::Writable(bytes) }]
+                vec![Told {
+                    node,
+                    peer,
+                    epoch: end.peer_epoch,
+                    news: News::Writable(bytes),
+                }]
             }
             _ => Vec::new(),
         }

@@ -8,6 +8,7 @@
 //! Contract: whatever it returns or schedules follows from the seed, the plan and the calls alone.
 
 mod direction;
+mod links;
 mod pair;
 #[cfg(test)]
 mod tests;
@@ -19,7 +20,7 @@ use crate::queue::Micros;
 use crate::rng::Rng;
 
 use direction::Direction;
-use pair::{Conn, End, Pair};
+use pair::Pair;
 
 /// A node's number, from 0.
 pub type NodeIx = usize;
@@ -55,7 +56,10 @@ impl NetPlan {
     /// A network without faults.
     pub fn benign() -> NetPlan {
         NetPlan {
-            latency: Latency::LogNormal { median_us: 500.0, spread: 0.2 },
+            latency: Latency::LogNormal {
+                median_us: 500.0,
+                spread: 0.2,
+            },
             loss: 0.0,
             loss_vanishes: false,
             burst: 0.0,
@@ -144,6 +148,21 @@ pub struct FrameEvent {
     pub ghost: bool,
 }
 
+/// A frame as it is given to the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// From whom.
+    pub from: NodeIx,
+    /// To whom.
+    pub to: NodeIx,
+    /// Over the link to which epoch of the receiver.
+    pub epoch: u64,
+    /// Its lane's number.
+    pub lane: u8,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
 /// What a node is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -218,7 +237,9 @@ const GHOST_US_MAX: Micros = 15_000_000;
 impl Net {
     /// A network between so many nodes, none of them running.
     pub fn new(seed: u64, nodes: usize, plan: NetPlan) -> Net {
-        let pairs = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| Pair::new(a, b))).collect();
+        let pairs = (0..nodes)
+            .flat_map(|a| (a + 1..nodes).map(move |b| Pair::new(a, b)))
+            .collect();
         let directions = (0..nodes * nodes).map(|_| Direction::default()).collect();
         Net {
             seed,
@@ -243,7 +264,10 @@ impl Net {
     }
 
     fn pair_ix(&self, a: NodeIx, b: NodeIx) -> usize {
-        assert!(a != b && a < self.nodes && b < self.nodes, "no link from {a} to {b}");
+        assert!(
+            a != b && a < self.nodes && b < self.nodes,
+            "no link from {a} to {b}"
+        );
         let (a, b) = (a.min(b), a.max(b));
         a * (2 * self.nodes - a - 1) / 2 + (b - a - 1)
     }
@@ -255,233 +279,5 @@ impl Net {
     /// A stream of chance for one pair or direction.
     fn rng(&self, name: &str, entity: usize, counter: u64) -> Rng {
         Rng::stream(self.seed, name, entity as u64, counter)
-    }
-}
-
-/// Nodes and links.
-impl Net {
-    /// A node runs, in this epoch, and dials everybody.
-    pub fn start(&mut self, now: Micros, node: NodeIx, epoch: u64, out: Schedule<'_>) {
-        self.running[node] = Some(epoch);
-        for peer in (0..self.nodes).filter(|&peer| peer != node) {
-            self.dial_soon(now, self.pair_ix(node, peer), DIAL_US_MAX, out);
-        }
-    }
-
-    /// A node is gone, without a word. Its peers notice when they hear nothing for too long.
-    pub fn stop(&mut self, now: Micros, node: NodeIx, out: Schedule<'_>) {
-        self.running[node] = None;
-        for peer in (0..self.nodes).filter(|&peer| peer != node) {
-            let ix = self.pair_ix(node, peer);
-            let side = self.pairs[ix].side(node);
-            self.pairs[ix].ends[side] = None;
-            self.close(now, ix, self.plan.idle_us, out);
-        }
-    }
-
-    /// Whether the link between two nodes is up at both ends.
-    pub fn is_up(&self, a: NodeIx, b: NodeIx) -> bool {
-        let pair = &self.pairs[self.pair_ix(a, b)];
-        pair.conn.is_some_and(|conn| pair.ends.iter().all(|end| end.is_some_and(|end| end.conn == conn.id)))
-    }
-
-    /// Since when a node has had a link to anybody, at its own end.
-    pub fn connected_since(&self, node: NodeIx) -> Option<Micros> {
-        let ends = self.pairs.iter().filter(|p| p.nodes.contains(&node)).filter_map(|p| p.ends[p.side(node)]);
-        ends.map(|end| end.since).min()
-    }
-
-    /// A link breaks at once; both ends are told soon, and dial again.
-    pub fn reset(&mut self, now: Micros, a: NodeIx, b: NodeIx, out: Schedule<'_>) {
-        self.close(now, self.pair_ix(a, b), 1_000, out);
-    }
-
-    /// One end closes a link on purpose.
-    pub fn disconnect(&mut self, now: Micros, from: NodeIx, to: NodeIx, epoch: u64, out: Schedule<'_>) {
-        let ix = self.pair_ix(from, to);
-        let side = self.pairs[ix].side(from);
-        let Some(end) = self.pairs[ix].ends[side].filter(|end| end.peer_epoch == epoch) else { return };
-        if self.pairs[ix].conn.is_some_and(|conn| conn.id == end.conn) {
-            self.close(now, ix, 1_000, out);
-        }
-        out(now, NetEvent::Down { pair: ix, conn: end.conn, side });
-    }
-
-    /// Nothing passes from here to there any more.
-    pub fn block(&mut self, now: Micros, from: NodeIx, to: NodeIx, out: Schedule<'_>) {
-        let ix = self.direction_ix(from, to);
-        let direction = &mut self.directions[ix];
-        direction.blocks += 1;
-        if direction.blocks == 1 {
-            direction.blocked_since = now;
-            let pair = self.pair_ix(from, to);
-            if let Some(conn) = self.pairs[pair].conn {
-                out(now + self.plan.idle_us, NetEvent::Idle { pair, conn: conn.id, direction: ix });
-            }
-        }
-    }
-
-    /// As often unblocked as blocked: it passes again.
-    pub fn unblock(&mut self, now: Micros, from: NodeIx, to: NodeIx, out: Schedule<'_>) {
-        let ix = self.direction_ix(from, to);
-        self.directions[ix].blocks = self.directions[ix].blocks.saturating_sub(1);
-        if self.directions[ix].blocks == 0 {
-            self.release(now, ix, out);
-        }
-    }
-
-    /// Every partition ends, and from now on only these pairs have a link.
-    pub fn heal(&mut self, now: Micros, rest: &[(NodeIx, NodeIx)], out: Schedule<'_>) {
-        for ix in 0..self.directions.len() {
-            self.directions[ix].blocks = 0;
-            self.release(now, ix, out);
-        }
-        for ix in 0..self.pairs.len() {
-            let [a, b] = self.pairs[ix].nodes;
-            let stays = rest.iter().any(|&(x, y)| (x.min(y), x.max(y)) == (a, b));
-            self.pairs[ix].severed = !stays;
-            if !stays {
-                self.close(now, ix, 1_000, out);
-            } else if self.pairs[ix].conn.is_none() {
-                self.dial_soon(now, ix, DIAL_US_MAX, out);
-            }
-        }
-    }
-
-    fn is_blocked(&self, from: NodeIx, to: NodeIx) -> bool {
-        self.directions[self.direction_ix(from, to)].blocks > 0
-    }
-
-    /// The transport gives a link up; each living end is told within `told_us`.
-    fn close(&mut self, now: Micros, ix: usize, told_us: Micros, out: Schedule<'_>) {
-        let [a, b] = self.pairs[ix].nodes;
-        if let Some(conn) = self.pairs[ix].conn.take() {
-            for side in 0..2 {
-                if self.pairs[ix].ends[side].is_some() || conn.up_at[side] > now {
-                    let wait = self.rng("told", ix, conn.id * 2 + side as u64).below(told_us / 4 + 1);
-                    out(now + told_us - told_us / 4 + wait, NetEvent::Down { pair: ix, conn: conn.id, side });
-                }
-            }
-            for (from, to) in [(a, b), (b, a)] {
-                let direction = self.direction_ix(from, to);
-                self.directions[direction].clear();
-            }
-        }
-        self.dial_soon(now, ix, DIAL_US_MAX, out);
-    }
-
-    fn dial_soon(&mut self, now: Micros, ix: usize, within: Micros, out: Schedule<'_>) {
-        let pair = &mut self.pairs[ix];
-        pair.attempt += 1;
-        pair.back_off_us = within;
-        let attempt = pair.attempt;
-        let wait = 1 + self.rng("dial", ix, attempt).below(within);
-        out(now + wait, NetEvent::Dial { pair: ix, attempt });
-    }
-
-    /// Both directions must pass and both nodes run, for a handshake.
-    fn reachable(&self, ix: usize) -> Option<[u64; 2]> {
-        let pair = &self.pairs[ix];
-        let [a, b] = pair.nodes;
-        if pair.severed || self.is_blocked(a, b) || self.is_blocked(b, a) {
-            return None;
-        }
-        Some([self.running[a]?, self.running[b]?])
-    }
-
-    fn on_dial(&mut self, now: Micros, ix: usize, attempt: u64, out: Schedule<'_>) {
-        if self.pairs[ix].attempt != attempt || self.pairs[ix].conn.is_some() || self.pairs[ix].severed {
-            return;
-        }
-        let mut rng = self.rng("handshake", ix, attempt);
-        match self.reachable(ix) {
-            Some(epochs) => {
-                let rtt = self.plan.latency.draw(&mut rng) + self.plan.latency.draw(&mut rng);
-                out(now + rtt, NetEvent::Establish { pair: ix, attempt, epochs });
-            }
-            // A node that does not run dials when it starts; a partition does not say when it ends.
-            None if self.pairs[ix].nodes.iter().all(|&n| self.running[n].is_some()) => {
-                let pair = &mut self.pairs[ix];
-                pair.attempt += 1;
-                pair.back_off_us = (pair.back_off_us * 2).min(BACK_OFF_US_MAX);
-                let wait = pair.back_off_us / 2 + rng.below(pair.back_off_us / 2 + 1);
-                out(now + wait, NetEvent::Dial { pair: ix, attempt: pair.attempt });
-            }
-            None => {}
-        }
-    }
-
-    fn on_establish(&mut self, now: Micros, ix: usize, attempt: u64, epochs: [u64; 2], out: Schedule<'_>) {
-        if self.pairs[ix].attempt != attempt || self.pairs[ix].conn.is_some() {
-            return;
-        }
-        if self.reachable(ix) != Some(epochs) {
-            self.dial_soon(now, ix, BACK_OFF_US_MAX / 4, out);
-            return;
-        }
-        let id = self.next_conn;
-        self.next_conn += 1;
-        self.counts.links += 1;
-        let mut rng = self.rng("established", ix, id);
-        let mut up_at = [now, now + self.plan.latency.draw(&mut rng)];
-        if rng.chance(0.5) {
-            up_at.swap(0, 1);
-        }
-        self.pairs[ix].conn = Some(Conn { id, epochs, up_at });
-        for (side, at) in up_at.into_iter().enumerate() {
-            out(at, NetEvent::Up { pair: ix, conn: id, side });
-        }
-    }
-
-    /// One end learns of a link. If it still believed in an older one, it learns of that one's end as well: before,
-    /// or, if the peer has restarted, perhaps after.
-    fn on_up(&mut self, now: Micros, ix: usize, conn: u64, side: usize) -> Vec<Told> {
-        let pair = &mut self.pairs[ix];
-        let (node, peer) = (pair.nodes[side], pair.nodes[1 - side]);
-        let Some(open) = pair.conn.filter(|open| open.id == conn) else { return Vec::new() };
-        let epoch = open.epochs[1 - side];
-        let old = pair.ends[side].replace(End { conn, peer_epoch: epoch, since: now });
-        let mut told = vec![Told { node, peer, epoch, news: News::Connected }];
-        if let Some(old) = old {
-            let gone = Told { node, peer, epoch: old.peer_epoch, news: News::Disconnected };
-            let first = old.peer_epoch == epoch || self.rng("replaced", ix, conn).chance(0.5);
-            told.insert(if first { 0 } else { 1 }, gone);
-        }
-        told
-    }
-
-    fn on_down(&mut self, ix: usize, conn: u64, side: usize) -> Vec<Told> {
-        let pair = &mut self.pairs[ix];
-        let (node, peer) = (pair.nodes[side], pair.nodes[1 - side]);
-        match pair.ends[side] {
-            Some(end) if end.conn == conn => {
-                pair.ends[side] = None;
-                self.counts.link_ends += 1;
-                vec![Told { node, peer, epoch: end.peer_epoch, news: News::Disconnected }]
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn on_idle(&mut self, now: Micros, ix: usize, conn: u64, direction: usize, out: Schedule<'_>) {
-        let blocked = &self.directions[direction];
-        let silent = blocked.blocks > 0 && now.saturating_sub(blocked.blocked_since) >= self.plan.idle_us;
-        if silent && self.pairs[ix].conn.is_some_and(|open| open.id == conn) {
-            self.close(now, ix, self.plan.idle_us / 4 + 1, out);
-        }
-    }
-
-    /// Performs an event; returns whom to tell what. Frames go through [`Net::arrives`].
-    pub fn on_event(&mut self, now: Micros, event: &NetEvent, out: Schedule<'_>) -> Vec<Told> {
-        match *event {
-            NetEvent::Dial { pair, attempt } => self.on_dial(now, pair, attempt, out),
-            NetEvent::Establish { pair, attempt, epochs } => self.on_establish(now, pair, attempt, epochs, out),
-            NetEvent::Up { pair, conn, side } => return self.on_up(now, pair, conn, side),
-            NetEvent::Down { pair, conn, side } => return self.on_down(pair, conn, side),
-            NetEvent::Idle { pair, conn, direction } => self.on_idle(now, pair, conn, direction, out),
-            NetEvent::Taken { direction } => return self.on_taken(now, direction, out),
-            NetEvent::Frame(_) => {}
-        }
-        Vec::new()
     }
 }

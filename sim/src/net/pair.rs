@@ -38,7 +38,14 @@ pub(super) struct End {
 
 impl Pair {
     pub fn new(a: NodeIx, b: NodeIx) -> Pair {
-        Pair { nodes: [a, b], conn: None, ends: [None; 2], attempt: 0, back_off_us: 0, severed: false }
+        Pair {
+            nodes: [a, b],
+            conn: None,
+            ends: [None; 2],
+            attempt: 0,
+            back_off_us: 0,
+            severed: false,
+        }
     }
 
     /// Which end this node is.

@@ -10,8 +10,11 @@ struct Lab {
 
 impl Lab {
     fn new(nodes: usize, plan: NetPlan) -> Lab {
-        let mut lab =
-            Lab { net: Net::new(1, nodes, plan), kernel: Kernel::new(Default::default()), diary: Vec::new() };
+        let mut lab = Lab {
+            net: Net::new(1, nodes, plan),
+            kernel: Kernel::new(Default::default()),
+            diary: Vec::new(),
+        };
         for node in 0..nodes {
             lab.act(|net, now, out| net.start(now, node, 7, out));
         }
@@ -28,14 +31,21 @@ impl Lab {
         let until = self.kernel.now() + us;
         while let Some(event) = self.kernel.next(until) {
             let (now, kernel) = (self.kernel.now(), &mut self.kernel);
-            if let NetEvent::Frame(frame) = &event {
-                if self.net.arrives(frame) {
-                    self.diary.push(format!("{}<{} {:?}", frame.to, frame.from, frame.bytes));
-                }
+            if let NetEvent::Frame(frame) = &event
+                && self.net.arrives(frame)
+            {
+                self.diary
+                    .push(format!("{}<{} {:?}", frame.to, frame.from, frame.bytes));
             }
-            for told in self.net.on_event(now, &event, &mut |at, event| kernel.at(at, event)) {
+            for told in self
+                .net
+                .on_event(now, &event, &mut |at, event| kernel.at(at, event))
+            {
                 if !matches!(told.news, News::Writable(_)) {
-                    self.diary.push(format!("{}:{:?} {}/{}", told.node, told.news, told.peer, told.epoch));
+                    self.diary.push(format!(
+                        "{}:{:?} {}/{}",
+                        told.node, told.news, told.peer, told.epoch
+                    ));
                 }
             }
         }
@@ -44,7 +54,19 @@ impl Lab {
     }
 
     fn send(&mut self, from: NodeIx, to: NodeIx, text: &'static str) {
-        self.act(|net, now, out| net.send(now, from, to, 7, 1, Bytes::from_static(text.as_bytes()), out));
+        self.act(|net, now, out| {
+            net.send(
+                now,
+                Outgoing {
+                    from,
+                    to,
+                    epoch: 7,
+                    lane: 1,
+                    bytes: Bytes::from_static(text.as_bytes()),
+                },
+                out,
+            )
+        });
     }
 
     fn diary(&mut self) -> String {
@@ -66,7 +88,13 @@ fn links_come_up_at_both_ends_and_carry_frames_in_order() {
 
 #[test]
 fn a_short_partition_delays_and_a_long_one_breaks_the_link() {
-    let mut lab = Lab::new(2, NetPlan { idle_us: 2_000_000, ..NetPlan::benign() });
+    let mut lab = Lab::new(
+        2,
+        NetPlan {
+            idle_us: 2_000_000,
+            ..NetPlan::benign()
+        },
+    );
     lab.diary();
     lab.act(|net, now, out| net.block(now, 0, 1, out));
     lab.send(0, 1, "waits");
@@ -79,7 +107,10 @@ fn a_short_partition_delays_and_a_long_one_breaks_the_link() {
     lab.send(0, 1, "lost");
     lab.run(4_000_000);
     let diary = lab.diary();
-    assert!(diary.contains("0:Disconnected 1/7") && diary.contains("1:Disconnected 0/7"), "{diary}");
+    assert!(
+        diary.contains("0:Disconnected 1/7") && diary.contains("1:Disconnected 0/7"),
+        "{diary}"
+    );
     lab.act(|net, now, out| net.unblock(now, 0, 1, out));
     lab.run(3_000_000);
     assert!(lab.net.is_up(0, 1));
@@ -94,14 +125,23 @@ fn a_restarted_peer_replaces_its_old_link() {
     lab.act(|net, now, out| net.start(now, 1, 8, out));
     lab.run(1_000_000);
     let diary = lab.diary();
-    assert!(diary.contains("0:Disconnected 1/7") && diary.contains("0:Connected 1/8"), "{diary}");
+    assert!(
+        diary.contains("0:Disconnected 1/7") && diary.contains("0:Connected 1/8"),
+        "{diary}"
+    );
     lab.run(20_000_000);
     assert_eq!(lab.diary(), "", "the old link's end was told once");
 }
 
 #[test]
 fn a_ghost_reaches_a_later_life_and_an_ordinary_frame_does_not() {
-    let mut lab = Lab::new(2, NetPlan { ghost: 1.0, ..NetPlan::benign() });
+    let mut lab = Lab::new(
+        2,
+        NetPlan {
+            ghost: 1.0,
+            ..NetPlan::benign()
+        },
+    );
     lab.diary();
     lab.send(0, 1, "x");
     lab.act(|net, now, out| net.stop(now, 1, out));
@@ -121,7 +161,13 @@ fn at_rest_only_the_chosen_links_are_up() {
 
 #[test]
 fn bandwidth_delays_the_credit() {
-    let mut lab = Lab::new(2, NetPlan { bytes_per_s: 10, ..NetPlan::benign() });
+    let mut lab = Lab::new(
+        2,
+        NetPlan {
+            bytes_per_s: 10,
+            ..NetPlan::benign()
+        },
+    );
     lab.diary();
     lab.send(0, 1, "0123456789");
     lab.run(900_000);

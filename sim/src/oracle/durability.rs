@@ -12,7 +12,9 @@ impl Oracle {
     pub(crate) fn on_durable(&mut self, node: NodeIx, record: u64) {
         let watch = &mut self.nodes[node].1;
         while watch.waiting.front().is_some_and(|(id, _)| *id <= record) {
-            let Some((_, reached)) = watch.waiting.pop_front() else { break };
+            let Some((_, reached)) = watch.waiting.pop_front() else {
+                break;
+            };
             for (shard, vv) in reached {
                 let watched = &mut watch.shards[shard as usize];
                 raise(&mut watched.durable, &vv);
@@ -29,7 +31,13 @@ impl Oracle {
     /// A copy is made of a node's disk.
     pub(crate) fn on_backup(&mut self, node: NodeIx) {
         let watch = &mut self.nodes[node].1;
-        let durable: Reached = watch.shards.iter().map(|w| w.durable.clone()).enumerate().map(|(i, v)| (i as u32, v)).collect();
+        let durable: Reached = watch
+            .shards
+            .iter()
+            .map(|w| w.durable.clone())
+            .enumerate()
+            .map(|(i, v)| (i as u32, v))
+            .collect();
         watch.backup = Some(durable);
     }
 
@@ -46,7 +54,9 @@ impl Oracle {
     /// The copy is put back.
     pub(crate) fn on_disk_restored(&mut self, node: NodeIx) {
         let watch = &mut self.nodes[node].1;
-        let Some(backup) = watch.backup.clone() else { return };
+        let Some(backup) = watch.backup.clone() else {
+            return;
+        };
         for (shard, vv) in backup {
             let watched = &mut watch.shards[shard as usize];
             watched.durable = vv;
@@ -61,9 +71,16 @@ impl Oracle {
             let raw = engine.version_vector(ShardId(shard));
             let vv = self.vector(node, &raw)?;
             let watched = &self.nodes[node].1.shards[shard as usize];
-            for (what, must) in [("was acknowledged", &watched.acknowledged), ("was synced", &watched.durable)] {
+            for (what, must) in [
+                ("was acknowledged", &watched.acknowledged),
+                ("was synced", &watched.durable),
+            ] {
                 if !covers_all(&vv, must) {
-                    let what = format!("shard {shard} recovered {}, but {} {what}", self.tell(&vv), self.tell(must));
+                    let what = format!(
+                        "shard {shard} recovered {}, but {} {what}",
+                        self.tell(&vv),
+                        self.tell(must)
+                    );
                     return Err(broken(Rule::Durability, node, what));
                 }
             }
@@ -73,7 +90,11 @@ impl Oracle {
             }
             let mut shadow = Shadow::default();
             if let Err(why) = shadow.advance(&self.ledger, shard, &vv) {
-                return Err(broken(Rule::LiveState, node, format!("shard {shard} recovered, but {why}")));
+                return Err(broken(
+                    Rule::LiveState,
+                    node,
+                    format!("shard {shard} recovered, but {why}"),
+                ));
             }
             let watched = &mut self.nodes[node].1.shards[shard as usize];
             watched.shadow = shadow;
@@ -89,7 +110,13 @@ impl Oracle {
     pub(crate) fn holds(&self, node: NodeIx, issue: &Issue) -> bool {
         issue.dots.iter().all(|&(shard, _, last)| {
             let vv = self.nodes[node].1.shards[shard as usize].shadow.vv();
-            covers(vv, DotAt { origin: issue.origin, seq: last })
+            covers(
+                vv,
+                DotAt {
+                    origin: issue.origin,
+                    seq: last,
+                },
+            )
         })
     }
 
@@ -97,7 +124,13 @@ impl Oracle {
     pub(crate) fn holds_part(&self, node: NodeIx, issue: &Issue) -> bool {
         issue.dots.iter().any(|&(shard, first, _)| {
             let vv = self.nodes[node].1.shards[shard as usize].shadow.vv();
-            covers(vv, DotAt { origin: issue.origin, seq: first })
+            covers(
+                vv,
+                DotAt {
+                    origin: issue.origin,
+                    seq: first,
+                },
+            )
         })
     }
 
@@ -105,7 +138,10 @@ impl Oracle {
     pub(crate) fn on_answer(&mut self, node: NodeIx, issue: &Issue, level: Level, answer: &Answer) -> Check {
         let dots: Vec<(u32, u64, u64)> = answer.dots.iter().map(|(s, a, b)| (s.0, *a, *b)).collect();
         if dots != issue.dots || (!dots.is_empty() && answer.epoch.0 != issue.epoch) {
-            let what = format!("the answer names {dots:?} of epoch {}, the update made {issue:?}", answer.epoch);
+            let what = format!(
+                "the answer names {dots:?} of epoch {}, the update made {issue:?}",
+                answer.epoch
+            );
             return Err(broken(Rule::Answer, node, what));
         }
         if answer.repeated {
@@ -120,12 +156,27 @@ impl Oracle {
         };
         self.looks.acknowledged += 1;
         let durable = level.stage == Stage::Durable;
-        let have = (0..members).filter(|&member| self.ever_has(member, issue, durable)).count();
-        let here = self.nodes[node].1.shards.iter().enumerate().all(|(shard, watched)| {
-            !durable || dots.iter().all(|&(s, _, last)| {
-                s as usize != shard || covers(&watched.durable, DotAt { origin: issue.origin, seq: last })
-            })
-        });
+        let have = (0..members)
+            .filter(|&member| self.ever_has(member, issue, durable))
+            .count();
+        let here = self.nodes[node]
+            .1
+            .shards
+            .iter()
+            .enumerate()
+            .all(|(shard, watched)| {
+                !durable
+                    || dots.iter().all(|&(s, _, last)| {
+                        s as usize != shard
+                            || covers(
+                                &watched.durable,
+                                DotAt {
+                                    origin: issue.origin,
+                                    seq: last,
+                                },
+                            )
+                    })
+            });
         if !here || have < needed || (answer.confirmed as usize) < needed {
             let what = format!(
                 "answered {issue:?} at level {level} with {} of {needed} copies; {have} nodes have it, on its own disk: {here}",
@@ -134,7 +185,15 @@ impl Oracle {
             return Err(broken(Rule::Durability, node, what));
         }
         if durable {
-            dots.into_iter().for_each(|(shard, _, last)| self.promise(shard, DotAt { origin: issue.origin, seq: last }));
+            dots.into_iter().for_each(|(shard, _, last)| {
+                self.promise(
+                    shard,
+                    DotAt {
+                        origin: issue.origin,
+                        seq: last,
+                    },
+                )
+            });
         }
         Ok(())
     }
@@ -153,8 +212,18 @@ impl Oracle {
     fn ever_has(&self, node: NodeIx, issue: &Issue, durable: bool) -> bool {
         issue.dots.iter().all(|&(shard, _, last)| {
             let watched = &self.nodes[node].1.shards[shard as usize];
-            let vv = if durable { &watched.ever_durable } else { &watched.ever_applied };
-            covers(vv, DotAt { origin: issue.origin, seq: last })
+            let vv = if durable {
+                &watched.ever_durable
+            } else {
+                &watched.ever_applied
+            };
+            covers(
+                vv,
+                DotAt {
+                    origin: issue.origin,
+                    seq: last,
+                },
+            )
         })
     }
 }

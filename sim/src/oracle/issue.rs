@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch::{Error, ShardId};
 use anabranch::engine::{Engine, Output};
 use anabranch::wire::{Record, WirePayload};
+use anabranch::{Error, ShardId};
 
 use super::{Failure, Oracle, Rule, broken};
 use crate::model::{Action, DotAt, DotRecord, Draft, EntityIx, Kind, Meaning, OriginIx, predict};
@@ -59,9 +59,17 @@ impl Oracle {
         let me = self.ledger.origin(id, epoch);
         let heads = self.own_heads(id, epoch, engine);
         let consumed = (0..self.shards).any(|shard| heads[shard as usize] > self.ledger.head(shard, me));
-        let nothing = Issue { origin: me, epoch, dots: Vec::new() };
+        let nothing = Issue {
+            origin: me,
+            epoch,
+            dots: Vec::new(),
+        };
         if let Some(error) = error.filter(|error| consumed && !error.changed_state()) {
-            return Err(broken(Rule::Answer, node, format!("an update consumed dots and was refused: {error}")));
+            return Err(broken(
+                Rule::Answer,
+                node,
+                format!("an update consumed dots and was refused: {error}"),
+            ));
         }
         if !consumed && (error.is_some() || standing == Standing::Unknown) {
             return Ok((nothing, BTreeSet::new()));
@@ -69,7 +77,11 @@ impl Oracle {
         if standing == Standing::Made || asked.wrong {
             if consumed {
                 let rule = if asked.wrong { Rule::Answer } else { Rule::Once };
-                return Err(broken(rule, node, format!("{asked:?} had an effect, and must have none")));
+                return Err(broken(
+                    rule,
+                    node,
+                    format!("{asked:?} had an effect, and must have none"),
+                ));
             }
             return Ok((nothing, BTreeSet::new()));
         }
@@ -88,7 +100,9 @@ impl Oracle {
         (0..self.shards)
             .map(|shard| {
                 let vv = engine.version_vector(ShardId(shard));
-                vv.iter().find(|(r, _)| r.node.0 == id && r.epoch.0 == epoch).map_or(0, |(_, seq)| *seq)
+                vv.iter()
+                    .find(|(r, _)| r.node.0 == id && r.epoch.0 == epoch)
+                    .map_or(0, |(_, seq)| *seq)
             })
             .collect()
     }
@@ -97,7 +111,8 @@ impl Oracle {
         for (shard, &head) in heads.iter().enumerate() {
             let must = self.ledger.head(shard as u32, me);
             if head != must {
-                let what = format!("{asked:?}: its own stream in shard {shard} is at {head}, must be at {must}");
+                let what =
+                    format!("{asked:?}: its own stream in shard {shard} is at {head}, must be at {must}");
                 let rule = if head < must { Rule::Dots } else { Rule::Value };
                 return Err(broken(rule, node, what));
             }
@@ -113,8 +128,15 @@ impl Oracle {
         asked: &Asked,
         outputs: &[Output],
     ) -> Result<Issue, Failure> {
-        let stamped = asked.ops.iter().any(|(_, action)| matches!(action, Action::Set { clock: None, .. }));
-        let clocks = if stamped { chosen_clocks(self.nodes[node].0, epoch, outputs) } else { BTreeMap::new() };
+        let stamped = asked
+            .ops
+            .iter()
+            .any(|(_, action)| matches!(action, Action::Set { clock: None, .. }));
+        let clocks = if stamped {
+            chosen_clocks(self.nodes[node].0, epoch, outputs)
+        } else {
+            BTreeMap::new()
+        };
         let mut firsts: BTreeMap<u32, u64> = BTreeMap::new();
         for (entity, action) in &asked.ops {
             let shard = self.ledger.entity(*entity).shard;
@@ -123,7 +145,13 @@ impl Oracle {
             firsts.entry(shard).or_insert(seq);
             let clock = clocks.get(&(shard, seq)).copied().unwrap_or(0);
             let kind = self.ledger.entity(*entity).kind;
-            let meaning = Meaning { kind, me, clock, ledger: &self.ledger, seq };
+            let meaning = Meaning {
+                kind,
+                me,
+                clock,
+                ledger: &self.ledger,
+                seq,
+            };
             let drafts = predict(&meaning, shadow.row(*entity), action);
             if kind == Kind::Register {
                 self.check_clock(node, shadow.row(*entity), action, &drafts, clock)?;
@@ -134,11 +162,21 @@ impl Oracle {
         for (shard, first) in firsts {
             let last = self.ledger.head(shard, me);
             if last >= first {
-                self.ledger.end_commit(shard, DotAt { origin: me, seq: last });
+                self.ledger.end_commit(
+                    shard,
+                    DotAt {
+                        origin: me,
+                        seq: last,
+                    },
+                );
                 dots.push((shard, first, last));
             }
         }
-        Ok(Issue { origin: me, epoch, dots })
+        Ok(Issue {
+            origin: me,
+            epoch,
+            dots,
+        })
     }
 
     fn write_drafts(
@@ -150,11 +188,23 @@ impl Oracle {
         drafts: Vec<Draft>,
     ) -> Result<(), Failure> {
         for (i, Draft { put, kills, counts }) in drafts.into_iter().enumerate() {
-            let dot = DotAt { seq: first.seq + i as u64, ..first };
-            let record = DotRecord { entity, put, kills, killers: Vec::new(), commit_end: false, counts };
+            let dot = DotAt {
+                seq: first.seq + i as u64,
+                ..first
+            };
+            let record = DotRecord {
+                entity,
+                put,
+                kills,
+                killers: Vec::new(),
+                commit_end: false,
+                counts,
+            };
             self.ledger.issue(shard, dot, record);
             let shadow = &mut self.nodes[node].1.shards[shard as usize].shadow;
-            shadow.issue(&self.ledger, shard, dot).map_err(|why| broken(Rule::LiveState, node, why.to_string()))?;
+            shadow
+                .issue(&self.ledger, shard, dot)
+                .map_err(|why| broken(Rule::LiveState, node, why.to_string()))?;
         }
         Ok(())
     }
@@ -168,10 +218,13 @@ impl Oracle {
         drafts: &[Draft],
         clock: u64,
     ) -> Result<(), Failure> {
-        let seen = row.into_iter().flat_map(|row| row.live.values()).filter_map(|stands| match stands {
-            crate::model::Stands::Register { clock, .. } => Some(*clock),
-            _ => None,
-        });
+        let seen = row
+            .into_iter()
+            .flat_map(|row| row.live.values())
+            .filter_map(|stands| match stands {
+                crate::model::Stands::Register { clock, .. } => Some(*clock),
+                _ => None,
+            });
         match (action, seen.max()) {
             (Action::Set { clock: None, .. }, Some(seen)) if clock <= seen && !drafts.is_empty() => {
                 let what = format!("a register written at clock {clock} over one seen at {seen}");
@@ -186,13 +239,26 @@ impl Oracle {
 fn chosen_clocks(node: u128, epoch: u64, outputs: &[Output]) -> BTreeMap<(u32, u64), u64> {
     let mut clocks = BTreeMap::new();
     for output in outputs {
-        let Output::Persist { payload, .. } = output else { continue };
-        let Ok(Record::Applied(intervals, _)) = Record::decode(payload) else { continue };
+        let Output::Persist { payload, .. } = output else {
+            continue;
+        };
+        let Ok(Record::Applied(intervals, _)) = Record::decode(payload) else {
+            continue;
+        };
         for interval in intervals {
-            let mine = interval.replicas.iter().position(|r| (r.node, r.epoch) == (node, epoch));
-            for run in interval.runs.iter().filter(|run| Some(usize::from(run.replica)) == mine) {
+            let mine = interval
+                .replicas
+                .iter()
+                .position(|r| (r.node, r.epoch) == (node, epoch));
+            for run in interval
+                .runs
+                .iter()
+                .filter(|run| Some(usize::from(run.replica)) == mine)
+            {
                 for (seq, slot) in (run.first..).zip(&run.slots) {
-                    if let Some(WirePayload::Stamped { clock, .. }) = slot.put.as_ref().map(|put| &put.payload) {
+                    if let Some(WirePayload::Stamped { clock, .. }) =
+                        slot.put.as_ref().map(|put| &put.payload)
+                    {
                         clocks.insert((interval.shard, seq), *clock);
                     }
                 }

@@ -130,7 +130,12 @@ impl fmt::Display for Failure {
 pub(crate) type Check = Result<(), Failure>;
 
 pub(crate) fn broken(rule: Rule, node: impl Into<Option<NodeIx>>, what: impl Into<String>) -> Failure {
-    Failure { rule, at: 0, node: node.into(), what: what.into() }
+    Failure {
+        rule,
+        at: 0,
+        node: node.into(),
+        what: what.into(),
+    }
 }
 
 /// What is known of one shard at one node.
@@ -214,7 +219,10 @@ pub struct Oracle {
 impl Oracle {
     /// Oracles over these nodes.
     pub fn new(shards: u32, nodes: Vec<u128>, names: Names) -> Oracle {
-        let watch = || Watch { shards: (0..shards).map(|_| Watched::default()).collect(), ..Watch::default() };
+        let watch = || Watch {
+            shards: (0..shards).map(|_| Watched::default()).collect(),
+            ..Watch::default()
+        };
         Oracle {
             ledger: Ledger::new(shards),
             names,
@@ -236,7 +244,11 @@ impl Oracle {
         let mut vv = vec![0; self.ledger.origins()];
         for &(replica, seq) in raw {
             let Some(origin) = self.ledger.known_origin(replica.node.0, replica.epoch.0) else {
-                return Err(broken(Rule::Dots, node, format!("covers {replica}:{seq}, a replica that never was")));
+                return Err(broken(
+                    Rule::Dots,
+                    node,
+                    format!("covers {replica}:{seq}, a replica that never was"),
+                ));
             };
             vv[usize::from(origin)] = seq;
         }
@@ -258,12 +270,26 @@ impl Oracle {
     /// An origin for people: `n2.3` is the third life of node 2.
     pub fn origin_name(&self, origin: u16) -> String {
         let (node, epoch) = self.ledger.origin_id(origin);
-        let ix = self.nodes.iter().position(|(id, _)| *id == node).unwrap_or(usize::MAX);
+        let ix = self
+            .nodes
+            .iter()
+            .position(|(id, _)| *id == node)
+            .unwrap_or(usize::MAX);
         let life = (0..self.ledger.origins() as u16)
             .map(|o| self.ledger.origin_id(o))
             .filter(|&(n, e)| n == node && e <= epoch)
             .count();
         format!("n{ix}.{life}")
+    }
+
+    /// What a node covers, for people.
+    pub(crate) fn told_vector(&self, node: NodeIx, engine: &Engine) -> String {
+        let mut all = Vec::new();
+        for shard in engine.shard_ids() {
+            let vv = self.vector(node, &engine.version_vector(shard));
+            all.push(vv.map_or_else(|failure| failure.what, |vv| self.tell(&vv)));
+        }
+        all.join(" ")
     }
 
     /// A node begins a life in this epoch, its directory recovered.

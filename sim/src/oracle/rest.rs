@@ -15,7 +15,9 @@ pub struct Unsettled(pub String);
 impl Oracle {
     /// Whether all nodes agree: vectors, fingerprints, readiness, nothing waiting.
     pub(crate) fn agreement(&self, engines: &[(NodeIx, &Engine)]) -> Result<(), Unsettled> {
-        let Some(((_, first), rest)) = engines.split_first() else { return Ok(()) };
+        let Some(((_, first), rest)) = engines.split_first() else {
+            return Ok(());
+        };
         for &(node, engine) in engines {
             if !engine.is_ready() {
                 return Err(Unsettled(format!("n{node} takes no writes yet")));
@@ -40,7 +42,9 @@ impl Oracle {
     fn differing(&self, shard: ShardId, engines: &[(NodeIx, &Engine)], node: NodeIx) -> String {
         let mut all = vec![format!("shard {shard}: n{node} differs")];
         for &(node, engine) in engines {
-            let told = self.vector(node, &engine.version_vector(shard)).map(|vv| self.tell(&vv));
+            let told = self
+                .vector(node, &engine.version_vector(shard))
+                .map(|vv| self.tell(&vv));
             all.push(format!("n{node} {}", told.unwrap_or_else(|failure| failure.what)));
         }
         all.join("; ")
@@ -52,7 +56,11 @@ impl Oracle {
             self.compare_all(node, engine)?;
             let mismatches = engine.counters().fingerprint_mismatches;
             if mismatches > 0 {
-                return Err(broken(Rule::Fingerprint, node, format!("{mismatches} peers' fingerprints differed")));
+                return Err(broken(
+                    Rule::Fingerprint,
+                    node,
+                    format!("{mismatches} peers' fingerprints differed"),
+                ));
             }
         }
         for shard in 0..self.shards {
@@ -68,7 +76,11 @@ impl Oracle {
             self.looks.bytes += 1;
             let bytes = hash_bytes(&engine.canonical_bytes(ShardId(shard)));
             if *first.get_or_insert(bytes) != bytes {
-                return Err(broken(Rule::Equality, node, format!("shard {shard}: other bytes than elsewhere")));
+                return Err(broken(
+                    Rule::Equality,
+                    node,
+                    format!("shard {shard}: other bytes than elsewhere"),
+                ));
             }
         }
         Ok(())
@@ -81,7 +93,11 @@ impl Oracle {
             for (other, (_, at)) in self.nodes.iter().enumerate() {
                 if !covers_all(at.shards[shard as usize].shadow.vv(), acknowledged) {
                     let what = format!("shard {shard}: n{node} acknowledged {}", self.tell(acknowledged));
-                    return Err(broken(Rule::Durability, other, format!("{what}, which is missing")));
+                    return Err(broken(
+                        Rule::Durability,
+                        other,
+                        format!("{what}, which is missing"),
+                    ));
                 }
             }
         }

@@ -39,7 +39,7 @@ impl Oracle {
             }
         }
         self.note_records(node, outputs, reached)?;
-        if self.step % SAMPLE == 0 {
+        if self.step.is_multiple_of(SAMPLE) {
             self.sample(node, engine)?;
         }
         Ok(())
@@ -52,7 +52,11 @@ impl Oracle {
             match output {
                 Output::Persist { id, .. } => last = Some(id.0),
                 Output::Send { frame, .. } if frame.len() > FRAME_BYTES_MAX => {
-                    return Err(broken(Rule::Bounds, node, format!("sends a frame of {} bytes", frame.len())));
+                    return Err(broken(
+                        Rule::Bounds,
+                        node,
+                        format!("sends a frame of {} bytes", frame.len()),
+                    ));
                 }
                 _ => {}
             }
@@ -60,7 +64,11 @@ impl Oracle {
         match last {
             Some(record) => self.nodes[node].1.waiting.push_back((record, reached)),
             None if !reached.is_empty() => {
-                return Err(broken(Rule::Durability, node, "covers more than before and wrote no record of it"));
+                return Err(broken(
+                    Rule::Durability,
+                    node,
+                    "covers more than before and wrote no record of it",
+                ));
             }
             None => {}
         }
@@ -81,7 +89,11 @@ impl Oracle {
         let watched = &self.nodes[node].1.shards[shard as usize];
         if raw == watched.raw {
             if fingerprint != watched.fingerprint {
-                return Err(broken(Rule::LiveState, node, format!("shard {shard} changed under an unchanged vector")));
+                return Err(broken(
+                    Rule::LiveState,
+                    node,
+                    format!("shard {shard} changed under an unchanged vector"),
+                ));
             }
             return Ok(None);
         }
@@ -107,18 +119,31 @@ impl Oracle {
         if !covers_all(vv, shadow.vv()) {
             let before = shadow.vv().clone();
             let (before, now) = (self.tell(&before), self.tell(vv));
-            return Err(broken(Rule::Monotone, node, format!("shard {shard} went from {before} to {now}")));
+            return Err(broken(
+                Rule::Monotone,
+                node,
+                format!("shard {shard} went from {before} to {now}"),
+            ));
         }
         let mut news = match shadow.advance(&self.ledger, shard, vv) {
             Ok(news) => news,
             Err(why) => {
-                let rule = if matches!(why, Broken::NeverIssued(_)) { Rule::Dots } else { Rule::LiveState };
+                let rule = if matches!(why, Broken::NeverIssued(_)) {
+                    Rule::Dots
+                } else {
+                    Rule::LiveState
+                };
                 let told = self.tell(vv);
-                return Err(broken(rule, node, format!("shard {shard} at {told}: {}", self.tell_broken(&why))));
+                return Err(broken(
+                    rule,
+                    node,
+                    format!("shard {shard} at {told}: {}", self.tell_broken(&why)),
+                ));
             }
         };
         news.extend(touched.iter().filter(|&&e| self.ledger.entity(e).shard == shard));
-        news.into_iter().try_for_each(|entity| self.compare_value(node, engine, entity))
+        news.into_iter()
+            .try_for_each(|entity| self.compare_value(node, engine, entity))
     }
 
     fn tell_broken(&self, why: &Broken) -> String {
@@ -127,7 +152,11 @@ impl Oracle {
             Broken::NeverIssued(dot) => format!("it covers {}, which nobody issued", name(dot)),
             Broken::TornCommit(dot) => format!("it ends at {}, in the middle of an update", name(dot)),
             Broken::KilledUncovered { killer, killed } => {
-                format!("it covers {} but not {}, which that killed", name(killer), name(killed))
+                format!(
+                    "it covers {} but not {}, which that killed",
+                    name(killer),
+                    name(killed)
+                )
             }
         }
     }
@@ -137,7 +166,10 @@ impl Oracle {
         self.looks.values += 1;
         let (id, kind) = self.names.entity(entity);
         let shard = self.ledger.entity(entity).shard;
-        let row = self.nodes[node].1.shards[shard as usize].shadow.row(entity).filter(|row| row.exists());
+        let row = self.nodes[node].1.shards[shard as usize]
+            .shadow
+            .row(entity)
+            .filter(|row| row.exists());
         let must = row.map(|row| row.shown(&self.ledger, kind));
         let got = engine.read(id);
         let got_shown = got.as_ref().map(|(_, reading)| self.names.shown(reading));
@@ -150,11 +182,18 @@ impl Oracle {
             return Ok(());
         }
         let vv = self.tell(self.nodes[node].1.shards[shard as usize].shadow.vv());
-        let live = row.map(|row| row.live.keys().map(|(at, dot)| format!("{at:?}@{}:{}", self.origin_name(dot.origin), dot.seq)).collect::<Vec<_>>());
+        let live = row.map(|row| {
+            row.live
+                .keys()
+                .map(|(at, dot)| format!("{at:?}@{}:{}", self.origin_name(dot.origin), dot.seq))
+                .collect::<Vec<_>>()
+        });
         Err(broken(
             Rule::Value,
             node,
-            format!("{id} (shard {shard}) shows {got_shown:?} and must show {must:?} at {vv}; live dots must be {live:?}"),
+            format!(
+                "{id} (shard {shard}) shows {got_shown:?} and must show {must:?} at {vv}; live dots must be {live:?}"
+            ),
         ))
     }
 
@@ -164,9 +203,12 @@ impl Oracle {
         let fingerprint = engine.fingerprint(ShardId(shard));
         let Some(seen) = self.seen.get(&key).copied() else {
             let live = self.nodes[node].1.shards[shard as usize].shadow.live();
-            let bytes = (self.step % 8 == 0).then(|| hash_bytes(&engine.canonical_bytes(ShardId(shard))));
+            let bytes = self
+                .step
+                .is_multiple_of(8)
+                .then(|| hash_bytes(&engine.canonical_bytes(ShardId(shard))));
             self.seen.insert(key, Seen { fingerprint, bytes });
-            if self.step % (live / WHOLE_DOTS + 1) == 0 {
+            if self.step.is_multiple_of(live / WHOLE_DOTS + 1) {
                 self.compare_whole(node, shard, engine)?;
             }
             return Ok(());
@@ -174,14 +216,25 @@ impl Oracle {
         self.looks.equal_vectors += 1;
         if seen.fingerprint != fingerprint {
             let told = self.tell(vv);
-            let what = format!("shard {shard} at {told}: fingerprint {fingerprint:x}, elsewhere {:x}", seen.fingerprint);
-            return Err(self.compare_whole(node, shard, engine).err().unwrap_or(broken(Rule::Equality, node, what)));
+            let what = format!(
+                "shard {shard} at {told}: fingerprint {fingerprint:x}, elsewhere {:x}",
+                seen.fingerprint
+            );
+            return Err(self.compare_whole(node, shard, engine).err().unwrap_or(broken(
+                Rule::Equality,
+                node,
+                what,
+            )));
         }
         if let Some(bytes) = seen.bytes {
             self.looks.bytes += 1;
             if bytes != hash_bytes(&engine.canonical_bytes(ShardId(shard))) {
                 let told = self.tell(vv);
-                return Err(broken(Rule::Equality, node, format!("shard {shard} at {told}: other bytes than elsewhere")));
+                return Err(broken(
+                    Rule::Equality,
+                    node,
+                    format!("shard {shard} at {told}: other bytes than elsewhere"),
+                ));
             }
         }
         Ok(())
@@ -194,14 +247,23 @@ impl Oracle {
         let mut count = 0;
         for live in engine.live(ShardId(shard)) {
             count += 1;
-            let origin = self.ledger.known_origin(live.replica.node.0, live.replica.epoch.0);
-            let must = self.names.find(&live.entity).zip(origin).zip(self.names.place(&live.put.path)).is_some_and(
-                |((entity, origin), place)| {
-                    let dot = crate::model::DotAt { origin, seq: live.seq };
+            let origin = self
+                .ledger
+                .known_origin(live.replica.node.0, live.replica.epoch.0);
+            let must = self
+                .names
+                .find(&live.entity)
+                .zip(origin)
+                .zip(self.names.place(&live.put.path))
+                .is_some_and(|((entity, origin), place)| {
+                    let dot = crate::model::DotAt {
+                        origin,
+                        seq: live.seq,
+                    };
                     let row = shadow.row(entity);
-                    row.and_then(|row| row.live.get(&(place, dot))).is_some_and(|&must| stands(&live.put.payload, must))
-                },
-            );
+                    row.and_then(|row| row.live.get(&(place, dot)))
+                        .is_some_and(|&must| stands(&live.put.payload, must))
+                });
             if !must {
                 let vv = self.tell(shadow.vv());
                 let what = format!("shard {shard} at {vv}: {live:?} is alive and must not be, or not so");
@@ -210,7 +272,10 @@ impl Oracle {
         }
         if count != shadow.live() {
             let vv = self.tell(shadow.vv());
-            let what = format!("shard {shard} at {vv}: {count} live dots, must be {}", shadow.live());
+            let what = format!(
+                "shard {shard} at {vv}: {count} live dots, must be {}",
+                shadow.live()
+            );
             return Err(broken(Rule::LiveState, node, what));
         }
         Ok(())
@@ -222,10 +287,18 @@ impl Oracle {
             let id = ShardId(shard);
             self.looks.fingerprints += 1;
             if engine.fingerprint(id) != engine.fingerprint_from_scratch(id) {
-                return Err(broken(Rule::Fingerprint, node, format!("shard {shard}: not what its state has")));
+                return Err(broken(
+                    Rule::Fingerprint,
+                    node,
+                    format!("shard {shard}: not what its state has"),
+                ));
             }
             if !engine.rings_whole(id) {
-                return Err(broken(Rule::LiveState, node, format!("shard {shard}: a ring ends below the vector")));
+                return Err(broken(
+                    Rule::LiveState,
+                    node,
+                    format!("shard {shard}: a ring ends below the vector"),
+                ));
             }
             self.check_base(node, shard, engine)?;
             self.check_claims(node, shard, engine)?;
@@ -243,10 +316,15 @@ impl Oracle {
                 continue;
             }
             for (member, (_, watch)) in self.nodes.iter().enumerate() {
-                let has = watch.shards[shard as usize].ever_durable.get(origin).copied().unwrap_or(0);
+                let has = watch.shards[shard as usize]
+                    .ever_durable
+                    .get(origin)
+                    .copied()
+                    .unwrap_or(0);
                 if has < base {
                     let name = self.origin_name(origin as u16);
-                    let what = format!("shard {shard}: forgot {name} up to {base}, n{member} holds {has} durably");
+                    let what =
+                        format!("shard {shard}: forgot {name} up to {base}, n{member} holds {has} durably");
                     return Err(broken(Rule::Trim, node, what));
                 }
             }
@@ -258,13 +336,17 @@ impl Oracle {
     fn check_claims(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
         for peer in 0..self.nodes.len() {
             let id = NodeId(self.nodes[peer].0);
-            let Some((applied, durable)) = engine.peer_vectors(id, ShardId(shard)) else { continue };
+            let Some((applied, durable)) = engine.peer_vectors(id, ShardId(shard)) else {
+                continue;
+            };
             self.looks.claims += 1;
             let (applied, durable) = (self.vector(node, &applied)?, self.vector(node, &durable)?);
             let truth = &self.nodes[peer].1.shards[shard as usize];
             if !covers_all(&truth.ever_applied, &applied) || !covers_all(&truth.ever_durable, &durable) {
                 let (said, had) = (self.tell(&durable), self.tell(&truth.ever_durable));
-                let what = format!("shard {shard}: believes of n{peer} more than it ever had: durable {said} of {had}");
+                let what = format!(
+                    "shard {shard}: believes of n{peer} more than it ever had: durable {said} of {had}"
+                );
                 return Err(broken(Rule::Acknowledged, node, what));
             }
         }
@@ -290,7 +372,14 @@ fn stands(payload: &anabranch_crdt::Payload, must: crate::model::Stands) -> bool
     match (payload, must) {
         (Payload::Present, Stands::Mark) => true,
         (Payload::Count { plus, minus }, Stands::Count { plus: p, minus: m }) => (*plus, *minus) == (p, m),
-        (Payload::Stamped { clock, mode, value }, Stands::Register { clock: c, custom, value: v }) => {
+        (
+            Payload::Stamped { clock, mode, value },
+            Stands::Register {
+                clock: c,
+                custom,
+                value: v,
+            },
+        ) => {
             *clock == c && (*mode == ClockMode::Custom) == custom && value[..] == *format!("v{v}").as_bytes()
         }
         _ => false,

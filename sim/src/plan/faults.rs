@@ -73,7 +73,9 @@ fn times(rng: &mut Rng, apart_us: f64) -> Vec<Micros> {
 
 /// The directions that a partition blocks.
 fn cut(rng: &mut Rng, nodes: usize) -> Vec<(NodeIx, NodeIx)> {
-    let all = (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b))).filter(|(a, b)| a != b);
+    let all = (0..nodes)
+        .flat_map(|a| (0..nodes).map(move |b| (a, b)))
+        .filter(|(a, b)| a != b);
     let (x, y) = two(rng, nodes);
     let sides: Vec<bool> = (0..nodes).map(|_| rng.chance(0.5)).collect();
     match rng.below(6) {
@@ -84,7 +86,9 @@ fn cut(rng: &mut Rng, nodes: usize) -> Vec<(NodeIx, NodeIx)> {
         // One alone.
         2 => all.filter(|&(a, b)| a == x || b == x).collect(),
         // One that nobody hears, or that hears nobody.
-        3 => all.filter(|&(a, b)| if sides[0] { a == x } else { b == x }).collect(),
+        3 => all
+            .filter(|&(a, b)| if sides[0] { a == x } else { b == x })
+            .collect(),
         // Not transitive: x and y only reach each other through others.
         4 => vec![(x, y), (y, x)],
         // One direction of one link.
@@ -131,9 +135,19 @@ fn resets(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
 }
 
 fn crash(rng: &mut Rng, node: NodeIx, back_after_us: Micros, disk: DiskFate) -> Fault {
-    let outputs = if rng.chance(0.5) { 0 } else { rng.between(1, 12) as u32 };
+    let outputs = if rng.chance(0.5) {
+        0
+    } else {
+        rng.between(1, 12) as u32
+    };
     let recovery_calls = rng.chance(0.15).then(|| rng.between(0, 6));
-    Fault::Crash { node, outputs, back_after_us, disk, recovery_calls }
+    Fault::Crash {
+        node,
+        outputs,
+        back_after_us,
+        disk,
+        recovery_calls,
+    }
 }
 
 fn crashes(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
@@ -206,7 +220,10 @@ fn failed_syncs(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
         let (node, at) = (node(rng, nodes), sometime(rng));
         faults.push((at, Fault::FailSync(node)));
         let back = length(rng, 1.0, 2_000.0);
-        faults.push((at + length(rng, 10.0, 5_000.0), crash(rng, node, back, DiskFate::Kept)));
+        faults.push((
+            at + length(rng, 10.0, 5_000.0),
+            crash(rng, node, back, DiskFate::Kept),
+        ));
     }
 }
 
@@ -214,7 +231,13 @@ fn pauses(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
     let apart_us = rng.log_uniform(1e6, 20e6);
     for at in times(rng, apart_us) {
         let us = length(rng, 1.0, 8_000.0);
-        faults.push((at, Fault::Pause { node: node(rng, nodes), us }));
+        faults.push((
+            at,
+            Fault::Pause {
+                node: node(rng, nodes),
+                us,
+            },
+        ));
     }
 }
 

@@ -23,7 +23,7 @@ pub use settings::{Choice, Settings};
 
 /// A second, in microseconds.
 pub const SECOND: Micros = 1_000_000;
-/// Faults and updates happen in the first so many microseconds.
+/// In a swarm plan faults and updates happen in the first so many microseconds.
 pub const CHAOS_US: Micros = 60 * SECOND;
 /// After them, everything must agree within this, microseconds.
 pub const SETTLE_US_MAX: Micros = 60 * SECOND;
@@ -195,6 +195,27 @@ pub struct Load {
     pub roams: f64,
 }
 
+impl Load {
+    /// Every type, hot and cold keys, idempotency keys and levels, at a middling pace.
+    pub fn calm(nodes: usize) -> Load {
+        Load {
+            clients: nodes,
+            think_us: 100_000.0,
+            kinds: Kind::ALL.to_vec(),
+            entities: 4,
+            hot: 0.5,
+            elements: 20,
+            batches: 0.1,
+            keyed: 0.3,
+            repeats: 0.1,
+            levels: 0.2,
+            wrong: 0.01,
+            clocks: 0.2,
+            roams: 0.0,
+        }
+    }
+}
+
 /// A wall clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClockPlan {
@@ -213,6 +234,8 @@ pub struct Plan {
     pub nodes: usize,
     /// How many shards.
     pub shards: u32,
+    /// Faults and updates happen in the first so many microseconds.
+    pub chaos_us: Micros,
     /// Which families of faults are in.
     pub families: Vec<Family>,
     /// The network until everything heals.
@@ -232,16 +255,46 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan without faults, for scenarios that add their own.
+    pub fn calm(seed: u64, nodes: usize, chaos_us: Micros) -> Plan {
+        Plan {
+            seed,
+            nodes,
+            shards: 2,
+            chaos_us,
+            families: Vec::new(),
+            net: NetPlan::benign(),
+            sync: Latency::LogNormal {
+                median_us: 1_000.0,
+                spread: 0.5,
+            },
+            clocks: vec![
+                ClockPlan {
+                    skew_ms: 0,
+                    drift_ppm: 0
+                };
+                nodes
+            ],
+            load: Load::calm(nodes),
+            settings: Settings::default(),
+            faults: Vec::new(),
+            rest: rest(seed, nodes),
+        }
+    }
+
     /// The plan of a seed, with so many nodes if they are given.
     pub fn swarm(seed: u64, nodes: Option<usize>) -> Plan {
         let mut rng = Rng::stream(seed, "plan", 0, 0);
         let nodes = nodes.unwrap_or_else(|| *rng.pick(&[3, 3, 4, 5, 5, 5, 5, 5, 5, 6, 7, 9]));
-        let families: Vec<Family> =
-            Family::ALL.into_iter().filter(|&f| Rng::stream(seed, "family", f as u64, 0).chance(0.5)).collect();
+        let families: Vec<Family> = Family::ALL
+            .into_iter()
+            .filter(|&f| Rng::stream(seed, "family", f as u64, 0).chance(0.5))
+            .collect();
         let has = |family| families.contains(&family);
         Plan {
             nodes,
             shards: *rng.pick(&[1, 1, 2, 3, 4]),
+            chaos_us: CHAOS_US,
             net: swarm_net(seed, &has),
             sync: swarm_sync(seed, &has),
             clocks: (0..nodes).map(|node| swarm_clock(seed, node, &has)).collect(),
@@ -268,7 +321,11 @@ fn swarm_net(seed: u64, has: &dyn Fn(Family) -> bool) -> NetPlan {
     let reorder = chance(Family::Reorder, 0.005, 0.5);
     let benign = NetPlan::benign();
     NetPlan {
-        latency: if has(Family::Latency) { Latency::random(&mut rng) } else { benign.latency },
+        latency: if has(Family::Latency) {
+            Latency::random(&mut rng)
+        } else {
+            benign.latency
+        },
         loss,
         loss_vanishes: rng.chance(0.5),
         burst,
@@ -276,7 +333,11 @@ fn swarm_net(seed: u64, has: &dyn Fn(Family) -> bool) -> NetPlan {
         duplicate,
         ghost,
         reorder,
-        bytes_per_s: if has(Family::Bandwidth) { rng.log_uniform(20_000.0, 10_000_000.0) as u64 } else { 0 },
+        bytes_per_s: if has(Family::Bandwidth) {
+            rng.log_uniform(20_000.0, 10_000_000.0) as u64
+        } else {
+            0
+        },
         idle_us: rng.log_uniform(300_000.0, 30_000_000.0) as Micros,
         partition_vanishes: rng.chance(0.5),
     }
@@ -284,14 +345,24 @@ fn swarm_net(seed: u64, has: &dyn Fn(Family) -> bool) -> NetPlan {
 
 fn swarm_sync(seed: u64, has: &dyn Fn(Family) -> bool) -> Latency {
     let mut rng = Rng::stream(seed, "plan-sync", 0, 0);
-    let median_us = if has(Family::SlowDisk) { rng.log_uniform(200.0, 300_000.0) } else { 1_000.0 };
-    Latency::LogNormal { median_us, spread: rng.log_uniform(0.1, 1.5) }
+    let median_us = if has(Family::SlowDisk) {
+        rng.log_uniform(200.0, 300_000.0)
+    } else {
+        1_000.0
+    };
+    Latency::LogNormal {
+        median_us,
+        spread: rng.log_uniform(0.1, 1.5),
+    }
 }
 
 fn swarm_clock(seed: u64, node: NodeIx, has: &dyn Fn(Family) -> bool) -> ClockPlan {
     let mut rng = Rng::stream(seed, "plan-clock", node as u64, 0);
     if !has(Family::Clock) {
-        return ClockPlan { skew_ms: rng.between(0, 20) as i64 - 10, drift_ppm: 0 };
+        return ClockPlan {
+            skew_ms: rng.between(0, 20) as i64 - 10,
+            drift_ppm: 0,
+        };
     }
     let skew = rng.log_uniform(1.0, 3_600_000.0) as i64;
     ClockPlan {
@@ -334,7 +405,12 @@ fn rest(seed: u64, nodes: usize) -> Vec<(NodeIx, NodeIx)> {
     }
     let line = rng.chance(0.5);
     let mut links: Vec<(NodeIx, NodeIx)> = (1..nodes)
-        .map(|i| (order[if line { i - 1 } else { rng.below(i as u64) as usize }], order[i]))
+        .map(|i| {
+            (
+                order[if line { i - 1 } else { rng.below(i as u64) as usize }],
+                order[i],
+            )
+        })
         .map(|(a, b)| (a.min(b), a.max(b)))
         .collect();
     let complete = nodes * (nodes - 1) / 2;
@@ -352,7 +428,14 @@ fn rest(seed: u64, nodes: usize) -> Vec<(NodeIx, NodeIx)> {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let families: Vec<String> = self.families.iter().map(|family| format!("{family:?}")).collect();
-        writeln!(f, "seed {}: {} nodes, {} shards, {} faults", self.seed, self.nodes, self.shards, self.faults.len())?;
+        writeln!(
+            f,
+            "seed {}: {} nodes, {} shards, {} faults",
+            self.seed,
+            self.nodes,
+            self.shards,
+            self.faults.len()
+        )?;
         writeln!(f, "  families {}", families.join(" "))?;
         writeln!(f, "  network {:?}", self.net)?;
         writeln!(f, "  sync {:?}, {:?}", self.sync, self.settings)?;

@@ -30,7 +30,7 @@ impl Choice {
 }
 
 /// How every bound was chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Slots of a ring.
     pub ring: Choice,
@@ -52,6 +52,24 @@ pub struct Settings {
     pub snapshot_bytes: u64,
     /// Bytes of a log segment.
     pub segment_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let usual = Choice::Default;
+        Settings {
+            ring: usual,
+            part: usual,
+            window: usual,
+            delays: usual,
+            digest: usual,
+            slots: usual,
+            unpersisted: usual,
+            requests: usual,
+            snapshot_bytes: 64 << 20,
+            segment_bytes: 1 << 20,
+        }
+    }
 }
 
 impl Settings {
@@ -76,8 +94,16 @@ impl Settings {
         let snapshot = rng.log_uniform(2_000.0, 200_000.0) as u64;
         let segment = rng.log_uniform(4_000.0, 400_000.0) as u64;
         Settings {
-            snapshot_bytes: if snapshots { snapshot } else { 64 << 20 },
-            segment_bytes: if snapshots { segment } else { 1 << 20 },
+            snapshot_bytes: if snapshots {
+                snapshot
+            } else {
+                settings.snapshot_bytes
+            },
+            segment_bytes: if snapshots {
+                segment
+            } else {
+                settings.segment_bytes
+            },
             ..settings
         }
     }

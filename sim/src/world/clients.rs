@@ -61,7 +61,9 @@ impl World {
         if !self.is_chaos() {
             return Ok(());
         }
-        let Some(entry) = self.keys.get(key).cloned() else { return Ok(()) };
+        let Some(entry) = self.keys.get(key).cloned() else {
+            return Ok(());
+        };
         let node = entry.node;
         if self.hosts[node].life.is_none() || self.hosts[node].paused_until > self.kernel.now() {
             self.kernel.after(SECOND / 2, Event::Repeat { key });
@@ -73,9 +75,15 @@ impl World {
 
     /// The client of an update got its answer, or an error.
     pub(crate) fn after_answer(&mut self, waiting: &Waiting, error: Option<ErrorKind>) {
-        let Some(key) = waiting.key.filter(|_| !waiting.asked.wrong) else { return };
+        let Some(key) = waiting.key.filter(|_| !waiting.asked.wrong) else {
+            return;
+        };
         let mut rng = Rng::stream(self.plan.seed, "again", key, self.kernel.now());
-        let again = if error.is_some() { 0.7 } else { self.plan.load.repeats };
+        let again = if error.is_some() {
+            0.7
+        } else {
+            self.plan.load.repeats
+        };
         if rng.chance(again) {
             let wait = rng.log_uniform(500.0, 5e6) as u64;
             self.kernel.after(wait, Event::Repeat { key });
@@ -84,9 +92,16 @@ impl World {
 
     /// A node died: its callers hear nothing more, and those with a key ask again.
     pub(crate) fn on_unanswered(&mut self, node: NodeIx) {
-        let lost: Vec<u64> = self.waiting.iter().filter(|(_, w)| w.node == node).map(|(r, _)| *r).collect();
+        let lost: Vec<u64> = self
+            .waiting
+            .iter()
+            .filter(|(_, w)| w.node == node)
+            .map(|(r, _)| *r)
+            .collect();
         for request in lost {
-            let Some(waiting) = self.waiting.remove(&request) else { continue };
+            let Some(waiting) = self.waiting.remove(&request) else {
+                continue;
+            };
             if let Some(key) = waiting.key.filter(|_| !waiting.asked.wrong) {
                 let wait = Rng::stream(self.plan.seed, "again", key, request).log_uniform(500.0, 5e6) as u64;
                 self.kernel.after(wait, Event::Repeat { key });
@@ -97,16 +112,30 @@ impl World {
     fn update(&self, asked: &Asked, level: Level, key: Option<u64>, timeout_ms: u64) -> Update {
         let ops = asked.ops.iter().map(|(entity, action)| {
             let (id, kind) = self.oracle.names.entity(*entity);
-            Op { entity: id.clone(), ty: Some(type_of(kind)), mutation: self.oracle.names.mutation(action) }
+            Op {
+                entity: id.clone(),
+                ty: Some(type_of(kind)),
+                mutation: self.oracle.names.mutation(action),
+            }
         });
         let key = key.and_then(|key| IdempotencyKey::new(&key.to_be_bytes()).ok());
-        Update { ops: ops.collect(), level, key, timeout_ms }
+        Update {
+            ops: ops.collect(),
+            level,
+            key,
+            timeout_ms,
+        }
     }
 
     fn invent(&self, rng: &mut Rng, number: u64) -> Asked {
         let wrong = rng.chance(self.plan.load.wrong);
-        let count = if rng.chance(self.plan.load.batches) { rng.between(2, 6) } else { 1 };
-        let mut ops: Vec<(EntityIx, Action)> = (0..count).map(|i| self.invent_one(rng, number * 8 + i)).collect();
+        let count = if rng.chance(self.plan.load.batches) {
+            rng.between(2, 6)
+        } else {
+            1
+        };
+        let mut ops: Vec<(EntityIx, Action)> =
+            (0..count).map(|i| self.invent_one(rng, number * 8 + i)).collect();
         if wrong {
             // One bad operation spoils the whole update, wherever it stands.
             let place = rng.below(ops.len() as u64) as usize;
@@ -123,9 +152,17 @@ impl World {
     fn invent_one(&self, rng: &mut Rng, number: u64) -> (EntityIx, Action) {
         let load = &self.plan.load;
         let kind = rng.below(load.kinds.len() as u64);
-        let entity = if rng.chance(load.hot) { 0 } else { rng.below(load.entities) };
+        let entity = if rng.chance(load.hot) {
+            0
+        } else {
+            rng.below(load.entities)
+        };
         let entity = (kind * load.entities + entity) as EntityIx;
-        let mut elements = |n: u64| (0..n).map(|_| rng.below(load.elements) as u32).collect::<Vec<_>>();
+        let mut elements = |n: u64| {
+            (0..n)
+                .map(|_| rng.below(load.elements) as u32)
+                .collect::<Vec<_>>()
+        };
         let (one, some) = (elements(1), elements(3));
         let action = match (load.kinds[kind as usize], rng.below(100)) {
             (_, 0..4) => Action::Create,
@@ -156,11 +193,14 @@ fn level(rng: &mut Rng, plan: &Plan) -> Level {
         2 => Copies::All,
         _ => Copies::Majority,
     };
-    let stage = if rng.chance(0.4) { Stage::Applied } else { Stage::Durable };
+    let stage = if rng.chance(0.4) {
+        Stage::Applied
+    } else {
+        Stage::Durable
+    };
     Level { copies, stage }
 }
 
 fn timeout_ms(rng: &mut Rng) -> u64 {
     rng.log_uniform(10.0, 10_000.0) as u64
 }
-

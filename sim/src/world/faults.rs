@@ -20,10 +20,20 @@ impl World {
         let kernel = &mut self.kernel;
         let out = &mut |at: Micros, event| kernel.at(at, Event::Net(event));
         match fault {
-            Fault::Block(directions) => directions.into_iter().for_each(|(a, b)| self.net.block(now, a, b, out)),
-            Fault::Unblock(directions) => directions.into_iter().for_each(|(a, b)| self.net.unblock(now, a, b, out)),
+            Fault::Block(directions) => directions
+                .into_iter()
+                .for_each(|(a, b)| self.net.block(now, a, b, out)),
+            Fault::Unblock(directions) => directions
+                .into_iter()
+                .for_each(|(a, b)| self.net.unblock(now, a, b, out)),
             Fault::Reset(a, b) => self.net.reset(now, a, b, out),
-            Fault::Crash { node, outputs, back_after_us, disk, recovery_calls } => {
+            Fault::Crash {
+                node,
+                outputs,
+                back_after_us,
+                disk,
+                recovery_calls,
+            } => {
                 self.on_crash(node, outputs, back_after_us, disk, recovery_calls);
             }
             Fault::Pause { node, us } => self.pause(node, us),
@@ -46,13 +56,24 @@ impl World {
         Ok(())
     }
 
-    fn on_crash(&mut self, node: NodeIx, outputs: u32, back_us: Micros, disk: DiskFate, recovery: Option<u64>) {
+    fn on_crash(
+        &mut self,
+        node: NodeIx,
+        outputs: u32,
+        back_us: Micros,
+        disk: DiskFate,
+        recovery: Option<u64>,
+    ) {
         if self.hosts[node].life.is_none() {
             return;
         }
         if outputs > 0 && disk == DiskFate::Kept {
             // It dies at a later output, and comes back as after any death.
-            self.hosts[node].doom = Some(Doom { outputs, back_after_us: back_us, recovery_calls: recovery });
+            self.hosts[node].doom = Some(Doom {
+                outputs,
+                back_after_us: back_us,
+                recovery_calls: recovery,
+            });
             return;
         }
         self.stop(node);
@@ -72,7 +93,14 @@ impl World {
             }
         }
         let lives = self.hosts[node].lives;
-        self.kernel.after(back_us, Event::Boot { node, lives, recovery_calls: recovery });
+        self.kernel.after(
+            back_us,
+            Event::Boot {
+                node,
+                lives,
+                recovery_calls: recovery,
+            },
+        );
     }
 
     /// A process dies in the midst of its outputs.
@@ -80,7 +108,11 @@ impl World {
         self.tell(|| format!("-- n{node} dies between two outputs"));
         self.stop(node);
         let lives = self.hosts[node].lives;
-        let boot = Event::Boot { node, lives, recovery_calls: doom.recovery_calls };
+        let boot = Event::Boot {
+            node,
+            lives,
+            recovery_calls: doom.recovery_calls,
+        };
         self.kernel.after(doom.back_after_us, boot);
     }
 
@@ -88,7 +120,14 @@ impl World {
     pub(crate) fn restart_later(&mut self, node: NodeIx, back_us: Micros) {
         self.stop(node);
         let lives = self.hosts[node].lives;
-        self.kernel.after(back_us, Event::Boot { node, lives, recovery_calls: None });
+        self.kernel.after(
+            back_us,
+            Event::Boot {
+                node,
+                lives,
+                recovery_calls: None,
+            },
+        );
     }
 
     fn stop(&mut self, node: NodeIx) {
@@ -98,7 +137,8 @@ impl World {
         self.hosts[node].die(self.plan.seed);
         self.oracle.on_stop(node);
         let kernel = &mut self.kernel;
-        self.net.stop(now, node, &mut |at, event| kernel.at(at, Event::Net(event)));
+        self.net
+            .stop(now, node, &mut |at, event| kernel.at(at, Event::Net(event)));
         self.late.retain(|(n, _, _)| *n != node);
         self.on_unanswered(node);
     }

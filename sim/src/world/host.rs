@@ -108,7 +108,10 @@ impl Host {
     }
 
     pub fn now(&self, now: Micros) -> Now {
-        Now { time: Time(now), wall_ms: self.wall_ms(now) }
+        Now {
+            time: Time(now),
+            wall_ms: self.wall_ms(now),
+        }
     }
 
     /// Opens the store, recovers the engine, and begins a new epoch.
@@ -116,7 +119,11 @@ impl Host {
         self.lives += 1;
         let mut rng = Rng::stream(with.seed, "start", self.ix as u64, self.lives);
         let fresh = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
-        let identity = Identity { cluster: with.config.cluster.clone(), node: self.id, directory: fresh };
+        let identity = Identity {
+            cluster: with.config.cluster.clone(),
+            node: self.id,
+            directory: fresh,
+        };
         let mut items = Vec::new();
         let opened = Store::open(self.disk.clone(), &identity, with.options, &mut |recovered| {
             items.push(match recovered {
@@ -137,7 +144,13 @@ impl Host {
             }
             .map_err(|e| NoStart::Broken(e.to_string()))?;
         }
-        engine.start(now, Start { epoch, directory: DirectoryId(opened.directory) });
+        engine.start(
+            now,
+            Start {
+                epoch,
+                directory: DirectoryId(opened.directory),
+            },
+        );
         self.life = Some(Life {
             engine,
             store,

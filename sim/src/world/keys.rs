@@ -27,7 +27,13 @@ pub(crate) struct KeyBook {
 
 impl KeyBook {
     pub fn add(&mut self, key: u64, node: NodeIx, asked: Asked, level: Level) {
-        let entry = KeyEntry { node, asked, level, issues: Vec::new(), standing: Standing::New };
+        let entry = KeyEntry {
+            node,
+            asked,
+            level,
+            issues: Vec::new(),
+            standing: Standing::New,
+        };
         self.entries.insert(key, entry);
     }
 
@@ -36,12 +42,17 @@ impl KeyBook {
     }
 
     pub fn standing(&self, node: NodeIx, key: u64) -> Standing {
-        self.entries.get(&key).filter(|entry| entry.node == node).map_or(Standing::New, |entry| entry.standing)
+        self.entries
+            .get(&key)
+            .filter(|entry| entry.node == node)
+            .map_or(Standing::New, |entry| entry.standing)
     }
 
     /// The node took the update. Returns what its answer must name: this issue, or the one it repeats.
     pub fn on_made(&mut self, node: NodeIx, key: u64, issue: Issue) -> Issue {
-        let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.node == node) else { return issue };
+        let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.node == node) else {
+            return issue;
+        };
         if entry.standing == Standing::Made {
             return entry.issues.last().cloned().unwrap_or(issue);
         }
@@ -74,7 +85,14 @@ impl KeyBook {
     pub fn doubled(&self, node: NodeIx, oracle: &Oracle) -> Option<(u64, &KeyEntry)> {
         self.entries
             .iter()
-            .find(|(_, entry)| entry.issues.iter().filter(|issue| oracle.holds_part(node, issue)).count() > 1)
+            .find(|(_, entry)| {
+                entry
+                    .issues
+                    .iter()
+                    .filter(|issue| oracle.holds_part(node, issue))
+                    .count()
+                    > 1
+            })
             .map(|(key, entry)| (*key, entry))
     }
 }

@@ -7,7 +7,7 @@
 
 mod clients;
 mod faults;
-mod host;
+pub(crate) mod host;
 mod keys;
 mod perform;
 mod settle;
@@ -24,7 +24,7 @@ use crate::model::EntityIx;
 use crate::names::{Names, kind_name, type_of};
 use crate::net::{Net, NetCounts, NetEvent, News, NodeIx, Told};
 use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
-use crate::plan::{CHAOS_US, Fault, Plan, SECOND};
+use crate::plan::{Fault, Plan, SECOND};
 use crate::queue::{Micros, QueueKind};
 
 use clients::Client;
@@ -42,7 +42,11 @@ pub(crate) enum Event {
     /// A commit comes to its end.
     Synced { node: NodeIx, life: u64 },
     /// A machine comes up.
-    Boot { node: NodeIx, lives: u64, recovery_calls: Option<u64> },
+    Boot {
+        node: NodeIx,
+        lives: u64,
+        recovery_calls: Option<u64>,
+    },
     /// A process that stood still goes on.
     Resume { node: NodeIx, life: u64 },
     /// A client makes its next update.
@@ -119,8 +123,12 @@ pub struct World {
 impl World {
     /// The world of a plan, before anything has happened.
     pub fn new(plan: Plan, queue: QueueKind, teller: Option<Teller>) -> World {
-        let hosts: Vec<Host> =
-            plan.clocks.iter().enumerate().map(|(ix, clock)| Host::new(plan.seed, ix, *clock)).collect();
+        let hosts: Vec<Host> = plan
+            .clocks
+            .iter()
+            .enumerate()
+            .map(|(ix, clock)| Host::new(plan.seed, ix, *clock))
+            .collect();
         let ids = hosts.iter().map(|host| host.id.0).collect();
         let mut oracle = Oracle::new(plan.shards, ids, Names::new(plan.load.elements));
         let limits = limits(&plan);
@@ -151,10 +159,18 @@ impl World {
 
     fn schedule_beginning(&mut self) {
         for node in 0..self.plan.nodes {
-            self.kernel.at(node as Micros * 1_000, Event::Boot { node, lives: 0, recovery_calls: None });
+            self.kernel.at(
+                node as Micros * 1_000,
+                Event::Boot {
+                    node,
+                    lives: 0,
+                    recovery_calls: None,
+                },
+            );
         }
         for client in 0..self.clients.len() {
-            self.kernel.at(SECOND / 10 + client as Micros * 7_000, Event::Client { client });
+            self.kernel
+                .at(SECOND / 10 + client as Micros * 7_000, Event::Client { client });
         }
         for (index, (at, _)) in self.plan.faults.iter().enumerate() {
             self.kernel.at(*at, Event::Fault { index });
@@ -165,7 +181,9 @@ impl World {
     /// Lets everything happen, until the end or `until`.
     pub fn run(&mut self, until: Micros) -> Result<(), Failure> {
         while self.phase != Phase::Over {
-            let Some(event) = self.kernel.next(until) else { return Ok(()) };
+            let Some(event) = self.kernel.next(until) else {
+                return Ok(());
+            };
             if let Err(mut failure) = self.on_event(event) {
                 failure.at = self.kernel.now();
                 return Err(failure);
@@ -204,7 +222,11 @@ impl World {
             Event::Net(event) => self.on_net(event),
             Event::Wake { node, life, at } => self.on_wake(node, life, at),
             Event::Synced { node, life } => self.on_synced(node, life),
-            Event::Boot { node, lives, recovery_calls } => self.on_boot(node, lives, recovery_calls),
+            Event::Boot {
+                node,
+                lives,
+                recovery_calls,
+            } => self.on_boot(node, lives, recovery_calls),
             Event::Resume { node, life } => self.on_resume(node, life),
             Event::Client { client } => self.on_client(client),
             Event::Repeat { key } => self.on_repeat(key),
@@ -249,11 +271,15 @@ impl World {
     fn on_net(&mut self, event: NetEvent) -> Result<(), Failure> {
         let now = self.kernel.now();
         let kernel = &mut self.kernel;
-        let told = self.net.on_event(now, &event, &mut |at, event| kernel.at(at, Event::Net(event)));
+        let told = self
+            .net
+            .on_event(now, &event, &mut |at, event| kernel.at(at, Event::Net(event)));
         for told in told {
             self.on_told(told)?;
         }
-        let NetEvent::Frame(frame) = event else { return Ok(()) };
+        let NetEvent::Frame(frame) = event else {
+            return Ok(());
+        };
         if !self.net.arrives(&frame) {
             return Ok(());
         }
@@ -264,19 +290,36 @@ impl World {
             self.tell(|| format!("n{node} <- n{} {text}{ghost}", frame.from));
         }
         self.oracle.on_heard(node);
-        let input = Input::Received { peer, epoch: anabranch::Epoch(frame.epoch), frame: frame.bytes };
+        let input = Input::Received {
+            peer,
+            epoch: anabranch::Epoch(frame.epoch),
+            frame: frame.bytes,
+        };
         self.give(node, input)
     }
 
     fn on_told(&mut self, told: Told) -> Result<(), Failure> {
-        let Told { node, peer, epoch, news } = told;
+        let Told {
+            node,
+            peer,
+            epoch,
+            news,
+        } = told;
         let epoch = anabranch::Epoch(epoch);
         let wall_ms = self.hosts[peer].wall_ms(self.kernel.now());
         let peer_id = self.hosts[peer].id;
         let input = match news {
-            News::Connected => Input::Connected { peer: peer_id, epoch, wall_ms },
+            News::Connected => Input::Connected {
+                peer: peer_id,
+                epoch,
+                wall_ms,
+            },
             News::Disconnected => Input::Disconnected { peer: peer_id, epoch },
-            News::Writable(bytes) => Input::Writable { peer: peer_id, epoch, bytes },
+            News::Writable(bytes) => Input::Writable {
+                peer: peer_id,
+                epoch,
+                bytes,
+            },
         };
         if !matches!(news, News::Writable(_)) {
             self.tell(|| format!("n{node} {news:?} n{peer} in epoch {epoch}"));
@@ -287,7 +330,9 @@ impl World {
     fn on_wake(&mut self, node: NodeIx, life: u64, at: Micros) -> Result<(), Failure> {
         let now = self.kernel.now();
         let host = &mut self.hosts[node];
-        let Some(alive) = host.life.as_mut().filter(|_| host.lives == life) else { return Ok(()) };
+        let Some(alive) = host.life.as_mut().filter(|_| host.lives == life) else {
+            return Ok(());
+        };
         if alive.wake_at != Some(at) {
             return Ok(());
         }
@@ -320,7 +365,14 @@ impl World {
                 self.tell(|| format!("n{node} does not start: {why}"));
                 self.hosts[node].die(self.plan.seed);
                 let lives = self.hosts[node].lives;
-                self.kernel.after(SECOND / 5, Event::Boot { node, lives, recovery_calls: None });
+                self.kernel.after(
+                    SECOND / 5,
+                    Event::Boot {
+                        node,
+                        lives,
+                        recovery_calls: None,
+                    },
+                );
                 Ok(())
             }
             Err(NoStart::Broken(why)) => Err(broken(Rule::Store, node, format!("it cannot start: {why}"))),
@@ -329,7 +381,9 @@ impl World {
 
     fn on_booted(&mut self, node: NodeIx) -> Result<(), Failure> {
         let now = self.kernel.now();
-        let Some(life) = &self.hosts[node].life else { return Ok(()) };
+        let Some(life) = &self.hosts[node].life else {
+            return Ok(());
+        };
         let epoch = life.epoch;
         // A start that was to be cut short and came through after all is an ordinary one.
         self.hosts[node].disk.halt_after(u64::MAX / 2);
@@ -338,14 +392,19 @@ impl World {
         let lives = self.hosts[node].lives;
         self.tell(|| format!("n{node} starts, life {lives}, epoch {epoch}"));
         let kernel = &mut self.kernel;
-        self.net.start(now, node, epoch, &mut |at, event| kernel.at(at, Event::Net(event)));
+        self.net.start(now, node, epoch, &mut |at, event| {
+            kernel.at(at, Event::Net(event))
+        });
         self.schedule_wake(node);
         Ok(())
     }
 
     /// The engines that run.
     pub(crate) fn engines(hosts: &[Host]) -> Vec<(NodeIx, &Engine)> {
-        hosts.iter().filter_map(|host| host.life.as_ref().map(|life| (host.ix, &life.engine))).collect()
+        hosts
+            .iter()
+            .filter_map(|host| host.life.as_ref().map(|life| (host.ix, &life.engine)))
+            .collect()
     }
 
     /// Adds a life's counters to the tally.
@@ -358,7 +417,7 @@ impl World {
     }
 
     fn is_chaos(&self) -> bool {
-        self.phase == Phase::Chaos && self.kernel.now() < CHAOS_US
+        self.phase == Phase::Chaos && self.kernel.now() < self.plan.chaos_us
     }
 
     fn fault(&self, index: usize) -> Fault {
@@ -368,13 +427,19 @@ impl World {
 
 fn config(plan: &Plan, hosts: &[Host], node: NodeIx, limits: &Limits) -> EngineConfig {
     // Half of the kinds are declared, the others fixed by their first write.
-    let declared = plan.load.kinds.iter().filter(|&&kind| kind as u64 % 2 == plan.seed % 2);
+    let declared = plan
+        .load
+        .kinds
+        .iter()
+        .filter(|&&kind| kind as u64 % 2 == plan.seed % 2);
     EngineConfig {
         cluster: "sim".to_owned(),
         node: hosts[node].id,
         shards: plan.shards,
         members: hosts.iter().map(|host| host.id).collect(),
-        kinds: declared.map(|&kind| (kind_name(kind).to_owned(), type_of(kind))).collect(),
+        kinds: declared
+            .map(|&kind| (kind_name(kind).to_owned(), type_of(kind)))
+            .collect(),
         limits: limits.clone(),
     }
 }

@@ -8,7 +8,7 @@ use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
 
 use super::{Event, World};
 use crate::model::EntityIx;
-use crate::net::NodeIx;
+use crate::net::{NodeIx, Outgoing};
 use crate::oracle::{Asked, Failure, Issue, Rule, Standing, broken};
 use crate::plan::SECOND;
 use crate::queue::Micros;
@@ -50,7 +50,9 @@ impl World {
         if self.hosts[node].paused_until > self.kernel.now() {
             return Ok(());
         }
-        let (mine, others) = std::mem::take(&mut self.late).into_iter().partition(|(n, _, _)| *n == node);
+        let (mine, others) = std::mem::take(&mut self.late)
+            .into_iter()
+            .partition(|(n, _, _)| *n == node);
         self.late = others;
         for (_, lives, input) in mine {
             if lives == life && self.hosts[node].lives == life {
@@ -63,15 +65,20 @@ impl World {
     /// One input and all that follows from it, at one node.
     fn step(&mut self, node: NodeIx, input: Input) -> Step {
         let outputs = self.handle(node, input);
-        let Some(life) = &self.hosts[node].life else { return Ok(()) };
-        self.oracle.after_step(node, &life.engine, &outputs, &BTreeSet::new())?;
+        let Some(life) = &self.hosts[node].life else {
+            return Ok(());
+        };
+        self.oracle
+            .after_step(node, &life.engine, &outputs, &BTreeSet::new())?;
         self.perform(node, outputs)
     }
 
     fn handle(&mut self, node: NodeIx, input: Input) -> Vec<Output> {
         let host = &mut self.hosts[node];
         let now = host.now(self.kernel.now());
-        let Some(life) = &mut host.life else { return Vec::new() };
+        let Some(life) = &mut host.life else {
+            return Vec::new();
+        };
         life.engine.handle(now, input);
         std::iter::from_fn(|| life.engine.poll_output()).collect()
     }
@@ -84,23 +91,45 @@ impl World {
         self.tally.submitted += 1;
         let (level, timeout_us) = (update.level, update.timeout_ms * 1_000);
         self.tell(|| format!("n{node} asked #{request} {asked:?} level {level} key {key:?}"));
-        let outputs = self.handle(node, Input::Submit { request: RequestId(request), update });
-        let Some(life) = &self.hosts[node].life else { return Ok(()) };
+        let outputs = self.handle(
+            node,
+            Input::Submit {
+                request: RequestId(request),
+                update,
+            },
+        );
+        let Some(life) = &self.hosts[node].life else {
+            return Ok(());
+        };
         let (epoch, engine) = (life.epoch, &life.engine);
         let error = refusal(&outputs, request);
-        let (mut issue, touched) = self.oracle.on_submit(node, epoch, engine, &asked, standing, error, &outputs)?;
+        let (mut issue, touched) = self
+            .oracle
+            .on_submit(node, epoch, engine, &asked, standing, error, &outputs)?;
         self.after_submit(node, &outputs, &touched)?;
         let refused = error.is_some() && issue.dots.is_empty();
         if let Some(key) = key.filter(|_| !refused && !asked.wrong) {
             issue = self.keys.on_made(node, key, issue);
         }
         let answer_by = self.kernel.now() + timeout_us;
-        self.waiting.insert(request, Waiting { node, asked, issue, level, key, answer_by });
+        self.waiting.insert(
+            request,
+            Waiting {
+                node,
+                asked,
+                issue,
+                level,
+                key,
+                answer_by,
+            },
+        );
         self.perform(node, outputs)
     }
 
     fn after_submit(&mut self, node: NodeIx, outputs: &[Output], touched: &BTreeSet<EntityIx>) -> Step {
-        let Some(life) = &self.hosts[node].life else { return Ok(()) };
+        let Some(life) = &self.hosts[node].life else {
+            return Ok(());
+        };
         self.oracle.after_step(node, &life.engine, outputs, touched)
     }
 
@@ -125,14 +154,27 @@ impl World {
     fn perform_one(&mut self, node: NodeIx, output: Output) -> Step {
         let now = self.kernel.now();
         match output {
-            Output::Send { peer, epoch, lane, frame } => {
+            Output::Send {
+                peer,
+                epoch,
+                lane,
+                frame,
+            } => {
                 let Some(to) = self.find(peer) else { return Ok(()) };
                 if let Some(life) = &mut self.hosts[node].life {
                     life.sent_at = now;
                 }
                 let kernel = &mut self.kernel;
                 let lane = lane.index() as u8;
-                self.net.send(now, node, to, epoch.0, lane, frame, &mut |at, event| kernel.at(at, Event::Net(event)));
+                let outgoing = Outgoing {
+                    from: node,
+                    to,
+                    epoch: epoch.0,
+                    lane,
+                    bytes: frame,
+                };
+                self.net
+                    .send(now, outgoing, &mut |at, event| kernel.at(at, Event::Net(event)));
                 Ok(())
             }
             Output::Persist { id, payload } => {
@@ -157,7 +199,9 @@ impl World {
         self.tell(|| format!("n{node} closes its link to n{to}: {reason}"));
         let now = self.kernel.now();
         let kernel = &mut self.kernel;
-        self.net.disconnect(now, node, to, epoch.0, &mut |at, event| kernel.at(at, Event::Net(event)));
+        self.net.disconnect(now, node, to, epoch.0, &mut |at, event| {
+            kernel.at(at, Event::Net(event))
+        });
         Ok(())
     }
 
@@ -176,9 +220,12 @@ impl World {
                 self.tell(|| format!("n{node} goes on under epoch {epoch}"));
                 self.oracle.on_epoch(node, epoch.0);
                 let kernel = &mut self.kernel;
-                self.net.stop(now, node, &mut |at, event| kernel.at(at, Event::Net(event)));
+                self.net
+                    .stop(now, node, &mut |at, event| kernel.at(at, Event::Net(event)));
                 let kernel = &mut self.kernel;
-                self.net.start(now, node, epoch.0, &mut |at, event| kernel.at(at, Event::Net(event)));
+                self.net.start(now, node, epoch.0, &mut |at, event| {
+                    kernel.at(at, Event::Net(event))
+                });
                 self.give(node, Input::EpochAdopted { epoch })
             }
             // The disk is full: the peer will say it again.
@@ -192,11 +239,20 @@ impl World {
         let host = &mut self.hosts[node];
         let life_number = host.lives;
         let Some(life) = &mut host.life else { return };
-        let Some(due) = life.engine.next_wakeup() else { return };
+        let Some(due) = life.engine.next_wakeup() else {
+            return;
+        };
         let at = due.0.max(now + 1);
         if life.wake_at.is_none_or(|scheduled| at < scheduled) {
             life.wake_at = Some(at);
-            self.kernel.at(at, Event::Wake { node, life: life_number, at });
+            self.kernel.at(
+                at,
+                Event::Wake {
+                    node,
+                    life: life_number,
+                    at,
+                },
+            );
         }
     }
 
@@ -235,16 +291,34 @@ impl World {
                 self.begin_commit(node)
             }
             Err(error @ (StoreError::Full { .. } | StoreError::Disk { .. })) => {
-                self.kernel.after(FULL_RETRY_US, Event::Synced { node, life: life_number });
+                self.kernel.after(
+                    FULL_RETRY_US,
+                    Event::Synced {
+                        node,
+                        life: life_number,
+                    },
+                );
                 let failure = PersistFailure::Full;
                 self.tell(|| format!("n{node} cannot commit: {error}"));
-                self.give(node, Input::PersistFailed { failure, reason: error.to_string() })
+                self.give(
+                    node,
+                    Input::PersistFailed {
+                        failure,
+                        reason: error.to_string(),
+                    },
+                )
             }
             Err(StoreError::Poisoned { reason }) => {
                 life.poisoned = true;
                 self.tell(|| format!("n{node}'s store is poisoned: {reason}"));
                 self.restart_later(node, OPERATOR_US);
-                self.give(node, Input::PersistFailed { failure: PersistFailure::Poisoned, reason })
+                self.give(
+                    node,
+                    Input::PersistFailed {
+                        failure: PersistFailure::Poisoned,
+                        reason,
+                    },
+                )
             }
             Err(other) => Err(broken(Rule::Store, node, format!("a commit is refused: {other}"))),
         }
@@ -252,7 +326,9 @@ impl World {
 
     /// Everything recorded so far is durable at this moment if nothing is queued; else at the next one.
     fn snapshot_if_due(&mut self, node: NodeIx) -> Step {
-        let Some(life) = &mut self.hosts[node].life else { return Ok(()) };
+        let Some(life) = &mut self.hosts[node].life else {
+            return Ok(());
+        };
         if !life.store.snapshot_due() || !life.queued.is_empty() {
             return Ok(());
         }
@@ -269,7 +345,11 @@ impl World {
                 self.restart_later(node, OPERATOR_US);
                 Ok(())
             }
-            Err(other) => Err(broken(Rule::Store, node, format!("a snapshot is refused: {other}"))),
+            Err(other) => Err(broken(
+                Rule::Store,
+                node,
+                format!("a snapshot is refused: {other}"),
+            )),
         }
     }
 
@@ -277,15 +357,22 @@ impl World {
     fn on_done(&mut self, node: NodeIx, request: u64, result: Result<Answer, Error>) -> Step {
         self.tell(|| format!("n{node} answers #{request} {result:?}"));
         let Some(waiting) = self.waiting.remove(&request) else {
-            return Err(broken(Rule::Answer, node, format!("#{request} is answered twice, or was never asked")));
+            return Err(broken(
+                Rule::Answer,
+                node,
+                format!("#{request} is answered twice, or was never asked"),
+            ));
         };
         match &result {
-            Ok(answer) if waiting.asked.wrong => {
-                Err(broken(Rule::Answer, node, format!("{:?} is nonsense and was answered {answer:?}", waiting.asked)))
-            }
+            Ok(answer) if waiting.asked.wrong => Err(broken(
+                Rule::Answer,
+                node,
+                format!("{:?} is nonsense and was answered {answer:?}", waiting.asked),
+            )),
             Ok(answer) => {
                 self.tally.answered += 1;
-                self.oracle.on_answer(node, &waiting.issue, waiting.level, answer)?;
+                self.oracle
+                    .on_answer(node, &waiting.issue, waiting.level, answer)?;
                 self.after_answer(&waiting, None);
                 Ok(())
             }
@@ -293,9 +380,11 @@ impl World {
                 self.after_answer(&waiting, Some(error.kind()));
                 Ok(())
             }
-            Err(error) => {
-                Err(broken(Rule::Answer, node, format!("{:?} was refused: {error:?}", waiting.asked)))
-            }
+            Err(error) => Err(broken(
+                Rule::Answer,
+                node,
+                format!("{:?} was refused: {error:?}", waiting.asked),
+            )),
         }
     }
 }
@@ -303,7 +392,10 @@ impl World {
 /// The error with which an update was refused at once. (Other updates may have been answered in the same step.)
 fn refusal(outputs: &[Output], asked: u64) -> Option<&Error> {
     outputs.iter().find_map(|output| match output {
-        Output::Done { request, result: Err(error) } if request.0 == asked => Some(error),
+        Output::Done {
+            request,
+            result: Err(error),
+        } if request.0 == asked => Some(error),
         _ => None,
     })
 }

@@ -3,7 +3,7 @@
 use super::{Event, Phase, World};
 use crate::net::{NetPlan, NodeIx};
 use crate::oracle::{Failure, Rule, broken};
-use crate::plan::{CHAOS_US, REST_US, SECOND, SETTLE_US_MAX};
+use crate::plan::{REST_US, SECOND, SETTLE_US_MAX};
 use crate::queue::Micros;
 
 /// The oracles look so often, microseconds.
@@ -23,7 +23,7 @@ impl World {
         }
         self.check_answers()?;
         match self.phase {
-            Phase::Chaos if self.kernel.now() >= CHAOS_US => {
+            Phase::Chaos if self.kernel.now() >= self.plan.chaos_us => {
                 self.heal();
                 Ok(())
             }
@@ -39,10 +39,14 @@ impl World {
         let now = self.kernel.now();
         self.phase = Phase::Settling;
         self.healed_at = now;
-        self.net.set_plan(NetPlan { idle_us: self.plan.net.idle_us.min(10 * SECOND), ..NetPlan::benign() });
+        self.net.set_plan(NetPlan {
+            idle_us: self.plan.net.idle_us.min(10 * SECOND),
+            ..NetPlan::benign()
+        });
         let rest = self.plan.rest.clone();
         let kernel = &mut self.kernel;
-        self.net.heal(now, &rest, &mut |at, event| kernel.at(at, Event::Net(event)));
+        self.net
+            .heal(now, &rest, &mut |at, event| kernel.at(at, Event::Net(event)));
         for node in 0..self.hosts.len() {
             let host = &mut self.hosts[node];
             host.disk.set_capacity(None);
@@ -51,7 +55,14 @@ impl World {
             host.paused_until = host.paused_until.min(now + SECOND);
             let (life, lives, down) = (host.lives, host.lives, host.life.is_none());
             if down {
-                self.kernel.after(SECOND / 100, Event::Boot { node, lives, recovery_calls: None });
+                self.kernel.after(
+                    SECOND / 100,
+                    Event::Boot {
+                        node,
+                        lives,
+                        recovery_calls: None,
+                    },
+                );
             } else {
                 let at = self.hosts[node].paused_until;
                 self.kernel.at(at, Event::Resume { node, life });
@@ -65,7 +76,9 @@ impl World {
         let host = &self.hosts[node];
         let Some(life) = &host.life else { return Ok(()) };
         let limit = SILENT_PERIODS * self.limits.digest_every_ms * 1_000 + SECOND;
-        let Some(linked) = self.net.connected_since(node) else { return Ok(()) };
+        let Some(linked) = self.net.connected_since(node) else {
+            return Ok(());
+        };
         let since = linked.max(life.since).max(host.paused_until);
         let last = life.sent_at.min(life.woke_at).max(since);
         if now >= host.paused_until && now.saturating_sub(last) > limit {
@@ -86,7 +99,11 @@ impl World {
             let host = &self.hosts[waiting.node];
             let by = waiting.answer_by.max(host.paused_until) + ANSWER_SLACK_US;
             if now > by {
-                let what = format!("#{request} {:?} was to be answered by {} ms", waiting.asked, waiting.answer_by / 1_000);
+                let what = format!(
+                    "#{request} {:?} was to be answered by {} ms",
+                    waiting.asked,
+                    waiting.answer_by / 1_000
+                );
                 return Err(broken(Rule::Progress, waiting.node, what));
             }
         }
@@ -117,7 +134,11 @@ impl World {
             }
             Some(why) if now - self.healed_at > SETTLE_US_MAX => {
                 let seconds = SETTLE_US_MAX / SECOND;
-                Err(broken(Rule::Convergence, None, format!("{seconds} s after all was healed: {why}")))
+                Err(broken(
+                    Rule::Convergence,
+                    None,
+                    format!("{seconds} s after all was healed: {why}"),
+                ))
             }
             Some(_) => Ok(()),
         }
@@ -130,7 +151,11 @@ impl World {
         if let Err(unsettled) = self.oracle.agreement(&engines) {
             // A digest may be under way that began before; but vectors may not differ again.
             if !unsettled.0.contains("busy") {
-                return Err(broken(Rule::Convergence, None, format!("they agreed, and no more: {}", unsettled.0)));
+                return Err(broken(
+                    Rule::Convergence,
+                    None,
+                    format!("they agreed, and no more: {}", unsettled.0),
+                ));
             }
         }
         if now - self.agreed_at >= REST_US / 2 && self.rest_from.is_none() {
@@ -141,7 +166,11 @@ impl World {
         }
         self.oracle.check_rest(&engines)?;
         if let Some((key, entry)) = self.keys.doubled(0, &self.oracle) {
-            return Err(broken(Rule::Once, entry.node, format!("key {key:x} had more than one effect: {:?}", entry.issues)));
+            return Err(broken(
+                Rule::Once,
+                entry.node,
+                format!("key {key:x} had more than one effect: {:?}", entry.issues),
+            ));
         }
         self.check_rest_traffic()?;
         self.phase = Phase::Over;
@@ -149,7 +178,9 @@ impl World {
     }
 
     fn check_rest_traffic(&mut self) -> Result<(), Failure> {
-        let Some((from, counts)) = self.rest_from else { return Ok(()) };
+        let Some((from, counts)) = self.rest_from else {
+            return Ok(());
+        };
         let seconds = ((self.kernel.now() - from) / SECOND).max(1);
         let bytes = self.net.counts().bytes - counts.bytes;
         let links = 2 * self.plan.rest.len() as u64;

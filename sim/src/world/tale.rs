@@ -17,7 +17,12 @@ impl World {
                 all.join("; ")
             }
             Frame::Pull(m) => {
-                format!("pull s{} #{:x} from {}", m.shard, m.id & 0xffff_ffff, self.vector(&m.replicas, &m.vv))
+                format!(
+                    "pull s{} #{:x} from {}",
+                    m.shard,
+                    m.id & 0xffff_ffff,
+                    self.vector(&m.replicas, &m.vv)
+                )
             }
             Frame::Said(m) => {
                 let shards: Vec<String> = m
@@ -30,7 +35,11 @@ impl World {
                         format!("s{} {applied} durable {durable:?} base {base:?}", s.shard)
                     })
                     .collect();
-                format!("said {}{}", shards.join("; "), if m.reply { ", and you?" } else { "" })
+                format!(
+                    "said {}{}",
+                    shards.join("; "),
+                    if m.reply { ", and you?" } else { "" }
+                )
             }
             Frame::SnapshotPart(m) => format!(
                 "snapshot s{} #{:x}{} view {}, {} rows",
@@ -68,7 +77,10 @@ impl World {
             let origin = self.oracle.ledger.known_origin(replica.node, replica.epoch)?;
             Some(format!("{}:{seq}", self.oracle.origin_name(origin)))
         };
-        let all: Vec<String> = vv.iter().map(|entry| one(entry).unwrap_or_else(|| "?".to_owned())).collect();
+        let all: Vec<String> = vv
+            .iter()
+            .map(|entry| one(entry).unwrap_or_else(|| "?".to_owned()))
+            .collect();
         format!("{{{}}}", all.join(" "))
     }
 }

@@ -1,0 +1,88 @@
+//! Certificates that are missing, damaged, or do not fit together.
+
+use std::fs;
+
+use crate::support::cluster::Cluster;
+use crate::support::command::{anabranch, make_authority};
+use crate::support::exit;
+
+#[test]
+fn a_missing_certificate_is_an_error_with_the_two_commands_that_make_one() {
+    let cluster = Cluster::prepare("no-certificate", 1);
+    let node = &cluster.nodes[0];
+    node.configure("[http]", "[identity]\ncertificate = \"nobody.pem\"\n[http]");
+    let place = format!("{}:9: ", node.config.display());
+    let said = [
+        &*place,
+        "nobody.pem",
+        "anabranch ca init --dir",
+        "anabranch cert issue --ca",
+    ];
+    node.run_to_end().failed(exit::CONFIG, &said);
+}
+
+#[test]
+fn certificates_that_do_not_fit_together_are_refused() {
+    let cluster = Cluster::prepare("bad-certificate", 2);
+    let node = &cluster.nodes[0];
+    let home = node.config.parent().unwrap();
+    let other = cluster.nodes[1].config.parent().unwrap();
+    let swap = |name: &str, from: &std::path::Path| {
+        let own = fs::read(home.join(name)).unwrap();
+        fs::copy(from, home.join(name)).unwrap();
+        let ended = node.run_to_end();
+        fs::write(home.join(name), own).unwrap();
+        ended
+    };
+    swap("node.key", &other.join("node.key")).failed(exit::IDENTITY, &["node.key", "does not fit"]);
+    let garbage = cluster.dir.write(
+        "garbage.pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
+    swap("node.pem", &garbage).failed(exit::IDENTITY, &["node.pem"]);
+    swap("node.key", &garbage).failed(exit::IDENTITY, &["node.key"]);
+    let ca = cluster.dir.join("other-ca");
+    make_authority(&ca, "bad-certificate");
+    swap("ca.pem", &ca.join("ca.pem")).failed(exit::IDENTITY, &["not valid under the CA"]);
+    node.configure("cluster = \"bad-certificate\"", "cluster = \"another\"");
+    node.run_to_end()
+        .failed(exit::IDENTITY, &["another", "bad-certificate"]);
+    assert!(!node.data().exists());
+}
+
+#[test]
+fn an_authority_is_made_once() {
+    let cluster = Cluster::prepare("ca-twice", 1);
+    let ca = cluster.dir.join("ca");
+    let key = fs::read(ca.join("ca.key")).unwrap();
+    let path = ca.to_str().unwrap();
+    anabranch(["ca", "init", "--dir", path, "--cluster", "ca-twice"])
+        .failed(exit::IDENTITY, &["ca.pem", "already holds a CA"]);
+    assert_eq!(fs::read(ca.join("ca.key")).unwrap(), key);
+    let other = cluster.dir.join("other");
+    anabranch([
+        "ca",
+        "init",
+        "--dir",
+        other.to_str().unwrap(),
+        "--cluster",
+        "Not A Name",
+    ])
+    .failed(exit::IDENTITY, &["Not A Name", "lower-case"]);
+    let nowhere = cluster.dir.join("nowhere");
+    let (from, to) = (nowhere.to_str().unwrap(), other.to_str().unwrap());
+    anabranch(["cert", "issue", "--ca", from, "--out", to]).failed(exit::IO, &["nowhere", "ca.pem"]);
+    #[cfg(unix)]
+    for secret in [
+        ca.join("ca.key"),
+        cluster.nodes[0].config.with_file_name("node.key"),
+    ] {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(
+            fs::metadata(&secret).unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{}",
+            secret.display()
+        );
+    }
+}

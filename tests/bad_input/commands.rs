@@ -1,0 +1,60 @@
+//! Commands that are asked for what cannot be.
+
+use std::net::TcpListener;
+
+use crate::support::cluster::Cluster;
+use crate::support::command::{anabranch, anabranch_in};
+use crate::support::exit;
+use crate::support::temp::TempDir;
+
+#[test]
+fn nobody_at_the_address() {
+    // Held and never answered: nobody else takes the port meanwhile.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = deaf.local_addr().unwrap().to_string();
+    drop(deaf);
+    anabranch(["status", "--at", &at]).failed(exit::UNREACHABLE, &[&at]);
+    let dir = TempDir::new("nobody");
+    let said = ["there is no cluster in", "up --nodes 3"];
+    anabranch_in(dir.path(), ["get", "cart", "alice"]).failed(exit::UNREACHABLE, &said);
+    anabranch_in(dir.path(), ["verify"]).failed(exit::UNREACHABLE, &said);
+    assert!(!dir.join(".anabranch").exists(), "asking made a directory");
+}
+
+#[test]
+fn wrong_usage() {
+    let usage = |line: &str, said: &str| anabranch(line.split(' ')).failed(exit::USAGE, &[said]);
+    usage("frobnicate", "frobnicate");
+    usage("up", "--nodes");
+    usage("up --nodes 0", "0");
+    usage("up --nodes many", "many");
+    usage("node", "--config");
+    usage("get cart", "<KEY>");
+    usage("update cart alice", "add");
+    usage("update cart alice shrink", "shrink");
+    usage("update cart alice add", "<E>");
+    usage("update cart alice incr 1.5", "1.5");
+    usage("update cart alice incr 1 --level most", "majority");
+    usage("status --at nowhere", "HOST:PORT");
+    usage("replay nothing", "--to");
+    usage("verify 127.0.0.1:1", "at least two");
+    usage("cert issue --out x --node n1", "n1");
+}
+
+#[test]
+fn more_copies_than_there_are_do_not_confirm() {
+    let cluster = Cluster::start("levels", 1);
+    let node = &cluster.nodes[0];
+    let incr = ["update", "count", "a", "incr", "1", "--type", "gcounter"];
+    node.run(incr.into_iter().chain(["--level", "all"])).done();
+    node.run(incr.into_iter().chain(["--level", "majority-applied"]))
+        .done();
+    // Accepted and not rolled back, so it says so.
+    let three = node.run(incr.into_iter().chain(["--level", "3", "--timeout", "200ms"]));
+    assert!(
+        matches!(three.code, Some(exit::UNCONFIRMED | exit::INVALID)),
+        "{three}"
+    );
+    let accepted = three.code == Some(exit::UNCONFIRMED);
+    assert_eq!(node.count("count", "a"), 2 + u64::from(accepted));
+}

@@ -1,0 +1,123 @@
+//! Lines of a history that are none: the number and what is wrong, and nothing of that line is done.
+
+use crate::support::cluster::Cluster;
+use crate::support::command::anabranch;
+use crate::support::exit;
+use crate::support::face::{Face, addresses, agreed, assert_same};
+use crate::support::history;
+use crate::support::process::Ended;
+use crate::support::temp::TempDir;
+
+const GOOD: usize = 40;
+
+/// A line that is no event, and what is said about it.
+const BAD: [(&str, &str); 8] = [
+    ("", "empty"),
+    ("{", "EOF"),
+    ("not json at all", "expected"),
+    (r#"{"commit":"c","at":1,"author":"zzz"}"#, "changes"),
+    (r#"{"commit":"c","at":-1,"author":"zzz","changes":[]}"#, "-1"),
+    (r#"{"commit":"c","at":1,"author":"","changes":[]}"#, "author"),
+    (
+        r#"{"commit":"c","at":1,"author":"zzz","changes":[["A","good",1,0],["A","",1,0]]}"#,
+        "change 2",
+    ),
+    (
+        r#"{"commit":"c","at":1,"author":"zzz","changes":[["A","good",1]]}"#,
+        "",
+    ),
+];
+
+#[test]
+fn a_bad_line_stops_the_replay_or_is_skipped() {
+    let events = history::read(&history::real(), GOOD);
+    let lines: Vec<String> = history::write(&events).lines().map(str::to_string).collect();
+    let dir = TempDir::new("bad-lines");
+    let cluster = Cluster::start("bad-lines", 1);
+    for (i, (bad, said)) in BAD.into_iter().enumerate() {
+        let text = |at: usize| format!("{}\n{bad}\n{}\n", lines[..at].join("\n"), lines[at..].join("\n"));
+        let file = dir.write(&format!("history-{i}.jsonl"), text(GOOD / 2));
+        let place = format!("{}:{}: ", file.display(), GOOD / 2 + 1);
+        replay(&cluster.nodes[0], &file, &[]).failed(exit::HISTORY, &[&place, said, "nothing of this line"]);
+    }
+    // Each file counts by itself, and what stood before the bad line was done; of the line itself nothing.
+    let node = &cluster.nodes[0];
+    assert_eq!(node.count("commits", "all"), (BAD.len() * GOOD / 2) as u64);
+    assert_eq!(
+        (node.value("lines", "good"), node.value("last", "zzz")),
+        (None, None)
+    );
+}
+
+#[test]
+fn bad_lines_are_skipped_when_that_is_said() {
+    let events = history::read(&history::real(), GOOD);
+    let mut lines: Vec<String> = history::write(&events).lines().map(str::to_string).collect();
+    BAD.into_iter()
+        .enumerate()
+        .for_each(|(i, (bad, _))| lines.insert(i * 3, bad.to_string()));
+    let cluster = Cluster::start("skipped-lines", 2);
+    let file = cluster.dir.write("history.jsonl", lines.join("\n"));
+    let to = addresses(cluster.faces());
+    let args = [
+        "replay",
+        file.to_str().unwrap(),
+        "--to",
+        &to,
+        "--on-bad-line",
+        "skip",
+        "--json",
+    ];
+    let ended = anabranch(args);
+    for (i, (_, said)) in BAD.into_iter().enumerate() {
+        let place = format!("{}:{}: ", file.display(), i * 3 + 1);
+        assert!(
+            ended
+                .stderr
+                .lines()
+                .any(|line| line.contains(&place) && line.contains(said)),
+            "{place}{said}: {ended}"
+        );
+    }
+    let report: serde_json::Value = serde_json::from_str(&ended.done()).unwrap();
+    assert_eq!(
+        (report["events"].as_u64(), report["bad_lines"].as_u64()),
+        (Some(GOOD as u64), Some(BAD.len() as u64))
+    );
+    assert_same(
+        &agreed(cluster.faces()),
+        &history::truth(&events),
+        "the good lines",
+    );
+}
+
+#[test]
+fn a_line_that_a_node_refuses_is_refused_whole() {
+    let events = history::read(&history::real(), 1);
+    let path = events[0].changes[1].1.as_str();
+    let dir = TempDir::new("refused-line");
+    let file = dir.write("history.jsonl", history::write(&events));
+    let mut cluster = Cluster::prepare("refused-line", 1);
+    // One of the kinds that the line needs has another type here.
+    cluster.nodes[0].configure("[http]", "[kinds]\ntouched = \"gcounter\"\n[http]");
+    cluster.start_all();
+    let node = &cluster.nodes[0];
+    let place = format!("{}:1: ", file.display());
+    replay(node, &file, &[]).failed(exit::WRONG_TYPE, &[&place, "touched", "gcounter"]);
+    assert_eq!((node.value("lines", path), node.dump().as_str()), (None, ""));
+}
+
+#[test]
+fn a_history_that_is_not_there_is_named() {
+    let cluster = Cluster::start("no-history", 1);
+    let missing = cluster.dir.join("nothing.jsonl");
+    replay(&cluster.nodes[0], &missing, &[]).failed(exit::IO, &[missing.to_str().unwrap(), "No such file"]);
+    let empty = cluster.dir.write("empty.jsonl", "");
+    replay(&cluster.nodes[0], &empty, &[]).done();
+    assert_eq!(cluster.nodes[0].dump(), "");
+}
+
+fn replay(node: &Face, file: &std::path::Path, more: &[&str]) -> Ended {
+    let args = ["replay", file.to_str().unwrap(), "--to", &node.http];
+    anabranch(args.into_iter().chain(more.iter().copied()))
+}

@@ -1,0 +1,95 @@
+//! Types: named where a kind is new, and never another one afterwards.
+
+use serde_json::json;
+
+use crate::support::cluster::Cluster;
+use crate::support::exit;
+use crate::support::face::agreed;
+
+#[test]
+fn a_new_kind_needs_a_type_and_keeps_it() {
+    let mut cluster = Cluster::prepare("types", 2);
+    for node in &cluster.nodes {
+        node.configure("[http]", "[kinds]\ndeclared = \"lwwregister\"\n[http]");
+    }
+    cluster.start_all();
+    let [n1, n2] = [0, 1].map(|i| (*cluster.nodes[i]).clone());
+    n1.run(["update", "stock", "apples", "incr", "1"]).failed(
+        exit::TYPE_REQUIRED,
+        &["gcounter", "pncounter", "lwwregister", "orset"],
+    );
+    assert_eq!(n1.value("stock", "apples"), None);
+    n1.run(["update", "stock", "apples", "incr", "1", "--type", "queue"])
+        .failed(exit::USAGE, &["gcounter", "orset"]);
+    n1.run(["update", "stock", "apples", "incr", "3", "--type", "pncounter"])
+        .done();
+    // From now on it is known, for every key.
+    n1.run(["update", "stock", "apples", "incr", "-5"]).done();
+    n1.run(["update", "stock", "pears", "incr", "-5"]).done();
+    // A declared kind is known from the start.
+    n1.run(["update", "declared", "a", "set", "v"]).done();
+    agreed(cluster.faces());
+
+    let before = n2.dump();
+    for (args, said) in [
+        (
+            ["update", "stock", "apples", "add", "x", "--type", "orset"].as_slice(),
+            "pncounter",
+        ),
+        (
+            &["update", "stock", "apples", "create", "--type", "gcounter"],
+            "pncounter",
+        ),
+        (
+            &["update", "stock", "plums", "create", "--type", "orset"],
+            "pncounter",
+        ),
+        (
+            &["update", "declared", "b", "incr", "1", "--type", "gcounter"],
+            "lwwregister",
+        ),
+    ] {
+        n1.run(args).failed(exit::WRONG_TYPE, &[said]);
+        n2.run(args).failed(exit::WRONG_TYPE, &[said]);
+    }
+    // Without a type it is an operation that the entity does not have.
+    for op in [["add", "x"].as_slice(), &["set", "x"], &["clear"]] {
+        let args = ["update", "stock", "apples"].iter().chain(op);
+        n2.run(args)
+            .failed(exit::INVALID, &["pncounter", "create and incr"]);
+    }
+    agreed(cluster.faces());
+    assert_eq!(n1.dump(), before);
+}
+
+#[test]
+fn operations_do_what_they_say() {
+    let cluster = Cluster::start("operations", 1);
+    let node = &cluster.nodes[0];
+    let update = |text: &str| node.run(["update"].into_iter().chain(text.split(' ')));
+    update("g a incr 2 --type gcounter").done();
+    update("g a incr -1").failed(exit::INVALID, &["only grows", "nothing was changed"]);
+    assert_eq!(node.value("g", "a"), Some(json!(2)));
+    // Empty is not absent, and what is there is not created again.
+    update("s a create --type orset").done();
+    assert_eq!(node.value("s", "a"), Some(json!([])));
+    update("s a add x y").done();
+    assert!(update("s a create").done().contains("nothing to change"));
+    assert!(update("s a remove z").done().contains("nothing to change"));
+    update("s a remove x").done();
+    assert_eq!(node.value("s", "a"), Some(json!(["y"])));
+    update("s a clear").done();
+    assert_eq!(node.value("s", "a"), Some(json!([])));
+    // A clock of one's own: the highest wins, however late it comes.
+    update("r a set first --clock 10 --type lwwregister").done();
+    update("r a set second --clock 5").done();
+    assert_eq!(node.value("r", "a"), Some(json!("first")));
+    update("r a set third --clock 10").done();
+    assert_eq!(node.value("r", "a"), Some(json!("third")));
+    update("r b create").done();
+    assert_eq!(node.value("r", "b"), Some(json!(null)));
+    update("c a incr 9223372036854775807 --type pncounter").done();
+    update("c a incr 9223372036854775807").done();
+    let line = node.run(["get", "c", "a", "--json"]).done();
+    assert!(line.contains("18446744073709551614"), "{line}");
+}

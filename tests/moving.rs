@@ -1,0 +1,112 @@
+//! Nodes that come back elsewhere, nodes found by name, nodes that leave.
+
+use serde_json::json;
+
+use super::support::cluster::Cluster;
+use super::support::face::agreed;
+use super::support::process::Process;
+use super::support::{exit, ports, wait_for};
+
+#[test]
+fn a_node_that_comes_back_at_another_address_is_recognised() {
+    let mut cluster = Cluster::start("moving", 3);
+    cluster.nodes[1].increment("count", "a", 1);
+    agreed(cluster.faces());
+    let before = cluster.nodes[1].status();
+    cluster.nodes[1].kill();
+    // The others look for it where it was: it must find them.
+    let (from, to) = (cluster.nodes[1].quic.clone(), ports::take().to_string());
+    cluster.nodes[1].move_to(&to);
+    cluster.nodes[0].increment("count", "a", 10);
+    cluster.nodes[1].start_ready();
+    let after = cluster.nodes[1].status();
+    assert_eq!(
+        (&after["id"], &after["directory"]),
+        (&before["id"], &before["directory"])
+    );
+    cluster.nodes[1].increment("count", "a", 100);
+    agreed(cluster.faces());
+    let known = |node: usize| {
+        let members = cluster.nodes[node].status()["members"]
+            .as_array()
+            .unwrap()
+            .clone();
+        assert_eq!(members.len(), 2, "it is no new member: {members:?}");
+        members
+            .into_iter()
+            .find(|member| member["id"] == before["id"])
+            .unwrap()["addresses"]
+            .clone()
+    };
+    for node in [0, 2] {
+        wait_for("its new address", || (known(node) == json!([to])).then_some(()));
+    }
+    // Now the others come back, and find it where it is although their configuration says where it was.
+    for node in [0, 2] {
+        cluster.nodes[node].kill();
+    }
+    cluster.start_all();
+    agreed(cluster.faces());
+    assert_ne!(from, to);
+    assert_eq!(cluster.nodes[2].count("count", "a"), 111);
+}
+
+#[test]
+fn seeds_may_be_names_and_gossip_finds_the_rest() {
+    let mut cluster = Cluster::prepare("names", 3);
+    let port = |i: usize| cluster.nodes[i].quic.rsplit(':').next().unwrap().to_string();
+    // A chain: each knows the one before it, by name, and nothing else.
+    for i in 0..3 {
+        let text = std::fs::read_to_string(&cluster.nodes[i].config).unwrap();
+        let kept = text
+            .lines()
+            .filter(|line| !line.starts_with("seeds") && !line.starts_with("members"));
+        let seed = if i == 0 {
+            String::new()
+        } else {
+            format!("\"localhost:{}\"", port(i - 1))
+        };
+        let text = kept
+            .collect::<Vec<_>>()
+            .join("\n")
+            .replace("[http]", &format!("seeds = [{seed}]\n[http]"));
+        std::fs::write(&cluster.nodes[i].config, text).unwrap();
+    }
+    cluster.start_all();
+    for node in cluster.faces() {
+        node.wait_for_links(2);
+        node.increment("count", "a", 1);
+    }
+    agreed(cluster.faces());
+    assert_eq!(cluster.nodes[0].count("count", "a"), 3);
+}
+
+#[test]
+fn a_node_that_leaves_says_so() {
+    let mut cluster = Cluster::start("leaving", 3);
+    for node in cluster.faces() {
+        node.wait_for_links(2);
+    }
+    cluster.nodes[2].increment("count", "a", 5);
+    let said = cluster.nodes[2].run(["leave"]).done();
+    assert!(said.contains("is leaving"), "{said}");
+    let process: &mut Process = cluster.nodes[2].process();
+    assert_eq!(process.wait().code, Some(0));
+    let id = format!("{:032x}", super::support::cluster::node_id(2));
+    for node in &cluster.nodes[..2] {
+        let left = || {
+            let members = node.status()["members"].as_array().unwrap().clone();
+            members
+                .iter()
+                .any(|member| member["id"] == id.as_str() && member["hint"] == "left")
+        };
+        wait_for("that it left", || left().then_some(()));
+        // It handed over what it had before it left.
+        assert_eq!(node.count("count", "a"), 5);
+    }
+    agreed(cluster.nodes[..2].iter().map(|node| &**node));
+    let gone = cluster.nodes[2].http.clone();
+    cluster.nodes[2]
+        .run(["status"])
+        .failed(exit::UNREACHABLE, &[&gone]);
+}

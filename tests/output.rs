@@ -1,0 +1,66 @@
+//! With `--json` a command's stdout carries JSON lines and nothing else; everything else is on stderr.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::support::ANABRANCH;
+use super::support::cluster::Cluster;
+use super::support::command::anabranch;
+use super::support::process::Process;
+
+#[test]
+fn with_json_there_is_only_json_on_stdout() {
+    let cluster = Cluster::start("json", 2);
+    let node = &cluster.nodes[0];
+    let object = |args: &[&str]| -> Value {
+        let out = node.run(args.iter().copied().chain(["--json"])).done();
+        assert_eq!(out.lines().count(), 1, "{args:?}: {out}");
+        serde_json::from_str(&out).unwrap_or_else(|e| panic!("{args:?}: {e}: {out}"))
+    };
+    let answer = object(&[
+        "update", "cart", "alice", "add", "b", "a", "--type", "orset", "--level", "all",
+    ]);
+    assert_eq!(
+        (&answer["confirmed"], &answer["repeated"]),
+        (&2.into(), &false.into()),
+        "{answer}"
+    );
+    assert_eq!(
+        answer["directory"].as_str(),
+        Some(node.status_text("directory").as_str())
+    );
+    assert_eq!(object(&["status"])["node"], "n1");
+    let line = "{\"kind\":\"cart\",\"key\":\"alice\",\"value\":[\"a\",\"b\"]}\n";
+    assert_eq!(node.run(["get", "cart", "alice", "--json"]).done(), line);
+    assert_eq!(node.run(["dump", "--json"]).done(), line);
+    let addresses = [cluster.nodes[0].http.as_str(), &cluster.nodes[1].http];
+    let verify = anabranch(["verify", "--json"].into_iter().chain(addresses)).done();
+    let verify: Value = serde_json::from_str(&verify).unwrap();
+    assert_eq!(
+        (&verify["agree"], &verify["nodes"]),
+        (&true.into(), &2.into()),
+        "{verify}"
+    );
+    // For people the same is plain.
+    assert_eq!(node.run(["get", "cart", "alice"]).done(), "a\nb\n");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let cluster = Cluster::start("pipe", 1);
+    let node = &cluster.nodes[0];
+    // More than a pipe holds.
+    for key in 0..20 {
+        let op = json!({"kind": "page", "key": key.to_string(), "op": "set", "value": "x".repeat(20_000), "type": "lwwregister"});
+        node.updated(&json!({ "ops": [op] }));
+    }
+    let script = format!("{ANABRANCH} dump --at {} | head -n 1; echo $?", node.http);
+    let mut shell = Process::start("sh", Command::new("sh").args(["-c", &script]));
+    let ended = shell.wait();
+    assert_eq!(
+        (ended.stdout.lines().count(), ended.stderr.as_str()),
+        (2, ""),
+        "{ended}"
+    );
+}
