@@ -88,6 +88,8 @@ fn fault(cluster: &mut Cluster, random: &mut Random) {
             .nodes
             .iter_mut()
             .filter(|node| !node.is_running())
-            .for_each(|node| drop(node.start())),
+            .for_each(|node| {
+                node.start();
+            }),
     }
 }
