@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch_crdt::{Epoch, ReplicaId};
+use anabranch_crdt::{Epoch, ReplicaId, VersionVector};
 
 use crate::engine::Engine;
 use crate::engine::io::{Answer, Copies, Level, Output, RecordId, RequestId, Stage, Time};
+use crate::engine::shard::PeerView;
 use crate::error::{Error, ErrorKind};
 use crate::wire::ShardId;
 
@@ -13,10 +14,26 @@ use crate::wire::ShardId;
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub answer: Answer,
+    /// What an update that changed nothing has seen.
+    pub observed: Vec<(ShardId, VersionVector)>,
+    /// Whether it carries an idempotency key.
+    pub keyed: bool,
     pub level: Level,
     pub record: RecordId,
     pub deadline: Time,
     pub timeout_ms: u64,
+}
+
+impl Pending {
+    /// The shards that it waits for.
+    fn shards(&self) -> impl Iterator<Item = ShardId> {
+        let observed = self.observed.iter().map(|(shard, _)| *shard);
+        self.answer
+            .dots
+            .iter()
+            .map(|(shard, _, _)| *shard)
+            .chain(observed)
+    }
 }
 
 /// All updates that are not answered yet.
@@ -43,8 +60,8 @@ impl Levels {
         let pending = self.pending.remove(&request)?;
         self.deadlines.remove(&(pending.deadline, request));
         self.by_record.remove(&(pending.record, request));
-        for (shard, _, _) in &pending.answer.dots {
-            self.by_shard.remove(&(*shard, request));
+        for shard in pending.shards() {
+            self.by_shard.remove(&(shard, request));
         }
         Some(pending)
     }
@@ -54,7 +71,7 @@ impl Levels {
         self.by_record.insert((pending.record, request));
         if pending.level.copies != Copies::Local {
             self.by_shard
-                .extend(pending.answer.dots.iter().map(|(shard, _, _)| (*shard, request)));
+                .extend(pending.shards().map(|shard| (shard, request)));
         }
         self.pending.insert(request, pending);
     }
@@ -107,24 +124,37 @@ impl Engine {
             Stage::Applied => true,
             Stage::Durable => self.persist.is_durable(pending.record),
         };
+        // Who has not caught up counts for no majority, this node neither.
+        let own = own
+            && (pending.level.copies != Copies::Majority || pending.shards().all(|shard| self.votes(shard)));
         let others = self.members.iter().filter(|m| **m != self.config.node);
         usize::from(own) + others.filter(|m| self.covers(**m, pending)).count()
     }
 
     fn covers(&self, member: anabranch_crdt::NodeId, pending: &Pending) -> bool {
         let replica = ReplicaId::new(self.config.node, pending.answer.epoch);
-        pending.answer.dots.iter().all(|&(shard, _, last)| {
-            let shard = &self.shards[shard.0 as usize];
-            let (Some(view), Some(ix)) = (shard.peers.get(&member), shard.replicas.get(replica)) else {
-                return false;
-            };
-            let vv = if pending.level.stage == Stage::Applied {
-                &view.applied
-            } else {
-                &view.durable
-            };
-            (view.voting || pending.level.copies != Copies::Majority) && vv.get(ix) >= last
-        })
+        let counts = |view: &PeerView| view.voting || pending.level.copies != Copies::Majority;
+        let said = |view: &'_ PeerView| match pending.level.stage {
+            Stage::Applied => view.applied.clone(),
+            Stage::Durable => view.durable.clone(),
+        };
+        let has_seen = pending.observed.iter().all(|(shard, vv)| {
+            let view = self.shards[shard.0 as usize].peers.get(&member);
+            view.is_some_and(|view| counts(view) && said(view).covers(vv))
+        });
+        has_seen
+            && pending.answer.dots.iter().all(|&(shard, _, last)| {
+                let shard = &self.shards[shard.0 as usize];
+                let (Some(view), Some(ix)) = (shard.peers.get(&member), shard.replicas.get(replica)) else {
+                    return false;
+                };
+                let vv = if pending.level.stage == Stage::Applied {
+                    &view.applied
+                } else {
+                    &view.durable
+                };
+                counts(view) && vv.get(ix) >= last
+            })
     }
 
     fn is_confirmed(&self, pending: &Pending) -> bool {
@@ -179,6 +209,10 @@ impl Engine {
             .collect();
         for request in durable {
             self.answer_if_confirmed(request);
+            // Who still waits, waits for copies, and need not be looked at with every commit.
+            if let Some(pending) = self.levels.pending.get(&request) {
+                self.levels.by_record.remove(&(pending.record, request));
+            }
         }
     }
 
@@ -221,10 +255,15 @@ impl Engine {
                 ErrorKind::Unconfirmed,
                 format!(
                     "accepted here, {} of {needed} copies ({}) confirmed within {} ms; it is not rolled back and goes on \
-                     replicating. Retry with the same key to wait again",
+                     replicating. {}",
                     self.confirmed(&pending),
                     pending.level,
-                    pending.timeout_ms
+                    pending.timeout_ms,
+                    if pending.keyed {
+                        "Retry with the same key to wait again"
+                    } else {
+                        "Do not repeat it: it had no idempotency key, and would be made again"
+                    }
                 ),
             );
             self.outputs.push_back(Output::Done {

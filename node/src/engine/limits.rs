@@ -8,6 +8,13 @@ pub const ELEMENT_BYTES_MAX: usize = 64 << 10;
 pub const VALUE_BYTES_MAX: usize = 256 << 10;
 /// All bytes of one update together.
 pub const UPDATE_BYTES_MAX: usize = 16 << 20;
+/// What is applied in one step, and sent in answer to one pull, is no larger: beyond it a shard comes as a snapshot, in
+/// parts as they are asked for. Far below what a lane queues and what the log takes as one record.
+pub const TRANSFER_BYTES_MAX: usize = 8 << 20;
+/// Bytes under way to a peer beyond which a pull is put off.
+pub const IN_FLIGHT_BYTES_MAX: u64 = 16 << 20;
+/// Epochs from here on are nobody's: their milliseconds lie beyond the year 4000.
+pub const EPOCH_MAX: u64 = 1 << 62;
 /// A part of a message aims at no more than this; one operation more than fits always goes.
 pub const PART_BYTES_MAX: usize = 256 << 10;
 /// A batch larger than this is not held but pulled again when what it depends on has come.

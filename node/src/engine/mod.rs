@@ -181,7 +181,7 @@ impl Engine {
         [
             self.peers_wakeup(),
             self.said.wakeup(),
-            self.pulls.wakeup(),
+            self.pulls.wakeup(self.config.limits.pulls_max),
             self.levels.wakeup(),
             self.sessions.wakeup(),
         ]

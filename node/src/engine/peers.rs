@@ -6,9 +6,10 @@ use anabranch_crdt::{Epoch, NodeId};
 
 use crate::engine::Engine;
 use crate::engine::io::{Output, Time};
-use crate::engine::limits::MEMBERS_MAX;
+use crate::engine::limits::{EPOCH_MAX, MEMBERS_MAX};
 use crate::engine::receive::Staging;
 use crate::engine::shard::Told;
+use crate::engine::translate::Refused;
 use crate::wire::{Frame, Lane, Record, ShardId};
 
 /// A peer whose link is up. Its cost does not depend on how far it is behind.
@@ -33,6 +34,10 @@ impl Engine {
     pub(crate) fn on_connected(&mut self, peer: NodeId, epoch: Epoch, wall_ms: u64) {
         if peer == self.config.node {
             return self.disconnect(peer, epoch, "a node does not link to itself".into());
+        }
+        // Room above what a fence may ask for, or a fenced node could not come back.
+        if epoch.0 >= EPOCH_MAX * 2 {
+            return self.disconnect(peer, epoch, format!("epoch {epoch} is nobody's"));
         }
         let known = self.known_epochs.get(&peer).copied();
         if let Some(known) = known.filter(|k| *k > epoch) {
@@ -111,11 +116,15 @@ impl Engine {
     }
 
     /// A peer knows a higher epoch of this node.
-    pub(crate) fn on_fenced(&mut self, above: Epoch) {
+    pub(crate) fn on_fenced(&mut self, above: Epoch) -> Result<(), Refused> {
+        if above.0 >= EPOCH_MAX {
+            return Err(format!("epoch {above} is nobody's"));
+        }
         if above >= self.started.epoch {
             self.counters.fenced += 1;
             self.outputs.push_back(Output::AdoptEpoch { above });
         }
+        Ok(())
     }
 
     /// What was written under the old epoch stays as what it is, operations of an earlier epoch: peers take them

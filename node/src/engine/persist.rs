@@ -84,6 +84,11 @@ impl Engine {
         id
     }
 
+    /// The record handed out last: once it is durable, all there is here now is.
+    pub(crate) fn last_record(&self) -> RecordId {
+        self.persist.last
+    }
+
     /// The record that the next call of `record` will make.
     pub(crate) fn next_record(&self) -> RecordId {
         RecordId(self.persist.last.0 + 1)
@@ -185,13 +190,13 @@ impl Engine {
             PersistFailure::Full => Error::new(
                 ErrorKind::DiskFull,
                 format!(
-                    "accepted here but not durable: {reason}. It becomes durable once there is space; retry with the same key"
+                    "accepted here but not durable: {reason}. It becomes durable once there is space; retry only with the idempotency key it had"
                 ),
             ),
             PersistFailure::Poisoned => Error::new(
                 ErrorKind::Poisoned,
                 format!(
-                    "the store of this node failed: {reason}. The update may be lost with this node; restart it, then retry with the same key"
+                    "the store of this node failed: {reason}. The update may be lost with this node; restart it, then retry with the idempotency key it had"
                 ),
             ),
         };

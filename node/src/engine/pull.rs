@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_crdt::{NodeId, VersionVector, planted};
+use anabranch_crdt::{Epoch, NodeId, ReplicaId, Replicas, VersionVector, planted};
 
 use crate::engine::Engine;
 use crate::engine::io::Time;
+use crate::engine::limits::{IN_FLIGHT_BYTES_MAX, TRANSFER_BYTES_MAX};
 use crate::engine::push::out_entries;
 use crate::engine::said::Tone;
 use crate::engine::snapshot::Arriving;
-use crate::engine::translate::{Head, Refused, TableReader, TableWriter, write_interval};
+use crate::engine::translate::{Head, Refused, TableWriter, write_interval};
 use crate::wire::{Busy, Frame, Interval, Lane, PULL_ID_BIT, Pull, ShardId};
 
 /// What is lacking, and what has been asked for.
@@ -40,8 +41,11 @@ pub(crate) struct UnderWay {
 }
 
 impl Pulls {
-    pub fn wakeup(&self) -> Option<Time> {
-        let wants = self.wants.values().map(|w| w.due);
+    /// When something is due. While all places are taken nothing that is wanted can start: a place that becomes free
+    /// starts the next.
+    pub fn wakeup(&self, places: usize) -> Option<Time> {
+        let full = self.under_way.len() >= places;
+        let wants = self.wants.values().map(|w| w.due).filter(|_| !full);
         wants.chain(self.under_way.values().map(|u| u.expires)).min()
     }
 
@@ -118,6 +122,9 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in due {
+            if self.pulls.under_way.len() >= self.config.limits.pulls_max {
+                return;
+            }
             self.pull(id);
         }
     }
@@ -135,9 +142,7 @@ impl Engine {
             // It has come meanwhile, or nobody who has it can be reached; who has it will say so again.
             return;
         };
-        if self.pulls.under_way.contains_key(&id)
-            || self.pulls.under_way.len() >= self.config.limits.pulls_max
-        {
+        if self.pulls.under_way.contains_key(&id) {
             let later = self.config.limits.said_delay_ms;
             return self.want_at(id, Some(holder), later);
         }
@@ -180,6 +185,18 @@ impl Engine {
     fn holder_after(&self, id: ShardId, after: NodeId) -> Option<NodeId> {
         let holders = || self.peers.keys().copied().filter(|p| self.holds_more(id, *p));
         holders().find(|p| *p > after).or_else(|| holders().next())
+    }
+
+    /// A part of an answer has come: it is slow, not lost.
+    pub(crate) fn pull_progresses(&mut self, id: ShardId, peer: NodeId, transfer: u64) {
+        let expires = self.now.time.after_ms(self.config.limits.pull_timeout_ms);
+        if let Some(pull) = self
+            .pulls
+            .under_way(id)
+            .filter(|u| u.peer == peer && u.id == transfer)
+        {
+            pull.expires = expires;
+        }
     }
 
     pub(crate) fn pull_answered(&mut self, id: ShardId, peer: NodeId, transfer: u64) {
@@ -227,9 +244,8 @@ impl Engine {
         if m.id & PULL_ID_BIT == 0 {
             return Err("a pull without a pull's number".into());
         }
-        let shard = self.shard(id);
-        let table = TableReader::new(&mut shard.replicas, &m.replicas)?;
-        let theirs = table.vector(&m.vv)?;
+        let theirs = known_vector(&self.shard(id).replicas, m)?;
+        let shard = &self.shards[id.0 as usize];
         if theirs.covers(&shard.vv) {
             self.say(peer, &[id], Tone::News);
             return Ok(());
@@ -238,7 +254,35 @@ impl Engine {
             self.open_session(peer, id, m.id);
             return Ok(());
         }
-        let budget = self.config.limits.part_bytes;
+        let Some((parts, bytes)) = self.answer_to(id, m.id, &theirs) else {
+            // More than is applied in one step: a snapshot comes in parts as they are asked for.
+            self.open_session(peer, id, m.id);
+            return Ok(());
+        };
+        if self
+            .peers
+            .get(&peer)
+            .is_some_and(|p| p.in_flight + bytes as u64 > IN_FLIGHT_BYTES_MAX)
+        {
+            self.send(
+                peer,
+                Lane::Control,
+                &Frame::Busy(Busy {
+                    shard: id.0,
+                    id: m.id,
+                }),
+            );
+            return Ok(());
+        }
+        self.counters.pulls_served += 1;
+        for part in parts {
+            self.send_state(peer, &[id], Lane::Bulk, &Frame::Intervals(vec![part]));
+        }
+        Ok(())
+    }
+
+    /// Everything in `(theirs, ours]` and about how many bytes that is; `None` if it is more than one step may take.
+    fn answer_to(&self, id: ShardId, pull: u64, theirs: &VersionVector) -> Option<(Vec<Interval>, usize)> {
         let shard = &self.shards[id.0 as usize];
         let to: VersionVector = shard
             .vv
@@ -252,28 +296,49 @@ impl Engine {
                 )
             })
             .collect();
+        let most = TRANSFER_BYTES_MAX.min(self.config.limits.staged_bytes_max / 2);
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        for entry in to
+            .iter()
+            .flat_map(|(ix, seq)| out_entries(shard, ix, theirs.get(ix), seq))
+        {
+            bytes += entry.len_bytes();
+            if bytes > most {
+                return None;
+            }
+            entries.push(entry);
+        }
         let none = VersionVector::new();
         let head = Head {
             shard: id.0,
-            id: m.id,
-            from: &theirs,
+            id: pull,
+            from: theirs,
             to: &to,
             deps: &none,
             urgent: false,
         };
-        let entries = to
-            .iter()
-            .flat_map(|(ix, seq)| out_entries(shard, ix, theirs.get(ix), seq));
-        let parts = write_interval(&shard.replicas, &head, budget, entries);
-        if parts.iter().map(Interval::len_bytes).sum::<usize>() > self.config.limits.staged_bytes_max / 2 {
-            // More than a receiver stages at once: a snapshot comes in parts as they are asked for.
-            self.open_session(peer, id, m.id);
-            return Ok(());
-        }
-        self.counters.pulls_served += 1;
-        for part in parts {
-            self.send_state(peer, &[id], Lane::Bulk, &Frame::Intervals(vec![part]));
-        }
-        Ok(())
+        let parts = write_interval(
+            &shard.replicas,
+            &head,
+            self.config.limits.part_bytes,
+            entries.into_iter(),
+        );
+        Some((parts, bytes))
     }
+}
+
+/// The asker's vector as far as its replicas are known here: of others there is nothing to serve.
+fn known_vector(replicas: &Replicas, m: &Pull) -> Result<VersionVector, Refused> {
+    let mut theirs = VersionVector::new();
+    for &(i, seq) in &m.vv {
+        let id = m
+            .replicas
+            .get(usize::from(i))
+            .ok_or_else(|| format!("replica index {i} of {}", m.replicas.len()))?;
+        if let Some(ix) = replicas.get(ReplicaId::new(NodeId(id.node), Epoch(id.epoch))) {
+            theirs.advance(ix, seq);
+        }
+    }
+    Ok(theirs)
 }

@@ -3,9 +3,11 @@
 //! Idle, a batch leaves at once. While one is under way the next gathers, until the transport has taken the first or a
 //! short delay has passed: under load batches grow by themselves. A link costs a cursor, never a queue.
 
-use anabranch_crdt::{NodeId, ReplicaIx, VersionVector, planted};
+use anabranch_crdt::{Dot, NodeId, ReplicaIx, VersionVector, planted};
 
 use crate::engine::Engine;
+use crate::engine::limits::TRANSFER_BYTES_MAX;
+use crate::engine::ring::Slot;
 use crate::engine::shard::Shard;
 use crate::engine::translate::{Head, OutEntry, write_interval};
 use crate::wire::{Frame, Interval, Lane, ShardId};
@@ -107,7 +109,11 @@ impl Engine {
             // Behind a base it cannot be served from here: it hears of it in our next digest, and pulls.
             return Vec::new();
         }
-        let to = clean_cut(shard, me, from, head, budget);
+        let (to, bytes) = clean_cut(shard, me, from, head, budget);
+        if bytes > TRANSFER_BYTES_MAX {
+            // Too much for one step, and no place to cut it: it is pulled, and comes as a snapshot.
+            return Vec::new();
+        }
         // What it has said it covers need not be named.
         let deps: VersionVector = deps(shard, me, from, to)
             .iter()
@@ -157,44 +163,42 @@ pub(crate) fn out_entries(
     from: u64,
     to: u64,
 ) -> impl Iterator<Item = OutEntry<'_>> {
-    shard
-        .rings
-        .get(&ix)
-        .into_iter()
-        .flat_map(move |ring| ring.range(from, to))
-        .map(move |(seq, slot)| {
-            let dot = anabranch_crdt::Dot::new(ix, seq);
-            let put = slot
-                .path
-                .as_ref()
-                .and_then(|path| shard.live_put(&slot.entity, path, dot));
-            OutEntry {
-                dot,
-                entity: &slot.entity,
-                put,
-                kills: &slot.kills,
-            }
-        })
+    let ring = shard.rings.get(&ix).into_iter();
+    ring.flat_map(move |ring| ring.range(from, to))
+        .map(move |(seq, slot)| out_entry(shard, Dot::new(ix, seq), slot))
+}
+
+fn out_entry<'a>(shard: &Shard, dot: Dot, slot: &'a Slot) -> OutEntry<'a> {
+    let put = slot
+        .path
+        .as_ref()
+        .and_then(|path| shard.live_put(&slot.entity, path, dot));
+    OutEntry {
+        dot,
+        entity: &slot.entity,
+        put,
+        kills: &slot.kills,
+    }
 }
 
 /// Where a batch of about `budget` bytes may end: at the end of a commit, and so that every put in it that is dead here
-/// was killed in it, or by another origin. The head always is such a place.
-fn clean_cut(shard: &Shard, me: ReplicaIx, from: u64, head: u64, budget: usize) -> u64 {
+/// was killed in it, or by another origin. The head always is such a place. And about how many bytes that is.
+fn clean_cut(shard: &Shard, me: ReplicaIx, from: u64, head: u64, budget: usize) -> (u64, usize) {
     let Some(ring) = shard.rings.get(&me) else {
-        return head;
+        return (head, 0);
     };
     let mut bytes = 0;
     let mut upto = from;
     for (seq, slot) in ring.range(from, head) {
         if bytes >= budget && seq > upto {
-            return seq - 1;
+            return (seq - 1, bytes);
         }
         let own_killer = slot.killer.filter(|k| k.ix() == me).map_or(0, |k| k.seq());
         let commit_open = if slot.commit_end { 0 } else { seq + 1 };
         upto = upto.max(own_killer).max(commit_open).max(seq);
-        bytes += 32 + slot.entity.0.len_bytes() + 24 * slot.kills.len();
+        bytes += out_entry(shard, Dot::new(me, seq), slot).len_bytes();
     }
-    head
+    (head, bytes)
 }
 
 /// What a receiver of `(from, to]` must have besides: our bases; the foreign dots it kills; and for each own put in it

@@ -103,10 +103,18 @@ impl Engine {
             Ok(Some(frame)) => self.on_frame(peer, frame),
         };
         if let Err(why) = handled {
-            self.counters.refused_frames += 1;
-            tracing::warn!(%peer, %why, "a frame was refused, nothing of it was used; the link is closed");
-            self.disconnect(peer, epoch, why);
+            self.refuse(peer, why);
         }
+    }
+
+    /// What a peer sent breaks the protocol: nothing of it was used, and its link is closed.
+    fn refuse(&mut self, peer: NodeId, why: Refused) {
+        let Some(epoch) = self.peers.get(&peer).map(|p| p.epoch) else {
+            return;
+        };
+        self.counters.refused_frames += 1;
+        tracing::warn!(%peer, %why, "a frame was refused, nothing of it was used; the link is closed");
+        self.disconnect(peer, epoch, why);
     }
 
     fn on_frame(&mut self, peer: NodeId, frame: Frame) -> Result<(), Refused> {
@@ -121,10 +129,7 @@ impl Engine {
             Frame::SnapshotPart(m) => self.on_snapshot_part(peer, m),
             Frame::SnapshotNext(m) => self.on_snapshot_next(peer, m),
             Frame::Busy(m) => self.on_busy(peer, &m),
-            Frame::Fenced(above) => {
-                self.on_fenced(Epoch(above));
-                Ok(())
-            }
+            Frame::Fenced(above) => self.on_fenced(Epoch(above)),
         }
     }
 
@@ -144,6 +149,7 @@ impl Engine {
             self.config.limits.staged_transfers_max,
         );
         let bytes = part.len_bytes();
+        self.pull_progresses(id, peer, part.id);
         let Some(p) = self.peers.get_mut(&peer) else {
             return Ok(());
         };
@@ -164,7 +170,7 @@ impl Engine {
                 if incoming.urgent {
                     self.owe(id, peer);
                 }
-                self.retry_held(id)?;
+                self.retry_held(id);
             }
             Fate::Duplicate => {
                 if incoming.urgent {
@@ -203,12 +209,20 @@ impl Engine {
     }
 
     /// Something was applied: what waited for it may follow now.
-    pub(crate) fn retry_held(&mut self, id: ShardId) -> Result<(), Refused> {
+    pub(crate) fn retry_held(&mut self, id: ShardId) {
         loop {
             let held = std::mem::take(&mut self.shard(id).held);
             let mut applied = false;
             for h in held {
-                match self.try_apply(h.from_peer, id, &h.interval)? {
+                let fate = match self.try_apply(h.from_peer, id, &h.interval) {
+                    Ok(fate) => fate,
+                    Err(why) => {
+                        // What is wrong with it could only be seen now; its sender is to blame, nobody else.
+                        self.refuse(h.from_peer, why);
+                        continue;
+                    }
+                };
+                match fate {
                     Fate::Applied => {
                         applied = true;
                         if h.interval.urgent {
@@ -221,7 +235,7 @@ impl Engine {
                 }
             }
             if !applied {
-                return Ok(());
+                return;
             }
         }
     }
@@ -271,6 +285,9 @@ impl Engine {
                 shard.vv.get(me)
             ));
         }
+        if let Some(stray) = incoming.entries.iter().find(|e| self.shard_of(&e.entity.0) != id) {
+            return Err(format!("{} does not belong to shard {id}", stray.entity.0));
+        }
         let mut covered = shard.vv.clone();
         covered.join(&incoming.to);
         let uncovered = incoming
@@ -312,6 +329,8 @@ impl Engine {
             self.outputs.push_back(Output::Changed { entity });
         }
         self.touch(id);
+        // It may have caught up with this, and counts from now on.
+        self.release_copies(id);
     }
 
     /// The operations of an interval that are not here yet.

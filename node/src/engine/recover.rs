@@ -8,7 +8,6 @@ use anabranch_crdt::{Epoch, NodeId, planted};
 use crate::engine::Engine;
 use crate::engine::idempotency::read_row;
 use crate::engine::io::{Now, Start};
-use crate::engine::limits::SHARDS_MAX;
 use crate::engine::snapshot::Frozen;
 use crate::engine::translate::read_intervals;
 use crate::wire::{ImageBlock, Interval, KeyRow, Record, Resume, ShardId, ShardPart};
@@ -106,6 +105,10 @@ impl Engine {
         self.now = now;
         self.started = start;
         self.settled.at_start = self.settled.now;
+        for (_, replica) in self.shards.iter().flat_map(|shard| shard.replicas.iter()) {
+            let known = self.known_epochs.entry(replica.node).or_insert(replica.epoch);
+            *known = replica.epoch.max(*known);
+        }
         self.known_epochs.insert(self.config.node, start.epoch);
         self.recovering = RecoverStage::default();
         for i in 0..self.shards.len() {
@@ -158,7 +161,7 @@ impl Engine {
 
     fn recover_key(&mut self, row: KeyRow) -> Result<(), RecoverError> {
         let (key, known) = read_row(row).map_err(RecoverError)?;
-        if let Some((shard, _, _)) = known.dots.iter().find(|(s, _, _)| s.0 >= SHARDS_MAX) {
+        if let Some((shard, _, _)) = known.dots.iter().find(|(s, _, _)| s.0 >= self.config.shards) {
             return Err(RecoverError(format!("an idempotency key names shard {shard}")));
         }
         self.keys.insert(key, known);

@@ -162,10 +162,7 @@ impl Engine {
         view.applied.join(&applied);
         // Being as we are, it covers our base: it has caught up.
         view.voting = true;
-        if !view.known {
-            view.known = true;
-            view.cursor = shard.me.map_or(0, |me| applied.get(me));
-        }
+        view.is_known(shard.me);
         shard.caught_up = true;
         shard.outdated = false;
         if durable && !applied.is_empty() {
@@ -364,10 +361,7 @@ impl Engine {
         view.applied.join(&heard.applied);
         view.durable.join(&heard.durable);
         view.voting = heard.voting;
-        if !view.known {
-            view.known = true;
-            view.cursor = me.map_or(0, |me| view.applied.get(me));
-        }
+        view.is_known(me);
         let behind = me.is_some_and(|me| view.cursor < shard.vv.get(me));
         let remembers_more = shard.replicas.iter().any(|(ix, replica)| {
             replica.node == node && Some(ix) != me && heard.applied.get(ix) > shard.vv.get(ix)

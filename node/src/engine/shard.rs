@@ -91,6 +91,16 @@ pub(crate) struct PeerView {
     pub cursor: u64,
 }
 
+impl PeerView {
+    /// Something was heard over the current link: pushing begins, or goes on, behind what the peer has. That may be more
+    /// than was sent, after a pull or a snapshot.
+    pub fn is_known(&mut self, me: Option<ReplicaIx>) {
+        let has = me.map_or(0, |me| self.applied.get(me));
+        self.cursor = if self.known { self.cursor.max(has) } else { has };
+        self.known = true;
+    }
+}
+
 /// A batch that waits for what it depends on.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {

@@ -278,6 +278,11 @@ impl Engine {
             // A repeat of a part that is here.
             return Ok(());
         }
+        if part.rows.is_empty() && !part.last {
+            return Err("a snapshot part that brings nothing and is not the last".into());
+        }
+        arriving.bytes += 24 * (part.replicas.len() + part.view.len());
+        arriving.bytes += part.rows.iter().map(|r| r.entity.len_bytes()).sum::<usize>();
         arriving.bytes += part
             .rows
             .iter()
@@ -328,7 +333,10 @@ impl Engine {
             self.outputs.push_back(Output::Changed { entity });
         }
         self.touch(id);
-        self.retry_held(id)
+        // It may have caught up with this, and counts from now on.
+        self.release_copies(id);
+        self.retry_held(id);
+        Ok(())
     }
 
     /// Joins complete parts into a shard, in one step. On an error nothing has changed.
@@ -344,6 +352,9 @@ impl Engine {
                 image.view.get(me),
                 shard.vv.get(me)
             ));
+        }
+        if let Some((stray, _)) = image.rows.keys().find(|(entity, _)| self.shard_of(entity) != id) {
+            return Err(format!("{stray} does not belong to shard {id}"));
         }
         let entries: Vec<Entry> = image
             .rows

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch_crdt::{Issuer, Mutation, ReplicaIx, SEQ_MAX, Type, Value, VersionVector, planted};
+use anabranch_crdt::{
+    Issuer, Mutation, REPLICAS_MAX, ReplicaIx, SEQ_MAX, Type, Value, VersionVector, planted,
+};
 
 use crate::engine::Engine;
 use crate::engine::idempotency::{Known, row, update_hash};
-use crate::engine::io::{Op, Output, RecordId, RequestId, Update};
+use crate::engine::io::{Copies, Op, Output, RecordId, RequestId, Update};
 use crate::engine::levels::Pending;
 use crate::engine::limits::{ELEMENT_BYTES_MAX, UPDATE_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::engine::shard::{EntityKey, Entry};
@@ -127,10 +129,22 @@ impl Engine {
     }
 
     fn pending(&self, update: &Update, answer: crate::engine::Answer, record: RecordId) -> Pending {
+        // An update that changed nothing answers for what it saw: that must be where its level says.
+        let observed = if answer.dots.is_empty() && update.level.copies != Copies::Local {
+            let shards: BTreeSet<ShardId> = update.ops.iter().map(|op| self.shard_of(&op.entity)).collect();
+            shards
+                .into_iter()
+                .map(|id| (id, self.shards[id.0 as usize].vv.clone()))
+                .collect()
+        } else {
+            Vec::new()
+        };
         Pending {
             answer,
+            observed,
             level: update.level,
             record,
+            keyed: update.key.is_some(),
             deadline: self.now.time.after_ms(update.timeout_ms),
             timeout_ms: update.timeout_ms,
         }
@@ -143,6 +157,7 @@ impl Engine {
         for op in ops {
             let shard = self.shard_of(&op.entity);
             self.check_takes_writes(shard)?;
+            self.check_room(shard)?;
             let ty = self.type_for(op, shard, &fixed)?;
             fixed.entry(op.entity.kind()).or_insert(ty);
             op.mutation
@@ -198,7 +213,7 @@ impl Engine {
             .collect();
         let answer = self.answer_of(self.started.epoch, dots.clone(), false);
         if dots.is_empty() && update.key.is_none() {
-            return self.pending(&update, answer, RecordId(0));
+            return self.pending(&update, answer, self.last_record());
         }
         let record = self.next_record();
         let key = update.key.clone().map(|key| {
@@ -254,7 +269,6 @@ impl Engine {
         };
         let shard = &mut self.shards[id.0 as usize];
         let Ok(me) = shard.me(me) else {
-            // 65,535 epochs have written to this shard: restarts, not requests, exhaust the table.
             unreachable!("shard {id} has no room for another replica");
         };
         let from = shard.vv.get(me);
@@ -330,6 +344,23 @@ impl Engine {
     pub(crate) fn takes_writes(&self, shard: ShardId) -> bool {
         let s = &self.shards[shard.0 as usize];
         self.is_alone() || s.caught_up || (self.settled.now && !s.outdated)
+    }
+
+    /// A shard's table of replicas has room for this node's epoch.
+    fn check_room(&self, id: ShardId) -> Result<(), Error> {
+        let shard = &self.shards[id.0 as usize];
+        if shard.me.is_some()
+            || shard.replicas.len() < REPLICAS_MAX
+            || shard.replicas.get(self.me()).is_some()
+        {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Overloaded,
+            format!(
+                "not accepted, nothing changed: shard {id} has been written under {REPLICAS_MAX} epochs, and no more fit"
+            ),
+        ))
     }
 
     /// Once every shard takes writes the directory is as good as its peers', at its next starts too.

@@ -269,3 +269,66 @@ fn a_batch_waits_for_what_it_kills() {
          equal a c\n equal b c",
     );
 }
+
+#[test]
+fn pushing_goes_on_after_a_snapshot() {
+    let limits = Limits {
+        ring_slots_max: 4,
+        ..Limits::default()
+    };
+    let world = check_with(
+        "ab",
+        limits.clone(),
+        "link a b\n run\n a s/x add w\n wait 1000\n cut a b\n a s/x add c\n a s/x add d\n a s/x add e\n a s/x add f\n a s/x add g\n a s/x add h
+         link a b\n wait 6000\n equal a b\n wait 6000\n a s/x add z\n run\n equal a b\n a s/x add y\n run\n equal a b",
+    );
+    assert_eq!(world.engine('b').counters().pulls_sent, 1);
+    check_with(
+        "ab",
+        limits,
+        "link a b\n run\n a s/x add 0\n wait 1000\n a s/x add 1 2 3 4 5 6\n wait 6000\n equal a b\n a s/x add 7\n run\n equal a b",
+    );
+}
+
+#[test]
+fn a_backlog_of_large_values_travels_in_batches_that_can_be_staged() {
+    let limits = Limits {
+        part_bytes: 2_048,
+        staged_bytes_max: 8 << 10,
+        ..Limits::default()
+    };
+    let value = "v".repeat(300);
+    let writes: String = (0..60).map(|i| format!("a r/{i} set {value}\n")).collect();
+    check_with(
+        "ab",
+        limits,
+        &format!("link a b\n run\n cut a b\n{writes}\n link a b\n wait 6000\n equal a b"),
+    );
+}
+
+#[test]
+fn an_update_that_changes_nothing_waits_for_what_it_saw() {
+    check(
+        "a",
+        "a p/x create\n answers a 1\n a durable p/x create\n answers a 0\n sync a\n answers a 1\n crash a\n start a\n a p/x = 0",
+    );
+    check(
+        "abc",
+        "link a b\n run\n a s/x create\n run\n sync a\n cut a b\n answers a 1\n a all s/x create\n wait 11000\n refused a unconfirmed",
+    );
+}
+
+#[test]
+fn a_node_that_has_not_caught_up_counts_for_no_majority() {
+    let limits = Limits {
+        ring_slots_max: 1,
+        ..Limits::default()
+    };
+    check_with(
+        "abc",
+        limits,
+        "link a b\n link a c\n link b c\n run\n a s/x add e\n run\n sync a\n sync b\n wait 1000\n crash a\n b s/x add f\n b s/x add g\n b s/x add h
+         wait 1000\n sync b\n cut b c\n start a\n answers a 0\n link a b\n pass a b\n pass b a\n pass a b\n pass b a\n a majority-applied s/y add q\n pass a b\n pass b a
+         answers a 0\n wait 3000\n answers a 1",
+    );
+}

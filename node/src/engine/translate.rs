@@ -182,12 +182,38 @@ pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
     })
 }
 
+/// About what a path takes on the wire, never less.
+fn path_bytes(path: &Path) -> usize {
+    match path {
+        Path::Root => 1,
+        Path::Element(e) => 3 + e.len(),
+    }
+}
+
+/// About what a put takes on the wire, never less.
+fn put_bytes(put: &Put) -> usize {
+    let payload = match &put.payload {
+        Payload::Present => 1,
+        Payload::Count { .. } => 21,
+        Payload::Stamped { value, .. } => 17 + value.len(),
+    };
+    path_bytes(&put.path) + payload
+}
+
 /// One operation to be written.
 pub(crate) struct OutEntry<'a> {
     pub dot: Dot,
     pub entity: &'a EntityKey,
     pub put: Option<Put>,
     pub kills: &'a [Kill],
+}
+
+impl OutEntry<'_> {
+    /// About what it takes on the wire, never less.
+    pub fn len_bytes(&self) -> usize {
+        let kills: usize = self.kills.iter().map(|k| 20 + path_bytes(&k.path)).sum();
+        32 + self.entity.0.len_bytes() + self.put.as_ref().map_or(0, put_bytes) + kills
+    }
 }
 
 /// The head of an interval to be written.

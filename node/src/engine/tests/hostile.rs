@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::world::check;
-use crate::wire::{Frame, Interval, WireReplica};
+use crate::wire::{Frame, Interval, PULL_ID_BIT, Pull, WireReplica};
 
 const SCRIPT: &str = "link a b\n run\n a s/x add e f\n b s/x add e g\n run\n a s/x remove e\n a p/c incr 3\n b p/c incr -1\n a r/r set v @3\n run
     cut a b\n a s/x clear\n b s/y add h\n b p/c incr 5\n link a b\n wait 6000";
@@ -122,4 +122,32 @@ proptest! {
         }
         world.inject('a', 'b', Frame::Intervals(vec![interval]).encode());
     }
+}
+
+#[test]
+fn invented_replicas_in_a_pull_are_not_remembered() {
+    let mut world = check("ab", "link a b\n run\n a s/x add e\n run");
+    for epoch in 0..5_u64 {
+        let replicas = (0..16_384)
+            .map(|node| WireReplica {
+                node,
+                epoch: 1_000 + epoch,
+            })
+            .collect();
+        let pull = Pull {
+            shard: 0,
+            id: PULL_ID_BIT | epoch,
+            replicas,
+            vv: vec![],
+        };
+        world.inject('b', 'a', Frame::Pull(pull).encode());
+    }
+    world.script("run\n a s/x add f\n run\n b s/x = [e f]");
+}
+
+#[test]
+fn a_fence_beyond_all_time_is_refused() {
+    let mut world = check("ab", "link a b\n run\n a s/x add e\n run");
+    world.inject('b', 'a', Frame::Fenced(u64::MAX).encode());
+    assert_eq!(world.refused, 1);
 }
