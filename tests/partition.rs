@@ -56,6 +56,9 @@ fn a_node_that_is_cut_off_goes_on_and_finds_back() {
     level(n3, "majority").failed(exit::UNCONFIRMED, &["1 of 2"]);
     level(n3, "local").done();
 
+    // Long enough that the links are given up, not only slow.
+    n3.wait_for_links(0);
+    n1.wait_for_links(1);
     cluster.network().heal();
     agreed(cluster.faces());
     for node in cluster.faces() {

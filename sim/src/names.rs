@@ -14,7 +14,7 @@ use crate::model::{Action, ElementIx, EntityIx, Kind, Place, Shown};
 #[derive(Debug, Default)]
 pub struct Names {
     entities: Vec<(EntityId, Kind)>,
-    by_id: BTreeMap<EntityId, EntityIx>,
+    by_id: BTreeMap<EntityId, Vec<EntityIx>>,
     elements: Vec<Bytes>,
 }
 
@@ -27,6 +27,9 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Set => "tags",
     }
 }
+
+/// The kind that clients use under two types.
+pub const DISPUTED: &str = "disputed";
 
 /// A model's type as the engine calls it.
 pub fn type_of(kind: Kind) -> Type {
@@ -48,10 +51,11 @@ impl Names {
         }
     }
 
-    /// Adds an entity; entities are numbered in this order.
+    /// Adds an entity; entities are numbered in this order. One address may have several types, the lower ones first: both
+    /// sides of a partition may have written it first.
     pub fn add(&mut self, id: EntityId, kind: Kind) -> EntityIx {
         let ix = self.entities.len() as EntityIx;
-        self.by_id.insert(id.clone(), ix);
+        self.by_id.entry(id.clone()).or_default().push(ix);
         self.entities.push((id, kind));
         ix
     }
@@ -68,8 +72,13 @@ impl Names {
     }
 
     /// An entity's number.
-    pub fn find(&self, id: &EntityId) -> Option<EntityIx> {
-        self.by_id.get(id).copied()
+    pub fn find(&self, id: &EntityId, ty: Type) -> Option<EntityIx> {
+        self.alike(id).find(|&ix| type_of(self.entity(ix).1) == ty)
+    }
+
+    /// All entities of one address, the lowest type first.
+    pub fn alike(&self, id: &EntityId) -> impl Iterator<Item = EntityIx> {
+        self.by_id.get(id).into_iter().flatten().copied()
     }
 
     fn element(&self, ix: ElementIx) -> Bytes {

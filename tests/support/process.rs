@@ -121,7 +121,13 @@ impl Drop for Process {
         if std::thread::panicking() {
             let text = self.stderr.text();
             let lines: Vec<&str> = text.lines().collect();
-            let last = &lines[lines.len().saturating_sub(LAST_WORDS_LINES)..];
+            let end = lines.len().saturating_sub(LAST_WORDS_LINES);
+            // A panic tells its reason first, and much else after that.
+            let begin = lines
+                .iter()
+                .position(|line| line.contains(" panicked at "))
+                .map_or(end, |at| end.min(at));
+            let last = &lines[begin..];
             eprintln!("--- last words of {}:\n{}\n---", self.name, last.join("\n"));
         }
     }

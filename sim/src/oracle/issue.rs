@@ -17,6 +17,8 @@ pub struct Asked {
     pub ops: Vec<(EntityIx, Action)>,
     /// Whether it is nonsense and must be refused.
     pub wrong: bool,
+    /// Whether it names a disputed kind: the type may be another one where it is asked.
+    pub disputed: bool,
 }
 
 /// What an update consumed.

@@ -175,6 +175,8 @@ pub struct Load {
     pub kinds: Vec<Kind>,
     /// Entities of each type.
     pub entities: u64,
+    /// Entities that clients write under two types.
+    pub disputed: u64,
     /// How many updates go to the first entity.
     pub hot: f64,
     /// Different elements of a set.
@@ -203,6 +205,7 @@ impl Load {
             think_us: 100_000.0,
             kinds: Kind::ALL.to_vec(),
             entities: 4,
+            disputed: 0,
             hot: 0.5,
             elements: 20,
             batches: 0.1,
@@ -384,6 +387,7 @@ fn swarm_load(seed: u64, nodes: usize) -> Load {
         think_us: clients as f64 * 1e6 / rng.log_uniform(5.0, 200.0),
         kinds,
         entities: *rng.pick(&[1, 2, 4, 12, 40]),
+        disputed: *rng.pick(&[0, 0, 2]),
         hot: rng.unit(),
         elements: *rng.pick(&[2, 5, 20, 100]),
         batches: rng.unit() * 0.3,

@@ -158,6 +158,7 @@ impl Trio {
         let mut asked = Asked {
             ops: Vec::new(),
             wrong: false,
+            disputed: false,
         };
         let mut ops = Vec::new();
         for words in words.split(|word| *word == "and") {

@@ -5,7 +5,7 @@ use anabranch::{Copies, ErrorKind, IdempotencyKey, Level, Op, Stage, Update};
 use super::perform::Waiting;
 use super::{Event, World};
 use crate::model::{Action, EntityIx, Kind};
-use crate::names::type_of;
+use crate::names::{DISPUTED, type_of};
 use crate::net::NodeIx;
 use crate::oracle::{Asked, Failure};
 use crate::plan::{Plan, SECOND};
@@ -146,25 +146,40 @@ impl World {
                 Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
             };
         }
-        Asked { ops, wrong }
+        let disputed = ops
+            .iter()
+            .any(|(entity, _)| self.oracle.names.entity(*entity).0.kind() == DISPUTED);
+        Asked { ops, wrong, disputed }
     }
 
-    fn invent_one(&self, rng: &mut Rng, number: u64) -> (EntityIx, Action) {
+    /// The hot entity of a type, any one of a type, or now and then one whose type is disputed.
+    fn choose(&self, rng: &mut Rng) -> EntityIx {
         let load = &self.plan.load;
+        let declared = load.kinds.len() as u64 * load.entities;
+        let disputed = u64::from(self.oracle.names.entities()) - declared;
+        if disputed > 0 && rng.chance(0.1) {
+            return (declared + rng.below(disputed)) as EntityIx;
+        }
         let kind = rng.below(load.kinds.len() as u64);
         let entity = if rng.chance(load.hot) {
             0
         } else {
             rng.below(load.entities)
         };
-        let entity = (kind * load.entities + entity) as EntityIx;
+        (kind * load.entities + entity) as EntityIx
+    }
+
+    fn invent_one(&self, rng: &mut Rng, number: u64) -> (EntityIx, Action) {
+        let load = &self.plan.load;
+        let entity = self.choose(rng);
+        let kind = self.oracle.names.entity(entity).1;
         let mut elements = |n: u64| {
             (0..n)
                 .map(|_| rng.below(load.elements) as u32)
                 .collect::<Vec<_>>()
         };
         let (one, some) = (elements(1), elements(3));
-        let action = match (load.kinds[kind as usize], rng.below(100)) {
+        let action = match (kind, rng.below(100)) {
             (_, 0..4) => Action::Create,
             (Kind::GCounter, 4..10) | (Kind::PnCounter, 4..8) => Action::Increment(0),
             (Kind::GCounter, n) => Action::Increment(n as i64),

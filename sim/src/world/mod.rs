@@ -21,7 +21,7 @@ use anabranch::store::Options;
 
 use crate::kernel::Kernel;
 use crate::model::EntityIx;
-use crate::names::{Names, kind_name, type_of};
+use crate::names::{DISPUTED, Names, kind_name, type_of};
 use crate::net::{Net, NetCounts, NetEvent, News, NodeIx, Told};
 use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
 use crate::plan::{Fault, Plan, SECOND};
@@ -479,15 +479,25 @@ fn limits(plan: &Plan) -> Limits {
 /// Numbers the plan's entities. Where each lives, the engine's own placement says: a throw-away one is asked.
 fn name_entities(oracle: &mut Oracle, plan: &Plan, hosts: &[Host], limits: &Limits) {
     let engine = Engine::new(config(plan, hosts, 0, limits), hosts[0].now(0));
-    for &kind in &plan.load.kinds {
-        for n in 0..plan.load.entities {
-            let Ok(id) = EntityId::new(kind_name(kind), &format!("k{n}")) else {
-                unreachable!("a workload's names are short and not empty")
-            };
-            let shard = engine.shard_of(&id).0;
-            let named: EntityIx = oracle.names.add(id, kind);
-            let numbered = oracle.ledger.add_entity(kind, shard);
-            assert!(named == numbered, "the two vocabularies count alike");
-        }
+    let declared = plan
+        .load
+        .kinds
+        .iter()
+        .flat_map(|&kind| (0..plan.load.entities).map(move |n| (kind_name(kind), kind, n)));
+    let disputed = (0..plan.load.disputed).flat_map(|n| {
+        plan.load
+            .kinds
+            .iter()
+            .take(2)
+            .map(move |&kind| (DISPUTED, kind, n))
+    });
+    for (name, kind, n) in declared.chain(disputed) {
+        let Ok(id) = EntityId::new(name, &format!("k{n}")) else {
+            unreachable!("a workload's names are short and not empty")
+        };
+        let shard = engine.shard_of(&id).0;
+        let named: EntityIx = oracle.names.add(id, kind);
+        let numbered = oracle.ledger.add_entity(kind, shard);
+        assert!(named == numbered, "the two vocabularies count alike");
     }
 }

@@ -376,7 +376,7 @@ impl World {
                 self.after_answer(&waiting, None);
                 Ok(())
             }
-            Err(error) if is_expected(error.kind(), waiting.asked.wrong) => {
+            Err(error) if is_expected(error.kind(), &waiting.asked) => {
                 self.after_answer(&waiting, Some(error.kind()));
                 Ok(())
             }
@@ -401,14 +401,15 @@ fn refusal(outputs: &[Output], asked: u64) -> Option<&Error> {
 }
 
 /// Which refusals a fault or a bound may cause, and which only a wrong request.
-fn is_expected(kind: ErrorKind, wrong: bool) -> bool {
+fn is_expected(kind: ErrorKind, asked: &Asked) -> bool {
     match kind {
         ErrorKind::NotReady
         | ErrorKind::Overloaded
         | ErrorKind::DiskFull
         | ErrorKind::Poisoned
         | ErrorKind::Unconfirmed => true,
-        ErrorKind::Invalid | ErrorKind::WrongType => wrong,
+        ErrorKind::WrongType => asked.wrong || asked.disputed,
+        ErrorKind::Invalid => asked.wrong,
         _ => false,
     }
 }
