@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::exit;
-use super::search::{Search, Span, search, silence_panics, wall_clock};
+use super::search::{Search, Span, search, silence_panics, thread_time};
 use crate::kernel::Kernel;
 use crate::queue::QueueKind;
 use crate::rng::Rng;
@@ -72,7 +72,7 @@ fn bare_kernel(kind: QueueKind) -> f64 {
     for node in 0..5 {
         kernel.after(node, (node, 0));
     }
-    let began = wall_clock();
+    let began = thread_time();
     while kernel.taken() < EVENTS {
         let Some((node, hops)) = kernel.next(u64::MAX) else {
             break;
@@ -85,5 +85,5 @@ fn bare_kernel(kind: QueueKind) -> f64 {
             kernel.after(wait / 2, (rng.below(5), hops + 2));
         }
     }
-    EVENTS as f64 / began.elapsed().as_secs_f64()
+    EVENTS as f64 / thread_time().saturating_sub(began).as_secs_f64()
 }
