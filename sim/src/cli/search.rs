@@ -237,11 +237,9 @@ fn json(found: &Found, code: u8) -> String {
         .iter()
         .filter_map(|outcome| outcome.failure.as_ref().map(|failure| (outcome.seed, failure)))
         .map(|(seed, failure)| {
-            let what: String = failure.what.chars().flat_map(char::escape_default).collect();
-            let what = what.replace("\\'", "'").replace("\\u{", "u{");
+            let (rule, what) = (quoted(failure.rule.name()), quoted(&failure.what));
             format!(
-                r#"{{"seed":{seed},"rule":"{}","at_us":{},"what":"{what}"}}"#,
-                failure.rule.name(),
+                r#"{{"seed":{seed},"rule":{rule},"at_us":{},"what":{what}}}"#,
                 failure.at
             )
         })
@@ -253,4 +251,20 @@ fn json(found: &Found, code: u8) -> String {
         found.speed(),
         failed.join(",")
     )
+}
+
+/// A JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }

@@ -44,3 +44,11 @@ fn the_command_line_is_understood_or_explained() {
 fn wrong_usage_has_its_exit_code() {
     assert_eq!(main(&["fly".to_owned()]), exit::USAGE);
 }
+
+#[test]
+fn json_strings_are_escaped() {
+    assert_eq!(
+        search::quoted("a \"b\" \\ \n \u{1} é"),
+        r#""a \"b\" \\ \n \u0001 é""#
+    );
+}
