@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use super::ANABRANCH;
 use super::command::{make_authority, make_certificate};
@@ -149,7 +149,9 @@ impl Node {
     pub fn start(&mut self) -> &mut Node {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let mut command = self.command();
-        self.process = Some(Process::start(self.name.clone(), &mut command));
+        // However this process ends, the node ends with it.
+        command.arg("--until-stdin-closes").stdin(Stdio::piped());
+        self.process = Some(Process::start_with_stdin(self.name.clone(), &mut command));
         self
     }
 

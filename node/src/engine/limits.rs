@@ -55,7 +55,7 @@ pub struct Limits {
     pub push_window_bytes: u64,
     /// How long a push waits for the one before it to be taken, milliseconds.
     pub push_delay_ms: u64,
-    /// Bytes of parts received and not yet complete, per peer.
+    /// Bytes of parts received and not yet complete: of batches and answers per peer, of snapshots all together.
     pub staged_bytes_max: usize,
     /// Transfers in parts from one peer at a time.
     pub staged_transfers_max: usize,

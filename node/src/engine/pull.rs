@@ -53,6 +53,15 @@ impl Pulls {
         self.under_way.get_mut(&shard)
     }
 
+    /// Bytes of all snapshots that are arriving.
+    pub fn arriving_bytes(&self) -> usize {
+        self.under_way
+            .values()
+            .filter_map(|u| u.arriving.as_ref())
+            .map(Arriving::bytes)
+            .sum()
+    }
+
     pub fn finish(&mut self, shard: ShardId) -> Option<UnderWay> {
         self.under_way.remove(&shard)
     }

@@ -45,6 +45,12 @@ pub(crate) struct Arriving {
     bytes: usize,
 }
 
+impl Arriving {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Sessions {
     pub fn wakeup(&self) -> Option<Time> {
         self.0.values().map(|s| s.expires).min()
@@ -289,13 +295,24 @@ impl Engine {
             .flat_map(|r| &r.puts)
             .map(|(_, _, p)| 13 + p.len_bytes())
             .sum::<usize>();
-        if arriving.bytes > bytes_max {
+        let alone = arriving.bytes;
+        pull.expires = now.after_ms(timeout_ms);
+        let arriving_now = self.pulls.arriving_bytes();
+        if alone > bytes_max {
             self.pulls.finish(id);
             self.counters.snapshots_too_large += 1;
             tracing::error!(%peer, shard = %id, "a snapshot above {bytes_max} bytes cannot be taken: raise staged_bytes_max");
             return Ok(());
         }
-        pull.expires = now.after_ms(timeout_ms);
+        if arriving_now > bytes_max {
+            // Others are arriving too, and all of them together are too much: this one begins again later.
+            self.pulls.finish(id);
+            self.want_from(id, peer, timeout_ms);
+            return Ok(());
+        }
+        let Some(arriving) = self.pulls.under_way(id).and_then(|u| u.arriving.as_mut()) else {
+            return Ok(());
+        };
         let (last, session, resume) = (part.last, part.session, resume_after(&part));
         arriving.parts.push(part);
         if !last {
