@@ -1,18 +1,14 @@
 //! Commands that are asked for what cannot be.
 
-use std::net::TcpListener;
-
 use crate::support::cluster::Cluster;
 use crate::support::command::{anabranch, anabranch_in};
-use crate::support::exit;
 use crate::support::temp::TempDir;
+use crate::support::{exit, ports};
 
 #[test]
 fn nobody_at_the_address() {
-    // Held and never answered: nobody else takes the port meanwhile.
-    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = deaf.local_addr().unwrap().to_string();
-    drop(deaf);
+    // A port that no other test gets.
+    let at = ports::take().to_string();
     anabranch(["status", "--at", &at]).failed(exit::UNREACHABLE, &[&at]);
     let dir = TempDir::new("nobody");
     let said = ["there is no cluster in", "up --nodes 3"];

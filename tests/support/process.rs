@@ -209,16 +209,22 @@ pub fn signal(pid: u32, name: &str) {
     status.unwrap();
 }
 
-/// Whether a process runs. One that has ended and was not waited for does not.
+/// Whether a process runs. One that has ended and was not waited for does not; one of whose threads some still do does,
+/// and still has its sockets.
 pub fn is_running(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
     };
-    // The state follows the name, which is in parentheses and may contain anything.
-    !matches!(
-        stat.rsplit(')')
-            .next()
-            .and_then(|rest| rest.trim_start().chars().next()),
-        Some('Z' | 'X') | None
-    )
+    // The fields follow the name, which is in parentheses and may contain anything.
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let (state, threads) = (
+        fields.first(),
+        fields.get(17).and_then(|count| count.parse::<u32>().ok()),
+    );
+    !matches!(state, Some(&"Z" | &"X") | None) || threads.is_some_and(|count| count > 1)
 }
