@@ -167,8 +167,8 @@ impl Engine {
         shard.outdated = false;
         if durable && !applied.is_empty() {
             self.trim(id);
-            self.release_copies(id);
         }
+        self.release_copies(id);
     }
 
     /// Says to a peer what is so in these shards: news only as far as it is news to that peer.
@@ -395,6 +395,7 @@ impl Engine {
     pub(crate) fn peer_covers(&mut self, peer: NodeId, id: ShardId, vv: &VersionVector) {
         if self.peers.contains_key(&peer) {
             self.shard(id).peers.entry(peer).or_default().applied.join(vv);
+            self.release_copies(id);
         }
     }
 

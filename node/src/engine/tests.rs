@@ -222,6 +222,14 @@ fn levels_wait_for_copies() {
 }
 
 #[test]
+fn a_lost_acknowledgement_is_made_good_by_the_digest() {
+    check(
+        "ab",
+        "link a b\n run\n a 2-applied p/x incr 1\n pass a b\n lose b a\n answers a 0\n wait 6000\n answers a 1",
+    );
+}
+
+#[test]
 fn a_kind_has_one_type() {
     check(
         "a",
