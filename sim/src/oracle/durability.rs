@@ -1,7 +1,7 @@
 //! What was acknowledged stays: against what each disk truly holds, now and at each recovery.
 
 use anabranch::engine::Engine;
-use anabranch::{Answer, Copies, Level, ShardId, Stage};
+use anabranch::{Answer, Copies, Level, NodeId, ReplicaId, ShardId, Stage};
 
 use super::{Check, Issue, Oracle, Reached, Rule, broken};
 use crate::model::{DotAt, Shadow, covers, covers_all, raise, raise_to};
@@ -12,20 +12,87 @@ impl Oracle {
     pub(crate) fn on_durable(&mut self, node: NodeIx, record: u64) {
         let watch = &mut self.nodes[node].1;
         while watch.waiting.front().is_some_and(|(id, _)| *id <= record) {
-            let Some((_, reached)) = watch.waiting.pop_front() else {
+            let Some((id, reached)) = watch.waiting.pop_front() else {
                 break;
             };
-            for (shard, vv) in reached {
-                let watched = &mut watch.shards[shard as usize];
-                raise(&mut watched.durable, &vv);
-                raise(&mut watched.ever_durable, &vv);
+            for (shard, vv) in &reached {
+                let watched = &mut watch.shards[*shard as usize];
+                raise(&mut watched.durable, vv);
+                raise(&mut watched.ever_durable, vv);
+            }
+            watch.untold.push_back((id, reached));
+        }
+    }
+
+    /// A node's engine is told so.
+    pub(crate) fn on_told(&mut self, node: NodeIx, record: u64) {
+        let watch = &mut self.nodes[node].1;
+        while watch.untold.front().is_some_and(|(id, _)| *id <= record) {
+            let Some((_, reached)) = watch.untold.pop_front() else {
+                break;
+            };
+            for (shard, vv) in &reached {
+                raise(&mut watch.shards[*shard as usize].told, vv);
             }
         }
+    }
+
+    /// An update ended unconfirmed: then its node must not have known that its level was reached.
+    pub(crate) fn check_unconfirmed(
+        &self,
+        node: NodeIx,
+        engine: &Engine,
+        issue: &Issue,
+        level: Level,
+    ) -> Check {
+        let replica = self.ledger.origin_id(issue.origin);
+        let says = |vv: &[(ReplicaId, u64)], last: u64| {
+            vv.iter()
+                .any(|(r, seq)| (r.node.0, r.epoch.0) == replica && *seq >= last)
+        };
+        let durable = level.stage == Stage::Durable;
+        let peer_has = |peer: &u128| {
+            issue.dots.iter().all(|&(shard, _, last)| {
+                engine
+                    .peer_vectors(NodeId(*peer), ShardId(shard))
+                    .is_some_and(|(a, d)| says(if durable { &d } else { &a }, last))
+            })
+        };
+        let (me, watch) = &self.nodes[node];
+        let own = !durable
+            || issue.dots.iter().all(|&(shard, _, last)| {
+                covers(
+                    &watch.shards[shard as usize].told,
+                    DotAt {
+                        origin: issue.origin,
+                        seq: last,
+                    },
+                )
+            });
+        let have = 1 + self
+            .nodes
+            .iter()
+            .map(|(id, _)| id)
+            .filter(|id| *id != me && peer_has(id))
+            .count();
+        let enough = match level.copies {
+            Copies::Local => true,
+            Copies::N(n) => have >= usize::from(n),
+            // Who has not caught up since its start does not count for a majority; of all, everybody does.
+            Copies::Majority | Copies::All => have == self.nodes.len(),
+        };
+        if own && enough && !issue.dots.is_empty() {
+            let what =
+                format!("{issue:?} ended unconfirmed, though {have} are known to have it (level {level})");
+            return Err(broken(Rule::Progress, node, what));
+        }
+        Ok(())
     }
 
     /// A node is dead; what was on its way to the disk may or may not be there.
     pub(crate) fn on_stop(&mut self, node: NodeIx) {
         self.nodes[node].1.waiting.clear();
+        self.nodes[node].1.untold.clear();
     }
 
     /// A copy is made of a node's disk.
@@ -41,14 +108,18 @@ impl Oracle {
         watch.backup = Some(durable);
     }
 
-    /// A node's disk is empty from now on.
-    pub(crate) fn on_disk_lost(&mut self, node: NodeIx) {
-        let watch = &mut self.nodes[node].1;
-        watch.met_peer = false;
-        for watched in &mut watch.shards {
+    /// A node's disk is damaged: what was synced last may look like what never was.
+    pub(crate) fn on_disk_damaged(&mut self, node: NodeIx) {
+        for watched in &mut self.nodes[node].1.shards {
             watched.durable.clear();
             watched.acknowledged.clear();
         }
+    }
+
+    /// A node's disk is empty from now on.
+    pub(crate) fn on_disk_lost(&mut self, node: NodeIx) {
+        self.nodes[node].1.met_peer = false;
+        self.on_disk_damaged(node);
     }
 
     /// The copy is put back.
@@ -101,6 +172,7 @@ impl Oracle {
             watched.raw = raw;
             watched.fingerprint = engine.fingerprint(ShardId(shard));
             raise(&mut watched.ever_durable, &vv);
+            watched.told = vv.clone();
             watched.durable = vv;
         }
         self.compare_all(node, engine)

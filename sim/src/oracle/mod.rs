@@ -145,8 +145,9 @@ struct Watched {
     raw: Vec<(ReplicaId, u64)>,
     fingerprint: u64,
     shadow: Shadow,
-    /// What its disk holds for sure.
+    /// What its disk holds for sure, and what of that its engine has been told.
     durable: Vv,
+    told: Vv,
     /// What of its own it told callers is durable here.
     acknowledged: Vv,
     /// What it ever covered, and ever held durably, over all its lives.
@@ -163,6 +164,8 @@ struct Watch {
     shards: Vec<Watched>,
     /// Vectors that become durable with a record, by record.
     waiting: VecDeque<(u64, Reached)>,
+    /// Those that are, and of which its engine has not been told yet.
+    untold: VecDeque<(u64, Reached)>,
     /// The same as it was when the disk's copy was made.
     backup: Option<Reached>,
     /// Whether it has heard anybody since its directory was empty.

@@ -21,6 +21,7 @@ pub(super) fn swarm(seed: u64, nodes: usize, has: &dyn Fn(Family) -> bool) -> Fa
             Family::Blackout => blackouts(&mut rng, nodes, &mut faults),
             Family::LostDisk => lost_disk(&mut rng, nodes, &mut faults),
             Family::Backup => backup(&mut rng, nodes, &mut faults),
+            Family::Rot => rot(&mut rng, nodes, &mut faults),
             Family::FullDisk => full_disk(&mut rng, nodes, &mut faults),
             Family::SlowDisk => stalls(&mut rng, nodes, &mut faults),
             Family::FailedSync => failed_syncs(&mut rng, nodes, &mut faults),
@@ -196,6 +197,14 @@ fn backup(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
     let back = length(rng, 1.0, 10_000.0);
     let at = taken + rng.below(CHAOS_US - taken);
     faults.push((at, crash(rng, node, back, DiskFate::Restored)));
+}
+
+fn rot(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
+    for _ in 0..rng.between(1, 3) {
+        let (node, at) = (node(rng, nodes), sometime(rng));
+        let back = length(rng, 1.0, 5_000.0);
+        faults.push((at, crash(rng, node, back, DiskFate::Rotten)));
+    }
 }
 
 fn full_disk(rng: &mut Rng, nodes: usize, faults: &mut Faults) {

@@ -63,6 +63,8 @@ pub enum Family {
     LostDisk,
     /// An old copy of a disk comes back.
     Backup,
+    /// A bit flips in what is stored.
+    Rot,
     /// A disk is full for a while.
     FullDisk,
     /// Syncs take long.
@@ -83,7 +85,7 @@ pub enum Family {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 23] = [
+    pub const ALL: [Family; 24] = [
         Family::Loss,
         Family::Burst,
         Family::Duplicate,
@@ -99,6 +101,7 @@ impl Family {
         Family::Blackout,
         Family::LostDisk,
         Family::Backup,
+        Family::Rot,
         Family::FullDisk,
         Family::SlowDisk,
         Family::FailedSync,
@@ -162,6 +165,8 @@ pub enum DiskFate {
     Lost,
     /// The last copy made of it is put back.
     Restored,
+    /// One bit of it has flipped.
+    Rotten,
 }
 
 /// How clients behave.

@@ -244,6 +244,7 @@ impl Trio {
             return Ok(());
         };
         self.oracle.on_durable(node, upto);
+        self.oracle.on_told(node, upto);
         self.give(node, Input::Persisted { upto: RecordId(upto) })
     }
 

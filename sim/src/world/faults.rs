@@ -79,6 +79,11 @@ impl World {
         self.stop(node);
         match disk {
             DiskFate::Kept => {}
+            DiskFate::Rotten => {
+                self.hosts[node].rot(self.plan.seed);
+                self.oracle.on_disk_damaged(node);
+                self.keys.forget(node);
+            }
             DiskFate::Lost => {
                 self.hosts[node].disk.wipe();
                 self.oracle.on_disk_lost(node);

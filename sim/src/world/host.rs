@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use anabranch::engine::{Engine, EngineConfig, Now, Start, Time, epoch_for_start};
-use anabranch::store::{Identity, MemDisk, Options, Recovered, Store, StoreError};
+use anabranch::store::{Disk, Identity, MemDisk, Options, Recovered, Store, StoreError};
 use anabranch::{DirectoryId, Epoch, NodeId};
 use bytes::Bytes;
 
@@ -31,6 +31,8 @@ pub(crate) struct Host {
     /// Syncs take so much longer.
     pub slow_us: Micros,
     pub paused_until: Micros,
+    /// Whether a bit of its disk has flipped since it last started.
+    pub rotten: bool,
     /// It dies after some more outputs.
     pub doom: Option<Doom>,
 }
@@ -96,6 +98,7 @@ impl Host {
             clock,
             slow_us: 0,
             paused_until: 0,
+            rotten: false,
             doom: None,
         }
     }
@@ -164,6 +167,19 @@ impl Host {
             sent_at: with.now,
         });
         Ok(())
+    }
+
+    /// One bit of what is stored flips.
+    pub fn rot(&mut self, seed: u64) {
+        let mut rng = Rng::stream(seed, "rot", self.ix as u64, self.lives);
+        let mut names = self.disk.list().unwrap_or_default();
+        names.sort();
+        if names.is_empty() {
+            return;
+        }
+        let name = rng.pick(&names).clone();
+        let len = self.disk.read(&name).map_or(0, |bytes| bytes.len() as u64);
+        self.rotten = self.disk.flip_bit(&name, rng.below(len), rng.below(8) as u8);
     }
 
     /// The process dies, perhaps in the midst of a commit; then the disk keeps what it must, and chance decides about

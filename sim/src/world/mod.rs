@@ -6,6 +6,7 @@
 //! Contract: a run is a function of its plan; watching it changes nothing.
 
 mod clients;
+mod commit;
 mod faults;
 pub(crate) mod host;
 mod keys;
@@ -47,6 +48,8 @@ pub(crate) enum Event {
         lives: u64,
         recovery_calls: Option<u64>,
     },
+    /// Somebody looks after a process whose store is poisoned.
+    Operator { node: NodeIx, life: u64 },
     /// A process that stood still goes on.
     Resume { node: NodeIx, life: u64 },
     /// A client makes its next update.
@@ -112,6 +115,8 @@ pub struct World {
     next_request: u64,
     phase: Phase,
     healed_at: Micros,
+    /// Whether every node has been asked for one more update since all agreed.
+    probed: bool,
     agreed_at: Micros,
     rest_from: Option<(Micros, NetCounts)>,
     /// Events that wait for a process that stands still.
@@ -145,6 +150,7 @@ impl World {
             next_request: 1,
             phase: Phase::Chaos,
             healed_at: 0,
+            probed: false,
             agreed_at: 0,
             rest_from: None,
             late: Vec::new(),
@@ -228,6 +234,10 @@ impl World {
                 recovery_calls,
             } => self.on_boot(node, lives, recovery_calls),
             Event::Resume { node, life } => self.on_resume(node, life),
+            Event::Operator { node, life } => {
+                self.on_operator(node, life);
+                Ok(())
+            }
             Event::Client { client } => self.on_client(client),
             Event::Repeat { key } => self.on_repeat(key),
             Event::Fault { index } => self.on_fault(index),
@@ -256,6 +266,7 @@ impl World {
             Event::Client { client } => hash.absorb(9 << 32 | *client as u64),
             Event::Repeat { key } => hash.absorb(10 << 32 | key & 0xffff_ffff),
             Event::Fault { index } => hash.absorb(11 << 32 | *index as u64),
+            Event::Operator { node, .. } => hash.absorb(13 << 32 | *node as u64),
             Event::Look => hash.absorb(12 << 32),
         }
     }
@@ -375,6 +386,22 @@ impl World {
                 );
                 Ok(())
             }
+            // As the message says: the operator moves the directory away, and its peers fill the new one.
+            Err(NoStart::Broken(why)) if self.hosts[node].rotten => {
+                self.tell(|| format!("n{node} finds its disk damaged: {why}"));
+                self.hosts[node].rotten = false;
+                self.hosts[node].disk.wipe();
+                self.oracle.on_disk_lost(node);
+                let lives = self.hosts[node].lives;
+                let boot = Event::Boot {
+                    node,
+                    lives,
+                    recovery_calls: None,
+                };
+                self.kernel.after(SECOND / 2, boot);
+                *self.tally.counters.entry("damage_refused").or_default() += 1;
+                Ok(())
+            }
             Err(NoStart::Broken(why)) => Err(broken(Rule::Store, node, format!("it cannot start: {why}"))),
         }
     }
@@ -388,6 +415,7 @@ impl World {
         // A start that was to be cut short and came through after all is an ordinary one.
         self.hosts[node].disk.halt_after(u64::MAX / 2);
         self.oracle.on_start(node, epoch, &life.engine)?;
+        self.hosts[node].rotten = false;
         self.keys.on_start(node, &self.oracle);
         let lives = self.hosts[node].lives;
         self.tell(|| format!("n{node} starts, life {lives}, epoch {epoch}"));

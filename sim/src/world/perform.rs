@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use anabranch::engine::{Input, Output, PersistFailure, RecordId, RequestId};
+use anabranch::engine::{Input, Output, RequestId};
 use anabranch::store::StoreError;
 use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
 
-use super::{Event, World};
+use super::{Event, Phase, World};
 use crate::model::EntityIx;
 use crate::net::{NodeIx, Outgoing};
 use crate::oracle::{Asked, Failure, Issue, Rule, Standing, broken};
-use crate::plan::SECOND;
 use crate::queue::Micros;
 use crate::rng::Rng;
 
@@ -23,12 +22,9 @@ pub(crate) struct Waiting {
     pub level: Level,
     pub key: Option<u64>,
     pub answer_by: Micros,
+    /// Whether nothing may stand in its way: all was healed.
+    pub must: bool,
 }
-
-/// A poisoned store's process is started again after about this, microseconds.
-const OPERATOR_US: Micros = 2 * SECOND;
-/// A full disk is tried again after this, microseconds.
-const FULL_RETRY_US: Micros = SECOND / 5;
 
 type Step = Result<(), Failure>;
 
@@ -64,6 +60,9 @@ impl World {
 
     /// One input and all that follows from it, at one node.
     fn step(&mut self, node: NodeIx, input: Input) -> Step {
+        if let Input::Persisted { upto } = &input {
+            self.oracle.on_told(node, upto.0);
+        }
         let outputs = self.handle(node, input);
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
@@ -121,6 +120,7 @@ impl World {
                 level,
                 key,
                 answer_by,
+                must: self.phase != Phase::Chaos,
             },
         );
         self.perform(node, outputs)
@@ -256,103 +256,6 @@ impl World {
         }
     }
 
-    pub(crate) fn begin_commit(&mut self, node: NodeIx) -> Step {
-        let host = &mut self.hosts[node];
-        let lives = host.lives;
-        let Some(life) = &mut host.life else { return Ok(()) };
-        match life.begin_commit() {
-            Ok(false) => Ok(()),
-            Ok(true) => {
-                let counter = lives << 32 | life.writing.unwrap_or(0);
-                let mut rng = Rng::stream(self.plan.seed, "sync", node as u64, counter);
-                let wait = self.plan.sync.draw(&mut rng) + host.slow_us;
-                self.kernel.after(wait, Event::Synced { node, life: lives });
-                Ok(())
-            }
-            Err(StoreError::Poisoned { .. }) => Ok(()),
-            Err(other) => Err(broken(Rule::Store, node, format!("a record is refused: {other}"))),
-        }
-    }
-
-    /// A commit's time is over: now it happens, or fails.
-    pub(crate) fn on_synced(&mut self, node: NodeIx, life_number: u64) -> Step {
-        let host = &mut self.hosts[node];
-        if host.lives != life_number {
-            return Ok(());
-        }
-        let Some(life) = &mut host.life else { return Ok(()) };
-        let Some(upto) = life.writing else { return Ok(()) };
-        match life.store.commit() {
-            Ok(_) => {
-                life.writing = None;
-                self.oracle.on_durable(node, upto);
-                self.snapshot_if_due(node)?;
-                self.give(node, Input::Persisted { upto: RecordId(upto) })?;
-                self.begin_commit(node)
-            }
-            Err(error @ (StoreError::Full { .. } | StoreError::Disk { .. })) => {
-                self.kernel.after(
-                    FULL_RETRY_US,
-                    Event::Synced {
-                        node,
-                        life: life_number,
-                    },
-                );
-                let failure = PersistFailure::Full;
-                self.tell(|| format!("n{node} cannot commit: {error}"));
-                self.give(
-                    node,
-                    Input::PersistFailed {
-                        failure,
-                        reason: error.to_string(),
-                    },
-                )
-            }
-            Err(StoreError::Poisoned { reason }) => {
-                life.poisoned = true;
-                self.tell(|| format!("n{node}'s store is poisoned: {reason}"));
-                self.restart_later(node, OPERATOR_US);
-                self.give(
-                    node,
-                    Input::PersistFailed {
-                        failure: PersistFailure::Poisoned,
-                        reason,
-                    },
-                )
-            }
-            Err(other) => Err(broken(Rule::Store, node, format!("a commit is refused: {other}"))),
-        }
-    }
-
-    /// Everything recorded so far is durable at this moment if nothing is queued; else at the next one.
-    fn snapshot_if_due(&mut self, node: NodeIx) -> Step {
-        let Some(life) = &mut self.hosts[node].life else {
-            return Ok(());
-        };
-        if !life.store.snapshot_due() || !life.queued.is_empty() {
-            return Ok(());
-        }
-        let blocks: Vec<Vec<u8>> = life.engine.image().collect();
-        match life.store.snapshot(&mut blocks.into_iter()) {
-            Ok(()) => {
-                *self.tally.counters.entry("disk_snapshots").or_default() += 1;
-                self.tell(|| format!("n{node} wrote a snapshot"));
-                Ok(())
-            }
-            Err(StoreError::Full { .. } | StoreError::Disk { .. }) => Ok(()),
-            Err(StoreError::Poisoned { .. }) => {
-                life.poisoned = true;
-                self.restart_later(node, OPERATOR_US);
-                Ok(())
-            }
-            Err(other) => Err(broken(
-                Rule::Store,
-                node,
-                format!("a snapshot is refused: {other}"),
-            )),
-        }
-    }
-
     /// A caller gets its answer.
     fn on_done(&mut self, node: NodeIx, request: u64, result: Result<Answer, Error>) -> Step {
         self.tell(|| format!("n{node} answers #{request} {result:?}"));
@@ -376,7 +279,19 @@ impl World {
                 self.after_answer(&waiting, None);
                 Ok(())
             }
+            Err(error) if waiting.must => {
+                let what = format!("all is well, but {:?} was refused: {error}", waiting.asked);
+                Err(broken(Rule::Progress, node, what))
+            }
             Err(error) if is_expected(error.kind(), &waiting.asked) => {
+                if let Some(life) = self.hosts[node]
+                    .life
+                    .as_ref()
+                    .filter(|_| error.kind() == ErrorKind::Unconfirmed)
+                {
+                    self.oracle
+                        .check_unconfirmed(node, &life.engine, &waiting.issue, waiting.level)?;
+                }
                 self.after_answer(&waiting, Some(error.kind()));
                 Ok(())
             }

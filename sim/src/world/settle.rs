@@ -50,6 +50,7 @@ impl World {
         for node in 0..self.hosts.len() {
             let host = &mut self.hosts[node];
             host.disk.set_capacity(None);
+            host.disk.fail_syncs(0);
             host.slow_us = 0;
             host.doom = None;
             host.paused_until = host.paused_until.min(now + SECOND);
@@ -124,11 +125,17 @@ impl World {
             self.oracle.agreement(&engines).err().map(|unsettled| unsettled.0)
         };
         match unsettled {
+            None if !self.probed => {
+                self.oracle.check_rest(&engines)?;
+                self.tally.settled_us = now - self.healed_at;
+                self.probed = true;
+                self.healed_at = now;
+                self.probe()
+            }
             None => {
                 self.oracle.check_rest(&engines)?;
                 self.agreed_at = now;
                 self.phase = Phase::Rest;
-                self.tally.settled_us = now - self.healed_at;
                 self.tell(|| "-- all agree".to_owned());
                 Ok(())
             }

@@ -1,0 +1,129 @@
+//! Records to the disk: synced in groups after a virtual delay, and snapshots when they are due.
+
+use anabranch::engine::{Input, PersistFailure, RecordId};
+use anabranch::store::StoreError;
+
+use super::{Event, World};
+use crate::net::NodeIx;
+use crate::oracle::{Failure, Rule, broken};
+use crate::plan::SECOND;
+use crate::queue::Micros;
+use crate::rng::Rng;
+
+/// A poisoned store's process is started again after about this, microseconds.
+const OPERATOR_US: Micros = 2 * SECOND;
+/// A full disk is tried again after this, microseconds.
+const FULL_RETRY_US: Micros = SECOND / 5;
+
+type Step = Result<(), Failure>;
+
+impl World {
+    pub(crate) fn begin_commit(&mut self, node: NodeIx) -> Step {
+        let host = &mut self.hosts[node];
+        let lives = host.lives;
+        let Some(life) = &mut host.life else { return Ok(()) };
+        match life.begin_commit() {
+            Ok(false) => Ok(()),
+            Ok(true) => {
+                let counter = lives << 32 | life.writing.unwrap_or(0);
+                let mut rng = Rng::stream(self.plan.seed, "sync", node as u64, counter);
+                let wait = self.plan.sync.draw(&mut rng) + host.slow_us;
+                self.kernel.after(wait, Event::Synced { node, life: lives });
+                Ok(())
+            }
+            Err(StoreError::Poisoned { .. }) => Ok(()),
+            Err(other) => Err(broken(Rule::Store, node, format!("a record is refused: {other}"))),
+        }
+    }
+
+    /// A commit's time is over: now it happens, or fails.
+    pub(crate) fn on_synced(&mut self, node: NodeIx, life_number: u64) -> Step {
+        let host = &mut self.hosts[node];
+        if host.lives != life_number {
+            return Ok(());
+        }
+        let Some(life) = &mut host.life else { return Ok(()) };
+        let Some(upto) = life.writing else { return Ok(()) };
+        match life.store.commit() {
+            Ok(_) => {
+                life.writing = None;
+                self.oracle.on_durable(node, upto);
+                self.snapshot_if_due(node)?;
+                self.give(node, Input::Persisted { upto: RecordId(upto) })?;
+                self.begin_commit(node)
+            }
+            Err(error @ (StoreError::Full { .. } | StoreError::Disk { .. })) => {
+                self.kernel.after(
+                    FULL_RETRY_US,
+                    Event::Synced {
+                        node,
+                        life: life_number,
+                    },
+                );
+                let failure = PersistFailure::Full;
+                self.tell(|| format!("n{node} cannot commit: {error}"));
+                self.give(
+                    node,
+                    Input::PersistFailed {
+                        failure,
+                        reason: error.to_string(),
+                    },
+                )
+            }
+            Err(StoreError::Poisoned { reason }) => {
+                life.poisoned = true;
+                self.tell(|| format!("n{node}'s store is poisoned: {reason}"));
+                let event = Event::Operator {
+                    node,
+                    life: life_number,
+                };
+                self.kernel.after(OPERATOR_US, event);
+                self.give(
+                    node,
+                    Input::PersistFailed {
+                        failure: PersistFailure::Poisoned,
+                        reason,
+                    },
+                )
+            }
+            Err(other) => Err(broken(Rule::Store, node, format!("a commit is refused: {other}"))),
+        }
+    }
+
+    /// Everything recorded so far is durable at this moment if nothing is queued; else at the next one.
+    fn snapshot_if_due(&mut self, node: NodeIx) -> Step {
+        let Some(life) = &mut self.hosts[node].life else {
+            return Ok(());
+        };
+        if !life.store.snapshot_due() || !life.queued.is_empty() {
+            return Ok(());
+        }
+        let blocks: Vec<Vec<u8>> = life.engine.image().collect();
+        match life.store.snapshot(&mut blocks.into_iter()) {
+            Ok(()) => {
+                *self.tally.counters.entry("disk_snapshots").or_default() += 1;
+                self.tell(|| format!("n{node} wrote a snapshot"));
+                Ok(())
+            }
+            Err(StoreError::Full { .. } | StoreError::Disk { .. }) => Ok(()),
+            Err(StoreError::Poisoned { .. }) => {
+                life.poisoned = true;
+                let life = self.hosts[node].lives;
+                self.kernel.after(OPERATOR_US, Event::Operator { node, life });
+                Ok(())
+            }
+            Err(other) => Err(broken(
+                Rule::Store,
+                node,
+                format!("a snapshot is refused: {other}"),
+            )),
+        }
+    }
+
+    /// Somebody starts a process again whose store is poisoned.
+    pub(crate) fn on_operator(&mut self, node: NodeIx, life: u64) {
+        if self.hosts[node].lives == life && self.hosts[node].life.is_some() {
+            self.restart_later(node, SECOND / 100);
+        }
+    }
+}
