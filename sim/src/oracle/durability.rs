@@ -105,7 +105,7 @@ impl Oracle {
             .enumerate()
             .map(|(i, v)| (i as u32, v))
             .collect();
-        watch.backup = Some(durable);
+        watch.backup = Some((durable, watch.met_peer));
     }
 
     /// A node's disk is damaged: what was synced last may look like what never was.
@@ -125,9 +125,10 @@ impl Oracle {
     /// The copy is put back.
     pub(crate) fn on_disk_restored(&mut self, node: NodeIx) {
         let watch = &mut self.nodes[node].1;
-        let Some(backup) = watch.backup.clone() else {
+        let Some((backup, met_peer)) = watch.backup.clone() else {
             return;
         };
+        watch.met_peer = met_peer;
         for (shard, vv) in backup {
             let watched = &mut watch.shards[shard as usize];
             watched.durable = vv;

@@ -166,10 +166,10 @@ struct Watch {
     waiting: VecDeque<(u64, Reached)>,
     /// Those that are, and of which its engine has not been told yet.
     untold: VecDeque<(u64, Reached)>,
-    /// The same as it was when the disk's copy was made.
-    backup: Option<Reached>,
     /// Whether it has heard anybody since its directory was empty.
     met_peer: bool,
+    /// What was durable, and whether it had heard anybody, when the disk's copy was made.
+    backup: Option<(Reached, bool)>,
 }
 
 /// A state that was seen under a version vector.
