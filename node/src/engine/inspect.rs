@@ -87,6 +87,17 @@ pub struct LiveDot {
     pub put: Put,
 }
 
+/// What a peer has said of a shard in its current epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSaid {
+    /// What it has joined, sorted by replica.
+    pub applied: Vec<(ReplicaId, u64)>,
+    /// What of it is on its disk.
+    pub durable: Vec<(ReplicaId, u64)>,
+    /// Whether it counts for majorities.
+    pub votes: bool,
+}
+
 /// An engine at a glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineStatus {
@@ -286,16 +297,20 @@ impl Engine {
         self.peek(shard).fingerprint_from_scratch(&self.key)
     }
 
-    /// What a peer has said it has of a shard: applied and durable.
-    #[allow(clippy::type_complexity)]
-    pub fn peer_vectors(
-        &self,
-        peer: NodeId,
-        shard: ShardId,
-    ) -> Option<(Vec<(ReplicaId, u64)>, Vec<(ReplicaId, u64)>)> {
+    /// What a peer has said of a shard, if anything.
+    pub fn peer_said(&self, peer: NodeId, shard: ShardId) -> Option<PeerSaid> {
         let shard = self.peek(shard);
         let view = shard.peers.get(&peer)?;
-        Some((by_replica(shard, &view.applied), by_replica(shard, &view.durable)))
+        Some(PeerSaid {
+            applied: by_replica(shard, &view.applied),
+            durable: by_replica(shard, &view.durable),
+            votes: view.voting,
+        })
+    }
+
+    /// Whether this node counts for majorities in a shard: it has caught up with another member since it started.
+    pub fn counts_for_majorities(&self, shard: ShardId) -> bool {
+        self.votes(shard)
     }
 
     /// The ring's contents are contiguous from base to vector for every origin.

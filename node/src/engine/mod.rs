@@ -37,7 +37,7 @@ use std::hash::Hasher;
 use anabranch_crdt::{Epoch, HashKey, HybridClock, NodeId, ReplicaId, VersionVector, planted};
 use siphasher::sip::SipHasher13;
 
-pub use inspect::{Counters, EngineStatus, LiveDot, ShardSummary};
+pub use inspect::{Counters, EngineStatus, LiveDot, PeerSaid, ShardSummary};
 pub use io::{
     Answer, Copies, EngineConfig, Input, Level, Now, Op, Output, PersistFailure, RecordId, RequestId, Stage,
     Start, Time, Update,

@@ -51,35 +51,36 @@ impl Oracle {
                 .any(|(r, seq)| (r.node.0, r.epoch.0) == replica && *seq >= last)
         };
         let durable = level.stage == Stage::Durable;
+        let majority = level.copies == Copies::Majority;
+        // Who has not caught up since its start counts for no majority.
         let peer_has = |peer: &u128| {
             issue.dots.iter().all(|&(shard, _, last)| {
                 engine
-                    .peer_vectors(NodeId(*peer), ShardId(shard))
-                    .is_some_and(|(a, d)| says(if durable { &d } else { &a }, last))
+                    .peer_said(NodeId(*peer), ShardId(shard))
+                    .is_some_and(|said| {
+                        says(if durable { &said.durable } else { &said.applied }, last)
+                            && (said.votes || !majority)
+                    })
             })
         };
         let (me, watch) = &self.nodes[node];
-        let own = !durable
-            || issue.dots.iter().all(|&(shard, _, last)| {
-                covers(
-                    &watch.shards[shard as usize].told,
-                    DotAt {
-                        origin: issue.origin,
-                        seq: last,
-                    },
-                )
-            });
-        let have = 1 + self
-            .nodes
-            .iter()
-            .map(|(id, _)| id)
-            .filter(|id| *id != me && peer_has(id))
-            .count();
+        let told = |&(shard, _, last): &(u32, u64, u64)| {
+            let dot = DotAt {
+                origin: issue.origin,
+                seq: last,
+            };
+            covers(&watch.shards[shard as usize].told, dot)
+        };
+        let votes = |&(shard, _, _): &(u32, u64, u64)| engine.counts_for_majorities(ShardId(shard));
+        let own = !durable || issue.dots.iter().all(told);
+        let others = self.nodes.iter().map(|(id, _)| id);
+        let have = usize::from(!majority || issue.dots.iter().all(votes))
+            + others.filter(|id| *id != me && peer_has(id)).count();
         let enough = match level.copies {
             Copies::Local => true,
             Copies::N(n) => have >= usize::from(n),
-            // Who has not caught up since its start does not count for a majority; of all, everybody does.
-            Copies::Majority | Copies::All => have == self.nodes.len(),
+            Copies::Majority => have > self.nodes.len() / 2,
+            Copies::All => have == self.nodes.len(),
         };
         if own && enough && !issue.dots.is_empty() {
             let what =

@@ -360,11 +360,14 @@ impl Oracle {
     fn check_claims(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
         for peer in 0..self.nodes.len() {
             let id = NodeId(self.nodes[peer].0);
-            let Some((applied, durable)) = engine.peer_vectors(id, ShardId(shard)) else {
+            let Some(said) = engine.peer_said(id, ShardId(shard)) else {
                 continue;
             };
             self.looks.claims += 1;
-            let (applied, durable) = (self.vector(node, &applied)?, self.vector(node, &durable)?);
+            let (applied, durable) = (
+                self.vector(node, &said.applied)?,
+                self.vector(node, &said.durable)?,
+            );
             let truth = &self.nodes[peer].1.shards[shard as usize];
             if !covers_all(&truth.ever_applied, &applied) || !covers_all(&truth.ever_durable, &durable) {
                 let (said, had) = (self.tell(&durable), self.tell(&truth.ever_durable));

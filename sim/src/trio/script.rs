@@ -107,14 +107,15 @@ impl Trio {
     }
 
     fn back_up(&mut self, node: NodeIx) -> Step {
-        self.hosts[node].backup = Some(self.hosts[node].disk.copy());
+        self.hosts[node].back_up();
         self.oracle.on_backup(node);
         Ok(())
     }
 
     fn restore(&mut self, node: NodeIx) -> Step {
-        let backup = self.hosts[node].backup.as_ref().ok_or("there is no backup")?;
-        self.hosts[node].disk = backup.copy();
+        if !self.hosts[node].restore() {
+            return Err("there is no backup".into());
+        }
         self.oracle.on_disk_restored(node);
         Ok(())
     }

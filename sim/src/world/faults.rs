@@ -15,8 +15,8 @@ impl World {
             return Ok(());
         }
         let fault = self.fault(index);
-        self.tell(|| format!("-- {fault:?}"));
         let now = self.kernel.now();
+        self.tell(|| format!("-- {fault:?}"));
         let kernel = &mut self.kernel;
         let out = &mut |at: Micros, event| kernel.at(at, Event::Net(event));
         match fault {
@@ -38,7 +38,7 @@ impl World {
             }
             Fault::Pause { node, us } => self.pause(node, us),
             Fault::TakeBackup(node) => {
-                self.hosts[node].backup = Some(self.hosts[node].disk.copy());
+                self.hosts[node].back_up();
                 self.oracle.on_backup(node);
             }
             Fault::Room(node, room) => {
@@ -90,8 +90,7 @@ impl World {
                 self.keys.forget(node);
             }
             DiskFate::Restored => {
-                if let Some(backup) = &self.hosts[node].backup {
-                    self.hosts[node].disk = backup.copy();
+                if self.hosts[node].restore() {
                     self.oracle.on_disk_restored(node);
                     self.keys.forget(node);
                 }

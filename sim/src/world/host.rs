@@ -23,7 +23,8 @@ pub(crate) struct Host {
     pub ix: NodeIx,
     pub id: NodeId,
     pub disk: MemDisk,
-    pub backup: Option<MemDisk>,
+    /// A copy of its disk, damaged or not.
+    backup: Option<(MemDisk, bool)>,
     pub life: Option<Life>,
     /// Counts lives: events of an earlier one are void.
     pub lives: u64,
@@ -169,6 +170,20 @@ impl Host {
         Ok(())
     }
 
+    /// A copy is made of its disk.
+    pub fn back_up(&mut self) {
+        self.backup = Some((self.disk.copy(), self.rotten));
+    }
+
+    /// The copy is put back, if there is one.
+    pub fn restore(&mut self) -> bool {
+        let Some((disk, rotten)) = &self.backup else {
+            return false;
+        };
+        (self.disk, self.rotten) = (disk.copy(), *rotten);
+        true
+    }
+
     /// One bit of what is stored flips.
     pub fn rot(&mut self, seed: u64) {
         let mut rng = Rng::stream(seed, "rot", self.ix as u64, self.lives);
@@ -179,7 +194,7 @@ impl Host {
         }
         let name = rng.pick(&names).clone();
         let len = self.disk.read(&name).map_or(0, |bytes| bytes.len() as u64);
-        self.rotten = self.disk.flip_bit(&name, rng.below(len), rng.below(8) as u8);
+        self.rotten |= self.disk.flip_bit(&name, rng.below(len), rng.below(8) as u8);
     }
 
     /// The process dies, perhaps in the midst of a commit; then the disk keeps what it must, and chance decides about
