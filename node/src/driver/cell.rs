@@ -146,6 +146,7 @@ impl Cell {
                     after.changed.push(entity);
                 }
             }
+            Output::Fence { peer, epoch, newest } => shared.network().fence(peer, epoch, newest),
             Output::Disconnect { peer, epoch, reason } => shared.network().disconnect(peer, epoch, &reason),
         }
     }

@@ -26,6 +26,9 @@ pub(crate) trait Network: fmt::Debug + Send + Sync {
     /// Ends a link.
     fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str);
 
+    /// Ends a link and tells the peer that this newer epoch of it is known.
+    fn fence(&self, peer: NodeId, epoch: Epoch, newest: Epoch);
+
     /// Where this node listens.
     fn local_address(&self) -> SocketAddr;
 

@@ -192,9 +192,7 @@ impl Quic {
             Event::Gossip { from, message } => self.with_gossip(|gossip| gossip.on_message(from, message)),
             Event::Outdated { by, newest } => {
                 tracing::warn!(peer = %by, %newest, "a peer knows a newer epoch of this node");
-                if let Some(shared) = self.shared.upgrade() {
-                    shared.want_epoch(newest);
-                }
+                self.step(Input::Fenced { by, newest });
             }
             Event::Refused {
                 peer,
@@ -259,6 +257,12 @@ impl Network for Quic {
     fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str) {
         if let Some(links) = &*self.links() {
             links.transport.disconnect(peer, epoch, reason);
+        }
+    }
+
+    fn fence(&self, peer: NodeId, epoch: Epoch, newest: Epoch) {
+        if let Some(links) = &*self.links() {
+            links.transport.fence(peer, epoch, newest);
         }
     }
 

@@ -19,7 +19,7 @@ use super::DiskState;
 use super::cell::{After, Cell, Submitted};
 use super::clock::Clock;
 use super::network::Network;
-use super::queue::{Closing, Job, Queue};
+use super::queue::{Closing, Queue};
 use super::watchers::Watchers;
 
 /// What does not change while a node runs.
@@ -132,13 +132,6 @@ impl Shared {
         PanicWatch {
             shared: self,
             panicking: std::thread::panicking(),
-        }
-    }
-
-    /// Some peer knows this epoch of this node, or a higher one: it takes one above.
-    pub(super) fn want_epoch(&self, above: Epoch) {
-        if self.queue.push(Job::Epoch { above }) {
-            self.queue.wake();
         }
     }
 

@@ -255,6 +255,14 @@ pub enum Input {
         /// The store's words, for the caller's message.
         reason: String,
     },
+    /// A peer has ended the link, or never let it come up, because it knows this epoch of this node, which is higher
+    /// than the link's.
+    Fenced {
+        /// The peer.
+        by: NodeId,
+        /// The epoch it knows.
+        newest: Epoch,
+    },
     /// Answer to [`Output::AdoptEpoch`]: this start goes on under a higher epoch, already durable.
     EpochAdopted {
         /// The new epoch.
@@ -310,6 +318,16 @@ pub enum Output {
         epoch: Epoch,
         /// For the log of both sides.
         reason: String,
+    },
+    /// Close the link: the peer runs under an epoch that is over. It must hear which one is known, as [`Input::Fenced`],
+    /// now or when it dials again.
+    Fence {
+        /// The peer.
+        peer: NodeId,
+        /// The epoch of the link.
+        epoch: Epoch,
+        /// The highest epoch of the peer that is known here.
+        newest: Epoch,
     },
     /// A peer knows a higher epoch of this node: take one above it, durably, and say [`Input::EpochAdopted`].
     AdoptEpoch {

@@ -160,6 +160,7 @@ impl Engine {
             Input::Writable { peer, epoch, bytes } => self.on_writable(peer, epoch, bytes),
             Input::Persisted { upto } => self.on_persisted(upto),
             Input::PersistFailed { failure, reason } => self.on_persist_failed(failure, &reason),
+            Input::Fenced { by, newest } => self.on_fenced(by, newest),
             Input::EpochAdopted { epoch } => self.on_epoch_adopted(epoch),
             Input::MemberSeen { node } => self.on_member_seen(node),
             Input::Wakeup => {}

@@ -9,7 +9,6 @@ use crate::engine::io::{Output, Time};
 use crate::engine::limits::{EPOCH_MAX, MEMBERS_MAX};
 use crate::engine::receive::Staging;
 use crate::engine::shard::Told;
-use crate::engine::translate::Refused;
 use crate::wire::{Frame, Lane, Record, ShardId};
 
 /// A peer whose link is up. Its cost does not depend on how far it is behind.
@@ -44,13 +43,9 @@ impl Engine {
             // Its epoch is below one we have seen: the clock went back, or an image was restored. It takes a higher
             // one; nothing of the link under this epoch is read.
             self.counters.fenced += 1;
-            self.outputs.push_back(Output::Send {
-                peer,
-                epoch,
-                lane: Lane::Control,
-                frame: Frame::Fenced(known.0).encode(),
-            });
-            return self.disconnect(peer, epoch, format!("epoch {epoch} is over, {known} is known"));
+            self.on_disconnected(peer, epoch);
+            let newest = known;
+            return self.outputs.push_back(Output::Fence { peer, epoch, newest });
         }
         self.known_epochs.insert(peer, epoch);
         self.on_member_seen(peer);
@@ -116,15 +111,14 @@ impl Engine {
     }
 
     /// A peer knows a higher epoch of this node.
-    pub(crate) fn on_fenced(&mut self, above: Epoch) -> Result<(), Refused> {
-        if above.0 >= EPOCH_MAX {
-            return Err(format!("epoch {above} is nobody's"));
-        }
-        if above >= self.started.epoch {
+    pub(crate) fn on_fenced(&mut self, by: NodeId, newest: Epoch) {
+        if newest.0 >= EPOCH_MAX {
+            self.counters.refused_frames += 1;
+            tracing::warn!(peer = %by, %newest, "the peer claims an epoch of this node that is nobody's; ignored");
+        } else if newest > self.started.epoch {
             self.counters.fenced += 1;
-            self.outputs.push_back(Output::AdoptEpoch { above });
+            self.outputs.push_back(Output::AdoptEpoch { above: newest });
         }
-        Ok(())
     }
 
     /// What was written under the old epoch stays as what it is, operations of an earlier epoch: peers take them

@@ -129,7 +129,6 @@ impl Engine {
             Frame::SnapshotPart(m) => self.on_snapshot_part(peer, m),
             Frame::SnapshotNext(m) => self.on_snapshot_next(peer, m),
             Frame::Busy(m) => self.on_busy(peer, &m),
-            Frame::Fenced(above) => self.on_fenced(Epoch(above)),
         }
     }
 

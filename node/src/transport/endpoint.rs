@@ -238,6 +238,16 @@ impl Transport {
         }
     }
 
+    /// Ends a link and tells the peer that a newer epoch of it is known; `Disconnected` follows here, and
+    /// [`super::Event::Outdated`] there.
+    pub fn fence(&self, peer: NodeId, epoch: Epoch, newest: Epoch) {
+        let link = self.net.table().link(peer, epoch).cloned();
+        if let Some(link) = link {
+            let reason = Reason::Closed(format!("epoch {epoch} is over, {newest} is known"));
+            link.replace(newest, reason, CloseCode::NewerEpoch);
+        }
+    }
+
     /// Says where a peer is now, in place of what was said before, and keeps a link to it from here on. Also while
     /// it is being dialled elsewhere, and also when it had left. At most [`ADDRESSES_MAX`] are tried.
     pub fn set_peer_addresses(&self, peer: NodeId, mut addresses: Vec<SocketAddr>) {

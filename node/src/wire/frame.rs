@@ -133,8 +133,6 @@ pub enum Frame {
     SnapshotPart(ShardPart),
     /// See [`SnapshotNext`].
     SnapshotNext(SnapshotNext),
-    /// "I know a higher epoch of you: take one above this."
-    Fenced(u64),
     /// See [`Busy`].
     Busy(Busy),
 }
@@ -148,7 +146,7 @@ mod kind {
     pub const INTERVALS: u8 = 5;
     pub const SNAPSHOT_PART: u8 = 6;
     pub const SNAPSHOT_NEXT: u8 = 7;
-    pub const FENCED: u8 = 8;
+    // 8 was a fence, which the end of the link now says.
     pub const BUSY: u8 = 9;
 }
 
@@ -163,7 +161,6 @@ impl Frame {
             Frame::Intervals(m) => seal(kind::INTERVALS, &Intervals::pack(m)),
             Frame::SnapshotPart(m) => seal(kind::SNAPSHOT_PART, m),
             Frame::SnapshotNext(m) => seal(kind::SNAPSHOT_NEXT, m),
-            Frame::Fenced(m) => seal(kind::FENCED, m),
             Frame::Busy(m) => seal(kind::BUSY, m),
         }
     }
@@ -187,7 +184,6 @@ impl Frame {
             kind::INTERVALS => Frame::Intervals(open::<Intervals>("intervals", body)?.unpack()?),
             kind::SNAPSHOT_PART => Frame::SnapshotPart(open("snapshot part", body)?),
             kind::SNAPSHOT_NEXT => Frame::SnapshotNext(open("snapshot request", body)?),
-            kind::FENCED => Frame::Fenced(open("fence", body)?),
             kind::BUSY => Frame::Busy(open("busy", body)?),
             _ => return Ok(None),
         };

@@ -151,7 +151,6 @@ fn frames() -> Vec<(Frame, &'static str)> {
             }),
             "07030600",
         ),
-        (Frame::Fenced(300), "08ac02"),
         (Frame::Busy(Busy { shard: 3, id: 300 }), "0903ac02"),
     ]
 }
@@ -225,7 +224,7 @@ fn an_index_past_the_shared_table_is_refused() {
 
 #[test]
 fn bytes_left_over_are_an_error() {
-    let mut bytes = Frame::Fenced(1).encode().to_vec();
+    let mut bytes = Frame::Busy(Busy { shard: 1, id: 2 }).encode().to_vec();
     bytes.push(0);
     assert!(Frame::decode(&bytes).is_err());
     assert!(Frame::decode(&[]).is_err());

@@ -21,7 +21,7 @@ impl Net {
             let ix = self.pair_ix(node, peer);
             let side = self.pairs[ix].side(node);
             self.pairs[ix].ends[side] = None;
-            self.close(now, ix, self.plan.idle_us, out);
+            self.close(now, ix, self.plan.idle_us, None, out);
         }
     }
 
@@ -47,11 +47,19 @@ impl Net {
 
     /// A link breaks at once; both ends are told soon, and dial again.
     pub fn reset(&mut self, now: Micros, a: NodeIx, b: NodeIx, out: Schedule<'_>) {
-        self.close(now, self.pair_ix(a, b), 1_000, out);
+        self.close(now, self.pair_ix(a, b), 1_000, None, out);
     }
 
-    /// One end closes a link on purpose.
-    pub fn disconnect(&mut self, now: Micros, from: NodeIx, to: NodeIx, epoch: u64, out: Schedule<'_>) {
+    /// One end closes a link on purpose; `fenced` is the newer epoch of the other end that it knows, if that is why.
+    pub fn disconnect(
+        &mut self,
+        now: Micros,
+        from: NodeIx,
+        to: NodeIx,
+        epoch: u64,
+        fenced: Option<u64>,
+        out: Schedule<'_>,
+    ) {
         let ix = self.pair_ix(from, to);
         let side = self.pairs[ix].side(from);
         let Some(end) = self.pairs[ix].ends[side].filter(|end| end.peer_epoch == epoch) else {
@@ -66,7 +74,7 @@ impl Net {
             } else {
                 1_000
             };
-            self.close(now, ix, told_us, out);
+            self.close(now, ix, told_us, fenced.map(|newest| (1 - side, newest)), out);
         }
         out(
             now,
@@ -74,6 +82,7 @@ impl Net {
                 pair: ix,
                 conn: end.conn,
                 side,
+                fenced: None,
             },
         );
     }
@@ -119,7 +128,7 @@ impl Net {
             let stays = rest.iter().any(|&(x, y)| (x.min(y), x.max(y)) == (a, b));
             self.pairs[ix].severed = !stays;
             if !stays {
-                self.close(now, ix, 1_000, out);
+                self.close(now, ix, 1_000, None, out);
             } else if self.pairs[ix].conn.is_none() {
                 self.dial_soon(now, ix, DIAL_US_MAX, out);
             }
@@ -130,8 +139,15 @@ impl Net {
         self.directions[self.direction_ix(from, to)].blocks > 0
     }
 
-    /// The transport gives a link up; each living end is told within `told_us`.
-    fn close(&mut self, now: Micros, ix: usize, told_us: Micros, out: Schedule<'_>) {
+    /// The transport gives a link up; each living end is told within `told_us`, and one perhaps that it is fenced.
+    fn close(
+        &mut self,
+        now: Micros,
+        ix: usize,
+        told_us: Micros,
+        fenced: Option<(usize, u64)>,
+        out: Schedule<'_>,
+    ) {
         let [a, b] = self.pairs[ix].nodes;
         if let Some(conn) = self.pairs[ix].conn.take() {
             for side in 0..2 {
@@ -145,6 +161,9 @@ impl Net {
                             pair: ix,
                             conn: conn.id,
                             side,
+                            fenced: fenced
+                                .filter(|(which, _)| *which == side)
+                                .map(|(_, newest)| newest),
                         },
                     );
                 }
@@ -273,29 +292,36 @@ impl Net {
         told
     }
 
-    fn on_down(&mut self, ix: usize, conn: u64, side: usize) -> Vec<Told> {
+    fn on_down(&mut self, ix: usize, conn: u64, side: usize, fenced: Option<u64>) -> Vec<Told> {
         let pair = &mut self.pairs[ix];
         let (node, peer) = (pair.nodes[side], pair.nodes[1 - side]);
-        match pair.ends[side] {
+        let fence = fenced.map(|newest| Told {
+            node,
+            peer,
+            epoch: 0,
+            news: News::Fenced(newest),
+        });
+        let gone = match pair.ends[side] {
             Some(end) if end.conn == conn => {
                 pair.ends[side] = None;
                 self.counts.link_ends += 1;
-                vec![Told {
+                Some(Told {
                     node,
                     peer,
                     epoch: end.peer_epoch,
                     news: News::Disconnected,
-                }]
+                })
             }
-            _ => Vec::new(),
-        }
+            _ => None,
+        };
+        gone.into_iter().chain(fence).collect()
     }
 
     fn on_idle(&mut self, now: Micros, ix: usize, conn: u64, direction: usize, out: Schedule<'_>) {
         let blocked = &self.directions[direction];
         let silent = blocked.blocks > 0 && now.saturating_sub(blocked.blocked_since) >= self.plan.idle_us;
         if silent && self.pairs[ix].conn.is_some_and(|open| open.id == conn) {
-            self.close(now, ix, self.plan.idle_us / 4 + 1, out);
+            self.close(now, ix, self.plan.idle_us / 4 + 1, None, out);
         }
     }
 
@@ -309,7 +335,12 @@ impl Net {
                 epochs,
             } => self.on_establish(now, pair, attempt, epochs, out),
             NetEvent::Up { pair, conn, side } => return self.on_up(now, pair, conn, side),
-            NetEvent::Down { pair, conn, side } => return self.on_down(pair, conn, side),
+            NetEvent::Down {
+                pair,
+                conn,
+                side,
+                fenced,
+            } => return self.on_down(pair, conn, side, fenced),
             NetEvent::Idle {
                 pair,
                 conn,

@@ -110,6 +110,8 @@ pub enum NetEvent {
         conn: u64,
         /// Which end.
         side: usize,
+        /// The newer epoch of this end that the other knows, if it closed the link for that.
+        fenced: Option<u64>,
     },
     /// A link that may have heard nothing for too long.
     Idle {
@@ -183,6 +185,8 @@ pub enum News {
     Connected,
     /// It is gone.
     Disconnected,
+    /// The other end knows this newer epoch.
+    Fenced(u64),
     /// So many bytes were taken.
     Writable(u64),
 }

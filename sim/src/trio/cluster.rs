@@ -374,6 +374,13 @@ impl Trio {
                 }
                 Output::Changed { .. } => {}
                 Output::Disconnect { peer, .. } => self.on_disconnect(node, peer)?,
+                Output::Fence { peer, newest, .. } => {
+                    let by = self.hosts[node].id;
+                    self.on_disconnect(node, peer)?;
+                    if let Some(fenced) = self.find(peer) {
+                        self.give(fenced, Input::Fenced { by, newest })?;
+                    }
+                }
                 Output::AdoptEpoch { above } => self.adopt(node, above)?,
             }
         }

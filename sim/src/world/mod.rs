@@ -254,7 +254,7 @@ impl World {
                 hash.absorb_bytes(&frame.bytes);
             }
             Event::Net(NetEvent::Taken { direction }) => hash.absorb(2 << 32 | *direction as u64),
-            Event::Net(NetEvent::Up { pair, conn, side } | NetEvent::Down { pair, conn, side }) => {
+            Event::Net(NetEvent::Up { pair, conn, side } | NetEvent::Down { pair, conn, side, .. }) => {
                 hash.absorb(3 << 32 | (pair * 2 + side) as u64);
                 hash.absorb(*conn);
             }
@@ -326,6 +326,10 @@ impl World {
                 wall_ms,
             },
             News::Disconnected => Input::Disconnected { peer: peer_id, epoch },
+            News::Fenced(newest) => Input::Fenced {
+                by: peer_id,
+                newest: anabranch::Epoch(newest),
+            },
             News::Writable(bytes) => Input::Writable {
                 peer: peer_id,
                 epoch,

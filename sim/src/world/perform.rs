@@ -185,7 +185,12 @@ impl World {
             }
             Output::Done { request, result } => self.on_done(node, request.0, result),
             Output::Changed { .. } => Ok(()),
-            Output::Disconnect { peer, epoch, reason } => self.on_disconnect(node, peer, epoch, &reason),
+            Output::Disconnect { peer, epoch, reason } => {
+                self.on_disconnect(node, peer, epoch, None, &reason)
+            }
+            Output::Fence { peer, epoch, newest } => {
+                self.on_disconnect(node, peer, epoch, Some(newest.0), "its epoch is over")
+            }
             Output::AdoptEpoch { above } => self.adopt(node, above),
         }
     }
@@ -194,14 +199,22 @@ impl World {
         self.hosts.iter().position(|host| host.id == id)
     }
 
-    fn on_disconnect(&mut self, node: NodeIx, peer: NodeId, epoch: Epoch, reason: &str) -> Step {
+    fn on_disconnect(
+        &mut self,
+        node: NodeIx,
+        peer: NodeId,
+        epoch: Epoch,
+        fenced: Option<u64>,
+        reason: &str,
+    ) -> Step {
         let Some(to) = self.find(peer) else { return Ok(()) };
         self.tell(|| format!("n{node} closes its link to n{to}: {reason}"));
         let now = self.kernel.now();
         let kernel = &mut self.kernel;
-        self.net.disconnect(now, node, to, epoch.0, &mut |at, event| {
-            kernel.at(at, Event::Net(event))
-        });
+        self.net
+            .disconnect(now, node, to, epoch.0, fenced, &mut |at, event| {
+                kernel.at(at, Event::Net(event))
+            });
         Ok(())
     }
 

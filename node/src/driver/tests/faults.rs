@@ -16,7 +16,7 @@ use super::*;
 use crate::engine::{Input, Limits};
 use crate::store::{Disk, Identity, MemDisk, Options, Store};
 use crate::transport;
-use crate::wire::{Frame, Lane};
+use crate::wire::Lane;
 
 /// What the engine wanted of the network.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +37,10 @@ impl Network for Nobody {
 
     fn disconnect(&self, peer: NodeId, _: Epoch, _: &str) {
         self.say(format!("disconnect {}", peer.0));
+    }
+
+    fn fence(&self, peer: NodeId, _: Epoch, newest: Epoch) {
+        self.say(format!("fence {} {newest}", peer.0));
     }
 
     fn open(self: Arc<Self>, epoch: Epoch) -> Result<(), crate::Error> {
@@ -268,10 +272,9 @@ async fn a_fenced_node_goes_on_under_a_durable_higher_epoch() {
         })
         .unwrap();
     node.shared
-        .step(Input::Received {
-            peer,
-            epoch,
-            frame: Frame::Fenced(above.0).encode(),
+        .step(Input::Fenced {
+            by: peer,
+            newest: above,
         })
         .unwrap();
     let adopted = async {

@@ -148,6 +148,7 @@ fn invented_replicas_in_a_pull_are_not_remembered() {
 #[test]
 fn a_fence_beyond_all_time_is_refused() {
     let mut world = check("ab", "link a b\n run\n a s/x add e\n run");
-    world.inject('b', 'a', Frame::Fenced(u64::MAX).encode());
-    assert_eq!(world.refused, 1);
+    world.fence('b', 'a', anabranch_crdt::Epoch(u64::MAX));
+    assert_eq!(world.engine('a').counters().refused_frames, 1);
+    world.script("a s/x add f\n run\n b s/x = [e f]");
 }

@@ -239,6 +239,7 @@ impl World {
                 }
                 Output::Changed { .. } => {}
                 Output::Disconnect { .. } => self.refused += 1,
+                Output::Fence { .. } => panic!("{name} fences"),
                 Output::AdoptEpoch { .. } => panic!("{name} was fenced"),
             }
         }
@@ -261,6 +262,12 @@ impl World {
                 wall_ms,
             },
         );
+    }
+
+    /// A peer claims to know an epoch of this node.
+    pub(super) fn fence(&mut self, from: char, to: char, newest: Epoch) {
+        let by = node_id(from);
+        self.handle(to, Input::Fenced { by, newest });
     }
 
     /// Bytes arrive that nobody here sent.
