@@ -202,6 +202,18 @@ impl View for OrSet {
         Box::new(marks.chain(elements))
     }
 
+    fn entries_after<'a>(&'a self, path: &'a Path, dot: Dot) -> Box<dyn Iterator<Item = Entry> + 'a> {
+        let Path::Element(element) = path else {
+            let here = self.entries();
+            return Box::new(here.skip_while(move |(other, at, _)| (other, *at) <= (path, dot)));
+        };
+        let from_here = self.elements.iter_from(&element[..]).flat_map(|(element, dots)| {
+            dots.entries()
+                .map(|dot| (path_of(element), dot, Payload::Present))
+        });
+        Box::new(from_here.skip_while(move |(other, at, _)| other == path && *at <= dot))
+    }
+
     fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
         let dots = match path {
             Path::Root => &self.marks,

@@ -12,6 +12,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, btree_map};
+use std::ops::Bound;
 
 use crate::context::Seen;
 use crate::dot::Dot;
@@ -326,6 +327,14 @@ impl<K: Ord, S: DotStore> DotMap<K, S> {
     /// The keys that have dots with their stores, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &S)> + '_ {
         self.0.iter()
+    }
+
+    /// The same from `key` on.
+    pub fn iter_from<Q: Ord + ?Sized>(&self, key: &Q) -> impl Iterator<Item = (&K, &S)> + '_
+    where
+        K: Borrow<Q>,
+    {
+        self.0.range::<Q, _>((Bound::Included(key), Bound::Unbounded))
     }
 
     /// Changes the store at `key`, an empty one if there is none, and forgets the key if no dot is left.

@@ -192,6 +192,12 @@ impl Value {
         each!(self, view => view.entries()).map(|(path, dot, payload)| (dot, Put { path, payload }))
     }
 
+    /// Those of them that come after this place and dot, which need not be alive: how a walk in pieces goes on.
+    pub fn puts_after<'a>(&'a self, path: &'a Path, dot: Dot) -> impl Iterator<Item = (Dot, Put)> + 'a {
+        each!(self, view => view.entries_after(path, dot))
+            .map(|(path, dot, payload)| (dot, Put { path, payload }))
+    }
+
     /// What a user sees.
     pub fn read(&self, replicas: &Replicas) -> Reading {
         match self {

@@ -26,6 +26,14 @@ pub(crate) trait View {
     /// Every live dot, by path and then by dot.
     fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_>;
 
+    /// Those of them that come after this place and dot. Finding where they begin costs little where there may be many.
+    fn entries_after<'a>(&'a self, path: &'a Path, dot: Dot) -> Box<dyn Iterator<Item = Entry> + 'a> {
+        Box::new(
+            self.entries()
+                .skip_while(move |(other, at, _)| (other, *at) <= (path, dot)),
+        )
+    }
+
     /// What the dot at this place carries.
     fn get(&self, path: &Path, dot: Dot) -> Option<Payload>;
 

@@ -8,6 +8,53 @@ use crate::delta::{ClockMode, Kill, Part};
 use crate::id::{Epoch, NodeId, ReplicaId};
 use crate::replicas::ReplicaIx;
 
+#[test]
+fn a_walk_goes_on_behind_any_put() {
+    let mut replicas = Replicas::new();
+    let (me, other) = (
+        replicas.intern(id("a")).unwrap(),
+        replicas.intern(id("b")).unwrap(),
+    );
+    let key = &KEY;
+    let put = |ix, seq, path: Path, payload: Payload| Part {
+        dot: Dot::new(ix, seq),
+        put: Some(Put { path, payload }),
+        kills: Vec::new(),
+    };
+    let element = |e: &'static str| Path::Element(Bytes::from_static(e.as_bytes()));
+    let set = vec![
+        put(me, 1, Path::Root, Payload::Present),
+        put(other, 1, Path::Root, Payload::Present),
+        put(me, 2, element("x"), Payload::Present),
+        put(other, 2, element("x"), Payload::Present),
+        put(me, 3, element("y"), Payload::Present),
+    ];
+    let count = |plus| Payload::Count { plus, minus: 0 };
+    let counter = vec![
+        put(me, 1, Path::Root, count(1)),
+        put(other, 1, Path::Root, count(2)),
+    ];
+    for (ty, parts) in [(Type::OrSet, set), (Type::GCounter, counter)] {
+        let mut value = Value::new(ty);
+        let env = Env {
+            replicas: &replicas,
+            key,
+        };
+        value.join_delta(&env, &(), &Delta::from_parts(ty, parts));
+        let all: Vec<_> = value.puts().collect();
+        for (i, (dot, put)) in all.iter().enumerate() {
+            let rest: Vec<_> = value.puts_after(&put.path, *dot).collect();
+            assert_eq!(rest, all[i + 1..], "{ty} behind {put:?}");
+        }
+        // Also behind one that is not alive any more.
+        let gone = Dot::new(me, 9);
+        assert_eq!(
+            value.puts_after(&Path::Element(Bytes::new()), gone).count(),
+            all.iter().filter(|(_, put)| put.path != Path::Root).count()
+        );
+    }
+}
+
 const KEY: HashKey = HashKey(*b"0123456789abcdef");
 
 struct Talk {

@@ -13,6 +13,12 @@ pub const UPDATE_BYTES_MAX: usize = 16 << 20;
 pub const TRANSFER_BYTES_MAX: usize = 8 << 20;
 /// Bytes under way to a peer beyond which a pull is put off.
 pub const IN_FLIGHT_BYTES_MAX: u64 = 16 << 20;
+/// Snapshots served to one peer at a time: more would only share its link.
+pub const SESSIONS_PER_PEER_MAX: usize = 4;
+/// How often the wait for an answer to a pull doubles while none comes.
+pub const PULL_DOUBLINGS_MAX: u32 = 2;
+/// How long a shard is left alone whose snapshot was larger than may be staged, milliseconds; it doubles up to the second.
+pub const TOO_LARGE_MS: [u64; 2] = [60_000, 3_600_000];
 /// Epochs from here on are nobody's: their milliseconds lie beyond the year 4000.
 pub const EPOCH_MAX: u64 = 1 << 62;
 /// A part of a message aims at no more than this; one operation more than fits always goes.
@@ -65,7 +71,8 @@ pub struct Limits {
     pub hold_ms: u64,
     /// How long news from a third node may come from its origin before it is pulled, milliseconds.
     pub pull_grace_ms: u64,
-    /// How long a pull may take without progress before another holder is asked, milliseconds.
+    /// How long a pull may take without progress before another holder is asked, milliseconds; it doubles with each in
+    /// a row that came to nothing.
     pub pull_timeout_ms: u64,
     /// Pulls under way at a time.
     pub pulls_max: usize,
@@ -83,6 +90,14 @@ pub struct Limits {
 
 /// An idempotency key is found again for at least this long, milliseconds.
 pub const KEY_AGE_MS_MIN: u64 = 3_600_000;
+
+impl Limits {
+    /// How long a pull waits for progress after so many that came to nothing, milliseconds.
+    pub(crate) fn pull_wait_ms(&self, failures: u32) -> u64 {
+        self.pull_timeout_ms
+            .saturating_mul(1 << failures.min(PULL_DOUBLINGS_MAX))
+    }
+}
 
 impl Default for Limits {
     fn default() -> Limits {

@@ -11,6 +11,7 @@
 //! what nodes say of themselves (`said`), catching up (`pull`, `snapshot`), durability (`persist`), write levels
 //! (`levels`), start (`recover`), reads (`inspect`).
 
+mod frozen;
 mod idempotency;
 mod inspect;
 mod io;
@@ -24,6 +25,7 @@ mod receive;
 mod recover;
 mod ring;
 mod said;
+mod serve;
 mod shard;
 mod snapshot;
 mod submit;
@@ -52,8 +54,8 @@ use crate::engine::persist::Persist;
 use crate::engine::pull::Pulls;
 use crate::engine::recover::RecoverStage;
 use crate::engine::said::SaidQueue;
+use crate::engine::serve::Sessions;
 use crate::engine::shard::{Kinds, Shard};
-use crate::engine::snapshot::Sessions;
 use crate::wire::{DirectoryId, EntityId, ShardId};
 
 /// The replication engine of one node (or of some of its shards). See the module's front page for its contract.

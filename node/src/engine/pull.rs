@@ -4,12 +4,13 @@
 //! answers with a snapshot instead (see `snapshot`).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use anabranch_crdt::{Epoch, NodeId, ReplicaId, Replicas, VersionVector, planted};
 
 use crate::engine::Engine;
 use crate::engine::io::Time;
-use crate::engine::limits::{IN_FLIGHT_BYTES_MAX, TRANSFER_BYTES_MAX};
+use crate::engine::limits::{IN_FLIGHT_BYTES_MAX, PULL_DOUBLINGS_MAX, TOO_LARGE_MS, TRANSFER_BYTES_MAX};
 use crate::engine::push::out_entries;
 use crate::engine::said::Tone;
 use crate::engine::snapshot::Arriving;
@@ -21,6 +22,10 @@ use crate::wire::{Busy, Frame, Interval, Lane, PULL_ID_BIT, Pull, ShardId};
 pub(crate) struct Pulls {
     wants: BTreeMap<ShardId, Want>,
     under_way: BTreeMap<ShardId, UnderWay>,
+    /// How many pulls of a shard came to nothing since the last that did not.
+    failures: BTreeMap<ShardId, u32>,
+    /// Shards whose snapshot was too large, until when they are left alone, and for how long that was.
+    too_large: BTreeMap<ShardId, (Time, u64)>,
 }
 
 #[derive(Debug)]
@@ -28,6 +33,8 @@ struct Want {
     due: Time,
     /// Whom to ask first.
     prefer: Option<NodeId>,
+    /// What was lacking when it was first noticed. Once that is here, what is lacking now is on its way too.
+    lacked: VersionVector,
 }
 
 /// A pull that is not answered yet.
@@ -55,15 +62,48 @@ impl Pulls {
 
     /// Bytes of all snapshots that are arriving.
     pub fn arriving_bytes(&self) -> usize {
+        self.arriving().map(|(_, bytes)| bytes).sum()
+    }
+
+    fn arriving(&self) -> impl Iterator<Item = (ShardId, usize)> {
         self.under_way
-            .values()
-            .filter_map(|u| u.arriving.as_ref())
-            .map(Arriving::bytes)
-            .sum()
+            .iter()
+            .filter_map(|(shard, u)| Some((*shard, u.arriving.as_ref()?.bytes())))
+    }
+
+    /// The snapshot that has come least far.
+    pub fn least_arrived(&self) -> Option<ShardId> {
+        self.arriving()
+            .min_by_key(|(_, bytes)| *bytes)
+            .map(|(shard, _)| shard)
     }
 
     pub fn finish(&mut self, shard: ShardId) -> Option<UnderWay> {
         self.under_way.remove(&shard)
+    }
+
+    /// It was answered whole.
+    pub fn succeed(&mut self, shard: ShardId) -> Option<UnderWay> {
+        self.failures.remove(&shard);
+        self.too_large.remove(&shard);
+        self.finish(shard)
+    }
+
+    pub fn failures(&self, shard: ShardId) -> u32 {
+        self.failures.get(&shard).copied().unwrap_or(0)
+    }
+
+    fn failed(&mut self, shard: ShardId) {
+        let failures = self.failures.entry(shard).or_default();
+        *failures = failures.saturating_add(1);
+    }
+
+    /// Its snapshot is larger than may be staged: it is left alone for a while.
+    pub fn leave_alone(&mut self, shard: ShardId, now: Time) {
+        let [first, most] = TOO_LARGE_MS;
+        let last = self.too_large.get(&shard).map(|(_, ms)| *ms);
+        let ms = last.map_or(first, |ms| (ms * 2).min(most));
+        self.too_large.insert(shard, (now.after_ms(ms), ms));
     }
 
     pub fn is_idle(&self) -> bool {
@@ -74,18 +114,23 @@ impl Pulls {
 impl Engine {
     /// Something is missing in this shard: ask somebody in so many milliseconds, unless it comes by itself.
     pub(crate) fn want(&mut self, shard: ShardId, delay_ms: u64) {
-        self.want_at(shard, None, delay_ms);
+        self.want_at(shard, None, delay_ms, VersionVector::new());
     }
 
     pub(crate) fn want_from(&mut self, shard: ShardId, peer: NodeId, delay_ms: u64) {
-        self.want_at(shard, Some(peer), delay_ms);
+        self.want_at(shard, Some(peer), delay_ms, VersionVector::new());
     }
 
-    fn want_at(&mut self, shard: ShardId, prefer: Option<NodeId>, delay_ms: u64) {
-        let due = self.now.time.after_ms(delay_ms);
-        let want = self.pulls.wants.entry(shard).or_insert(Want { due, prefer });
-        if due < want.due {
-            *want = Want { due, prefer };
+    fn want_at(&mut self, shard: ShardId, prefer: Option<NodeId>, delay_ms: u64, lacked: VersionVector) {
+        let mut due = self.now.time.after_ms(delay_ms);
+        if let Some((until, _)) = self.pulls.too_large.get(&shard) {
+            due = due.max(*until);
+        }
+        let new = Want { due, prefer, lacked };
+        match self.pulls.wants.entry(shard) {
+            Entry::Vacant(place) => drop(place.insert(new)),
+            Entry::Occupied(mut want) if due < want.get().due => drop(want.insert(new)),
+            Entry::Occupied(_) => {}
         }
     }
 
@@ -103,7 +148,7 @@ impl Engine {
         } else {
             0
         };
-        self.want_from(id, peer, delay_ms);
+        self.want_at(id, Some(peer), delay_ms, theirs.clone());
     }
 
     pub(crate) fn on_pulls_due(&mut self) {
@@ -116,12 +161,7 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         for id in expired {
-            let next = self
-                .pulls
-                .finish(id)
-                .and_then(|failed| self.holder_after(id, failed.peer));
-            self.counters.pulls_timed_out += 1;
-            self.want_at(id, next, 0);
+            self.on_pull_expired(id);
         }
         let due: Vec<ShardId> = self
             .pulls
@@ -134,39 +174,62 @@ impl Engine {
             if self.pulls.under_way.len() >= self.config.limits.pulls_max {
                 return;
             }
-            self.pull(id);
+            self.on_want_due(id);
         }
     }
 
-    fn pull(&mut self, id: ShardId) {
+    /// Nothing came for too long. A snapshot that has begun to arrive goes on where it stands; otherwise another holder
+    /// is asked. Each time the wait is longer: on a slow link it is the asking that takes the room of the answers.
+    fn on_pull_expired(&mut self, id: ShardId) {
+        self.counters.pulls_timed_out += 1;
+        self.pulls.failed(id);
+        let failures = self.pulls.failures(id);
+        let expires = self.now.time.after_ms(self.config.limits.pull_wait_ms(failures));
+        if let Some(pull) = self.pulls.under_way(id)
+            && let Some(arriving) = pull.arriving.as_ref().filter(|_| failures <= PULL_DOUBLINGS_MAX)
+        {
+            pull.expires = expires;
+            let (peer, next) = (pull.peer, arriving.next(id, pull.id));
+            return self.send(peer, Lane::Control, &Frame::SnapshotNext(next));
+        }
+        let next = self
+            .pulls
+            .finish(id)
+            .and_then(|failed| self.holder_after(id, failed.peer));
+        self.want_at(id, next, 0, VersionVector::new());
+    }
+
+    fn on_want_due(&mut self, id: ShardId) {
         let Some(want) = self.pulls.wants.remove(&id) else {
             return;
         };
         self.drop_held(id);
-        let Some(holder) = want
-            .prefer
-            .filter(|p| self.holds_more(id, *p))
-            .or_else(|| self.holder_after(id, self.config.node))
-        else {
+        if !want.lacked.is_empty() && self.shards[id.0 as usize].vv.covers(&want.lacked) {
+            // What was noticed has come by itself; so will what was noticed since.
+            return self.want_the_rest(id);
+        }
+        let Some(holder) = self.choose_holder(id, want.prefer) else {
             // It has come meanwhile, or nobody who has it can be reached; who has it will say so again.
             return;
         };
         if self.pulls.under_way.contains_key(&id) {
             let later = self.config.limits.said_delay_ms;
-            return self.want_at(id, Some(holder), later);
+            return self.want_at(id, Some(holder), later, VersionVector::new());
         }
+        self.pull(id, holder);
+    }
+
+    fn pull(&mut self, id: ShardId, holder: NodeId) {
         let pull_id = self.next_transfer | PULL_ID_BIT;
         self.next_transfer += 1;
-        let expires = self.now.time.after_ms(self.config.limits.pull_timeout_ms);
-        self.pulls.under_way.insert(
-            id,
-            UnderWay {
-                peer: holder,
-                id: pull_id,
-                expires,
-                arriving: None,
-            },
-        );
+        let wait_ms = self.config.limits.pull_wait_ms(self.pulls.failures(id));
+        let under_way = UnderWay {
+            peer: holder,
+            id: pull_id,
+            expires: self.now.time.after_ms(wait_ms),
+            arriving: None,
+        };
+        self.pulls.under_way.insert(id, under_way);
         self.counters.pulls_sent += 1;
         let shard = self.shard(id);
         let mut table = TableWriter::new(&shard.replicas);
@@ -180,6 +243,16 @@ impl Engine {
         self.send(holder, Lane::Control, &frame);
     }
 
+    /// What some connected peer has beyond what is here.
+    pub(crate) fn want_the_rest(&mut self, id: ShardId) {
+        let holder = self.peers.keys().copied().find(|p| self.holds_more(id, *p));
+        let shard = &self.shards[id.0 as usize];
+        let theirs = holder.and_then(|p| Some((p, shard.peers.get(&p)?.applied.clone())));
+        if let Some((peer, theirs)) = theirs {
+            self.want_what(id, peer, &theirs);
+        }
+    }
+
     /// Whether a connected peer is known to have operations that this shard lacks.
     fn holds_more(&self, id: ShardId, peer: NodeId) -> bool {
         let shard = &self.shards[id.0 as usize];
@@ -190,31 +263,64 @@ impl Engine {
                 .is_some_and(|v| !shard.vv.covers(&v.applied))
     }
 
-    /// The next such peer after this one, around the circle.
+    /// Whether what a peer holds is known to be above its base: it need not answer with a snapshot.
+    fn has_the_history(&self, id: ShardId, peer: NodeId) -> bool {
+        let shard = &self.shards[id.0 as usize];
+        let base = shard.peers.get(&peer).and_then(|v| v.base.as_ref());
+        base.is_some_and(|base| shard.vv.covers(base))
+    }
+
+    /// Whom to ask: the preferred one, but rather one that has the history than one that would send the shard whole.
+    fn choose_holder(&self, id: ShardId, prefer: Option<NodeId>) -> Option<NodeId> {
+        let prefer = prefer.filter(|p| self.holds_more(id, *p));
+        if prefer.is_some_and(|p| self.has_the_history(id, p)) {
+            return prefer;
+        }
+        let mut others = self.peers.keys().copied().filter(|p| self.holds_more(id, *p));
+        others
+            .find(|p| self.has_the_history(id, *p))
+            .or(prefer)
+            .or_else(|| self.holder_after(id, self.config.node))
+    }
+
+    /// The next holder after this one, around the circle.
     fn holder_after(&self, id: ShardId, after: NodeId) -> Option<NodeId> {
         let holders = || self.peers.keys().copied().filter(|p| self.holds_more(id, *p));
         holders().find(|p| *p > after).or_else(|| holders().next())
     }
 
-    /// A part of an answer has come: it is slow, not lost.
-    pub(crate) fn pull_progresses(&mut self, id: ShardId, peer: NodeId, transfer: u64) {
-        let expires = self.now.time.after_ms(self.config.limits.pull_timeout_ms);
-        if let Some(pull) = self
-            .pulls
-            .under_way(id)
-            .filter(|u| u.peer == peer && u.id == transfer)
-        {
-            pull.expires = expires;
+    /// Part of some answer has come from a peer: it is slow, not lost, and what else was asked of it waits behind that.
+    pub(crate) fn pulls_progress(&mut self, peer: NodeId) {
+        let (now, limits) = (self.now.time, &self.config.limits);
+        let Pulls {
+            under_way, failures, ..
+        } = &mut self.pulls;
+        for (id, pull) in under_way.iter_mut().filter(|(_, u)| u.peer == peer) {
+            let failures = failures.get(id).copied().unwrap_or(0);
+            pull.expires = now.after_ms(limits.pull_wait_ms(failures));
         }
     }
 
-    pub(crate) fn pull_answered(&mut self, id: ShardId, peer: NodeId, transfer: u64) {
+    pub(crate) fn pull_answered(&mut self, id: ShardId, peer: NodeId, transfer: u64) -> bool {
+        let answered = self
+            .pulls
+            .under_way(id)
+            .is_some_and(|u| u.peer == peer && u.id == transfer);
+        if answered {
+            self.pulls.succeed(id);
+        }
+        answered
+    }
+
+    /// The answer to a pull cannot become whole: it is asked for again.
+    pub(crate) fn pull_broke(&mut self, id: ShardId, peer: NodeId, transfer: u64) {
         if self
             .pulls
             .under_way(id)
             .is_some_and(|u| u.peer == peer && u.id == transfer)
         {
             self.pulls.finish(id);
+            self.want_from(id, peer, 0);
         }
     }
 
@@ -227,8 +333,11 @@ impl Engine {
             .is_some_and(|u| u.peer == peer && u.id == m.id)
         {
             self.pulls.finish(id);
+            self.pulls.failed(id);
             let next = self.holder_after(id, peer);
-            self.want_at(id, next, self.config.limits.said_delay_ms);
+            let doublings = (self.pulls.failures(id) - 1).min(PULL_DOUBLINGS_MAX);
+            let delay_ms = self.config.limits.said_delay_ms << doublings;
+            self.want_at(id, next, delay_ms, VersionVector::new());
         }
         Ok(())
     }
@@ -263,26 +372,16 @@ impl Engine {
             self.open_session(peer, id, m.id);
             return Ok(());
         }
-        let Some((parts, bytes)) = self.answer_to(id, m.id, &theirs) else {
+        let backlog = self.peers.get(&peer).map_or(0, |p| p.in_flight);
+        if backlog > IN_FLIGHT_BYTES_MAX {
+            self.say_busy(peer, id, m.id);
+            return Ok(());
+        }
+        let Some(parts) = self.answer_to(id, m.id, &theirs) else {
             // More than is applied in one step: a snapshot comes in parts as they are asked for.
             self.open_session(peer, id, m.id);
             return Ok(());
         };
-        if self
-            .peers
-            .get(&peer)
-            .is_some_and(|p| p.in_flight + bytes as u64 > IN_FLIGHT_BYTES_MAX)
-        {
-            self.send(
-                peer,
-                Lane::Control,
-                &Frame::Busy(Busy {
-                    shard: id.0,
-                    id: m.id,
-                }),
-            );
-            return Ok(());
-        }
         self.counters.pulls_served += 1;
         for part in parts {
             self.send_state(peer, &[id], Lane::Bulk, &Frame::Intervals(vec![part]));
@@ -290,8 +389,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Everything in `(theirs, ours]` and about how many bytes that is; `None` if it is more than one step may take.
-    fn answer_to(&self, id: ShardId, pull: u64, theirs: &VersionVector) -> Option<(Vec<Interval>, usize)> {
+    /// Everything in `(theirs, ours]`; `None` if it is more than one step may take.
+    fn answer_to(&self, id: ShardId, pull: u64, theirs: &VersionVector) -> Option<Vec<Interval>> {
         let shard = &self.shards[id.0 as usize];
         let to: VersionVector = shard
             .vv
@@ -333,7 +432,7 @@ impl Engine {
             self.config.limits.part_bytes,
             entries.into_iter(),
         );
-        Some((parts, bytes))
+        Some(parts)
     }
 }
 

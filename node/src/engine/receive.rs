@@ -11,7 +11,7 @@ use crate::engine::limits::HELD_BYTES_MAX;
 use crate::engine::shard::{Entry, Held, Incoming};
 use crate::engine::submit::write_record_interval;
 use crate::engine::translate::{Refused, read_intervals};
-use crate::wire::{Frame, Interval, Record, ShardId};
+use crate::wire::{Frame, Interval, PULL_ID_BIT, Record, ShardId};
 
 /// Transfers in parts from one peer, bounded in number and bytes; the oldest gives way.
 #[derive(Debug, Default)]
@@ -21,20 +21,17 @@ pub(crate) struct Staging {
 }
 
 impl Staging {
-    /// Takes a part; the whole transfer once its last part is there. Parts out of order end their transfer: it will be
-    /// pulled.
-    fn take(
-        &mut self,
-        part: Interval,
-        len: usize,
-        bytes_max: usize,
-        transfers_max: usize,
-    ) -> Option<Vec<Interval>> {
-        if part.part == 0 {
-            if part.last {
-                return Some(vec![part]);
-            }
-            self.drop_transfer(part.id);
+    /// Takes a part; the whole transfer once its last part is there. A part that is here already is nothing new; one that
+    /// does not follow ends its transfer.
+    fn take(&mut self, part: Interval, len: usize, bytes_max: usize, transfers_max: usize) -> Taken {
+        if part.part == 0 && part.last {
+            return Taken::Whole(vec![part]);
+        }
+        let begun = self.transfers.get(&part.id).map(Vec::len);
+        if begun.is_some_and(|have| (part.part as usize) < have) {
+            return Taken::More;
+        }
+        if begun.is_none() && part.part == 0 {
             while self.transfers.len() >= transfers_max {
                 let Some(&oldest) = self.transfers.keys().next() else {
                     break;
@@ -44,26 +41,24 @@ impl Staging {
             self.transfers.insert(part.id, Vec::new());
         }
         let (id, last) = (part.id, part.last);
-        let parts = self.transfers.get_mut(&id)?;
+        let Some(parts) = self.transfers.get_mut(&id) else {
+            return Taken::Broken;
+        };
         let follows =
             parts.len() == part.part as usize && parts.first().is_none_or(|first| first.shard == part.shard);
         if !follows || self.bytes + len > bytes_max {
             self.drop_transfer(id);
-            return None;
+            return Taken::Broken;
         }
         self.bytes += len;
         parts.push(part);
         if !last {
-            return None;
+            return Taken::More;
         }
-        let whole = self.transfers.remove(&id);
-        self.bytes -= whole
-            .iter()
-            .flatten()
-            .map(Interval::len_bytes)
-            .sum::<usize>()
-            .min(self.bytes);
-        whole
+        let whole = self.transfers.remove(&id).unwrap_or_default();
+        let bytes: usize = whole.iter().map(Interval::len_bytes).sum();
+        self.bytes -= bytes.min(self.bytes);
+        Taken::Whole(whole)
     }
 
     fn drop_transfer(&mut self, id: u64) {
@@ -75,6 +70,16 @@ impl Staging {
                 .min(self.bytes);
         }
     }
+}
+
+/// What a part made of its transfer.
+enum Taken {
+    /// It is whole.
+    Whole(Vec<Interval>),
+    /// There is more to come.
+    More,
+    /// It cannot become whole.
+    Broken,
 }
 
 /// What became of an interval.
@@ -148,19 +153,30 @@ impl Engine {
             self.config.limits.staged_transfers_max,
         );
         let bytes = part.len_bytes();
-        self.pull_progresses(id, peer, part.id);
+        if part.id & PULL_ID_BIT != 0 {
+            self.pulls_progress(peer);
+        }
         let Some(p) = self.peers.get_mut(&peer) else {
             return Ok(());
         };
-        let Some(parts) = p.staging.take(part, bytes, bytes_max, transfers_max) else {
-            return Ok(());
+        let transfer = part.id;
+        let parts = match p.staging.take(part, bytes, bytes_max, transfers_max) {
+            Taken::Whole(parts) => parts,
+            Taken::More => return Ok(()),
+            Taken::Broken => {
+                self.pull_broke(id, peer, transfer);
+                return Ok(());
+            }
         };
-        let transfer = parts.first().map_or(0, |p| p.id);
         let incoming = read_intervals(&mut self.shard(id).replicas, parts)?;
-        self.pull_answered(id, peer, transfer);
+        let answered = self.pull_answered(id, peer, transfer);
         self.peer_covers(peer, id, &incoming.to);
         self.peer_covers(peer, id, &incoming.deps);
-        self.on_interval(peer, id, incoming)
+        self.on_interval(peer, id, incoming)?;
+        if answered {
+            self.want_the_rest(id);
+        }
+        Ok(())
     }
 
     fn on_interval(&mut self, peer: NodeId, id: ShardId, incoming: Incoming) -> Result<(), Refused> {

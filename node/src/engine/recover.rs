@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use anabranch_crdt::{Epoch, NodeId, planted};
 
 use crate::engine::Engine;
+use crate::engine::frozen::Frozen;
 use crate::engine::idempotency::read_row;
 use crate::engine::io::{Now, Start};
-use crate::engine::snapshot::Frozen;
 use crate::engine::translate::read_intervals;
-use crate::wire::{ImageBlock, Interval, KeyRow, Record, Resume, ShardId, ShardPart};
+use crate::wire::{ImageBlock, Interval, KeyRow, Record, ShardPart};
 
 /// Idempotency keys in one block of a snapshot.
 const KEYS_PER_BLOCK: usize = 1_024;
@@ -182,20 +182,13 @@ impl Engine {
         std::iter::once(members.encode().to_vec())
             .chain(settled)
             .chain(keys)
-            .chain(shards.flat_map(|s| self.shard_image(s.id, Frozen::of(s))))
+            .chain(shards.flat_map(|s| self.shard_image(Frozen::of(s, 0))))
     }
 
-    fn shard_image(&self, id: ShardId, frozen: Frozen) -> impl Iterator<Item = Vec<u8>> + use<> {
+    fn shard_image(&self, mut frozen: Frozen) -> impl Iterator<Item = Vec<u8>> + use<> {
         let budget = self.config.limits.part_bytes;
-        let mut after: Option<Resume> = Some(None);
         std::iter::from_fn(move || {
-            let resume = after.take()?;
-            let Ok(part) = frozen.part(id, 0, &resume, budget) else {
-                unreachable!("a place in a shard was written and not understood")
-            };
-            if !part.last {
-                after = Some(crate::engine::snapshot::resume_after(&part));
-            }
+            let part = frozen.next_part(budget)?;
             Some(ImageBlock::Part(part).encode().to_vec())
         })
     }

@@ -1,42 +1,20 @@
-//! Whole shards: for a peer whose vector is below a base here, and for the disk.
+//! Whole shards, as they arrive: from a peer whose base is above what is here, and from the disk.
 //!
-//! The server freezes the shard's state under its version vector (values are shared, not copied) and hands it out in
-//! bounded parts as they are asked for. The receiver stages them beside its state and joins them in one step, each
-//! side's vector as context: what a complete range does not list, and its vector covers, is dead. An interrupted
-//! transfer leaves no trace.
+//! Parts are staged beside the state and joined in one step, each side's vector as context: what a complete range does
+//! not list, and its vector covers, is dead. An interrupted transfer leaves no trace.
+//! Not here: where parts come from (`frozen`, `serve`), when one is asked for (`pull`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use anabranch_crdt::{Delta, Dot, Env, NodeId, Part, Put, Replicas, Value, VersionVector};
 
 use crate::engine::Engine;
-use crate::engine::io::{Output, Time};
+use crate::engine::frozen::resume_after;
+use crate::engine::io::Output;
 use crate::engine::ring::Ring;
 use crate::engine::shard::{EntityKey, Entry};
-use crate::engine::translate::{
-    Refused, TableReader, TableWriter, check_put, read_entity, read_put, wire_entity, wire_put,
-};
-use crate::wire::{Busy, EntityId, Frame, Lane, Record, Resume, ShardId, ShardPart, SnapshotNext, WireRow};
-
-/// Snapshots being served.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions(BTreeMap<(NodeId, ShardId), Session>);
-
-#[derive(Debug)]
-struct Session {
-    id: u64,
-    frozen: Frozen,
-    expires: Time,
-}
-
-/// A shard's state at one moment.
-#[derive(Debug)]
-pub(crate) struct Frozen {
-    replicas: Replicas,
-    view: VersionVector,
-    rows: Vec<(EntityKey, Arc<Value>)>,
-}
+use crate::engine::translate::{Refused, TableReader, check_put, read_entity, read_put};
+use crate::wire::{EntityId, Frame, Lane, Record, Resume, ShardId, ShardPart, SnapshotNext};
 
 /// A snapshot being received.
 #[derive(Debug, Default)]
@@ -49,104 +27,15 @@ impl Arriving {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-}
 
-impl Sessions {
-    pub fn wakeup(&self) -> Option<Time> {
-        self.0.values().map(|s| s.expires).min()
-    }
-
-    pub fn forget(&mut self, peer: NodeId) {
-        self.0.retain(|(p, _), _| *p != peer);
-    }
-}
-
-impl Frozen {
-    pub fn of(shard: &crate::engine::shard::Shard) -> Frozen {
-        Frozen {
-            replicas: shard.replicas.clone(),
-            view: shard.vv.clone(),
-            rows: shard
-                .entities
-                .iter()
-                .map(|(k, v)| (k.clone(), Arc::clone(v)))
-                .collect(),
-        }
-    }
-
-    /// The part of about `budget` bytes behind `after`.
-    pub fn part(
-        &self,
-        shard: ShardId,
-        session: u64,
-        after: &Resume,
-        budget: usize,
-    ) -> Result<ShardPart, Refused> {
-        let mut table = TableWriter::new(&self.replicas);
-        let view = table.vector(&self.view);
-        let (start, mut skip) = match after {
-            None => (0, 0),
-            Some((entity, puts)) => {
-                let key = read_entity(entity)?;
-                (
-                    self.rows.partition_point(|(k, _)| *k < key),
-                    usize::try_from(*puts).unwrap_or(usize::MAX),
-                )
-            }
-        };
-        let mut rows = Vec::new();
-        let mut bytes = 0;
-        let mut last = true;
-        'rows: for (i, (key, value)) in self.rows.iter().enumerate().skip(start) {
-            // Where the part before ended is a place in the first row only, and only if that row is still its entity.
-            let skip = if i == start && after.as_ref().is_some_and(|(e, _)| *e == wire_entity(key)) {
-                std::mem::take(&mut skip)
-            } else {
-                0
-            };
-            let mut row = WireRow {
-                entity: wire_entity(key),
-                puts: Vec::new(),
-            };
-            bytes += row.entity.len_bytes();
-            for (dot, put) in value.puts().skip(skip) {
-                if bytes >= budget && !(rows.is_empty() && row.puts.is_empty()) {
-                    last = false;
-                    if !row.puts.is_empty() {
-                        rows.push(row);
-                    }
-                    break 'rows;
-                }
-                let wire = wire_put(&put);
-                bytes += 13 + wire.len_bytes();
-                row.puts.push((table.ix(dot.ix()), dot.seq(), wire));
-            }
-            if !row.puts.is_empty() {
-                rows.push(row);
-            }
-        }
-        Ok(ShardPart {
+    /// The request of the part that is to come next.
+    pub fn next(&self, shard: ShardId, session: u64) -> SnapshotNext {
+        SnapshotNext {
             shard: shard.0,
             session,
-            replicas: table.ids,
-            view,
-            after: after.clone(),
-            rows,
-            last,
-        })
+            resume: self.parts.last().and_then(resume_after),
+        }
     }
-}
-
-/// Where a part ends, for the request of the next.
-pub(crate) fn resume_after(part: &ShardPart) -> Resume {
-    let Some(row) = part.rows.last() else {
-        return part.after.clone();
-    };
-    let before = match &part.after {
-        Some((entity, puts)) if part.rows.len() == 1 && *entity == row.entity => *puts,
-        _ => 0,
-    };
-    Some((row.entity.clone(), before + row.puts.len() as u64))
 }
 
 /// What complete parts say, in a shard's terms.
@@ -208,69 +97,10 @@ fn read_rows(table: &TableReader, part: &ShardPart, image: &mut Image) -> Result
 }
 
 impl Engine {
-    pub(crate) fn open_session(&mut self, peer: NodeId, id: ShardId, session: u64) {
-        if self.sessions.0.len() >= self.config.limits.sessions_max
-            && !self.sessions.0.contains_key(&(peer, id))
-        {
-            self.counters.snapshots_refused += 1;
-            let busy = Frame::Busy(Busy {
-                shard: id.0,
-                id: session,
-            });
-            return self.send(peer, Lane::Control, &busy);
-        }
-        self.counters.snapshots_served += 1;
-        let expires = self.now.time.after_ms(self.config.limits.pull_timeout_ms * 2);
-        let frozen = Frozen::of(&self.shards[id.0 as usize]);
-        self.sessions.0.insert(
-            (peer, id),
-            Session {
-                id: session,
-                frozen,
-                expires,
-            },
-        );
-        // A session just opened has a first part.
-        let _ = self.send_part(peer, id, session, &None);
-    }
-
-    pub(crate) fn on_snapshot_next(&mut self, peer: NodeId, m: SnapshotNext) -> Result<(), Refused> {
-        let id = self.shard_id(m.shard)?;
-        self.send_part(peer, id, m.session, &m.resume)
-    }
-
-    fn send_part(&mut self, peer: NodeId, id: ShardId, session: u64, after: &Resume) -> Result<(), Refused> {
-        let (budget, timeout_ms, now) = (
-            self.config.limits.part_bytes,
-            self.config.limits.pull_timeout_ms,
-            self.now.time,
-        );
-        let Some(open) = self.sessions.0.get_mut(&(peer, id)).filter(|s| s.id == session) else {
-            return Ok(());
-        };
-        open.expires = now.after_ms(timeout_ms * 2);
-        let part = open.frozen.part(id, session, after, budget)?;
-        if part.last {
-            // Its place is free at once; should the part be lost, the asker begins again.
-            self.sessions.0.remove(&(peer, id));
-        }
-        self.send_state(peer, &[id], Lane::Bulk, &Frame::SnapshotPart(part));
-        Ok(())
-    }
-
-    pub(crate) fn on_sessions_due(&mut self) {
-        let now = self.now.time;
-        self.sessions.0.retain(|_, s| s.expires > now);
-    }
-
     /// Stages a part; the last one installs them all.
     pub(crate) fn on_snapshot_part(&mut self, peer: NodeId, part: ShardPart) -> Result<(), Refused> {
         let id = self.shard_id(part.shard)?;
-        let (bytes_max, timeout_ms, now) = (
-            self.config.limits.staged_bytes_max,
-            self.config.limits.pull_timeout_ms,
-            self.now.time,
-        );
+        self.pulls_progress(peer);
         let Some(pull) = self
             .pulls
             .under_way(id)
@@ -287,50 +117,47 @@ impl Engine {
         if part.rows.is_empty() && !part.last {
             return Err("a snapshot part that brings nothing and is not the last".into());
         }
-        arriving.bytes += 24 * (part.replicas.len() + part.view.len());
-        arriving.bytes += part.rows.iter().map(|r| r.entity.len_bytes()).sum::<usize>();
-        arriving.bytes += part
-            .rows
-            .iter()
-            .flat_map(|r| &r.puts)
-            .map(|(_, _, p)| 13 + p.len_bytes())
-            .sum::<usize>();
-        let alone = arriving.bytes;
-        pull.expires = now.after_ms(timeout_ms);
-        let arriving_now = self.pulls.arriving_bytes();
+        arriving.bytes += part.len_bytes();
+        let (last, alone) = (part.last, arriving.bytes);
+        arriving.parts.push(part);
+        if !self.make_room_for(peer, id, alone) {
+            return Ok(());
+        }
+        if last {
+            let whole = self.pulls.succeed(id).and_then(|u| u.arriving);
+            return self.take_snapshot(id, whole.unwrap_or_default().parts);
+        }
+        if let Some(pull) = self.pulls.under_way(id)
+            && let Some(arriving) = &pull.arriving
+        {
+            let next = arriving.next(id, pull.id);
+            self.send(peer, Lane::Control, &Frame::SnapshotNext(next));
+        }
+        Ok(())
+    }
+
+    /// Keeps all arriving snapshots within their bound; false if this one had to give way.
+    fn make_room_for(&mut self, peer: NodeId, id: ShardId, alone: usize) -> bool {
+        let bytes_max = self.config.limits.staged_bytes_max;
         if alone > bytes_max {
             self.pulls.finish(id);
+            self.pulls.leave_alone(id, self.now.time);
             self.counters.snapshots_too_large += 1;
             tracing::error!(%peer, shard = %id, "a snapshot above {bytes_max} bytes cannot be taken: raise staged_bytes_max");
-            return Ok(());
+            self.want_from(id, peer, 0);
+            return false;
         }
-        if arriving_now > bytes_max {
-            // Others are arriving too, and all of them together are too much: this one begins again later.
-            self.pulls.finish(id);
-            self.want_from(id, peer, timeout_ms);
-            return Ok(());
+        let mut stays = true;
+        while self.pulls.arriving_bytes() > bytes_max {
+            // All of them together are too much: the one that has come least far begins again later.
+            let Some(least) = self.pulls.least_arrived() else {
+                return stays;
+            };
+            self.pulls.finish(least);
+            self.want(least, self.config.limits.pull_timeout_ms);
+            stays &= least != id;
         }
-        let Some(arriving) = self.pulls.under_way(id).and_then(|u| u.arriving.as_mut()) else {
-            return Ok(());
-        };
-        let (last, session, resume) = (part.last, part.session, resume_after(&part));
-        arriving.parts.push(part);
-        if !last {
-            let next = Frame::SnapshotNext(SnapshotNext {
-                shard: id.0,
-                session,
-                resume,
-            });
-            self.send(peer, Lane::Control, &next);
-            return Ok(());
-        }
-        let parts = self
-            .pulls
-            .finish(id)
-            .and_then(|u| u.arriving)
-            .map(|a| a.parts)
-            .unwrap_or_default();
-        self.take_snapshot(id, parts)
+        stays
     }
 
     fn take_snapshot(&mut self, id: ShardId, parts: Vec<ShardPart>) -> Result<(), Refused> {
@@ -353,6 +180,7 @@ impl Engine {
         // It may have caught up with this, and counts from now on.
         self.release_copies(id);
         self.retry_held(id);
+        self.want_the_rest(id);
         Ok(())
     }
 

@@ -27,6 +27,14 @@ pub struct ShardPart {
     pub last: bool,
 }
 
+impl ShardPart {
+    /// About how many bytes it takes, never less than it does.
+    pub fn len_bytes(&self) -> usize {
+        let rows: usize = self.rows.iter().map(WireRow::len_bytes).sum();
+        24 * (self.replicas.len() + self.view.len()) + rows
+    }
+}
+
 /// Live puts of one entity.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WireRow {
@@ -34,4 +42,11 @@ pub struct WireRow {
     pub entity: WireEntity,
     /// Replica, sequence and what stands there.
     pub puts: Vec<(u16, u64, WirePut)>,
+}
+
+impl WireRow {
+    fn len_bytes(&self) -> usize {
+        let puts: usize = self.puts.iter().map(|(_, _, put)| 13 + put.len_bytes()).sum();
+        self.entity.len_bytes() + puts
+    }
 }

@@ -1,0 +1,129 @@
+//! A shard's state at one moment, handed out in bounded parts: to a peer that is behind a base, and to the disk.
+//!
+//! Values are shared with the shard, not copied, so that freezing costs little however large they are.
+//! Not here: who asks (`serve`), and what a receiver does with parts (`snapshot`).
+//! Contract: the parts together hold every live put once, ascending, each part about `budget` bytes and never empty but
+//! for a shard without a row.
+
+use std::sync::Arc;
+
+use anabranch_crdt::{Dot, Path, Replicas, Value, VersionVector};
+
+use crate::engine::shard::{EntityKey, Shard};
+use crate::engine::translate::{TableWriter, wire_entity, wire_put};
+use crate::wire::{Resume, ShardId, ShardPart, WireRow};
+
+/// The state, and how far it has been handed out.
+#[derive(Debug)]
+pub(crate) struct Frozen {
+    shard: ShardId,
+    session: u64,
+    replicas: Replicas,
+    view: VersionVector,
+    rows: Vec<(EntityKey, Arc<Value>)>,
+    at: Place,
+    done: bool,
+}
+
+/// Where the next part begins.
+#[derive(Debug, Default)]
+struct Place {
+    row: usize,
+    /// The last put of that row that was handed out, and how many were.
+    after: Option<(Path, Dot)>,
+    puts: u64,
+    resume: Resume,
+}
+
+impl Frozen {
+    /// The state of a shard now; `session` names the transfer.
+    pub fn of(shard: &Shard, session: u64) -> Frozen {
+        Frozen {
+            shard: shard.id,
+            session,
+            replicas: shard.replicas.clone(),
+            view: shard.vv.clone(),
+            rows: shard
+                .entities
+                .iter()
+                .map(|(key, value)| (key.clone(), Arc::clone(value)))
+                .collect(),
+            at: Place::default(),
+            done: false,
+        }
+    }
+
+    /// Where the next part will begin.
+    pub fn resume(&self) -> &Resume {
+        &self.at.resume
+    }
+
+    /// The next part; `None` after the last.
+    pub fn next_part(&mut self, budget: usize) -> Option<ShardPart> {
+        if self.done {
+            return None;
+        }
+        let mut table = TableWriter::new(&self.replicas);
+        let view = table.vector(&self.view);
+        let mut rows: Vec<WireRow> = Vec::new();
+        let (mut bytes, mut full) = (0, false);
+        let (begun, at) = (self.at.resume.clone(), &mut self.at);
+        while let Some((key, value)) = self.rows.get(at.row).filter(|_| !full) {
+            let mut row = WireRow {
+                entity: wire_entity(key),
+                puts: Vec::new(),
+            };
+            bytes += row.entity.len_bytes();
+            let from = at.after.take();
+            {
+                let puts: &mut dyn Iterator<Item = _> = match &from {
+                    None => &mut value.puts(),
+                    Some((path, dot)) => &mut value.puts_after(path, *dot),
+                };
+                for (dot, put) in puts {
+                    if bytes >= budget && !(rows.is_empty() && row.puts.is_empty()) {
+                        full = true;
+                        break;
+                    }
+                    let wire = wire_put(&put);
+                    bytes += 13 + wire.len_bytes();
+                    row.puts.push((table.ix(dot.ix()), dot.seq(), wire));
+                    at.puts += 1;
+                    at.after = Some((put.path, dot));
+                }
+            }
+            if at.after.is_none() {
+                // Not one fitted: the row begins, or goes on, with the next part.
+                at.after = from;
+            } else {
+                at.resume = Some((row.entity.clone(), at.puts));
+                rows.push(row);
+            }
+            if !full {
+                (at.row, at.after, at.puts) = (at.row + 1, None, 0);
+            }
+        }
+        self.done = !full;
+        Some(ShardPart {
+            shard: self.shard.0,
+            session: self.session,
+            replicas: table.ids,
+            view,
+            after: begun,
+            rows,
+            last: self.done,
+        })
+    }
+}
+
+/// Where a part ends, for the request of the next.
+pub(crate) fn resume_after(part: &ShardPart) -> Resume {
+    let Some(row) = part.rows.last() else {
+        return part.after.clone();
+    };
+    let before = match &part.after {
+        Some((entity, puts)) if part.rows.len() == 1 && *entity == row.entity => *puts,
+        _ => 0,
+    };
+    Some((row.entity.clone(), before + row.puts.len() as u64))
+}
