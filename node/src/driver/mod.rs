@@ -10,6 +10,12 @@
 //! Threads of a node: the store's writer ([`writer`]), which also opens and ends the node; the timer; the network's own.
 //! Each hands its events to [`shared::Shared::step`]. None of it needs the caller's async runtime.
 
+// What the engine hands out as one record the log takes as one.
+const _: () = assert!(
+    crate::engine::limits::RECORD_BYTES_MAX + 64 < crate::store::limits::RECORD_BYTES_MAX,
+    "a piece of a record fits the log"
+);
+
 mod cell;
 mod clock;
 mod created;

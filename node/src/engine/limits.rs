@@ -11,6 +11,8 @@ pub const UPDATE_BYTES_MAX: usize = 16 << 20;
 /// What is applied in one step, and sent in answer to one pull, is no larger: beyond it a shard comes as a snapshot, in
 /// parts as they are asked for. Far below what a lane queues and what the log takes as one record.
 pub const TRANSFER_BYTES_MAX: usize = 8 << 20;
+/// A record larger than this goes to the log in pieces: an update or an answer may kill more than one record holds.
+pub const RECORD_BYTES_MAX: usize = 8 << 20;
 /// Bytes under way to a peer beyond which a pull is put off.
 pub const IN_FLIGHT_BYTES_MAX: u64 = 16 << 20;
 /// Snapshots served to one peer at a time: more would only share its link.

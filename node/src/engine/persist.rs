@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::engine::io::{Output, PersistFailure, RecordId};
+use crate::engine::limits::RECORD_BYTES_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::wire::{Frame, Lane, Record, ShardId};
 
@@ -62,9 +63,25 @@ impl Persist {
 }
 
 impl Engine {
-    /// Hands a record to the log. The shards it changes must already be in the state it leads to.
+    /// Hands a record to the log, in pieces where it is large; says which record is the last of it. The shards it changes
+    /// must already be in the state it leads to.
     pub(crate) fn record(&mut self, record: &Record, shards: &[ShardId]) -> RecordId {
-        let payload = record.encode();
+        let whole = record.encode();
+        let pieces = whole.len().div_ceil(RECORD_BYTES_MAX);
+        for i in (0..pieces).filter(|_| pieces > 1) {
+            let (from, to) = (i * RECORD_BYTES_MAX, (i + 1) * RECORD_BYTES_MAX);
+            let (first, last) = (i == 0, i + 1 == pieces);
+            let bytes = whole.slice(from..to.min(whole.len()));
+            let piece = Record::Piece { first, last, bytes }.encode();
+            if last {
+                return self.hand_out(piece, shards);
+            }
+            self.hand_out(piece, &[]);
+        }
+        self.hand_out(whole, shards)
+    }
+
+    fn hand_out(&mut self, payload: Bytes, shards: &[ShardId]) -> RecordId {
         let id = RecordId(self.persist.last.0 + 1);
         self.persist.last = id;
         self.persist.bytes += payload.len();
@@ -87,11 +104,6 @@ impl Engine {
     /// The record handed out last: once it is durable, all there is here now is.
     pub(crate) fn last_record(&self) -> RecordId {
         self.persist.last
-    }
-
-    /// The record that the next call of `record` will make.
-    pub(crate) fn next_record(&self) -> RecordId {
-        RecordId(self.persist.last.0 + 1)
     }
 
     pub(crate) fn on_persisted(&mut self, upto: RecordId) {

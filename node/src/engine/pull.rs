@@ -33,8 +33,25 @@ struct Want {
     due: Time,
     /// Whom to ask first.
     prefer: Option<NodeId>,
-    /// What was lacking when it was first noticed. Once that is here, what is lacking now is on its way too.
-    lacked: VersionVector,
+    /// What it is hoped will come by itself.
+    hope: Option<Hope>,
+}
+
+/// Operations that are on their way from their origins.
+#[derive(Debug)]
+struct Hope {
+    /// What was here when they were first noticed to be lacking, and how far they went.
+    had: VersionVector,
+    theirs: VersionVector,
+}
+
+impl Hope {
+    /// Whether more has come from every origin that was behind: then the rest is coming too.
+    fn is_coming_true(&self, vv: &VersionVector) -> bool {
+        self.theirs
+            .iter()
+            .all(|(ix, theirs)| vv.get(ix) >= theirs || vv.get(ix) > self.had.get(ix))
+    }
 }
 
 /// A pull that is not answered yet.
@@ -114,19 +131,19 @@ impl Pulls {
 impl Engine {
     /// Something is missing in this shard: ask somebody in so many milliseconds, unless it comes by itself.
     pub(crate) fn want(&mut self, shard: ShardId, delay_ms: u64) {
-        self.want_at(shard, None, delay_ms, VersionVector::new());
+        self.want_at(shard, None, delay_ms, None);
     }
 
     pub(crate) fn want_from(&mut self, shard: ShardId, peer: NodeId, delay_ms: u64) {
-        self.want_at(shard, Some(peer), delay_ms, VersionVector::new());
+        self.want_at(shard, Some(peer), delay_ms, None);
     }
 
-    fn want_at(&mut self, shard: ShardId, prefer: Option<NodeId>, delay_ms: u64, lacked: VersionVector) {
+    fn want_at(&mut self, shard: ShardId, prefer: Option<NodeId>, delay_ms: u64, hope: Option<Hope>) {
         let mut due = self.now.time.after_ms(delay_ms);
         if let Some((until, _)) = self.pulls.too_large.get(&shard) {
             due = due.max(*until);
         }
-        let new = Want { due, prefer, lacked };
+        let new = Want { due, prefer, hope };
         match self.pulls.wants.entry(shard) {
             Entry::Vacant(place) => drop(place.insert(new)),
             Entry::Occupied(mut want) if due < want.get().due => drop(want.insert(new)),
@@ -143,12 +160,14 @@ impl Engine {
                 .get(&replica.node)
                 .is_some_and(|p| p.epoch == replica.epoch)
         });
-        let delay_ms = if on_its_way.all(|yes| yes) {
-            self.config.limits.pull_grace_ms
-        } else {
-            0
+        if !on_its_way.all(|yes| yes) {
+            return self.want_from(id, peer, 0);
+        }
+        let hope = Hope {
+            had: shard.vv.clone(),
+            theirs: theirs.clone(),
         };
-        self.want_at(id, Some(peer), delay_ms, theirs.clone());
+        self.want_at(id, Some(peer), self.config.limits.pull_grace_ms, Some(hope));
     }
 
     pub(crate) fn on_pulls_due(&mut self) {
@@ -196,7 +215,7 @@ impl Engine {
             .pulls
             .finish(id)
             .and_then(|failed| self.holder_after(id, failed.peer));
-        self.want_at(id, next, 0, VersionVector::new());
+        self.want_at(id, next, 0, None);
     }
 
     fn on_want_due(&mut self, id: ShardId) {
@@ -204,8 +223,8 @@ impl Engine {
             return;
         };
         self.drop_held(id);
-        if !want.lacked.is_empty() && self.shards[id.0 as usize].vv.covers(&want.lacked) {
-            // What was noticed has come by itself; so will what was noticed since.
+        let vv = &self.shards[id.0 as usize].vv;
+        if want.hope.is_some_and(|hope| hope.is_coming_true(vv)) {
             return self.want_the_rest(id);
         }
         let Some(holder) = self.choose_holder(id, want.prefer) else {
@@ -214,7 +233,7 @@ impl Engine {
         };
         if self.pulls.under_way.contains_key(&id) {
             let later = self.config.limits.said_delay_ms;
-            return self.want_at(id, Some(holder), later, VersionVector::new());
+            return self.want_at(id, Some(holder), later, None);
         }
         self.pull(id, holder);
     }
@@ -337,7 +356,7 @@ impl Engine {
             let next = self.holder_after(id, peer);
             let doublings = (self.pulls.failures(id) - 1).min(PULL_DOUBLINGS_MAX);
             let delay_ms = self.config.limits.said_delay_ms << doublings;
-            self.want_at(id, next, delay_ms, VersionVector::new());
+            self.want_at(id, next, delay_ms, None);
         }
         Ok(())
     }

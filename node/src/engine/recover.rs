@@ -21,9 +21,14 @@ const KEYS_PER_BLOCK: usize = 1_024;
 #[error("{0}")]
 pub struct RecoverError(String);
 
-/// Parts read and not yet installed, by shard and session.
+/// What was read and has no effect yet.
 #[derive(Debug, Default)]
-pub(crate) struct RecoverStage(BTreeMap<(u32, u64), Vec<ShardPart>>);
+pub(crate) struct RecoverStage {
+    /// Parts of snapshots that are not installed, by shard and session.
+    parts: BTreeMap<(u32, u64), Vec<ShardPart>>,
+    /// Pieces of a record whose last has not come.
+    pieces: Vec<u8>,
+}
 
 /// The epoch of a start: wall-clock milliseconds and 16 random bits, above the directory's last.
 ///
@@ -71,7 +76,12 @@ impl Engine {
 
     /// Takes in a record of the log, in log order.
     pub fn recover_record(&mut self, record: &[u8]) -> Result<(), RecoverError> {
-        match Record::decode(record).map_err(|e| RecoverError(e.to_string()))? {
+        let record = Record::decode(record).map_err(|e| RecoverError(e.to_string()))?;
+        self.recover_whole(record)
+    }
+
+    fn recover_whole(&mut self, record: Record) -> Result<(), RecoverError> {
+        match record {
             Record::Applied(intervals, key) => {
                 for interval in intervals {
                     self.recover_interval(interval)?;
@@ -91,6 +101,26 @@ impl Engine {
                 self.settled.now = true;
                 Ok(())
             }
+            Record::Piece { first, last, bytes } => self.recover_piece(first, last, &bytes),
+        }
+    }
+
+    /// A record whose last piece was lost with a crash never was; the next one begins with a first piece.
+    fn recover_piece(&mut self, first: bool, last: bool, bytes: &[u8]) -> Result<(), RecoverError> {
+        let pieces = &mut self.recovering.pieces;
+        if first {
+            pieces.clear();
+        } else if pieces.is_empty() {
+            return Err(RecoverError("a piece of a record without its first".into()));
+        }
+        pieces.extend_from_slice(bytes);
+        if !last {
+            return Ok(());
+        }
+        let whole = std::mem::take(pieces);
+        match Record::decode(&whole).map_err(|e| RecoverError(e.to_string()))? {
+            Record::Piece { .. } => Err(RecoverError("a piece of a piece of a record".into())),
+            record => self.recover_whole(record),
         }
     }
 
@@ -125,7 +155,11 @@ impl Engine {
     }
 
     fn stage(&mut self, part: ShardPart) {
-        let parts = self.recovering.0.entry((part.shard, part.session)).or_default();
+        let parts = self
+            .recovering
+            .parts
+            .entry((part.shard, part.session))
+            .or_default();
         if part.after.is_none() {
             // A transfer that broke and was begun again leaves its first parts in the log.
             parts.clear();
@@ -135,7 +169,11 @@ impl Engine {
 
     fn install_staged(&mut self, shard: u32, session: u64) -> Result<(), RecoverError> {
         let id = self.shard_id(shard).map_err(RecoverError)?;
-        let parts = self.recovering.0.remove(&(shard, session)).unwrap_or_default();
+        let parts = self
+            .recovering
+            .parts
+            .remove(&(shard, session))
+            .unwrap_or_default();
         self.install(id, &parts).map(|_| ()).map_err(RecoverError)
     }
 

@@ -108,10 +108,7 @@ impl Engine {
             return Ok(());
         }
         if self.config.node < peer {
-            let frame = Frame::Summaries(Summaries {
-                shards: self.nonempty_summaries(),
-            });
-            self.send(peer, Lane::Control, &frame);
+            self.send_summaries(peer, true);
         } else {
             // One of the two goes on; should ours have been lost, this one makes it.
             self.send_rollup(peer);
@@ -119,14 +116,20 @@ impl Engine {
         Ok(())
     }
 
-    fn nonempty_summaries(&mut self) -> Vec<(u32, u64)> {
+    fn send_summaries(&mut self, peer: NodeId, reply: bool) {
         self.rollup();
-        self.summaries
+        let shards = self
+            .summaries
             .iter()
             .enumerate()
             .filter(|(_, s)| **s != 0)
             .map(|(i, s)| (i as u32, *s))
-            .collect()
+            .collect();
+        self.send(
+            peer,
+            Lane::Control,
+            &Frame::Summaries(Summaries { shards, reply }),
+        );
     }
 
     pub(crate) fn on_summaries(&mut self, peer: NodeId, m: &Summaries) -> Result<(), Refused> {
@@ -144,7 +147,10 @@ impl Engine {
                 differing.push(ShardId(i));
             }
         }
-        self.say(peer, &differing, Tone::Ask);
+        if m.reply {
+            self.send_summaries(peer, false);
+            self.say(peer, &differing, Tone::Ask);
+        }
         Ok(())
     }
 

@@ -215,19 +215,14 @@ impl Engine {
         if dots.is_empty() && update.key.is_none() {
             return self.pending(&update, answer, self.last_record());
         }
-        let record = self.next_record();
-        let key = update.key.clone().map(|key| {
-            let known = Known {
-                update: hash,
-                at_ms: self.now.wall_ms,
-                epoch: self.started.epoch,
-                record,
-                dots: dots.clone(),
-            };
-            let row = row(&key, &known);
-            self.keys.insert(key, known);
-            row
-        });
+        let known = Known {
+            update: hash,
+            at_ms: self.now.wall_ms,
+            epoch: self.started.epoch,
+            record: RecordId::default(),
+            dots: dots.clone(),
+        };
+        let key = update.key.as_ref().map(|key| row(key, &known));
         let shards: Vec<ShardId> = dots.iter().map(|(id, _, _)| *id).collect();
         let mut intervals = Vec::with_capacity(stretches.len());
         for (id, stretch) in stretches {
@@ -235,11 +230,10 @@ impl Engine {
                 intervals.push(self.seal_stretch(id, &stretch));
             }
         }
-        let written = self.record(&Record::Applied(intervals, key), &shards);
-        assert!(
-            written == record,
-            "record {written:?} written, {record:?} announced"
-        );
+        let record = self.record(&Record::Applied(intervals, key), &shards);
+        if let Some(key) = update.key.clone() {
+            self.keys.insert(key, Known { record, ..known });
+        }
         for entity in changed {
             self.outputs.push_back(Output::Changed { entity });
         }

@@ -1,10 +1,12 @@
 //! The engine's behaviour as scripts; see `world` for their language.
 
 mod hostile;
+mod links;
 mod rules;
 mod world;
 
 use crate::engine::Limits;
+use crate::engine::limits::RECORD_BYTES_MAX;
 use crate::wire::Frame;
 use world::{check, check_with};
 
@@ -218,6 +220,30 @@ fn levels_wait_for_copies() {
         "link a b\n run\n a majority p/x incr 1\n run\n answers a 0\n sync b\n run\n answers a 0\n sync a\n run\n answers a 1
          a all-applied p/x incr 1\n wait 11000\n refused a unconfirmed\n a p/x = 2\n b p/x = 2
          a 9 p/x incr 1\n refused a invalid",
+    );
+}
+
+#[test]
+fn an_update_larger_than_a_record_is_kept_in_pieces() {
+    let many: Vec<String> = (0..150).map(|i| format!("{i:0>65535}")).collect();
+    let script = format!(
+        "a s/x add {}\n sync a\n a s/x clear\n a s/y add e\n sync a\n crash a\n start a\n a s/x = []\n a s/y = [e]",
+        many.join(" ")
+    );
+    let mut world = check("a", &script);
+    assert!(
+        world
+            .directory('a')
+            .iter()
+            .all(|record| record.len() <= RECORD_BYTES_MAX + 64)
+    );
+    // A crash in the midst of the pieces: the update never was, and the next one is not disturbed.
+    world.script("a s/x add f\n sync a");
+    let keep = world.directory('a').len();
+    world.script(&format!("a s/z add {}\n sync a\n crash a", many.join(" ")));
+    world.directory('a').truncate(keep + 1);
+    world.script(
+        "start a\n a s/x = [f]\n a s/z absent\n a s/z add g\n sync a\n crash a\n start a\n a s/z = [g]",
     );
 }
 

@@ -45,6 +45,8 @@ pub struct Rollup {
 pub struct Summaries {
     /// Shard and its summary, ascending.
     pub shards: Vec<(u32, u64)>,
+    /// Whether the receiver shall send its own: what is equal, both are to know.
+    pub reply: bool,
 }
 
 /// What a node says of itself in some shards: digest, news and acknowledgement in one.

@@ -41,6 +41,15 @@ pub enum Record {
     Members(Vec<u128>),
     /// This directory has caught up in every shard: it is not new any more.
     Settled,
+    /// A piece of a record too large for one; without effect until its last.
+    Piece {
+        /// Whether it is the first: what an earlier one began is void.
+        first: bool,
+        /// Whether it is the last: all pieces together are the record.
+        last: bool,
+        /// The bytes.
+        bytes: Bytes,
+    },
 }
 
 /// One block of a disk snapshot.
@@ -63,6 +72,7 @@ mod kind {
     pub const INSTALLED: u8 = 3;
     pub const MEMBERS: u8 = 4;
     pub const SETTLED: u8 = 5;
+    pub const PIECE: u8 = 7;
     pub const PART: u8 = 65;
     pub const KEYS: u8 = 66;
     pub const IMAGE_MEMBERS: u8 = 67;
@@ -96,6 +106,7 @@ impl Record {
             Record::Installed { shard, session } => seal(kind::INSTALLED, &(shard, session)),
             Record::Members(members) => seal(kind::MEMBERS, members),
             Record::Settled => seal(kind::SETTLED, &()),
+            Record::Piece { first, last, bytes } => seal(kind::PIECE, &(first, last, bytes)),
         }
     }
 
@@ -112,6 +123,7 @@ impl Record {
             kind::INSTALLED => open(WHAT, body).map(|(shard, session)| Record::Installed { shard, session }),
             kind::MEMBERS => open(WHAT, body).map(Record::Members),
             kind::SETTLED => open(WHAT, body).map(|()| Record::Settled),
+            kind::PIECE => open(WHAT, body).map(|(first, last, bytes)| Record::Piece { first, last, bytes }),
             kind => Err(unknown(WHAT, kind)),
         }
     }

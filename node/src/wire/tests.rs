@@ -114,8 +114,9 @@ fn frames() -> Vec<(Frame, &'static str)> {
         (
             Frame::Summaries(Summaries {
                 shards: vec![(1, 2), (3, 4)],
+                reply: true,
             }),
-            "020201020304",
+            "02020102030401",
         ),
         (
             Frame::Said(Said {
@@ -181,6 +182,14 @@ fn records_have_the_bytes_they_always_had() {
         (Record::Installed { shard: 3, session: 6 }, "030306"),
         (Record::Members(vec![1, 300]), "040201ac02"),
         (Record::Settled, "05"),
+        (
+            Record::Piece {
+                first: true,
+                last: false,
+                bytes: Bytes::from_static(b"ab"),
+            },
+            "070100026162",
+        ),
     ];
     for (record, golden) in records {
         assert_eq!(hex(&record.encode()), golden, "{record:?}");

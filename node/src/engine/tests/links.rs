@@ -1,0 +1,181 @@
+//! Links that are slow, shared by many shards, or never quite idle.
+
+use anabranch_crdt::Mutation;
+use bytes::Bytes;
+
+use super::world::{World, check_shards};
+use crate::engine::{Level, Limits, Stage};
+use crate::wire::{Frame, PULL_ID_BIT, ShardId};
+
+const APPLIED: Level = Level {
+    copies: crate::engine::Copies::Local,
+    stage: Stage::Applied,
+};
+
+/// Two nodes that were linked; then a writes so many sets of 20 KB each, alone, and they link again.
+fn behind(shards: u32, sets: usize, limits: Limits) -> World {
+    let mut world = check_shards(
+        "ab",
+        shards,
+        limits,
+        "link a b\n run\n a s/first create\n run\n cut a b",
+    );
+    for k in 0..sets {
+        let elements =
+            (0..500).map(|i| Bytes::from(format!("element-{k:04}-{i:04}-of-forty-bytes-and-more")));
+        let add = Mutation::Add(elements.collect());
+        world.update('a', &format!("s/{k}"), add, APPLIED, None);
+        world.drain_log('a');
+    }
+    world.sent.clear();
+    world.at_once = false;
+    world.script("link a b");
+    world
+}
+
+/// Paces until b has that many entities; returns the seconds that took, and the bytes of state that a sent.
+fn catch_up(world: &mut World, mbit_per_s: usize, entities: u64) -> (usize, usize) {
+    let bytes_per_step = mbit_per_s * 1_000_000 / 8 / 100;
+    for step in 0.. {
+        assert!(step < 30_000, "it has not caught up in 300 s");
+        world.pace(10, bytes_per_step);
+        world.drain_log('b');
+        if world.engine('b').status().entities == entities {
+            let state = world.sent.iter().filter(|(_, frame)| matches!(frame[0], 5 | 6));
+            return (step / 100, state.map(|(_, frame)| frame.len()).sum());
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn snapshots_of_many_shards_get_through_a_slow_link() {
+    // 13 MB that the rings do not hold any more: 10 s at 10 Mbit/s.
+    let limits = Limits {
+        ring_slots_max: 100,
+        ..Limits::default()
+    };
+    let mut world = behind(32, 640, limits);
+    let (seconds, bytes) = catch_up(&mut world, 10, 641);
+    assert!(seconds < 40 && bytes < 30_000_000, "{seconds} s, {bytes} bytes");
+}
+
+#[test]
+fn one_snapshot_gets_through_a_link_slower_than_its_parts() {
+    let limits = Limits {
+        ring_slots_max: 100,
+        ..Limits::default()
+    };
+    let mut world = behind(1, 40, limits);
+    let (seconds, bytes) = catch_up(&mut world, 1, 41);
+    assert!(seconds < 40 && bytes < 3_000_000, "{seconds} s, {bytes} bytes");
+}
+
+#[test]
+fn a_backlog_of_many_shards_is_asked_for_without_a_storm() {
+    // 42 MB that the rings hold: 17 s at 20 Mbit/s.
+    let limits = Limits {
+        ring_slots_max: 200_000,
+        ..Limits::default()
+    };
+    let mut world = behind(256, 2_048, limits);
+    let (seconds, bytes) = catch_up(&mut world, 20, 2_049);
+    let pulls = world.engine('b').counters().pulls_sent;
+    assert!(
+        seconds < 60 && bytes < 90_000_000 && pulls < 2_000,
+        "{seconds} s, {bytes} bytes, {pulls} pulls"
+    );
+}
+
+#[test]
+fn a_backlog_that_is_being_pushed_is_not_pulled_as_well() {
+    let limits = Limits {
+        ring_slots_max: 200_000,
+        ..Limits::default()
+    };
+    let mut world = behind(1, 200, limits);
+    let (_, bytes) = catch_up(&mut world, 100, 201);
+    let pulled = world.sent.iter().filter(|(_, frame)| match Frame::decode(frame) {
+        Ok(Some(Frame::Intervals(parts))) => parts[0].id & PULL_ID_BIT != 0,
+        Ok(Some(Frame::SnapshotPart(_))) => true,
+        _ => false,
+    });
+    let pulled: usize = pulled.map(|(_, frame)| frame.len()).sum();
+    assert!(pulled * 10 < bytes, "{pulled} of {bytes} bytes were pulled");
+}
+
+#[test]
+fn a_shard_too_large_to_stage_is_left_alone_for_a_while() {
+    let limits = Limits {
+        ring_slots_max: 1,
+        part_bytes: 64,
+        staged_bytes_max: 1 << 10,
+        ..Limits::default()
+    };
+    let elements: Vec<String> = (0..100).map(|i| format!("element-{i}")).collect();
+    let script = format!(
+        "link a b\n run\n cut a b\n a s/x add {}\n a s/y add e\n link a b\n wait 50000",
+        elements.join(" ")
+    );
+    let world = check_shards("ab", 1, limits, &script);
+    let counters = world.engine('b').counters();
+    assert_eq!(
+        (counters.snapshots_too_large, counters.snapshots_installed),
+        (1, 0)
+    );
+}
+
+#[test]
+fn a_node_that_is_behind_becomes_ready_while_others_write() {
+    // At no digest are the roll-ups equal; of the shards that are, both sides must hear.
+    for (lost, one, other) in [('a', 'b', 'c'), ('c', 'a', 'b')] {
+        let script = format!(
+            "link a b\n link b c\n link a c\n run\n {one} p/x incr 1\n run\n wait 6000\n wipe {lost}\n start {lost}\n link {lost} {one}\n \
+             link {lost} {other}"
+        );
+        let mut world = check_shards("abc", 8, Limits::default(), &script);
+        world.at_once = false;
+        for _ in 0..2_400 {
+            for writer in [one, other] {
+                world.update(writer, "p/x", Mutation::Increment(1), APPLIED, None);
+            }
+            world.pace(5, usize::MAX / 2);
+        }
+        let engine = world.engine(lost);
+        let ready: Vec<u32> = (0..8).filter(|i| engine.takes_writes(ShardId(*i))).collect();
+        assert_eq!(
+            ready.len(),
+            8,
+            "{lost} takes writes in {ready:?} after 12 s of load"
+        );
+    }
+}
+
+#[test]
+fn a_wiped_node_is_ready_when_it_has_caught_up_not_at_the_next_digest() {
+    for (lost, other) in [('a', 'b'), ('b', 'a')] {
+        let script = format!(
+            "link a b\n run\n {other} p/x incr 1\n {other} p/y incr 1\n run\n wait 6000\n wipe {lost}\n start {lost}\n link a b\n wait 500"
+        );
+        let world = check_shards("ab", 8, Limits::default(), &script);
+        assert!(world.engine(lost).is_ready(), "{lost}");
+    }
+}
+
+#[test]
+fn who_has_the_history_is_asked_before_who_would_send_the_shard_whole() {
+    // a has let its ring go; b holds it. c lacks one operation and hears of it from a first.
+    let limits = Limits {
+        ring_slots_max: 64,
+        ..Limits::default()
+    };
+    let world = check_shards(
+        "abcd",
+        1,
+        limits,
+        "link a b\n link b c\n link a d\n link b d\n run\n d s/x add e\n run\n wait 1000\n sync a\n sync b\n sync c\n sync d\n wait 1000
+         link a c\n run\n cut b c\n cut a c\n d s/x add f\n run\n sync a\n wait 6000\n crash a\n start a\n link b c\n link a c\n pass a c\n pass c a\n pass a c
+         run\n wait 6000\n c s/x = [e f]",
+    );
+    assert_eq!(world.engine('c').counters().snapshots_installed, 0);
+}
