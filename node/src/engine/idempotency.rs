@@ -25,11 +25,19 @@ pub(crate) struct Known {
     pub dots: Vec<(ShardId, u64, u64)>,
 }
 
+impl Known {
+    /// About what it takes in memory with its key, which stands there twice.
+    fn bytes(&self, key: &IdempotencyKey) -> usize {
+        160 + 2 * key.as_bytes().len() + self.dots.len() * size_of::<(ShardId, u64, u64)>()
+    }
+}
+
 /// All keys, and their order of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     known: BTreeMap<IdempotencyKey, Known>,
     order: VecDeque<IdempotencyKey>,
+    bytes: usize,
 }
 
 impl Keys {
@@ -43,25 +51,29 @@ impl Keys {
 
     /// Whether one more may be kept, after letting go of what is old enough.
     pub fn make_room(&mut self, limits: &Limits, wall_ms: u64) -> bool {
-        while self.order.len() >= limits.keys_kept {
-            let old_enough = self
-                .order
-                .front()
-                .and_then(|k| self.known.get(k))
-                .is_none_or(|k| k.at_ms.saturating_add(KEY_AGE_MS_MIN) <= wall_ms);
-            if !old_enough {
+        while self.order.len() >= limits.keys_kept || self.bytes >= limits.keys_bytes_max {
+            let Some(oldest) = self.order.front().and_then(|k| self.known.get_mut(k)) else {
+                break;
+            };
+            // Stamped by a clock that was ahead: how old it is nobody knows, so it is as good as new.
+            oldest.at_ms = oldest.at_ms.min(wall_ms);
+            if oldest.at_ms.saturating_add(KEY_AGE_MS_MIN) > wall_ms {
                 break;
             }
-            if let Some(key) = self.order.pop_front() {
-                self.known.remove(&key);
+            if let Some(key) = self.order.pop_front()
+                && let Some(gone) = self.known.remove(&key)
+            {
+                self.bytes -= gone.bytes(&key);
             }
         }
-        self.order.len() < limits.keys_max
+        self.order.len() < limits.keys_max && self.bytes < limits.keys_bytes_max
     }
 
     pub fn insert(&mut self, key: IdempotencyKey, known: Known) {
-        if self.known.insert(key.clone(), known).is_none() {
-            self.order.push_back(key);
+        self.bytes += known.bytes(&key);
+        match self.known.insert(key.clone(), known) {
+            Some(before) => self.bytes -= before.bytes(&key),
+            None => self.order.push_back(key),
         }
     }
 

@@ -57,6 +57,8 @@ pub struct Limits {
     pub unpersisted_bytes_max: usize,
     /// Slots kept per origin and shard for peers that are behind; beyond, a peer needs a snapshot.
     pub ring_slots_max: usize,
+    /// Bytes of all those slots together, over all shards; beyond, the largest ring lets go of its older half.
+    pub ring_bytes_max: usize,
     /// Bytes of a message part.
     pub part_bytes: usize,
     /// Bytes sent to a peer and not yet taken by the transport, beyond which no push is built.
@@ -86,6 +88,9 @@ pub struct Limits {
     pub digest_every_ms: u64,
     /// Idempotency keys kept however old they are.
     pub keys_kept: usize,
+    /// About how many bytes idempotency keys and what they stand for may take; when even the oldest is younger than an
+    /// hour, keyed updates are refused.
+    pub keys_bytes_max: usize,
     /// Idempotency keys kept at most; when even the oldest is younger than an hour, keyed updates are refused.
     pub keys_max: usize,
 }
@@ -108,6 +113,7 @@ impl Default for Limits {
             requests_max: 65_536,
             unpersisted_bytes_max: 64 << 20,
             ring_slots_max: 16_384,
+            ring_bytes_max: 256 << 20,
             part_bytes: PART_BYTES_MAX,
             push_window_bytes: 1 << 20,
             push_delay_ms: 2,
@@ -123,6 +129,7 @@ impl Default for Limits {
             digest_every_ms: 5_000,
             keys_kept: 1_000_000,
             keys_max: 2_000_000,
+            keys_bytes_max: 512 << 20,
         }
     }
 }

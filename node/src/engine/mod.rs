@@ -83,6 +83,8 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     /// Numbers transfers in parts.
     next_transfer: u64,
+    /// What all rings take.
+    ring_bytes: usize,
     /// The sum of all shards' summaries, and the shards whose summary it does not hold yet.
     rollup: u64,
     summaries: Vec<u64>,
@@ -131,6 +133,7 @@ impl Engine {
             recovering: RecoverStage::default(),
             outputs: VecDeque::new(),
             next_transfer: 1,
+            ring_bytes: 0,
             rollup: 0,
             summaries: vec![0; config.shards as usize],
             stale_summaries: BTreeSet::new(),
@@ -228,6 +231,7 @@ impl Engine {
 
     /// A shard's vector or fingerprint has changed: everything that follows from it is due again.
     fn touch(&mut self, shard: ShardId) {
+        self.count_rings(shard);
         self.stale_summaries.insert(shard);
         self.said
             .news(shard, self.now.time.after_ms(self.config.limits.said_delay_ms));
@@ -252,6 +256,26 @@ impl Engine {
         let stable = self.stable(&self.shards[id.0 as usize]);
         let slots_max = self.config.limits.ring_slots_max;
         self.shard(id).trim(&stable, slots_max);
+        self.count_rings(id);
+    }
+
+    /// Keeps count of what all rings take, and within their bound: whoever needs what is let go gets a snapshot.
+    fn count_rings(&mut self, id: ShardId) {
+        self.recount(id);
+        let most = self.config.limits.ring_bytes_max;
+        while self.ring_bytes > most {
+            let largest = self.shards.iter().max_by_key(|s| s.counted_ring_bytes);
+            let Some(id) = largest.map(|s| s.id) else { return };
+            self.shard(id).halve_largest_ring();
+            self.recount(id);
+        }
+    }
+
+    fn recount(&mut self, id: ShardId) {
+        let shard = self.shard(id);
+        let bytes = shard.ring_bytes();
+        let before = std::mem::replace(&mut shard.counted_ring_bytes, bytes);
+        self.ring_bytes = self.ring_bytes + bytes - before;
     }
 }
 

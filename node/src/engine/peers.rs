@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch_crdt::{Epoch, NodeId};
+use anabranch_crdt::{Epoch, NodeId, VersionVector};
 
 use crate::engine::Engine;
 use crate::engine::io::{Output, Time};
@@ -71,6 +71,15 @@ impl Engine {
                 clock_ahead_ms,
             },
         );
+    }
+
+    /// Operations of these replicas are here: the epochs they were made in are known to have been.
+    pub(crate) fn learn_epochs(&mut self, id: ShardId, made: &VersionVector) {
+        let replicas = &self.shards[id.0 as usize].replicas;
+        for replica in made.iter().map(|(ix, _)| replicas.id(ix)) {
+            let known = self.known_epochs.entry(replica.node).or_insert(replica.epoch);
+            *known = replica.epoch.max(*known);
+        }
     }
 
     /// A new epoch of a peer voids what its earlier ones said.

@@ -322,6 +322,7 @@ impl Engine {
     fn apply(&mut self, id: ShardId, incoming: &Incoming) {
         let news: Vec<Entry> = self.news(id, incoming);
         self.observe_clocks(&news);
+        self.learn_epochs(id, &incoming.to);
         let shard = &mut self.shards[id.0 as usize];
         // The answer to a pull may be behind in an origin that has come on since it was asked.
         let ahead = |(ix, to): &(ReplicaIx, u64)| *to > shard.vv.get(*ix);

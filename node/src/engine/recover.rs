@@ -146,6 +146,7 @@ impl Engine {
             shard.durable = shard.vv.clone();
             shard.forced = shard.bases();
             let id = shard.id;
+            self.count_rings(id);
             if !self.shards[i].vv.is_empty() {
                 self.stale_summaries.insert(id);
             }

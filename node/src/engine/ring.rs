@@ -25,11 +25,24 @@ pub(crate) struct Slot {
     pub commit_end: bool,
 }
 
+impl Slot {
+    /// About what it takes in memory.
+    fn bytes(&self) -> usize {
+        let path = |path: &Path| match path {
+            Path::Root => 0,
+            Path::Element(element) => element.len(),
+        };
+        let kills: usize = self.kills.iter().map(|k| size_of::<Kill>() + path(&k.path)).sum();
+        size_of::<Slot>() + self.path.as_ref().map_or(0, path) + kills
+    }
+}
+
 /// The slots of one origin.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ring {
     base: u64,
     slots: VecDeque<Slot>,
+    bytes: usize,
 }
 
 impl Ring {
@@ -38,6 +51,7 @@ impl Ring {
         Ring {
             base,
             slots: VecDeque::new(),
+            bytes: 0,
         }
     }
 
@@ -55,6 +69,11 @@ impl Ring {
         self.slots.len()
     }
 
+    /// About what its slots take in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Appends the slot of the next sequence.
     pub fn push(&mut self, seq: u64, slot: Slot) {
         assert!(
@@ -62,6 +81,7 @@ impl Ring {
             "slot {seq} behind head {}: a ring has no gaps",
             self.head()
         );
+        self.bytes += slot.bytes();
         self.slots.push_back(slot);
     }
 
@@ -92,8 +112,14 @@ impl Ring {
     pub fn trim(&mut self, upto: u64) {
         assert!(upto <= self.head(), "trim to {upto} above head {}", self.head());
         while self.base < upto {
-            self.slots.pop_front();
+            if let Some(slot) = self.slots.pop_front() {
+                self.bytes -= slot.bytes();
+            }
             self.base += 1;
+        }
+        // What one burst took is given back.
+        if self.slots.capacity() > 64 && self.slots.len() < self.slots.capacity() / 4 {
+            self.slots.shrink_to(self.slots.len() * 2);
         }
     }
 

@@ -132,6 +132,8 @@ pub(crate) struct Shard {
     pub durable: VersionVector,
     pub entities: BTreeMap<EntityKey, Arc<Value>>,
     pub rings: BTreeMap<ReplicaIx, Ring>,
+    /// What the engine last counted its rings at.
+    pub counted_ring_bytes: usize,
     /// Up to here rings were trimmed because they were full, not because everybody had it.
     pub forced: VersionVector,
     pub fingerprint: u64,
@@ -155,6 +157,7 @@ impl Shard {
             durable: VersionVector::new(),
             entities: BTreeMap::new(),
             rings: BTreeMap::new(),
+            counted_ring_bytes: 0,
             forced: VersionVector::new(),
             fingerprint: 0,
             peers: BTreeMap::new(),
@@ -340,6 +343,21 @@ impl Shard {
                 ring.trim(upto);
                 self.forced.advance(ix, upto);
             }
+        }
+    }
+
+    /// About what its rings take in memory.
+    pub fn ring_bytes(&self) -> usize {
+        self.rings.values().map(Ring::bytes).sum()
+    }
+
+    /// Lets go of the older half of the ring that takes most, whoever may still need it.
+    pub fn halve_largest_ring(&mut self) {
+        let largest = self.rings.iter_mut().max_by_key(|(_, ring)| ring.bytes());
+        if let Some((&ix, ring)) = largest {
+            let upto = ring.base() + (ring.len() as u64).div_ceil(2);
+            ring.trim(upto);
+            self.forced.advance(ix, upto);
         }
     }
 

@@ -216,6 +216,7 @@ impl Engine {
             })
             .collect();
         self.observe_clocks(&entries);
+        self.learn_epochs(id, &image.view);
         Ok(self.join_image(id, image))
     }
 

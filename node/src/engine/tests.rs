@@ -36,7 +36,7 @@ fn a_new_directory_that_expects_others_waits_for_one_of_them() {
 fn a_node_that_was_alone_takes_writes_when_another_appears() {
     check("a", "a p/x incr 1\n a p/x = 1");
     let mut world = check("a", "");
-    world.meet('a', 'b');
+    world.connect('a', 'b', anabranch_crdt::Epoch(1));
     world.script("a p/x incr 1\n a p/x = 1");
 }
 
@@ -221,6 +221,56 @@ fn levels_wait_for_copies() {
          a all-applied p/x incr 1\n wait 11000\n refused a unconfirmed\n a p/x = 2\n b p/x = 2
          a 9 p/x incr 1\n refused a invalid",
     );
+}
+
+#[test]
+fn rings_share_one_bound_and_a_full_one_costs_a_snapshot_not_data() {
+    let limits = Limits {
+        ring_bytes_max: 40_000,
+        ..Limits::default()
+    };
+    let writes: String = (0..200)
+        .map(|i| format!("a s/{} add element-{i}\n a s/{} clear\n", i % 7, i % 7))
+        .collect();
+    let world = check_with(
+        "ab",
+        limits,
+        &format!(
+            "link a b\n run\n a s/0 create\n run\n cut a b\n{writes}\n b p/x incr 3\n link a b\n wait 6000\n equal a b\n a s/9 add e\n run\n equal a b"
+        ),
+    );
+    assert!(world.engine('a').status().ring_slots < 200);
+    assert_eq!(world.engine('b').counters().snapshots_installed, 1);
+}
+
+#[test]
+fn keys_stamped_by_a_clock_that_was_ahead_age_from_now_on() {
+    let limits = Limits {
+        keys_kept: 2,
+        keys_max: 3,
+        ..Limits::default()
+    };
+    let mut world = check_with(
+        "a",
+        limits,
+        "ahead 100000000\n a durable p/x incr 1 key 1\n a durable p/x incr 1 key 2\n a durable p/x incr 1 key 3\n sync a\n answers a 3\n ahead 0
+         a durable p/x incr 1 key 4\n refused a overloaded\n wait 3700000\n a durable p/x incr 1 key 5\n sync a\n answers a 1",
+    );
+    // What was let go is a new update again, what was kept a repeat.
+    world.script("a durable p/x incr 1 key 3\n answers a 1\n a p/x = 4");
+}
+
+#[test]
+fn an_epoch_heard_of_through_others_is_known() {
+    // b has operations of a later epoch of a, from c; an older life of a that links to b now is fenced.
+    let mut world = check(
+        "abc",
+        "link a b\n run\n a s/x add e\n run\n cut a b\n crash a\n start a\n link a c\n run\n wait 1000\n a s/x add f\n run\n link b c\n run\n wait 6000",
+    );
+    let before = world.engine('a').status().epoch;
+    let earlier = anabranch_crdt::Epoch(1);
+    world.connect('b', 'a', earlier);
+    assert_eq!(world.fenced, [('a', before)]);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 //! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`) | an update, level local-applied |
 //! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
 //! | `link a b`, `cut a b` | a link comes up, goes down |
+//! | `ahead MS` | all wall clocks are so far ahead of the monotonic one |
 //! | `run` | deliver everything until nothing is under way, no time passes |
 //! | `wait MS` | time passes, wake-ups and deliveries included |
 //! | `pass a b` | deliver what is under way from a to b, now |
@@ -53,6 +54,7 @@ pub(super) struct World {
     members: Vec<NodeId>,
     expects_others: bool,
     now: Time,
+    ahead_ms: u64,
     running: BTreeMap<char, Running>,
     directories: BTreeMap<char, Directory>,
     links: Vec<(char, char)>,
@@ -66,6 +68,8 @@ pub(super) struct World {
     credit: BTreeMap<(char, char), usize>,
     /// Every frame that was sent, with its sender.
     pub(super) sent: Vec<(char, Bytes)>,
+    /// Who was fenced, and with which epoch.
+    pub(super) fenced: Vec<(char, Epoch)>,
     /// How often a node closed a link because of what came over it.
     pub(super) refused: usize,
 }
@@ -85,6 +89,7 @@ pub(super) fn check_shards(nodes: &str, shards: u32, limits: Limits, script: &st
         members: nodes.chars().filter(|c| *c != '?').map(node_id).collect(),
         expects_others: nodes.contains('?'),
         now: Time(1_000_000),
+        ahead_ms: 0,
         running: BTreeMap::new(),
         directories: BTreeMap::new(),
         links: Vec::new(),
@@ -95,6 +100,7 @@ pub(super) fn check_shards(nodes: &str, shards: u32, limits: Limits, script: &st
         at_once: true,
         credit: BTreeMap::new(),
         sent: Vec::new(),
+        fenced: Vec::new(),
         refused: 0,
     };
     for name in nodes.chars().filter(|c| *c != '?') {
@@ -152,7 +158,7 @@ impl World {
     fn now(&self) -> Now {
         Now {
             time: self.now,
-            wall_ms: 1_700_000_000_000 + self.now.0 / 1_000,
+            wall_ms: 1_700_000_000_000 + self.now.0 / 1_000 + self.ahead_ms,
         }
     }
 
@@ -175,6 +181,7 @@ impl World {
             ["link", x, y] => self.link(name(x), name(y)),
             ["cut", x, y] => self.cut(name(x), name(y)),
             ["run"] => self.run(),
+            ["ahead", ms] => self.ahead_ms = ms.parse().unwrap(),
             ["wait", ms] => self.wait(ms.parse().unwrap()),
             ["pass", x, y] => self.pass(name(x), name(y)),
             ["lose", x, y] => {
@@ -249,7 +256,7 @@ impl World {
                 }
                 Output::Changed { .. } => {}
                 Output::Disconnect { .. } => self.refused += 1,
-                Output::Fence { .. } => panic!("{name} fences"),
+                Output::Fence { peer, newest, .. } => self.fenced.push((name_of(peer), newest)),
                 Output::AdoptEpoch { .. } => panic!("{name} was fenced"),
             }
         }
@@ -261,23 +268,16 @@ impl World {
         nodes.chars().for_each(|name| self.start(name));
     }
 
-    /// A node nobody knew says hello, and nothing else.
-    pub(super) fn meet(&mut self, name: char, stranger: char) {
-        let wall_ms = self.now().wall_ms;
-        self.handle(
-            name,
-            Input::Connected {
-                peer: node_id(stranger),
-                epoch: Epoch(1),
-                wall_ms,
-            },
-        );
-    }
-
     /// A peer claims to know an epoch of this node.
     pub(super) fn fence(&mut self, from: char, to: char, newest: Epoch) {
         let by = node_id(from);
         self.handle(to, Input::Fenced { by, newest });
+    }
+
+    /// A peer says hello under some epoch.
+    pub(super) fn connect(&mut self, name: char, peer: char, epoch: Epoch) {
+        let (peer, wall_ms) = (node_id(peer), self.now().wall_ms);
+        self.handle(name, Input::Connected { peer, epoch, wall_ms });
     }
 
     /// Bytes arrive that nobody here sent.
