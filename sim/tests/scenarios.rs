@@ -2,7 +2,9 @@
 
 use anabranch_sim::model::Kind;
 use anabranch_sim::net::NetPlan;
-use anabranch_sim::plan::{Choice, ClockPlan, DiskFate, Fault, Plan, SECOND, Settings};
+use anabranch_sim::plan::{
+    Choice, ClockPlan, Death, DiskFate, Ending, Fault, Moment, Plan, SECOND, Settings,
+};
 use anabranch_sim::run::{How, Outcome, run_plan};
 
 /// Ten virtual seconds of trouble.
@@ -25,17 +27,14 @@ fn counted(outcome: &Outcome, name: &str) -> u64 {
 
 /// A crash at a time, back after a while.
 fn crash(node: usize, at_ms: u64, back_ms: u64, disk: DiskFate) -> (u64, Fault) {
-    let back_after_us = back_ms * 1_000;
-    (
-        at_ms * 1_000,
-        Fault::Crash {
-            node,
-            outputs: 0,
-            back_after_us,
-            disk,
-            recovery_calls: None,
-        },
-    )
+    let death = Death {
+        moment: Moment::Now,
+        ending: Ending::Machine,
+        back_after_us: back_ms * 1_000,
+        disk,
+        recovery: None,
+    };
+    (at_ms * 1_000, Fault::Crash { node, death })
 }
 
 #[test]

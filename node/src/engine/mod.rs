@@ -69,7 +69,10 @@ pub struct Engine {
     now: Now,
     shards: Vec<Shard>,
     members: BTreeSet<NodeId>,
+    /// The highest epoch known of each node.
     known_epochs: BTreeMap<NodeId, Epoch>,
+    /// The epoch of each peer that has said what is held of it.
+    heard_epochs: BTreeMap<NodeId, Epoch>,
     peers: BTreeMap<NodeId, Peer>,
     said: SaidQueue,
     pulls: Pulls,
@@ -121,6 +124,7 @@ impl Engine {
             shards: (0..config.shards).map(|i| Shard::new(ShardId(i))).collect(),
             members,
             known_epochs: BTreeMap::new(),
+            heard_epochs: BTreeMap::new(),
             peers: BTreeMap::new(),
             said: SaidQueue::default(),
             pulls: Pulls::default(),

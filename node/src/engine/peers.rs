@@ -49,7 +49,7 @@ impl Engine {
         }
         self.known_epochs.insert(peer, epoch);
         self.on_member_seen(peer);
-        if known.is_some_and(|k| k < epoch) {
+        if self.heard_epochs.insert(peer, epoch) != Some(epoch) {
             self.forget_views(peer);
         }
         for shard in &mut self.shards {

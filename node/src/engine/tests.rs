@@ -274,6 +274,22 @@ fn an_epoch_heard_of_through_others_is_known() {
 }
 
 #[test]
+fn what_an_epoch_said_ends_with_it_though_the_next_is_known_already() {
+    // b hears of a's second epoch from c, before a links to it again without what it had not synced.
+    let world = check(
+        "abc",
+        "link a b\n link b c\n run\n a p/x incr 1\n run\n cut a b\n crash a\n start a\n link a c\n run\n a p/y incr 1\n run\n wait 1000\n b p/y = 1\n link a b",
+    );
+    let shard = crate::wire::ShardId(0);
+    assert_eq!(
+        world
+            .engine('b')
+            .peer_said(anabranch_crdt::NodeId('a' as u128), shard),
+        None
+    );
+}
+
+#[test]
 fn an_update_larger_than_a_record_is_kept_in_pieces() {
     let many: Vec<String> = (0..150).map(|i| format!("{i:0>65535}")).collect();
     let script = format!(

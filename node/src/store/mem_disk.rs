@@ -206,6 +206,22 @@ impl MemDisk {
         (state.failing_syncs, state.failing_writes, state.failing_reads) = (0, 0, 0);
     }
 
+    /// The process stops and the machine goes on: the next process sees everything that was written, synced or not, and what
+    /// is not synced is still lost when the machine stops. Files that were open are useless; pending faults are forgotten
+    /// except for a limited capacity.
+    pub fn kill(&self) {
+        let mut state = self.lock();
+        state.incarnation += 1;
+        state.halt_at = None;
+        (state.failing_syncs, state.failing_writes, state.failing_reads) = (0, 0, 0);
+    }
+
+    /// Whether a call has come to the point that [`MemDisk::halt_after`] set.
+    pub fn is_halted(&self) -> bool {
+        let state = self.lock();
+        state.halt_at.is_some_and(|halt_at| state.calls >= halt_at)
+    }
+
     /// After so many more calls that change something, every further one fails without effect, as if the
     /// process had died there; until the next crash.
     pub fn halt_after(&self, calls: u64) {

@@ -1,6 +1,6 @@
 //! Which faults happen when.
 
-use super::{CHAOS_US, DiskFate, Family, Fault, SECOND};
+use super::{CHAOS_US, Death, DiskFate, Ending, Family, Fault, Moment, Recovery, SECOND};
 use crate::net::NodeIx;
 use crate::queue::Micros;
 use crate::rng::Rng;
@@ -136,19 +136,29 @@ fn resets(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
 }
 
 fn crash(rng: &mut Rng, node: NodeIx, back_after_us: Micros, disk: DiskFate) -> Fault {
-    let outputs = if rng.chance(0.5) {
-        0
-    } else {
-        rng.between(1, 12) as u32
+    let moment = match rng.below(10) {
+        0..4 => Moment::Now,
+        4..7 => Moment::Outputs(rng.between(1, 12) as u32),
+        _ => Moment::DiskCalls(rng.below(12)),
     };
-    let recovery_calls = rng.chance(0.15).then(|| rng.between(0, 6));
-    Fault::Crash {
-        node,
-        outputs,
+    let recovery = match rng.below(20) {
+        0..3 => Some(Recovery::CutShort(rng.between(0, 6))),
+        3 => Some(Recovery::FailedRead),
+        _ => None,
+    };
+    let ending = if rng.chance(0.5) {
+        Ending::Machine
+    } else {
+        Ending::Process
+    };
+    let death = Death {
+        moment,
+        ending,
         back_after_us,
         disk,
-        recovery_calls,
-    }
+        recovery,
+    };
+    Fault::Crash { node, death }
 }
 
 fn crashes(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
@@ -227,7 +237,12 @@ fn stalls(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
 fn failed_syncs(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
     for _ in 0..rng.between(1, 2) {
         let (node, at) = (node(rng, nodes), sometime(rng));
-        faults.push((at, Fault::FailSync(node)));
+        let fails = if rng.chance(0.5) {
+            Fault::FailSync(node)
+        } else {
+            Fault::FailWrite(node)
+        };
+        faults.push((at, fails));
         let back = length(rng, 1.0, 2_000.0);
         faults.push((
             at + length(rng, 10.0, 5_000.0),

@@ -69,7 +69,7 @@ pub enum Family {
     FullDisk,
     /// Syncs take long.
     SlowDisk,
-    /// A sync fails: the store is poisoned until a restart.
+    /// A sync or a write fails: the store is poisoned until a restart.
     FailedSync,
     /// Processes stand still.
     Pause,
@@ -122,18 +122,12 @@ pub enum Fault {
     Unblock(Vec<(NodeIx, NodeIx)>),
     /// A link breaks.
     Reset(NodeIx, NodeIx),
-    /// A process dies: at once, or after so many more outputs of its engine.
+    /// A process dies.
     Crash {
         /// Which.
         node: NodeIx,
-        /// After how many outputs; 0 for at once.
-        outputs: u32,
-        /// When it starts again, after its death, microseconds.
-        back_after_us: Micros,
-        /// What happens to its disk meanwhile.
-        disk: DiskFate,
-        /// Whether recovery is cut short after so many disk calls, once.
-        recovery_calls: Option<u64>,
+        /// How.
+        death: Death,
     },
     /// A process stands still.
     Pause {
@@ -150,10 +144,56 @@ pub enum Fault {
     SlowSync(NodeIx, Micros),
     /// The next sync fails.
     FailSync(NodeIx),
+    /// The next write fails half-way.
+    FailWrite(NodeIx),
     /// A wall clock jumps.
     JumpClock(NodeIx, i64),
     /// Membership sees a node.
     Hint(NodeIx, NodeIx),
+}
+
+/// How a process dies, and comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// When, once it is doomed.
+    pub moment: Moment,
+    /// What dies with it.
+    pub ending: Ending,
+    /// When it starts again, after its death, microseconds.
+    pub back_after_us: Micros,
+    /// What happens to its disk meanwhile.
+    pub disk: DiskFate,
+    /// What goes wrong with the disk while it recovers, once.
+    pub recovery: Option<Recovery>,
+}
+
+/// When somebody doomed dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// At once.
+    Now,
+    /// After so many more outputs of its engine.
+    Outputs(u32),
+    /// At a call to its disk, after so many more that went well.
+    DiskCalls(u64),
+}
+
+/// What dies with a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing: what it wrote is there for the next process, also what was not synced.
+    Process,
+    /// The machine: of what was not synced anything may be there.
+    Machine,
+}
+
+/// What may go wrong during a recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// It is cut short after so many calls to the disk.
+    CutShort(u64),
+    /// A read fails.
+    FailedRead,
 }
 
 /// What happens to a disk while its process is down.

@@ -110,7 +110,7 @@ impl Trio {
             now: self.now,
         };
         self.hosts[node].start(with).map_err(|why| match why {
-            NoStart::Later(why) | NoStart::Broken(why) => why,
+            NoStart::Later(why) | NoStart::Damaged(why) | NoStart::Broken(why) => why,
         })?;
         let Some(life) = &self.hosts[node].life else {
             return Ok(());

@@ -19,10 +19,18 @@ type Step = Result<(), Failure>;
 
 impl World {
     pub(crate) fn begin_commit(&mut self, node: NodeIx) -> Step {
-        let host = &mut self.hosts[node];
-        let lives = host.lives;
-        let Some(life) = &mut host.life else { return Ok(()) };
-        match life.begin_commit() {
+        let Some(life) = &mut self.hosts[node].life else {
+            return Ok(());
+        };
+        let begun = life.begin_commit();
+        if self.died_at_its_disk(node) {
+            return Ok(());
+        }
+        let host = &self.hosts[node];
+        let (Some(life), lives) = (&host.life, host.lives) else {
+            return Ok(());
+        };
+        match begun {
             Ok(false) => Ok(()),
             Ok(true) => {
                 let counter = lives << 32 | life.writing.unwrap_or(0);
@@ -44,7 +52,14 @@ impl World {
         }
         let Some(life) = &mut host.life else { return Ok(()) };
         let Some(upto) = life.writing else { return Ok(()) };
-        match life.store.commit() {
+        let committed = life.store.commit();
+        if self.died_at_its_disk(node) {
+            return Ok(());
+        }
+        let Some(life) = &mut self.hosts[node].life else {
+            return Ok(());
+        };
+        match committed {
             Ok(_) => {
                 life.writing = None;
                 self.oracle.on_durable(node, upto);
@@ -99,7 +114,14 @@ impl World {
             return Ok(());
         }
         let blocks: Vec<Vec<u8>> = life.engine.image().collect();
-        match life.store.snapshot(&mut blocks.into_iter()) {
+        let written = life.store.snapshot(&mut blocks.into_iter());
+        if self.died_at_its_disk(node) {
+            return Ok(());
+        }
+        let Some(life) = &mut self.hosts[node].life else {
+            return Ok(());
+        };
+        match written {
             Ok(()) => {
                 *self.tally.counters.entry("disk_snapshots").or_default() += 1;
                 self.tell(|| format!("n{node} wrote a snapshot"));

@@ -2,11 +2,10 @@
 
 use anabranch::engine::Input;
 
-use super::host::Doom;
 use super::{Event, World};
 use crate::net::NodeIx;
 use crate::oracle::Failure;
-use crate::plan::{DiskFate, Fault};
+use crate::plan::{Death, DiskFate, Ending, Fault, Moment, Recovery};
 use crate::queue::Micros;
 
 impl World {
@@ -27,15 +26,7 @@ impl World {
                 .into_iter()
                 .for_each(|(a, b)| self.net.unblock(now, a, b, out)),
             Fault::Reset(a, b) => self.net.reset(now, a, b, out),
-            Fault::Crash {
-                node,
-                outputs,
-                back_after_us,
-                disk,
-                recovery_calls,
-            } => {
-                self.on_crash(node, outputs, back_after_us, disk, recovery_calls);
-            }
+            Fault::Crash { node, death } => self.on_crash(node, death),
             Fault::Pause { node, us } => self.pause(node, us),
             Fault::TakeBackup(node) => {
                 self.hosts[node].back_up();
@@ -47,6 +38,7 @@ impl World {
             }
             Fault::SlowSync(node, us) => self.hosts[node].slow_us = us,
             Fault::FailSync(node) => self.hosts[node].disk.fail_syncs(1),
+            Fault::FailWrite(node) => self.hosts[node].disk.fail_writes(1),
             Fault::JumpClock(node, ms) => self.hosts[node].clock.skew_ms += ms,
             Fault::Hint(node, seen) => {
                 let seen = self.hosts[seen].id;
@@ -56,28 +48,54 @@ impl World {
         Ok(())
     }
 
-    fn on_crash(
-        &mut self,
-        node: NodeIx,
-        outputs: u32,
-        back_us: Micros,
-        disk: DiskFate,
-        recovery: Option<u64>,
-    ) {
-        if self.hosts[node].life.is_none() {
+    fn on_crash(&mut self, node: NodeIx, death: Death) {
+        let host = &mut self.hosts[node];
+        if host.life.is_none() {
             return;
         }
-        if outputs > 0 && disk == DiskFate::Kept {
-            // It dies at a later output, and comes back as after any death.
-            self.hosts[node].doom = Some(Doom {
-                outputs,
-                back_after_us: back_us,
-                recovery_calls: recovery,
-            });
-            return;
+        match death.moment {
+            Moment::Now => return self.die(node, death),
+            _ if host.doom.is_some() => return,
+            Moment::Outputs(_) => {}
+            Moment::DiskCalls(calls) => host.disk.halt_after(calls),
         }
-        self.stop(node);
-        match disk {
+        host.doom = Some(death);
+    }
+
+    /// Whether a node dies before its next output.
+    pub(crate) fn dies_at_output(&mut self, node: NodeIx) -> bool {
+        let Some(death) = &mut self.hosts[node].doom else {
+            return false;
+        };
+        match &mut death.moment {
+            Moment::Outputs(0) => {}
+            Moment::Outputs(left) => {
+                *left -= 1;
+                return false;
+            }
+            Moment::Now | Moment::DiskCalls(_) => return false,
+        }
+        let death = *death;
+        self.die(node, death);
+        true
+    }
+
+    /// Whether a node has died at a call to its disk.
+    pub(crate) fn died_at_its_disk(&mut self, node: NodeIx) -> bool {
+        let host = &self.hosts[node];
+        let dies = |death: &Death| matches!(death.moment, Moment::DiskCalls(_)) && host.disk.is_halted();
+        let Some(death) = host.doom.filter(dies) else {
+            return false;
+        };
+        self.die(node, death);
+        true
+    }
+
+    /// A process dies, its disk may fare badly, and it comes back.
+    fn die(&mut self, node: NodeIx, death: Death) {
+        self.tell(|| format!("-- n{node} dies: {death:?}"));
+        self.stop(node, death.ending);
+        match death.disk {
             DiskFate::Kept => {}
             DiskFate::Rotten => {
                 self.hosts[node].rot(self.plan.seed);
@@ -96,49 +114,30 @@ impl World {
                 }
             }
         }
-        let lives = self.hosts[node].lives;
-        self.kernel.after(
-            back_us,
-            Event::Boot {
-                node,
-                lives,
-                recovery_calls: recovery,
-            },
-        );
+        self.boot_after(node, death.back_after_us, death.recovery);
     }
 
-    /// A process dies in the midst of its outputs.
-    pub(crate) fn die(&mut self, node: NodeIx, doom: Doom) {
-        self.tell(|| format!("-- n{node} dies between two outputs"));
-        self.stop(node);
+    /// A process stops now, alone, and starts again later.
+    pub(crate) fn restart_later(&mut self, node: NodeIx, back_us: Micros) {
+        self.stop(node, Ending::Process);
+        self.boot_after(node, back_us, None);
+    }
+
+    pub(crate) fn boot_after(&mut self, node: NodeIx, wait: Micros, recovery: Option<Recovery>) {
         let lives = self.hosts[node].lives;
         let boot = Event::Boot {
             node,
             lives,
-            recovery_calls: doom.recovery_calls,
+            recovery,
         };
-        self.kernel.after(doom.back_after_us, boot);
+        self.kernel.after(wait, boot);
     }
 
-    /// A process stops now and starts again later.
-    pub(crate) fn restart_later(&mut self, node: NodeIx, back_us: Micros) {
-        self.stop(node);
-        let lives = self.hosts[node].lives;
-        self.kernel.after(
-            back_us,
-            Event::Boot {
-                node,
-                lives,
-                recovery_calls: None,
-            },
-        );
-    }
-
-    fn stop(&mut self, node: NodeIx) {
+    fn stop(&mut self, node: NodeIx, ending: Ending) {
         let now = self.kernel.now();
         self.tally.crashes += 1;
         self.count_life(node);
-        self.hosts[node].die(self.plan.seed);
+        self.hosts[node].die(self.plan.seed, ending);
         self.oracle.on_stop(node);
         let kernel = &mut self.kernel;
         self.net

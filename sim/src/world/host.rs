@@ -11,7 +11,7 @@ use anabranch::{DirectoryId, Epoch, NodeId};
 use bytes::Bytes;
 
 use crate::net::NodeIx;
-use crate::plan::ClockPlan;
+use crate::plan::{ClockPlan, Death, Ending};
 use crate::queue::Micros;
 use crate::rng::Rng;
 
@@ -34,19 +34,9 @@ pub(crate) struct Host {
     pub paused_until: Micros,
     /// Whether a bit of its disk has flipped since it last started.
     pub rotten: bool,
-    /// It dies after some more outputs.
-    pub doom: Option<Doom>,
+    /// It will die, at an output or at a call to its disk.
+    pub doom: Option<Death>,
 }
-
-/// A death that is certain, at an output to come.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Doom {
-    /// So many outputs are still carried out.
-    pub outputs: u32,
-    pub back_after_us: Micros,
-    pub recovery_calls: Option<u64>,
-}
-
 /// A process.
 pub(crate) struct Life {
     pub engine: Engine,
@@ -69,6 +59,8 @@ pub(crate) struct Life {
 pub(crate) enum NoStart {
     /// The disk is full, or a fault of the plan stopped it: later.
     Later(String),
+    /// Its store finds damage in what was durable.
+    Damaged(String),
     /// It never may.
     Broken(String),
 }
@@ -197,20 +189,24 @@ impl Host {
         self.rotten |= self.disk.flip_bit(&name, rng.below(len), rng.below(8) as u8);
     }
 
-    /// The process dies, perhaps in the midst of a commit; then the disk keeps what it must, and chance decides about
-    /// the rest.
-    pub fn die(&mut self, seed: u64) {
+    /// The process dies, perhaps in the midst of a commit. If the machine dies with it the disk keeps what it must, and
+    /// chance decides about the rest.
+    pub fn die(&mut self, seed: u64, ending: Ending) {
         let mut rng = Rng::stream(seed, "death", self.ix as u64, self.lives);
         if let Some(mut life) = self.life.take()
             && life.writing.is_some()
             && !life.poisoned
+            && !self.disk.is_halted()
             && rng.chance(0.5)
         {
             self.disk.halt_after(rng.below(6));
             // Whether it gets through is the disk's matter: nobody is told.
             let _ = life.store.commit();
         }
-        self.disk.crash(&mut || rng.next_u64());
+        match ending {
+            Ending::Machine => self.disk.crash(&mut || rng.next_u64()),
+            Ending::Process => self.disk.kill(),
+        }
         self.doom = None;
         self.slow_us = 0;
         self.paused_until = 0;
@@ -245,6 +241,7 @@ fn no_start(error: StoreError) -> NoStart {
         StoreError::Full { .. } | StoreError::Disk { .. } | StoreError::Poisoned { .. } => {
             NoStart::Later(error.to_string())
         }
+        StoreError::Corrupt { .. } => NoStart::Damaged(error.to_string()),
         other => NoStart::Broken(other.to_string()),
     }
 }

@@ -25,7 +25,7 @@ use crate::model::EntityIx;
 use crate::names::{DISPUTED, Names, kind_name, type_of};
 use crate::net::{Net, NetCounts, NetEvent, News, NodeIx, Told};
 use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
-use crate::plan::{Fault, Plan, SECOND};
+use crate::plan::{Ending, Fault, Plan, Recovery, SECOND};
 use crate::queue::{Micros, QueueKind};
 
 use clients::Client;
@@ -46,7 +46,7 @@ pub(crate) enum Event {
     Boot {
         node: NodeIx,
         lives: u64,
-        recovery_calls: Option<u64>,
+        recovery: Option<Recovery>,
     },
     /// Somebody looks after a process whose store is poisoned.
     Operator { node: NodeIx, life: u64 },
@@ -165,14 +165,7 @@ impl World {
 
     fn schedule_beginning(&mut self) {
         for node in 0..self.plan.nodes {
-            self.kernel.at(
-                node as Micros * 1_000,
-                Event::Boot {
-                    node,
-                    lives: 0,
-                    recovery_calls: None,
-                },
-            );
+            self.boot_after(node, node as Micros * 1_000, None);
         }
         for client in 0..self.clients.len() {
             self.kernel
@@ -231,8 +224,8 @@ impl World {
             Event::Boot {
                 node,
                 lives,
-                recovery_calls,
-            } => self.on_boot(node, lives, recovery_calls),
+                recovery,
+            } => self.on_boot(node, lives, recovery),
             Event::Resume { node, life } => self.on_resume(node, life),
             Event::Operator { node, life } => {
                 self.on_operator(node, life);
@@ -360,13 +353,16 @@ impl World {
         Ok(())
     }
 
-    fn on_boot(&mut self, node: NodeIx, lives: u64, recovery_calls: Option<u64>) -> Result<(), Failure> {
+    fn on_boot(&mut self, node: NodeIx, lives: u64, recovery: Option<Recovery>) -> Result<(), Failure> {
         let now = self.kernel.now();
-        if self.hosts[node].life.is_some() || self.hosts[node].lives != lives {
+        let host = &mut self.hosts[node];
+        if host.life.is_some() || host.lives != lives {
             return Ok(());
         }
-        if let Some(calls) = recovery_calls {
-            self.hosts[node].disk.halt_after(calls);
+        match recovery {
+            Some(Recovery::CutShort(calls)) => host.disk.halt_after(calls),
+            Some(Recovery::FailedRead) => host.disk.fail_reads(1),
+            None => {}
         }
         let with = StartWith {
             seed: self.plan.seed,
@@ -378,35 +374,28 @@ impl World {
             Ok(()) => self.on_booted(node),
             Err(NoStart::Later(why)) => {
                 self.tell(|| format!("n{node} does not start: {why}"));
-                self.hosts[node].die(self.plan.seed);
-                let lives = self.hosts[node].lives;
-                self.kernel.after(
-                    SECOND / 5,
-                    Event::Boot {
-                        node,
-                        lives,
-                        recovery_calls: None,
-                    },
-                );
+                let ending = if lives.is_multiple_of(2) {
+                    Ending::Machine
+                } else {
+                    Ending::Process
+                };
+                self.hosts[node].die(self.plan.seed, ending);
+                self.boot_after(node, SECOND / 5, None);
                 Ok(())
             }
             // As the message says: the operator moves the directory away, and its peers fill the new one.
-            Err(NoStart::Broken(why)) if self.hosts[node].rotten => {
+            Err(NoStart::Damaged(why)) if self.hosts[node].rotten => {
                 self.tell(|| format!("n{node} finds its disk damaged: {why}"));
                 self.hosts[node].rotten = false;
                 self.hosts[node].disk.wipe();
                 self.oracle.on_disk_lost(node);
-                let lives = self.hosts[node].lives;
-                let boot = Event::Boot {
-                    node,
-                    lives,
-                    recovery_calls: None,
-                };
-                self.kernel.after(SECOND / 2, boot);
+                self.boot_after(node, SECOND / 2, None);
                 *self.tally.counters.entry("damage_refused").or_default() += 1;
                 Ok(())
             }
-            Err(NoStart::Broken(why)) => Err(broken(Rule::Store, node, format!("it cannot start: {why}"))),
+            Err(NoStart::Damaged(why) | NoStart::Broken(why)) => {
+                Err(broken(Rule::Store, node, format!("it cannot start: {why}")))
+            }
         }
     }
 
@@ -418,6 +407,7 @@ impl World {
         let epoch = life.epoch;
         // A start that was to be cut short and came through after all is an ordinary one.
         self.hosts[node].disk.halt_after(u64::MAX / 2);
+        self.hosts[node].disk.fail_reads(0);
         self.oracle.on_start(node, epoch, &life.engine)?;
         self.hosts[node].rotten = false;
         self.keys.on_start(node, &self.oracle);

@@ -136,13 +136,8 @@ impl World {
     /// Carries out what an engine asked for; it may die half-way.
     fn perform(&mut self, node: NodeIx, outputs: Vec<Output>) -> Step {
         for output in outputs {
-            if let Some(doom) = &mut self.hosts[node].doom {
-                if doom.outputs == 0 {
-                    let doom = *doom;
-                    self.die(node, doom);
-                    return Ok(());
-                }
-                doom.outputs -= 1;
+            if self.dies_at_output(node) {
+                return Ok(());
             }
             self.perform_one(node, output)?;
         }
@@ -228,7 +223,11 @@ impl World {
             return Ok(());
         }
         let random = Rng::stream(self.plan.seed, "adopt", node as u64, above.0).next_u64() as u16;
-        match life.adopt(above, wall_ms, random) {
+        let adopted = life.adopt(above, wall_ms, random);
+        if self.died_at_its_disk(node) {
+            return Ok(());
+        }
+        match adopted {
             Ok(epoch) => {
                 self.tell(|| format!("n{node} goes on under epoch {epoch}"));
                 self.oracle.on_epoch(node, epoch.0);

@@ -51,19 +51,15 @@ impl World {
             let host = &mut self.hosts[node];
             host.disk.set_capacity(None);
             host.disk.fail_syncs(0);
+            host.disk.fail_writes(0);
+            host.disk.fail_reads(0);
+            host.disk.halt_after(u64::MAX / 2);
             host.slow_us = 0;
             host.doom = None;
             host.paused_until = host.paused_until.min(now + SECOND);
-            let (life, lives, down) = (host.lives, host.lives, host.life.is_none());
+            let (life, down) = (host.lives, host.life.is_none());
             if down {
-                self.kernel.after(
-                    SECOND / 100,
-                    Event::Boot {
-                        node,
-                        lives,
-                        recovery_calls: None,
-                    },
-                );
+                self.boot_after(node, SECOND / 100, None);
             } else {
                 let at = self.hosts[node].paused_until;
                 self.kernel.at(at, Event::Resume { node, life });
