@@ -87,9 +87,11 @@ pub struct LiveDot {
     pub put: Put,
 }
 
-/// What a peer has said of a shard in its current epoch.
+/// What a peer has said of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSaid {
+    /// In which epoch: the last one it had a link in.
+    pub epoch: Epoch,
     /// What it has joined, sorted by replica.
     pub applied: Vec<(ReplicaId, u64)>,
     /// What of it is on its disk.
@@ -117,6 +119,12 @@ pub struct EngineStatus {
     pub idempotency_keys: u64,
     /// Updates waiting for their level.
     pub updates_waiting: u64,
+    /// Batches held until what they depend on has come.
+    pub batches_held: u64,
+    /// Bytes of transfers that are not complete.
+    pub staged_bytes: u64,
+    /// Snapshots being served.
+    pub snapshot_sessions: u64,
     /// Bytes handed to the log and not durable yet.
     pub unpersisted_bytes: u64,
     /// What is wrong with the store, if anything.
@@ -202,11 +210,19 @@ impl Engine {
                 .sum(),
             idempotency_keys: self.keys.len() as u64,
             updates_waiting: self.levels.len() as u64,
+            batches_held: self.shards.iter().map(|s| s.held.len() as u64).sum(),
+            staged_bytes: self.staged_bytes() as u64,
+            snapshot_sessions: self.sessions.len() as u64,
             unpersisted_bytes: self.persist.bytes() as u64,
             store_failure: self.persist.failure().cloned(),
             members: self.members.iter().copied().collect(),
             counters: self.counters.clone(),
         }
+    }
+
+    fn staged_bytes(&self) -> usize {
+        let transfers: usize = self.peers.values().map(|p| p.staging.bytes()).sum();
+        transfers + self.pulls.arriving_bytes()
     }
 
     /// What was counted since the start.
@@ -302,6 +318,7 @@ impl Engine {
         let shard = self.peek(shard);
         let view = shard.peers.get(&peer)?;
         Some(PeerSaid {
+            epoch: *self.heard_epochs.get(&peer)?,
             applied: by_replica(shard, &view.applied),
             durable: by_replica(shard, &view.durable),
             votes: view.voting,

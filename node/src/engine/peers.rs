@@ -25,6 +25,8 @@ pub(crate) struct Peer {
     pub digest_at: Time,
     /// Transfers in parts that are not complete.
     pub staging: Staging,
+    /// The last pull it made of each shard: their numbers rise.
+    pub pulled: BTreeMap<ShardId, u64>,
     /// How far its wall clock was ahead of ours at its hello, milliseconds.
     pub clock_ahead_ms: i64,
 }
@@ -68,6 +70,7 @@ impl Engine {
                 flush_at: None,
                 digest_at: self.now.time,
                 staging: Staging::default(),
+                pulled: BTreeMap::new(),
                 clock_ahead_ms,
             },
         );

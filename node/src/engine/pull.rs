@@ -381,6 +381,15 @@ impl Engine {
         if m.id & PULL_ID_BIT == 0 {
             return Err("a pull without a pull's number".into());
         }
+        let Some(p) = self.peers.get_mut(&peer) else {
+            return Ok(());
+        };
+        // Two answers to one pull would be taken for one, and they may differ.
+        let last = p.pulled.entry(id).or_default();
+        if *last >= m.id {
+            return Ok(());
+        }
+        *last = m.id;
         let theirs = known_vector(&self.shard(id).replicas, m)?;
         let shard = &self.shards[id.0 as usize];
         if theirs.covers(&shard.vv) {

@@ -61,6 +61,10 @@ impl Staging {
         Taken::Whole(whole)
     }
 
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     fn drop_transfer(&mut self, id: u64) {
         if let Some(parts) = self.transfers.remove(&id) {
             self.bytes -= parts

@@ -104,6 +104,24 @@ impl Ledger {
             .get(usize::try_from(dot.seq).ok()?.checked_sub(1)?)
     }
 
+    /// The largest clock, up to `follow`, that a hybrid clock ever chose in a shard.
+    pub fn largest_stamp(&self, shard: u32, follow: u64) -> u64 {
+        let puts = self.dots[shard as usize]
+            .iter()
+            .flatten()
+            .map(|record| record.put);
+        let stamps = puts.filter_map(|put| match put {
+            Some((
+                _,
+                Stands::Register {
+                    clock, custom: false, ..
+                },
+            )) if clock <= follow => Some(clock),
+            _ => None,
+        });
+        stamps.max().unwrap_or(0)
+    }
+
     /// All dots issued in all shards.
     pub fn len(&self) -> u64 {
         self.dots.iter().flatten().map(|log| log.len() as u64).sum()

@@ -17,7 +17,7 @@ mod tests;
 
 pub use ledger::{DotRecord, Ledger, OriginIx};
 pub use predict::{Draft, Meaning, predict};
-pub use shadow::{Broken, Row, Shadow};
+pub use shadow::{Broken, News, Row, Shadow, Stamps};
 
 /// Element `n` of the elements that workloads use.
 pub type ElementIx = u32;

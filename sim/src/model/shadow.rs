@@ -21,6 +21,26 @@ pub enum Broken {
     },
 }
 
+/// What covering more did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// The entities that an operation now covered was about.
+    pub touched: BTreeSet<EntityIx>,
+    /// Those of them in which dots came alive or died.
+    pub changed: BTreeSet<EntityIx>,
+    /// The largest clock that a hybrid clock chose: among the puts that came alive, and among all that are covered now.
+    pub stamps: Stamps,
+}
+
+/// Clocks of register writes in default mode, as far ahead of a wall clock as a hybrid clock still follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamps {
+    /// The largest that must have been seen.
+    pub least: u64,
+    /// The largest that may have been seen.
+    pub most: u64,
+}
+
 /// One entity as some replica must have it.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
@@ -59,11 +79,11 @@ impl Shadow {
         self.rows.iter().map(|(&entity, row)| (entity, row))
     }
 
-    /// Goes on to cover `to`; it must cover all that is covered. Returns the entities touched.
-    pub fn advance(&mut self, ledger: &Ledger, shard: u32, to: &[u64]) -> Result<BTreeSet<EntityIx>, Broken> {
+    /// Goes on to cover `to`; it must cover all that is covered. Stamps beyond `follow` a hybrid clock does not follow.
+    pub fn advance(&mut self, ledger: &Ledger, shard: u32, to: &[u64], follow: u64) -> Result<News, Broken> {
         let mut from = std::mem::replace(&mut self.vv, to.to_vec());
         from.resize(to.len(), 0);
-        let mut touched = BTreeSet::new();
+        let mut news = News::default();
         for (origin, (&from, &to)) in from.iter().zip(to).enumerate() {
             let origin = origin as OriginIx;
             for seq in from + 1..=to {
@@ -72,21 +92,38 @@ impl Shadow {
                 if seq == to && !record.commit_end {
                     return Err(Broken::TornCommit(dot));
                 }
-                self.cover(ledger, shard, dot, record)?;
-                touched.insert(record.entity);
+                let lives = self.cover(ledger, shard, dot, record, &mut news.changed)?;
+                news.touched.insert(record.entity);
+                if let Some((_, Stands::Register { clock, custom, .. })) = record.put
+                    && !custom
+                    && clock <= follow
+                {
+                    news.stamps.most = news.stamps.most.max(clock);
+                    news.stamps.least = news.stamps.least.max(if lives { clock } else { 0 });
+                }
             }
         }
-        Ok(touched)
+        Ok(news)
     }
 
     /// Takes in one dot of the issuer's own, just written down, before its update is complete.
     pub fn issue(&mut self, ledger: &Ledger, shard: u32, dot: DotAt) -> Result<(), Broken> {
         super::raise_to(&mut self.vv, dot);
         let record = ledger.dot(shard, dot).ok_or(Broken::NeverIssued(dot))?;
-        self.cover(ledger, shard, dot, record)
+        self.cover(ledger, shard, dot, record, &mut BTreeSet::new())
+            .map(|_| ())
     }
 
-    fn cover(&mut self, ledger: &Ledger, shard: u32, dot: DotAt, record: &DotRecord) -> Result<(), Broken> {
+    /// Says whether the dot's put has come alive.
+    fn cover(
+        &mut self,
+        ledger: &Ledger,
+        shard: u32,
+        dot: DotAt,
+        record: &DotRecord,
+        changed: &mut BTreeSet<EntityIx>,
+    ) -> Result<bool, Broken> {
+        let mut lives = false;
         let row = self.rows.entry(record.entity).or_default();
         for &(place, killed) in &record.kills {
             if !covers(&self.vv, killed) {
@@ -94,6 +131,7 @@ impl Shadow {
             }
             if row.live.remove(&(place, killed)).is_some() {
                 self.live -= 1;
+                changed.insert(record.entity);
             }
         }
         if let Some((place, stands)) = record.put
@@ -101,13 +139,15 @@ impl Shadow {
         {
             row.live.insert((place, dot), stands);
             self.live += 1;
+            changed.insert(record.entity);
+            lives = true;
         }
         row.count += i128::from(record.counts);
         debug_assert!(
             ledger.entity(record.entity).shard == shard,
             "an entity in two shards"
         );
-        Ok(())
+        Ok(lives)
     }
 }
 

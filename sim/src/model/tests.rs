@@ -60,7 +60,7 @@ impl World {
     fn bring(&mut self, from: usize, to: usize) {
         let mut vv = self.replicas[to].vv().clone();
         raise(&mut vv, &self.replicas[from].vv().clone());
-        self.replicas[to].advance(&self.ledger, 0, &vv).unwrap();
+        self.replicas[to].advance(&self.ledger, 0, &vv, u64::MAX).unwrap();
     }
 
     fn shown(&self, replica: usize) -> Option<Shown> {
@@ -162,18 +162,18 @@ fn a_vector_that_ends_in_an_update_or_above_the_ledger_is_broken() {
     w.act(0, &Action::Add(vec![1, 2]));
     let mut torn = Shadow::default();
     assert_eq!(
-        torn.advance(&w.ledger, 0, &[1]),
+        torn.advance(&w.ledger, 0, &[1], u64::MAX),
         Err(Broken::TornCommit(DotAt { origin: 0, seq: 1 }))
     );
     let mut above = Shadow::default();
     assert_eq!(
-        above.advance(&w.ledger, 0, &[3]),
+        above.advance(&w.ledger, 0, &[3], u64::MAX),
         Err(Broken::NeverIssued(DotAt { origin: 0, seq: 3 }))
     );
     w.bring(0, 1);
     w.act(1, &Action::Clear);
     let mut headless = Shadow::default();
-    let broken = headless.advance(&w.ledger, 0, &[0, 1]);
+    let broken = headless.advance(&w.ledger, 0, &[0, 1], u64::MAX);
     assert!(
         matches!(broken, Err(Broken::KilledUncovered { .. })),
         "{broken:?}"
@@ -205,7 +205,7 @@ fn a_shadow_does_not_depend_on_its_way() {
             }
             let slow = &w.replicas[replica];
             let mut fast = Shadow::default();
-            fast.advance(&w.ledger, 0, slow.vv()).unwrap();
+            fast.advance(&w.ledger, 0, slow.vv(), u64::MAX).unwrap();
             let (a, b) = (slow.row(w.entity), fast.row(w.entity));
             assert_eq!(a.map(|r| &r.live), b.map(|r| &r.live), "{kind:?} {action:?}");
             assert_eq!(

@@ -3,24 +3,30 @@
 use anabranch::engine::Engine;
 use anabranch::{Answer, Copies, Level, NodeId, ReplicaId, ShardId, Stage};
 
-use super::{Check, Issue, Oracle, Reached, Rule, broken};
-use crate::model::{DotAt, Shadow, covers, covers_all, raise, raise_to};
+use super::clock::{ClockBounds, followed};
+use super::watch::{OnDisk, Settled};
+use super::{Answered, Check, Issue, Oracle, Rule, broken};
+use crate::model::{DotAt, Shadow, Stamps, Vv, covers, covers_all, raise, raise_to};
 use crate::net::NodeIx;
 
 impl Oracle {
     /// A node's disk holds everything up to this record.
     pub(crate) fn on_durable(&mut self, node: NodeIx, record: u64) {
         let watch = &mut self.nodes[node].1;
+        watch.disk.before_last.clone_from(&watch.disk.durable);
         while watch.waiting.front().is_some_and(|(id, _)| *id <= record) {
             let Some((id, reached)) = watch.waiting.pop_front() else {
                 break;
             };
             for (shard, vv) in &reached {
-                let watched = &mut watch.shards[*shard as usize];
-                raise(&mut watched.durable, vv);
-                raise(&mut watched.ever_durable, vv);
+                raise(&mut watch.disk.durable[*shard as usize], vv);
+                raise(&mut watch.shards[*shard as usize].ever_durable, vv);
+                raise(&mut watch.shards[*shard as usize].held, vv);
             }
             watch.untold.push_back((id, reached));
+        }
+        if watch.settles_with.is_some_and(|with| with <= record) {
+            watch.disk.settled = Settled::Yes;
         }
     }
 
@@ -99,54 +105,55 @@ impl Oracle {
     /// A copy is made of a node's disk.
     pub(crate) fn on_backup(&mut self, node: NodeIx) {
         let watch = &mut self.nodes[node].1;
-        let durable: Reached = watch
-            .shards
-            .iter()
-            .map(|w| w.durable.clone())
-            .enumerate()
-            .map(|(i, v)| (i as u32, v))
-            .collect();
-        watch.backup = Some((durable, watch.met_peer));
+        watch.backup = Some(watch.disk.clone());
     }
 
-    /// A node's disk is damaged: what was synced last may look like what never was.
+    /// A bit of a node's disk has flipped. Only what was committed last can look as if it had never been; anything else
+    /// must be noticed.
     pub(crate) fn on_disk_damaged(&mut self, node: NodeIx) {
-        for watched in &mut self.nodes[node].1.shards {
-            watched.durable.clear();
-            watched.acknowledged.clear();
+        let watch = &mut self.nodes[node].1;
+        for (watched, before) in watch.shards.iter_mut().zip(&watch.disk.before_last) {
+            lower(&mut watched.acknowledged, before);
+        }
+        watch.disk.durable.clone_from(&watch.disk.before_last);
+        if watch.disk.settled == Settled::Yes {
+            watch.disk.settled = Settled::Perhaps;
         }
     }
 
     /// A node's disk is empty from now on.
     pub(crate) fn on_disk_lost(&mut self, node: NodeIx) {
-        self.nodes[node].1.met_peer = false;
-        self.on_disk_damaged(node);
+        self.on_disk_is(node, OnDisk::empty(self.shards));
     }
 
     /// The copy is put back.
     pub(crate) fn on_disk_restored(&mut self, node: NodeIx) {
-        let watch = &mut self.nodes[node].1;
-        let Some((backup, met_peer)) = watch.backup.clone() else {
-            return;
-        };
-        watch.met_peer = met_peer;
-        for (shard, vv) in backup {
-            let watched = &mut watch.shards[shard as usize];
-            watched.durable = vv;
-            watched.acknowledged.clear();
+        if let Some(backup) = self.nodes[node].1.backup.clone() {
+            self.on_disk_is(node, backup);
         }
     }
 
+    /// Another disk was put in: what was acknowledged on the old one is not asked of it.
+    fn on_disk_is(&mut self, node: NodeIx, disk: OnDisk) {
+        let watch = &mut self.nodes[node].1;
+        for watched in &mut watch.shards {
+            watched.acknowledged.clear();
+        }
+        watch.disk = disk;
+    }
+
     /// A node has recovered: all that was durable is there, and nothing that never was.
-    pub(super) fn check_recovery(&mut self, node: NodeIx, engine: &Engine) -> Check {
+    pub(super) fn check_recovery(&mut self, node: NodeIx, wall_ms: u64, engine: &Engine) -> Check {
         self.looks.recoveries += 1;
+        let mut stamps = Stamps::default();
         for shard in 0..self.shards {
             let raw = engine.version_vector(ShardId(shard));
             let vv = self.vector(node, &raw)?;
-            let watched = &self.nodes[node].1.shards[shard as usize];
+            let watch = &self.nodes[node].1;
+            let watched = &watch.shards[shard as usize];
             for (what, must) in [
                 ("was acknowledged", &watched.acknowledged),
-                ("was synced", &watched.durable),
+                ("was synced", watch.durable(shard)),
             ] {
                 if !covers_all(&vv, must) {
                     let what = format!(
@@ -162,21 +169,33 @@ impl Oracle {
                 return Err(broken(Rule::Durability, node, what));
             }
             let mut shadow = Shadow::default();
-            if let Err(why) = shadow.advance(&self.ledger, shard, &vv) {
-                return Err(broken(
-                    Rule::LiveState,
-                    node,
-                    format!("shard {shard} recovered, but {why}"),
-                ));
-            }
-            let watched = &mut self.nodes[node].1.shards[shard as usize];
+            let news = match shadow.advance(&self.ledger, shard, &vv, followed(wall_ms)) {
+                Ok(news) => news,
+                Err(why) => {
+                    let what = format!("shard {shard} recovered, but {why}");
+                    return Err(broken(Rule::LiveState, node, what));
+                }
+            };
+            stamps.least = stamps.least.max(news.stamps.least);
+            stamps.most = stamps.most.max(news.stamps.most);
+            let watch = &mut self.nodes[node].1;
+            let watched = &mut watch.shards[shard as usize];
             watched.shadow = shadow;
             watched.raw = raw;
             watched.fingerprint = engine.fingerprint(ShardId(shard));
             raise(&mut watched.ever_durable, &vv);
             watched.told = vv.clone();
-            watched.durable = vv;
+            watched.forced = vv.clone();
+            watched.recovered = vv.clone();
+            watched.held = vv.clone();
+            watch.disk.durable[shard as usize] = vv;
         }
+        let watch = &mut self.nodes[node].1;
+        // What recovery took over from an unfinished commit it has written again, as one.
+        watch.clock = ClockBounds::default();
+        watch.clock.see(stamps);
+        watch.installs = 0;
+        watch.last_record = 0;
         self.compare_all(node, engine)
     }
 
@@ -209,7 +228,8 @@ impl Oracle {
     }
 
     /// An update was answered at its level.
-    pub(crate) fn on_answer(&mut self, node: NodeIx, issue: &Issue, level: Level, answer: &Answer) -> Check {
+    pub(crate) fn on_answer(&mut self, node: NodeIx, asked: &Answered<'_>, answer: &Answer) -> Check {
+        let Answered { issue, level, .. } = *asked;
         let dots: Vec<(u32, u64, u64)> = answer.dots.iter().map(|(s, a, b)| (s.0, *a, *b)).collect();
         if dots != issue.dots || (!dots.is_empty() && answer.epoch.0 != issue.epoch) {
             let what = format!(
@@ -218,86 +238,99 @@ impl Oracle {
             );
             return Err(broken(Rule::Answer, node, what));
         }
+        if answer.directory != asked.directory
+            || asked.repeats.is_some_and(|repeats| repeats != answer.repeated)
+        {
+            let what = format!(
+                "answered {answer:?}, must name {}, repeated {:?}",
+                asked.directory, asked.repeats
+            );
+            return Err(broken(Rule::Answer, node, what));
+        }
         if answer.repeated {
             self.looks.repeats += 1;
         }
-        let members = self.nodes.len();
-        let needed = match level.copies {
-            Copies::Local => 1,
-            Copies::N(n) => usize::from(n),
-            Copies::Majority => members / 2 + 1,
-            Copies::All => members,
-        };
         self.looks.acknowledged += 1;
-        let durable = level.stage == Stage::Durable;
-        let have = (0..members)
-            .filter(|&member| self.ever_has(member, issue, durable))
-            .count();
-        let here = self.nodes[node]
-            .1
-            .shards
-            .iter()
-            .enumerate()
-            .all(|(shard, watched)| {
-                !durable
-                    || dots.iter().all(|&(s, _, last)| {
-                        s as usize != shard
-                            || covers(
-                                &watched.durable,
-                                DotAt {
-                                    origin: issue.origin,
-                                    seq: last,
-                                },
-                            )
-                    })
-            });
-        if !here || have < needed || (answer.confirmed as usize) < needed {
-            let what = format!(
-                "answered {issue:?} at level {level} with {} of {needed} copies; {have} nodes have it, on its own disk: {here}",
-                answer.confirmed
-            );
-            return Err(broken(Rule::Durability, node, what));
-        }
-        if durable {
+        self.check_copies(node, asked, answer)?;
+        if level.stage == Stage::Durable {
             dots.into_iter().for_each(|(shard, _, last)| {
-                self.promise(
-                    shard,
-                    DotAt {
-                        origin: issue.origin,
-                        seq: last,
-                    },
-                )
+                let (origin, seq) = (issue.origin, last);
+                self.promise(shard, DotAt { origin, seq });
             });
         }
         Ok(())
     }
 
+    /// As many nodes have it as the level asks for, and as the answer says.
+    fn check_copies(&self, node: NodeIx, asked: &Answered<'_>, answer: &Answer) -> Check {
+        let members = self.nodes.len();
+        let needed = match asked.level.copies {
+            Copies::Local => 1,
+            Copies::N(n) => usize::from(n),
+            Copies::Majority => members / 2 + 1,
+            Copies::All => members,
+        };
+        let durable = asked.level.stage == Stage::Durable;
+        let have = (0..members)
+            .filter(|&member| self.ever_has(member, asked, durable))
+            .count();
+        let here = !durable || self.has_on_disk(node, asked);
+        let confirmed = answer.confirmed as usize;
+        if here && have >= needed && (needed..=have).contains(&confirmed) {
+            return Ok(());
+        }
+        let what = format!(
+            "answered {:?} at level {} with {confirmed} of {needed} copies; {have} nodes have it, on its own disk: {here}",
+            asked.issue, asked.level
+        );
+        Err(broken(Rule::Durability, node, what))
+    }
+
+    fn has_on_disk(&self, node: NodeIx, asked: &Answered<'_>) -> bool {
+        let watch = &self.nodes[node].1;
+        let origin = asked.issue.origin;
+        let dots = asked.issue.dots.iter();
+        let made = dots.map(|&(shard, _, seq)| covers(watch.durable(shard), DotAt { origin, seq }));
+        let saw = asked
+            .saw
+            .iter()
+            .map(|(shard, vv)| covers_all(watch.durable(*shard), vv));
+        made.chain(saw).all(|has| has)
+    }
+
     /// A caller was told that this is durable: from now on every disk that holds it answers for it.
     fn promise(&mut self, shard: u32, dot: DotAt) {
         for (_, watch) in &mut self.nodes {
-            let watched = &mut watch.shards[shard as usize];
-            if covers(&watched.durable, dot) {
-                raise_to(&mut watched.acknowledged, dot);
+            if covers(watch.durable(shard), dot) {
+                raise_to(&mut watch.shards[shard as usize].acknowledged, dot);
             }
         }
     }
 
-    /// Whether a node has, or once had, what an update did.
-    fn ever_has(&self, node: NodeIx, issue: &Issue, durable: bool) -> bool {
-        issue.dots.iter().all(|&(shard, _, last)| {
+    /// Whether a node has, or once had, what an update did, or saw if it did nothing.
+    fn ever_has(&self, node: NodeIx, asked: &Answered<'_>, durable: bool) -> bool {
+        let ever = |shard: u32| {
             let watched = &self.nodes[node].1.shards[shard as usize];
-            let vv = if durable {
+            if durable {
                 &watched.ever_durable
             } else {
                 &watched.ever_applied
-            };
-            covers(
-                vv,
-                DotAt {
-                    origin: issue.origin,
-                    seq: last,
-                },
-            )
-        })
+            }
+        };
+        let origin = asked.issue.origin;
+        let dots = asked.issue.dots.iter();
+        let made = dots.map(|&(shard, _, seq)| covers(ever(shard), DotAt { origin, seq }));
+        let saw = asked.saw.iter().map(|(shard, vv)| covers_all(ever(*shard), vv));
+        made.chain(saw).all(|has| has)
+    }
+}
+
+/// Lowers a vector to what another covers too.
+fn lower(vv: &mut Vv, to: &Vv) {
+    for (i, seq) in vv.iter_mut().enumerate() {
+        *seq = (*seq).min(to.get(i).copied().unwrap_or(0));
+    }
+    while vv.last() == Some(&0) {
+        vv.pop();
     }
 }

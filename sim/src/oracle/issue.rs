@@ -7,7 +7,7 @@ use anabranch::wire::{Record, WirePayload};
 use anabranch::{Error, ShardId};
 
 use super::{Failure, Oracle, Rule, broken};
-use crate::model::{Action, DotAt, DotRecord, Draft, EntityIx, Kind, Meaning, OriginIx, predict};
+use crate::model::{Action, DotAt, DotRecord, Draft, EntityIx, Kind, Meaning, OriginIx, Vv, predict};
 use crate::net::NodeIx;
 
 /// An update as the simulator's clients make it.
@@ -50,14 +50,14 @@ impl Oracle {
     pub(crate) fn on_submit(
         &mut self,
         node: NodeIx,
-        epoch: u64,
+        wall_ms: u64,
         engine: &Engine,
         asked: &Asked,
         standing: Standing,
         error: Option<&Error>,
         outputs: &[Output],
     ) -> Result<(Issue, BTreeSet<EntityIx>), Failure> {
-        let id = self.nodes[node].0;
+        let (id, epoch) = (self.nodes[node].0, self.nodes[node].1.epoch);
         let me = self.ledger.origin(id, epoch);
         let heads = self.own_heads(id, epoch, engine);
         let consumed = (0..self.shards).any(|shard| heads[shard as usize] > self.ledger.head(shard, me));
@@ -87,14 +87,29 @@ impl Oracle {
             }
             return Ok((nothing, BTreeSet::new()));
         }
-        if consumed && !self.nodes[node].1.met_peer && self.nodes.len() > 1 {
-            let what = "took a write with an empty directory, before it heard anybody";
-            return Err(broken(Rule::Barrier, node, what));
+        if error.is_none() {
+            for (entity, _) in &asked.ops {
+                self.check_barrier(node, self.ledger.entity(*entity).shard)?;
+            }
         }
-        let issue = self.write_down(node, me, epoch, asked, outputs)?;
+        let issue = self.write_down(node, me, epoch, wall_ms, asked, outputs)?;
         self.compare_heads(node, me, &heads, asked)?;
         let touched = asked.ops.iter().map(|(entity, _)| *entity).collect();
         Ok((issue, touched))
+    }
+
+    /// What a node covers in the shards of an update.
+    pub(crate) fn covers_now(&self, node: NodeIx, asked: &Asked) -> Vec<(u32, Vv)> {
+        let shards: BTreeSet<u32> = asked
+            .ops
+            .iter()
+            .map(|(e, _)| self.ledger.entity(*e).shard)
+            .collect();
+        let watch = &self.nodes[node].1;
+        shards
+            .into_iter()
+            .map(|shard| (shard, watch.shards[shard as usize].shadow.vv().clone()))
+            .collect()
     }
 
     /// How far this replica's own stream is, by shard.
@@ -127,6 +142,7 @@ impl Oracle {
         node: NodeIx,
         me: OriginIx,
         epoch: u64,
+        wall_ms: u64,
         asked: &Asked,
         outputs: &[Output],
     ) -> Result<Issue, Failure> {
@@ -154,9 +170,10 @@ impl Oracle {
                 ledger: &self.ledger,
                 seq,
             };
-            let drafts = predict(&meaning, shadow.row(*entity), action);
+            let row = shadow.row(*entity).cloned();
+            let drafts = predict(&meaning, row.as_ref(), action);
             if kind == Kind::Register {
-                self.check_clock(node, shadow.row(*entity), action, &drafts, clock)?;
+                self.check_stamp(node, wall_ms, row.as_ref(), action, &drafts, clock)?;
             }
             self.write_drafts(node, shard, *entity, DotAt { origin: me, seq }, drafts)?;
         }
@@ -209,31 +226,6 @@ impl Oracle {
                 .map_err(|why| broken(Rule::LiveState, node, why.to_string()))?;
         }
         Ok(())
-    }
-
-    /// A hybrid clock may choose what it likes, as long as what was seen is superseded.
-    fn check_clock(
-        &self,
-        node: NodeIx,
-        row: Option<&crate::model::Row>,
-        action: &Action,
-        drafts: &[Draft],
-        clock: u64,
-    ) -> Result<(), Failure> {
-        let seen = row
-            .into_iter()
-            .flat_map(|row| row.live.values())
-            .filter_map(|stands| match stands {
-                crate::model::Stands::Register { clock, .. } => Some(*clock),
-                _ => None,
-            });
-        match (action, seen.max()) {
-            (Action::Set { clock: None, .. }, Some(seen)) if clock <= seen && !drafts.is_empty() => {
-                let what = format!("a register written at clock {clock} over one seen at {seen}");
-                Err(broken(Rule::Value, node, what))
-            }
-            _ => Ok(()),
-        }
     }
 }
 

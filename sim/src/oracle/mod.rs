@@ -6,18 +6,21 @@
 //! Contract: a [`Failure`] names the oracle, the node and what was expected; a run without one broke no rule that is
 //! watched.
 
+mod barrier;
+mod clock;
 mod durability;
 mod issue;
 mod rest;
 mod state;
+mod watch;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 
-use anabranch::ReplicaId;
-use anabranch::engine::Engine;
+use anabranch::engine::{Engine, Limits};
+use anabranch::{DirectoryId, Level, ReplicaId};
 
-use crate::model::{Ledger, Shadow, Vv};
+use crate::model::{Ledger, Vv};
 use crate::names::Names;
 use crate::net::NodeIx;
 use crate::queue::Micros;
@@ -25,6 +28,7 @@ use crate::queue::Micros;
 pub(crate) use issue::Standing;
 pub use issue::{Asked, Issue};
 pub use rest::Unsettled;
+use watch::Watch;
 
 /// Which rule was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,45 +142,24 @@ pub(crate) fn broken(rule: Rule, node: impl Into<Option<NodeIx>>, what: impl Int
     }
 }
 
-/// What is known of one shard at one node.
-#[derive(Debug, Default)]
-struct Watched {
-    /// The version vector as the engine last gave it, to see at a glance whether it has changed.
-    raw: Vec<(ReplicaId, u64)>,
-    fingerprint: u64,
-    shadow: Shadow,
-    /// What its disk holds for sure, and what of that its engine has been told.
-    durable: Vv,
-    told: Vv,
-    /// What of its own it told callers is durable here.
-    acknowledged: Vv,
-    /// What it ever covered, and ever held durably, over all its lives.
-    ever_applied: Vv,
-    ever_durable: Vv,
-}
-
-/// Version vectors that became durable, by shard.
-type Reached = Vec<(u32, Vv)>;
-
-/// What is known of one node.
-#[derive(Debug, Default)]
-struct Watch {
-    shards: Vec<Watched>,
-    /// Vectors that become durable with a record, by record.
-    waiting: VecDeque<(u64, Reached)>,
-    /// Those that are, and of which its engine has not been told yet.
-    untold: VecDeque<(u64, Reached)>,
-    /// Whether it has heard anybody since its directory was empty.
-    met_peer: bool,
-    /// What was durable, and whether it had heard anybody, when the disk's copy was made.
-    backup: Option<(Reached, bool)>,
-}
-
 /// A state that was seen under a version vector.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     fingerprint: u64,
     bytes: Option<u64>,
+}
+
+/// An update that is being answered, as far as its caller and the model know it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered<'a> {
+    pub issue: &'a Issue,
+    pub level: Level,
+    /// What its node covered when it was asked, in the shards of an update that did nothing.
+    pub saw: &'a [(u32, Vv)],
+    /// The directory that must be named.
+    pub directory: DirectoryId,
+    /// Whether it must be called a repeat, where that is known.
+    pub repeats: Option<bool>,
 }
 
 /// How often each oracle looked: a check that never ran found nothing.
@@ -212,6 +195,8 @@ pub struct Oracle {
     /// Both vocabularies.
     pub names: Names,
     shards: u32,
+    /// The bounds that engines were given.
+    limits: Limits,
     nodes: Vec<(u128, Watch)>,
     seen: BTreeMap<(u32, u64), Seen>,
     looks: Looks,
@@ -221,16 +206,14 @@ pub struct Oracle {
 
 impl Oracle {
     /// Oracles over these nodes.
-    pub fn new(shards: u32, nodes: Vec<u128>, names: Names) -> Oracle {
-        let watch = || Watch {
-            shards: (0..shards).map(|_| Watched::default()).collect(),
-            ..Watch::default()
-        };
+    pub fn new(shards: u32, nodes: Vec<u128>, names: Names, limits: Limits) -> Oracle {
+        let watch = || Watch::new(shards, nodes.len());
         Oracle {
             ledger: Ledger::new(shards),
             names,
             shards,
-            nodes: nodes.into_iter().map(|id| (id, watch())).collect(),
+            limits,
+            nodes: nodes.iter().map(|id| (*id, watch())).collect(),
             seen: BTreeMap::new(),
             looks: Looks::default(),
             step: 0,
@@ -296,20 +279,22 @@ impl Oracle {
     }
 
     /// A node begins a life in this epoch, its directory recovered.
-    pub(crate) fn on_start(&mut self, node: NodeIx, epoch: u64, engine: &Engine) -> Check {
-        let id = self.nodes[node].0;
-        self.ledger.origin(id, epoch);
-        self.check_recovery(node, engine)
+    pub(crate) fn on_start(&mut self, node: NodeIx, epoch: u64, wall_ms: u64, engine: &Engine) -> Check {
+        let (id, watch) = &self.nodes[node];
+        if epoch <= watch.disk.epoch {
+            let what = format!("starts epoch {epoch} after {} on the same disk", watch.disk.epoch);
+            return Err(broken(Rule::Dots, node, what));
+        }
+        self.ledger.origin(*id, epoch);
+        self.check_recovery(node, wall_ms, engine)?;
+        self.on_epoch(node, epoch);
+        self.begin_barrier(node, engine)
     }
 
     /// A node goes on under another epoch.
     pub(crate) fn on_epoch(&mut self, node: NodeIx, epoch: u64) {
-        let id = self.nodes[node].0;
-        self.ledger.origin(id, epoch);
-    }
-
-    /// A node heard a peer.
-    pub(crate) fn on_heard(&mut self, node: NodeIx) {
-        self.nodes[node].1.met_peer = true;
+        let (id, watch) = &mut self.nodes[node];
+        self.ledger.origin(*id, epoch);
+        (watch.disk.epoch, watch.epoch) = (epoch, epoch);
     }
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use anabranch::engine::{Engine, Output};
+use anabranch::engine::{Engine, Limits, Output};
 use anabranch::wire::FRAME_BYTES_MAX;
 use anabranch::{NodeId, ShardId};
 
-use super::{Check, Oracle, Rule, Seen, Watched, broken};
+use super::clock::followed;
+use super::watch::{Settled, Watched};
+use super::{Check, Oracle, Rule, Seen, broken};
 use crate::hash::{TraceHash, hash_bytes};
-use crate::model::{Broken, EntityIx, Vv, covers_all, raise};
+use crate::model::{Broken, EntityIx, Stamps, Vv, at, covers_all, raise};
 use crate::names::type_of;
 use crate::net::NodeIx;
 
@@ -18,6 +20,17 @@ const WHOLE_DOTS: u64 = 64;
 const UNRECORDED_SAMPLE: u64 = 8;
 /// One in so many steps is sampled for what costs a look at everything.
 const SAMPLE: u64 = 64;
+
+/// What is learnt of one step.
+struct Step<'a> {
+    wall_ms: u64,
+    /// Entities that a caller's update was about.
+    touched: &'a BTreeSet<EntityIx>,
+    /// Vectors that have changed, by shard.
+    reached: Vec<(u32, Vv)>,
+    /// Entities of which dots came alive or died.
+    changed: BTreeSet<EntityIx>,
+}
 
 fn hash_vector(vv: &[u64]) -> u64 {
     let mut hash = TraceHash::default();
@@ -30,12 +43,20 @@ impl Oracle {
     pub(crate) fn after_step(
         &mut self,
         node: NodeIx,
+        wall_ms: u64,
         engine: &Engine,
         outputs: &[Output],
         touched: &BTreeSet<EntityIx>,
     ) -> Check {
         self.step += 1;
-        let mut reached = Vec::new();
+        if engine.counters().refused_frames > 0 && !self.nodes[node].1.hears_ghosts {
+            let why = outputs.iter().find_map(|output| match output {
+                Output::Disconnect { reason, .. } => Some(reason.as_str()),
+                _ => None,
+            });
+            let what = format!("a peer that keeps the protocol is said to have broken it: {why:?}");
+            return Err(broken(Rule::Refused, node, what));
+        }
         // What changes a state is recorded: a step without a record is looked at closely only now and then.
         let recorded = outputs
             .iter()
@@ -43,14 +64,32 @@ impl Oracle {
         if !recorded && !self.step.is_multiple_of(UNRECORDED_SAMPLE) {
             return self.glance(node, engine);
         }
+        let mut step = Step {
+            wall_ms,
+            touched,
+            reached: Vec::new(),
+            changed: BTreeSet::new(),
+        };
         for shard in 0..self.shards {
-            if let Some(vv) = self.observe(node, shard, engine, touched)? {
-                reached.push((shard, vv));
-            }
+            self.observe(node, shard, engine, &mut step)?;
         }
-        self.note_records(node, outputs, reached)?;
+        self.check_told(node, outputs, &step.changed)?;
+        self.note_records(node, engine, outputs, step.reached)?;
         if self.step.is_multiple_of(SAMPLE) {
             self.sample(node, engine)?;
+        }
+        Ok(())
+    }
+
+    /// Watchers are told of whatever changed.
+    fn check_told(&self, node: NodeIx, outputs: &[Output], changed: &BTreeSet<EntityIx>) -> Check {
+        for &entity in changed {
+            let id = self.names.entity(entity).0;
+            let is_told = |output: &Output| matches!(output, Output::Changed { entity } if entity == id);
+            if !outputs.iter().any(is_told) {
+                let what = format!("{id} changed, and nobody who watches it is told");
+                return Err(broken(Rule::Value, node, what));
+            }
         }
         Ok(())
     }
@@ -71,43 +110,39 @@ impl Oracle {
     }
 
     /// Which record makes what was reached durable; and bounds on what leaves.
-    fn note_records(&mut self, node: NodeIx, outputs: &[Output], reached: Vec<(u32, Vv)>) -> Check {
-        let mut last = None;
+    fn note_records(
+        &mut self,
+        node: NodeIx,
+        engine: &Engine,
+        outputs: &[Output],
+        reached: Vec<(u32, Vv)>,
+    ) -> Check {
+        let watch = &mut self.nodes[node].1;
+        let mut recorded = false;
         for output in outputs {
             match output {
-                Output::Persist { id, .. } => last = Some(id.0),
+                Output::Persist { id, .. } => (watch.last_record, recorded) = (id.0, true),
                 Output::Send { frame, .. } if frame.len() > FRAME_BYTES_MAX => {
-                    return Err(broken(
-                        Rule::Bounds,
-                        node,
-                        format!("sends a frame of {} bytes", frame.len()),
-                    ));
+                    let what = format!("sends a frame of {} bytes", frame.len());
+                    return Err(broken(Rule::Bounds, node, what));
                 }
                 _ => {}
             }
         }
-        match last {
-            Some(record) => self.nodes[node].1.waiting.push_back((record, reached)),
-            None if !reached.is_empty() => {
-                return Err(broken(
-                    Rule::Durability,
-                    node,
-                    "covers more than before and wrote no record of it",
-                ));
-            }
-            None => {}
+        if watch.disk.settled != Settled::Yes && watch.settles_with.is_none() && engine.is_ready() {
+            watch.settles_with = Some(watch.last_record);
+        }
+        if recorded {
+            watch.waiting.push_back((watch.last_record, reached));
+        } else if !reached.is_empty() {
+            let what = "covers more than before and wrote no record of it";
+            return Err(broken(Rule::Durability, node, what));
         }
         Ok(())
     }
 
-    /// One shard. Returns its vector if that has changed.
-    fn observe(
-        &mut self,
-        node: NodeIx,
-        shard: u32,
-        engine: &Engine,
-        touched: &BTreeSet<EntityIx>,
-    ) -> Result<Option<Vv>, super::Failure> {
+    /// One shard.
+    fn observe(&mut self, node: NodeIx, shard: u32, engine: &Engine, step: &mut Step<'_>) -> Check {
         let id = ShardId(shard);
         let raw = engine.version_vector(id);
         let fingerprint = engine.fingerprint(id);
@@ -120,26 +155,28 @@ impl Oracle {
                     format!("shard {shard} changed under an unchanged vector"),
                 ));
             }
-            return Ok(None);
+            return Ok(());
         }
         let vv = self.vector(node, &raw)?;
-        self.advance(node, shard, engine, &vv, touched)?;
-        let watched = &mut self.nodes[node].1.shards[shard as usize];
+        self.advance(node, shard, engine, &vv, step)?;
+        let watch = &mut self.nodes[node].1;
+        let watched = &mut watch.shards[shard as usize];
         watched.raw = raw;
         watched.fingerprint = fingerprint;
         raise(&mut watched.ever_applied, &vv);
+        let installs = engine.counters().snapshots_installed;
+        if std::mem::replace(&mut watch.installs, installs) < installs {
+            // What led there is not known to it; and it has looked at stamps that it had, or had not followed, before.
+            raise(&mut watched.forced, &vv);
+            let most = self.ledger.largest_stamp(shard, followed(step.wall_ms));
+            watch.clock.see(Stamps { least: 0, most });
+        }
         self.compare_equal(node, shard, engine, &vv)?;
-        Ok(Some(vv))
+        step.reached.push((shard, vv));
+        Ok(())
     }
 
-    fn advance(
-        &mut self,
-        node: NodeIx,
-        shard: u32,
-        engine: &Engine,
-        vv: &Vv,
-        touched: &BTreeSet<EntityIx>,
-    ) -> Check {
+    fn advance(&mut self, node: NodeIx, shard: u32, engine: &Engine, vv: &Vv, step: &mut Step<'_>) -> Check {
         let shadow = &mut self.nodes[node].1.shards[shard as usize].shadow;
         if !covers_all(vv, shadow.vv()) {
             let before = shadow.vv().clone();
@@ -150,7 +187,7 @@ impl Oracle {
                 format!("shard {shard} went from {before} to {now}"),
             ));
         }
-        let mut news = match shadow.advance(&self.ledger, shard, vv) {
+        let news = match shadow.advance(&self.ledger, shard, vv, followed(step.wall_ms)) {
             Ok(news) => news,
             Err(why) => {
                 let rule = if matches!(why, Broken::NeverIssued(_)) {
@@ -159,15 +196,16 @@ impl Oracle {
                     Rule::LiveState
                 };
                 let told = self.tell(vv);
-                return Err(broken(
-                    rule,
-                    node,
-                    format!("shard {shard} at {told}: {}", self.tell_broken(&why)),
-                ));
+                let what = format!("shard {shard} at {told}: {}", self.tell_broken(&why));
+                return Err(broken(rule, node, what));
             }
         };
-        news.extend(touched.iter().filter(|&&e| self.ledger.entity(e).shard == shard));
-        news.into_iter()
+        self.nodes[node].1.clock.see(news.stamps);
+        step.changed.extend(news.changed);
+        let mine = step.touched.iter().copied();
+        let mine = mine.filter(|&entity| self.ledger.entity(entity).shard == shard);
+        let all: BTreeSet<EntityIx> = news.touched.into_iter().chain(mine).collect();
+        all.into_iter()
             .try_for_each(|entity| self.compare_value(node, engine, entity))
     }
 
@@ -327,26 +365,25 @@ impl Oracle {
             self.check_base(node, shard, engine)?;
             self.check_claims(node, shard, engine)?;
         }
-        Ok(())
+        self.check_bounds(node, engine)
     }
 
     /// Nothing is let go of that a member lacks on its disk, unless a full ring, a snapshot or a start forced it.
     fn check_base(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
         self.looks.bases += 1;
         let base = self.vector(node, &engine.base(ShardId(shard)))?;
-        let forced = self.vector(node, &engine.forced_base(ShardId(shard)))?;
-        for (origin, &base) in base.iter().enumerate() {
-            if base <= forced.get(origin).copied().unwrap_or(0) {
+        let watched = &self.nodes[node].1.shards[shard as usize];
+        // Rings that share few bytes let go of what no rule here could tell.
+        let few_bytes = self.limits.ring_bytes_max < Limits::default().ring_bytes_max;
+        for (origin, &base) in (0..).zip(&base) {
+            let full = at(watched.shadow.vv(), origin).saturating_sub(self.limits.ring_slots_max as u64);
+            if base <= full.max(at(&watched.forced, origin)) || few_bytes {
                 continue;
             }
             for (member, (_, watch)) in self.nodes.iter().enumerate() {
-                let has = watch.shards[shard as usize]
-                    .ever_durable
-                    .get(origin)
-                    .copied()
-                    .unwrap_or(0);
+                let has = at(&watch.shards[shard as usize].ever_durable, origin);
                 if has < base {
-                    let name = self.origin_name(origin as u16);
+                    let name = self.origin_name(origin);
                     let what =
                         format!("shard {shard}: forgot {name} up to {base}, n{member} holds {has} durably");
                     return Err(broken(Rule::Trim, node, what));
@@ -356,7 +393,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// No peer is believed to have what it never had.
+    /// No peer is believed to have what it never had, and of the life it is in, what it had in another.
     fn check_claims(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
         for peer in 0..self.nodes.len() {
             let id = NodeId(self.nodes[peer].0);
@@ -368,13 +405,53 @@ impl Oracle {
                 self.vector(node, &said.applied)?,
                 self.vector(node, &said.durable)?,
             );
-            let truth = &self.nodes[peer].1.shards[shard as usize];
-            if !covers_all(&truth.ever_applied, &applied) || !covers_all(&truth.ever_durable, &durable) {
-                let (said, had) = (self.tell(&durable), self.tell(&truth.ever_durable));
+            let watch = &self.nodes[peer].1;
+            let truth = &watch.shards[shard as usize];
+            let (has, holds) = if said.epoch.0 == watch.epoch {
+                (truth.shadow.vv(), &truth.held)
+            } else {
+                (&truth.ever_applied, &truth.ever_durable)
+            };
+            if !covers_all(has, &applied) || !covers_all(holds, &durable) {
                 let what = format!(
-                    "shard {shard}: believes of n{peer} more than it ever had: durable {said} of {had}"
+                    "shard {shard}: believes of n{peer} in epoch {} that it has {} of {}, durable {} of {}",
+                    said.epoch,
+                    self.tell(&applied),
+                    self.tell(has),
+                    self.tell(&durable),
+                    self.tell(holds)
                 );
                 return Err(broken(Rule::Acknowledged, node, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that grows stays within its bound.
+    fn check_bounds(&self, node: NodeIx, engine: &Engine) -> Check {
+        let (status, limits) = (engine.status(), &self.limits);
+        let rings = self.ledger.origins() as u64 * u64::from(self.shards);
+        let bounds = [
+            (
+                "slots in rings",
+                status.ring_slots,
+                rings * limits.ring_slots_max as u64,
+            ),
+            ("batches held", status.batches_held, limits.held_max as u64),
+            (
+                "updates waiting",
+                status.updates_waiting,
+                limits.requests_max as u64,
+            ),
+            (
+                "snapshots served",
+                status.snapshot_sessions,
+                limits.sessions_max as u64,
+            ),
+        ];
+        for (what, is, most) in bounds {
+            if is > most {
+                return Err(broken(Rule::Bounds, node, format!("{is} {what}, at most {most}")));
             }
         }
         Ok(())

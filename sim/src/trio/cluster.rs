@@ -58,7 +58,12 @@ impl Trio {
             drift_ppm: 0,
         };
         let hosts: Vec<Host> = (0..NODES).map(|ix| Host::new(SEED, ix, clock)).collect();
-        let mut oracle = Oracle::new(1, hosts.iter().map(|host| host.id.0).collect(), Names::new(26));
+        let mut oracle = Oracle::new(
+            1,
+            hosts.iter().map(|host| host.id.0).collect(),
+            Names::new(26),
+            Limits::default(),
+        );
         for kind in Kind::ALL {
             for key in KEYS {
                 let Ok(id) = EntityId::new(kind_name(kind), key) else {
@@ -115,7 +120,13 @@ impl Trio {
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };
-        self.oracle.on_start(node, life.epoch, &life.engine).map_err(said)
+        let wall_ms = self.hosts[node].wall_ms(self.now);
+        let mut engines = crate::world::World::engines(&self.hosts);
+        engines.retain(|(peer, _)| *peer != node);
+        self.oracle.note_bases(node, &engines).map_err(said)?;
+        self.oracle
+            .on_start(node, life.epoch, wall_ms, &life.engine)
+            .map_err(said)
     }
 
     /// A process dies; nothing that was not synced survives.
@@ -180,7 +191,7 @@ impl Trio {
         let through: Vec<Waiting> = waiting.drain(..count).collect();
         for frame in through {
             self.credit(from, to, &frame)?;
-            self.oracle.on_heard(to);
+            self.oracle.on_heard(to, from, &frame.bytes, false);
             self.receive(from, to, &frame)?;
         }
         Ok(count)
@@ -318,10 +329,10 @@ impl Trio {
             } if done.0 == request => Some(error),
             _ => None,
         });
-        let (epoch, engine) = (life.epoch, &life.engine);
+        let wall_ms = self.hosts[node].wall_ms(self.now);
         let (_, touched) = self
             .oracle
-            .on_submit(node, epoch, engine, asked, standing, error, &outputs)
+            .on_submit(node, wall_ms, &life.engine, asked, standing, error, &outputs)
             .map_err(said)?;
         self.look(node, &outputs, &touched)?;
         self.carry_out(node, outputs)?;
@@ -353,7 +364,13 @@ impl Trio {
             return Ok(());
         };
         self.oracle
-            .after_step(node, &life.engine, outputs, touched)
+            .after_step(
+                node,
+                self.hosts[node].wall_ms(self.now),
+                &life.engine,
+                outputs,
+                touched,
+            )
             .map_err(said)?;
         self.oracle.compare_all(node, &life.engine).map_err(said)
     }

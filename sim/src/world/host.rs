@@ -48,6 +48,13 @@ pub(crate) struct Life {
     /// The last record of the commit under way.
     pub writing: Option<u64>,
     pub poisoned: bool,
+    /// Whether the last commit failed for want of space.
+    pub full: bool,
+    /// Its directory's id.
+    pub directory: DirectoryId,
+    /// Bytes of records of which the engine does not know yet that they are durable, all together and each.
+    pub unpersisted: usize,
+    pub recorded: VecDeque<(u64, usize)>,
     /// The wakeup that is scheduled.
     pub wake_at: Option<Micros>,
     /// When it last did anything of its own accord, and sent anything.
@@ -155,6 +162,10 @@ impl Host {
             queued: VecDeque::new(),
             writing: None,
             poisoned: false,
+            full: false,
+            directory: DirectoryId(opened.directory),
+            unpersisted: 0,
+            recorded: VecDeque::new(),
             wake_at: None,
             woke_at: with.now,
             sent_at: with.now,
@@ -221,6 +232,16 @@ impl Life {
         self.store.start_epoch(epoch)?;
         self.epoch = epoch.0;
         Ok(epoch)
+    }
+
+    /// The engine hears that records are durable.
+    pub fn on_told(&mut self, upto: u64) {
+        while let Some(&(id, bytes)) = self.recorded.front()
+            && id <= upto
+        {
+            self.recorded.pop_front();
+            self.unpersisted -= bytes;
+        }
     }
 
     /// Hands the store what has queued. Returns whether there is something to sync.

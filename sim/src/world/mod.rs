@@ -135,8 +135,9 @@ impl World {
             .map(|(ix, clock)| Host::new(plan.seed, ix, *clock))
             .collect();
         let ids = hosts.iter().map(|host| host.id.0).collect();
-        let mut oracle = Oracle::new(plan.shards, ids, Names::new(plan.load.elements));
         let limits = limits(&plan);
+        let names = Names::new(plan.load.elements);
+        let mut oracle = Oracle::new(plan.shards, ids, names, limits.clone());
         name_entities(&mut oracle, &plan, &hosts, &limits);
         let net = Net::new(plan.seed, plan.nodes, plan.net.clone());
         let mut world = World {
@@ -293,7 +294,7 @@ impl World {
             let ghost = if frame.ghost { " (ghost)" } else { "" };
             self.tell(|| format!("n{node} <- n{} {text}{ghost}", frame.from));
         }
-        self.oracle.on_heard(node);
+        self.oracle.on_heard(node, frame.from, &frame.bytes, frame.ghost);
         let input = Input::Received {
             peer,
             epoch: anabranch::Epoch(frame.epoch),
@@ -408,7 +409,11 @@ impl World {
         // A start that was to be cut short and came through after all is an ordinary one.
         self.hosts[node].disk.halt_after(u64::MAX / 2);
         self.hosts[node].disk.fail_reads(0);
-        self.oracle.on_start(node, epoch, &life.engine)?;
+        let wall_ms = self.hosts[node].wall_ms(now);
+        let mut engines = World::engines(&self.hosts);
+        engines.retain(|(peer, _)| *peer != node);
+        self.oracle.note_bases(node, &engines)?;
+        self.oracle.on_start(node, epoch, wall_ms, &life.engine)?;
         self.hosts[node].rotten = false;
         self.keys.on_start(node, &self.oracle);
         let lives = self.hosts[node].lives;

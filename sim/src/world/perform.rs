@@ -7,9 +7,9 @@ use anabranch::store::StoreError;
 use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
 
 use super::{Event, Phase, World};
-use crate::model::EntityIx;
+use crate::model::{EntityIx, Vv};
 use crate::net::{NodeIx, Outgoing};
-use crate::oracle::{Asked, Failure, Issue, Rule, Standing, broken};
+use crate::oracle::{Answered, Asked, Failure, Issue, Rule, Standing, broken};
 use crate::queue::Micros;
 use crate::rng::Rng;
 
@@ -20,6 +20,10 @@ pub(crate) struct Waiting {
     pub asked: Asked,
     pub issue: Issue,
     pub level: Level,
+    /// What its node covered, in the shards of an update that did nothing.
+    pub saw: Vec<(u32, Vv)>,
+    /// Whether it must be called a repeat, where that is known.
+    pub repeats: Option<bool>,
     pub key: Option<u64>,
     pub answer_by: Micros,
     /// Whether nothing may stand in its way: all was healed.
@@ -62,13 +66,12 @@ impl World {
     fn step(&mut self, node: NodeIx, input: Input) -> Step {
         if let Input::Persisted { upto } = &input {
             self.oracle.on_told(node, upto.0);
+            if let Some(life) = &mut self.hosts[node].life {
+                life.on_told(upto.0);
+            }
         }
         let outputs = self.handle(node, input);
-        let Some(life) = &self.hosts[node].life else {
-            return Ok(());
-        };
-        self.oracle
-            .after_step(node, &life.engine, &outputs, &BTreeSet::new())?;
+        self.look(node, &outputs, &BTreeSet::new())?;
         self.perform(node, outputs)
     }
 
@@ -100,17 +103,28 @@ impl World {
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };
-        let (epoch, engine) = (life.epoch, &life.engine);
+        let wall_ms = self.hosts[node].wall_ms(self.kernel.now());
         let error = refusal(&outputs, request);
-        let (mut issue, touched) = self
-            .oracle
-            .on_submit(node, epoch, engine, &asked, standing, error, &outputs)?;
-        self.after_submit(node, &outputs, &touched)?;
+        let (mut issue, touched) =
+            self.oracle
+                .on_submit(node, wall_ms, &life.engine, &asked, standing, error, &outputs)?;
+        self.look(node, &outputs, &touched)?;
         let refused = error.is_some() && issue.dots.is_empty();
         if let Some(key) = key.filter(|_| !refused && !asked.wrong) {
             issue = self.keys.on_made(node, key, issue);
         }
         let answer_by = self.kernel.now() + timeout_us;
+        // A repeat answers for what the first saw.
+        let saw = if issue.dots.is_empty() && standing == Standing::New {
+            self.oracle.covers_now(node, &asked)
+        } else {
+            Vec::new()
+        };
+        let repeats = match standing {
+            Standing::Made => Some(true),
+            Standing::New => Some(false),
+            Standing::Unknown => None,
+        };
         self.waiting.insert(
             request,
             Waiting {
@@ -118,19 +132,24 @@ impl World {
                 asked,
                 issue,
                 level,
+                saw,
+                repeats,
                 key,
                 answer_by,
                 must: self.phase != Phase::Chaos,
             },
         );
+        self.check_waiting(node)?;
         self.perform(node, outputs)
     }
 
-    fn after_submit(&mut self, node: NodeIx, outputs: &[Output], touched: &BTreeSet<EntityIx>) -> Step {
+    fn look(&mut self, node: NodeIx, outputs: &[Output], touched: &BTreeSet<EntityIx>) -> Step {
+        let wall_ms = self.hosts[node].wall_ms(self.kernel.now());
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };
-        self.oracle.after_step(node, &life.engine, outputs, touched)
+        self.oracle
+            .after_step(node, wall_ms, &life.engine, outputs, touched)
     }
 
     /// Carries out what an engine asked for; it may die half-way.
@@ -174,6 +193,8 @@ impl World {
             }
             Output::Persist { id, payload } => {
                 if let Some(life) = &mut self.hosts[node].life {
+                    life.unpersisted += payload.len();
+                    life.recorded.push_back((id.0, payload.len()));
                     life.queued.push_back((id.0, payload));
                 }
                 Ok(())
@@ -268,50 +289,93 @@ impl World {
         }
     }
 
+    /// No more updates wait than may.
+    fn check_waiting(&self, node: NodeIx) -> Step {
+        let waiting = self
+            .waiting
+            .values()
+            .filter(|w| w.node == node && !w.asked.wrong)
+            .count();
+        // The one just handed in may be refused in this very step.
+        if waiting <= self.limits.requests_max + 1 {
+            return Ok(());
+        }
+        let what = format!("{waiting} updates wait, at most {}", self.limits.requests_max);
+        Err(broken(Rule::Bounds, node, what))
+    }
+
     /// A caller gets its answer.
     fn on_done(&mut self, node: NodeIx, request: u64, result: Result<Answer, Error>) -> Step {
         self.tell(|| format!("n{node} answers #{request} {result:?}"));
         let Some(waiting) = self.waiting.remove(&request) else {
-            return Err(broken(
-                Rule::Answer,
-                node,
-                format!("#{request} is answered twice, or was never asked"),
-            ));
+            let what = format!("#{request} is answered twice, or was never asked");
+            return Err(broken(Rule::Answer, node, what));
         };
         match &result {
-            Ok(answer) if waiting.asked.wrong => Err(broken(
-                Rule::Answer,
-                node,
-                format!("{:?} is nonsense and was answered {answer:?}", waiting.asked),
-            )),
-            Ok(answer) => {
-                self.tally.answered += 1;
-                self.oracle
-                    .on_answer(node, &waiting.issue, waiting.level, answer)?;
-                self.after_answer(&waiting, None);
-                Ok(())
+            Ok(answer) if waiting.asked.wrong => {
+                let what = format!("{:?} is nonsense and was answered {answer:?}", waiting.asked);
+                Err(broken(Rule::Answer, node, what))
             }
+            Ok(answer) => self.on_answered(node, &waiting, answer),
             Err(error) if waiting.must => {
                 let what = format!("all is well, but {:?} was refused: {error}", waiting.asked);
                 Err(broken(Rule::Progress, node, what))
             }
-            Err(error) if is_expected(error.kind(), &waiting.asked) => {
-                if let Some(life) = self.hosts[node]
-                    .life
-                    .as_ref()
-                    .filter(|_| error.kind() == ErrorKind::Unconfirmed)
-                {
-                    self.oracle
-                        .check_unconfirmed(node, &life.engine, &waiting.issue, waiting.level)?;
-                }
-                self.after_answer(&waiting, Some(error.kind()));
-                Ok(())
+            Err(error) if self.is_expected(node, error.kind(), &waiting) => {
+                self.on_refused(node, &waiting, error)
             }
-            Err(error) => Err(broken(
-                Rule::Answer,
-                node,
-                format!("{:?} was refused: {error:?}", waiting.asked),
-            )),
+            Err(error) => {
+                let what = format!("{:?} was refused without a cause: {error:?}", waiting.asked);
+                Err(broken(Rule::Answer, node, what))
+            }
+        }
+    }
+
+    fn on_answered(&mut self, node: NodeIx, waiting: &Waiting, answer: &Answer) -> Step {
+        self.tally.answered += 1;
+        let Some(life) = &self.hosts[node].life else {
+            return Ok(());
+        };
+        let answered = Answered {
+            issue: &waiting.issue,
+            level: waiting.level,
+            saw: &waiting.saw,
+            directory: life.directory,
+            repeats: waiting.repeats,
+        };
+        self.oracle.on_answer(node, &answered, answer)?;
+        self.after_answer(waiting, None);
+        Ok(())
+    }
+
+    fn on_refused(&mut self, node: NodeIx, waiting: &Waiting, error: &Error) -> Step {
+        if let Some(life) = &self.hosts[node].life
+            && error.kind() == ErrorKind::Unconfirmed
+        {
+            self.oracle
+                .check_unconfirmed(node, &life.engine, &waiting.issue, waiting.level)?;
+        }
+        self.after_answer(waiting, Some(error.kind()));
+        Ok(())
+    }
+
+    /// Whether there is a cause for this refusal: a fault that is at work, a bound that is reached, a wrong request.
+    fn is_expected(&self, node: NodeIx, kind: ErrorKind, waiting: &Waiting) -> bool {
+        let Some(life) = &self.hosts[node].life else {
+            return true;
+        };
+        match kind {
+            ErrorKind::NotReady => self.oracle.may_not_be_ready(node),
+            ErrorKind::Overloaded => {
+                let others = self.waiting.values().filter(|w| w.node == node).count();
+                others >= self.limits.requests_max || life.unpersisted > self.limits.unpersisted_bytes_max
+            }
+            ErrorKind::DiskFull => life.full,
+            ErrorKind::Poisoned => life.poisoned,
+            ErrorKind::Unconfirmed => self.kernel.now() >= waiting.answer_by,
+            ErrorKind::WrongType => waiting.asked.wrong || waiting.asked.disputed,
+            ErrorKind::Invalid => waiting.asked.wrong,
+            _ => false,
         }
     }
 }
@@ -325,18 +389,4 @@ fn refusal(outputs: &[Output], asked: u64) -> Option<&Error> {
         } if request.0 == asked => Some(error),
         _ => None,
     })
-}
-
-/// Which refusals a fault or a bound may cause, and which only a wrong request.
-fn is_expected(kind: ErrorKind, asked: &Asked) -> bool {
-    match kind {
-        ErrorKind::NotReady
-        | ErrorKind::Overloaded
-        | ErrorKind::DiskFull
-        | ErrorKind::Poisoned
-        | ErrorKind::Unconfirmed => true,
-        ErrorKind::WrongType => asked.wrong || asked.disputed,
-        ErrorKind::Invalid => asked.wrong,
-        _ => false,
-    }
 }
