@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch_crdt::{Epoch, NodeId, VersionVector};
+use anabranch_crdt::{Epoch, NodeId, ReplicaId, VersionVector};
 
 use crate::engine::Engine;
 use crate::engine::io::{Output, Time};
@@ -44,10 +44,7 @@ impl Engine {
         if let Some(known) = known.filter(|k| *k > epoch) {
             // Its epoch is below one we have seen: the clock went back, or an image was restored. It takes a higher
             // one; nothing of the link under this epoch is read.
-            self.counters.fenced += 1;
-            self.on_disconnected(peer, epoch);
-            let newest = known;
-            return self.outputs.push_back(Output::Fence { peer, epoch, newest });
+            return self.fence(peer, epoch, known);
         }
         self.known_epochs.insert(peer, epoch);
         self.on_member_seen(peer);
@@ -76,13 +73,31 @@ impl Engine {
         );
     }
 
-    /// Operations of these replicas are here: the epochs they were made in are known to have been.
+    /// Operations of these replicas are here: the epochs they were made in have been. A node whose link is under an
+    /// earlier one is fenced, this node too.
     pub(crate) fn learn_epochs(&mut self, id: ShardId, made: &VersionVector) {
         let replicas = &self.shards[id.0 as usize].replicas;
+        let mut news = Vec::new();
         for replica in made.iter().map(|(ix, _)| replicas.id(ix)) {
-            let known = self.known_epochs.entry(replica.node).or_insert(replica.epoch);
-            *known = replica.epoch.max(*known);
+            let known = self.known_epochs.entry(replica.node).or_default();
+            if *known < replica.epoch {
+                *known = replica.epoch;
+                news.push(replica);
+            }
         }
+        for ReplicaId { node, epoch } in news {
+            if node == self.config.node {
+                self.on_fenced(node, epoch);
+            } else if let Some(linked) = self.peers.get(&node).map(|p| p.epoch).filter(|e| *e < epoch) {
+                self.fence(node, linked, epoch);
+            }
+        }
+    }
+
+    fn fence(&mut self, peer: NodeId, epoch: Epoch, newest: Epoch) {
+        self.counters.fenced += 1;
+        self.on_disconnected(peer, epoch);
+        self.outputs.push_back(Output::Fence { peer, epoch, newest });
     }
 
     /// A new epoch of a peer voids what its earlier ones said.
@@ -122,7 +137,7 @@ impl Engine {
         self.record(&Record::Members(vec![node.0]), &[]);
     }
 
-    /// A peer knows a higher epoch of this node.
+    /// A peer knows a higher epoch of this node, or has operations of one.
     pub(crate) fn on_fenced(&mut self, by: NodeId, newest: Epoch) {
         if newest.0 >= EPOCH_MAX {
             self.counters.refused_frames += 1;

@@ -211,10 +211,13 @@ impl Engine {
             let (peer, next) = (pull.peer, arriving.next(id, pull.id));
             return self.send(peer, Lane::Control, &Frame::SnapshotNext(next));
         }
-        let next = self
-            .pulls
-            .finish(id)
-            .and_then(|failed| self.holder_after(id, failed.peer));
+        let failed = self.pulls.finish(id);
+        if let Some(pull) = &failed
+            && let Some(p) = self.peers.get_mut(&pull.peer)
+        {
+            p.staging.drop_transfer(pull.id);
+        }
+        let next = failed.and_then(|failed| self.holder_after(id, failed.peer));
         self.want_at(id, next, 0, None);
     }
 

@@ -65,7 +65,15 @@ impl Staging {
         self.bytes
     }
 
-    fn drop_transfer(&mut self, id: u64) {
+    /// Nothing of this shard is lacking: what has begun to come is of no more use.
+    pub fn drop_shard(&mut self, shard: ShardId) {
+        let of_shard = |parts: &Vec<Interval>| parts.first().is_some_and(|p| p.shard == shard.0);
+        let begun = self.transfers.iter().filter(|(_, parts)| of_shard(parts));
+        let begun: Vec<u64> = begun.map(|(id, _)| *id).collect();
+        begun.into_iter().for_each(|id| self.drop_transfer(id));
+    }
+
+    pub fn drop_transfer(&mut self, id: u64) {
         if let Some(parts) = self.transfers.remove(&id) {
             self.bytes -= parts
                 .iter()

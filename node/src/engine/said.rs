@@ -156,9 +156,10 @@ impl Engine {
 
     /// A peer's shard is exactly as ours.
     fn peer_equals(&mut self, peer: NodeId, id: ShardId, durable: bool) {
-        if !self.peers.contains_key(&peer) {
+        let Some(p) = self.peers.get_mut(&peer) else {
             return;
-        }
+        };
+        p.staging.drop_shard(id);
         let shard = self.shard(id);
         let applied = shard.vv.clone();
         let view = shard.peers.entry(peer).or_default();

@@ -5,7 +5,7 @@ use anabranch::engine::Engine;
 
 use super::{Check, Oracle, Rule, broken};
 use crate::hash::hash_bytes;
-use crate::model::covers_all;
+use crate::model::{at, covers_all};
 use crate::net::NodeIx;
 
 /// What is still missing for agreement, for people.
@@ -32,8 +32,11 @@ impl Oracle {
             }
         }
         for &(node, engine) in engines {
-            if !engine.is_idle() {
-                return Err(Unsettled(format!("n{node} is still busy")));
+            let status = engine.status();
+            let left = (status.batches_held, status.staged_bytes, status.snapshot_sessions);
+            if !engine.is_idle() || left != (0, 0, 0) {
+                let what = "batches held, bytes staged, snapshots served";
+                return Err(Unsettled(format!("n{node} is still busy: {what}: {left:?}")));
             }
         }
         Ok(())
@@ -53,6 +56,7 @@ impl Oracle {
     /// Everything, once more, on nodes that agree.
     pub(crate) fn check_rest(&mut self, engines: &[(NodeIx, &Engine)]) -> Check {
         for &(node, engine) in engines {
+            self.check_epoch(node)?;
             self.compare_all(node, engine)?;
             let mismatches = engine.counters().fingerprint_mismatches;
             if mismatches > 0 {
@@ -68,6 +72,29 @@ impl Oracle {
             self.check_nothing_lost(shard)?;
         }
         Ok(())
+    }
+
+    /// Peers that know a higher epoch of a node have told it.
+    fn check_epoch(&self, node: NodeIx) -> Check {
+        let (id, watch) = &self.nodes[node];
+        let epochs = (0..self.ledger.origins() as u16).map(|origin| self.ledger.origin_id(origin));
+        // One that nobody has operations of is not known to anybody.
+        let known = epochs.filter(|(of, epoch)| of == id && self.is_covered_somewhere(*of, *epoch));
+        let highest = known.map(|(_, epoch)| epoch).max().unwrap_or(0);
+        if watch.epoch >= highest {
+            return Ok(());
+        }
+        let what = format!("runs in epoch {}, though {highest} of it is known", watch.epoch);
+        Err(broken(Rule::Dots, node, what))
+    }
+
+    fn is_covered_somewhere(&self, node: u128, epoch: u64) -> bool {
+        let origin = self.ledger.known_origin(node, epoch);
+        let shadows = self
+            .nodes
+            .iter()
+            .flat_map(|(_, w)| w.shards.iter().map(|s| &s.shadow));
+        origin.is_some_and(|origin| shadows.into_iter().any(|shadow| at(shadow.vv(), origin) > 0))
     }
 
     fn check_equal_bytes(&mut self, shard: u32, engines: &[(NodeIx, &Engine)]) -> Check {

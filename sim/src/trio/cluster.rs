@@ -62,7 +62,7 @@ impl Trio {
             1,
             hosts.iter().map(|host| host.id.0).collect(),
             Names::new(26),
-            Limits::default(),
+            limits.clone(),
         );
         for kind in Kind::ALL {
             for key in KEYS {

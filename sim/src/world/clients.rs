@@ -109,30 +109,7 @@ impl World {
         }
     }
 
-    /// All agree and nothing is in the way: every node takes an update, and everybody gets it.
-    pub(crate) fn probe(&mut self) -> Result<(), Failure> {
-        self.tell(|| "-- all agree, and each is asked for one more update".to_owned());
-        for node in 0..self.hosts.len() {
-            let action = match self.oracle.names.entity(0).1 {
-                Kind::GCounter | Kind::PnCounter => Action::Increment(1),
-                Kind::Set => Action::Add(vec![0]),
-                Kind::Register => Action::Set {
-                    value: node as u64,
-                    clock: None,
-                },
-            };
-            let asked = Asked {
-                ops: vec![(0, action)],
-                wrong: false,
-                disputed: false,
-            };
-            let update = self.update(&asked, Level::default(), None, 5_000);
-            self.submit(node, asked, update, None)?;
-        }
-        Ok(())
-    }
-
-    fn update(&self, asked: &Asked, level: Level, key: Option<u64>, timeout_ms: u64) -> Update {
+    pub(super) fn update(&self, asked: &Asked, level: Level, key: Option<u64>, timeout_ms: u64) -> Update {
         let ops = asked.ops.iter().map(|(entity, action)| {
             let (id, kind) = self.oracle.names.entity(*entity);
             Op {

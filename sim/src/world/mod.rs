@@ -11,6 +11,7 @@ mod faults;
 pub(crate) mod host;
 mod keys;
 mod perform;
+mod probe;
 mod settle;
 mod tale;
 
@@ -32,6 +33,9 @@ use clients::Client;
 use host::{Host, NoStart, StartWith};
 use keys::KeyBook;
 use perform::Waiting;
+
+/// So many events between two looks are a cluster that talks to itself for ever.
+const EVENTS_MAX: u64 = 500_000;
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -58,6 +62,10 @@ pub(crate) enum Event {
     Repeat { key: u64 },
     /// The plan's next fault.
     Fault { index: usize },
+    /// A node is asked for one more update.
+    Probe { node: NodeIx },
+    /// It must have been seen by now.
+    Seen { node: NodeIx },
     /// The oracles' regular look.
     Look,
 }
@@ -115,8 +123,14 @@ pub struct World {
     next_request: u64,
     phase: Phase,
     healed_at: Micros,
-    /// Whether every node has been asked for one more update since all agreed.
-    probed: bool,
+    /// How many nodes have been asked for one more update since all agreed.
+    probed: usize,
+    /// And of how many it is planned.
+    planned: usize,
+    /// Frames at rest that were no digests.
+    restless: u64,
+    /// Events until the next look.
+    budget: u64,
     agreed_at: Micros,
     rest_from: Option<(Micros, NetCounts)>,
     /// Events that wait for a process that stands still.
@@ -151,7 +165,10 @@ impl World {
             next_request: 1,
             phase: Phase::Chaos,
             healed_at: 0,
-            probed: false,
+            probed: 0,
+            planned: 0,
+            restless: 0,
+            budget: EVENTS_MAX,
             agreed_at: 0,
             rest_from: None,
             late: Vec::new(),
@@ -184,7 +201,14 @@ impl World {
             let Some(event) = self.kernel.next(until) else {
                 return Ok(());
             };
-            if let Err(mut failure) = self.on_event(event) {
+            self.budget -= 1;
+            let done = if self.budget == 0 {
+                let what = format!("more than {EVENTS_MAX} events in a quarter of a second");
+                Err(broken(Rule::Progress, None, what))
+            } else {
+                self.on_event(event)
+            };
+            if let Err(mut failure) = done {
                 failure.at = self.kernel.now();
                 return Err(failure);
             }
@@ -235,6 +259,8 @@ impl World {
             Event::Client { client } => self.on_client(client),
             Event::Repeat { key } => self.on_repeat(key),
             Event::Fault { index } => self.on_fault(index),
+            Event::Probe { node } => self.on_probe(node),
+            Event::Seen { node } => self.on_seen(node),
             Event::Look => self.on_look(),
         }
     }
@@ -261,6 +287,8 @@ impl World {
             Event::Repeat { key } => hash.absorb(10 << 32 | key & 0xffff_ffff),
             Event::Fault { index } => hash.absorb(11 << 32 | *index as u64),
             Event::Operator { node, .. } => hash.absorb(13 << 32 | *node as u64),
+            Event::Probe { node } => hash.absorb(14 << 32 | *node as u64),
+            Event::Seen { node } => hash.absorb(15 << 32 | *node as u64),
             Event::Look => hash.absorb(12 << 32),
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use anabranch::engine::{Input, Output, RequestId};
 use anabranch::store::StoreError;
+use anabranch::wire::Frame;
 use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
 
 use super::{Event, Phase, World};
@@ -29,6 +30,9 @@ pub(crate) struct Waiting {
     /// Whether nothing may stand in its way: all was healed.
     pub must: bool,
 }
+
+/// At rest so many frames may be anything but digests.
+const RESTLESS_MAX: u64 = 8;
 
 type Step = Result<(), Failure>;
 
@@ -175,6 +179,14 @@ impl World {
                 frame,
             } => {
                 let Some(to) = self.find(peer) else { return Ok(()) };
+                if self.is_at_rest() && !matches!(Frame::decode(&frame), Ok(Some(Frame::Rollup(_)))) {
+                    self.restless += 1;
+                    // A digest that comes very late may still be answered.
+                    if self.restless > RESTLESS_MAX {
+                        let what = format!("at rest it sends n{to} {}", self.describe(&frame));
+                        return Err(broken(Rule::Bounds, node, what));
+                    }
+                }
                 if let Some(life) = &mut self.hosts[node].life {
                     life.sent_at = now;
                 }

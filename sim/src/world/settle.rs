@@ -18,6 +18,7 @@ const REST_BYTES_PER_LINK_S: u64 = 2_000;
 impl World {
     pub(crate) fn on_look(&mut self) -> Result<(), Failure> {
         self.kernel.after(LOOK_US, Event::Look);
+        self.budget = super::EVENTS_MAX;
         for node in 0..self.hosts.len() {
             self.check_progress(node)?;
         }
@@ -121,12 +122,13 @@ impl World {
             self.oracle.agreement(&engines).err().map(|unsettled| unsettled.0)
         };
         match unsettled {
-            None if !self.probed => {
-                self.oracle.check_rest(&engines)?;
-                self.tally.settled_us = now - self.healed_at;
-                self.probed = true;
-                self.healed_at = now;
-                self.probe()
+            None if !self.is_probed() => {
+                if self.tally.settled_us == 0 {
+                    self.tally.settled_us = now - self.healed_at;
+                    self.oracle.check_rest(&engines)?;
+                }
+                self.plan_probe();
+                Ok(())
             }
             None => {
                 self.oracle.check_rest(&engines)?;
@@ -135,7 +137,7 @@ impl World {
                 self.tell(|| "-- all agree".to_owned());
                 Ok(())
             }
-            Some(why) if now - self.healed_at > SETTLE_US_MAX => {
+            Some(why) if now.saturating_sub(self.healed_at) > SETTLE_US_MAX => {
                 let seconds = SETTLE_US_MAX / SECOND;
                 Err(broken(
                     Rule::Convergence,
@@ -178,6 +180,11 @@ impl World {
         self.check_rest_traffic()?;
         self.phase = Phase::Over;
         Ok(())
+    }
+
+    /// Whether all have agreed for so long that only digests are said any more.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.phase == Phase::Rest && self.kernel.now() - self.agreed_at > REST_US / 2
     }
 
     fn check_rest_traffic(&mut self) -> Result<(), Failure> {

@@ -1,0 +1,117 @@
+//! On a cluster that has healed and agrees, each node in turn takes one more update: now that nothing is in its way it must
+//! go the fast way. A push that never leaves, or an acknowledgement that nobody sends, is made good by digests and hides
+//! from every rule but this.
+
+use anabranch::{Copies, Level, ShardId, Stage};
+
+use super::{Event, World};
+use crate::latency::Latency;
+use crate::model::{Action, Kind};
+use crate::net::NodeIx;
+use crate::oracle::{Asked, Failure, Rule, broken};
+use crate::plan::SECOND;
+use crate::queue::Micros;
+
+/// Whoever has a quiet link to a node sees its update within this, microseconds: sooner than any news or digest.
+const SEEN_US: Micros = 20_000;
+/// Acknowledgements take so long at most beside the disks, microseconds.
+const ACKNOWLEDGED_US: Micros = 100_000;
+/// And so many times the median of a sync for the two syncs they wait for.
+const SYNCS: f64 = 60.0;
+
+type Step = Result<(), Failure>;
+
+impl World {
+    /// All agree: the next node is asked once every digest has said so, and everybody knows how far everybody is.
+    pub(crate) fn plan_probe(&mut self) {
+        let node = self.probed;
+        if std::mem::replace(&mut self.planned, node + 1) == node + 1 {
+            return;
+        }
+        self.tell(|| format!("-- all agree, and n{node} is asked for one more update"));
+        let known = self.limits.digest_every_ms * 1_200 + SECOND;
+        self.healed_at = self.kernel.now() + known;
+        self.kernel.after(known, Event::Probe { node });
+    }
+
+    /// Whether all nodes have been probed.
+    pub(crate) fn is_probed(&self) -> bool {
+        self.probed >= self.hosts.len()
+    }
+
+    pub(crate) fn on_probe(&mut self, node: NodeIx) -> Step {
+        self.probed = node + 1;
+        let action = match self.oracle.names.entity(0).1 {
+            Kind::GCounter | Kind::PnCounter => Action::Increment(1),
+            Kind::Set => Action::Add(vec![0]),
+            Kind::Register => Action::Set {
+                value: node as u64,
+                clock: None,
+            },
+        };
+        let asked = Asked {
+            ops: vec![(0, action)],
+            wrong: false,
+            disputed: false,
+        };
+        let level = Level {
+            copies: Copies::N(1 + self.linked(node).len() as u8),
+            stage: Stage::Durable,
+        };
+        let wait = self.acknowledged_within();
+        let update = self.update(&asked, level, None, wait / 1_000);
+        self.submit(node, asked, update, None)?;
+        self.kernel.after(SEEN_US, Event::Seen { node });
+        Ok(())
+    }
+
+    /// Everything of a node's own has arrived at the other ends of its links.
+    pub(crate) fn on_seen(&mut self, node: NodeIx) -> Step {
+        let Some(life) = &self.hosts[node].life else {
+            return Ok(());
+        };
+        let me = life.engine.status().epoch;
+        for peer in self.linked(node) {
+            let Some(other) = &self.hosts[peer].life else {
+                continue;
+            };
+            for shard in (0..self.plan.shards).map(ShardId) {
+                let own = |vv: Vec<(anabranch::ReplicaId, u64)>| {
+                    let mine = vv
+                        .into_iter()
+                        .find(|(r, _)| r.node == self.hosts[node].id && r.epoch == me);
+                    mine.map_or(0, |(_, seq)| seq)
+                };
+                let made = own(life.engine.version_vector(shard));
+                let seen = own(other.engine.version_vector(shard));
+                if seen < made {
+                    let what = format!(
+                        "{} ms after n{node} made {made} in shard {}, and with a quiet link to it, it covers {seen}",
+                        SEEN_US / 1_000,
+                        shard.0
+                    );
+                    return Err(broken(Rule::Progress, peer, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn linked(&self, node: NodeIx) -> Vec<NodeIx> {
+        let rest = self.plan.rest.iter();
+        rest.filter_map(|&(a, b)| match node {
+            _ if node == a => Some(b),
+            _ if node == b => Some(a),
+            _ => None,
+        })
+        .collect()
+    }
+
+    fn acknowledged_within(&self) -> Micros {
+        let median = match self.plan.sync {
+            Latency::LogNormal { median_us, .. } => median_us,
+            _ => 0.0,
+        };
+        ACKNOWLEDGED_US + (median * SYNCS) as Micros
+    }
+}
