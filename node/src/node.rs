@@ -57,6 +57,11 @@ impl Node {
         NodeBuilder::new()
     }
 
+    #[cfg(test)]
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     // Who it is.
 
     /// Its id, which its certificate names.

@@ -13,6 +13,7 @@
 mod cell;
 mod clock;
 mod created;
+mod epochs;
 mod network;
 mod queue;
 mod quic;

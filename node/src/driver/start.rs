@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use anabranch_crdt::{Epoch, NodeId, Type};
 use tokio::sync::oneshot;
 
+use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Engine, EngineConfig, Limits, RecoverError, Start, epoch_for_start};
 use crate::error::{Error, ErrorKind};
 use crate::store::{Disk, FsDisk, Identity, Options, Recovered, Store, StoreError};
@@ -20,6 +21,7 @@ use crate::wire::DirectoryId;
 
 use super::cell::Cell;
 use super::clock::{Clock, wall_ms};
+use super::epochs::start_durably;
 use super::shared::{About, Shared, broken};
 use super::writer::Writer;
 use super::{Handle, created, quic, timer};
@@ -83,8 +85,8 @@ pub(super) fn open<D: Disk>(
     created::check(&disk, config.shards)?;
     let clock = Clock::new();
     let (mut engine, mut store, opened) = recover(disk, config, &clock)?;
-    let epoch = new_epoch(wall_ms(), opened.last_epoch);
-    store.start_epoch(epoch).map_err(|e| store_error(&e))?;
+    let epoch = new_epoch(wall_ms(), opened.last_epoch)?;
+    start_durably(&mut store, epoch).map_err(|e| store_error(&e))?;
     let directory = DirectoryId(opened.directory);
     if !config.seeds.is_empty() {
         engine.expect_others();
@@ -194,8 +196,22 @@ fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
 }
 
 /// The epoch of a start: the wall clock with 16 random bits (two copies of one image differ), above any earlier one.
-pub(super) fn new_epoch(wall_ms: u64, last: Option<Epoch>) -> Epoch {
-    epoch_for_start(last, wall_ms, rand::random())
+///
+/// # Errors
+/// Where the last one leaves none that peers would take: no clock ever gave it.
+pub(super) fn new_epoch(wall_ms: u64, last: Option<Epoch>) -> Result<Epoch, Error> {
+    // Beyond what peers take a clock is as wrong as one that stands at 1970; only being above the last epoch counts.
+    let wall_ms = wall_ms.min((EPOCH_MAX >> 16) - 1);
+    if let Some(last) = last.filter(|last| (last.0 >> 16) + 1 >= (2 * EPOCH_MAX) >> 16) {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the last known epoch of this node, {last}, is beyond any clock, and peers take none above it; move its \
+                 data directory away and let it fetch its state from its peers"
+            ),
+        ));
+    }
+    Ok(epoch_for_start(last, wall_ms, rand::random()))
 }
 
 fn thread_error(error: &std::io::Error) -> Error {

@@ -7,17 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_crdt::Epoch;
-
 use crate::engine::{Input, PersistFailure, RecordId, Time};
 use crate::error::{Error, ErrorKind};
 use crate::store::{Disk, Store, StoreError};
 
 use super::DiskState;
-use super::clock::{until, wall_ms};
+use super::clock::until;
+use super::epochs::{Epochs, Failed};
 use super::queue::{Closing, Job};
 use super::shared::Shared;
-use super::start::{new_epoch, store_error};
+use super::start::store_error;
 
 /// How long to wait before a full disk is tried again when nothing new comes.
 const FULL_RETRY: Duration = Duration::from_secs(1);
@@ -35,25 +34,22 @@ const LEAVE_MS_MAX: u64 = 5_000;
 pub(super) struct Writer<D: Disk> {
     store: Store<D>,
     shared: Arc<Shared>,
-    last_epoch: Epoch,
+    epochs: Epochs,
     /// The last record appended, and the last one known durable.
     appended: RecordId,
     durable: RecordId,
-    /// The engine wants an epoch above this one.
-    wanted_epoch: Option<Epoch>,
     snapshot_not_before: Time,
 }
 
 impl<D: Disk> Writer<D> {
     pub(super) fn new(store: Store<D>, shared: Arc<Shared>) -> Writer<D> {
-        let last_epoch = shared.epoch();
+        let epochs = Epochs::new(shared.epoch());
         Writer {
             store,
             shared,
-            last_epoch,
+            epochs,
             appended: RecordId(0),
             durable: RecordId(0),
-            wanted_epoch: None,
             snapshot_not_before: Time(0),
         }
     }
@@ -61,8 +57,9 @@ impl<D: Disk> Writer<D> {
     /// Writes until the node is told to stop or cannot go on; returns how it is to stop.
     pub(super) fn run(&mut self) -> Result<Closing, Error> {
         loop {
-            let unfinished = self.appended != self.durable || self.wanted_epoch.is_some();
-            let taken = self.shared.queue.take(unfinished.then_some(FULL_RETRY));
+            let retry = (self.appended != self.durable).then_some(FULL_RETRY);
+            let epoch = self.epochs.wait(self.shared.clock.now().time);
+            let taken = self.shared.queue.take(retry.into_iter().chain(epoch).min());
             self.write(taken.jobs)?;
             if let Some(closing) = taken.closing {
                 return Ok(closing);
@@ -115,8 +112,8 @@ impl<D: Disk> Writer<D> {
             let committed = self.commit();
             self.report(committed)?;
         }
+        self.advance_epochs()?;
         if self.appended == self.durable {
-            self.start_epoch()?;
             self.snapshot()?;
         }
         Ok(())
@@ -135,9 +132,7 @@ impl<D: Disk> Writer<D> {
                     self.store.append(&payload).map_err(|e| store_error(&e))?;
                     self.appended = id;
                 }
-                // Several peers may say so; one step above all of them is enough.
-                Job::Epoch { above } if above < self.last_epoch => {}
-                Job::Epoch { above } => self.wanted_epoch = self.wanted_epoch.max(Some(above)),
+                Job::Epoch { above } => self.epochs.want(above),
             }
         }
         Ok(())
@@ -187,32 +182,15 @@ impl<D: Disk> Writer<D> {
         poisoned
     }
 
-    /// Takes the epoch the engine asked for: durable first, then the engine and the network go on under it.
-    fn start_epoch(&mut self) -> Result<(), Error> {
-        let Some(above) = self.wanted_epoch else {
-            return Ok(());
-        };
-        let epoch = new_epoch(wall_ms(), Some(self.last_epoch.max(above)));
-        match self.store.start_epoch(epoch) {
-            Ok(()) => {}
-            Err(error) if error.is_poisoned() => {
+    fn advance_epochs(&mut self) -> Result<(), Error> {
+        match self.epochs.advance(&mut self.store, &self.shared) {
+            Ok(()) => Ok(()),
+            Err(Failed::Node(error)) => Err(error),
+            Err(Failed::Store(error)) => {
                 let input = self.persist_failed(&error);
-                return self.report(input);
-            }
-            Err(error) => {
-                tracing::error!(%error, %epoch, "a higher epoch could not be started; trying again");
-                return Ok(());
+                self.report(input)
             }
         }
-        tracing::warn!(%epoch, "peers knew a higher epoch of this node; it goes on under a new one");
-        self.wanted_epoch = None;
-        self.last_epoch = epoch;
-        self.shared.set_epoch(epoch);
-        // No link may carry the new epoch's dots under the old one's name.
-        let network = Arc::clone(self.shared.network());
-        network.close(false);
-        self.shared.step(Input::EpochAdopted { epoch })?;
-        network.open(epoch)
     }
 
     /// Writes a snapshot when one is due, so that the log it covers can go.

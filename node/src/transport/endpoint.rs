@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::thread;
+use std::time::Instant;
 
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use crate::transport::event::{CloseCode, Reason};
 use crate::transport::hello::{PROTOCOL_VERSION, wall_ms};
 use crate::transport::limits::{
     ADDRESSES_MAX, DRAIN_TIMEOUT, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX, IDLE_WAIT, PEERS_MAX, SEEDS_MAX,
+    SOCKET_CLOSE_POLL, SOCKET_CLOSE_WAIT,
 };
 use crate::transport::link::{canonical, drain};
 use crate::transport::net::Net;
@@ -121,15 +123,17 @@ impl Transport {
             .enable_all()
             .build()
             .map_err(BindError::Thread)?;
-        let endpoint = {
+        let (endpoint, open_socket) = {
             let _inside = runtime.enter();
-            Endpoint::new(
+            let socket = TokioRuntime.wrap_udp_socket(socket).map_err(listen_failed)?;
+            let open_socket = Arc::downgrade(&socket);
+            let endpoint = Endpoint::new_with_abstract_socket(
                 endpoint_config(&config)?,
                 Some(server),
                 socket,
                 Arc::new(TokioRuntime),
-            )
-            .map_err(listen_failed)?
+            );
+            (endpoint.map_err(listen_failed)?, open_socket)
         };
         let advertised = if config.advertise.is_empty() {
             vec![local]
@@ -156,26 +160,34 @@ impl Transport {
             handle,
             handler,
         ));
-        Transport::start(net, runtime)
+        Transport::start(net, runtime, open_socket)
     }
 
-    fn start(net: Arc<Net>, runtime: Runtime) -> Result<Transport, BindError> {
+    fn start(
+        net: Arc<Net>,
+        runtime: Runtime,
+        open_socket: Weak<dyn AsyncUdpSocket>,
+    ) -> Result<Transport, BindError> {
         let (stop, mut stopped) = watch::channel(false);
         let (is_done, done) = watch::channel(false);
-        let endpoint = net.endpoint.clone();
-        let accepting = net.clone();
+        let ending = net.clone();
         let run = move || {
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(accepting) => {}
+                    () = accept(ending.clone()) => {}
                     // An error means that the transport was dropped.
                     _ = stopped.wait_for(|stop| *stop) => {}
                 }
-                endpoint.close((CloseCode::Stopping as u32).into(), b"this node stops");
-                let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+                if let Some(endpoint) = ending.endpoint() {
+                    endpoint.close((CloseCode::Stopping as u32).into(), b"this node stops");
+                    let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+                }
             });
-            // Not dropped: that would wait for a look-up of a name that hangs.
+            // Ends every task. Not dropped: that would wait for a look-up of a name that hangs.
             runtime.shutdown_background();
+            ending.release();
+            // Whoever waits for the end may bind the same port again at once.
+            wait_closed(&open_socket);
             let _ = is_done.send(true);
         };
         thread::Builder::new()
@@ -398,9 +410,23 @@ async fn close_links(net: &Arc<Net>, code: CloseCode) {
     let _ = timeout(DRAIN_TIMEOUT, all_ended).await;
 }
 
+/// Waits until nobody holds the socket any more. All that keeps it beside the tasks, which are gone, are steps of other
+/// threads that are under way.
+fn wait_closed(socket: &Weak<dyn AsyncUdpSocket>) {
+    let until = Instant::now() + SOCKET_CLOSE_WAIT;
+    while socket.strong_count() > 0 {
+        if Instant::now() >= until {
+            tracing::error!("the UDP socket is still open though the transport has ended");
+            return;
+        }
+        thread::sleep(SOCKET_CLOSE_POLL);
+    }
+}
+
 /// Meets incoming connections until the endpoint closes.
 async fn accept(net: Arc<Net>) {
-    while let Some(incoming) = net.endpoint.accept().await {
+    let Some(endpoint) = net.endpoint() else { return };
+    while let Some(incoming) = endpoint.accept().await {
         meet(&net, incoming);
     }
 }

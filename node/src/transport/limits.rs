@@ -49,6 +49,11 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a node that closed its connections waits for the endpoint to fall silent.
 pub const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// How long the socket may still be open when everything that this transport has of it is gone: another thread may be
+/// half-way through a `send`.
+pub const SOCKET_CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+pub const SOCKET_CLOSE_POLL: Duration = Duration::from_millis(1);
 /// How long one look-up of a seed's name may take.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the name of a seed that is reached is looked up again: a name may stand for many nodes.

@@ -36,7 +36,8 @@ pub(super) struct Net {
     pub(super) epoch: Epoch,
     pub(super) local: SocketAddr,
     pub(super) limits: Limits,
-    pub(super) endpoint: Endpoint,
+    /// Gone when the thread ends, and the socket with it.
+    endpoint: Mutex<Option<Endpoint>>,
     pub(super) client: quinn::ClientConfig,
     pub(super) runtime: Handle,
     /// Incoming connections in their handshake.
@@ -64,7 +65,7 @@ impl Net {
             epoch: hello.epoch,
             local,
             limits,
-            endpoint,
+            endpoint: Mutex::new(Some(endpoint)),
             client,
             runtime,
             handshakes: AtomicUsize::new(0),
@@ -79,6 +80,26 @@ impl Net {
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         // Every change of the table is one insertion or removal: a panic elsewhere leaves it whole.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where connections come from and go to; none once the transport has ended.
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Lets go of everything that keeps the socket open. Called last, when no task is left.
+    pub(super) fn release(&self) {
+        let endpoint = self
+            .endpoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let links = std::mem::take(&mut self.table().links);
+        drop((endpoint, links));
+        self.changed();
     }
 
     /// Tells the event. Never called with the table locked: the handler may send.

@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use super::super::network::Network;
 use super::super::shared::Shared;
-use super::super::start::{Config, live, open};
+use super::super::start::{Config, live, new_epoch, open};
 use super::super::{DiskState, MemberStatus};
 use super::*;
+use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Input, Limits};
 use crate::store::{Disk, Identity, MemDisk, Options, Store};
 use crate::transport;
@@ -22,6 +23,8 @@ use crate::wire::Lane;
 #[derive(Clone, Debug, Default)]
 struct Nobody {
     said: Arc<Mutex<Vec<String>>>,
+    /// How often it still cannot be opened.
+    closed_for: Arc<AtomicU32>,
 }
 
 impl Nobody {
@@ -44,6 +47,15 @@ impl Network for Nobody {
     }
 
     fn open(self: Arc<Self>, epoch: Epoch) -> Result<(), crate::Error> {
+        let fails = |left: u32| left.checked_sub(1);
+        if self
+            .closed_for
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails)
+            .is_ok()
+        {
+            self.say(format!("cannot open {epoch}"));
+            return Err(crate::Error::new(ErrorKind::InUse, "the port is taken"));
+        }
         self.say(format!("open {epoch}"));
         Ok(())
     }
@@ -301,6 +313,39 @@ async fn a_fenced_node_goes_on_under_a_durable_higher_epoch() {
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
     assert!(node.shared.epoch() > last, "a restart goes above it");
     within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_port_that_is_not_free_at_once_does_not_end_a_fenced_node() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    node.network.closed_for.store(3, Ordering::Relaxed);
+    let newest = Epoch(node.shared.epoch().0 + 1_000_000_000_000);
+    let by = NodeId(2);
+    node.shared.step(Input::Fenced { by, newest }).unwrap();
+    let opened = || {
+        let said = node.network.said.lock().unwrap();
+        said.iter().any(|word| word.starts_with("open "))
+    };
+    until(opened).await;
+    let said = node.network.said.lock().unwrap().join("; ");
+    assert_eq!(said.matches("cannot open").count(), 3, "{said}");
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
+}
+
+#[test]
+fn an_epoch_beyond_all_clocks_is_an_error_and_no_overflow() {
+    let highest = Epoch(2 * EPOCH_MAX - (1 << 17));
+    assert!(new_epoch(5, Some(highest)).unwrap() > highest);
+    for last in [2 * EPOCH_MAX - 1, 2 * EPOCH_MAX, u64::MAX] {
+        let error = new_epoch(5, Some(Epoch(last))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+    assert!(
+        new_epoch(u64::MAX, None).unwrap().0 < EPOCH_MAX,
+        "a clock that is off"
+    );
 }
 
 #[tokio::test]

@@ -204,3 +204,44 @@ fn a_taken_port_and_an_unusable_address_are_named() {
         .contains("6550")
     );
 }
+
+#[test]
+fn the_port_is_free_when_the_end_is_told() {
+    let bed = Bed::new("shop");
+    let b = bed.node(2, 20);
+    let (tell, events) = channel();
+    let mut config = bed.config(1, 10);
+    // Not dropped yet when the next one binds: the end that is told is what counts.
+    let mut ended = Vec::new();
+    // Threads that want a core, so that what happens "right after" happens late.
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        for epoch in 10..60 {
+            config.epoch = Epoch(epoch);
+            let tell = tell.clone();
+            let bound = Transport::bind(config.clone(), Arc::new(move |event| drop(tell.send(event))));
+            let transport = match bound {
+                Ok(transport) => transport,
+                Err(error) => {
+                    busy.store(false, Ordering::Relaxed);
+                    panic!("epoch {epoch}: {error}");
+                }
+            };
+            config.listen = transport.local_addr();
+            if epoch % 5 == 0 {
+                transport.set_peer_addresses(b.id(), vec![b.address()]);
+                while !matches!(events.recv_timeout(PATIENCE).unwrap(), Event::Connected { .. }) {}
+            }
+            block_on(transport.shutdown());
+            ended.push(transport);
+        }
+        busy.store(false, Ordering::Relaxed);
+    });
+}
