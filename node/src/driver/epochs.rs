@@ -115,12 +115,14 @@ impl Epochs {
         }
         self.wanted = None;
         self.last = epoch;
-        shared.set_epoch(epoch);
         // No link may carry the new epoch's dots under the old one's name.
         shared.network().close(false);
         self.reopen_at = Some(Time(0));
         self.reopen_wait_ms = OPEN_MS_MIN;
-        shared.step(Input::EpochAdopted { epoch }).map_err(Failed::Node)
+        shared.step(Input::EpochAdopted { epoch }).map_err(Failed::Node)?;
+        // Only now: who reads it may count on writing under it.
+        shared.set_epoch(epoch);
+        Ok(())
     }
 
     /// Without a network the node still answers its own callers, so it is no reason to end that the port was not free again.

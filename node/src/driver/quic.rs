@@ -37,6 +37,8 @@ const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
 
 // The engine's frames are what the transport carries.
 const _: () = assert!(crate::transport::FRAME_BYTES_MAX == crate::wire::FRAME_BYTES_MAX);
+// What one of them believes of epochs, the other does.
+const _: () = assert!(crate::transport::EPOCH_MAX == crate::engine::limits::EPOCH_MAX);
 
 /// Transport and membership of one node.
 struct Quic {

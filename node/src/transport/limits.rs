@@ -43,6 +43,8 @@ pub const WRITE_BYTES: usize = 64 << 10;
 pub const COPY_BYTES_MAX: usize = 4 << 10;
 /// Bytes of gossip waiting on the control lane; what comes on top is dropped, as on a lossy network.
 pub const GOSSIP_QUEUE_BYTES_MAX: usize = 256 << 10;
+/// Epochs from here on are nobody's: their milliseconds lie beyond the year 4000. No peer's word of one is believed.
+pub const EPOCH_MAX: u64 = 1 << 62;
 /// How long the frames that came before a close may take to be handed on.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a node that leaves waits until its peers have what it sent.

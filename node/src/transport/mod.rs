@@ -51,8 +51,8 @@ pub use frame::KIND_TRANSPORT;
 pub use hello::{Hello, PROTOCOL_VERSION};
 pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, check_cluster};
 pub use limits::{
-    ADDRESSES_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_MAX, PEERS_MAX,
-    SEEDS_MAX,
+    ADDRESSES_MAX, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_MAX,
+    PEERS_MAX, SEEDS_MAX,
 };
 pub use tls::ALPN;
 

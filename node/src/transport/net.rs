@@ -198,10 +198,9 @@ impl Net {
         self.account(link);
         let (peer, epoch) = (link.peer, link.offer.epoch);
         tracing::info!(%peer, %epoch, %reason, "link down");
-        let outdated = if let Reason::Outdated(newest) = reason {
-            Some(newest)
-        } else {
-            None
+        let outdated = match reason {
+            Reason::Outdated(newest) if newest > self.epoch => Some(newest),
+            _ => None,
         };
         self.emit(Event::Disconnected { peer, epoch, reason });
         if let Some(newest) = outdated {

@@ -3,10 +3,10 @@
 use std::net::UdpSocket;
 
 use super::*;
-use crate::transport::event::CloseCode;
+use crate::transport::event::{CloseCode, newer_epoch_text};
 use crate::transport::frame::{KIND_HELLO, encode, seal};
 use crate::transport::hello::{Hello, PROTOCOL_VERSION};
-use crate::transport::limits::{HANDSHAKES_BEFORE_RETRY, HELLO_BYTES_MAX};
+use crate::transport::limits::{EPOCH_MAX, HANDSHAKES_BEFORE_RETRY, HELLO_BYTES_MAX};
 use crate::transport::{TLS_NAME, tls};
 
 /// A member by certificate that says what it likes.
@@ -291,4 +291,61 @@ fn half_open_connections_are_bounded_and_end() {
         std::thread::yield_now();
     }
     drop(dials);
+}
+
+/// A node that dials a rogue which closes for this epoch: what it believes of it.
+fn believed(said: u64, late: bool) -> Option<u64> {
+    let bed = Bed::new("shop");
+    let node = bed.node(1, 50);
+    let theirs = bed.identity(3);
+    block_on(async {
+        let config = tls::server(&theirs, &Limits::default()).unwrap();
+        let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let seed = endpoint.local_addr().unwrap().to_string();
+        node.transport.set_seeds(vec![seed]);
+        let connection = endpoint.accept().await.unwrap().accept().unwrap().await.unwrap();
+        if late {
+            let mut control = connection.open_uni().await.unwrap();
+            control.write_all(&said_by(3, 1)).await.unwrap();
+            // Its hello has come, and on the second lane it opens it shows that the link is up.
+            for _ in 0..2 {
+                connection.accept_uni().await.unwrap();
+            }
+        }
+        let text = newer_epoch_text(Epoch(said));
+        connection.close((CloseCode::NewerEpoch as u32).into(), text.as_bytes());
+        endpoint.wait_idle().await;
+        // Whatever it made of that, it dials again.
+        endpoint.accept().await.unwrap().refuse();
+    });
+    let mut told = node.events.try_iter().filter_map(|event| match event {
+        Event::Outdated { newest, .. } => Some(newest.0),
+        _ => None,
+    });
+    told.next()
+}
+
+fn said_by(node: u128, epoch: u64) -> Vec<u8> {
+    let hello = Hello {
+        epoch: Epoch(epoch),
+        ..hello(node)
+    };
+    said(0, &hello.encode())
+}
+
+#[test]
+fn a_newer_epoch_is_believed_only_if_it_is_newer_and_somebodys() {
+    for late in [false, true] {
+        assert_eq!(believed(51, late), Some(51), "late: {late}");
+        assert_eq!(believed(EPOCH_MAX - 1, late), Some(EPOCH_MAX - 1), "late: {late}");
+        assert_eq!(believed(50, late), None, "late: {late}");
+        assert_eq!(believed(EPOCH_MAX, late), None, "late: {late}");
+        assert_eq!(believed(u64::MAX, late), None, "late: {late}");
+    }
+}
+
+#[test]
+fn a_hello_of_an_epoch_that_is_nobodys_is_refused() {
+    check_hello(&said_by(3, u64::MAX), CloseCode::Protocol, "nobody's");
+    check_hello(&said_by(3, 2 * EPOCH_MAX), CloseCode::Protocol, "nobody's");
 }
