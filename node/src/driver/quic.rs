@@ -28,6 +28,7 @@ use crate::wire::Lane;
 
 use super::clock::wall_ms;
 use super::network::Network;
+use super::queue::Closing;
 use super::shared::Shared;
 use super::start::Config;
 use super::{MemberHint, MemberStatus};
@@ -196,6 +197,11 @@ impl Quic {
                 tracing::warn!(peer = %by, %newest, "a peer knows a newer epoch of this node");
                 self.step(Input::Fenced { by, newest });
             }
+            Event::Broken { what } => {
+                if let Some(shared) = self.shared.upgrade() {
+                    broken(&shared, &what);
+                }
+            }
             Event::Refused {
                 peer,
                 address,
@@ -303,6 +309,10 @@ impl Network for Quic {
         vec![
             skewed,
             ("connections_refused", counted.connections_refused),
+            (
+                "connections_refused_of_source",
+                counted.connections_refused_of_source,
+            ),
             ("frames_skipped", counted.frames_skipped),
             ("gossip_dropped", counted.gossip_dropped),
             ("udp_bytes_sent", counted.udp_bytes_sent),
@@ -418,6 +428,19 @@ fn resolve(advertise: &[String]) -> Result<Vec<SocketAddr>, Error> {
     }
     addresses.dedup();
     Ok(addresses)
+}
+
+/// A node without a network would look well and diverge: it stops, and whoever runs it starts it again.
+pub(super) fn broken(shared: &Shared, what: &str) {
+    tracing::error!(what, "the network of this node is broken");
+    let message = format!(
+        "the node's network stopped because of a bug in Anabranch: {what}; the log has the panic, please report it. What was \
+         acknowledged durable is on disk: restart the node"
+    );
+    shared.queue.close(Closing {
+        error: Some(Error::new(ErrorKind::Internal, message)),
+        leaving: false,
+    });
 }
 
 fn bind_error(error: &BindError) -> Error {

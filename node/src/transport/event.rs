@@ -76,6 +76,12 @@ pub enum Event {
         /// The epoch it knows.
         newest: Epoch,
     },
+    /// A bug has ended the transport or a task of it: it carries nothing that can be relied on any more. Told once, from
+    /// whatever thread it happened on.
+    Broken {
+        /// What happened.
+        what: String,
+    },
     /// A member of this CA, or whoever was dialled, could not be linked with, and trying again will not help until
     /// somebody changes something.
     Refused {

@@ -16,6 +16,8 @@ pub const ADDRESSES_MAX: usize = 8;
 pub const SEEDS_MAX: usize = 64;
 /// Addresses taken from the answer for one seed's name.
 pub const SEED_ADDRESSES_MAX: usize = 32;
+/// Addresses of one seed that are dialled at the same time.
+pub const SEED_DIALS_MAX: usize = 8;
 /// Peers that are linked, remembered or dialled at the same time.
 pub const PEERS_MAX: usize = 1024;
 /// Connections that have arrived and were not looked at yet; the endpoint refuses more.
@@ -24,6 +26,8 @@ pub const INCOMING_MAX: usize = 256;
 pub const HANDSHAKES_MAX: usize = 256;
 /// From so many handshakes on, a newcomer must first prove that its address is its own (QUIC Retry).
 pub const HANDSHAKES_BEFORE_RETRY: usize = 64;
+/// Of those, how many may come from one source (an IPv4 address, an IPv6 /64) that has proven its address.
+pub const HANDSHAKES_PER_SOURCE_MAX: usize = 64;
 /// Bytes of the first packets kept for connections that were not looked at yet, all together.
 pub const INCOMING_BYTES_MAX: u64 = 8 << 20;
 /// What the kernel is asked for as the socket's send and receive buffers. It may grant less.
@@ -67,7 +71,10 @@ const _: () = assert!(
     FRAME_BYTES_MAX <= INBOUND_BYTES_MAX,
     "one frame must fit its lane's credit"
 );
-const _: () = assert!(HANDSHAKES_BEFORE_RETRY < HANDSHAKES_MAX);
+const _: () = assert!(
+    HANDSHAKES_BEFORE_RETRY + HANDSHAKES_PER_SOURCE_MAX < HANDSHAKES_MAX,
+    "one source leaves room for others"
+);
 
 /// The bounds that a configuration may change. The default is right for a LAN and for loopback.
 ///

@@ -17,10 +17,12 @@
 //!   seeds go to [`Transport::set_seeds`].
 //!
 //! Reading order: `event` and `limits`; `net` (what is shared), `establish` (a connection becomes a link), `admit`
-//! (which of two is kept), `link` (its life), `dial` (keeping it); `frame`, `hello`, `queue`; `identity`, `ca`,
+//! (which of two is kept), `link` (its life), `dial` (keeping it), `arrivals`, `alarm`; `frame`, `hello`, `queue`; `identity`, `ca`,
 //! `tls`, `socket`.
 
 mod admit;
+mod alarm;
+mod arrivals;
 pub mod ca;
 mod dial;
 mod endpoint;
@@ -117,6 +119,8 @@ pub struct LinkStatus {
 pub struct Counters {
     /// Incoming connections that did not become a link, whatever the reason.
     pub connections_refused: u64,
+    /// Those among them that were refused because as many from the same source were in their handshake.
+    pub connections_refused_of_source: u64,
     /// Frames of a kind this version does not know.
     pub frames_skipped: u64,
     /// Gossip that had no link or no room.

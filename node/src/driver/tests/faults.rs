@@ -378,6 +378,17 @@ async fn a_panic_in_the_engine_stops_the_node_with_an_error() {
 }
 
 #[tokio::test]
+async fn a_broken_network_stops_the_node_with_an_error() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    super::super::quic::broken(&node.shared, "a task of the network panicked");
+    let stopped = within(node.shared.stopped()).await.unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Internal);
+    assert!(stopped.message().contains("network"), "{stopped}");
+}
+
+#[tokio::test]
 async fn what_is_damaged_or_strange_is_refused() {
     let scratch = Scratch::new();
     let refused = |disk: &MemDisk| {

@@ -6,7 +6,9 @@ use super::*;
 use crate::transport::event::{CloseCode, newer_epoch_text};
 use crate::transport::frame::{KIND_HELLO, encode, seal};
 use crate::transport::hello::{Hello, PROTOCOL_VERSION};
-use crate::transport::limits::{EPOCH_MAX, HANDSHAKES_BEFORE_RETRY, HELLO_BYTES_MAX};
+use crate::transport::limits::{
+    EPOCH_MAX, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_PER_SOURCE_MAX, HELLO_BYTES_MAX,
+};
 use crate::transport::{TLS_NAME, tls};
 
 /// A member by certificate that says what it likes.
@@ -271,7 +273,7 @@ fn half_open_connections_are_bounded_and_end() {
     let dials: Vec<_> = (0..2 * HANDSHAKES_BEFORE_RETRY)
         .map(|_| endpoint.connect_with(config.clone(), mouth, TLS_NAME).unwrap())
         .collect();
-    let open = || a.transport.net.handshakes.load(Ordering::Relaxed);
+    let open = || a.transport.net.arrivals.open();
     let until = Instant::now() + PATIENCE;
     while open() < HANDSHAKES_BEFORE_RETRY {
         assert!(Instant::now() < until, "{} handshakes are open", open());
@@ -348,4 +350,40 @@ fn a_newer_epoch_is_believed_only_if_it_is_newer_and_somebodys() {
 fn a_hello_of_an_epoch_that_is_nobodys_is_refused() {
     check_hello(&said_by(3, u64::MAX), CloseCode::Protocol, "nobody's");
     check_hello(&said_by(3, 2 * EPOCH_MAX), CloseCode::Protocol, "nobody's");
+}
+
+#[test]
+fn one_source_of_silent_connections_leaves_room_for_others() {
+    let bed = Bed::new("shop");
+    let a = bed.node(1, 1);
+    let config = tls::client(&bed.identity(3), &Limits::default()).unwrap();
+    let refused = block_on(async {
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        // By certificate members: they get through the handshake, and never say hello.
+        let most = HANDSHAKES_BEFORE_RETRY + HANDSHAKES_PER_SOURCE_MAX;
+        let dial = || {
+            endpoint
+                .connect_with(config.clone(), a.address(), TLS_NAME)
+                .unwrap()
+        };
+        let mut silent = Vec::new();
+        for _ in 0..most {
+            silent.push(dial().await.unwrap());
+        }
+        let refused = dial().await.unwrap_err();
+        // Who comes from elsewhere is met and linked.
+        let b = Node::start(TransportConfig {
+            listen: "127.0.0.2:0".parse().unwrap(),
+            ..bed.config(2, 1)
+        });
+        b.dial(&a);
+        a.connected(b.id(), 1);
+        refused
+    });
+    assert!(
+        matches!(refused, quinn::ConnectionError::ConnectionClosed(_)),
+        "{refused}"
+    );
+    let counted = a.transport.counters();
+    assert_eq!(counted.connections_refused_of_source, 1, "{counted:?}");
 }
