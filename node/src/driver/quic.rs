@@ -38,8 +38,9 @@ const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
 
 // The engine's frames are what the transport carries.
 const _: () = assert!(crate::transport::FRAME_BYTES_MAX == crate::wire::FRAME_BYTES_MAX);
-// What one of them believes of epochs, the other does.
+// What one of them believes of epochs, the others do.
 const _: () = assert!(crate::transport::EPOCH_MAX == crate::engine::limits::EPOCH_MAX);
+const _: () = assert!(crate::membership::EPOCH_MAX == crate::engine::limits::EPOCH_MAX);
 
 /// Transport and membership of one node.
 struct Quic {
@@ -306,6 +307,7 @@ impl Network for Quic {
             return vec![skewed];
         };
         let counted = links.transport.counters();
+        let gossip = links.gossip.counters();
         vec![
             skewed,
             ("connections_refused", counted.connections_refused),
@@ -315,6 +317,9 @@ impl Network for Quic {
             ),
             ("frames_skipped", counted.frames_skipped),
             ("gossip_dropped", counted.gossip_dropped),
+            ("gossip_ids", gossip.ids),
+            ("gossip_refused", gossip.refused),
+            ("gossip_revivals", gossip.revivals),
             ("udp_bytes_sent", counted.udp_bytes_sent),
             ("udp_bytes_received", counted.udp_bytes_received),
         ]
