@@ -1,6 +1,7 @@
 //! The engine's behaviour as scripts; see `world` for their language.
 
 mod hostile;
+mod members;
 mod rules;
 mod world;
 

@@ -41,6 +41,8 @@ pub enum Record {
     Members(Vec<u128>),
     /// This directory has caught up in every shard: it is not new any more.
     Settled,
+    /// A node that is no member any more, until a later [`Record::Members`] names it.
+    MemberLeft(u128),
 }
 
 /// One block of a disk snapshot.
@@ -54,6 +56,8 @@ pub enum ImageBlock {
     Members(Vec<u128>),
     /// See [`Record::Settled`].
     Settled,
+    /// Nodes that left and are no members, whatever the configuration says.
+    Left(Vec<u128>),
 }
 
 /// Append-only numbers of records and blocks.
@@ -63,10 +67,12 @@ mod kind {
     pub const INSTALLED: u8 = 3;
     pub const MEMBERS: u8 = 4;
     pub const SETTLED: u8 = 5;
+    pub const MEMBER_LEFT: u8 = 6;
     pub const PART: u8 = 65;
     pub const KEYS: u8 = 66;
     pub const IMAGE_MEMBERS: u8 = 67;
     pub const IMAGE_SETTLED: u8 = 68;
+    pub const IMAGE_LEFT: u8 = 69;
 }
 
 fn split<'a>(what: &'static str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), DecodeError> {
@@ -88,6 +94,11 @@ fn unknown(what: &'static str, kind: u8) -> DecodeError {
 }
 
 impl Record {
+    /// Whether a record begins like this that only a newer version knows.
+    pub fn is_newer(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|kind| *kind > kind::MEMBER_LEFT)
+    }
+
     /// The record's bytes.
     pub fn encode(&self) -> Bytes {
         match self {
@@ -96,6 +107,7 @@ impl Record {
             Record::Installed { shard, session } => seal(kind::INSTALLED, &(shard, session)),
             Record::Members(members) => seal(kind::MEMBERS, members),
             Record::Settled => seal(kind::SETTLED, &()),
+            Record::MemberLeft(node) => seal(kind::MEMBER_LEFT, node),
         }
     }
 
@@ -112,12 +124,18 @@ impl Record {
             kind::INSTALLED => open(WHAT, body).map(|(shard, session)| Record::Installed { shard, session }),
             kind::MEMBERS => open(WHAT, body).map(Record::Members),
             kind::SETTLED => open(WHAT, body).map(|()| Record::Settled),
+            kind::MEMBER_LEFT => open(WHAT, body).map(Record::MemberLeft),
             kind => Err(unknown(WHAT, kind)),
         }
     }
 }
 
 impl ImageBlock {
+    /// Whether a block begins like this that only a newer version knows.
+    pub fn is_newer(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|kind| *kind > kind::IMAGE_LEFT)
+    }
+
     /// The block's bytes.
     pub fn encode(&self) -> Bytes {
         match self {
@@ -125,6 +143,7 @@ impl ImageBlock {
             ImageBlock::Keys(keys) => seal(kind::KEYS, keys),
             ImageBlock::Members(members) => seal(kind::IMAGE_MEMBERS, members),
             ImageBlock::Settled => seal(kind::IMAGE_SETTLED, &()),
+            ImageBlock::Left(nodes) => seal(kind::IMAGE_LEFT, nodes),
         }
     }
 
@@ -137,6 +156,7 @@ impl ImageBlock {
             kind::KEYS => open(WHAT, body).map(ImageBlock::Keys),
             kind::IMAGE_MEMBERS => open(WHAT, body).map(ImageBlock::Members),
             kind::IMAGE_SETTLED => open(WHAT, body).map(|()| ImageBlock::Settled),
+            kind::IMAGE_LEFT => open(WHAT, body).map(ImageBlock::Left),
             kind => Err(unknown(WHAT, kind)),
         }
     }
