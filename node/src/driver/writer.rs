@@ -108,10 +108,7 @@ impl<D: Disk> Writer<D> {
     /// One round: append, commit, tell the engine; then what is due beside it.
     fn write(&mut self, jobs: Vec<Job>) -> Result<(), Error> {
         self.append(jobs)?;
-        if self.appended != self.durable {
-            let committed = self.commit();
-            self.report(committed)?;
-        }
+        self.commit_appended()?;
         self.advance_epochs()?;
         if self.appended == self.durable {
             self.snapshot()?;
@@ -138,16 +135,20 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    /// Makes everything appended durable. What the engine is to be told is returned, since a snapshot tells it later.
-    fn commit(&mut self) -> Input {
-        match self.store.commit() {
+    /// Makes everything appended durable, as far as there is room, and tells the engine.
+    fn commit_appended(&mut self) -> Result<(), Error> {
+        if self.appended == self.durable {
+            return Ok(());
+        }
+        let committed = match self.store.commit() {
             Ok(_) => {
                 self.durable = self.appended;
                 self.shared.set_disk(DiskState::Fine);
                 Input::Persisted { upto: self.durable }
             }
             Err(error) => self.persist_failed(&error),
-        }
+        };
+        self.report(committed)
     }
 
     /// What the engine is told of a failed commit. Everything but a failed sync can be tried again.
@@ -195,27 +196,29 @@ impl<D: Disk> Writer<D> {
 
     /// Writes a snapshot when one is due, so that the log it covers can go.
     ///
-    /// The image must hold exactly what the records committed so far made: so the engine is locked, the rest of the
-    /// queue is committed under that lock, and the image is taken before the engine learns of it (which might make it
-    /// record more). Readers and writers wait for that long: one sync and a pass over memory. Writing the blocks
-    /// happens without the lock; only durable answers wait for it.
+    /// The image must hold exactly what the records up to the last committed one made. Under the engine's lock its state is
+    /// held still (values are shared, not copied) and the records that led to it are taken: nothing else. They are
+    /// committed after that, and no later one is before the image is written; blocks are encoded as they are written.
+    /// Readers and writers go on meanwhile; only durable answers wait.
     fn snapshot(&mut self) -> Result<(), Error> {
-        if !self.store.snapshot_due() || self.shared.clock.now().time < self.snapshot_not_before {
+        let shared = Arc::clone(&self.shared);
+        if !self.store.snapshot_due() || shared.clock.now().time < self.snapshot_not_before {
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
-        let (blocks, poisoned, after) = shared.with_cell(|cell| {
-            self.append(shared.queue.take_now().jobs)?;
-            let input = self.commit();
-            let complete = self.appended == self.durable;
-            let blocks: Option<Vec<Vec<u8>>> = complete.then(|| cell.engine.image().collect());
-            Ok::<_, Error>((blocks, poison(&input), cell.step(&shared, input)))
-        })??;
-        shared.finish(after);
-        poisoned?;
-        let Some(blocks) = blocks else { return Ok(()) };
-        let (count, bytes) = (blocks.len(), blocks.iter().map(Vec::len).sum::<usize>());
-        match self.store.snapshot(&mut blocks.into_iter()) {
+        let (jobs, frozen) = shared.with_cell(|cell| (shared.queue.take_now().jobs, cell.engine.freeze()))?;
+        self.append(jobs)?;
+        self.commit_appended()?;
+        if self.appended != self.durable {
+            return Ok(());
+        }
+        let (mut count, mut bytes) = (0_u64, 0);
+        let mut blocks = frozen.blocks().inspect(|block| {
+            count += 1;
+            bytes += block.len();
+        });
+        let written = self.store.snapshot(&mut blocks);
+        drop(blocks);
+        match written {
             Ok(()) => {
                 tracing::info!(blocks = count, bytes, "snapshot written");
                 Ok(())
