@@ -10,11 +10,13 @@
 //! Threads of a node: the store's writer ([`writer`]), which also opens and ends the node; the timer; the network's own.
 //! Each hands its events to [`shared::Shared::step`]. None of it needs the caller's async runtime.
 
+mod advertise;
 mod cell;
 mod clock;
 mod created;
 mod epochs;
 mod network;
+mod peers;
 mod queue;
 mod quic;
 mod shared;

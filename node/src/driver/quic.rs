@@ -3,15 +3,11 @@
 //! Events come on the network's thread and go straight to the engine; a frame's room is given back when the engine has
 //! handled it, so a peer cannot run ahead of the engine.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -20,14 +16,14 @@ use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 
 use crate::engine::Input;
-use crate::engine::limits::CLOCK_SKEW_MS_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::membership::{Announcement, Gossip, GossipConfig, Hint, Membership};
-use crate::transport::{BindError, Event, Identity, Reason, Sent, Transport, TransportConfig};
+use crate::transport::{BindError, Event, Identity, Limits, Reason, Sent, Transport, TransportConfig};
 use crate::wire::Lane;
 
-use super::clock::wall_ms;
+use super::advertise::resolve;
 use super::network::Network;
+use super::peers::{Peers, Room};
 use super::queue::Closing;
 use super::shared::Shared;
 use super::start::Config;
@@ -61,6 +57,7 @@ struct Own {
     advertise: Vec<SocketAddr>,
     seeds: Vec<String>,
     shards: u32,
+    limits: Limits,
 }
 
 struct Links {
@@ -68,16 +65,25 @@ struct Links {
     gossip: Gossip,
 }
 
-/// Binds, and begins to dial the seeds. The engine's first input may come before this returns.
-pub(super) fn start(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
+/// Binds, and begins to dial the seeds. The engine's first input may come before this returns. `is_wanted`: whether anybody
+/// waits for that.
+pub(super) fn start(
+    config: &Config,
+    shared: &Arc<Shared>,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<(), Error> {
     let quic = Arc::new(Quic {
         own: Own {
             identity: config.identity.clone(),
             name: config.name.clone(),
             listen: config.listen,
-            advertise: resolve(&config.advertise)?,
+            advertise: resolve(&config.advertise, is_wanted)?,
             seeds: config.seeds.clone(),
             shards: config.shards,
+            limits: Limits {
+                mtu_bytes: config.mtu_bytes,
+                ..Limits::default()
+            },
         },
         shared: Arc::downgrade(shared),
         local: OnceLock::new(),
@@ -105,7 +111,7 @@ impl Quic {
             epoch,
             shards: self.own.shards,
             capabilities: 0,
-            limits: crate::transport::Limits::default(),
+            limits: self.own.limits.clone(),
         };
         let told = Arc::downgrade(self);
         let handler = move |event| {
@@ -156,7 +162,11 @@ impl Quic {
                 wall_ms: theirs,
                 hello,
             } => {
-                self.peers.connected(peer, epoch, theirs, &hello.addresses);
+                let had_left = self.peers.connected(peer, epoch, theirs, &hello.addresses);
+                if had_left && let Some(links) = &*self.links() {
+                    // It was not looked for any more.
+                    links.transport.set_peer_addresses(peer, hello.addresses.clone());
+                }
                 self.with_gossip(|gossip| gossip.on_link_up(peer));
                 self.step(Input::Connected {
                     peer,
@@ -165,15 +175,19 @@ impl Quic {
                 });
             }
             Event::Disconnected { peer, epoch, reason } => {
+                // Its own word: gossip may not have known it yet, and learns nothing more from it.
+                let has_left = reason == Reason::Left;
                 self.peers.with(peer, |status| {
                     status.connected = false;
-                    // Its own word: gossip may not have known it yet, and learns nothing more from it.
-                    if reason == Reason::Left {
+                    if has_left {
                         status.hint = MemberHint::Left;
                     }
                 });
                 self.with_gossip(|gossip| gossip.on_link_down(peer));
                 self.step(Input::Disconnected { peer, epoch });
+                if has_left {
+                    self.step(Input::MemberLeft { node: peer });
+                }
             }
             Event::Frame {
                 peer,
@@ -218,30 +232,41 @@ impl Quic {
     fn on_hint(&self, hint: Hint) {
         match hint {
             Hint::Up { node, epoch, about } => {
-                self.peers.with(node, |status| {
-                    status.hint = MemberHint::Up;
-                    status.epoch = status.epoch.max(Some(epoch));
-                    if !about.name.is_empty() {
-                        status.name = Some(about.name.clone());
-                    }
-                    status.addresses = about.addresses.iter().map(SocketAddr::to_string).collect();
-                });
+                if !self.make_room(node) {
+                    return;
+                }
+                self.peers.hinted_up(node, epoch, &about);
                 if let Some(links) = &*self.links() {
                     links.transport.set_peer_addresses(node, about.addresses);
                 }
                 self.step(Input::MemberSeen { node });
             }
-            // A node that has left is silent, too: that is no news.
-            Hint::Down { node } => self.peers.with(node, |status| {
-                if status.hint != MemberHint::Left {
-                    status.hint = MemberHint::Down;
-                }
-            }),
+            Hint::Down { node } => self.peers.hinted_down(node),
             Hint::Left { node } => {
-                self.peers.with(node, |status| status.hint = MemberHint::Left);
-                if let Some(links) = &*self.links() {
-                    links.transport.forget_peer(node);
+                if self.peers.hinted_left(node) {
+                    if let Some(links) = &*self.links() {
+                        links.transport.forget_peer(node);
+                    }
+                    self.step(Input::MemberLeft { node });
                 }
+            }
+        }
+    }
+
+    /// Whether there is room to know this node, perhaps in place of one that is gone.
+    fn make_room(&self, node: NodeId) -> bool {
+        let members = || {
+            let shared = self.shared.upgrade();
+            shared.map_or_else(Vec::new, |shared| shared.peek(|engine| engine.status().members))
+        };
+        match self.peers.make_room(node, members) {
+            Room::Free => true,
+            Room::None => false,
+            Room::Instead(gone) => {
+                if let Some(links) = &*self.links() {
+                    links.transport.forget_peer(gone);
+                }
+                true
             }
         }
     }
@@ -298,11 +323,11 @@ impl Network for Quic {
     }
 
     fn members(&self) -> Vec<MemberStatus> {
-        self.peers.lock().values().cloned().collect()
+        self.peers.all()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let skewed = ("clock_skew_links", self.peers.skewed.load(Ordering::Relaxed));
+        let skewed = ("clock_skew_links", self.peers.skewed());
         let Some(links) = &*self.links() else {
             return vec![skewed];
         };
@@ -347,9 +372,7 @@ impl Network for Quic {
             });
             drop((transport, gossip));
         }
-        for status in self.peers.lock().values_mut() {
-            status.connected = false;
-        }
+        self.peers.all_disconnected();
     }
 }
 
@@ -359,80 +382,6 @@ impl std::fmt::Debug for Quic {
             .field("local", &self.local)
             .finish_non_exhaustive()
     }
-}
-
-/// What is known of every peer ever linked or heard of since this start. Bounded by the transport's and the
-/// membership's own bounds.
-#[derive(Debug, Default)]
-struct Peers {
-    known: Mutex<BTreeMap<NodeId, MemberStatus>>,
-    /// Links that came up with a clock too far off.
-    skewed: AtomicU64,
-}
-
-impl Peers {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, MemberStatus>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn with(&self, peer: NodeId, f: impl FnOnce(&mut MemberStatus)) {
-        f(self
-            .lock()
-            .entry(peer)
-            .or_insert_with(|| MemberStatus::unknown(peer)));
-    }
-
-    /// Where to look for those that may be there.
-    fn addresses(&self) -> Vec<(NodeId, Vec<SocketAddr>)> {
-        let known = self.lock();
-        let there = known.values().filter(|status| status.hint != MemberHint::Left);
-        there
-            .map(|s| {
-                (
-                    s.node,
-                    s.addresses.iter().filter_map(|a| a.parse().ok()).collect(),
-                )
-            })
-            .collect()
-    }
-
-    /// A clock that is off ends nothing: it is logged once a peer, counted, and shown.
-    fn connected(&self, peer: NodeId, epoch: Epoch, theirs_ms: u64, addresses: &[SocketAddr]) {
-        let skew_ms = i64::try_from(i128::from(theirs_ms) - i128::from(wall_ms())).unwrap_or(i64::MAX);
-        let is_off = skew_ms.unsigned_abs() > CLOCK_SKEW_MS_MAX;
-        let mut was_off = false;
-        self.with(peer, |status| {
-            was_off = status
-                .clock_skew_ms
-                .is_some_and(|ms| ms.unsigned_abs() > CLOCK_SKEW_MS_MAX);
-            status.epoch = Some(epoch);
-            status.connected = true;
-            status.clock_skew_ms = Some(skew_ms);
-            status.addresses = addresses.iter().map(SocketAddr::to_string).collect();
-        });
-        if is_off {
-            self.skewed.fetch_add(1, Ordering::Relaxed);
-        }
-        if is_off && !was_off {
-            tracing::warn!(%peer, skew_ms, "the peer's clock is far off this node's: set the time on both (NTP)");
-        }
-    }
-}
-
-/// HOST:PORT as addresses, all of a name's.
-fn resolve(advertise: &[String]) -> Result<Vec<SocketAddr>, Error> {
-    let mut addresses = Vec::new();
-    for advertised in advertise {
-        let found = advertised.to_socket_addrs().map_err(|e| {
-            Error::new(
-                ErrorKind::Config,
-                format!("advertised address {advertised:?} cannot be resolved: {e}"),
-            )
-        })?;
-        addresses.extend(found);
-    }
-    addresses.dedup();
-    Ok(addresses)
 }
 
 /// A node without a network would look well and diverge: it stops, and whoever runs it starts it again.

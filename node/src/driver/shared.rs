@@ -231,6 +231,11 @@ impl Shared {
         self.queue.close(Closing { error: None, leaving });
     }
 
+    #[cfg(test)]
+    pub(super) fn is_stopping(&self) -> bool {
+        self.with_cell(|cell| cell.refusing.is_some()).unwrap_or(true)
+    }
+
     /// No further update is taken. The first reason stands.
     pub(super) fn refuse(&self, reason: Option<&Error>) {
         let mut cell = self.cell.lock().unwrap_or_else(PoisonError::into_inner);

@@ -40,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) kinds: BTreeMap<String, Type>,
     pub(crate) limits: Limits,
     pub(crate) snapshot_bytes: u64,
+    pub(crate) mtu_bytes: u16,
 }
 
 /// Starts a node. Dropping the future stops it again.
@@ -58,7 +59,7 @@ fn run(config: &Config, started: oneshot::Sender<Result<Handle, Error>>) {
         Ok(disk) => disk,
         Err(error) => return drop(started.send(Err(store_error(&error)))),
     };
-    let connect = |shared: &Arc<Shared>| quic::start(config, shared);
+    let connect = |shared: &Arc<Shared>| quic::start(config, shared, &|| !started.is_closed());
     match open(disk, config, connect) {
         Ok(open) => {
             // Nobody waits any more: the handle is dropped, which orders the stop.
@@ -145,14 +146,22 @@ fn recover<D: Disk>(
         snapshot_bytes: config.snapshot_bytes,
         ..Options::default()
     };
+    let mut is_newer = false;
     let mut visit = |recovered: Recovered<'_>| -> Result<(), String> {
         let taken: Result<(), RecoverError> = match recovered {
             Recovered::Image(block) => engine.recover_image(block),
             Recovered::Record { payload, .. } => engine.recover_record(payload),
         };
-        taken.map_err(|e| e.to_string())
+        taken.map_err(|e| {
+            is_newer = e.is_newer();
+            e.to_string()
+        })
     };
-    let (store, opened) = Store::open(disk, &identity, options, &mut visit).map_err(|e| store_error(&e))?;
+    let opened = Store::open(disk, &identity, options, &mut visit);
+    let (store, opened) = opened.map_err(|error| match error {
+        StoreError::Refused { .. } if is_newer => Error::new(ErrorKind::NewerFormat, error.to_string()),
+        error => store_error(&error),
+    })?;
     if opened.torn_bytes_cut > 0 {
         tracing::info!(
             bytes = opened.torn_bytes_cut,

@@ -32,6 +32,10 @@ pub const HANDSHAKES_PER_SOURCE_MAX: usize = 64;
 pub const INCOMING_BYTES_MAX: u64 = 8 << 20;
 /// What the kernel is asked for as the socket's send and receive buffers. It may grant less.
 pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// The smallest packet every network path must carry.
+pub const MTU_BYTES_MIN: u16 = 1200;
+/// The largest packet that path discovery tries unless configured: what Ethernet carries, with room for a tunnel.
+pub const MTU_BYTES_DEFAULT: u16 = 1452;
 /// The largest packet. Ten GSO segments above it exceed the 65,507 bytes of one UDP send and are dropped silently.
 pub const MTU_BYTES_MAX: u16 = 6550;
 /// Bytes one lane may have received and not yet handed on.
@@ -108,7 +112,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: Duration::from_secs(10),
-            mtu_bytes: 1452,
+            mtu_bytes: MTU_BYTES_DEFAULT,
             queue_bytes: [8 << 20, 16 << 20, 16 << 20, 32 << 20],
         }
     }
@@ -120,9 +124,9 @@ impl Limits {
     /// # Errors
     /// The name of the first limit that is out of range, with the range.
     pub fn check(&self) -> Result<(), String> {
-        if !(1200..=MTU_BYTES_MAX).contains(&self.mtu_bytes) {
+        if !(MTU_BYTES_MIN..=MTU_BYTES_MAX).contains(&self.mtu_bytes) {
             return Err(format!(
-                "the MTU is {}, it must be from 1200 to {MTU_BYTES_MAX}",
+                "the MTU is {}, it must be from {MTU_BYTES_MIN} to {MTU_BYTES_MAX}",
                 self.mtu_bytes
             ));
         }

@@ -1,9 +1,11 @@
 //! One node on an in-memory disk, without sockets: full and failing disks, snapshots, fencing, a broken engine.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use anabranch_crdt::Epoch;
 use bytes::Bytes;
@@ -15,8 +17,8 @@ use super::super::{DiskState, MemberStatus};
 use super::*;
 use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Input, Limits};
-use crate::store::{Disk, Identity, MemDisk, Options, Store};
-use crate::transport;
+use crate::store::{Disk, DiskFile, Identity, MemDisk, Options, Store};
+use crate::transport::{self, MTU_BYTES_DEFAULT};
 use crate::wire::Lane;
 
 /// What the engine wanted of the network.
@@ -143,6 +145,7 @@ fn config(scratch: &Scratch, snapshot_bytes: u64) -> Config {
         kinds: BTreeMap::new(),
         limits: Limits::default(),
         snapshot_bytes,
+        mtu_bytes: MTU_BYTES_DEFAULT,
     }
 }
 
@@ -264,6 +267,141 @@ async fn snapshots_beside_writers_lose_nothing() {
         }
         within(node.stop()).await.unwrap();
     }
+}
+
+/// A disk that calls somebody before each write and sync.
+#[derive(Clone)]
+struct Hooked {
+    disk: MemDisk,
+    hook: Hook,
+}
+
+type Hook = Arc<dyn Fn(&str) + Send + Sync>;
+
+struct HookedFile {
+    file: <MemDisk as Disk>::File,
+    hook: Hook,
+}
+
+impl Hooked {
+    fn file(&self, file: <MemDisk as Disk>::File) -> HookedFile {
+        HookedFile {
+            file,
+            hook: self.hook.clone(),
+        }
+    }
+}
+
+impl Disk for Hooked {
+    type File = HookedFile;
+
+    fn create(&self, name: &str) -> io::Result<HookedFile> {
+        Ok(self.file(self.disk.create(name)?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<HookedFile> {
+        Ok(self.file(self.disk.open(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+}
+
+impl DiskFile for HookedFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (self.hook)("write");
+        self.file.write_at(offset, bytes)
+    }
+
+    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, bytes)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        (self.hook)("sync");
+        self.file.sync_data()
+    }
+}
+
+#[tokio::test]
+async fn the_disk_is_never_waited_for_with_the_engine_locked() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let running: Arc<OnceLock<Arc<Shared>>> = Arc::default();
+    let wrong = Arc::new(AtomicU32::new(0));
+    let (node, locked) = (running.clone(), wrong.clone());
+    let hook = move |what: &str| {
+        let Some(shared) = node.get() else { return };
+        // Others hold it for moments; who waits for the disk with it holds it now and goes on doing so.
+        let until = Instant::now() + Duration::from_secs(5);
+        while shared.cell.try_lock().is_err() {
+            if Instant::now() > until {
+                locked.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            thread::yield_now();
+        }
+        // There is always one more record by the time a commit is done.
+        if what == "sync" && !shared.is_stopping() {
+            let applied = Update {
+                level: "local-applied".parse().unwrap(),
+                ..increment("late", 1)
+            };
+            // It may have begun to stop just now.
+            let _ = super::super::quic::block_on(shared.update(applied));
+        }
+    };
+    let hooked = Hooked {
+        disk: disk.clone(),
+        hook: Arc::new(hook),
+    };
+    let open = open(hooked, &config(&scratch, 4 << 10), |shared| {
+        shared.set_network(Arc::new(Nobody::default()));
+        Ok(())
+    })
+    .unwrap();
+    let shared = Arc::clone(&open.shared);
+    assert!(running.set(shared.clone()).is_ok());
+    let writer = thread::spawn(move || live(open));
+    let snapshots = || {
+        disk.list()
+            .unwrap()
+            .iter()
+            .any(|name| name.starts_with("snapshot-"))
+    };
+    while !snapshots() {
+        within(shared.update(increment("k", 1))).await.unwrap();
+    }
+    shared.stop(false);
+    within(shared.stopped()).await.unwrap();
+    writer.join().unwrap();
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+    let read = |key: &str| shared.read(&id("n", key));
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    for key in ["k", "late"] {
+        assert_eq!(node.shared.read(&id("n", key)), read(key), "{key}");
+    }
+    within(node.stop()).await.unwrap();
 }
 
 #[tokio::test]
@@ -397,23 +535,28 @@ async fn what_is_damaged_or_strange_is_refused() {
             .err()
             .unwrap()
     };
-    // Intact bytes that are no record of ours.
-    let disk = MemDisk::new();
-    within(Alone::start(&scratch, &disk, NO_SNAPSHOT).stop())
-        .await
-        .unwrap();
-    let me = Identity {
-        cluster: "test".into(),
-        node: NodeId(1),
-        directory: 0,
-    };
-    let (mut store, _) = Store::open(disk.clone(), &me, Options::default(), &mut |_| Ok(())).unwrap();
-    store.append(b"what is this?").unwrap();
-    store.commit().unwrap();
-    drop(store);
-    let error = refused(&disk);
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.message().contains("log-"), "it names the file: {error}");
+    // Intact bytes that are no record: of a kind yet to come, and of one that is known.
+    for (record, kind) in [
+        (&b"what is this?"[..], ErrorKind::NewerFormat),
+        (&[1, 255, 255], ErrorKind::Corrupt),
+    ] {
+        let disk = MemDisk::new();
+        within(Alone::start(&scratch, &disk, NO_SNAPSHOT).stop())
+            .await
+            .unwrap();
+        let me = Identity {
+            cluster: "test".into(),
+            node: NodeId(1),
+            directory: 0,
+        };
+        let (mut store, _) = Store::open(disk.clone(), &me, Options::default(), &mut |_| Ok(())).unwrap();
+        store.append(record).unwrap();
+        store.commit().unwrap();
+        drop(store);
+        let error = refused(&disk);
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.message().contains("log-"), "it names the file: {error}");
+    }
 
     let disk = MemDisk::new();
     within(Alone::start(&scratch, &disk, NO_SNAPSHOT).stop())
