@@ -147,9 +147,15 @@ pub(super) enum Failed {
     Node(Error),
 }
 
-/// Makes an epoch durable.
+/// Makes an epoch durable. On a full disk the space kept for this is given up, and taken again if something is left.
 pub(super) fn start_durably<D: Disk>(store: &mut Store<D>, epoch: Epoch) -> Result<(), StoreError> {
-    store.start_epoch(epoch)
+    let mut started = store.start_epoch(epoch);
+    if matches!(&started, Err(error) if error.is_full()) && store.give_up_reserve() {
+        tracing::warn!("the disk is full: the space kept for starting an epoch is used");
+        started = store.start_epoch(epoch);
+    }
+    store.keep_reserve();
+    started
 }
 
 /// How fast epochs may follow one another.

@@ -93,7 +93,7 @@ pub(super) fn publish<D: Disk>(
 }
 
 /// Creates the file, in place of what an interrupted attempt may have left under its name.
-fn create_anew<D: Disk>(disk: &D, name: &str) -> io::Result<D::File> {
+pub(super) fn create_anew<D: Disk>(disk: &D, name: &str) -> io::Result<D::File> {
     match disk.create(name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             disk.remove(name)?;

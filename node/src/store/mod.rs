@@ -18,7 +18,8 @@
 //! that look written and are not.
 //!
 //! Files, all in one flat directory: `meta`, `log-LSN`, `snapshot-LSN` (each laid out on the
-//! front page of its module), `*.tmp` (not whole yet, removed at the next opening) and, on a real disk, `lock`.
+//! front page of its module), `*.tmp` (not whole yet, removed at the next opening), `reserve` (space for an epoch on a full
+//! disk) and, on a real disk, `lock`.
 //!
 //! ```
 //! use anabranch::store::{Identity, MemDisk, Options, Recovered, Store};
@@ -64,6 +65,7 @@ mod mem_disk;
 mod meta;
 mod record;
 mod recovery;
+mod reserve;
 mod segment;
 mod snapshot;
 #[cfg(test)]
@@ -158,8 +160,8 @@ pub struct Opened {
 
 /// The durable memory of one node, on any [`Disk`].
 ///
-/// Methods are of four kinds: opening; the log (`append`, `commit`); what replaces a file (`start_epoch`,
-/// `snapshot`); questions. Each may be repeated after an error, except after [`StoreError::Poisoned`].
+/// Methods are of five kinds: opening; the log (`append`, `commit`); what replaces a file (`start_epoch`,
+/// `snapshot`); space kept for a full disk (`keep_reserve`, `give_up_reserve`); questions. Each may be repeated after an error, except after [`StoreError::Poisoned`].
 pub struct Store<D: Disk> {
     disk: D,
     options: Options,
@@ -210,6 +212,23 @@ impl<D: Disk> Store<D> {
         self.poison_if_failed(written)?;
         self.meta = meta;
         Ok(())
+    }
+
+    /// Makes the file whose space [`Store::give_up_reserve`] gives back, unless it is there. Best effort: on a full disk
+    /// there is none until a later call.
+    pub fn keep_reserve(&self) {
+        if let Err(error) = reserve::keep(&self.disk) {
+            tracing::debug!(%error, "no space is kept for starting an epoch on a full disk");
+        }
+    }
+
+    /// Gives up the space kept by [`Store::keep_reserve`], so that a call that failed with `Full` may be repeated; says
+    /// whether there was any.
+    pub fn give_up_reserve(&self) -> bool {
+        reserve::give_up(&self.disk).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the space kept for a full disk could not be given up");
+            false
+        })
     }
 
     /// Adds a record in memory; [`Store::commit`] makes it durable. How much may be pending is the caller's
