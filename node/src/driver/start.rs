@@ -184,7 +184,13 @@ pub(super) fn live<D: Disk>(open: Open<D>) {
         tracing::error!(%error, "the node stops");
     }
     shared.refuse(result.as_ref().err());
-    result = result.and_then(|()| guarded(|| writer.hand_over(leaving)));
+    let handed = result
+        .clone()
+        .and_then(|()| guarded(|| writer.hand_over(leaving)));
+    let left = handed.unwrap_or_else(|error| {
+        result = Err(error);
+        None
+    });
     let closed = guarded(|| {
         shared.network().close(leaving);
         Ok(())
@@ -196,7 +202,7 @@ pub(super) fn live<D: Disk>(open: Open<D>) {
     result = result.and(closed).and_then(|()| guarded(|| writer.finish()));
     // The directory's lock goes with the store: a node may be started on it as soon as this one says it has stopped.
     drop(writer);
-    shared.end(result);
+    shared.end(result, left);
 }
 
 /// A panic in here is a bug of ours, and the node still has to stop in order.

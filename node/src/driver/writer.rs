@@ -67,8 +67,9 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Lets the connected peers have all that this node has written, for as long as that may take.
-    pub(super) fn hand_over(&mut self, leaving: bool) -> Result<(), Error> {
+    /// Lets the connected peers have all that this node has, for as long as that may take. Says what somebody who had it
+    /// leave must know, if that was in vain.
+    pub(super) fn hand_over(&mut self, leaving: bool) -> Result<Option<Error>, Error> {
         let limit_ms = if leaving { LEAVE_MS_MAX } else { STOP_MS_MAX };
         let deadline = self.shared.clock.now().time.after_ms(limit_ms);
         while !self.shared.is_handed_over()? {
@@ -76,14 +77,24 @@ impl<D: Disk> Writer<D> {
             if left.is_zero() {
                 tracing::warn!(
                     leaving,
-                    "not all peers have all that this node has written; it is on its disk"
+                    "not all peers have all that this node has; it is on its disk"
                 );
-                break;
+                return Ok(leaving.then(|| left_behind("not every connected peer took it over in time")));
             }
             let jobs = self.shared.queue.take_nudged(left);
             self.write(jobs)?;
         }
-        Ok(())
+        let nobody = self.shared.with_cell(|cell| {
+            let status = cell.engine.status();
+            status.shards_used > 0 && status.members.len() > 1 && cell.engine.connected().is_empty()
+        })?;
+        if leaving && nobody {
+            tracing::error!(
+                "this node leaves, and no peer is connected to take over what it has; it is on its disk"
+            );
+            return Ok(Some(left_behind("no peer was connected to take it over")));
+        }
+        Ok(None)
     }
 
     /// Commits what came in last. An error: it could not be made durable.
@@ -143,7 +154,10 @@ impl<D: Disk> Writer<D> {
         let committed = match self.store.commit() {
             Ok(_) => {
                 self.durable = self.appended;
-                self.shared.set_disk(DiskState::Fine);
+                if self.shared.disk() != DiskState::Fine {
+                    self.shared.set_disk(DiskState::Fine);
+                    self.store.keep_reserve();
+                }
                 Input::Persisted { upto: self.durable }
             }
             Err(error) => self.persist_failed(&error),
@@ -221,6 +235,7 @@ impl<D: Disk> Writer<D> {
         match written {
             Ok(()) => {
                 tracing::info!(blocks = count, bytes, "snapshot written");
+                self.store.keep_reserve();
                 Ok(())
             }
             Err(error) if error.is_poisoned() => {
@@ -234,6 +249,17 @@ impl<D: Disk> Writer<D> {
             }
         }
     }
+}
+
+/// What a node that left says when what it had may be with nobody else.
+fn left_behind(why: &str) -> Error {
+    Error::new(
+        ErrorKind::Unconfirmed,
+        format!(
+            "the node has left the cluster, but what it had may be on its disk alone: {why}. Start it again on the same \
+             directory, let it meet its peers, and have it leave then"
+        ),
+    )
 }
 
 /// The error that ends the node, if this is it.

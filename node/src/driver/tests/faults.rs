@@ -201,6 +201,47 @@ async fn a_full_disk_is_told_and_heals() {
 }
 
 #[tokio::test]
+async fn a_node_starts_on_a_full_disk_again_and_again() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut last = Epoch(0);
+    for _ in 0..3 {
+        let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+        assert!(node.shared.epoch() > last);
+        last = node.shared.epoch();
+        assert_eq!(node.count("k"), Some(1));
+        within(node.stop()).await.unwrap();
+    }
+    // The space is there for an epoch and for nothing else.
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    let elements = |n: u8| (0..20).map(|e| Bytes::from(vec![n * 20 + e; 60_000])).collect();
+    let add = |n| update(&[("set", "s", Type::OrSet, Mutation::Add(elements(n)))]);
+    let error = within(async {
+        let mut n = 0;
+        loop {
+            n += 1;
+            if let Err(error) = node.shared.update(add(n)).await {
+                break error;
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::DiskFull);
+    assert!(disk.list().unwrap().contains(&"reserve".to_owned()));
+    disk.set_capacity(None);
+    let healed = async {
+        while node.shared.update(increment("k", 1)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(healed).await;
+    within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_failed_sync_stops_the_node_and_nothing_acknowledged_is_lost() {
     let (scratch, disk) = (Scratch::new(), MemDisk::new());
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
@@ -513,6 +554,46 @@ async fn a_panic_in_the_engine_stops_the_node_with_an_error() {
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
     assert_eq!(node.count("k"), Some(1));
     within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_when_the_node_breaks_is_not_told_that_nothing_changed() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    node.shared.step(Input::MemberSeen { node: NodeId(2) }).unwrap();
+    let all = Update {
+        level: "all".parse().unwrap(),
+        ..increment("k", 1)
+    };
+    let waiting = tokio::spawn({
+        let shared = Arc::clone(&node.shared);
+        async move { shared.update(all).await }
+    });
+    until(|| node.count("k") == Some(2)).await;
+    super::super::quic::broken(&node.shared, "for a test");
+    let error = within(waiting).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(error.changed_state() && error.may_retry(), "{error}");
+    assert!(error.message().contains("for a test"), "{error}");
+    let refused = within(node.shared.update(increment("k", 1))).await.unwrap_err();
+    assert!(!refused.changed_state() && !refused.may_retry(), "{refused}");
+}
+
+#[tokio::test]
+async fn who_leaves_with_nobody_there_is_told() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    // Alone in the cluster: nobody to take over.
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    node.shared.stop(true);
+    within(node.stop()).await.unwrap();
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    node.shared.step(Input::MemberSeen { node: NodeId(2) }).unwrap();
+    node.shared.stop(true);
+    let error = within(node.stop()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconfirmed);
+    assert!(error.message().contains("on its disk alone"), "{error}");
 }
 
 #[tokio::test]

@@ -175,3 +175,33 @@ fn blocks_of_keys_are_bounded_in_bytes() {
     }
     assert_eq!(seen, rows);
 }
+
+#[test]
+fn what_others_wrote_is_handed_over_too() {
+    let mut engine = new(&[1, 2], 4);
+    engine.recover_record(&Record::Settled.encode()).unwrap();
+    let mut engine = start(engine);
+    assert!(engine.is_handed_over());
+    let update = Update {
+        ops: vec![Op {
+            entity: EntityId::new("n", "k").unwrap(),
+            ty: Some(Type::PnCounter),
+            mutation: Mutation::Increment(1),
+        }],
+        level: Level::default(),
+        key: None,
+        timeout_ms: 60_000,
+    };
+    let request = RequestId(1);
+    give(&mut engine, Input::Submit { request, update });
+    let image: Vec<_> = engine.image().collect();
+    // The same in another life: it writes nothing, and still has what the peer lacks.
+    let mut again = new(&[1, 2], 4);
+    for block in image {
+        again.recover_image(&block).unwrap();
+    }
+    let mut again = start(again);
+    assert!(again.is_handed_over(), "nobody is there");
+    give(&mut again, connected(2));
+    assert!(!again.is_handed_over());
+}
