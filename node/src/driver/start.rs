@@ -83,9 +83,16 @@ pub(super) fn open<D: Disk>(
     config: &Config,
     connect: impl FnOnce(&Arc<Shared>) -> Result<(), Error>,
 ) -> Result<Open<D>, Error> {
+    let identity = Identity {
+        cluster: config.identity.cluster().to_owned(),
+        node: config.identity.node(),
+        directory: rand::random(),
+    };
+    // Whose it is comes first: what else is wrong with somebody else's directory is of no interest.
+    Store::check(&disk, &identity).map_err(|e| store_error(&e))?;
     created::check(&disk, config.shards)?;
     let clock = Clock::new();
-    let (mut engine, mut store, opened) = recover(disk, config, &clock)?;
+    let (mut engine, mut store, opened) = recover(disk, config, &identity, &clock)?;
     let epoch = new_epoch(wall_ms(), opened.last_epoch)?;
     start_durably(&mut store, epoch).map_err(|e| store_error(&e))?;
     let directory = DirectoryId(opened.directory);
@@ -123,18 +130,13 @@ pub(super) fn open<D: Disk>(
 fn recover<D: Disk>(
     disk: D,
     config: &Config,
+    identity: &Identity,
     clock: &Clock,
 ) -> Result<(Engine, Store<D>, crate::store::Opened), Error> {
-    let (cluster, node) = (config.identity.cluster().to_owned(), config.identity.node());
-    let identity = Identity {
-        cluster: cluster.clone(),
-        node,
-        directory: rand::random(),
-    };
     let mut engine = Engine::new(
         EngineConfig {
-            cluster,
-            node,
+            cluster: identity.cluster.clone(),
+            node: identity.node,
             shards: config.shards,
             members: config.members.clone(),
             kinds: config.kinds.clone(),
@@ -157,7 +159,7 @@ fn recover<D: Disk>(
             e.to_string()
         })
     };
-    let opened = Store::open(disk, &identity, options, &mut visit);
+    let opened = Store::open_salted(disk, identity, rand::random(), options, &mut visit);
     let (store, opened) = opened.map_err(|error| match error {
         StoreError::Refused { .. } if is_newer => Error::new(ErrorKind::NewerFormat, error.to_string()),
         error => store_error(&error),
@@ -239,7 +241,9 @@ pub(super) fn store_error(error: &StoreError) -> Error {
         StoreError::InUse { .. } => ErrorKind::InUse,
         StoreError::OtherNode { .. } | StoreError::OtherCluster { .. } => ErrorKind::Directory,
         StoreError::NewerFormat { .. } => ErrorKind::NewerFormat,
-        StoreError::Corrupt { .. } | StoreError::Refused { .. } => ErrorKind::Corrupt,
+        StoreError::Corrupt { .. } | StoreError::OlderFormat { .. } | StoreError::Refused { .. } => {
+            ErrorKind::Corrupt
+        }
         StoreError::Full { .. } => ErrorKind::DiskFull,
         StoreError::Poisoned { .. } => ErrorKind::Poisoned,
         StoreError::NotWritable { .. } | StoreError::Disk { .. } => ErrorKind::Io,

@@ -95,6 +95,7 @@ struct State {
     failing_syncs: u32,
     failing_writes: u32,
     failing_reads: u32,
+    failing_renames: u32,
 }
 
 #[derive(Clone)]
@@ -204,6 +205,7 @@ impl MemDisk {
         state.incarnation += 1;
         state.halt_at = None;
         (state.failing_syncs, state.failing_writes, state.failing_reads) = (0, 0, 0);
+        state.failing_renames = 0;
     }
 
     /// After so many more calls that change something, every further one fails without effect, as if the
@@ -227,6 +229,11 @@ impl MemDisk {
     /// The next so many reads fail.
     pub fn fail_reads(&self, count: u32) {
         self.lock().failing_reads = count;
+    }
+
+    /// The next so many renames are done, and fail all the same.
+    pub fn fail_renames(&self, count: u32) {
+        self.lock().failing_renames = count;
     }
 
     /// Limits the bytes in all files; `None` for no limit. A write beyond it is done as far as it fits.
@@ -357,6 +364,10 @@ impl Disk for MemDisk {
             .changes
             .push(Change::Rename(from.to_owned(), to.to_owned(), file));
         state.retain_named();
+        if state.failing_renames > 0 {
+            state.failing_renames -= 1;
+            return Err(io::Error::other("the rename failed, or its answer was lost"));
+        }
         Ok(())
     }
 

@@ -181,8 +181,8 @@ impl<D: Disk> Store<D> {
     /// have no effect outside; a reason it returns ends the opening as [`StoreError::Refused`].
     ///
     /// # Errors
-    /// `OtherCluster`, `OtherNode`, `NewerFormat`, `Corrupt`, `Refused`: this directory is not for this
-    /// process; nothing was changed. `Full`, `Disk`, `Poisoned`: the system refused a call; opening again is
+    /// `OtherCluster`, `OtherNode`, `NewerFormat`, `OlderFormat`, `Corrupt`, `Refused`: this directory is not for
+    /// this process; nothing was changed. `Full`, `Disk`, `Poisoned`: the system refused a call; opening again is
     /// safe.
     pub fn open(
         disk: D,
@@ -190,7 +190,31 @@ impl<D: Disk> Store<D> {
         options: Options,
         visit: &mut dyn FnMut(Recovered<'_>) -> Result<(), String>,
     ) -> Result<(Store<D>, Opened), StoreError> {
-        recovery::open(disk, identity, options, visit)
+        Store::open_salted(disk, identity, identity.directory, options, visit)
+    }
+
+    /// As [`Store::open`], which is for tests and simulations: with a random `salt` that a new directory keeps, and nobody
+    /// learns. Its checksums start from it, so that what a client stores can never be taken for a record.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open_salted(
+        disk: D,
+        identity: &Identity,
+        salt: u128,
+        options: Options,
+        visit: &mut dyn FnMut(Recovered<'_>) -> Result<(), String>,
+    ) -> Result<(Store<D>, Opened), StoreError> {
+        recovery::open(disk, identity, salt, options, visit)
+    }
+
+    /// Whether a directory is this identity's or nobody's, as [`Store::open`] finds it. Changes nothing.
+    ///
+    /// # Errors
+    /// `OtherCluster`, `OtherNode`, `NewerFormat`, `OlderFormat`, `Corrupt`: it is not for this process. `Disk`: the system
+    /// refused a call.
+    pub fn check(disk: &D, identity: &Identity) -> Result<(), StoreError> {
+        recovery::check(disk, identity)
     }
 
     /// Starts a new epoch; it is durable when this returns.
@@ -292,7 +316,7 @@ impl<D: Disk> Store<D> {
         if covered == before {
             return Ok(());
         }
-        let written = snapshot::write(&self.disk, self.meta.directory, covered, blocks);
+        let written = snapshot::write(&self.disk, self.meta.ties, covered, blocks);
         let summary = self.poison_if_failed(written)?;
         // From here on the snapshot counts. What it covers is only in the way, so failing to remove it is no
         // failure.
