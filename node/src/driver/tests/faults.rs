@@ -648,3 +648,50 @@ async fn what_is_damaged_or_strange_is_refused() {
     disk.remove("created").unwrap();
     assert_eq!(refused(&disk).kind(), ErrorKind::Corrupt);
 }
+
+/// Puts other bytes into a file, which is there or not.
+fn put(disk: &MemDisk, name: &str, bytes: &[u8]) {
+    let _ = disk.remove(name);
+    disk.create(name).unwrap().write_at(0, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_is_refused_for_the_first_thing_that_is_wrong_with_it() {
+    let scratch = Scratch::new();
+    let shards = |config: Config, shards| Config { shards, ..config };
+    let refused = |disk: &MemDisk, shards_now| {
+        let connect = |_: &Arc<Shared>| panic!("nothing is bound on such a directory");
+        let config = shards(config(&scratch, NO_SNAPSHOT), shards_now);
+        open(disk.clone(), &config, connect).err().unwrap()
+    };
+    let used = MemDisk::new();
+    let node = Alone::start(&scratch, &used, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
+
+    // Somebody else's, whatever its shards.
+    let me = Identity {
+        cluster: "other".into(),
+        node: NodeId(1),
+        directory: 0,
+    };
+    let foreign = MemDisk::new();
+    Store::open(foreign.clone(), &me, Options::default(), &mut |_| Ok(())).unwrap();
+    put(&foreign, "created", b"anabranch directory 1\nshards 9\n");
+    assert_eq!(refused(&foreign, 4).kind(), ErrorKind::Directory);
+    assert_eq!(refused(&used, 5).kind(), ErrorKind::Config);
+
+    // A later version's, whether or not it got as far as the store's first file.
+    let newer = used.copy();
+    put(&newer, "created", b"anabranch directory 2\nzones\n");
+    assert_eq!(refused(&newer, 4).kind(), ErrorKind::NewerFormat);
+    let early = MemDisk::new();
+    put(&early, "created", b"anabranch directory 2\n");
+    assert_eq!(refused(&early, 4).kind(), ErrorKind::NewerFormat);
+
+    // With the meta file gone what is left is not taken for a new directory, and stays as it is.
+    let orphaned = used.copy();
+    orphaned.remove("meta").unwrap();
+    assert_eq!(refused(&orphaned, 5).kind(), ErrorKind::Corrupt);
+    assert_eq!(orphaned.read("created"), used.read("created"));
+}
