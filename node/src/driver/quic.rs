@@ -162,33 +162,9 @@ impl Quic {
                 wall_ms: theirs,
                 hello,
             } => {
-                let had_left = self.peers.connected(peer, epoch, theirs, &hello.addresses);
-                if had_left && let Some(links) = &*self.links() {
-                    // It was not looked for any more.
-                    links.transport.set_peer_addresses(peer, hello.addresses.clone());
-                }
-                self.with_gossip(|gossip| gossip.on_link_up(peer));
-                self.step(Input::Connected {
-                    peer,
-                    epoch,
-                    wall_ms: theirs,
-                });
+                self.on_connected(peer, epoch, theirs, &hello.addresses);
             }
-            Event::Disconnected { peer, epoch, reason } => {
-                // Its own word: gossip may not have known it yet, and learns nothing more from it.
-                let has_left = reason == Reason::Left;
-                self.peers.with(peer, |status| {
-                    status.connected = false;
-                    if has_left {
-                        status.hint = MemberHint::Left;
-                    }
-                });
-                self.with_gossip(|gossip| gossip.on_link_down(peer));
-                self.step(Input::Disconnected { peer, epoch });
-                if has_left {
-                    self.step(Input::MemberLeft { node: peer });
-                }
-            }
+            Event::Disconnected { peer, epoch, reason } => self.on_disconnected(peer, epoch, &reason),
             Event::Frame {
                 peer,
                 epoch,
@@ -225,6 +201,32 @@ impl Quic {
                 let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
                 tracing::warn!(%address, %peer, reason, "no link until a configuration or a certificate changes");
             }
+        }
+    }
+
+    fn on_connected(&self, peer: NodeId, epoch: Epoch, wall_ms: u64, addresses: &[SocketAddr]) {
+        let had_left = self.peers.connected(peer, epoch, wall_ms, addresses);
+        if had_left && let Some(links) = &*self.links() {
+            // It was not looked for any more.
+            links.transport.set_peer_addresses(peer, addresses.to_vec());
+        }
+        self.with_gossip(|gossip| gossip.on_link_up(peer));
+        self.step(Input::Connected { peer, epoch, wall_ms });
+    }
+
+    fn on_disconnected(&self, peer: NodeId, epoch: Epoch, reason: &Reason) {
+        // Its own word: gossip may not have known it yet, and learns nothing more from it.
+        let has_left = *reason == Reason::Left;
+        self.peers.with(peer, |status| {
+            status.connected = false;
+            if has_left {
+                status.hint = MemberHint::Left;
+            }
+        });
+        self.with_gossip(|gossip| gossip.on_link_down(peer));
+        self.step(Input::Disconnected { peer, epoch });
+        if has_left {
+            self.step(Input::MemberLeft { node: peer });
         }
     }
 

@@ -204,11 +204,17 @@ struct Reader<'a, D> {
 }
 
 impl<D: Disk> Reader<'_, D> {
+    fn open_segment(&self, first: Lsn) -> Result<D::File, StoreError> {
+        let name = segment::name(first);
+        let opened = self.disk.open(&name);
+        opened.map_err(|e| E::io("opening a segment", self.disk.locate(&name), e))
+    }
+
     /// Whether a segment holds records above `covered`. What is wrong with one that does not is of no consequence.
     fn goes_beyond(&self, first: Lsn, covered: Lsn) -> Result<bool, StoreError> {
         let name = self.disk.locate(&segment::name(first));
         let failed = |e| E::io("reading a segment", name.clone(), e);
-        let mut file = self.disk.open(&segment::name(first)).map_err(failed)?;
+        let mut file = self.open_segment(first)?;
         let mut window = Window::new(&mut file).map_err(failed)?;
         let end = self.read_records(&name, &mut window, first, None, &mut |_| Ok(()))?;
         Ok(end.last > covered)
@@ -242,19 +248,12 @@ impl<D: Disk> Reader<'_, D> {
                 );
                 return Err(E::corrupt(&name, 0, what));
             }
-            let mut file = self
-                .disk
-                .open(&segment::name(*first))
-                .map_err(|e| E::io("opening a segment", name.clone(), e))?;
+            let mut file = self.open_segment(*first)?;
             let failed = |e| E::io("reading a segment", name.clone(), e);
             let mut window = Window::new(&mut file).map_err(failed)?;
             let header_bytes = window.left(0).min(SEGMENT_HEADER_BYTES as u64) as usize;
-            segment::check_header(
-                &name,
-                window.get(0, header_bytes).map_err(failed)?,
-                self.ties.directory,
-                *first,
-            )?;
+            let header = window.get(0, header_bytes).map_err(failed)?;
+            segment::check_header(&name, header, self.ties.directory, *first)?;
             let successor = segments.get(at + 1).copied();
             let end = self.read_records(&name, &mut window, *first, successor, &mut above)?;
             found.last = end.last;

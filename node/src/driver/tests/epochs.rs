@@ -89,7 +89,7 @@ async fn fenced_and_back(b_dials: bool) {
     within(b.ready()).await;
     assert!(b.epoch() > high, "{} after {high}", b.epoch());
     assert!(a.status().counters["fenced"] >= 1);
-    assert_eq!(b.status().counters["fenced"], 1);
+    assert!(b.status().counters["fenced"] >= 1);
     until_count(&b, "k", 5).await;
     within(counter(&b, "k").increment(1)).await.unwrap();
     until_count(&a, "k", 6).await;
