@@ -223,6 +223,8 @@ impl<D: Disk> Writer<D> {
         self.append(jobs)?;
         self.commit_appended()?;
         if self.appended != self.durable {
+            // No space: nor is there any for a snapshot.
+            self.snapshot_not_before = shared.clock.now().time.after_ms(SNAPSHOT_RETRY_MS);
             return Ok(());
         }
         let (mut count, mut bytes) = (0_u64, 0);
