@@ -40,15 +40,18 @@ pub enum ErrorKind {
     Directory,
     /// The data directory was written by a newer version. Nothing was changed in it.
     NewerFormat,
-    /// The data directory or the address is in use by another process. Nothing was changed.
+    /// The data directory or the address is in use by another process. Nothing was changed, unless the message says
+    /// "accepted".
     InUse,
     /// Stored bytes are damaged. Nothing was changed; the message names the file and the offset.
     Corrupt,
-    /// The operating system refused (files, sockets). The message says which call on what.
+    /// The operating system refused (files, sockets). The message says which call on what. When it says "accepted", the
+    /// node stopped for this before it could answer: the update may or may not be there afterwards.
     Io,
     /// Certificates or keys are missing, do not fit together, or are of another cluster. Nothing was started.
     Identity,
-    /// A bug in Anabranch. Please report it with the message.
+    /// A bug in Anabranch. Please report it with the message. When it says "accepted", the node stopped for this before it
+    /// could answer: the update may or may not be there afterwards; retry only with the same idempotency key.
     Internal,
 }
 
@@ -122,14 +125,17 @@ impl Error {
                 | ErrorKind::Poisoned
                 | ErrorKind::Unconfirmed
                 | ErrorKind::Stopping
-        )
+        ) || self.changed_state()
     }
 
     /// Whether the update is (or may be) visible although this error came back.
     pub fn changed_state(&self) -> bool {
         match self.kind {
             ErrorKind::Unconfirmed | ErrorKind::Poisoned => true,
-            ErrorKind::DiskFull => self.message.starts_with("accepted"),
+            // What may end a node; those that wait for an answer then are told so.
+            ErrorKind::DiskFull | ErrorKind::InUse | ErrorKind::Io | ErrorKind::Internal => {
+                self.message.starts_with("accepted")
+            }
             _ => false,
         }
     }

@@ -57,6 +57,11 @@ impl Node {
         NodeBuilder::new()
     }
 
+    #[cfg(test)]
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     // Who it is.
 
     /// Its id, which its certificate names.
@@ -212,10 +217,12 @@ impl Node {
         self.handle.stopped().await
     }
 
-    /// Like [`Node::shutdown`], and says by gossip that this node does not come back, so that nobody looks for it.
+    /// Like [`Node::shutdown`], and tells the others that this node does not come back, so that nobody looks or waits for
+    /// it.
     ///
     /// # Errors
-    /// See [`Node::stopped`].
+    /// See [`Node::stopped`]; and [`ErrorKind::Unconfirmed`] where the node has left, but no peer, or not every connected
+    /// one, is known to have all that it had.
     pub async fn leave(&self) -> Result<(), Error> {
         self.handle.stop(true);
         self.handle.stopped().await

@@ -23,6 +23,7 @@ use self::source::Source;
 pub use self::source::host_port;
 use super::exit::Failure;
 use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX};
+use crate::transport::{MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
 
 /// Where a node listens for its peers when nothing else is configured.
 pub const QUIC_PORT_DEFAULT: u16 = 7411;
@@ -66,6 +67,8 @@ pub struct Config {
     pub shards: u32,
     /// Log bytes after which a snapshot is written.
     pub snapshot_bytes: u64,
+    /// The largest UDP packet tried between nodes.
+    pub mtu: u16,
     /// Certificate files.
     pub identity: IdentityFiles,
     /// The admin API.
@@ -145,6 +148,7 @@ struct File {
     members: Option<Vec<Spanned<String>>>,
     shards: Option<Spanned<u64>>,
     snapshot_bytes: Option<Spanned<u64>>,
+    mtu: Option<Spanned<u64>>,
     #[serde(default)]
     identity: IdentitySection,
     #[serde(default)]
@@ -240,6 +244,12 @@ impl Config {
                 raw.snapshot_bytes,
                 SNAPSHOT_BYTES_DEFAULT,
                 1 << 16..=1 << 50,
+            )?,
+            mtu: source.number_or(
+                "mtu",
+                raw.mtu,
+                MTU_BYTES_DEFAULT,
+                u64::from(MTU_BYTES_MIN)..=u64::from(MTU_BYTES_MAX),
             )?,
             identity: IdentityFiles {
                 ca: source.path(raw.identity.ca.as_ref(), "ca.pem"),

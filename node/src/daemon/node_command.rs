@@ -117,7 +117,8 @@ fn builder(config: &Config) -> crate::node::NodeBuilder {
         .shards(config.shards)
         .kinds(config.kinds.clone())
         .limits(config.limits.clone())
-        .snapshot_bytes(config.snapshot_bytes);
+        .snapshot_bytes(config.snapshot_bytes)
+        .mtu(config.mtu);
     if let Some(name) = &config.name {
         builder = builder.name(name.clone());
     }

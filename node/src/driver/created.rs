@@ -2,7 +2,8 @@
 //!
 //! A file of its own beside the store's, so that an operator can read it and a wrong configuration is named before
 //! anything is recovered. Two lines of text: `anabranch directory 1` and `shards N`. It appears whole, before the
-//! store's first file, and is never written again.
+//! store's first file, and is never written again. Whose directory it is stands in the store's meta file and is checked
+//! before this.
 
 use std::io;
 
@@ -19,6 +20,19 @@ const BYTES_MAX: u64 = 256;
 pub(super) fn check<D: Disk>(disk: &D, shards: u32) -> Result<(), Error> {
     let failed = |e: io::Error| Error::new(ErrorKind::Io, format!("{}: {e}", disk.locate(NAME)));
     let names = disk.list().map_err(failed)?;
+    let is_there = names.iter().any(|name| name == NAME);
+    let found = if is_there {
+        read(disk).map_err(failed)?
+    } else {
+        Vec::new()
+    };
+    if is_newer(&found) {
+        let what = format!(
+            "{}: a newer version made this directory; start that version, or a later one",
+            disk.locate(NAME)
+        );
+        return Err(Error::new(ErrorKind::NewerFormat, what));
+    }
     // Without it nothing was ever recorded here: whatever an interrupted start has left is of no consequence.
     if !names.iter().any(|name| name == "meta") {
         return write(disk, shards).map_err(|e| match e.kind() {
@@ -36,10 +50,10 @@ pub(super) fn check<D: Disk>(disk: &D, shards: u32) -> Result<(), Error> {
         );
         Error::new(ErrorKind::Corrupt, what)
     };
-    if !names.iter().any(|name| name == NAME) {
+    if !is_there {
         return Err(damaged("it is missing, though the directory is in use"));
     }
-    let found = parse(&read(disk).map_err(failed)?).map_err(damaged)?;
+    let found = parse(&found).map_err(damaged)?;
     if found == shards {
         return Ok(());
     }
@@ -79,6 +93,16 @@ fn read<D: Disk>(disk: &D) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Whether it begins as this file will in a later format.
+fn is_newer(bytes: &[u8]) -> bool {
+    let head = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let version = head.strip_prefix(b"anabranch directory ").unwrap_or_default();
+    let version = std::str::from_utf8(version)
+        .ok()
+        .and_then(|digits| digits.parse::<u32>().ok());
+    version.is_some_and(|version| version > 1)
+}
+
 fn parse(bytes: &[u8]) -> Result<u32, &'static str> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text")?;
     match text.lines().collect::<Vec<_>>()[..] {
@@ -86,7 +110,6 @@ fn parse(bytes: &[u8]) -> Result<u32, &'static str> {
             let shards = shards.strip_prefix("shards ").and_then(|n| n.parse().ok());
             shards.ok_or("its second line is not \"shards N\"")
         }
-        [head, ..] if head.starts_with("anabranch directory ") => Err("a newer version wrote it"),
         _ => Err("it is not what a start writes"),
     }
 }

@@ -16,10 +16,13 @@ const _: () = assert!(
     "a piece of a record fits the log"
 );
 
+mod advertise;
 mod cell;
 mod clock;
 mod created;
+mod epochs;
 mod network;
+mod peers;
 mod queue;
 mod quic;
 mod shared;

@@ -3,15 +3,11 @@
 //! Events come on the network's thread and go straight to the engine; a frame's room is given back when the engine has
 //! handled it, so a peer cannot run ahead of the engine.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -20,14 +16,15 @@ use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 
 use crate::engine::Input;
-use crate::engine::limits::CLOCK_SKEW_MS_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::membership::{Announcement, Gossip, GossipConfig, Hint, Membership};
-use crate::transport::{BindError, Event, Identity, Reason, Sent, Transport, TransportConfig};
+use crate::transport::{BindError, Event, Identity, Limits, Reason, Sent, Transport, TransportConfig};
 use crate::wire::Lane;
 
-use super::clock::wall_ms;
+use super::advertise::resolve;
 use super::network::Network;
+use super::peers::{Peers, Room};
+use super::queue::Closing;
 use super::shared::Shared;
 use super::start::Config;
 use super::{MemberHint, MemberStatus};
@@ -37,6 +34,9 @@ const GOSSIP_INTERVAL: Duration = Duration::from_secs(1);
 
 // The engine's frames are what the transport carries.
 const _: () = assert!(crate::transport::FRAME_BYTES_MAX == crate::wire::FRAME_BYTES_MAX);
+// What one of them believes of epochs, the others do.
+const _: () = assert!(crate::transport::EPOCH_MAX == crate::engine::limits::EPOCH_MAX);
+const _: () = assert!(crate::membership::EPOCH_MAX == crate::engine::limits::EPOCH_MAX);
 
 /// Transport and membership of one node.
 struct Quic {
@@ -57,6 +57,7 @@ struct Own {
     advertise: Vec<SocketAddr>,
     seeds: Vec<String>,
     shards: u32,
+    limits: Limits,
 }
 
 struct Links {
@@ -64,16 +65,25 @@ struct Links {
     gossip: Gossip,
 }
 
-/// Binds, and begins to dial the seeds. The engine's first input may come before this returns.
-pub(super) fn start(config: &Config, shared: &Arc<Shared>) -> Result<(), Error> {
+/// Binds, and begins to dial the seeds. The engine's first input may come before this returns. `is_wanted`: whether anybody
+/// waits for that.
+pub(super) fn start(
+    config: &Config,
+    shared: &Arc<Shared>,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<(), Error> {
     let quic = Arc::new(Quic {
         own: Own {
             identity: config.identity.clone(),
             name: config.name.clone(),
             listen: config.listen,
-            advertise: resolve(&config.advertise)?,
+            advertise: resolve(&config.advertise, is_wanted)?,
             seeds: config.seeds.clone(),
             shards: config.shards,
+            limits: Limits {
+                mtu_bytes: config.mtu_bytes,
+                ..Limits::default()
+            },
         },
         shared: Arc::downgrade(shared),
         local: OnceLock::new(),
@@ -101,7 +111,7 @@ impl Quic {
             epoch,
             shards: self.own.shards,
             capabilities: 0,
-            limits: crate::transport::Limits::default(),
+            limits: self.own.limits.clone(),
         };
         let told = Arc::downgrade(self);
         let handler = move |event| {
@@ -152,25 +162,9 @@ impl Quic {
                 wall_ms: theirs,
                 hello,
             } => {
-                self.peers.connected(peer, epoch, theirs, &hello.addresses);
-                self.with_gossip(|gossip| gossip.on_link_up(peer));
-                self.step(Input::Connected {
-                    peer,
-                    epoch,
-                    wall_ms: theirs,
-                });
+                self.on_connected(peer, epoch, theirs, &hello.addresses);
             }
-            Event::Disconnected { peer, epoch, reason } => {
-                self.peers.with(peer, |status| {
-                    status.connected = false;
-                    // Its own word: gossip may not have known it yet, and learns nothing more from it.
-                    if reason == Reason::Left {
-                        status.hint = MemberHint::Left;
-                    }
-                });
-                self.with_gossip(|gossip| gossip.on_link_down(peer));
-                self.step(Input::Disconnected { peer, epoch });
-            }
+            Event::Disconnected { peer, epoch, reason } => self.on_disconnected(peer, epoch, &reason),
             Event::Frame {
                 peer,
                 epoch,
@@ -194,6 +188,11 @@ impl Quic {
                 tracing::warn!(peer = %by, %newest, "a peer knows a newer epoch of this node");
                 self.step(Input::Fenced { by, newest });
             }
+            Event::Broken { what } => {
+                if let Some(shared) = self.shared.upgrade() {
+                    broken(&shared, &what);
+                }
+            }
             Event::Refused {
                 peer,
                 address,
@@ -205,34 +204,71 @@ impl Quic {
         }
     }
 
+    fn on_connected(&self, peer: NodeId, epoch: Epoch, wall_ms: u64, addresses: &[SocketAddr]) {
+        let had_left = self.peers.connected(peer, epoch, wall_ms, addresses);
+        if had_left && let Some(links) = &*self.links() {
+            // It was not looked for any more.
+            links.transport.set_peer_addresses(peer, addresses.to_vec());
+        }
+        self.with_gossip(|gossip| gossip.on_link_up(peer));
+        self.step(Input::Connected { peer, epoch, wall_ms });
+    }
+
+    fn on_disconnected(&self, peer: NodeId, epoch: Epoch, reason: &Reason) {
+        // Its own word: gossip may not have known it yet, and learns nothing more from it.
+        let has_left = *reason == Reason::Left;
+        self.peers.with(peer, |status| {
+            status.connected = false;
+            if has_left {
+                status.hint = MemberHint::Left;
+            }
+        });
+        self.with_gossip(|gossip| gossip.on_link_down(peer));
+        self.step(Input::Disconnected { peer, epoch });
+        if has_left {
+            self.step(Input::MemberLeft { node: peer });
+        }
+    }
+
     /// What the membership believes, on the transport's thread. Believed where it costs no more than a dial.
     fn on_hint(&self, hint: Hint) {
         match hint {
             Hint::Up { node, epoch, about } => {
-                self.peers.with(node, |status| {
-                    status.hint = MemberHint::Up;
-                    status.epoch = status.epoch.max(Some(epoch));
-                    if !about.name.is_empty() {
-                        status.name = Some(about.name.clone());
-                    }
-                    status.addresses = about.addresses.iter().map(SocketAddr::to_string).collect();
-                });
+                if !self.make_room(node) {
+                    return;
+                }
+                self.peers.hinted_up(node, epoch, &about);
                 if let Some(links) = &*self.links() {
                     links.transport.set_peer_addresses(node, about.addresses);
                 }
                 self.step(Input::MemberSeen { node });
             }
-            // A node that has left is silent, too: that is no news.
-            Hint::Down { node } => self.peers.with(node, |status| {
-                if status.hint != MemberHint::Left {
-                    status.hint = MemberHint::Down;
-                }
-            }),
+            Hint::Down { node } => self.peers.hinted_down(node),
             Hint::Left { node } => {
-                self.peers.with(node, |status| status.hint = MemberHint::Left);
-                if let Some(links) = &*self.links() {
-                    links.transport.forget_peer(node);
+                if self.peers.hinted_left(node) {
+                    if let Some(links) = &*self.links() {
+                        links.transport.forget_peer(node);
+                    }
+                    self.step(Input::MemberLeft { node });
                 }
+            }
+        }
+    }
+
+    /// Whether there is room to know this node, perhaps in place of one that is gone.
+    fn make_room(&self, node: NodeId) -> bool {
+        let members = || {
+            let shared = self.shared.upgrade();
+            shared.map_or_else(Vec::new, |shared| shared.peek(|engine| engine.status().members))
+        };
+        match self.peers.make_room(node, members) {
+            Room::Free => true,
+            Room::None => false,
+            Room::Instead(gone) => {
+                if let Some(links) = &*self.links() {
+                    links.transport.forget_peer(gone);
+                }
+                true
             }
         }
     }
@@ -289,20 +325,28 @@ impl Network for Quic {
     }
 
     fn members(&self) -> Vec<MemberStatus> {
-        self.peers.lock().values().cloned().collect()
+        self.peers.all()
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let skewed = ("clock_skew_links", self.peers.skewed.load(Ordering::Relaxed));
+        let skewed = ("clock_skew_links", self.peers.skewed());
         let Some(links) = &*self.links() else {
             return vec![skewed];
         };
         let counted = links.transport.counters();
+        let gossip = links.gossip.counters();
         vec![
             skewed,
             ("connections_refused", counted.connections_refused),
+            (
+                "connections_refused_of_source",
+                counted.connections_refused_of_source,
+            ),
             ("frames_skipped", counted.frames_skipped),
             ("gossip_dropped", counted.gossip_dropped),
+            ("gossip_ids", gossip.ids),
+            ("gossip_refused", gossip.refused),
+            ("gossip_revivals", gossip.revivals),
             ("udp_bytes_sent", counted.udp_bytes_sent),
             ("udp_bytes_received", counted.udp_bytes_received),
         ]
@@ -330,9 +374,7 @@ impl Network for Quic {
             });
             drop((transport, gossip));
         }
-        for status in self.peers.lock().values_mut() {
-            status.connected = false;
-        }
+        self.peers.all_disconnected();
     }
 }
 
@@ -344,78 +386,17 @@ impl std::fmt::Debug for Quic {
     }
 }
 
-/// What is known of every peer ever linked or heard of since this start. Bounded by the transport's and the
-/// membership's own bounds.
-#[derive(Debug, Default)]
-struct Peers {
-    known: Mutex<BTreeMap<NodeId, MemberStatus>>,
-    /// Links that came up with a clock too far off.
-    skewed: AtomicU64,
-}
-
-impl Peers {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, MemberStatus>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn with(&self, peer: NodeId, f: impl FnOnce(&mut MemberStatus)) {
-        f(self
-            .lock()
-            .entry(peer)
-            .or_insert_with(|| MemberStatus::unknown(peer)));
-    }
-
-    /// Where to look for those that may be there.
-    fn addresses(&self) -> Vec<(NodeId, Vec<SocketAddr>)> {
-        let known = self.lock();
-        let there = known.values().filter(|status| status.hint != MemberHint::Left);
-        there
-            .map(|s| {
-                (
-                    s.node,
-                    s.addresses.iter().filter_map(|a| a.parse().ok()).collect(),
-                )
-            })
-            .collect()
-    }
-
-    /// A clock that is off ends nothing: it is logged once a peer, counted, and shown.
-    fn connected(&self, peer: NodeId, epoch: Epoch, theirs_ms: u64, addresses: &[SocketAddr]) {
-        let skew_ms = i64::try_from(i128::from(theirs_ms) - i128::from(wall_ms())).unwrap_or(i64::MAX);
-        let is_off = skew_ms.unsigned_abs() > CLOCK_SKEW_MS_MAX;
-        let mut was_off = false;
-        self.with(peer, |status| {
-            was_off = status
-                .clock_skew_ms
-                .is_some_and(|ms| ms.unsigned_abs() > CLOCK_SKEW_MS_MAX);
-            status.epoch = Some(epoch);
-            status.connected = true;
-            status.clock_skew_ms = Some(skew_ms);
-            status.addresses = addresses.iter().map(SocketAddr::to_string).collect();
-        });
-        if is_off {
-            self.skewed.fetch_add(1, Ordering::Relaxed);
-        }
-        if is_off && !was_off {
-            tracing::warn!(%peer, skew_ms, "the peer's clock is far off this node's: set the time on both (NTP)");
-        }
-    }
-}
-
-/// HOST:PORT as addresses, all of a name's.
-fn resolve(advertise: &[String]) -> Result<Vec<SocketAddr>, Error> {
-    let mut addresses = Vec::new();
-    for advertised in advertise {
-        let found = advertised.to_socket_addrs().map_err(|e| {
-            Error::new(
-                ErrorKind::Config,
-                format!("advertised address {advertised:?} cannot be resolved: {e}"),
-            )
-        })?;
-        addresses.extend(found);
-    }
-    addresses.dedup();
-    Ok(addresses)
+/// A node without a network would look well and diverge: it stops, and whoever runs it starts it again.
+pub(super) fn broken(shared: &Shared, what: &str) {
+    tracing::error!(what, "the network of this node is broken");
+    let message = format!(
+        "the node's network stopped because of a bug in Anabranch: {what}; the log has the panic, please report it. What was \
+         acknowledged durable is on disk: restart the node"
+    );
+    shared.queue.close(Closing {
+        error: Some(Error::new(ErrorKind::Internal, message)),
+        leaving: false,
+    });
 }
 
 fn bind_error(error: &BindError) -> Error {

@@ -90,7 +90,7 @@ impl Shared {
         self.finish(after);
         match submitted {
             Submitted::Done(outcome) => outcome,
-            Submitted::Waiting(answer) => answer.await.unwrap_or_else(|_| Err(broken())),
+            Submitted::Waiting(answer) => answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken())))),
         }
     }
 
@@ -216,7 +216,7 @@ impl Shared {
 
     // The end.
 
-    /// Whether the connected peers have all that this node has written. While not, the writer is nudged once they do.
+    /// Whether the connected peers have all that this node has. While not, the writer is nudged once they do.
     pub(super) fn is_handed_over(&self) -> Result<bool, Error> {
         self.with_cell(|cell| {
             let done = cell.engine.is_handed_over();
@@ -229,6 +229,11 @@ impl Shared {
     pub(crate) fn stop(&self, leaving: bool) {
         self.refuse(None);
         self.queue.close(Closing { error: None, leaving });
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_stopping(&self) -> bool {
+        self.with_cell(|cell| cell.refusing.is_some()).unwrap_or(true)
     }
 
     /// No further update is taken. The first reason stands.
@@ -257,8 +262,9 @@ impl Shared {
         }
     }
 
-    /// Last act of the writer thread: nobody waits in vain.
-    pub(super) fn end(&self, result: Result<(), Error>) {
+    /// Last act of the writer thread: nobody waits in vain. `left`: what is to be said to who had the node leave, though it
+    /// stopped well.
+    pub(super) fn end(&self, result: Result<(), Error>, left: Option<Error>) {
         let waiting = {
             let mut cell = self.cell.lock().unwrap_or_else(PoisonError::into_inner);
             cell.refusing = Some(result.clone().err().unwrap_or_else(stopping));
@@ -268,7 +274,8 @@ impl Shared {
             let _ = sender.send(Err(unanswered(&result)));
         }
         self.watchers.close();
-        self.life.send_replace(Life::Stopped(result));
+        let told = result.and(left.map_or(Ok(()), Err));
+        self.life.send_replace(Life::Stopped(told));
     }
 }
 
@@ -321,6 +328,21 @@ fn unanswered(result: &Result<(), Error>) -> Error {
             "accepted and durable here, but the node stopped before enough other copies confirmed; it goes on \
              replicating once the node is started again",
         ),
-        Err(error) => error.clone(),
+        Err(error) => {
+            // Never one that says that nothing changed.
+            let kind = match error.kind() {
+                kind @ (ErrorKind::DiskFull
+                | ErrorKind::InUse
+                | ErrorKind::Internal
+                | ErrorKind::Io
+                | ErrorKind::Poisoned) => kind,
+                _ => ErrorKind::Unconfirmed,
+            };
+            let message = format!(
+                "accepted here, but the node stopped before it could answer: the outcome is unknown. Retry only with the \
+                 idempotency key the update had, once the node is started again. Why it stopped: {error}"
+            );
+            Error::new(kind, message)
+        }
     }
 }

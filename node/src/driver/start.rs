@@ -13,6 +13,7 @@ use std::thread::{self, JoinHandle};
 use anabranch_crdt::{Epoch, NodeId, Type};
 use tokio::sync::oneshot;
 
+use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Engine, EngineConfig, Limits, RecoverError, Start, epoch_for_start};
 use crate::error::{Error, ErrorKind};
 use crate::store::{Disk, FsDisk, Identity, Options, Recovered, Store, StoreError};
@@ -20,6 +21,7 @@ use crate::wire::DirectoryId;
 
 use super::cell::Cell;
 use super::clock::{Clock, wall_ms};
+use super::epochs::start_durably;
 use super::shared::{About, Shared, broken};
 use super::writer::Writer;
 use super::{Handle, created, quic, timer};
@@ -38,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) kinds: BTreeMap<String, Type>,
     pub(crate) limits: Limits,
     pub(crate) snapshot_bytes: u64,
+    pub(crate) mtu_bytes: u16,
 }
 
 /// Starts a node. Dropping the future stops it again.
@@ -56,7 +59,7 @@ fn run(config: &Config, started: oneshot::Sender<Result<Handle, Error>>) {
         Ok(disk) => disk,
         Err(error) => return drop(started.send(Err(store_error(&error)))),
     };
-    let connect = |shared: &Arc<Shared>| quic::start(config, shared);
+    let connect = |shared: &Arc<Shared>| quic::start(config, shared, &|| !started.is_closed());
     match open(disk, config, connect) {
         Ok(open) => {
             // Nobody waits any more: the handle is dropped, which orders the stop.
@@ -80,11 +83,18 @@ pub(super) fn open<D: Disk>(
     config: &Config,
     connect: impl FnOnce(&Arc<Shared>) -> Result<(), Error>,
 ) -> Result<Open<D>, Error> {
+    let identity = Identity {
+        cluster: config.identity.cluster().to_owned(),
+        node: config.identity.node(),
+        directory: rand::random(),
+    };
+    // Whose it is comes first: what else is wrong with somebody else's directory is of no interest.
+    Store::check(&disk, &identity).map_err(|e| store_error(&e))?;
     created::check(&disk, config.shards)?;
     let clock = Clock::new();
-    let (mut engine, mut store, opened) = recover(disk, config, &clock)?;
-    let epoch = new_epoch(wall_ms(), opened.last_epoch);
-    store.start_epoch(epoch).map_err(|e| store_error(&e))?;
+    let (mut engine, mut store, opened) = recover(disk, config, &identity, &clock)?;
+    let epoch = new_epoch(wall_ms(), opened.last_epoch)?;
+    start_durably(&mut store, epoch).map_err(|e| store_error(&e))?;
     let directory = DirectoryId(opened.directory);
     if !config.seeds.is_empty() {
         engine.expect_others();
@@ -120,18 +130,13 @@ pub(super) fn open<D: Disk>(
 fn recover<D: Disk>(
     disk: D,
     config: &Config,
+    identity: &Identity,
     clock: &Clock,
 ) -> Result<(Engine, Store<D>, crate::store::Opened), Error> {
-    let (cluster, node) = (config.identity.cluster().to_owned(), config.identity.node());
-    let identity = Identity {
-        cluster: cluster.clone(),
-        node,
-        directory: rand::random(),
-    };
     let mut engine = Engine::new(
         EngineConfig {
-            cluster,
-            node,
+            cluster: identity.cluster.clone(),
+            node: identity.node,
             shards: config.shards,
             members: config.members.clone(),
             kinds: config.kinds.clone(),
@@ -143,14 +148,22 @@ fn recover<D: Disk>(
         snapshot_bytes: config.snapshot_bytes,
         ..Options::default()
     };
+    let mut is_newer = false;
     let mut visit = |recovered: Recovered<'_>| -> Result<(), String> {
         let taken: Result<(), RecoverError> = match recovered {
             Recovered::Image(block) => engine.recover_image(block),
             Recovered::Record { payload, .. } => engine.recover_record(payload),
         };
-        taken.map_err(|e| e.to_string())
+        taken.map_err(|e| {
+            is_newer = e.is_newer();
+            e.to_string()
+        })
     };
-    let (store, opened) = Store::open(disk, &identity, options, &mut visit).map_err(|e| store_error(&e))?;
+    let opened = Store::open_salted(disk, identity, rand::random(), options, &mut visit);
+    let (store, opened) = opened.map_err(|error| match error {
+        StoreError::Refused { .. } if is_newer => Error::new(ErrorKind::NewerFormat, error.to_string()),
+        error => store_error(&error),
+    })?;
     if opened.torn_bytes_cut > 0 {
         tracing::info!(
             bytes = opened.torn_bytes_cut,
@@ -173,7 +186,13 @@ pub(super) fn live<D: Disk>(open: Open<D>) {
         tracing::error!(%error, "the node stops");
     }
     shared.refuse(result.as_ref().err());
-    result = result.and_then(|()| guarded(|| writer.hand_over(leaving)));
+    let handed = result
+        .clone()
+        .and_then(|()| guarded(|| writer.hand_over(leaving)));
+    let left = handed.unwrap_or_else(|error| {
+        result = Err(error);
+        None
+    });
     let closed = guarded(|| {
         shared.network().close(leaving);
         Ok(())
@@ -185,7 +204,7 @@ pub(super) fn live<D: Disk>(open: Open<D>) {
     result = result.and(closed).and_then(|()| guarded(|| writer.finish()));
     // The directory's lock goes with the store: a node may be started on it as soon as this one says it has stopped.
     drop(writer);
-    shared.end(result);
+    shared.end(result, left);
 }
 
 /// A panic in here is a bug of ours, and the node still has to stop in order.
@@ -194,8 +213,22 @@ fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
 }
 
 /// The epoch of a start: the wall clock with 16 random bits (two copies of one image differ), above any earlier one.
-pub(super) fn new_epoch(wall_ms: u64, last: Option<Epoch>) -> Epoch {
-    epoch_for_start(last, wall_ms, rand::random())
+///
+/// # Errors
+/// Where the last one leaves none that peers would take: no clock ever gave it.
+pub(super) fn new_epoch(wall_ms: u64, last: Option<Epoch>) -> Result<Epoch, Error> {
+    // Beyond what peers take a clock is as wrong as one that stands at 1970; only being above the last epoch counts.
+    let wall_ms = wall_ms.min((EPOCH_MAX >> 16) - 1);
+    if let Some(last) = last.filter(|last| (last.0 >> 16) + 1 >= (2 * EPOCH_MAX) >> 16) {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the last known epoch of this node, {last}, is beyond any clock, and peers take none above it; move its \
+                 data directory away and let it fetch its state from its peers"
+            ),
+        ));
+    }
+    Ok(epoch_for_start(last, wall_ms, rand::random()))
 }
 
 fn thread_error(error: &std::io::Error) -> Error {
@@ -208,7 +241,9 @@ pub(super) fn store_error(error: &StoreError) -> Error {
         StoreError::InUse { .. } => ErrorKind::InUse,
         StoreError::OtherNode { .. } | StoreError::OtherCluster { .. } => ErrorKind::Directory,
         StoreError::NewerFormat { .. } => ErrorKind::NewerFormat,
-        StoreError::Corrupt { .. } | StoreError::Refused { .. } => ErrorKind::Corrupt,
+        StoreError::Corrupt { .. } | StoreError::OlderFormat { .. } | StoreError::Refused { .. } => {
+            ErrorKind::Corrupt
+        }
         StoreError::Full { .. } => ErrorKind::DiskFull,
         StoreError::Poisoned { .. } => ErrorKind::Poisoned,
         StoreError::NotWritable { .. } | StoreError::Disk { .. } => ErrorKind::Io,

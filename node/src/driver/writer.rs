@@ -7,17 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_crdt::Epoch;
-
 use crate::engine::{Input, PersistFailure, RecordId, Time};
 use crate::error::{Error, ErrorKind};
 use crate::store::{Disk, Store, StoreError};
 
 use super::DiskState;
-use super::clock::{until, wall_ms};
+use super::clock::until;
+use super::epochs::{Epochs, Failed};
 use super::queue::{Closing, Job};
 use super::shared::Shared;
-use super::start::{new_epoch, store_error};
+use super::start::store_error;
 
 /// How long to wait before a full disk is tried again when nothing new comes.
 const FULL_RETRY: Duration = Duration::from_secs(1);
@@ -35,25 +34,22 @@ const LEAVE_MS_MAX: u64 = 5_000;
 pub(super) struct Writer<D: Disk> {
     store: Store<D>,
     shared: Arc<Shared>,
-    last_epoch: Epoch,
+    epochs: Epochs,
     /// The last record appended, and the last one known durable.
     appended: RecordId,
     durable: RecordId,
-    /// The engine wants an epoch above this one.
-    wanted_epoch: Option<Epoch>,
     snapshot_not_before: Time,
 }
 
 impl<D: Disk> Writer<D> {
     pub(super) fn new(store: Store<D>, shared: Arc<Shared>) -> Writer<D> {
-        let last_epoch = shared.epoch();
+        let epochs = Epochs::new(shared.epoch());
         Writer {
             store,
             shared,
-            last_epoch,
+            epochs,
             appended: RecordId(0),
             durable: RecordId(0),
-            wanted_epoch: None,
             snapshot_not_before: Time(0),
         }
     }
@@ -61,8 +57,9 @@ impl<D: Disk> Writer<D> {
     /// Writes until the node is told to stop or cannot go on; returns how it is to stop.
     pub(super) fn run(&mut self) -> Result<Closing, Error> {
         loop {
-            let unfinished = self.appended != self.durable || self.wanted_epoch.is_some();
-            let taken = self.shared.queue.take(unfinished.then_some(FULL_RETRY));
+            let retry = (self.appended != self.durable).then_some(FULL_RETRY);
+            let epoch = self.epochs.wait(self.shared.clock.now().time);
+            let taken = self.shared.queue.take(retry.into_iter().chain(epoch).min());
             self.write(taken.jobs)?;
             if let Some(closing) = taken.closing {
                 return Ok(closing);
@@ -70,8 +67,9 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Lets the connected peers have all that this node has written, for as long as that may take.
-    pub(super) fn hand_over(&mut self, leaving: bool) -> Result<(), Error> {
+    /// Lets the connected peers have all that this node has, for as long as that may take. Says what somebody who had it
+    /// leave must know, if that was in vain.
+    pub(super) fn hand_over(&mut self, leaving: bool) -> Result<Option<Error>, Error> {
         let limit_ms = if leaving { LEAVE_MS_MAX } else { STOP_MS_MAX };
         let deadline = self.shared.clock.now().time.after_ms(limit_ms);
         while !self.shared.is_handed_over()? {
@@ -79,14 +77,24 @@ impl<D: Disk> Writer<D> {
             if left.is_zero() {
                 tracing::warn!(
                     leaving,
-                    "not all peers have all that this node has written; it is on its disk"
+                    "not all peers have all that this node has; it is on its disk"
                 );
-                break;
+                return Ok(leaving.then(|| left_behind("not every connected peer took it over in time")));
             }
             let jobs = self.shared.queue.take_nudged(left);
             self.write(jobs)?;
         }
-        Ok(())
+        let nobody = self.shared.with_cell(|cell| {
+            let status = cell.engine.status();
+            status.shards_used > 0 && status.members.len() > 1 && cell.engine.connected().is_empty()
+        })?;
+        if leaving && nobody {
+            tracing::error!(
+                "this node leaves, and no peer is connected to take over what it has; it is on its disk"
+            );
+            return Ok(Some(left_behind("no peer was connected to take it over")));
+        }
+        Ok(None)
     }
 
     /// Commits what came in last. An error: it could not be made durable.
@@ -111,12 +119,9 @@ impl<D: Disk> Writer<D> {
     /// One round: append, commit, tell the engine; then what is due beside it.
     fn write(&mut self, jobs: Vec<Job>) -> Result<(), Error> {
         self.append(jobs)?;
-        if self.appended != self.durable {
-            let committed = self.commit();
-            self.report(committed)?;
-        }
+        self.commit_appended()?;
+        self.advance_epochs()?;
         if self.appended == self.durable {
-            self.start_epoch()?;
             self.snapshot()?;
         }
         Ok(())
@@ -135,24 +140,29 @@ impl<D: Disk> Writer<D> {
                     self.store.append(&payload).map_err(|e| store_error(&e))?;
                     self.appended = id;
                 }
-                // Several peers may say so; one step above all of them is enough.
-                Job::Epoch { above } if above < self.last_epoch => {}
-                Job::Epoch { above } => self.wanted_epoch = self.wanted_epoch.max(Some(above)),
+                Job::Epoch { above } => self.epochs.want(above),
             }
         }
         Ok(())
     }
 
-    /// Makes everything appended durable. What the engine is to be told is returned, since a snapshot tells it later.
-    fn commit(&mut self) -> Input {
-        match self.store.commit() {
+    /// Makes everything appended durable, as far as there is room, and tells the engine.
+    fn commit_appended(&mut self) -> Result<(), Error> {
+        if self.appended == self.durable {
+            return Ok(());
+        }
+        let committed = match self.store.commit() {
             Ok(_) => {
                 self.durable = self.appended;
-                self.shared.set_disk(DiskState::Fine);
+                if self.shared.disk() != DiskState::Fine {
+                    self.shared.set_disk(DiskState::Fine);
+                    self.store.keep_reserve();
+                }
                 Input::Persisted { upto: self.durable }
             }
             Err(error) => self.persist_failed(&error),
-        }
+        };
+        self.report(committed)
     }
 
     /// What the engine is told of a failed commit. Everything but a failed sync can be tried again.
@@ -187,59 +197,47 @@ impl<D: Disk> Writer<D> {
         poisoned
     }
 
-    /// Takes the epoch the engine asked for: durable first, then the engine and the network go on under it.
-    fn start_epoch(&mut self) -> Result<(), Error> {
-        let Some(above) = self.wanted_epoch else {
-            return Ok(());
-        };
-        let epoch = new_epoch(wall_ms(), Some(self.last_epoch.max(above)));
-        match self.store.start_epoch(epoch) {
-            Ok(()) => {}
-            Err(error) if error.is_poisoned() => {
+    fn advance_epochs(&mut self) -> Result<(), Error> {
+        match self.epochs.advance(&mut self.store, &self.shared) {
+            Ok(()) => Ok(()),
+            Err(Failed::Node(error)) => Err(error),
+            Err(Failed::Store(error)) => {
                 let input = self.persist_failed(&error);
-                return self.report(input);
-            }
-            Err(error) => {
-                tracing::error!(%error, %epoch, "a higher epoch could not be started; trying again");
-                return Ok(());
+                self.report(input)
             }
         }
-        tracing::warn!(%epoch, "peers knew a higher epoch of this node; it goes on under a new one");
-        self.wanted_epoch = None;
-        self.last_epoch = epoch;
-        self.shared.set_epoch(epoch);
-        // No link may carry the new epoch's dots under the old one's name.
-        let network = Arc::clone(self.shared.network());
-        network.close(false);
-        self.shared.step(Input::EpochAdopted { epoch })?;
-        network.open(epoch)
     }
 
     /// Writes a snapshot when one is due, so that the log it covers can go.
     ///
-    /// The image must hold exactly what the records committed so far made: so the engine is locked, the rest of the
-    /// queue is committed under that lock, and the image is taken before the engine learns of it (which might make it
-    /// record more). Readers and writers wait for that long: one sync and a pass over memory. Writing the blocks
-    /// happens without the lock; only durable answers wait for it.
+    /// The image must hold exactly what the records up to the last committed one made. Under the engine's lock its state is
+    /// held still (values are shared, not copied) and the records that led to it are taken: nothing else. They are
+    /// committed after that, and no later one is before the image is written; blocks are encoded as they are written.
+    /// Readers and writers go on meanwhile; only durable answers wait.
     fn snapshot(&mut self) -> Result<(), Error> {
-        if !self.store.snapshot_due() || self.shared.clock.now().time < self.snapshot_not_before {
+        let shared = Arc::clone(&self.shared);
+        if !self.store.snapshot_due() || shared.clock.now().time < self.snapshot_not_before {
             return Ok(());
         }
-        let shared = Arc::clone(&self.shared);
-        let (blocks, poisoned, after) = shared.with_cell(|cell| {
-            self.append(shared.queue.take_now().jobs)?;
-            let input = self.commit();
-            let complete = self.appended == self.durable;
-            let blocks: Option<Vec<Vec<u8>>> = complete.then(|| cell.engine.image().collect());
-            Ok::<_, Error>((blocks, poison(&input), cell.step(&shared, input)))
-        })??;
-        shared.finish(after);
-        poisoned?;
-        let Some(blocks) = blocks else { return Ok(()) };
-        let (count, bytes) = (blocks.len(), blocks.iter().map(Vec::len).sum::<usize>());
-        match self.store.snapshot(&mut blocks.into_iter()) {
+        let (jobs, frozen) = shared.with_cell(|cell| (shared.queue.take_now().jobs, cell.engine.freeze()))?;
+        self.append(jobs)?;
+        self.commit_appended()?;
+        if self.appended != self.durable {
+            // No space: nor is there any for a snapshot.
+            self.snapshot_not_before = shared.clock.now().time.after_ms(SNAPSHOT_RETRY_MS);
+            return Ok(());
+        }
+        let (mut count, mut bytes) = (0_u64, 0);
+        let mut blocks = frozen.blocks().inspect(|block| {
+            count += 1;
+            bytes += block.len();
+        });
+        let written = self.store.snapshot(&mut blocks);
+        drop(blocks);
+        match written {
             Ok(()) => {
                 tracing::info!(blocks = count, bytes, "snapshot written");
+                self.store.keep_reserve();
                 Ok(())
             }
             Err(error) if error.is_poisoned() => {
@@ -253,6 +251,17 @@ impl<D: Disk> Writer<D> {
             }
         }
     }
+}
+
+/// What a node that left says when what it had may be with nobody else.
+fn left_behind(why: &str) -> Error {
+    Error::new(
+        ErrorKind::Unconfirmed,
+        format!(
+            "the node has left the cluster, but what it had may be on its disk alone: {why}. Start it again on the same \
+             directory, let it meet its peers, and have it leave then"
+        ),
+    )
 }
 
 /// The error that ends the node, if this is it.

@@ -272,18 +272,16 @@ impl Engine {
         .collect()
     }
 
-    /// Whether every connected peer is known to have all that this node has written.
+    /// Whether every connected peer is known to have all that is here, whoever wrote it.
     pub fn is_handed_over(&self) -> bool {
-        self.shards.iter().all(|shard| {
-            let Some(me) = shard.me else { return true };
-            let head = shard.vv.get(me);
-            self.peers.keys().all(|p| {
-                shard
-                    .peers
-                    .get(p)
-                    .is_some_and(|view| view.applied.get(me) >= head)
-            })
-        })
+        let filled = self.shards.iter().filter(|shard| !shard.vv.is_empty());
+        let has_all = |shard: &Shard, peer| {
+            let view = shard.peers.get(peer);
+            view.is_some_and(|view| view.applied.covers(&shard.vv))
+        };
+        filled
+            .into_iter()
+            .all(|shard| self.peers.keys().all(|peer| has_all(shard, peer)))
     }
 
     /// A shard's live state as bytes: equal at two replicas exactly when the states are.

@@ -273,6 +273,12 @@ pub enum Input {
         /// The node.
         node: NodeId,
     },
+    /// A node has said that it leaves the cluster, or membership says so of one without a link (a hint): it is no member
+    /// any more until it is linked again. What it wrote stays.
+    MemberLeft {
+        /// The node.
+        node: NodeId,
+    },
     /// Time has passed; sent at or after [`crate::engine::Engine::next_wakeup`].
     Wakeup,
 }

@@ -69,6 +69,8 @@ pub struct Engine {
     now: Now,
     shards: Vec<Shard>,
     members: BTreeSet<NodeId>,
+    /// Nodes that left and were not linked since: no configuration and no hint makes them members.
+    left: BTreeSet<NodeId>,
     /// The highest epoch known of each node.
     known_epochs: BTreeMap<NodeId, Epoch>,
     /// The epoch of each peer that has said what is held of it.
@@ -123,6 +125,7 @@ impl Engine {
             now,
             shards: (0..config.shards).map(|i| Shard::new(ShardId(i))).collect(),
             members,
+            left: BTreeSet::new(),
             known_epochs: BTreeMap::new(),
             heard_epochs: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -172,6 +175,7 @@ impl Engine {
             Input::Fenced { by, newest } => self.on_fenced(by, newest),
             Input::EpochAdopted { epoch } => self.on_epoch_adopted(epoch),
             Input::MemberSeen { node } => self.on_member_seen(node),
+            Input::MemberLeft { node } => self.on_member_left(node),
             Input::Wakeup => {}
         }
         self.run_timers();

@@ -47,6 +47,7 @@ impl Engine {
             return self.fence(peer, epoch, known);
         }
         self.known_epochs.insert(peer, epoch);
+        self.left.remove(&peer);
         self.on_member_seen(peer);
         if self.heard_epochs.insert(peer, epoch) != Some(epoch) {
             self.forget_views(peer);
@@ -126,7 +127,7 @@ impl Engine {
     }
 
     pub(crate) fn on_member_seen(&mut self, node: NodeId) {
-        if self.members.contains(&node) {
+        if self.members.contains(&node) || self.left.contains(&node) {
             return;
         }
         if self.members.len() >= MEMBERS_MAX {
@@ -135,6 +136,41 @@ impl Engine {
         }
         self.members.insert(node);
         self.record(&Record::Members(vec![node.0]), &[]);
+    }
+
+    /// Nothing waits for this node any more. A link to it would know better.
+    pub(crate) fn on_member_left(&mut self, node: NodeId) {
+        let is_me = node == self.config.node;
+        if is_me || self.peers.contains_key(&node) || !self.members.contains(&node) {
+            return;
+        }
+        self.remember_left(node);
+        self.record(&Record::MemberLeft(node.0), &[]);
+        for id in self.shard_ids() {
+            self.trim(id);
+            self.release_copies(id);
+        }
+    }
+
+    pub(crate) fn remember_left(&mut self, node: NodeId) {
+        if node == self.config.node {
+            return;
+        }
+        self.members.remove(&node);
+        self.left.insert(node);
+        if self.left.len() > MEMBERS_MAX {
+            // One that nothing but a hint would bring back.
+            let configured = &self.config.members;
+            let forgotten = self.left.iter().find(|n| !configured.contains(n)).copied();
+            self.left.retain(|n| Some(*n) != forgotten);
+        }
+    }
+
+    pub(crate) fn remember_members(&mut self, members: Vec<u128>) {
+        for node in members.into_iter().map(NodeId) {
+            self.left.remove(&node);
+            self.members.insert(node);
+        }
     }
 
     /// A peer knows a higher epoch of this node, or has operations of one.

@@ -9,17 +9,41 @@ use crate::engine::Engine;
 use crate::engine::frozen::Frozen;
 use crate::engine::idempotency::read_row;
 use crate::engine::io::{Now, Start};
+use crate::engine::limits::SHARDS_MAX;
 use crate::engine::translate::read_intervals;
 use crate::wire::{ImageBlock, Interval, KeyRow, Record, ShardPart};
 
 /// Idempotency keys in one block of a snapshot.
 const KEYS_PER_BLOCK: usize = 1_024;
 
+/// Bytes of keys in one block of a snapshot; a single row may be more.
+const KEYS_BLOCK_BYTES: usize = 1 << 20;
+
+// Far below what a store takes as one block. A row names each shard at most once.
+const _: () = assert!(KEYS_BLOCK_BYTES + SHARDS_MAX as usize * 23 + 1_024 < 64 << 20);
+
 /// Bytes of a directory that cannot be what was written: damaged, or of a newer version. The node must not start
 /// with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RecoverError(String);
+#[error("{why}")]
+pub struct RecoverError {
+    why: String,
+    newer: bool,
+}
+
+impl RecoverError {
+    /// Whether a newer version wrote them.
+    pub fn is_newer(&self) -> bool {
+        self.newer
+    }
+}
+
+fn refused(why: impl ToString) -> RecoverError {
+    RecoverError {
+        why: why.to_string(),
+        newer: false,
+    }
+}
 
 /// What was read and has no effect yet.
 #[derive(Debug, Default)]
@@ -51,8 +75,11 @@ pub fn epoch_for_start(last: Option<Epoch>, wall_ms: u64, random: u16) -> Epoch 
 impl Engine {
     /// Takes in a block of the directory's snapshot, in the order they were written, before any record.
     pub fn recover_image(&mut self, block: &[u8]) -> Result<(), RecoverError> {
-        let block = ImageBlock::decode(block).map_err(|e| RecoverError(e.to_string()))?;
-        match block {
+        let decoded = ImageBlock::decode(block).map_err(|e| RecoverError {
+            why: e.to_string(),
+            newer: ImageBlock::is_newer(block),
+        })?;
+        match decoded {
             ImageBlock::Part(part) => {
                 let (shard, session, last) = (part.shard, part.session, part.last);
                 self.stage(part);
@@ -64,7 +91,13 @@ impl Engine {
             }
             ImageBlock::Keys(rows) => rows.into_iter().try_for_each(|row| self.recover_key(row)),
             ImageBlock::Members(members) => {
-                self.members.extend(members.into_iter().map(NodeId));
+                self.remember_members(members);
+                Ok(())
+            }
+            ImageBlock::Left(nodes) => {
+                nodes
+                    .into_iter()
+                    .for_each(|node| self.remember_left(NodeId(node)));
                 Ok(())
             }
             ImageBlock::Settled => {
@@ -76,8 +109,7 @@ impl Engine {
 
     /// Takes in a record of the log, in log order.
     pub fn recover_record(&mut self, record: &[u8]) -> Result<(), RecoverError> {
-        let record = Record::decode(record).map_err(|e| RecoverError(e.to_string()))?;
-        self.recover_whole(record)
+        self.recover_whole(decode(record)?)
     }
 
     fn recover_whole(&mut self, record: Record) -> Result<(), RecoverError> {
@@ -94,7 +126,11 @@ impl Engine {
             }
             Record::Installed { shard, session } => self.install_staged(shard, session),
             Record::Members(members) => {
-                self.members.extend(members.into_iter().map(NodeId));
+                self.remember_members(members);
+                Ok(())
+            }
+            Record::MemberLeft(node) => {
+                self.remember_left(NodeId(node));
                 Ok(())
             }
             Record::Settled => {
@@ -111,15 +147,15 @@ impl Engine {
         if first {
             pieces.clear();
         } else if pieces.is_empty() {
-            return Err(RecoverError("a piece of a record without its first".into()));
+            return Err(refused("a piece of a record without its first"));
         }
         pieces.extend_from_slice(bytes);
         if !last {
             return Ok(());
         }
         let whole = std::mem::take(pieces);
-        match Record::decode(&whole).map_err(|e| RecoverError(e.to_string()))? {
-            Record::Piece { .. } => Err(RecoverError("a piece of a piece of a record".into())),
+        match decode(&whole)? {
+            Record::Piece { .. } => Err(refused("a piece of a piece of a record")),
             record => self.recover_whole(record),
         }
     }
@@ -169,21 +205,18 @@ impl Engine {
     }
 
     fn install_staged(&mut self, shard: u32, session: u64) -> Result<(), RecoverError> {
-        let id = self.shard_id(shard).map_err(RecoverError)?;
-        let parts = self
-            .recovering
-            .parts
-            .remove(&(shard, session))
-            .unwrap_or_default();
-        self.install(id, &parts).map(|_| ()).map_err(RecoverError)
+        let id = self.shard_id(shard).map_err(refused)?;
+        let parts = self.recovering.parts.remove(&(shard, session));
+        self.install(id, &parts.unwrap_or_default())
+            .map(|_| ())
+            .map_err(refused)
     }
 
     fn recover_interval(&mut self, interval: Interval) -> Result<(), RecoverError> {
-        let id = self.shard_id(interval.shard).map_err(RecoverError)?;
-        let mut incoming =
-            read_intervals(&mut self.shard(id).replicas, vec![interval]).map_err(RecoverError)?;
+        let id = self.shard_id(interval.shard).map_err(refused)?;
+        let mut incoming = read_intervals(&mut self.shard(id).replicas, vec![interval]).map_err(refused)?;
         if !self.shards[id.0 as usize].vv.covers(&incoming.from) {
-            return Err(RecoverError(format!(
+            return Err(refused(format!(
                 "shard {id}: a record begins behind what is there; records are missing"
             )));
         }
@@ -199,9 +232,9 @@ impl Engine {
     }
 
     fn recover_key(&mut self, row: KeyRow) -> Result<(), RecoverError> {
-        let (key, known) = read_row(row).map_err(RecoverError)?;
+        let (key, known) = read_row(row).map_err(refused)?;
         if let Some((shard, _, _)) = known.dots.iter().find(|(s, _, _)| s.0 >= self.config.shards) {
-            return Err(RecoverError(format!("an idempotency key names shard {shard}")));
+            return Err(refused(format!("an idempotency key names shard {shard}")));
         }
         self.keys.insert(key, known);
         Ok(())
@@ -209,26 +242,82 @@ impl Engine {
 
     /// Everything recorded so far, as blocks for [`crate::store::Store::snapshot`]: recovering them gives the state
     /// that recovering all records up to now would give, without the rings.
-    pub fn image(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        let members = ImageBlock::Members(self.members.iter().map(|m| m.0).collect());
-        let rows: Vec<KeyRow> = self.keys.rows().collect();
-        let keys: Vec<Vec<u8>> = rows
-            .chunks(KEYS_PER_BLOCK)
-            .map(|rows| ImageBlock::Keys(rows.to_vec()).encode().to_vec())
-            .collect();
-        let shards = self.shards.iter().filter(|s| !s.vv.is_empty());
-        let settled = self.settled.now.then(|| ImageBlock::Settled.encode().to_vec());
-        std::iter::once(members.encode().to_vec())
-            .chain(settled)
-            .chain(keys)
-            .chain(shards.flat_map(|s| self.shard_image(Frozen::of(s, 0))))
+    pub fn image(&self) -> impl Iterator<Item = Vec<u8>> + use<> {
+        self.freeze().blocks()
     }
 
-    fn shard_image(&self, mut frozen: Frozen) -> impl Iterator<Item = Vec<u8>> + use<> {
-        let budget = self.config.limits.part_bytes;
-        std::iter::from_fn(move || {
-            let part = frozen.next_part(budget)?;
-            Some(ImageBlock::Part(part).encode().to_vec())
-        })
+    /// The same, held still to be encoded later: values are shared, not copied.
+    pub fn freeze(&self) -> FrozenImage {
+        let shards = self.shards.iter().filter(|s| !s.vv.is_empty());
+        FrozenImage {
+            members: self.members.iter().map(|m| m.0).collect(),
+            left: self.left.iter().map(|m| m.0).collect(),
+            settled: self.settled.now,
+            keys: self.keys.rows().collect(),
+            shards: shards.map(|s| Frozen::of(s, 0)).collect(),
+            part_bytes: self.config.limits.part_bytes,
+        }
     }
+}
+
+/// An engine's recorded state at one moment.
+#[derive(Debug)]
+pub struct FrozenImage {
+    members: Vec<u128>,
+    left: Vec<u128>,
+    settled: bool,
+    keys: Vec<KeyRow>,
+    shards: Vec<Frozen>,
+    part_bytes: usize,
+}
+
+impl FrozenImage {
+    /// Its blocks, each encoded when it is asked for.
+    pub fn blocks(self) -> impl Iterator<Item = Vec<u8>> {
+        let members = ImageBlock::Members(self.members);
+        let left = (!self.left.is_empty()).then_some(ImageBlock::Left(self.left));
+        let settled = self.settled.then_some(ImageBlock::Settled);
+        let first = [Some(members), left, settled].into_iter().flatten();
+        let part_bytes = self.part_bytes;
+        let shards = self.shards.into_iter();
+        first
+            .map(|block| block.encode().to_vec())
+            .chain(key_blocks(self.keys))
+            .chain(shards.flat_map(move |frozen| shard_image(frozen, part_bytes)))
+    }
+}
+
+/// Blocks of keys, bounded in number and in bytes: a key used in thousands of shards is a row of hundreds of kilobytes.
+fn key_blocks(rows: Vec<KeyRow>) -> impl Iterator<Item = Vec<u8>> {
+    let mut rows = rows.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let (mut block, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.next_if(|row| {
+            let fits = block.len() < KEYS_PER_BLOCK && bytes + row_bytes_max(row) <= KEYS_BLOCK_BYTES;
+            block.is_empty() || fits
+        }) {
+            bytes += row_bytes_max(&row);
+            block.push(row);
+        }
+        (!block.is_empty()).then(|| ImageBlock::Keys(block).encode().to_vec())
+    })
+}
+
+/// More than a row takes when it is encoded: ten bytes a number, three for a shard's.
+fn row_bytes_max(row: &KeyRow) -> usize {
+    row.key.len() + 40 + row.dots.len() * 23
+}
+
+fn decode(record: &[u8]) -> Result<Record, RecoverError> {
+    Record::decode(record).map_err(|e| RecoverError {
+        why: e.to_string(),
+        newer: Record::is_newer(record),
+    })
+}
+
+fn shard_image(mut frozen: Frozen, budget: usize) -> impl Iterator<Item = Vec<u8>> {
+    std::iter::from_fn(move || {
+        let part = frozen.next_part(budget)?;
+        Some(ImageBlock::Part(part).encode().to_vec())
+    })
 }

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod links;
+mod members;
 mod rules;
 mod world;
 

@@ -4,8 +4,9 @@
 //! port 1: 128 bits are 128 bits. It is never dialled; the real addresses travel as a value beside it.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_crdt::NodeId;
 use async_trait::async_trait;
@@ -13,6 +14,9 @@ use bytes::Bytes;
 use chitchat::transport::{Socket, Transport};
 use chitchat::{ChitchatMessage, Deserializable, Serializable};
 use tokio::sync::{Notify, mpsc};
+
+use crate::membership::roster::Roster;
+use crate::membership::vet::vet;
 
 /// Hands a message to the links. Never waits.
 pub(super) type SendFn = Arc<dyn Fn(NodeId, Bytes) + Send + Sync>;
@@ -64,30 +68,39 @@ impl Farewell {
     }
 }
 
-/// Opens the one socket there is.
+/// Messages that wait for chitchat. Shared, so that they outlive a chitchat that has to be started again.
+pub(super) type Inbox = Arc<tokio::sync::Mutex<mpsc::Receiver<(NodeId, Bytes)>>>;
+
+/// Opens the socket, once for each chitchat that is started.
 pub(super) struct Carrier {
     pub(super) send: SendFn,
-    pub(super) inbox: Mutex<Option<mpsc::Receiver<(NodeId, Bytes)>>>,
+    pub(super) inbox: Inbox,
     pub(super) farewell: Arc<Farewell>,
+    pub(super) roster: Arc<Mutex<Roster>>,
+}
+
+/// No code that can panic half-way through a change runs under this lock.
+pub(super) fn lock(roster: &Mutex<Roster>) -> MutexGuard<'_, Roster> {
+    roster.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
 impl Transport for Carrier {
     async fn open(&self, _listen: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
-        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let inbox = inbox.ok_or_else(|| anyhow::anyhow!("the links were opened for gossip before"))?;
         Ok(Box::new(Links {
             send: self.send.clone(),
-            inbox,
+            inbox: self.inbox.clone(),
             farewell: self.farewell.clone(),
+            roster: self.roster.clone(),
         }))
     }
 }
 
 struct Links {
     send: SendFn,
-    inbox: mpsc::Receiver<(NodeId, Bytes)>,
+    inbox: Inbox,
     farewell: Arc<Farewell>,
+    roster: Arc<Mutex<Roster>>,
 }
 
 #[async_trait]
@@ -108,17 +121,30 @@ impl Socket for Links {
         Ok(())
     }
 
-    /// Cancel-safe: a message leaves the channel only when it is returned.
+    /// Cancel-safe: a message leaves the channel only when it is returned. chitchat has taken in each message before it
+    /// asks for the next one.
     async fn recv(&mut self) -> anyhow::Result<(SocketAddr, ChitchatMessage)> {
         loop {
-            let Some((from, bytes)) = self.inbox.recv().await else {
-                return Err(anyhow::anyhow!("the membership ended"));
+            let next = self.inbox.lock().await.recv().await;
+            let Some((from, bytes)) = next else {
+                // The membership ends, and this with it.
+                pending::<()>().await;
+                continue;
             };
-            let mut rest = &bytes[..];
-            match ChitchatMessage::deserialize(&mut rest) {
+            let vetted = {
+                let mut roster = lock(&self.roster);
+                roster.next_message();
+                vet(&mut roster, from, &bytes)
+            };
+            let message = match vetted {
+                Ok(vetted) => ChitchatMessage::deserialize(&mut &vetted[..]).map_err(|e| e.to_string()),
+                Err(why) => Err(why.to_owned()),
+            };
+            match message {
                 Ok(message) => return Ok((address_of(from), message)),
                 Err(error) => {
-                    tracing::warn!(%from, bytes = bytes.len(), %error, "gossip that cannot be read")
+                    lock(&self.roster).refuse();
+                    tracing::warn!(%from, bytes = bytes.len(), %error, "gossip that cannot be read");
                 }
             }
         }

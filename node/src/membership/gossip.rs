@@ -1,47 +1,23 @@
-//! [`Gossip`]: the membership by chitchat.
-//!
-//! A node's state is a few keys (its addresses, name, zone, version, capabilities, and `left`) under its id and epoch.
-//! The epoch is chitchat's generation: a restarted node is a new one that outdates the old.
+//! [`Gossip`]: the membership by chitchat, and the one task that asks it and tells the hints.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
-use chitchat::{Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use crate::membership::carry::{Carrier, Farewell, SendFn, address_of};
-use crate::membership::watch::{Sight, Watch};
+use crate::membership::carry::{Carrier, Farewell, SendFn, lock};
+use crate::membership::chat::Chat;
+use crate::membership::limits::{INBOX_MESSAGES_MAX, INPUTS_MAX, LEAVE_TIMEOUT};
+use crate::membership::roster::Roster;
+use crate::membership::watch::Watch;
 use crate::membership::{Announcement, Hint, Leaving, Membership};
-
-/// How long [`Membership::leave`] waits for the peers to be told.
-pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the state of a dead node is kept.
-const DEAD_NODE_GRACE: Duration = Duration::from_secs(15 * 60);
-/// Suspicion from which on a node counts as down.
-const PHI_MAX: f64 = 8.0;
-/// Messages that wait for chitchat; more are dropped, as on a lossy network.
-const INBOX_MESSAGES_MAX: usize = 256;
-/// Links that came or went and were not looked at yet.
-const INPUTS_MAX: usize = 1024;
-/// Nodes that are hinted at; chitchat may know more.
-const NODES_MAX: usize = 4096;
-/// Addresses taken from one node's word.
-const ADDRESSES_MAX: usize = 8;
-/// The longest name, zone or version that is taken from a node's word.
-const TEXT_BYTES_MAX: usize = 128;
-
-const KEY_ADDRESSES: &str = "addresses";
-const KEY_NAME: &str = "name";
-const KEY_ZONE: &str = "zone";
-const KEY_VERSION: &str = "version";
-const KEY_CAPABILITIES: &str = "capabilities";
-const KEY_LEFT: &str = "left";
 
 /// Who gossips, and how often.
 #[derive(Clone, Debug)]
@@ -100,12 +76,26 @@ pub struct Gossip {
     inputs: mpsc::Sender<Input>,
     inbox: mpsc::Sender<(NodeId, Bytes)>,
     own: watch::Sender<Announcement>,
+    roster: Arc<Mutex<Roster>>,
+    revivals: Arc<AtomicU64>,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GossipCounters {
+    /// Nodes and earlier lives of them that are known now, this one among them.
+    pub ids: u64,
+    /// What was left out of the others' messages because it made no sense or there was no room.
+    pub refused: u64,
+    /// How often gossip had ended and was started again.
+    pub revivals: u64,
 }
 
 enum Input {
     LinkUp(NodeId),
-    LinkDown(NodeId),
     Leave(oneshot::Sender<()>),
+    #[cfg(test)]
+    Break,
 }
 
 impl Gossip {
@@ -120,30 +110,53 @@ impl Gossip {
         let (inputs, inputs_rx) = mpsc::channel(INPUTS_MAX);
         let (inbox, inbox_rx) = mpsc::channel(INBOX_MESSAGES_MAX);
         let (own, own_rx) = watch::channel(config.own.clone());
+        let roster = Arc::new(Mutex::new(Roster::new(config.node, config.epoch)));
         let farewell = Arc::new(Farewell::default());
         let send: SendFn = Arc::new(send);
         let carrier = Carrier {
             send,
-            inbox: Mutex::new(Some(inbox_rx)),
+            inbox: Arc::new(tokio::sync::Mutex::new(inbox_rx)),
             farewell: farewell.clone(),
+            roster: roster.clone(),
         };
+        let revivals = Arc::new(AtomicU64::new(0));
+        let every = config.interval;
+        let (knows, revived) = (roster.clone(), revivals.clone());
         drop(runtime.spawn(async move {
-            let handle =
-                match chitchat::spawn_chitchat(chitchat_config(&config), keys(&config.own), &carrier).await {
-                    Ok(handle) => handle,
-                    // Only opening the socket can fail, and ours was never opened before.
-                    Err(error) => unreachable!("gossip over links did not start: {error}"),
-                };
-            let loop_ = Loop {
-                handle,
+            let task = Loop {
+                chat: Chat::start(config, carrier).await,
                 farewell,
-                linked: BTreeSet::new(),
+                roster: knows,
+                revivals: revived,
                 watch: Watch::default(),
-                me: config.node,
             };
-            loop_.run(config.interval, inputs_rx, own_rx, &hint).await;
+            task.run(every, inputs_rx, own_rx, &hint).await;
         }));
-        Gossip { inputs, inbox, own }
+        Gossip {
+            inputs,
+            inbox,
+            own,
+            roster,
+            revivals,
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> GossipCounters {
+        let roster = lock(&self.roster);
+        GossipCounters {
+            ids: roster.ids() as u64,
+            refused: roster.refused(),
+            revivals: self.revivals.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Gossip {
+    /// Ends chitchat as a panic would.
+    pub(super) fn break_down(&self) {
+        let _ = self.inputs.try_send(Input::Break);
     }
 }
 
@@ -153,12 +166,13 @@ impl Membership for Gossip {
     }
 
     fn on_link_up(&self, peer: NodeId) {
+        lock(&self.roster).link_up(peer);
         // Dropped when thousands wait: the rounds reach the peer too, later.
         let _ = self.inputs.try_send(Input::LinkUp(peer));
     }
 
     fn on_link_down(&self, peer: NodeId) {
-        let _ = self.inputs.try_send(Input::LinkDown(peer));
+        lock(&self.roster).link_down(peer);
     }
 
     fn on_message(&self, from: NodeId, message: Bytes) {
@@ -187,15 +201,18 @@ enum Step {
     Look,
     Announce,
     Handle(Input),
+    /// chitchat has ended.
+    Ended(String),
+    BeginAnew,
     End,
 }
 
 struct Loop {
-    handle: ChitchatHandle,
+    chat: Chat,
     farewell: Arc<Farewell>,
-    linked: BTreeSet<NodeId>,
+    roster: Arc<Mutex<Roster>>,
+    revivals: Arc<AtomicU64>,
     watch: Watch,
-    me: NodeId,
 }
 
 impl Loop {
@@ -208,57 +225,80 @@ impl Loop {
     ) {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ended = self.until_end();
+        let mut begin_at: Option<Instant> = None;
         loop {
             let step = tokio::select! {
                 input = inputs.recv() => input.map_or(Step::End, Step::Handle),
                 changed = own.changed() => if changed.is_ok() { Step::Announce } else { Step::End },
                 _ = ticks.tick() => Step::Look,
+                why = &mut ended => Step::Ended(why),
+                () = sleep_until(begin_at.unwrap_or_else(Instant::now)), if begin_at.is_some() => Step::BeginAnew,
             };
             match step {
-                Step::Look => self.look().await.into_iter().for_each(hint),
+                Step::Look => {
+                    self.look().await.into_iter().for_each(hint);
+                    if begin_at.is_none() && self.chat.bury_the_dead().await {
+                        ended = self.until_end();
+                        self.talk_to_all();
+                    }
+                }
                 Step::Announce => {
                     let own = own.borrow_and_update().clone();
-                    self.announce(&own).await;
+                    self.chat.announce(own).await;
                 }
                 Step::Handle(input) => self.handle(input).await,
+                Step::Ended(why) => {
+                    let wait = self.chat.wait();
+                    tracing::error!(
+                        why,
+                        again_in = ?wait,
+                        "gossip has ended because of a bug, here or in what a peer sent; it is started again"
+                    );
+                    begin_at = Some(Instant::now() + wait);
+                    ended = Box::pin(pending());
+                }
+                Step::BeginAnew => {
+                    self.revivals.fetch_add(1, Ordering::Relaxed);
+                    self.chat.begin_anew().await;
+                    begin_at = None;
+                    ended = self.until_end();
+                    self.talk_to_all();
+                }
                 Step::End => break,
             }
         }
-        self.handle.abort();
+        self.chat.stop();
+    }
+
+    fn until_end(&self) -> Pin<Box<dyn Future<Output = String> + Send>> {
+        Box::pin(self.chat.ended())
     }
 
     async fn look(&mut self) -> Vec<Hint> {
-        let me = self.me;
-        let sights = self.handle.with_chitchat(|chitchat| sights(chitchat, me)).await;
-        self.watch.look(Instant::now(), &sights)
+        let sights = self.chat.look().await;
+        let roster = lock(&self.roster);
+        self.watch.look(Instant::now(), &sights, roster.linked())
     }
 
-    async fn announce(&self, own: &Announcement) {
-        let set = |chitchat: &mut Chitchat| {
-            for (key, value) in keys(own) {
-                chitchat.self_node_state().set(key, value);
-            }
-        };
-        self.handle.with_chitchat(set).await;
+    fn talk_to_all(&self) {
+        for peer in lock(&self.roster).linked() {
+            self.chat.talk_to(*peer);
+        }
     }
 
     async fn handle(&mut self, input: Input) {
         match input {
             Input::LinkUp(peer) => {
-                self.linked.insert(peer);
-                self.talk_to(peer);
+                self.watch.link_up(Instant::now(), peer);
+                self.chat.talk_to(peer);
             }
-            Input::LinkDown(peer) => {
-                self.linked.remove(&peer);
-            }
+            #[cfg(test)]
+            Input::Break => self.chat.stop(),
             Input::Leave(told) => {
-                self.handle
-                    .with_chitchat(|chitchat| chitchat.self_node_state().set(KEY_LEFT, 1))
-                    .await;
-                self.farewell.begin(self.linked.clone());
-                for peer in &self.linked {
-                    self.talk_to(*peer);
-                }
+                self.chat.leave().await;
+                self.farewell.begin(lock(&self.roster).linked().clone());
+                self.talk_to_all();
                 // In its own task: the answers to what was just said come through this loop's chitchat.
                 let farewell = self.farewell.clone();
                 tokio::spawn(async move {
@@ -268,91 +308,4 @@ impl Loop {
             }
         }
     }
-
-    fn talk_to(&self, peer: NodeId) {
-        if let Err(error) = self.handle.gossip(address_of(peer)) {
-            tracing::warn!(%peer, %error, "gossip has ended");
-        }
-    }
-}
-
-fn chitchat_config(config: &GossipConfig) -> ChitchatConfig {
-    let address = address_of(config.node);
-    ChitchatConfig {
-        chitchat_id: ChitchatId::new(config.node.to_string(), config.epoch.0, address),
-        cluster_id: config.cluster.clone(),
-        gossip_interval: config.interval,
-        listen_addr: address,
-        seed_nodes: Vec::new(),
-        failure_detector_config: FailureDetectorConfig {
-            phi_threshold: PHI_MAX,
-            initial_interval: config.interval * 2,
-            dead_node_grace_period: DEAD_NODE_GRACE,
-            ..FailureDetectorConfig::default()
-        },
-        marked_for_deletion_grace_period: DEAD_NODE_GRACE,
-        catchup_callback: None,
-        extra_liveness_predicate: None,
-    }
-}
-
-/// An announcement as chitchat carries it.
-fn keys(own: &Announcement) -> Vec<(String, String)> {
-    let addresses: Vec<String> = own.addresses.iter().map(SocketAddr::to_string).collect();
-    let key = |key: &str, value: String| (key.to_owned(), value);
-    vec![
-        key(KEY_ADDRESSES, addresses.join(",")),
-        key(KEY_NAME, own.name.clone()),
-        key(KEY_ZONE, own.zone.clone()),
-        key(KEY_VERSION, own.version.clone()),
-        key(KEY_CAPABILITIES, format!("{:x}", own.capabilities)),
-    ]
-}
-
-/// The other nodes, each as its newest epoch says.
-fn sights(chitchat: &Chitchat, me: NodeId) -> BTreeMap<NodeId, Sight> {
-    let live: BTreeSet<&ChitchatId> = chitchat.live_nodes().collect();
-    let mut sights: BTreeMap<NodeId, Sight> = BTreeMap::new();
-    for (id, state) in chitchat.node_states() {
-        let Ok(node) = id.node_id.parse::<NodeId>() else {
-            continue;
-        };
-        let epoch = Epoch(id.generation_id);
-        let is_newest = sights.get(&node).is_none_or(|sight| sight.epoch < epoch);
-        if node != me && is_newest && (sights.len() < NODES_MAX || sights.contains_key(&node)) {
-            let sight = Sight {
-                epoch,
-                about: about(state),
-                has_left: state.get(KEY_LEFT).is_some(),
-                is_live: live.contains(id),
-            };
-            sights.insert(node, sight);
-        }
-    }
-    sights
-}
-
-/// What a node says of itself, as far as it has come; what cannot be read is left out.
-fn about(state: &NodeState) -> Option<Announcement> {
-    let text = |key| {
-        state
-            .get(key)
-            .filter(|text| text.len() <= TEXT_BYTES_MAX)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let addresses = state
-        .get(KEY_ADDRESSES)?
-        .split(',')
-        .filter_map(|address| address.parse().ok());
-    Some(Announcement {
-        addresses: addresses.take(ADDRESSES_MAX).collect(),
-        name: text(KEY_NAME),
-        zone: text(KEY_ZONE),
-        version: text(KEY_VERSION),
-        capabilities: state
-            .get(KEY_CAPABILITIES)
-            .and_then(|hex| u64::from_str_radix(hex, 16).ok())
-            .unwrap_or(0),
-    })
 }

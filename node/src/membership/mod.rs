@@ -8,12 +8,17 @@
 //!
 //! [`Gossip`] is chitchat carried over the links that are up, addressed by node id: what a node says is bound to
 //! its certificate, a node that moves stays itself, and there is no second port. It needs no seeds of its own: the
-//! transport's seeds make a first link, and each link that comes up is gossiped over at once.
+//! transport's seeds make a first link, and each link that comes up is gossiped over at once. Any member can say anything of
+//! any other; what it may cost is bounded (`vet`, `roster`), and of a node with a link to this one its own word counts.
 
 mod carry;
+mod chat;
 mod gossip;
+mod limits;
+mod roster;
 #[cfg(test)]
 mod tests;
+mod vet;
 mod watch;
 
 use std::future::Future;
@@ -23,7 +28,8 @@ use std::pin::Pin;
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 
-pub use gossip::{Gossip, GossipConfig, LEAVE_TIMEOUT};
+pub use gossip::{Gossip, GossipConfig, GossipCounters};
+pub use limits::{EPOCH_MAX, LEAVE_TIMEOUT};
 
 /// What a node says of itself to all others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Gossip over links that are channels, and hints from what is seen.
 
+mod hostile;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -28,7 +30,7 @@ fn check(script: &[(Option<Sight>, u64, &str)]) {
             .into_iter()
             .map(|sight| (NodeId(1), sight))
             .collect();
-        let hints = watch.look(start + Duration::from_secs(*at_s), &sights);
+        let hints = watch.look(start + Duration::from_secs(*at_s), &sights, &BTreeSet::new());
         let said: Vec<String> = hints
             .iter()
             .map(|hint| match hint {
@@ -121,6 +123,33 @@ fn a_restart_is_news_and_an_older_epoch_is_not() {
         ..sight(1, "eu")
     };
     check(&[(Some(gone), 0, ""), (Some(sight(2, "eu")), 0, "up 2 eu")]);
+}
+
+#[test]
+fn nobody_leaves_who_has_a_link() {
+    let left = |epoch| Sight {
+        has_left: true,
+        ..sight(epoch, "eu")
+    };
+    let mut watch = Watch::default();
+    let now = Instant::now();
+    let look = |watch: &mut Watch, sight: Sight, is_linked: bool| {
+        let linked = is_linked.then_some(NodeId(1)).into_iter().collect();
+        watch.look(now, &BTreeMap::from([(NodeId(1), sight)]), &linked)
+    };
+    let up = |hints: Vec<Hint>| matches!(hints[..], [Hint::Up { .. }]);
+    let gone = [Hint::Left { node: NodeId(1) }];
+    assert!(up(look(&mut watch, sight(1, "eu"), true)));
+    assert_eq!(look(&mut watch, left(1), true), []);
+    // Without the link nobody else would say so.
+    assert_eq!(look(&mut watch, left(1), false), gone);
+    // It comes back in the same life: somebody made it up.
+    watch.link_up(now, NodeId(1));
+    assert_eq!(look(&mut watch, left(1), true), []);
+    assert_eq!(look(&mut watch, left(1), false), []);
+    // Its next life may leave.
+    assert!(up(look(&mut watch, sight(2, "eu"), false)));
+    assert_eq!(look(&mut watch, left(2), false), gone);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! From what chitchat knows to hints: what changed between two looks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anabranch_crdt::{Epoch, NodeId};
@@ -34,6 +34,8 @@ struct Known {
     epoch: Epoch,
     about: Announcement,
     belief: Belief,
+    /// It was said to have left, and came back in the very same life: it had not.
+    left_disproved: bool,
 }
 
 /// What was hinted so far.
@@ -43,18 +45,39 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Takes a look and says what is new.
-    pub(super) fn look(&mut self, now: Instant, sights: &BTreeMap<NodeId, Sight>) -> Vec<Hint> {
+    /// There is a link to this node: whatever was believed of it, it is there.
+    pub(super) fn link_up(&mut self, now: Instant, node: NodeId) {
+        if let Some(known) = self
+            .known
+            .get_mut(&node)
+            .filter(|known| known.belief == Belief::Left)
+        {
+            known.belief = Belief::HeardOf(now);
+            known.left_disproved = true;
+        }
+    }
+
+    /// Takes a look and says what is new. Nobody leaves who has a link: it would say so itself.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        sights: &BTreeMap<NodeId, Sight>,
+        linked: &BTreeSet<NodeId>,
+    ) -> Vec<Hint> {
         // Forgotten after its grace: if it comes back, it is news.
         self.known.retain(|node, _| sights.contains_key(node));
         sights
             .iter()
-            .filter_map(|(node, sight)| self.look_at(now, *node, sight))
+            .filter_map(|(node, sight)| self.look_at(now, *node, sight, linked.contains(node)))
             .collect()
     }
 
-    fn look_at(&mut self, now: Instant, node: NodeId, sight: &Sight) -> Option<Hint> {
+    fn look_at(&mut self, now: Instant, node: NodeId, sight: &Sight, is_linked: bool) -> Option<Hint> {
         let known = self.known.get_mut(&node);
+        let disproved = known
+            .as_ref()
+            .is_some_and(|known| known.left_disproved && known.epoch == sight.epoch);
+        let has_left = sight.has_left && !is_linked && !disproved;
         if let Some(known) = &known
             && (sight.epoch < known.epoch || (sight.epoch == known.epoch && known.belief == Belief::Left))
         {
@@ -64,13 +87,13 @@ impl Watch {
         let is_news = known.as_ref().is_none_or(|known| known.epoch < sight.epoch);
         if is_news {
             // Left before it was known: nobody dials it, nobody needs to hear of it; but its next life is news.
-            let about = if sight.has_left {
+            let about = if has_left {
                 about.unwrap_or_default()
             } else {
                 about?
             };
             let belief = match sight {
-                Sight { has_left: true, .. } => Belief::Left,
+                _ if has_left => Belief::Left,
                 Sight { is_live: true, .. } => Belief::Live,
                 _ => Belief::HeardOf(now),
             };
@@ -80,6 +103,7 @@ impl Watch {
                     epoch: sight.epoch,
                     about: about.clone(),
                     belief,
+                    left_disproved: false,
                 },
             );
             return match belief {
@@ -94,7 +118,7 @@ impl Watch {
         let Some(known) = known else {
             unreachable!("a node that is no news is known")
         };
-        if sight.has_left {
+        if has_left {
             known.belief = Belief::Left;
             return Some(Hint::Left { node });
         }

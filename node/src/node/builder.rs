@@ -12,7 +12,7 @@ use crate::engine::{Limits, limits};
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::store::limits::SNAPSHOT_BYTES_DEFAULT;
-use crate::transport::Identity;
+use crate::transport::{Identity, MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
 use crate::wire::KIND_BYTES_MAX;
 
 /// Shards of a cluster unless said otherwise.
@@ -56,6 +56,7 @@ pub struct NodeBuilder {
     kinds: BTreeMap<String, Type>,
     limits: Limits,
     snapshot_bytes: u64,
+    mtu_bytes: u16,
 }
 
 impl NodeBuilder {
@@ -72,6 +73,7 @@ impl NodeBuilder {
             kinds: BTreeMap::new(),
             limits: Limits::default(),
             snapshot_bytes: SNAPSHOT_BYTES_DEFAULT,
+            mtu_bytes: MTU_BYTES_DEFAULT,
         }
     }
 
@@ -161,6 +163,15 @@ impl NodeBuilder {
         }
     }
 
+    /// The largest UDP packet that is tried between nodes, 1200 to 6550 bytes; 1452 by default. More than the path carries
+    /// costs nothing but the tries.
+    pub fn mtu(self, bytes: u16) -> NodeBuilder {
+        NodeBuilder {
+            mtu_bytes: bytes,
+            ..self
+        }
+    }
+
     /// Starts the node: opens its directory and recovers what is in it, begins a new epoch, binds, gossips.
     /// Dropping the future before it resolves stops the node again.
     ///
@@ -191,6 +202,12 @@ impl NodeBuilder {
                 "{} shards: 1 to {} are possible",
                 self.shards,
                 limits::SHARDS_MAX
+            )));
+        }
+        if !(MTU_BYTES_MIN..=MTU_BYTES_MAX).contains(&self.mtu_bytes) {
+            return Err(config(format!(
+                "an MTU of {} bytes: {MTU_BYTES_MIN} to {MTU_BYTES_MAX} are possible",
+                self.mtu_bytes
             )));
         }
         if self.members.len() > limits::MEMBERS_MAX {
@@ -230,6 +247,7 @@ impl NodeBuilder {
             kinds: self.kinds,
             limits: self.limits,
             snapshot_bytes: self.snapshot_bytes,
+            mtu_bytes: self.mtu_bytes,
         })
     }
 }

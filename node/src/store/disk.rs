@@ -8,7 +8,7 @@
 
 use std::io;
 
-use super::error::StoreError;
+use super::error::{StoreError, is_full};
 
 /// A directory of files. Names are plain (no separators) and chosen by the store.
 pub trait Disk {
@@ -79,8 +79,12 @@ pub(super) fn publish<D: Disk>(
                 .map_err(|e| StoreError::poison("a sync", &disk.locate(name), &e))
         })
         .and_then(|()| {
-            disk.rename(temp, name)
-                .map_err(|e| StoreError::io(what, disk.locate(name), e))
+            disk.rename(temp, name).map_err(|e| match is_full(&e) {
+                true => StoreError::io(what, disk.locate(name), e),
+                // Nobody knows which of the two names the file has now. Going on as if it had the old one would write
+                // into files that the new one makes superfluous.
+                false => StoreError::poison("a rename", &disk.locate(name), &e),
+            })
         });
     if let Err(error) = done {
         // Best effort: on a full disk it gives the space back at once.
@@ -93,7 +97,7 @@ pub(super) fn publish<D: Disk>(
 }
 
 /// Creates the file, in place of what an interrupted attempt may have left under its name.
-fn create_anew<D: Disk>(disk: &D, name: &str) -> io::Result<D::File> {
+pub(super) fn create_anew<D: Disk>(disk: &D, name: &str) -> io::Result<D::File> {
     match disk.create(name) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             disk.remove(name)?;

@@ -73,6 +73,19 @@ pub enum StoreError {
         /// The newest format known here.
         known: u8,
     },
+    /// A version before the first release wrote this file, in a format that no release reads. Nothing was changed.
+    #[error(
+        "{file} has format {found}, of a version before the first release, and this version reads format {known} only; \
+         move the directory away and let the node fetch its state from its peers"
+    )]
+    OlderFormat {
+        /// The file.
+        file: String,
+        /// Its format.
+        found: u8,
+        /// The format known here.
+        known: u8,
+    },
     /// What was once durable is damaged. Nothing was changed, and the store does not open on it.
     #[error(
         "{file} is damaged at offset {offset}: {what}; the store does not open on damaged data: \

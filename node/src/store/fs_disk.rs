@@ -44,6 +44,10 @@ impl FsDisk {
                 },
             }
         })?;
+        // One that was made before, by a process that died between making it and this, or by hand.
+        if let Err(error) = sync_parent(directory) {
+            tracing::warn!(directory = %directory.display(), %error, "the directory above the data directory cannot be synced");
+        }
         let lock = DirectoryLock::take(directory)?;
         Ok(FsDisk {
             directory: directory.to_owned(),
@@ -135,18 +139,26 @@ fn create_durably(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    // A relative path's last ancestor is the empty one: the working directory, which is there.
-    let parent = match directory.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => {
-            create_durably(parent)?;
-            parent
-        }
-        _ => Path::new("."),
-    };
+    let parent = parent_of(directory);
+    create_durably(parent)?;
     match fs::DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => sync_directory(parent),
     }
+}
+
+/// A relative path's last ancestor is the empty one: the working directory, which is there.
+fn parent_of(directory: &Path) -> &Path {
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_parent(directory: &Path) -> io::Result<()> {
+    // Of "data/.." and "." the parent is not what the path says.
+    let whole = directory.canonicalize()?;
+    sync_directory(parent_of(&whole))
 }
 
 fn sync_directory(directory: &Path) -> io::Result<()> {

@@ -63,6 +63,9 @@ pub const CLUSTER_BYTES_MAX: usize = 255;
 /// Largest meta file that is read.
 pub const META_BYTES_MAX: u64 = 1024;
 
+/// Space kept for starting an epoch on a full disk: a meta file, whatever a file system adds to it.
+pub const RESERVE_BYTES: usize = 64 << 10;
+
 const _: () = assert!(RECORD_BYTES_MAX + RECORD_HEADER_BYTES <= u32::MAX as usize);
 const _: () = assert!(
     (RECORD_BYTES_MAX + RECORD_HEADER_BYTES + SEGMENT_HEADER_BYTES) as u64 <= SEGMENT_BYTES_DEFAULT,
@@ -74,3 +77,4 @@ const _: () = assert!(
     "its length is one byte of the meta file"
 );
 const _: () = assert!(FILL_BATCH_BYTES_MAX < FILL_BYTES_DEFAULT);
+const _: () = assert!(META_BYTES_MAX < RESERVE_BYTES as u64);

@@ -11,11 +11,12 @@ use super::error::{StoreError, is_full};
 use super::limits::{
     COMMIT_RECORDS_MAX, FILL_BATCH_BYTES_MAX, PENDING_BYTES_KEPT, RECORD_BYTES_MAX, SEGMENT_HEADER_BYTES,
 };
+use super::meta::Ties;
 use super::{Lsn, Options, record, segment};
 
 /// The log, ready to be appended to.
 pub(super) struct Log<F> {
-    directory: u128,
+    ties: Ties,
     durable: Lsn,
     appended: Lsn,
     /// Encoded records above `durable`, without marks and checksums until the commit.
@@ -47,7 +48,7 @@ pub(super) struct Found<F> {
 }
 
 impl<F: DiskFile> Log<F> {
-    pub(super) fn new(directory: u128, found: Found<F>) -> Log<F> {
+    pub(super) fn new(ties: Ties, found: Found<F>) -> Log<F> {
         let Found {
             last,
             tail,
@@ -55,7 +56,7 @@ impl<F: DiskFile> Log<F> {
             earlier_bytes,
         } = found;
         Log {
-            directory,
+            ties,
             durable: last,
             appended: last,
             pending: Vec::new(),
@@ -101,7 +102,7 @@ impl<F: DiskFile> Log<F> {
         };
         record::seal(
             &mut self.pending,
-            record::seed(self.directory, tail.first.0),
+            record::seed(self.ties, tail.first.0),
             self.durable,
         );
         let first = tail.first;
@@ -179,7 +180,7 @@ impl<F: DiskFile> Log<F> {
             return Ok(());
         }
         let first = self.durable.next();
-        let file = segment::create(disk, self.directory, first)?;
+        let file = segment::create(disk, self.ties.directory, first)?;
         if let Some(full) = self.tail.replace(Tail {
             file,
             first,

@@ -95,6 +95,7 @@ struct State {
     failing_syncs: u32,
     failing_writes: u32,
     failing_reads: u32,
+    failing_renames: u32,
 }
 
 #[derive(Clone)]
@@ -204,6 +205,7 @@ impl MemDisk {
         state.incarnation += 1;
         state.halt_at = None;
         (state.failing_syncs, state.failing_writes, state.failing_reads) = (0, 0, 0);
+        state.failing_renames = 0;
     }
 
     /// The process stops and the machine goes on: the next process sees everything that was written, synced or not, and what
@@ -243,6 +245,11 @@ impl MemDisk {
     /// The next so many reads fail.
     pub fn fail_reads(&self, count: u32) {
         self.lock().failing_reads = count;
+    }
+
+    /// The next so many renames are done, and fail all the same.
+    pub fn fail_renames(&self, count: u32) {
+        self.lock().failing_renames = count;
     }
 
     /// Limits the bytes in all files; `None` for no limit. A write beyond it is done as far as it fits.
@@ -373,6 +380,10 @@ impl Disk for MemDisk {
             .changes
             .push(Change::Rename(from.to_owned(), to.to_owned(), file));
         state.retain_named();
+        if state.failing_renames > 0 {
+            state.failing_renames -= 1;
+            return Err(io::Error::other("the rename failed, or its answer was lost"));
+        }
         Ok(())
     }
 

@@ -1,10 +1,12 @@
 //! The meta file: whose directory this is, the last epoch started in it, and how far the log was known
 //! durable then.
 //!
-//! `"anabmeta" | version u8 | cluster len u8 | cluster | node u128 | directory u128 | has epoch u8 | epoch
-//! u64 | synced lsn u64 | crc32c u32`, little-endian. Every version keeps magic and version first and the
+//! `"anabmeta" | version u8 | cluster len u8 | cluster | node u128 | directory u128 | salt u128 | has epoch u8 |
+//! epoch u64 | synced lsn u64 | crc32c u32`, little-endian. Every version keeps magic and version first and the
 //! checksum of all before it last. Its version is the directory's: a change that older versions must not
 //! touch raises it. It is never changed in place, but replaced by a rename.
+
+use std::fmt;
 
 use anabranch_crdt::{Epoch, NodeId};
 
@@ -14,8 +16,8 @@ use super::limits::{CLUSTER_BYTES_MAX, META_BYTES_MAX};
 use super::window::read_full;
 use super::{Identity, Lsn, u32_at, u64_at, u128_at};
 
-/// Newest format written and read here.
-pub(super) const VERSION: u8 = 1;
+/// Newest format written and read here. Format 1 had no salt and was never released.
+pub(super) const VERSION: u8 = 2;
 /// The meta file's name.
 pub(super) const NAME: &str = "meta";
 /// Its name while it is not whole yet.
@@ -23,22 +25,39 @@ pub(super) const TEMP: &str = "meta.tmp";
 
 const MAGIC: [u8; 8] = *b"anabmeta";
 /// Bytes beside the cluster's name.
-const FIXED_BYTES: usize = 8 + 1 + 1 + 16 + 16 + 1 + 8 + 8 + 4;
+const FIXED_BYTES: usize = 8 + 1 + 1 + 16 + 16 + 16 + 1 + 8 + 8 + 4;
 
 /// What the meta file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) cluster: String,
     pub(super) node: NodeId,
-    pub(super) directory: u128,
+    pub(super) ties: Ties,
     pub(super) epoch: Option<Epoch>,
     /// Every record up to this lsn was synced before this file was written: a mark like those of the commits.
     pub(super) synced: Lsn,
 }
 
+/// What ties the other files to their directory: its id, which stands in their headers and is no secret, and a number that
+/// nobody learns, which their checksums start from. So nobody who can choose what is stored can make bytes that would be
+/// taken for a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ties {
+    pub(super) directory: u128,
+    pub(super) salt: u128,
+}
+
+impl fmt::Debug for Ties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ties")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Meta {
     /// The meta of a directory nobody has used yet.
-    pub(super) fn of_new(identity: &Identity) -> Result<Meta, StoreError> {
+    pub(super) fn of_new(identity: &Identity, salt: u128) -> Result<Meta, StoreError> {
         let bytes = identity.cluster.len();
         if bytes > CLUSTER_BYTES_MAX {
             return Err(StoreError::TooLarge {
@@ -50,7 +69,10 @@ impl Meta {
         Ok(Meta {
             cluster: identity.cluster.clone(),
             node: identity.node,
-            directory: identity.directory,
+            ties: Ties {
+                directory: identity.directory,
+                salt,
+            },
             epoch: None,
             synced: Lsn(0),
         })
@@ -117,7 +139,8 @@ impl Meta {
         out.push(self.cluster.len() as u8);
         out.extend_from_slice(self.cluster.as_bytes());
         out.extend_from_slice(&self.node.0.to_le_bytes());
-        out.extend_from_slice(&self.directory.to_le_bytes());
+        out.extend_from_slice(&self.ties.directory.to_le_bytes());
+        out.extend_from_slice(&self.ties.salt.to_le_bytes());
         out.push(u8::from(self.epoch.is_some()));
         out.extend_from_slice(&self.epoch.map_or(0, |epoch| epoch.0).to_le_bytes());
         out.extend_from_slice(&self.synced.0.to_le_bytes());
@@ -144,7 +167,14 @@ impl Meta {
                     known: VERSION,
                 });
             }
-            _ => return Err(bad("it names a format that never was")),
+            found @ 1.. => {
+                return Err(StoreError::OlderFormat {
+                    file: file.to_owned(),
+                    found,
+                    known: VERSION,
+                });
+            }
+            0 => return Err(bad("it names a format that never was")),
         }
         let name_bytes = usize::from(*body.get(9).unwrap_or(&0));
         if bytes.len() != FIXED_BYTES + name_bytes {
@@ -152,17 +182,20 @@ impl Meta {
         }
         let (name, rest) = body[10..].split_at(name_bytes);
         let cluster = std::str::from_utf8(name).map_err(|_| bad("the cluster's name is not UTF-8"))?;
-        let epoch = match rest[32] {
+        let epoch = match rest[48] {
             0 => None,
-            1 => Some(Epoch(u64_at(rest, 33))),
+            1 => Some(Epoch(u64_at(rest, 49))),
             _ => return Err(bad("the epoch is neither there nor absent")),
         };
         Ok(Meta {
             cluster: cluster.to_owned(),
             node: NodeId(u128_at(rest, 0)),
-            directory: u128_at(rest, 16),
+            ties: Ties {
+                directory: u128_at(rest, 16),
+                salt: u128_at(rest, 32),
+            },
             epoch,
-            synced: Lsn(u64_at(rest, 41)),
+            synced: Lsn(u64_at(rest, 57)),
         })
     }
 }

@@ -18,7 +18,8 @@
 //! that look written and are not.
 //!
 //! Files, all in one flat directory: `meta`, `log-LSN`, `snapshot-LSN` (each laid out on the
-//! front page of its module), `*.tmp` (not whole yet, removed at the next opening) and, on a real disk, `lock`.
+//! front page of its module), `*.tmp` (not whole yet, removed at the next opening), `reserve` (space for an epoch on a full
+//! disk) and, on a real disk, `lock`.
 //!
 //! ```
 //! use anabranch::store::{Identity, MemDisk, Options, Recovered, Store};
@@ -64,6 +65,7 @@ mod mem_disk;
 mod meta;
 mod record;
 mod recovery;
+mod reserve;
 mod segment;
 mod snapshot;
 #[cfg(test)]
@@ -158,8 +160,8 @@ pub struct Opened {
 
 /// The durable memory of one node, on any [`Disk`].
 ///
-/// Methods are of four kinds: opening; the log (`append`, `commit`); what replaces a file (`start_epoch`,
-/// `snapshot`); questions. Each may be repeated after an error, except after [`StoreError::Poisoned`].
+/// Methods are of five kinds: opening; the log (`append`, `commit`); what replaces a file (`start_epoch`,
+/// `snapshot`); space kept for a full disk (`keep_reserve`, `give_up_reserve`); questions. Each may be repeated after an error, except after [`StoreError::Poisoned`].
 pub struct Store<D: Disk> {
     disk: D,
     options: Options,
@@ -179,8 +181,8 @@ impl<D: Disk> Store<D> {
     /// have no effect outside; a reason it returns ends the opening as [`StoreError::Refused`].
     ///
     /// # Errors
-    /// `OtherCluster`, `OtherNode`, `NewerFormat`, `Corrupt`, `Refused`: this directory is not for this
-    /// process; nothing was changed. `Full`, `Disk`, `Poisoned`: the system refused a call; opening again is
+    /// `OtherCluster`, `OtherNode`, `NewerFormat`, `OlderFormat`, `Corrupt`, `Refused`: this directory is not for
+    /// this process; nothing was changed. `Full`, `Disk`, `Poisoned`: the system refused a call; opening again is
     /// safe.
     pub fn open(
         disk: D,
@@ -188,7 +190,31 @@ impl<D: Disk> Store<D> {
         options: Options,
         visit: &mut dyn FnMut(Recovered<'_>) -> Result<(), String>,
     ) -> Result<(Store<D>, Opened), StoreError> {
-        recovery::open(disk, identity, options, visit)
+        Store::open_salted(disk, identity, identity.directory, options, visit)
+    }
+
+    /// As [`Store::open`], which is for tests and simulations: with a random `salt` that a new directory keeps, and nobody
+    /// learns. Its checksums start from it, so that what a client stores can never be taken for a record.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub fn open_salted(
+        disk: D,
+        identity: &Identity,
+        salt: u128,
+        options: Options,
+        visit: &mut dyn FnMut(Recovered<'_>) -> Result<(), String>,
+    ) -> Result<(Store<D>, Opened), StoreError> {
+        recovery::open(disk, identity, salt, options, visit)
+    }
+
+    /// Whether a directory is this identity's or nobody's, as [`Store::open`] finds it. Changes nothing.
+    ///
+    /// # Errors
+    /// `OtherCluster`, `OtherNode`, `NewerFormat`, `OlderFormat`, `Corrupt`: it is not for this process. `Disk`: the system
+    /// refused a call.
+    pub fn check(disk: &D, identity: &Identity) -> Result<(), StoreError> {
+        recovery::check(disk, identity)
     }
 
     /// Starts a new epoch; it is durable when this returns.
@@ -210,6 +236,23 @@ impl<D: Disk> Store<D> {
         self.poison_if_failed(written)?;
         self.meta = meta;
         Ok(())
+    }
+
+    /// Makes the file whose space [`Store::give_up_reserve`] gives back, unless it is there. Best effort: on a full disk
+    /// there is none until a later call.
+    pub fn keep_reserve(&self) {
+        if let Err(error) = reserve::keep(&self.disk) {
+            tracing::debug!(%error, "no space is kept for starting an epoch on a full disk");
+        }
+    }
+
+    /// Gives up the space kept by [`Store::keep_reserve`], so that a call that failed with `Full` may be repeated; says
+    /// whether there was any.
+    pub fn give_up_reserve(&self) -> bool {
+        reserve::give_up(&self.disk).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the space kept for a full disk could not be given up");
+            false
+        })
     }
 
     /// Adds a record in memory; [`Store::commit`] makes it durable. How much may be pending is the caller's
@@ -273,7 +316,7 @@ impl<D: Disk> Store<D> {
         if covered == before {
             return Ok(());
         }
-        let written = snapshot::write(&self.disk, self.meta.directory, covered, blocks);
+        let written = snapshot::write(&self.disk, self.meta.ties, covered, blocks);
         let summary = self.poison_if_failed(written)?;
         // From here on the snapshot counts. What it covers is only in the way, so failing to remove it is no
         // failure.

@@ -3,11 +3,12 @@
 //! `len` counts the payload. `behind` is the distance from this record's lsn back to the commit's *mark*, the
 //! last lsn that was synced before this commit was written; every record of a commit carries it, so that
 //! whichever of them survives a crash bears witness. The checksum covers everything but itself, and starts
-//! from a seed made of the directory's id and the segment's, so that bytes of another file or directory are
-//! never taken for this one's.
+//! from a seed made of the directory's secret salt and the segment's lsn, so that bytes of another file or directory
+//! are never taken for this one's, nor bytes that a client chose to store.
 //! Not here: where records lie and what a bad one means; see `log` and `recovery`.
 
 use super::limits::{COMMIT_RECORDS_MAX, RECORD_BYTES_MAX, RECORD_HEADER_BYTES};
+use super::meta::Ties;
 use super::{Lsn, u32_at, u64_at};
 
 /// A decoded header. Its numbers are believed only after [`Header::is_intact`].
@@ -59,8 +60,8 @@ impl Header {
 }
 
 /// The seed of the checksums in one file.
-pub(super) fn seed(directory: u128, file: u64) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&directory.to_le_bytes()), &file.to_le_bytes())
+pub(super) fn seed(ties: Ties, file: u64) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&ties.salt.to_le_bytes()), &file.to_le_bytes())
 }
 
 /// Adds a record to a buffer of pending ones. [`seal`] fills in what only the commit knows.

@@ -12,7 +12,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
 use super::limits::{PROOF_BYTES_MAX, READ_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
 use super::log::{Found, Log, Tail};
-use super::meta::{self, Meta};
+use super::meta::{self, Meta, Ties};
 use super::record::{self, Header};
 use super::window::Window;
 use super::{
@@ -25,44 +25,52 @@ type Visit<'a> = &'a mut dyn FnMut(Recovered<'_>) -> Result<(), String>;
 pub(super) fn open<D: Disk>(
     disk: D,
     identity: &Identity,
+    salt: u128,
     options: Options,
     visit: Visit<'_>,
 ) -> Result<(Store<D>, Opened), StoreError> {
     let files = Files::list(&disk)?;
-    let meta = match files.has_meta {
-        true => Meta::read(&disk)?,
-        false => Meta::of_new(identity)?,
+    let meta = match files.meta(&disk, identity)? {
+        Some(meta) => meta,
+        None => {
+            let meta = Meta::of_new(identity, salt)?;
+            meta.write(&disk)?;
+            meta
+        }
     };
-    meta.check_identity(&disk.locate(meta::NAME), identity)?;
-    if !files.has_meta {
-        files.refuse_orphans(&disk)?;
-        meta.write(&disk)?;
-    }
     // What a process before us renamed and did not live to sync is only now sure to stay.
     disk.sync_dir()
         .map_err(|e| StoreError::poison("a sync of the directory", &disk.locate("."), &e))?;
 
     let snapshot = match files.snapshots.last() {
-        Some(covered) => Some(snapshot::read(&disk, meta.directory, *covered, visit)?),
+        Some(covered) => Some(snapshot::read(&disk, meta.ties, *covered, visit)?),
         None => None,
     };
     let covered = snapshot.map_or(Lsn(0), |snapshot| snapshot.covered);
     let reader = Reader {
         disk: &disk,
-        directory: meta.directory,
+        ties: meta.ties,
         known_durable: meta.synced.max(covered),
     };
-    let (found, torn_bytes_cut) = reader.read_log(&files.segments_above(covered), covered, visit)?;
+    let mut segments = files.segments_above(covered);
+    // A snapshot covers all there is, so a segment that begins at or below its lsn also ends there. Before the last of
+    // those is removed it is looked at all the same: what it would cost to be wrong is never seen again.
+    let beyond = match files.last_covered(covered) {
+        Some(first) if reader.goes_beyond(first, covered)? => Some(first),
+        _ => None,
+    };
+    segments.splice(0..0, beyond);
+    let (found, torn_bytes_cut) = reader.read_log(&segments, covered, visit)?;
 
-    let mut garbage = files.garbage(covered);
+    let mut garbage = files.garbage(covered, beyond);
     remove_garbage(&disk, &mut garbage)?;
     let opened = Opened {
         is_new: meta.epoch.is_none() && found.last == Lsn(0),
-        directory: meta.directory,
+        directory: meta.ties.directory,
         last_epoch: meta.epoch,
         torn_bytes_cut,
     };
-    let log = Log::new(meta.directory, found);
+    let log = Log::new(meta.ties, found);
     Ok((
         Store {
             disk,
@@ -75,6 +83,11 @@ pub(super) fn open<D: Disk>(
         },
         opened,
     ))
+}
+
+/// See [`Store::check`].
+pub(super) fn check<D: Disk>(disk: &D, identity: &Identity) -> Result<(), StoreError> {
+    Files::list(disk)?.meta(disk, identity).map(|_| ())
 }
 
 /// The directory's files by kind, in order.
@@ -108,6 +121,17 @@ impl Files {
         Ok(files)
     }
 
+    /// The meta file, if this is a directory of this identity; none if it is a new one.
+    fn meta<D: Disk>(&self, disk: &D, identity: &Identity) -> Result<Option<Meta>, StoreError> {
+        if !self.has_meta {
+            self.refuse_orphans(disk)?;
+            return Ok(None);
+        }
+        let meta = Meta::read(disk)?;
+        meta.check_identity(&disk.locate(meta::NAME), identity)?;
+        Ok(Some(meta))
+    }
+
     /// Data without a meta file is somebody's, and nobody knows whose.
     fn refuse_orphans<D: Disk>(&self, disk: &D) -> Result<(), StoreError> {
         let first = self.segments.iter().map(|first| segment::name(*first)).next();
@@ -126,8 +150,7 @@ impl Files {
         }
     }
 
-    /// The segments that a snapshot up to `covered` does not make superfluous. A snapshot covers all there
-    /// is, so a segment that begins at or below its lsn also ends there.
+    /// The segments that hold nothing that a snapshot up to `covered` has.
     fn segments_above(&self, covered: Lsn) -> Vec<Lsn> {
         self.segments
             .iter()
@@ -136,12 +159,17 @@ impl Files {
             .collect()
     }
 
-    /// What a crash has kept somebody from removing.
-    fn garbage(&self, covered: Lsn) -> Vec<String> {
+    /// The last segment that begins with what a snapshot up to `covered` has.
+    fn last_covered(&self, covered: Lsn) -> Option<Lsn> {
+        self.segments.iter().copied().rfind(|first| *first <= covered)
+    }
+
+    /// What a crash has kept somebody from removing, but for this segment.
+    fn garbage(&self, covered: Lsn, kept: Option<Lsn>) -> Vec<String> {
         let segments = self
             .segments
             .iter()
-            .filter(|first| **first <= covered)
+            .filter(|first| **first <= covered && Some(**first) != kept)
             .map(|first| segment::name(*first));
         let snapshots = self
             .snapshots
@@ -171,20 +199,41 @@ struct End {
 /// Reads the log, knowing that all up to some lsn was durable once.
 struct Reader<'a, D> {
     disk: &'a D,
-    directory: u128,
+    ties: Ties,
     known_durable: Lsn,
 }
 
 impl<D: Disk> Reader<'_, D> {
-    /// Visits all records in `segments`, which follow `covered`; the last of them becomes the log's tail.
+    fn open_segment(&self, first: Lsn) -> Result<D::File, StoreError> {
+        let name = segment::name(first);
+        let opened = self.disk.open(&name);
+        opened.map_err(|e| E::io("opening a segment", self.disk.locate(&name), e))
+    }
+
+    /// Whether a segment holds records above `covered`. What is wrong with one that does not is of no consequence.
+    fn goes_beyond(&self, first: Lsn, covered: Lsn) -> Result<bool, StoreError> {
+        let name = self.disk.locate(&segment::name(first));
+        let failed = |e| E::io("reading a segment", name.clone(), e);
+        let mut file = self.open_segment(first)?;
+        let mut window = Window::new(&mut file).map_err(failed)?;
+        let end = self.read_records(&name, &mut window, first, None, &mut |_| Ok(()))?;
+        Ok(end.last > covered)
+    }
+
+    /// Visits all records in `segments` above `covered`; the last of the segments becomes the log's tail.
     fn read_log(
         &self,
         segments: &[Lsn],
         covered: Lsn,
         visit: Visit<'_>,
     ) -> Result<(Found<D::File>, u64), StoreError> {
+        let begins_at = segments.first().copied().filter(|first| *first <= covered);
+        let mut above = |recovered: Recovered<'_>| match recovered {
+            Recovered::Record { lsn, .. } if lsn <= covered => Ok(()),
+            recovered => visit(recovered),
+        };
         let mut found = Found {
-            last: covered,
+            last: begins_at.map_or(covered, |first| Lsn(first.0 - 1)),
             tail: None,
             earlier: Vec::new(),
             earlier_bytes: 0,
@@ -199,21 +248,14 @@ impl<D: Disk> Reader<'_, D> {
                 );
                 return Err(E::corrupt(&name, 0, what));
             }
-            let mut file = self
-                .disk
-                .open(&segment::name(*first))
-                .map_err(|e| E::io("opening a segment", name.clone(), e))?;
+            let mut file = self.open_segment(*first)?;
             let failed = |e| E::io("reading a segment", name.clone(), e);
             let mut window = Window::new(&mut file).map_err(failed)?;
             let header_bytes = window.left(0).min(SEGMENT_HEADER_BYTES as u64) as usize;
-            segment::check_header(
-                &name,
-                window.get(0, header_bytes).map_err(failed)?,
-                self.directory,
-                *first,
-            )?;
+            let header = window.get(0, header_bytes).map_err(failed)?;
+            segment::check_header(&name, header, self.ties.directory, *first)?;
             let successor = segments.get(at + 1).copied();
-            let end = self.read_records(&name, &mut window, *first, successor, visit)?;
+            let end = self.read_records(&name, &mut window, *first, successor, &mut above)?;
             found.last = end.last;
             if let Some(successor) = successor {
                 if end.last.next() != successor {
@@ -256,7 +298,7 @@ impl<D: Disk> Reader<'_, D> {
         successor: Option<Lsn>,
         visit: Visit<'_>,
     ) -> Result<End, StoreError> {
-        let seed = record::seed(self.directory, first.0);
+        let seed = record::seed(self.ties, first.0);
         let start = SEGMENT_HEADER_BYTES as u64;
         let mut end = End {
             at: start,
@@ -315,7 +357,7 @@ impl<D: Disk> Reader<'_, D> {
             .map_err(failed)?
             .map_or(0, |last| last + 1 - end.at);
         if torn > 0 {
-            let seed = record::seed(self.directory, first.0);
+            let seed = record::seed(self.ties, first.0);
             if let Some(proof) = find_proof(window, end.at, seed, lost).map_err(failed)? {
                 return Err(E::corrupt(
                     name,

@@ -2,8 +2,8 @@
 //!
 //! Header (64 bytes): `"anasnap\0" | version u8 | 7 zeros | covered lsn u64 | directory u128 | 20 zeros |
 //! crc32c u32`.
-//! Blocks: `len u32 | crc32c u32 | payload`, the checksum seeded with directory, covered lsn and the block's
-//! number.
+//! Blocks: `len u32 | crc32c u32 | payload`, the checksum seeded with the directory's salt, the covered lsn and the
+//! block's number.
 //! Index: for each block `offset u64 | len u32`. Footer (32 bytes): `index offset u64 | blocks u64 | index
 //! crc32c u32 | 0 u32 | version u8 | 3 zeros | crc32c u32`. All little-endian.
 //! It appears whole (synced before the rename), so whatever is wrong with one is damage. The index lets
@@ -15,6 +15,7 @@ use super::limits::{
     BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, INDEX_ENTRY_BYTES, SNAPSHOT_FOOTER_BYTES, SNAPSHOT_HEADER_BYTES,
     SNAPSHOT_WRITE_BYTES,
 };
+use super::meta::Ties;
 use super::window::Window;
 use super::{Lsn, Recovered, record, u32_at, u64_at, u128_at};
 
@@ -48,7 +49,7 @@ pub(super) fn parse_name(file: &str) -> Option<Lsn> {
 /// Writes a snapshot durably.
 pub(super) fn write<D: Disk>(
     disk: &D,
-    directory: u128,
+    ties: Ties,
     covered: Lsn,
     blocks: &mut dyn Iterator<Item = Vec<u8>>,
 ) -> Result<Summary, StoreError> {
@@ -61,7 +62,9 @@ pub(super) fn write<D: Disk>(
             written: 0,
             buffer: Vec::new(),
         };
-        writer.push(&encode_header(directory, covered)).map_err(failed)?;
+        writer
+            .push(&encode_header(ties.directory, covered))
+            .map_err(failed)?;
         let mut index = Vec::new();
         for (number, block) in blocks.enumerate() {
             if block.len() > BLOCK_BYTES_MAX {
@@ -74,7 +77,7 @@ pub(super) fn write<D: Disk>(
             }
             index.extend_from_slice(&writer.offset().to_le_bytes());
             index.extend_from_slice(&(block.len() as u32).to_le_bytes());
-            let crc = block_checksum(directory, covered, number as u64, &block);
+            let crc = block_checksum(ties, covered, number as u64, &block);
             writer.push(&(block.len() as u32).to_le_bytes()).map_err(failed)?;
             writer.push(&crc.to_le_bytes()).map_err(failed)?;
             writer.push(&block).map_err(failed)?;
@@ -92,7 +95,7 @@ pub(super) fn write<D: Disk>(
 /// Reads a whole snapshot and hands its blocks on. All of it is checked, each block before it is handed on.
 pub(super) fn read<D: Disk>(
     disk: &D,
-    directory: u128,
+    ties: Ties,
     covered: Lsn,
     visit: &mut dyn FnMut(Recovered<'_>) -> Result<(), String>,
 ) -> Result<Summary, StoreError> {
@@ -100,7 +103,7 @@ pub(super) fn read<D: Disk>(
     let failed = |e| StoreError::io("reading a snapshot", file.clone(), e);
     let mut input = disk.open(&name(covered)).map_err(failed)?;
     let mut window = Window::new(&mut input).map_err(failed)?;
-    let (footer, index) = read_index(&file, &mut window, directory, covered)?;
+    let (footer, index) = read_index(&file, &mut window, ties.directory, covered)?;
     let mut offset = SNAPSHOT_HEADER_BYTES as u64;
     for (number, entry) in index.chunks_exact(INDEX_ENTRY_BYTES).enumerate() {
         let (at, len) = (u64_at(entry, 0), u32_at(entry, 8) as usize);
@@ -114,7 +117,7 @@ pub(super) fn read<D: Disk>(
         }
         let block = window.get(offset, whole).map_err(failed)?;
         let payload = &block[BLOCK_HEADER_BYTES..];
-        let crc = block_checksum(directory, covered, number as u64, payload);
+        let crc = block_checksum(ties, covered, number as u64, payload);
         if u32_at(block, 0) as usize != len || u32_at(block, 4) != crc {
             return Err(StoreError::corrupt(
                 &file,
@@ -290,7 +293,7 @@ fn decode_footer(file: &str, footer_at: u64, footer: &[u8]) -> Result<Footer, St
     })
 }
 
-fn block_checksum(directory: u128, covered: Lsn, number: u64, payload: &[u8]) -> u32 {
-    let seed = crc32c::crc32c_append(record::seed(directory, covered.0), &number.to_le_bytes());
+fn block_checksum(ties: Ties, covered: Lsn, number: u64, payload: &[u8]) -> u32 {
+    let seed = crc32c::crc32c_append(record::seed(ties, covered.0), &number.to_le_bytes());
     crc32c::crc32c_append(seed, payload)
 }

@@ -83,10 +83,12 @@ impl Default for IssueOptions {
     }
 }
 
-/// Makes the authority of a new cluster: `ca.pem` and `ca.key` in `dir`, which is created if it is not there.
+/// Makes the authority of a new cluster: `ca.pem` and `ca.key` in `dir`, which is created if it is not there. A key that an
+/// interrupted run has left without its certificate is used: it has signed nothing yet.
 ///
 /// # Errors
-/// [`CaError::Exists`] where either file exists: an authority is never overwritten.
+/// [`CaError::Exists`] where there is a `ca.pem`: an authority is never overwritten. [`CaError::Authority`] where a file
+/// called `ca.key` is no key.
 pub fn init(dir: &Path, cluster: &str) -> Result<(), CaError> {
     check_cluster(cluster).map_err(CaError::Cluster)?;
     make_dir(dir)?;
@@ -94,27 +96,42 @@ pub fn init(dir: &Path, cluster: &str) -> Result<(), CaError> {
     if cert_path.exists() {
         return Err(CaError::Exists { path: cert_path });
     }
-    let key = KeyPair::generate()?;
+    let key = authority_key(&key_path)?;
     let mut params = CertificateParams::default();
-    // Two authorities of one name would make "unknown issuer" read "bad signature".
-    params.distinguished_name = name(&format!(
-        "anabranch CA of {cluster}, {:08x}",
-        rand::random::<u32>()
-    ));
+    // Two authorities of one name would make "unknown issuer" read "bad signature"; one of the same key is the same one.
+    let tail: String = key
+        .public_key_raw()
+        .iter()
+        .rev()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    params.distinguished_name = name(&format!("anabranch CA of {cluster}, {tail}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.subject_alt_names = vec![SanType::URI(ia5(&authority_uri(cluster))?)];
     date(&mut params, AUTHORITY_VALIDITY, IssueOptions::default().backdate);
     let cert = params.self_signed(&key)?;
-    // The key first, and only if there is none: two that start at once cannot both win.
-    let mut file = match secret(&key_path) {
-        Err(CaError::File { path, error }) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(CaError::Exists { path });
-        }
-        other => other?,
-    };
-    write(&mut file, &key_path, key.serialize_pem().as_bytes())?;
-    replace(&cert_path, cert.pem().as_bytes(), false)
+    if publish(&cert_path, cert.pem().as_bytes(), false)? {
+        Ok(())
+    } else {
+        // Another run came first. Its certificate is of the same key.
+        Err(CaError::Exists { path: cert_path })
+    }
+}
+
+/// A new key, or the one that is there: of two runs at once, and after one that was interrupted, there is one key.
+fn authority_key(path: &Path) -> Result<KeyPair, CaError> {
+    let key = KeyPair::generate()?;
+    if publish(path, key.serialize_pem().as_bytes(), true)? {
+        return Ok(key);
+    }
+    KeyPair::from_pem(&read(path)?).map_err(|e| CaError::Authority {
+        path: path.to_owned(),
+        why: format!(
+            "it is there without a ca.pem beside it, and is not a private key in PEM ({e}); move it away"
+        ),
+    })
 }
 
 /// Makes a node's certificate and key: `ca.pem`, `node.pem` and `node.key` in `out_dir`, which is created if it is
@@ -218,14 +235,49 @@ fn write(file: &mut File, path: &Path, bytes: &[u8]) -> Result<(), CaError> {
     })
 }
 
+/// Makes a whole file where there is none; false where there is one, which stays as it is.
+fn publish(path: &Path, bytes: &[u8], is_secret: bool) -> Result<bool, CaError> {
+    let failed = |error| CaError::File {
+        path: path.to_owned(),
+        error,
+    };
+    let temporary = write_beside(
+        path,
+        &format!(".{:016x}", rand::random::<u64>()),
+        bytes,
+        is_secret,
+    )?;
+    // A link, unlike a rename, never replaces.
+    let linked = fs::hard_link(&temporary, path);
+    let made = match &linked {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        // A file system without links: two runs at once are not told apart there.
+        Err(_) if path.exists() => Ok(false),
+        Err(_) => fs::rename(&temporary, path).map(|()| true).map_err(failed),
+    };
+    // Gone already if it was renamed.
+    let _ = fs::remove_file(&temporary);
+    made
+}
+
 /// Puts a whole file in place of what is there: readers see the old one or the new one.
 fn replace(path: &Path, bytes: &[u8], is_secret: bool) -> Result<(), CaError> {
+    let temporary = write_beside(path, ".new", bytes, is_secret)?;
+    fs::rename(&temporary, path).map_err(|error| CaError::File {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Writes a file beside the one it is to become.
+fn write_beside(path: &Path, ending: &str, bytes: &[u8], is_secret: bool) -> Result<PathBuf, CaError> {
     let failed = |error| CaError::File {
         path: path.to_owned(),
         error,
     };
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
+    temporary.push(ending);
     let temporary = PathBuf::from(temporary);
     // Left over from a run that was killed; nobody reads it.
     match fs::remove_file(&temporary) {
@@ -238,5 +290,5 @@ fn replace(path: &Path, bytes: &[u8], is_secret: bool) -> Result<(), CaError> {
         File::create_new(&temporary).map_err(failed)?
     };
     write(&mut file, &temporary, bytes)?;
-    fs::rename(&temporary, path).map_err(failed)
+    Ok(temporary)
 }

@@ -11,10 +11,13 @@ use std::time::Duration;
 use anabranch_crdt::NodeId;
 use tokio::net::lookup_host;
 use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::transport::establish::{Dialled, dial};
-use crate::transport::limits::{Limits, RESOLVE_INTERVAL, RESOLVE_TIMEOUT, SEED_ADDRESSES_MAX};
+use crate::transport::establish::{Dialled, Failure, dial};
+use crate::transport::limits::{
+    Limits, RESOLVE_INTERVAL, RESOLVE_TIMEOUT, SEED_ADDRESSES_MAX, SEED_DIALS_MAX,
+};
 use crate::transport::link::canonical;
 use crate::transport::net::Net;
 
@@ -112,11 +115,15 @@ impl Backoff {
 pub(super) async fn keep_peer(net: Arc<Net>, peer: NodeId, state: Arc<Dial>) {
     let mut backoff = Backoff::new(&net.limits);
     loop {
+        let mut rest = Duration::ZERO;
         if net.is_linked(peer) {
             let up_at = Instant::now();
             unlinked(&net, peer, &state).await;
             if up_at.elapsed() >= GOOD_LINK {
                 backoff.reset();
+            } else {
+                // One side does not want the other, and says so only when the link is up.
+                rest = backoff.wait();
             }
         }
         let Some(targets) = state.targets() else { return };
@@ -126,8 +133,9 @@ pub(super) async fn keep_peer(net: Arc<Net>, peer: NodeId, state: Arc<Dial>) {
         if net.is_linked(peer) {
             continue;
         }
-        // New addresses end a dial that hangs on old ones.
+        // New addresses end a wait, and a dial that hangs on old ones.
         let tried = async {
+            sleep(rest).await;
             dial_any(&net, peer, &targets).await;
             if !net.is_linked(peer) {
                 sleep(backoff.wait()).await;
@@ -190,16 +198,18 @@ pub(super) async fn keep_seed(net: Arc<Net>, seed: String) {
             sleep(backoff.wait()).await;
             continue;
         }
-        backoff.reset();
+        let up_at = Instant::now();
         // A link lost, or time to look the name up again.
         let _ = timeout(RESOLVE_INTERVAL, any_unlinked(&net, &reached)).await;
+        if up_at.elapsed() >= GOOD_LINK {
+            backoff.reset();
+        }
         sleep(backoff.wait()).await;
     }
 }
 
 /// Resolves the seed and dials what is not linked; says which peers it stands for.
 async fn dial_seed(net: &Arc<Net>, seed: &str, mine: &mut BTreeSet<SocketAddr>) -> BTreeSet<NodeId> {
-    let mut reached = BTreeSet::new();
     let resolved = match timeout(RESOLVE_TIMEOUT, lookup_host(seed)).await {
         Ok(Ok(addresses)) => addresses
             .take(SEED_ADDRESSES_MAX)
@@ -207,15 +217,26 @@ async fn dial_seed(net: &Arc<Net>, seed: &str, mine: &mut BTreeSet<SocketAddr>) 
             .collect::<BTreeSet<_>>(),
         Ok(Err(error)) => {
             tracing::warn!(seed, %error, "a seed's name has no address now");
-            return reached;
+            return BTreeSet::new();
         }
         Err(_) => {
             tracing::warn!(seed, "looking up a seed's name takes too long");
-            return reached;
+            return BTreeSet::new();
         }
     };
     // A name's addresses come and go; what was ours may be another node's later.
     mine.retain(|address| resolved.contains(address));
+    dial_all(net, resolved, mine).await
+}
+
+/// Dials what is not linked of a seed's addresses; says which peers they are.
+pub(super) async fn dial_all(
+    net: &Arc<Net>,
+    resolved: BTreeSet<SocketAddr>,
+    mine: &mut BTreeSet<SocketAddr>,
+) -> BTreeSet<NodeId> {
+    let mut reached = BTreeSet::new();
+    let mut dials = JoinSet::new();
     for address in resolved {
         if address == net.local || net.hello.addresses.contains(&address) || mine.contains(&address) {
             continue;
@@ -225,17 +246,32 @@ async fn dial_seed(net: &Arc<Net>, seed: &str, mine: &mut BTreeSet<SocketAddr>) 
             reached.insert(peer);
             continue;
         }
-        match dial(net, address).await {
-            Ok(Dialled::Linked(peer) | Dialled::Known(peer)) => {
-                reached.insert(peer);
-            }
-            Ok(Dialled::Myself) => {
-                mine.insert(address);
-            }
-            Err(_told) => {}
+        if dials.len() >= SEED_DIALS_MAX {
+            heard(dials.join_next().await, &mut reached, mine);
         }
+        let dialling = net.clone();
+        // At the same time: an address where nobody is takes as long as a handshake may.
+        dials.spawn(
+            net.alarm
+                .over(async move { (address, dial(&dialling, address).await) }),
+        );
+    }
+    while !dials.is_empty() {
+        heard(dials.join_next().await, &mut reached, mine);
     }
     reached
+}
+
+type SeedDial = Result<(SocketAddr, Result<Dialled, Failure>), JoinError>;
+
+/// Takes in what came of one of a seed's addresses.
+fn heard(dialled: Option<SeedDial>, reached: &mut BTreeSet<NodeId>, mine: &mut BTreeSet<SocketAddr>) {
+    // What failed has been told.
+    match dialled {
+        Some(Ok((_, Ok(Dialled::Linked(peer) | Dialled::Known(peer))))) => drop(reached.insert(peer)),
+        Some(Ok((address, Ok(Dialled::Myself)))) => drop(mine.insert(address)),
+        Some(Ok((_, Err(_))) | Err(_)) | None => {}
+    }
 }
 
 async fn any_unlinked(net: &Net, peers: &BTreeSet<NodeId>) {

@@ -2,23 +2,26 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
+use std::time::Instant;
 
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
-use quinn::{Endpoint, EndpointConfig, Incoming, TokioRuntime};
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Incoming, Runtime as _};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::transport::alarm::{Alarm, Watched};
+use crate::transport::arrivals::Welcome;
 use crate::transport::dial::{keep_peer, keep_seed};
 use crate::transport::event::{CloseCode, Reason};
 use crate::transport::hello::{PROTOCOL_VERSION, wall_ms};
 use crate::transport::limits::{
-    ADDRESSES_MAX, DRAIN_TIMEOUT, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_MAX, IDLE_WAIT, PEERS_MAX, SEEDS_MAX,
+    ADDRESSES_MAX, DRAIN_TIMEOUT, IDLE_WAIT, PEERS_MAX, SEEDS_MAX, SOCKET_CLOSE_POLL, SOCKET_CLOSE_WAIT,
 };
 use crate::transport::link::{canonical, drain};
 use crate::transport::net::Net;
@@ -121,15 +124,19 @@ impl Transport {
             .enable_all()
             .build()
             .map_err(BindError::Thread)?;
-        let endpoint = {
+        let alarm = Alarm::new(handler);
+        let (endpoint, open_socket) = {
             let _inside = runtime.enter();
-            Endpoint::new(
+            let watched = Watched(alarm.clone());
+            let socket = watched.wrap_udp_socket(socket).map_err(listen_failed)?;
+            let open_socket = Arc::downgrade(&socket);
+            let endpoint = Endpoint::new_with_abstract_socket(
                 endpoint_config(&config)?,
                 Some(server),
                 socket,
-                Arc::new(TokioRuntime),
-            )
-            .map_err(listen_failed)?
+                Arc::new(watched),
+            );
+            (endpoint.map_err(listen_failed)?, open_socket)
         };
         let advertised = if config.advertise.is_empty() {
             vec![local]
@@ -154,28 +161,37 @@ impl Transport {
             endpoint,
             client,
             handle,
-            handler,
+            alarm,
         ));
-        Transport::start(net, runtime)
+        Transport::start(net, runtime, open_socket)
     }
 
-    fn start(net: Arc<Net>, runtime: Runtime) -> Result<Transport, BindError> {
+    fn start(
+        net: Arc<Net>,
+        runtime: Runtime,
+        open_socket: Weak<dyn AsyncUdpSocket>,
+    ) -> Result<Transport, BindError> {
         let (stop, mut stopped) = watch::channel(false);
         let (is_done, done) = watch::channel(false);
-        let endpoint = net.endpoint.clone();
-        let accepting = net.clone();
+        let ending = net.clone();
         let run = move || {
+            let _guard = ending.alarm.guard();
             runtime.block_on(async {
                 tokio::select! {
-                    () = accept(accepting) => {}
+                    () = accept(ending.clone()) => ending.alarm.ring("the network stopped moving packets"),
                     // An error means that the transport was dropped.
                     _ = stopped.wait_for(|stop| *stop) => {}
                 }
-                endpoint.close((CloseCode::Stopping as u32).into(), b"this node stops");
-                let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+                if let Some(endpoint) = ending.endpoint() {
+                    endpoint.close((CloseCode::Stopping as u32).into(), b"this node stops");
+                    let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+                }
             });
-            // Not dropped: that would wait for a look-up of a name that hangs.
+            // Ends every task. Not dropped: that would wait for a look-up of a name that hangs.
             runtime.shutdown_background();
+            ending.release();
+            // Whoever waits for the end may bind the same port again at once.
+            wait_closed(&open_socket);
             let _ = is_done.send(true);
         };
         thread::Builder::new()
@@ -267,7 +283,7 @@ impl Transport {
         let dial = Arc::new(crate::transport::dial::Dial::default());
         dial.set(addresses);
         table.dials.insert(peer, dial.clone());
-        drop(self.net.runtime.spawn(keep_peer(self.net.clone(), peer, dial)));
+        self.net.spawn(keep_peer(self.net.clone(), peer, dial));
     }
 
     /// Stops dialling a peer. A link that is up stays.
@@ -290,12 +306,10 @@ impl Transport {
             stays
         });
         for seed in seeds {
-            table.seeds.entry(seed).or_insert_with_key(|seed| {
-                self.net
-                    .runtime
-                    .spawn(keep_seed(self.net.clone(), seed.clone()))
-                    .abort_handle()
-            });
+            table
+                .seeds
+                .entry(seed)
+                .or_insert_with_key(|seed| self.net.spawn(keep_seed(self.net.clone(), seed.clone())));
         }
     }
 
@@ -327,6 +341,7 @@ impl Transport {
         let received: u64 = links.iter().map(|link| link.udp_bytes_received).sum();
         Counters {
             connections_refused: counted.connections_refused.load(Ordering::Relaxed),
+            connections_refused_of_source: counted.connections_refused_of_source.load(Ordering::Relaxed),
             frames_skipped: counted.frames_skipped.load(Ordering::Relaxed),
             gossip_dropped: counted.gossip_dropped.load(Ordering::Relaxed),
             udp_bytes_sent: sent + counted.udp_bytes_sent.load(Ordering::Relaxed),
@@ -348,10 +363,10 @@ impl Transport {
     async fn close(&self, code: CloseCode) {
         let net = self.net.clone();
         let stop = self.stop.clone();
-        drop(self.net.runtime.spawn(async move {
+        self.net.spawn(async move {
             close_links(&net, code).await;
             let _ = stop.send(true);
-        }));
+        });
         // An error means that the thread is done too.
         let _ = self.done.clone().wait_for(|done| *done).await;
     }
@@ -390,7 +405,7 @@ async fn close_links(net: &Arc<Net>, code: CloseCode) {
     net.changed();
     let mut drains = JoinSet::new();
     for link in links {
-        drains.spawn(drain(link, code));
+        drains.spawn(net.alarm.over(drain(link, code)));
     }
     while drains.join_next().await.is_some() {}
     let mut changes = net.changes.subscribe();
@@ -398,31 +413,56 @@ async fn close_links(net: &Arc<Net>, code: CloseCode) {
     let _ = timeout(DRAIN_TIMEOUT, all_ended).await;
 }
 
+/// Waits until nobody holds the socket any more. All that keeps it beside the tasks, which are gone, are steps of other
+/// threads that are under way.
+fn wait_closed(socket: &Weak<dyn AsyncUdpSocket>) {
+    let until = Instant::now() + SOCKET_CLOSE_WAIT;
+    while socket.strong_count() > 0 {
+        if Instant::now() >= until {
+            tracing::error!("the UDP socket is still open though the transport has ended");
+            return;
+        }
+        thread::sleep(SOCKET_CLOSE_POLL);
+    }
+}
+
 /// Meets incoming connections until the endpoint closes.
 async fn accept(net: Arc<Net>) {
-    while let Some(incoming) = net.endpoint.accept().await {
+    let Some(endpoint) = net.endpoint() else { return };
+    while let Some(incoming) = endpoint.accept().await {
         meet(&net, incoming);
     }
 }
 
 fn meet(net: &Arc<Net>, incoming: Incoming) {
-    let open = net.handshakes.load(Ordering::Relaxed);
-    if open >= HANDSHAKES_MAX || net.is_closing() {
-        net.counters.connections_refused.fetch_add(1, Ordering::Relaxed);
-        incoming.refuse();
-        return;
-    }
-    if open >= HANDSHAKES_BEFORE_RETRY && incoming.may_retry() {
-        if let Err(error) = incoming.retry() {
-            error.into_incoming().refuse();
+    let from = canonical(incoming.remote_address());
+    let refused = |counter: &AtomicU64| {
+        counter.fetch_add(1, Ordering::Relaxed);
+    };
+    let proven = incoming.remote_address_validated() || !incoming.may_retry();
+    match net.arrivals.welcome(from.ip(), proven) {
+        Welcome::In(place) if !net.is_closing() => {
+            tracing::trace!(remote = %from, open = net.arrivals.open(), "incoming connection");
+            let accepting = net.clone();
+            net.spawn(async move {
+                establish::accept(accepting, incoming).await;
+                drop(place);
+            });
         }
-        return;
+        Welcome::Retry => {
+            if let Err(error) = incoming.retry() {
+                error.into_incoming().refuse();
+            }
+        }
+        Welcome::SourceFull => {
+            tracing::debug!(remote = %from, "refused: too many handshakes from there");
+            refused(&net.counters.connections_refused);
+            refused(&net.counters.connections_refused_of_source);
+            incoming.refuse();
+        }
+        Welcome::In(_) | Welcome::Full => {
+            refused(&net.counters.connections_refused);
+            incoming.refuse();
+        }
     }
-    tracing::trace!(remote = %canonical(incoming.remote_address()), open, "incoming connection");
-    net.handshakes.fetch_add(1, Ordering::Relaxed);
-    let net = net.clone();
-    tokio::spawn(async move {
-        establish::accept(net.clone(), incoming).await;
-        net.handshakes.fetch_sub(1, Ordering::Relaxed);
-    });
 }

@@ -50,8 +50,10 @@ pub(super) enum Failure {
 
 /// Dials an address and waits until the link is up.
 pub(super) async fn dial(net: &Arc<Net>, address: SocketAddr) -> Result<Dialled, Failure> {
-    let connecting = net
-        .endpoint
+    let Some(endpoint) = net.endpoint() else {
+        return Err(Failure::Unreachable("this node has closed its socket".into()));
+    };
+    let connecting = endpoint
         .connect_with(net.client.clone(), address, TLS_NAME)
         .map_err(|e| Failure::Unreachable(e.to_string()))?;
     let mut connection = None;

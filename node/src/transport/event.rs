@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::transport::Hello;
+use crate::transport::limits::EPOCH_MAX;
 use crate::wire::Lane;
 
 /// Something that happened on the network. All events come from the transport's one thread, in order: between
@@ -74,6 +75,12 @@ pub enum Event {
         by: NodeId,
         /// The epoch it knows.
         newest: Epoch,
+    },
+    /// A bug has ended the transport or a task of it: it carries nothing that can be relied on any more. Told once, from
+    /// whatever thread it happened on.
+    Broken {
+        /// What happened.
+        what: String,
     },
     /// A member of this CA, or whoever was dialled, could not be linked with, and trying again will not help until
     /// somebody changes something.
@@ -151,9 +158,11 @@ pub(super) fn newer_epoch_text(newest: Epoch) -> String {
     format!("a newer epoch of this node is known: {newest}")
 }
 
+/// The epoch that a close's text names, unless it is one that nobody has.
 pub(super) fn newer_epoch_in(text: &str) -> Option<Epoch> {
     let (_, number) = text.rsplit_once(' ')?;
-    number.parse().ok().map(Epoch)
+    let epoch: u64 = number.parse().ok()?;
+    (epoch < EPOCH_MAX).then_some(Epoch(epoch))
 }
 
 /// What a connection is closed with, on the wire. Append-only.

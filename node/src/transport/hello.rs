@@ -10,7 +10,7 @@ use anabranch_crdt::{Epoch, NodeId};
 use serde::{Deserialize, Serialize};
 
 use crate::transport::event::CloseCode;
-use crate::transport::limits::{ADDRESSES_MAX, HELLO_BYTES_MAX};
+use crate::transport::limits::{ADDRESSES_MAX, EPOCH_MAX, HELLO_BYTES_MAX};
 
 /// The protocol's version. Nodes of different versions do not talk.
 pub const PROTOCOL_VERSION: u16 = 1;
@@ -97,6 +97,10 @@ impl Hello {
             postcard::take_from_bytes::<WireHello>(rest).map_err(|e| malformed(e.to_string()))?;
         if wire.addresses.len() > ADDRESSES_MAX {
             return Err(malformed(format!("{} addresses", wire.addresses.len())));
+        }
+        // Room above what a close may name, or a node that was told of one could not come back.
+        if wire.epoch >= EPOCH_MAX * 2 {
+            return Err(malformed(format!("epoch {} is nobody's", wire.epoch)));
         }
         Ok(Hello {
             node: NodeId(wire.node),

@@ -16,6 +16,8 @@ pub const ADDRESSES_MAX: usize = 8;
 pub const SEEDS_MAX: usize = 64;
 /// Addresses taken from the answer for one seed's name.
 pub const SEED_ADDRESSES_MAX: usize = 32;
+/// Addresses of one seed that are dialled at the same time.
+pub const SEED_DIALS_MAX: usize = 8;
 /// Peers that are linked, remembered or dialled at the same time.
 pub const PEERS_MAX: usize = 1024;
 /// Connections that have arrived and were not looked at yet; the endpoint refuses more.
@@ -24,10 +26,16 @@ pub const INCOMING_MAX: usize = 256;
 pub const HANDSHAKES_MAX: usize = 256;
 /// From so many handshakes on, a newcomer must first prove that its address is its own (QUIC Retry).
 pub const HANDSHAKES_BEFORE_RETRY: usize = 64;
+/// Of those, how many may come from one source (an IPv4 address, an IPv6 /64) that has proven its address.
+pub const HANDSHAKES_PER_SOURCE_MAX: usize = 64;
 /// Bytes of the first packets kept for connections that were not looked at yet, all together.
 pub const INCOMING_BYTES_MAX: u64 = 8 << 20;
 /// What the kernel is asked for as the socket's send and receive buffers. It may grant less.
 pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// The smallest packet every network path must carry.
+pub const MTU_BYTES_MIN: u16 = 1200;
+/// The largest packet that path discovery tries unless configured: what Ethernet carries, with room for a tunnel.
+pub const MTU_BYTES_DEFAULT: u16 = 1452;
 /// The largest packet. Ten GSO segments above it exceed the 65,507 bytes of one UDP send and are dropped silently.
 pub const MTU_BYTES_MAX: u16 = 6550;
 /// Bytes one lane may have received and not yet handed on.
@@ -43,12 +51,19 @@ pub const WRITE_BYTES: usize = 64 << 10;
 pub const COPY_BYTES_MAX: usize = 4 << 10;
 /// Bytes of gossip waiting on the control lane; what comes on top is dropped, as on a lossy network.
 pub const GOSSIP_QUEUE_BYTES_MAX: usize = 256 << 10;
+/// Epochs from here on are nobody's: their milliseconds lie beyond the year 4000. No peer's word of one is believed.
+pub const EPOCH_MAX: u64 = 1 << 62;
 /// How long the frames that came before a close may take to be handed on.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a node that leaves waits until its peers have what it sent.
 pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a node that closed its connections waits for the endpoint to fall silent.
 pub const IDLE_WAIT: Duration = Duration::from_millis(500);
+/// How long the socket may still be open when everything that this transport has of it is gone: another thread may be
+/// half-way through a `send`.
+pub const SOCKET_CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// How often that is looked at.
+pub const SOCKET_CLOSE_POLL: Duration = Duration::from_millis(1);
 /// How long one look-up of a seed's name may take.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the name of a seed that is reached is looked up again: a name may stand for many nodes.
@@ -60,7 +75,10 @@ const _: () = assert!(
     FRAME_BYTES_MAX <= INBOUND_BYTES_MAX,
     "one frame must fit its lane's credit"
 );
-const _: () = assert!(HANDSHAKES_BEFORE_RETRY < HANDSHAKES_MAX);
+const _: () = assert!(
+    HANDSHAKES_BEFORE_RETRY + HANDSHAKES_PER_SOURCE_MAX < HANDSHAKES_MAX,
+    "one source leaves room for others"
+);
 
 /// The bounds that a configuration may change. The default is right for a LAN and for loopback.
 ///
@@ -94,7 +112,7 @@ impl Default for Limits {
             handshake_timeout: Duration::from_secs(5),
             reconnect_min: Duration::from_millis(100),
             reconnect_max: Duration::from_secs(10),
-            mtu_bytes: 1452,
+            mtu_bytes: MTU_BYTES_DEFAULT,
             queue_bytes: [8 << 20, 16 << 20, 16 << 20, 32 << 20],
         }
     }
@@ -106,9 +124,9 @@ impl Limits {
     /// # Errors
     /// The name of the first limit that is out of range, with the range.
     pub fn check(&self) -> Result<(), String> {
-        if !(1200..=MTU_BYTES_MAX).contains(&self.mtu_bytes) {
+        if !(MTU_BYTES_MIN..=MTU_BYTES_MAX).contains(&self.mtu_bytes) {
             return Err(format!(
-                "the MTU is {}, it must be from 1200 to {MTU_BYTES_MAX}",
+                "the MTU is {}, it must be from {MTU_BYTES_MIN} to {MTU_BYTES_MAX}",
                 self.mtu_bytes
             ));
         }

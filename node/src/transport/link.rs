@@ -124,14 +124,18 @@ pub(super) async fn run(
             None => open_lane(&link.connection, lane).await,
         };
         match opened {
-            Ok(stream) => drop(writers.spawn(write_lane(net.clone(), link.clone(), lane, stream))),
+            Ok(stream) => {
+                let writer = write_lane(net.clone(), link.clone(), lane, stream);
+                writers.spawn(net.alarm.over(writer));
+            }
             // The connection is closed, which is handled below.
             Err(error) => tracing::debug!(peer = %link.peer, %lane, %error, "lane not opened"),
         }
     }
     let mut readers = JoinSet::new();
-    readers.spawn(read_lane(net.clone(), link.clone(), Lane::Control, control_in));
-    readers.spawn(accept_lanes(net.clone(), link.clone()));
+    let control = read_lane(net.clone(), link.clone(), Lane::Control, control_in);
+    readers.spawn(net.alarm.over(control));
+    readers.spawn(net.alarm.over(accept_lanes(net.clone(), link.clone())));
 
     let error = link.connection.closed().await;
     // What came before the close is still handed on, as far as it is whole.
@@ -208,7 +212,8 @@ async fn write_frames(net: &Net, link: &Link, lane: Lane, stream: &mut SendStrea
 async fn accept_lanes(net: Arc<Net>, link: Arc<Link>) {
     let mut readers = JoinSet::new();
     while let Ok(stream) = link.connection.accept_uni().await {
-        readers.spawn(accept_lane(net.clone(), link.clone(), Reader::new(stream)));
+        let reader = accept_lane(net.clone(), link.clone(), Reader::new(stream));
+        readers.spawn(net.alarm.over(reader));
         // Finished lanes make room for new streams, which are then refused: nothing gathers here.
         while readers.try_join_next().is_some() {}
     }

@@ -17,10 +17,12 @@
 //!   seeds go to [`Transport::set_seeds`].
 //!
 //! Reading order: `event` and `limits`; `net` (what is shared), `establish` (a connection becomes a link), `admit`
-//! (which of two is kept), `link` (its life), `dial` (keeping it); `frame`, `hello`, `queue`; `identity`, `ca`,
+//! (which of two is kept), `link` (its life), `dial` (keeping it), `arrivals`, `alarm`; `frame`, `hello`, `queue`; `identity`, `ca`,
 //! `tls`, `socket`.
 
 mod admit;
+mod alarm;
+mod arrivals;
 pub mod ca;
 mod dial;
 mod endpoint;
@@ -51,8 +53,8 @@ pub use frame::KIND_TRANSPORT;
 pub use hello::{Hello, PROTOCOL_VERSION};
 pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, check_cluster};
 pub use limits::{
-    ADDRESSES_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_MAX, PEERS_MAX,
-    SEEDS_MAX,
+    ADDRESSES_MAX, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_DEFAULT,
+    MTU_BYTES_MAX, MTU_BYTES_MIN, PEERS_MAX, SEEDS_MAX,
 };
 pub use tls::ALPN;
 
@@ -117,6 +119,8 @@ pub struct LinkStatus {
 pub struct Counters {
     /// Incoming connections that did not become a link, whatever the reason.
     pub connections_refused: u64,
+    /// Those among them that were refused because as many from the same source were in their handshake.
+    pub connections_refused_of_source: u64,
     /// Frames of a kind this version does not know.
     pub frames_skipped: u64,
     /// Gossip that had no link or no room.

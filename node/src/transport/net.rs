@@ -1,7 +1,7 @@
 //! What all tasks of the transport share, and the few steps that change who is linked.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_crdt::{Epoch, NodeId};
@@ -9,21 +9,25 @@ use bytes::Bytes;
 use quinn::{Connection, Endpoint, SendStream};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::transport::admit::{Offer, Verdict};
+use crate::transport::alarm::Alarm;
+use crate::transport::arrivals::Arrivals;
 use crate::transport::event::{CloseCode, Event, Reason};
 use crate::transport::frame::{KIND_GOSSIP, KIND_HELLO, KIND_TRANSPORT, Reader, seal};
 use crate::transport::hello::{Refusal, wall_ms};
 use crate::transport::limits::{FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, GOSSIP_QUEUE_BYTES_MAX, Limits};
 use crate::transport::link::{self, Link};
 use crate::transport::table::Table;
-use crate::transport::{Handler, Hello, Sent};
+use crate::transport::{Hello, Sent};
 use crate::wire::Lane;
 
 /// What is counted since the start.
 #[derive(Default)]
 pub(super) struct Counting {
     pub(super) connections_refused: AtomicU64,
+    pub(super) connections_refused_of_source: AtomicU64,
     pub(super) frames_skipped: AtomicU64,
     pub(super) gossip_dropped: AtomicU64,
     /// Bytes of links that are no more.
@@ -36,16 +40,16 @@ pub(super) struct Net {
     pub(super) epoch: Epoch,
     pub(super) local: SocketAddr,
     pub(super) limits: Limits,
-    pub(super) endpoint: Endpoint,
+    /// Gone when the thread ends, and the socket with it.
+    endpoint: Mutex<Option<Endpoint>>,
     pub(super) client: quinn::ClientConfig,
     pub(super) runtime: Handle,
-    /// Incoming connections in their handshake.
-    pub(super) handshakes: AtomicUsize,
+    pub(super) arrivals: Arc<Arrivals>,
+    pub(super) alarm: Arc<Alarm>,
     pub(super) counters: Counting,
     /// Counts up whenever a link came or went, or the transport began to close.
     pub(super) changes: watch::Sender<u64>,
     pub(super) hello: Hello,
-    handler: Handler,
     table: Mutex<Table>,
 }
 
@@ -57,21 +61,21 @@ impl Net {
         endpoint: Endpoint,
         client: quinn::ClientConfig,
         runtime: Handle,
-        handler: Handler,
+        alarm: Arc<Alarm>,
     ) -> Net {
         Net {
             me: hello.node,
             epoch: hello.epoch,
             local,
             limits,
-            endpoint,
+            endpoint: Mutex::new(Some(endpoint)),
             client,
             runtime,
-            handshakes: AtomicUsize::new(0),
+            arrivals: Arc::default(),
+            alarm,
             counters: Counting::default(),
             changes: watch::Sender::new(0),
             hello,
-            handler,
             table: Mutex::default(),
         }
     }
@@ -81,9 +85,29 @@ impl Net {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where connections come from and go to; none once the transport has ended.
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Lets go of everything that keeps the socket open. Called last, when no task is left.
+    pub(super) fn release(&self) {
+        let endpoint = self
+            .endpoint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let links = std::mem::take(&mut self.table().links);
+        drop((endpoint, links));
+        self.changed();
+    }
+
     /// Tells the event. Never called with the table locked: the handler may send.
     pub(super) fn emit(&self, event: Event) {
-        (self.handler)(event);
+        self.alarm.tell(event);
     }
 
     /// Our hello, with the time as it is now.
@@ -153,12 +177,14 @@ impl Net {
         Ok(link)
     }
 
+    /// Starts a task on the transport's thread.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.runtime.spawn(self.alarm.over(task)).abort_handle()
+    }
+
     /// Lets an admitted link run.
     pub(super) fn run(self: &Arc<Net>, link: Arc<Link>, control_out: Option<SendStream>, control_in: Reader) {
-        drop(
-            self.runtime
-                .spawn(link::run(self.clone(), link, control_out, control_in)),
-        );
+        self.spawn(link::run(self.clone(), link, control_out, control_in));
     }
 
     /// A link's connection is closed.
@@ -177,10 +203,9 @@ impl Net {
         self.account(link);
         let (peer, epoch) = (link.peer, link.offer.epoch);
         tracing::info!(%peer, %epoch, %reason, "link down");
-        let outdated = if let Reason::Outdated(newest) = reason {
-            Some(newest)
-        } else {
-            None
+        let outdated = match reason {
+            Reason::Outdated(newest) if newest > self.epoch => Some(newest),
+            _ => None,
         };
         self.emit(Event::Disconnected { peer, epoch, reason });
         if let Some(newest) = outdated {

@@ -41,6 +41,8 @@ pub enum Record {
     Members(Vec<u128>),
     /// This directory has caught up in every shard: it is not new any more.
     Settled,
+    /// A node that is no member any more, until a later [`Record::Members`] names it.
+    MemberLeft(u128),
     /// A piece of a record too large for one; without effect until its last.
     Piece {
         /// Whether it is the first: what an earlier one began is void.
@@ -63,6 +65,8 @@ pub enum ImageBlock {
     Members(Vec<u128>),
     /// See [`Record::Settled`].
     Settled,
+    /// Nodes that left and are no members, whatever the configuration says.
+    Left(Vec<u128>),
 }
 
 /// Append-only numbers of records and blocks.
@@ -72,11 +76,13 @@ mod kind {
     pub const INSTALLED: u8 = 3;
     pub const MEMBERS: u8 = 4;
     pub const SETTLED: u8 = 5;
+    pub const MEMBER_LEFT: u8 = 6;
     pub const PIECE: u8 = 7;
     pub const PART: u8 = 65;
     pub const KEYS: u8 = 66;
     pub const IMAGE_MEMBERS: u8 = 67;
     pub const IMAGE_SETTLED: u8 = 68;
+    pub const IMAGE_LEFT: u8 = 69;
 }
 
 fn split<'a>(what: &'static str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), DecodeError> {
@@ -98,6 +104,11 @@ fn unknown(what: &'static str, kind: u8) -> DecodeError {
 }
 
 impl Record {
+    /// Whether a record begins like this that only a newer version knows.
+    pub fn is_newer(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|kind| *kind > kind::MEMBER_LEFT)
+    }
+
     /// The record's bytes.
     pub fn encode(&self) -> Bytes {
         match self {
@@ -106,6 +117,7 @@ impl Record {
             Record::Installed { shard, session } => seal(kind::INSTALLED, &(shard, session)),
             Record::Members(members) => seal(kind::MEMBERS, members),
             Record::Settled => seal(kind::SETTLED, &()),
+            Record::MemberLeft(node) => seal(kind::MEMBER_LEFT, node),
             Record::Piece { first, last, bytes } => seal(kind::PIECE, &(first, last, bytes)),
         }
     }
@@ -123,6 +135,7 @@ impl Record {
             kind::INSTALLED => open(WHAT, body).map(|(shard, session)| Record::Installed { shard, session }),
             kind::MEMBERS => open(WHAT, body).map(Record::Members),
             kind::SETTLED => open(WHAT, body).map(|()| Record::Settled),
+            kind::MEMBER_LEFT => open(WHAT, body).map(Record::MemberLeft),
             kind::PIECE => open(WHAT, body).map(|(first, last, bytes)| Record::Piece { first, last, bytes }),
             kind => Err(unknown(WHAT, kind)),
         }
@@ -130,6 +143,11 @@ impl Record {
 }
 
 impl ImageBlock {
+    /// Whether a block begins like this that only a newer version knows.
+    pub fn is_newer(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|kind| *kind > kind::IMAGE_LEFT)
+    }
+
     /// The block's bytes.
     pub fn encode(&self) -> Bytes {
         match self {
@@ -137,6 +155,7 @@ impl ImageBlock {
             ImageBlock::Keys(keys) => seal(kind::KEYS, keys),
             ImageBlock::Members(members) => seal(kind::IMAGE_MEMBERS, members),
             ImageBlock::Settled => seal(kind::IMAGE_SETTLED, &()),
+            ImageBlock::Left(nodes) => seal(kind::IMAGE_LEFT, nodes),
         }
     }
 
@@ -149,6 +168,7 @@ impl ImageBlock {
             kind::KEYS => open(WHAT, body).map(ImageBlock::Keys),
             kind::IMAGE_MEMBERS => open(WHAT, body).map(ImageBlock::Members),
             kind::IMAGE_SETTLED => open(WHAT, body).map(|()| ImageBlock::Settled),
+            kind::IMAGE_LEFT => open(WHAT, body).map(ImageBlock::Left),
             kind => Err(unknown(WHAT, kind)),
         }
     }

@@ -190,6 +190,7 @@ fn records_have_the_bytes_they_always_had() {
             },
             "070100026162",
         ),
+        (Record::MemberLeft(300), "06ac02"),
     ];
     for (record, golden) in records {
         assert_eq!(hex(&record.encode()), golden, "{record:?}");
@@ -199,6 +200,7 @@ fn records_have_the_bytes_they_always_had() {
         (ImageBlock::Keys(vec![key]), "4201016b01020301040506"),
         (ImageBlock::Members(vec![1]), "430101"),
         (ImageBlock::Settled, "44"),
+        (ImageBlock::Left(vec![1, 300]), "450201ac02"),
     ];
     for (block, golden) in blocks {
         assert_eq!(hex(&block.encode()), golden, "{block:?}");
@@ -219,6 +221,8 @@ fn a_frame_of_a_later_version_is_skipped_and_a_record_of_one_is_not() {
     assert_eq!(Frame::decode(&[200, 1, 2, 3]), Ok(None));
     assert!(Record::decode(&[200, 1, 2, 3]).is_err());
     assert!(ImageBlock::decode(&[200]).is_err());
+    assert!(Record::is_newer(&[200]) && Record::is_newer(&[7]) && ImageBlock::is_newer(&[70]));
+    assert!(!Record::is_newer(&[6]) && !Record::is_newer(&[]) && !ImageBlock::is_newer(&[69]));
 }
 
 #[test]

@@ -66,6 +66,7 @@ fn values_are_read() {
     assert_eq!(config.members, [NodeId(255)]);
     assert_eq!(config.kinds, BTreeMap::from([("cart".to_string(), Type::OrSet)]));
     assert_eq!(config.limits.keys_max, 7);
+    assert_eq!((config.mtu, parse("mtu = 6550").unwrap().mtu), (1452, 6550));
     assert_eq!(config.http.origins, ["https://ops.example"]);
 }
 
@@ -78,6 +79,10 @@ fn complaints_name_the_line() {
     refused(
         "shards = 0",
         "1: shards is 0, it must be at least 1 and at most 16384",
+    );
+    refused(
+        "mtu = 6551",
+        "1: mtu is 6551, it must be at least 1200 and at most 6550",
     );
     refused("\n\nshards = -1", "3: invalid value: integer `-1`, expected u64");
     refused(

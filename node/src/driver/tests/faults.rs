@@ -1,27 +1,32 @@
 //! One node on an in-memory disk, without sockets: full and failing disks, snapshots, fencing, a broken engine.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use anabranch_crdt::Epoch;
 use bytes::Bytes;
 
 use super::super::network::Network;
 use super::super::shared::Shared;
-use super::super::start::{Config, live, open};
+use super::super::start::{Config, live, new_epoch, open};
 use super::super::{DiskState, MemberStatus};
 use super::*;
+use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Input, Limits};
-use crate::store::{Disk, Identity, MemDisk, Options, Store};
-use crate::transport;
+use crate::store::{Disk, DiskFile, Identity, MemDisk, Options, Store};
+use crate::transport::{self, MTU_BYTES_DEFAULT};
 use crate::wire::Lane;
 
 /// What the engine wanted of the network.
 #[derive(Clone, Debug, Default)]
 struct Nobody {
     said: Arc<Mutex<Vec<String>>>,
+    /// How often it still cannot be opened.
+    closed_for: Arc<AtomicU32>,
 }
 
 impl Nobody {
@@ -44,6 +49,15 @@ impl Network for Nobody {
     }
 
     fn open(self: Arc<Self>, epoch: Epoch) -> Result<(), crate::Error> {
+        let fails = |left: u32| left.checked_sub(1);
+        if self
+            .closed_for
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails)
+            .is_ok()
+        {
+            self.say(format!("cannot open {epoch}"));
+            return Err(crate::Error::new(ErrorKind::InUse, "the port is taken"));
+        }
         self.say(format!("open {epoch}"));
         Ok(())
     }
@@ -131,6 +145,7 @@ fn config(scratch: &Scratch, snapshot_bytes: u64) -> Config {
         kinds: BTreeMap::new(),
         limits: Limits::default(),
         snapshot_bytes,
+        mtu_bytes: MTU_BYTES_DEFAULT,
     }
 }
 
@@ -182,6 +197,47 @@ async fn a_full_disk_is_told_and_heals() {
         accepted,
         "accepted, so not lost"
     );
+    within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_starts_on_a_full_disk_again_and_again() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut last = Epoch(0);
+    for _ in 0..3 {
+        let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+        assert!(node.shared.epoch() > last);
+        last = node.shared.epoch();
+        assert_eq!(node.count("k"), Some(1));
+        within(node.stop()).await.unwrap();
+    }
+    // The space is there for an epoch and for nothing else.
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    let elements = |n: u8| (0..20).map(|e| Bytes::from(vec![n * 20 + e; 60_000])).collect();
+    let add = |n| update(&[("set", "s", Type::OrSet, Mutation::Add(elements(n)))]);
+    let error = within(async {
+        let mut n = 0;
+        loop {
+            n += 1;
+            if let Err(error) = node.shared.update(add(n)).await {
+                break error;
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::DiskFull);
+    assert!(disk.list().unwrap().contains(&"reserve".to_owned()));
+    disk.set_capacity(None);
+    let healed = async {
+        while node.shared.update(increment("k", 1)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(healed).await;
     within(node.stop()).await.unwrap();
 }
 
@@ -254,6 +310,141 @@ async fn snapshots_beside_writers_lose_nothing() {
     }
 }
 
+/// A disk that calls somebody before each write and sync.
+#[derive(Clone)]
+struct Hooked {
+    disk: MemDisk,
+    hook: Hook,
+}
+
+type Hook = Arc<dyn Fn(&str) + Send + Sync>;
+
+struct HookedFile {
+    file: <MemDisk as Disk>::File,
+    hook: Hook,
+}
+
+impl Hooked {
+    fn file(&self, file: <MemDisk as Disk>::File) -> HookedFile {
+        HookedFile {
+            file,
+            hook: self.hook.clone(),
+        }
+    }
+}
+
+impl Disk for Hooked {
+    type File = HookedFile;
+
+    fn create(&self, name: &str) -> io::Result<HookedFile> {
+        Ok(self.file(self.disk.create(name)?))
+    }
+
+    fn open(&self, name: &str) -> io::Result<HookedFile> {
+        Ok(self.file(self.disk.open(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+}
+
+impl DiskFile for HookedFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (self.hook)("write");
+        self.file.write_at(offset, bytes)
+    }
+
+    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        self.file.read_at(offset, bytes)
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        (self.hook)("sync");
+        self.file.sync_data()
+    }
+}
+
+#[tokio::test]
+async fn the_disk_is_never_waited_for_with_the_engine_locked() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let running: Arc<OnceLock<Arc<Shared>>> = Arc::default();
+    let wrong = Arc::new(AtomicU32::new(0));
+    let (node, locked) = (running.clone(), wrong.clone());
+    let hook = move |what: &str| {
+        let Some(shared) = node.get() else { return };
+        // Others hold it for moments; who waits for the disk with it holds it now and goes on doing so.
+        let until = Instant::now() + Duration::from_secs(5);
+        while shared.cell.try_lock().is_err() {
+            if Instant::now() > until {
+                locked.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            thread::yield_now();
+        }
+        // There is always one more record by the time a commit is done.
+        if what == "sync" && !shared.is_stopping() {
+            let applied = Update {
+                level: "local-applied".parse().unwrap(),
+                ..increment("late", 1)
+            };
+            // It may have begun to stop just now.
+            let _ = super::super::quic::block_on(shared.update(applied));
+        }
+    };
+    let hooked = Hooked {
+        disk: disk.clone(),
+        hook: Arc::new(hook),
+    };
+    let open = open(hooked, &config(&scratch, 4 << 10), |shared| {
+        shared.set_network(Arc::new(Nobody::default()));
+        Ok(())
+    })
+    .unwrap();
+    let shared = Arc::clone(&open.shared);
+    assert!(running.set(shared.clone()).is_ok());
+    let writer = thread::spawn(move || live(open));
+    let snapshots = || {
+        disk.list()
+            .unwrap()
+            .iter()
+            .any(|name| name.starts_with("snapshot-"))
+    };
+    while !snapshots() {
+        within(shared.update(increment("k", 1))).await.unwrap();
+    }
+    shared.stop(false);
+    within(shared.stopped()).await.unwrap();
+    writer.join().unwrap();
+    assert_eq!(wrong.load(Ordering::Relaxed), 0);
+    let read = |key: &str| shared.read(&id("n", key));
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    for key in ["k", "late"] {
+        assert_eq!(node.shared.read(&id("n", key)), read(key), "{key}");
+    }
+    within(node.stop()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_fenced_node_goes_on_under_a_durable_higher_epoch() {
     let (scratch, disk) = (Scratch::new(), MemDisk::new());
@@ -304,6 +495,39 @@ async fn a_fenced_node_goes_on_under_a_durable_higher_epoch() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_not_free_at_once_does_not_end_a_fenced_node() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    node.network.closed_for.store(3, Ordering::Relaxed);
+    let newest = Epoch(node.shared.epoch().0 + 1_000_000_000_000);
+    let by = NodeId(2);
+    node.shared.step(Input::Fenced { by, newest }).unwrap();
+    let opened = || {
+        let said = node.network.said.lock().unwrap();
+        said.iter().any(|word| word.starts_with("open "))
+    };
+    until(opened).await;
+    let said = node.network.said.lock().unwrap().join("; ");
+    assert_eq!(said.matches("cannot open").count(), 3, "{said}");
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
+}
+
+#[test]
+fn an_epoch_beyond_all_clocks_is_an_error_and_no_overflow() {
+    let highest = Epoch(2 * EPOCH_MAX - (1 << 17));
+    assert!(new_epoch(5, Some(highest)).unwrap() > highest);
+    for last in [2 * EPOCH_MAX - 1, 2 * EPOCH_MAX, u64::MAX] {
+        let error = new_epoch(5, Some(Epoch(last))).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+    assert!(
+        new_epoch(u64::MAX, None).unwrap().0 < EPOCH_MAX,
+        "a clock that is off"
+    );
+}
+
+#[tokio::test]
 async fn a_panic_in_the_engine_stops_the_node_with_an_error() {
     let (scratch, disk) = (Scratch::new(), MemDisk::new());
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
@@ -333,6 +557,57 @@ async fn a_panic_in_the_engine_stops_the_node_with_an_error() {
 }
 
 #[tokio::test]
+async fn who_waits_when_the_node_breaks_is_not_told_that_nothing_changed() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    node.shared.step(Input::MemberSeen { node: NodeId(2) }).unwrap();
+    let all = Update {
+        level: "all".parse().unwrap(),
+        ..increment("k", 1)
+    };
+    let waiting = tokio::spawn({
+        let shared = Arc::clone(&node.shared);
+        async move { shared.update(all).await }
+    });
+    until(|| node.count("k") == Some(2)).await;
+    super::super::quic::broken(&node.shared, "for a test");
+    let error = within(waiting).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+    assert!(error.changed_state() && error.may_retry(), "{error}");
+    assert!(error.message().contains("for a test"), "{error}");
+    let refused = within(node.shared.update(increment("k", 1))).await.unwrap_err();
+    assert!(!refused.changed_state() && !refused.may_retry(), "{refused}");
+}
+
+#[tokio::test]
+async fn who_leaves_with_nobody_there_is_told() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    // Alone in the cluster: nobody to take over.
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    node.shared.stop(true);
+    within(node.stop()).await.unwrap();
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    node.shared.step(Input::MemberSeen { node: NodeId(2) }).unwrap();
+    node.shared.stop(true);
+    let error = within(node.stop()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconfirmed);
+    assert!(error.message().contains("on its disk alone"), "{error}");
+}
+
+#[tokio::test]
+async fn a_broken_network_stops_the_node_with_an_error() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    super::super::quic::broken(&node.shared, "a task of the network panicked");
+    let stopped = within(node.shared.stopped()).await.unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Internal);
+    assert!(stopped.message().contains("network"), "{stopped}");
+}
+
+#[tokio::test]
 async fn what_is_damaged_or_strange_is_refused() {
     let scratch = Scratch::new();
     let refused = |disk: &MemDisk| {
@@ -341,23 +616,28 @@ async fn what_is_damaged_or_strange_is_refused() {
             .err()
             .unwrap()
     };
-    // Intact bytes that are no record of ours.
-    let disk = MemDisk::new();
-    within(Alone::start(&scratch, &disk, NO_SNAPSHOT).stop())
-        .await
-        .unwrap();
-    let me = Identity {
-        cluster: "test".into(),
-        node: NodeId(1),
-        directory: 0,
-    };
-    let (mut store, _) = Store::open(disk.clone(), &me, Options::default(), &mut |_| Ok(())).unwrap();
-    store.append(b"what is this?").unwrap();
-    store.commit().unwrap();
-    drop(store);
-    let error = refused(&disk);
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.message().contains("log-"), "it names the file: {error}");
+    // Intact bytes that are no record: of a kind yet to come, and of one that is known.
+    for (record, kind) in [
+        (&b"what is this?"[..], ErrorKind::NewerFormat),
+        (&[1, 255, 255], ErrorKind::Corrupt),
+    ] {
+        let disk = MemDisk::new();
+        within(Alone::start(&scratch, &disk, NO_SNAPSHOT).stop())
+            .await
+            .unwrap();
+        let me = Identity {
+            cluster: "test".into(),
+            node: NodeId(1),
+            directory: 0,
+        };
+        let (mut store, _) = Store::open(disk.clone(), &me, Options::default(), &mut |_| Ok(())).unwrap();
+        store.append(record).unwrap();
+        store.commit().unwrap();
+        drop(store);
+        let error = refused(&disk);
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.message().contains("log-"), "it names the file: {error}");
+    }
 
     let disk = MemDisk::new();
     within(Alone::start(&scratch, &disk, NO_SNAPSHOT).stop())
@@ -367,4 +647,51 @@ async fn what_is_damaged_or_strange_is_refused() {
     assert_eq!(refused(&disk).kind(), ErrorKind::Corrupt);
     disk.remove("created").unwrap();
     assert_eq!(refused(&disk).kind(), ErrorKind::Corrupt);
+}
+
+/// Puts other bytes into a file, which is there or not.
+fn put(disk: &MemDisk, name: &str, bytes: &[u8]) {
+    let _ = disk.remove(name);
+    disk.create(name).unwrap().write_at(0, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_is_refused_for_the_first_thing_that_is_wrong_with_it() {
+    let scratch = Scratch::new();
+    let shards = |config: Config, shards| Config { shards, ..config };
+    let refused = |disk: &MemDisk, shards_now| {
+        let connect = |_: &Arc<Shared>| panic!("nothing is bound on such a directory");
+        let config = shards(config(&scratch, NO_SNAPSHOT), shards_now);
+        open(disk.clone(), &config, connect).err().unwrap()
+    };
+    let used = MemDisk::new();
+    let node = Alone::start(&scratch, &used, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
+
+    // Somebody else's, whatever its shards.
+    let me = Identity {
+        cluster: "other".into(),
+        node: NodeId(1),
+        directory: 0,
+    };
+    let foreign = MemDisk::new();
+    Store::open(foreign.clone(), &me, Options::default(), &mut |_| Ok(())).unwrap();
+    put(&foreign, "created", b"anabranch directory 1\nshards 9\n");
+    assert_eq!(refused(&foreign, 4).kind(), ErrorKind::Directory);
+    assert_eq!(refused(&used, 5).kind(), ErrorKind::Config);
+
+    // A later version's, whether or not it got as far as the store's first file.
+    let newer = used.copy();
+    put(&newer, "created", b"anabranch directory 2\nzones\n");
+    assert_eq!(refused(&newer, 4).kind(), ErrorKind::NewerFormat);
+    let early = MemDisk::new();
+    put(&early, "created", b"anabranch directory 2\n");
+    assert_eq!(refused(&early, 4).kind(), ErrorKind::NewerFormat);
+
+    // With the meta file gone what is left is not taken for a new directory, and stays as it is.
+    let orphaned = used.copy();
+    orphaned.remove("meta").unwrap();
+    assert_eq!(refused(&orphaned, 5).kind(), ErrorKind::Corrupt);
+    assert_eq!(orphaned.read("created"), used.read("created"));
 }

@@ -117,9 +117,24 @@ async fn gossip_introduces_nodes_and_tells_that_one_has_left() {
         (Some(1), Some(1))
     );
     until(|| sees(&a, &c, MemberHint::Left) && sees(&b, &c, MemberHint::Left)).await;
+    // Nobody waits for it any more, nor after a restart.
+    let all = within(a.update(at("all", increment("k", 1)))).await.unwrap();
+    assert_eq!(all.confirmed, 2);
+    let address = a.quic_address();
+    within(a.shutdown()).await.unwrap();
+    drop(a);
+    let back = scratch.builder(1).listen(address);
+    let members = [1, 2, 3].map(NodeId).to_vec();
+    let a = within(back.members(members).start()).await.unwrap();
+    until(|| sees(&b, &a, MemberHint::Up)).await;
+    let all = within(a.update(at("all", increment("k", 1)))).await.unwrap();
+    assert_eq!(all.confirmed, 2);
     // It may come back all the same.
     let c = scratch.start(3, &[&b]).await;
     until(|| sees(&a, &c, MemberHint::Up) && sees(&b, &c, MemberHint::Up)).await;
+    within(c.ready()).await;
+    let all = within(a.update(at("all", increment("k", 1)))).await.unwrap();
+    assert_eq!(all.confirmed, 3);
     for node in [a, b, c] {
         within(node.shutdown()).await.unwrap();
     }

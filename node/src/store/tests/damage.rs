@@ -307,10 +307,10 @@ fn a_directory_belongs_to_one_node_of_one_cluster() {
 
 #[test]
 fn a_newer_format_is_named() {
-    for (name, version_at, checked) in [
-        ("meta", 8, 0..55),
-        ("log-0000000000000002", 8, 0..60),
-        ("snapshot-0000000000000001", 8, 0..60),
+    for (name, known, checked) in [
+        ("meta", 2, 0..55),
+        ("log-0000000000000002", 1, 0..60),
+        ("snapshot-0000000000000001", 1, 0..60),
     ] {
         let disk = MemDisk::new();
         let (mut store, ..) = open(disk.clone(), small()).expect("a new store");
@@ -328,7 +328,8 @@ fn a_newer_format_is_named() {
         } else {
             checked
         };
-        bytes[version_at] = 2;
+        let newer = known + 1;
+        bytes[8] = newer;
         let crc = crc32c::crc32c(&bytes[checked.clone()]).to_le_bytes();
         bytes[checked.end..checked.end + 4].copy_from_slice(&crc);
         disk.open(name)
@@ -338,7 +339,7 @@ fn a_newer_format_is_named() {
         assert_eq!(
             error.to_string(),
             format!(
-                "{name} has format 2, and this version reads up to format 1; start the version that wrote it, or a later one"
+                "{name} has format {newer}, and this version reads up to format {known}; start the version that wrote it, or a later one"
             )
         );
     }
@@ -411,4 +412,112 @@ fn a_commit_is_one_write_and_one_sync() {
         store.commit().expect("a commit");
         assert_eq!(disk.calls() - before, if creates_segment { 7 } else { 2 });
     }
+}
+
+#[test]
+fn a_rename_that_may_have_happened_poisons_the_store() {
+    let disk = MemDisk::new();
+    let (mut store, ..) = open(disk.clone(), small()).expect("a new store");
+    store.start_epoch(Epoch(1)).expect("an epoch");
+    for payload in [b"one", b"two"] {
+        store.append(payload).expect("appending");
+        store.commit().expect("a commit");
+    }
+    disk.fail_renames(1);
+    let error = store
+        .snapshot(&mut [b"image".to_vec()].into_iter())
+        .expect_err("it failed");
+    assert!(error.is_poisoned(), "{error}");
+    // Had it gone on, this would lie in a segment that the snapshot makes superfluous.
+    assert!(store.append(b"three").expect_err("poisoned").is_poisoned());
+    drop(store);
+    let (_, _, held) = open(disk, small()).expect("a store");
+    assert_eq!(held.image, [b"image".to_vec()]);
+    assert_eq!(held.records, []);
+}
+
+#[test]
+fn a_segment_that_goes_on_beyond_a_snapshot_is_not_removed() {
+    let disk = MemDisk::new();
+    let (mut store, ..) = open(disk.clone(), small()).expect("a new store");
+    store.start_epoch(Epoch(1)).expect("an epoch");
+    store.append(b"one").expect("appending");
+    store.append(b"two").expect("appending");
+    store.commit().expect("a commit");
+    // A snapshot nobody knows of: as by a rename whose answer was lost.
+    let other = disk.copy();
+    let (mut snapshot, ..) = open(other.clone(), small()).expect("a copy");
+    snapshot
+        .snapshot(&mut [b"one and two".to_vec()].into_iter())
+        .expect("a snapshot");
+    let name = "snapshot-0000000000000002";
+    store.append(b"three").expect("appending");
+    store.commit().expect("a commit");
+    drop(store);
+    let bytes = other.read(name).expect("the snapshot");
+    disk.create(name)
+        .and_then(|mut file| {
+            file.write_at(0, &bytes)?;
+            file.sync_data()
+        })
+        .and_then(|()| disk.sync_dir())
+        .expect("writing");
+    for round in 0..2 {
+        let (mut store, _, held) = open(disk.clone(), small()).expect("a store");
+        assert_eq!(held.image, [b"one and two".to_vec()]);
+        let mut records = vec![(3, b"three".to_vec())];
+        if round == 1 {
+            records.push((4, b"four".to_vec()));
+        }
+        assert_eq!(held.records, records);
+        store.append(b"four").expect("appending");
+        store.commit().expect("a commit");
+        disk.crash(&mut || 0);
+    }
+}
+
+#[test]
+fn what_a_client_stores_is_never_taken_for_a_record() {
+    // Record 2 is torn; in its payload lies what would be a good record 3 that proves record 2 durable, if its checksum
+    // began with what a client can know: the directory's id.
+    let forge = |seed: u128| {
+        let other = MemDisk::new();
+        let identity = Identity {
+            directory: 0xd1,
+            ..me()
+        };
+        let small = crate::store::Options {
+            fill_bytes: 0,
+            ..small()
+        };
+        let (mut store, _) =
+            Store::open_salted(other.clone(), &identity, seed, small, &mut |_| Ok(())).expect("a store");
+        store.start_epoch(Epoch(1)).expect("an epoch");
+        for payload in [b"a", b"b", b"c"] {
+            store.append(payload).expect("appending");
+            store.commit().expect("a commit");
+        }
+        let bytes = other.read("log-0000000000000001").expect("the log");
+        bytes[bytes.len() - 21..].to_vec()
+    };
+    let opened = |salt: u128| {
+        let disk = MemDisk::new();
+        let open = |disk: MemDisk| Store::open_salted(disk, &me(), salt, small(), &mut |_| Ok(()));
+        let (mut store, _) = open(disk.clone()).expect("a new store");
+        store.start_epoch(Epoch(1)).expect("an epoch");
+        store.append(b"one").expect("appending");
+        store.commit().expect("a commit");
+        store
+            .append(&[&[7; 100][..], &forge(0xd1)].concat())
+            .expect("appending");
+        store.commit().expect("a commit");
+        drop(store);
+        assert!(disk.flip_bit("log-0000000000000001", 64 + 23 + 30, 0));
+        open(disk).map(|(_, opened)| opened.torn_bytes_cut > 0)
+    };
+    assert!(
+        matches!(opened(0xd1), Err(StoreError::Corrupt { .. })),
+        "it was believed"
+    );
+    assert!(matches!(opened(0x5a17), Ok(true)), "it is the torn tail it is");
 }

@@ -3,25 +3,38 @@
 
 use anabranch_crdt::Epoch;
 
-use super::{open, small};
-use crate::store::{Disk, DiskFile, MemDisk, Options};
+use super::{Held, me, small};
+use crate::store::{Disk, DiskFile, MemDisk, Opened, Options, Recovered, Store, StoreError};
 
-const META: &[&str] = &[
+/// Nobody's but this directory's.
+const SALT: u128 = 0x5a17_5a17;
+
+/// The meta file as it was before it had a salt.
+const META_1: &[&str] = &[
     "616e61626d6574610104746573740a00",
     "0000000000000000000000000000d100",
     "00000000000000000000000000000105",
     "000000000000000200000000000000a6",
     "24a0a8",
 ];
+
+const META: &[&str] = &[
+    "616e61626d6574610204746573740a00",
+    "0000000000000000000000000000d100",
+    "0000000000000000000000000000175a",
+    "175a0000000000000000000000000105",
+    "000000000000000200000000000000af",
+    "f27e4d",
+];
 const SEGMENT: &[&str] = &[
     "616e61626c6f67000100000000000000",
     "0300000000000000d100000000000000",
     "00000000000000000000000000000000",
     "000000000000000000000000b929ef5d",
-    "05000000a3c649d50300000000000000",
-    "01000000746872656500000000789aa8",
-    "2c040000000000000001000000040000",
-    "00fcf7cca60500000000000000020000",
+    "050000006b241dd00300000000000000",
+    "01000000746872656500000000388bbe",
+    "13040000000000000001000000040000",
+    "00c99273e00500000000000000020000",
     "0066697665",
 ];
 const SNAPSHOT: &[&str] = &[
@@ -29,14 +42,54 @@ const SNAPSHOT: &[&str] = &[
     "0200000000000000d100000000000000",
     "00000000000000000000000000000000",
     "000000000000000000000000648da372",
-    "040000004f827739626c756500000000",
-    "492f512a0300000035ddd7df72656440",
+    "0400000021e4b151626c756500000000",
+    "122770b3030000002c10adf572656440",
     "00000000000000040000004c00000000",
     "00000000000000540000000000000003",
     "0000005f000000000000000300000000",
     "0000009ba78f570000000001000000e3",
     "1e149c",
 ];
+
+fn open(disk: MemDisk, options: Options) -> Result<(Store<MemDisk>, Opened, Held), StoreError> {
+    let mut held = Held::default();
+    let mut visit = |recovered: Recovered<'_>| {
+        match recovered {
+            Recovered::Image(block) => held.image.push(block.to_vec()),
+            Recovered::Record { lsn, payload } => held.records.push((lsn.0, payload.to_vec())),
+        }
+        Ok(())
+    };
+    let (store, opened) = Store::open_salted(disk, &me(), SALT, options, &mut visit)?;
+    Ok((store, opened, held))
+}
+
+#[test]
+fn a_directory_without_a_salt_is_refused_clearly() {
+    let disk = MemDisk::new();
+    disk.create("meta")
+        .and_then(|mut file| file.write_at(0, &unhex(META_1)))
+        .expect("writing");
+    let error = open(disk.clone(), small())
+        .map(|_| ())
+        .expect_err("an old format");
+    assert!(
+        matches!(error, StoreError::OlderFormat { found: 1, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("move the directory away"), "{error}");
+    assert_eq!(disk.read("meta").as_deref(), Some(&unhex(META_1)[..]));
+}
+
+#[test]
+fn the_salt_is_no_secret_that_is_printed() {
+    let (store, ..) = open(MemDisk::new(), small()).expect("a store");
+    let printed = format!("{store:?}");
+    assert!(
+        !printed.contains("salt") && !printed.contains(&SALT.to_string()),
+        "{printed}"
+    );
+}
 
 /// Epoch 5; a snapshot of three blocks that covers records 1 and 2; records 3 to 5 in two commits.
 fn written() -> MemDisk {

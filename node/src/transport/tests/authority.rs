@@ -27,13 +27,49 @@ fn an_authority_is_never_overwritten() {
         matches!(&again, ca::CaError::Exists { path } if path.ends_with("ca.pem")),
         "{again}"
     );
-    std::fs::remove_file(ca_dir.join("ca.pem")).unwrap();
-    let half = ca::init(&ca_dir, "shop").unwrap_err();
-    assert!(
-        matches!(&half, ca::CaError::Exists { path } if path.ends_with("ca.key")),
-        "{half}"
-    );
     assert_eq!(std::fs::read(ca_dir.join("ca.key")).unwrap(), before);
+    assert_eq!(
+        std::fs::read_dir(&ca_dir).unwrap().count(),
+        2,
+        "nothing else is left"
+    );
+}
+
+#[test]
+fn an_authority_that_was_half_made_is_finished() {
+    let bed = Bed::new("shop");
+    let ca_dir = bed.dir.join("ca");
+    let before = std::fs::read(ca_dir.join("ca.key")).unwrap();
+    let a = bed.node(1, 1);
+    std::fs::remove_file(ca_dir.join("ca.pem")).unwrap();
+    ca::init(&ca_dir, "shop").unwrap();
+    assert_eq!(std::fs::read(ca_dir.join("ca.key")).unwrap(), before);
+    // Had it been whole and in use, it would be the same one still.
+    let b = bed.node(2, 1);
+    a.dial(&b);
+    b.connected(a.id(), 1);
+
+    std::fs::remove_file(ca_dir.join("ca.pem")).unwrap();
+    std::fs::write(ca_dir.join("ca.key"), "no key").unwrap();
+    let error = ca::init(&ca_dir, "shop").unwrap_err();
+    assert!(
+        matches!(&error, ca::CaError::Authority { path, .. } if path.ends_with("ca.key")),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(ca_dir.join("ca.key")).unwrap(), b"no key");
+}
+
+#[test]
+fn of_two_that_make_an_authority_at_once_one_wins() {
+    let bed = Bed::new("shop");
+    let dir = bed.dir.join("contested");
+    let made: Vec<_> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..4).map(|_| scope.spawn(|| ca::init(&dir, "shop"))).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1, "{made:?}");
+    ca::issue(&dir, NodeId(1), &bed.dir.join("n"), &ca::IssueOptions::default()).unwrap();
+    load(&bed.dir.join("n")).unwrap();
 }
 
 #[cfg(unix)]

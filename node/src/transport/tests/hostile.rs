@@ -3,10 +3,12 @@
 use std::net::UdpSocket;
 
 use super::*;
-use crate::transport::event::CloseCode;
+use crate::transport::event::{CloseCode, newer_epoch_text};
 use crate::transport::frame::{KIND_HELLO, encode, seal};
 use crate::transport::hello::{Hello, PROTOCOL_VERSION};
-use crate::transport::limits::{HANDSHAKES_BEFORE_RETRY, HELLO_BYTES_MAX};
+use crate::transport::limits::{
+    EPOCH_MAX, HANDSHAKES_BEFORE_RETRY, HANDSHAKES_PER_SOURCE_MAX, HELLO_BYTES_MAX,
+};
 use crate::transport::{TLS_NAME, tls};
 
 /// A member by certificate that says what it likes.
@@ -271,7 +273,7 @@ fn half_open_connections_are_bounded_and_end() {
     let dials: Vec<_> = (0..2 * HANDSHAKES_BEFORE_RETRY)
         .map(|_| endpoint.connect_with(config.clone(), mouth, TLS_NAME).unwrap())
         .collect();
-    let open = || a.transport.net.handshakes.load(Ordering::Relaxed);
+    let open = || a.transport.net.arrivals.open();
     let until = Instant::now() + PATIENCE;
     while open() < HANDSHAKES_BEFORE_RETRY {
         assert!(Instant::now() < until, "{} handshakes are open", open());
@@ -291,4 +293,105 @@ fn half_open_connections_are_bounded_and_end() {
         std::thread::yield_now();
     }
     drop(dials);
+}
+
+/// A node that dials a rogue which closes for this epoch: what it believes of it.
+fn believed(said: u64, late: bool) -> Option<u64> {
+    let bed = Bed::new("shop");
+    let node = bed.node(1, 50);
+    let theirs = bed.identity(3);
+    block_on(async {
+        let config = tls::server(&theirs, &Limits::default()).unwrap();
+        let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let seed = endpoint.local_addr().unwrap().to_string();
+        node.transport.set_seeds(vec![seed]);
+        let connection = endpoint.accept().await.unwrap().accept().unwrap().await.unwrap();
+        if late {
+            let mut control = connection.open_uni().await.unwrap();
+            control.write_all(&said_by(3, 1)).await.unwrap();
+            // Its hello has come, and on the second lane it opens it shows that the link is up.
+            for _ in 0..2 {
+                connection.accept_uni().await.unwrap();
+            }
+        }
+        let text = newer_epoch_text(Epoch(said));
+        connection.close((CloseCode::NewerEpoch as u32).into(), text.as_bytes());
+        endpoint.wait_idle().await;
+        // Whatever it made of that, it dials again.
+        endpoint.accept().await.unwrap().refuse();
+    });
+    let mut told = node.events.try_iter().filter_map(|event| match event {
+        Event::Outdated { newest, .. } => Some(newest.0),
+        _ => None,
+    });
+    told.next()
+}
+
+fn said_by(node: u128, epoch: u64) -> Vec<u8> {
+    let hello = Hello {
+        epoch: Epoch(epoch),
+        ..hello(node)
+    };
+    said(0, &hello.encode())
+}
+
+#[test]
+fn a_newer_epoch_is_believed_only_if_it_is_newer_and_somebodys() {
+    for late in [false, true] {
+        assert_eq!(believed(51, late), Some(51), "late: {late}");
+        assert_eq!(believed(EPOCH_MAX - 1, late), Some(EPOCH_MAX - 1), "late: {late}");
+        assert_eq!(believed(50, late), None, "late: {late}");
+        assert_eq!(believed(EPOCH_MAX, late), None, "late: {late}");
+        assert_eq!(believed(u64::MAX, late), None, "late: {late}");
+    }
+}
+
+#[test]
+fn a_hello_of_an_epoch_that_is_nobodys_is_refused() {
+    check_hello(&said_by(3, u64::MAX), CloseCode::Protocol, "nobody's");
+    check_hello(&said_by(3, 2 * EPOCH_MAX), CloseCode::Protocol, "nobody's");
+}
+
+#[test]
+fn one_source_of_silent_connections_leaves_room_for_others() {
+    let bed = Bed::new("shop");
+    // Nobody's time is up before all have come.
+    let limits = Limits {
+        handshake_timeout: Duration::from_secs(3600),
+        ..Limits::default()
+    };
+    let a = Node::start(TransportConfig {
+        limits,
+        ..bed.config(1, 1)
+    });
+    let config = tls::client(&bed.identity(3), &Limits::default()).unwrap();
+    let refused = block_on(async {
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        // By certificate members: they get through the handshake, and never say hello.
+        let most = HANDSHAKES_BEFORE_RETRY + HANDSHAKES_PER_SOURCE_MAX;
+        let dial = || {
+            endpoint
+                .connect_with(config.clone(), a.address(), TLS_NAME)
+                .unwrap()
+        };
+        let mut silent = Vec::new();
+        for _ in 0..most {
+            silent.push(dial().await.unwrap());
+        }
+        let refused = dial().await.unwrap_err();
+        // Who comes from elsewhere is met and linked.
+        let b = Node::start(TransportConfig {
+            listen: "127.0.0.2:0".parse().unwrap(),
+            ..bed.config(2, 1)
+        });
+        b.dial(&a);
+        a.connected(b.id(), 1);
+        refused
+    });
+    assert!(
+        matches!(refused, quinn::ConnectionError::ConnectionClosed(_)),
+        "{refused}"
+    );
+    let counted = a.transport.counters();
+    assert_eq!(counted.connections_refused_of_source, 1, "{counted:?}");
 }

@@ -204,3 +204,118 @@ fn a_taken_port_and_an_unusable_address_are_named() {
         .contains("6550")
     );
 }
+
+#[test]
+fn the_port_is_free_when_the_end_is_told() {
+    let bed = Bed::new("shop");
+    let b = bed.node(2, 20);
+    let (tell, events) = channel();
+    let mut config = bed.config(1, 10);
+    // Not dropped yet when the next one binds: the end that is told is what counts.
+    let mut ended = Vec::new();
+    // Threads that want a core, so that what happens "right after" happens late.
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        for epoch in 10..60 {
+            config.epoch = Epoch(epoch);
+            let tell = tell.clone();
+            let bound = Transport::bind(config.clone(), Arc::new(move |event| drop(tell.send(event))));
+            let transport = match bound {
+                Ok(transport) => transport,
+                Err(error) => {
+                    busy.store(false, Ordering::Relaxed);
+                    panic!("epoch {epoch}: {error}");
+                }
+            };
+            config.listen = transport.local_addr();
+            if epoch % 5 == 0 {
+                transport.set_peer_addresses(b.id(), vec![b.address()]);
+                while !matches!(events.recv_timeout(PATIENCE).unwrap(), Event::Connected { .. }) {}
+            }
+            block_on(transport.shutdown());
+            ended.push(transport);
+        }
+        busy.store(false, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_link_that_ends_at_once_is_dialled_after_longer_and_longer_waits() {
+    let bed = Bed::new("shop");
+    let b = bed.node(2, 20);
+    let (tell, events) = channel();
+    let cell: Arc<std::sync::OnceLock<Transport>> = Arc::default();
+    let inner = cell.clone();
+    let handler = move |event: Event| {
+        if let Event::Connected { peer, epoch, .. } = event {
+            inner.wait().disconnect(peer, epoch, "not wanted");
+            let _ = tell.send(Instant::now());
+        }
+    };
+    let config = TransportConfig {
+        limits: Limits {
+            reconnect_min: Duration::from_millis(40),
+            ..Limits::default()
+        },
+        ..bed.config(1, 10)
+    };
+    let transport = Transport::bind(config, Arc::new(handler)).unwrap();
+    transport.set_peer_addresses(b.id(), vec![b.address()]);
+    assert!(cell.set(transport).is_ok());
+    let first = events.recv_timeout(PATIENCE).unwrap();
+    let mut last = first;
+    for _ in 0..5 {
+        last = events.recv_timeout(PATIENCE).unwrap();
+    }
+    // At least half of each of 40, 80, 160, 320 and 640 ms.
+    let took = last - first;
+    assert!(took >= Duration::from_millis(620), "six links in {took:?}");
+}
+
+#[test]
+fn a_panic_of_a_task_is_told() {
+    let bed = Bed::new("shop");
+    let b = bed.node(2, 20);
+    let (tell, events) = channel();
+    let handler = move |event: Event| match event {
+        Event::Connected { .. } => panic!("on purpose"),
+        Event::Broken { what } => drop(tell.send(what)),
+        _ => {}
+    };
+    let a = Transport::bind(bed.config(1, 10), Arc::new(handler)).unwrap();
+    a.set_peer_addresses(b.id(), vec![b.address()]);
+    assert!(events.recv_timeout(PATIENCE).unwrap().contains("panicked"));
+    block_on(a.shutdown());
+}
+
+#[test]
+fn a_seeds_addresses_are_dialled_at_the_same_time() {
+    let bed = Bed::new("shop");
+    let b = bed.node(2, 20);
+    // A name with several addresses takes a name server; the loop over its addresses does not.
+    let silent: Vec<_> = (0..5)
+        .map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let a = Node::start(TransportConfig {
+        limits: Limits {
+            handshake_timeout: Duration::from_secs(3600),
+            ..Limits::default()
+        },
+        ..bed.config(1, 10)
+    });
+    let mut addresses: std::collections::BTreeSet<_> =
+        silent.iter().map(|socket| socket.local_addr().unwrap()).collect();
+    addresses.insert(b.address());
+    let net = a.transport.net.clone();
+    a.transport.net.spawn(async move {
+        crate::transport::dial::dial_all(&net, addresses, &mut Default::default()).await;
+    });
+    a.connected(b.id(), 20);
+}

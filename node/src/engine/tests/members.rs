@@ -1,0 +1,207 @@
+//! Members that leave, and what of that is on disk; the image that is held still.
+
+use std::collections::BTreeMap;
+
+use anabranch_crdt::{Epoch, Mutation, NodeId, Type};
+use bytes::Bytes;
+
+use crate::engine::{
+    Copies, Engine, EngineConfig, Input, Level, Limits, Now, Op, Output, RequestId, Stage, Start, Time,
+    Update,
+};
+use crate::wire::{DirectoryId, EntityId, ImageBlock, KeyRow, Record};
+
+const NOW: Now = Now {
+    time: Time(0),
+    wall_ms: 1_000,
+};
+
+fn new(members: &[u128], shards: u32) -> Engine {
+    let config = EngineConfig {
+        cluster: "test".into(),
+        node: NodeId(1),
+        shards,
+        members: members.iter().map(|m| NodeId(*m)).collect(),
+        kinds: BTreeMap::new(),
+        limits: Limits::default(),
+    };
+    Engine::new(config, NOW)
+}
+
+fn start(mut engine: Engine) -> Engine {
+    let directory = DirectoryId(1);
+    engine.start(
+        NOW,
+        Start {
+            epoch: Epoch(9),
+            directory,
+        },
+    );
+    engine
+}
+
+/// Gives an input; returns the records it led to and the answers, and says that they are durable.
+fn give(engine: &mut Engine, input: Input) -> (Vec<Record>, Vec<bool>) {
+    engine.handle(NOW, input);
+    let (mut records, mut answers, mut last) = (Vec::new(), Vec::new(), None);
+    while let Some(output) = engine.poll_output() {
+        match output {
+            Output::Persist { id, payload } => {
+                last = Some(id);
+                records.push(Record::decode(&payload).unwrap());
+            }
+            Output::Done { result, .. } => answers.push(result.is_ok()),
+            _ => {}
+        }
+    }
+    if let Some(upto) = last {
+        answers.extend(give(engine, Input::Persisted { upto }).1);
+    }
+    (records, answers)
+}
+
+fn members(engine: &Engine) -> Vec<u128> {
+    engine.status().members.iter().map(|m| m.0).collect()
+}
+
+fn connected(peer: u128) -> Input {
+    Input::Connected {
+        peer: NodeId(peer),
+        epoch: Epoch(5),
+        wall_ms: 1_000,
+    }
+}
+
+#[test]
+fn who_left_is_a_member_again_only_by_a_link() {
+    let mut engine = start(new(&[1, 2, 3], 4));
+    let left = Input::MemberLeft { node: NodeId(3) };
+    assert_eq!(give(&mut engine, left.clone()).0, [Record::MemberLeft(3)]);
+    assert_eq!(members(&engine), [1, 2]);
+    assert_eq!(give(&mut engine, left.clone()).0, []);
+    assert_eq!(
+        give(&mut engine, Input::MemberSeen { node: NodeId(3) }).0,
+        [],
+        "a hint"
+    );
+    assert_eq!(members(&engine), [1, 2]);
+    assert_eq!(give(&mut engine, connected(3)).0, [Record::Members(vec![3])]);
+    assert_eq!(members(&engine), [1, 2, 3]);
+    // The link knows better than whoever says so now.
+    assert_eq!(give(&mut engine, left).0, []);
+    // This node itself, and one that nobody knew.
+    for node in [1, 7] {
+        assert_eq!(give(&mut engine, Input::MemberLeft { node: NodeId(node) }).0, []);
+    }
+    assert_eq!(members(&engine), [1, 2, 3]);
+}
+
+#[test]
+fn a_configured_member_that_left_stays_away_over_restarts() {
+    let records = [
+        Record::Members(vec![4]),
+        Record::MemberLeft(3),
+        Record::MemberLeft(4),
+        Record::Members(vec![4]),
+    ];
+    let mut recovered = new(&[1, 2, 3], 4);
+    for record in &records {
+        recovered.recover_record(&record.encode()).unwrap();
+    }
+    assert_eq!(members(&recovered), [1, 2, 4]);
+    let mut again = new(&[1, 2, 3], 4);
+    for block in recovered.image() {
+        again.recover_image(&block).unwrap();
+    }
+    assert_eq!(members(&again), [1, 2, 4]);
+    let mut engine = start(again);
+    assert_eq!(give(&mut engine, Input::MemberSeen { node: NodeId(3) }).0, []);
+    assert_eq!(give(&mut engine, connected(3)).0, [Record::Members(vec![3])]);
+}
+
+#[test]
+fn an_update_does_not_wait_for_a_copy_of_who_left() {
+    let mut engine = new(&[1, 2], 4);
+    engine.recover_record(&Record::Settled.encode()).unwrap();
+    let mut engine = start(engine);
+    let update = Update {
+        ops: vec![Op {
+            entity: EntityId::new("n", "k").unwrap(),
+            ty: Some(Type::PnCounter),
+            mutation: Mutation::Increment(1),
+        }],
+        level: Level {
+            copies: Copies::All,
+            stage: Stage::Durable,
+        },
+        key: None,
+        timeout_ms: 60_000,
+    };
+    let request = RequestId(1);
+    assert!(give(&mut engine, Input::Submit { request, update }).1.is_empty());
+    let shard = engine.shard_of(&EntityId::new("n", "k").unwrap());
+    assert_eq!(engine.base(shard), []);
+    let (_, answers) = give(&mut engine, Input::MemberLeft { node: NodeId(2) });
+    assert_eq!(answers, [true]);
+    // Nor is the operation kept for it.
+    assert_eq!(engine.base(shard), engine.version_vector(shard));
+}
+
+#[test]
+fn blocks_of_keys_are_bounded_in_bytes() {
+    let shards = 10_000;
+    let rows: Vec<KeyRow> = (0..40u64)
+        .map(|n| KeyRow {
+            key: Bytes::copy_from_slice(&n.to_le_bytes()),
+            update: u64::MAX,
+            at_ms: u64::MAX,
+            epoch: u64::MAX,
+            dots: (0..shards).map(|s| (s, u64::MAX - 1, u64::MAX)).collect(),
+        })
+        .collect();
+    let mut engine = new(&[1], shards);
+    for row in &rows {
+        let block = ImageBlock::Keys(vec![row.clone()]).encode();
+        engine.recover_image(&block).unwrap();
+    }
+    let frozen = engine.freeze();
+    drop(engine);
+    let mut seen = Vec::new();
+    for block in frozen.blocks() {
+        assert!(block.len() <= 2 << 20, "a block of {} bytes", block.len());
+        if let ImageBlock::Keys(rows) = ImageBlock::decode(&block).unwrap() {
+            seen.extend(rows);
+        }
+    }
+    assert_eq!(seen, rows);
+}
+
+#[test]
+fn what_others_wrote_is_handed_over_too() {
+    let mut engine = new(&[1, 2], 4);
+    engine.recover_record(&Record::Settled.encode()).unwrap();
+    let mut engine = start(engine);
+    assert!(engine.is_handed_over());
+    let update = Update {
+        ops: vec![Op {
+            entity: EntityId::new("n", "k").unwrap(),
+            ty: Some(Type::PnCounter),
+            mutation: Mutation::Increment(1),
+        }],
+        level: Level::default(),
+        key: None,
+        timeout_ms: 60_000,
+    };
+    let request = RequestId(1);
+    give(&mut engine, Input::Submit { request, update });
+    let image: Vec<_> = engine.image().collect();
+    // The same in another life: it writes nothing, and still has what the peer lacks.
+    let mut again = new(&[1, 2], 4);
+    for block in image {
+        again.recover_image(&block).unwrap();
+    }
+    let mut again = start(again);
+    assert!(again.is_handed_over(), "nobody is there");
+    give(&mut again, connected(2));
+    assert!(!again.is_handed_over());
+}
