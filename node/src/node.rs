@@ -23,7 +23,7 @@ use crate::driver::Handle;
 use crate::engine::{Answer, ShardSummary, Update};
 use crate::entity::Entity;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{DirectoryId, EntityId};
+use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
 
 /// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
 ///
@@ -145,6 +145,20 @@ impl Node {
     /// ```
     pub async fn update(&self, update: Update) -> Result<Answer, Error> {
         self.handle.update(update).await
+    }
+
+    /// Whether this directory remembers an update with this idempotency key. Asking changes nothing and remembers
+    /// nothing.
+    ///
+    /// ```no_run
+    /// # fn example(node: anabranch::Node) -> Result<(), anabranch::NameError> {
+    /// let key = anabranch::IdempotencyKey::new(b"transfer 4711")?;
+    /// println!("made before: {}", node.knows_key(&key));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn knows_key(&self, key: &IdempotencyKey) -> bool {
+        self.handle.peek(|engine| engine.knows_key(key))
     }
 
     /// The entity's type and value as this node has it; `None` if there is no such entity. Local: no waiting, no

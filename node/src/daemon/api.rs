@@ -224,6 +224,15 @@ pub struct AnswerBody {
     pub dots: Vec<(u32, u64, u64)>,
 }
 
+/// What a node remembers of one idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyBody {
+    /// Whether an update under this key was taken.
+    pub known: bool,
+    /// The node's data directory, whose memory that is.
+    pub directory: String,
+}
+
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {

@@ -8,7 +8,7 @@ use anabranch_crdt::{Epoch, NodeId, Put, Reading, ReplicaId, Type, VersionVector
 use crate::engine::Engine;
 use crate::engine::io::PersistFailure;
 use crate::engine::shard::Shard;
-use crate::wire::{EntityId, ShardId};
+use crate::wire::{EntityId, IdempotencyKey, ShardId};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -166,6 +166,11 @@ impl Engine {
         ids.sort();
         ids.dedup();
         ids
+    }
+
+    /// Whether an update with this idempotency key is remembered: one more would be a repeat.
+    pub fn knows_key(&self, key: &IdempotencyKey) -> bool {
+        self.keys.get(key).is_some()
     }
 
     /// Whether writes are taken in every shard: see [`crate::ErrorKind::NotReady`].

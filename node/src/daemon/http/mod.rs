@@ -9,6 +9,7 @@ mod body;
 mod entities;
 mod error;
 mod guard;
+mod keys;
 mod metrics;
 mod server;
 mod status;
@@ -72,6 +73,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/watch/{kind}/{key}", get(entities::watch))
         .route("/v1/dump", get(entities::dump))
         .route("/v1/updates", post(update::batch))
+        .route("/v1/keys/{key}", get(keys::known))
         .route("/v1/shards", get(verify::shards))
         .route("/v1/verify", post(verify::verify))
         .route("/v1/leave", post(status::leave))

@@ -15,6 +15,7 @@ use super::super::output;
 use super::dealer::{Deal, Dealer};
 use super::event::{Translator, idempotency_key};
 use super::history::{self, BadLine, Contents, Event, History, Line};
+use super::markers;
 use super::node::{Node, Parcel};
 use super::progress::Progress;
 use super::report::{Tally, Wire};
@@ -30,8 +31,14 @@ const BAD_LINES_TOLD: u64 = 20;
 pub async fn run(args: &Replay) -> Result<(), Failure> {
     let contents = history::survey(&args.file)?;
     let client = Client::from_environment()?;
-    let (nodes, before) = meet(&client, args).await?;
     let progress = Progress::new(contents.lines);
+    let (nodes, before) = meet(&client, args, &progress).await?;
+    let run = markers::Run {
+        contents: &contents,
+        name: &args.run,
+        nodes: &nodes,
+    };
+    run.begin().await?;
     let mut sending = Sending {
         args,
         contents,
@@ -58,11 +65,15 @@ pub async fn run(args: &Replay) -> Result<(), Failure> {
 }
 
 /// Asks all nodes who they are. They must be different nodes of one cluster.
-async fn meet(client: &Client, args: &Replay) -> Result<(Vec<Arc<Node>>, Vec<StatusBody>), Failure> {
+async fn meet(
+    client: &Client,
+    args: &Replay,
+    progress: &Progress,
+) -> Result<(Vec<Arc<Node>>, Vec<StatusBody>), Failure> {
     let mut nodes = Vec::new();
     let mut statuses: Vec<StatusBody> = Vec::new();
     for address in &args.to {
-        let (node, status) = Node::meet(client, address, args.wait).await?;
+        let (node, status) = Node::meet(client, address, args.wait, progress).await?;
         if let Some(i) = statuses.iter().position(|other| other.id == status.id) {
             let same = format!("{} and {address} are the same node, {}", args.to[i], status.node);
             return Err(Failure::usage(format!("{same}: name each node once in --to")));
@@ -93,7 +104,7 @@ struct Sending<'a> {
     progress: &'a Progress,
     history: History,
     translator: Translator,
-    dealer: Dealer<Parcel>,
+    dealer: Dealer<(u64, Parcel)>,
     nodes: Vec<Arc<Node>>,
     under_way: JoinSet<Sent>,
     tally: Tally,
@@ -180,17 +191,18 @@ impl Sending<'_> {
         self.dealer.take(
             &event.author,
             ops.len() * OPERATION_BYTES,
-            Parcel { line, ops, key },
+            (line, Parcel { ops, key }),
         );
     }
 
-    fn send(&mut self, deal: Deal<Parcel>) {
+    fn send(&mut self, deal: Deal<(u64, Parcel)>) {
         let Deal { node, author, item } = deal;
+        let (line, parcel) = item;
         let node = Arc::clone(&self.nodes[node]);
         self.under_way.spawn(async move {
-            let (line, ops) = (item.line, item.ops.len() as u64);
+            let ops = parcel.ops.len() as u64;
             let start = Instant::now();
-            let result = node.send(item).await;
+            let result = node.send(parcel).await;
             Sent {
                 author,
                 line,
