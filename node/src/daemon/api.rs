@@ -11,7 +11,11 @@ use std::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::strict;
+use crate::engine::limits::{SHARDS_MAX, UPDATE_OPS_MAX};
 use crate::json::base64;
+
+const SHARDS_COUNT_MAX: usize = SHARDS_MAX as usize;
 
 /// Bytes in a request: a string stands for its UTF-8, `{"base64":"..."}` for anything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl<'de> Deserialize<'de> for Octets {
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", expecting = "an operation's name")]
 pub enum OpName {
     /// Adds `by` to a counter.
     Incr,
@@ -134,6 +138,7 @@ impl OpBody {
 #[serde(deny_unknown_fields)]
 pub struct UpdateBody {
     /// At least one.
+    #[serde(deserialize_with = "strict::objects::<UPDATE_OPS_MAX, _, _>")]
     pub ops: Vec<OpBody>,
     /// The write level; without one: local, durable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -322,6 +327,7 @@ pub struct SummariesBody {
     /// How often a peer's fingerprint differed at an equal version vector since this start: damage.
     pub fingerprint_mismatches: u64,
     /// The shards that are not empty, ascending.
+    #[serde(deserialize_with = "strict::objects::<SHARDS_COUNT_MAX, _, _>")]
     pub shards: Vec<ShardBody>,
 }
 
@@ -374,7 +380,7 @@ mod tests {
     use super::*;
 
     fn update(text: &str) -> Result<UpdateBody, String> {
-        serde_json::from_str(text).map_err(|e| e.to_string())
+        strict::object(text.as_bytes()).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub const HTTP_PORT_DEFAULT: u16 = 7412;
 pub const SHARDS_DEFAULT: u32 = 1024;
 /// Log bytes after which a snapshot is written when nothing else is configured.
 pub const SNAPSHOT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Bytes of a request's body when nothing else is configured.
+pub const BODY_BYTES_DEFAULT: usize = 128 << 20;
 /// A node's name is at most this long.
 pub const NAME_BYTES_MAX: usize = 64;
 /// A cluster's name is at most this long.
@@ -339,7 +341,7 @@ impl HttpSection {
             body_bytes_max: source.number_or(
                 "http.body_bytes_max",
                 self.body_bytes_max,
-                32 << 20,
+                BODY_BYTES_DEFAULT,
                 1024..=1 << 30,
             )?,
         })

@@ -18,6 +18,7 @@ mod output;
 mod percent;
 mod ports;
 mod replay;
+mod strict;
 mod target;
 mod up;
 

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::engine::idempotency::{Known, row, update_hash};
 use crate::engine::io::{Copies, Op, Output, RecordId, RequestId, Update};
 use crate::engine::levels::Pending;
-use crate::engine::limits::{ELEMENT_BYTES_MAX, UPDATE_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::engine::limits::{ELEMENT_BYTES_MAX, ELEMENT_OVERHEAD_BYTES, UPDATE_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::engine::shard::{EntityKey, Entry};
 use crate::engine::translate::{Head, OutEntry, write_interval};
 use crate::error::{Error, ErrorKind};
@@ -103,7 +103,11 @@ impl Engine {
                     op.entity
                 )));
             }
-            bytes += op.entity.len_bytes() + elements.iter().map(|e| e.len() + 16).sum::<usize>();
+            bytes += op.entity.len_bytes()
+                + elements
+                    .iter()
+                    .map(|e| e.len() + ELEMENT_OVERHEAD_BYTES)
+                    .sum::<usize>();
         }
         if bytes > UPDATE_BYTES_MAX {
             return Err(invalid(format!(

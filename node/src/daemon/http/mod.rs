@@ -25,6 +25,7 @@ use axum::routing::{get, post};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
+use self::body::Bodies;
 use self::error::Refusal;
 use self::guard::Guard;
 pub use self::server::Server;
@@ -35,7 +36,7 @@ use crate::node::Node;
 pub struct App {
     node: Node,
     guard: Guard,
-    body_bytes_max: usize,
+    bodies: Bodies,
     connections_max: usize,
     /// Asks whoever runs the node to make it leave.
     leave: mpsc::Sender<()>,
@@ -49,7 +50,7 @@ impl App {
         App {
             node,
             guard: Guard::new(config),
-            body_bytes_max: config.body_bytes_max,
+            bodies: Bodies::new(config.body_bytes_max),
             connections_max: config.connections_max,
             leave,
             stop: watch::Sender::new(false),

@@ -26,7 +26,7 @@ pub(super) async fn shards(State(app): State<Arc<App>>) -> Response {
 /// `POST /v1/verify`, with another node's `/v1/shards` as the body: how the two differ. The caller carries one to the
 /// other, so that a node never opens connections on a stranger's behalf.
 pub(super) async fn verify(State(app): State<Arc<App>>, request: Body) -> Result<Response, Refusal> {
-    let theirs = body::read::<SummariesBody>(request, app.body_bytes_max).await?;
+    let (theirs, _place) = app.bodies.read::<SummariesBody>(request).await?;
     let holding = |address: &str, summaries| Holding {
         address: address.to_string(),
         summaries,
