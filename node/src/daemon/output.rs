@@ -81,6 +81,14 @@ pub fn shortened(mut text: String) -> String {
     text
 }
 
+/// A number of things, for people.
+pub fn plural(count: u64, thing: &str) -> String {
+    match count {
+        1 => format!("1 {thing}"),
+        _ => format!("{count} {thing}s"),
+    }
+}
+
 /// Columns aligned for people; the last one is not padded.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

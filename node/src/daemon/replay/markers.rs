@@ -19,7 +19,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use super::super::api::{Octets, OpBody, OpName};
 use super::super::exit::Failure;
 use super::history::Contents;
-use super::node::{Node, Parcel};
+use super::node::Node;
 use crate::crdt::Type;
 
 /// The kind that marks name. No entity of it is ever made.
@@ -68,10 +68,7 @@ impl Run<'_> {
     }
 
     async fn mark(&self, node: &Node, mark: Mark) -> Result<(), Failure> {
-        let parcel = Parcel {
-            ops: vec![self.nothing()],
-            key: self.key(mark),
-        };
+        let parcel = node.parcel(vec![self.nothing()], self.key(mark))?;
         match node.send(parcel).await {
             Ok(_) => Ok(()),
             Err(failure) if failure.name() == "key_reused" => Err(Failure::new(

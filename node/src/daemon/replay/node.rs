@@ -38,12 +38,17 @@ pub struct Node {
     asking: Mutex<()>,
 }
 
-/// One update on its way.
-pub struct Parcel {
-    /// What it does.
-    pub ops: Vec<OpBody>,
-    /// Its idempotency key.
-    pub key: String,
+/// How much longer an answer may take for each MiB that is sent: a large update is more work at both ends.
+const ANSWER_TIMEOUT_PER_MIB: Duration = Duration::from_secs(2);
+
+/// One update on its way: its request's body, written for the node that it goes to.
+pub struct Parcel(Bytes);
+
+impl Parcel {
+    /// Bytes it takes on the way and in memory.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl Node {
@@ -97,23 +102,28 @@ impl Node {
         ask(&self.client, &self.address, path, waiting).await
     }
 
-    /// Sends an update until it is acknowledged: again and again under its one key while the node is away.
-    pub async fn send(&self, parcel: Parcel) -> Result<AnswerBody, Failure> {
+    /// Writes an update for this node, under this idempotency key.
+    pub fn parcel(&self, ops: Vec<OpBody>, key: String) -> Result<Parcel, Failure> {
         let update = UpdateBody {
-            ops: parcel.ops,
-            idempotency_key: Some(parcel.key),
+            ops,
+            idempotency_key: Some(key),
             // The node refuses if this is no longer its directory: it would have forgotten the keys and count twice.
             directory: Some(self.directory.clone()),
             ..UpdateBody::default()
         };
-        let body: Bytes = serde_json::to_vec(&update)
-            .map_err(|e| Failure::new("internal", e.to_string()))?
-            .into();
+        let body = serde_json::to_vec(&update).map_err(|e| Failure::new("internal", e.to_string()))?;
+        Ok(Parcel(body.into()))
+    }
+
+    /// Sends an update until it is acknowledged: again and again under its one key while the node is away.
+    pub async fn send(&self, Parcel(body): Parcel) -> Result<AnswerBody, Failure> {
+        let mib = u32::try_from(body.len() >> 20).unwrap_or(u32::MAX);
+        let timeout = ANSWER_TIMEOUT + ANSWER_TIMEOUT_PER_MIB.saturating_mul(mib);
         let mut away_since = None;
         loop {
             let answer = self
                 .client
-                .post_bytes::<AnswerBody>(&self.address, "/v1/updates", body.clone(), ANSWER_TIMEOUT)
+                .post_bytes::<AnswerBody>(&self.address, "/v1/updates", body.clone(), timeout)
                 .await;
             let failure = match answer {
                 Ok(answer) => return Ok(answer),
