@@ -260,6 +260,9 @@ pub struct StatusBody {
     pub id: String,
     /// Its cluster.
     pub cluster: String,
+    /// What tells clusters of one name apart: it follows from the CA's key.
+    #[serde(default)]
+    pub cluster_id: String,
     /// The program's version.
     pub version: String,
     /// The epoch of this start.
@@ -322,6 +325,9 @@ pub struct SummariesBody {
     pub id: String,
     /// Its cluster.
     pub cluster: String,
+    /// What tells clusters of one name apart: it follows from the CA's key.
+    #[serde(default)]
+    pub cluster_id: String,
     /// Shards of the cluster.
     pub shards_total: u32,
     /// How often a peer's fingerprint differed at an equal version vector since this start: damage.

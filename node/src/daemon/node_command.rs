@@ -39,7 +39,7 @@ pub enum Stop {
 pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     config.check_files()?;
-    check_cluster(&config)?;
+    let cluster_id = cluster_id(&config)?;
     start_log(&config);
     let on = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
     let (mut interrupt, mut terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
@@ -53,7 +53,7 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     tracing::info!(node = %node.id(), name = node.name(), cluster = node.cluster(), epoch = %node.epoch(), "started");
     let server = Server::start(
         listener,
-        Arc::new(http::App::new(node.clone(), &config.http, leave)),
+        Arc::new(http::App::new(node.clone(), &cluster_id, &config.http, leave)),
     )?;
     let announcing = tokio::spawn(announce(
         node.clone(),
@@ -79,26 +79,24 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     .map_err(Failure::from)
 }
 
-/// A certificate of another cluster must not start a node that its configuration puts into this one.
-fn check_cluster(config: &Config) -> Result<(), Failure> {
-    let Some(expected) = &config.cluster else {
-        return Ok(());
-    };
+/// What tells the cluster from others of its name. A certificate of another cluster must not start a node that its
+/// configuration puts into this one.
+fn cluster_id(config: &Config) -> Result<String, Failure> {
     let files = &config.identity;
     let identity = Identity::load(&files.ca, &files.certificate, &files.key)
         .map_err(|e| Failure::new("identity", e.to_string()))?;
-    if identity.cluster() == expected {
-        return Ok(());
+    match &config.cluster {
+        Some(expected) if identity.cluster() != expected => Err(Failure::new(
+            "identity",
+            format!(
+                "{}: cluster = {expected:?}, but {} is of cluster {:?}; nothing was started",
+                config.line_of(Setting::Cluster),
+                files.certificate.display(),
+                identity.cluster()
+            ),
+        )),
+        _ => Ok(identity.cluster_id().to_string()),
     }
-    Err(Failure::new(
-        "identity",
-        format!(
-            "{}: cluster = {expected:?}, but {} is of cluster {:?}; nothing was started",
-            config.line_of(Setting::Cluster),
-            files.certificate.display(),
-            identity.cluster()
-        ),
-    ))
 }
 
 fn builder(config: &Config) -> crate::node::NodeBuilder {

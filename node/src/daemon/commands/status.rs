@@ -40,7 +40,7 @@ fn for_people(status: &StatusBody, at: &str) -> String {
                 status.node, status.id, status.pid, status.version
             ),
         ),
-        row("cluster", status.cluster.clone()),
+        row("cluster", format!("{} ({})", status.cluster, status.cluster_id)),
         row("state", ready.to_string()),
         row("addresses", format!("QUIC {}, HTTP {at}", status.quic)),
         row(

@@ -35,6 +35,7 @@ use crate::node::Node;
 /// What every handler knows.
 pub struct App {
     node: Node,
+    cluster_id: String,
     guard: Guard,
     bodies: Bodies,
     connections_max: usize,
@@ -45,10 +46,11 @@ pub struct App {
 }
 
 impl App {
-    /// The API of one node.
-    pub fn new(node: Node, config: &HttpConfig, leave: mpsc::Sender<()>) -> App {
+    /// The API of one node of this cluster.
+    pub fn new(node: Node, cluster_id: &str, config: &HttpConfig, leave: mpsc::Sender<()>) -> App {
         App {
             node,
+            cluster_id: cluster_id.to_string(),
             guard: Guard::new(config),
             bodies: Bodies::new(config.body_bytes_max),
             connections_max: config.connections_max,

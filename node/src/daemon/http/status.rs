@@ -30,7 +30,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /v1/status`.
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
-    body::json(&status_body(app.node.status()))
+    body::json(&status_body(&app.cluster_id, app.node.status()))
 }
 
 /// `POST /v1/leave`: the node stops, and says that it does not come back.
@@ -47,7 +47,7 @@ fn health_body(node: &Node) -> HealthBody {
     }
 }
 
-fn status_body(status: NodeStatus) -> StatusBody {
+fn status_body(cluster_id: &str, status: NodeStatus) -> StatusBody {
     let (store, store_reason) = match status.disk {
         DiskState::Fine => ("ok", None),
         DiskState::Full { reason } => ("full", Some(reason)),
@@ -57,6 +57,7 @@ fn status_body(status: NodeStatus) -> StatusBody {
         node: status.name,
         id: status.id.to_string(),
         cluster: status.cluster,
+        cluster_id: cluster_id.to_string(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         epoch: status.epoch.to_string(),
         directory: status.directory.to_string(),

@@ -48,7 +48,11 @@ impl Api {
         let config = Config::parse(&directory.join("node.toml"), &format!("[http]\n{http}")).unwrap();
         let (leave, leaves) = mpsc::channel(1);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let server = Server::start(listener, Arc::new(App::new(node.clone(), &config.http, leave))).unwrap();
+        let server = Server::start(
+            listener,
+            Arc::new(App::new(node.clone(), "c1", &config.http, leave)),
+        )
+        .unwrap();
         Api {
             directory,
             node,

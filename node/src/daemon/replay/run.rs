@@ -73,15 +73,17 @@ async fn meet(
     let mut statuses: Vec<StatusBody> = Vec::new();
     for address in &args.to {
         let (node, status) = Node::meet(client, address, args.wait, progress).await?;
+        let of = |address: &str, status: &StatusBody| agreement::Of {
+            address: address.to_string(),
+            cluster: status.cluster.clone(),
+            cluster_id: status.cluster_id.clone(),
+        };
+        for (other, address_there) in statuses.iter().zip(&args.to) {
+            of(address_there, other).same(&of(address, &status))?;
+        }
         if let Some(i) = statuses.iter().position(|other| other.id == status.id) {
             let same = format!("{} and {address} are the same node, {}", args.to[i], status.node);
             return Err(Failure::usage(format!("{same}: name each node once in --to")));
-        }
-        if let Some(i) = statuses.iter().position(|other| other.cluster != status.cluster) {
-            return Err(Failure::usage(format!(
-                "{} and {address} are nodes of different clusters",
-                args.to[i]
-            )));
         }
         nodes.push(Arc::new(node));
         statuses.push(status);
