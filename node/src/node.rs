@@ -180,6 +180,18 @@ impl Node {
         Dump::new(self.clone())
     }
 
+    /// The types that entities of a kind have here, ascending: none if there is no entity of it; several if nodes that
+    /// could not see each other first wrote it under different ones.
+    ///
+    /// ```no_run
+    /// # fn example(node: anabranch::Node) {
+    /// assert_eq!(node.kind_types("cart"), [anabranch::Type::OrSet]);
+    /// # }
+    /// ```
+    pub fn kind_types(&self, kind: &str) -> Vec<Type> {
+        self.handle.peek(|engine| engine.kind_types(kind))
+    }
+
     // How it is.
 
     /// Per shard that is not empty: its version vector and fingerprint. Replicas with equal vectors must have equal

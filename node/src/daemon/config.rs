@@ -80,7 +80,7 @@ pub struct Config {
 
 /// A setting whose place in the file is worth telling after it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
+pub enum Setting<'a> {
     /// `cluster`
     Cluster,
     /// `listen`
@@ -93,6 +93,8 @@ pub enum Setting {
     Certificate,
     /// `identity.key`
     PrivateKey,
+    /// `kinds.KIND`
+    Kind(&'a str),
 }
 
 /// The three PEM files that say who this node is.
@@ -255,7 +257,7 @@ impl Config {
     }
 
     /// `FILE:LINE` where a key stands, or `FILE` if its default is used: for complaints about what its value leads to.
-    pub fn line_of(&self, key: Setting) -> String {
+    pub fn line_of(&self, key: Setting<'_>) -> String {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let raw = toml::from_str::<File>(&text).ok();
         let value = raw.as_ref().and_then(|raw| {
@@ -266,6 +268,13 @@ impl Config {
                 Setting::Ca => &raw.identity.ca,
                 Setting::Certificate => &raw.identity.certificate,
                 Setting::PrivateKey => &raw.identity.key,
+                Setting::Kind(name) => {
+                    return raw
+                        .kinds
+                        .iter()
+                        .find(|(kind, _)| kind.get_ref() == name)
+                        .map(|(_, ty)| ty);
+                }
             }
             .as_ref()
         });

@@ -17,6 +17,7 @@ mod node_command;
 mod output;
 mod percent;
 mod ports;
+mod remarks;
 mod replay;
 mod strict;
 mod target;

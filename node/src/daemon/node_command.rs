@@ -17,7 +17,8 @@ use super::cli::NodeArgs;
 use super::config::{Config, Setting};
 use super::exit::Failure;
 use super::http::{self, Server};
-use super::output;
+use super::{output, remarks};
+use crate::error::Error;
 use crate::node::Node;
 use crate::transport::Identity;
 
@@ -49,7 +50,7 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     let (leave, mut leaves) = mpsc::channel(1);
 
     let listener = bind(&config)?;
-    let node = builder(&config).start().await.map_err(Failure::from)?;
+    let node = builder(&config).start().await.map_err(|e| located(&config, e))?;
     tracing::info!(node = %node.id(), name = node.name(), cluster = node.cluster(), epoch = %node.epoch(), "started");
     let server = Server::start(
         listener,
@@ -61,6 +62,12 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
         args.json,
     ));
 
+    let remarks = tokio::spawn(remarks::follow(
+        node.clone(),
+        config.kinds.clone(),
+        config.seeds.clone(),
+    ));
+
     let stop = tokio::select! {
         _ = interrupt.recv() => Stop::Down,
         _ = terminate.recv() => Stop::Down,
@@ -70,6 +77,7 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     };
     tracing::info!(why = ?stop, "stopping");
     announcing.abort();
+    remarks.abort();
     server.stop(HTTP_DRAIN).await;
     match stop {
         Stop::Down => node.shutdown().await,
@@ -99,6 +107,19 @@ fn cluster_id(config: &Config) -> Result<String, Failure> {
     }
 }
 
+/// Where a declared kind contradicts what the directory holds: the line that declares it.
+fn located(config: &Config, error: Error) -> Failure {
+    let failure = Failure::from(error);
+    let named = |kind: &&String| failure.message().starts_with(&format!("kind {kind:?} "));
+    match config.kinds.keys().find(named) {
+        Some(kind) => {
+            let place = config.line_of(Setting::Kind(kind));
+            failure.at(place)
+        }
+        None => failure,
+    }
+}
+
 fn builder(config: &Config) -> crate::node::NodeBuilder {
     let identity = &config.identity;
     let mut builder = Node::builder()
@@ -125,7 +146,7 @@ fn builder(config: &Config) -> crate::node::NodeBuilder {
 /// Takes the HTTP port, and sees that the UDP port is free, before anything else is touched: a port that is taken is
 /// then a message of its own.
 fn bind(config: &Config) -> Result<TcpListener, Failure> {
-    let refused = |key: Setting, address: SocketAddr, error: &io::Error| {
+    let refused = |key: Setting<'_>, address: SocketAddr, error: &io::Error| {
         let name = if key == Setting::Listen {
             "listen"
         } else {

@@ -168,6 +168,11 @@ impl Engine {
         ids
     }
 
+    /// The types that entities of a kind have here, ascending: one, unless two sides of a partition have differed.
+    pub fn kind_types(&self, kind: &str) -> Vec<Type> {
+        self.kinds.types_of(kind).collect()
+    }
+
     /// Whether an update with this idempotency key is remembered: one more would be a repeat.
     pub fn knows_key(&self, key: &IdempotencyKey) -> bool {
         self.keys.get(key).is_some()
