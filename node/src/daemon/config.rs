@@ -32,6 +32,17 @@ pub const HTTP_PORT_DEFAULT: u16 = 7412;
 pub const SHARDS_DEFAULT: u32 = 1024;
 /// Log bytes after which a snapshot is written when nothing else is configured.
 pub const SNAPSHOT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Connections of the admin API when nothing else is configured, and at least.
+pub const CONNECTIONS_DEFAULT: usize = 256;
+pub const CONNECTIONS_MIN: usize = 16;
+/// Connections that neither watches nor dumps may take, at least.
+pub const CONNECTIONS_OTHERS_MIN: usize = 4;
+/// Watches when nothing else is configured, and the part of all connections that they are at most then.
+pub const WATCHES_DEFAULT: usize = 128;
+const WATCHES_PART: usize = 2;
+/// The same for dumps. Each holds the names of all entities in memory.
+pub const DUMPS_DEFAULT: usize = 8;
+const DUMPS_PART: usize = 4;
 /// Bytes of a request's body when nothing else is configured.
 pub const BODY_BYTES_DEFAULT: usize = 128 << 20;
 /// A node's name is at most this long.
@@ -121,6 +132,10 @@ pub struct HttpConfig {
     pub origins: Vec<String>,
     /// Connections at a time.
     pub connections_max: usize,
+    /// Watches at a time.
+    pub watches_max: usize,
+    /// Dumps at a time.
+    pub dumps_max: usize,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
 }
@@ -175,6 +190,8 @@ struct HttpSection {
     hosts: Option<Vec<Spanned<String>>>,
     origins: Option<Vec<Spanned<String>>>,
     connections_max: Option<Spanned<u64>>,
+    watches_max: Option<Spanned<u64>>,
+    dumps_max: Option<Spanned<u64>>,
     body_bytes_max: Option<Spanned<u64>>,
 }
 
@@ -334,6 +351,11 @@ impl HttpSection {
                 ),
             ));
         }
+        let Readers {
+            connections_max,
+            watches_max,
+            dumps_max,
+        } = readers(source, self.connections_max, self.watches_max, self.dumps_max)?;
         Ok(HttpConfig {
             listen,
             token,
@@ -341,12 +363,9 @@ impl HttpSection {
                 Ok(host.to_ascii_lowercase())
             })?,
             origins: source.each("http.origins", self.origins, ADDRESSES_MAX, origin)?,
-            connections_max: source.number_or(
-                "http.connections_max",
-                self.connections_max,
-                256,
-                1..=65_536,
-            )?,
+            connections_max,
+            watches_max,
+            dumps_max,
             body_bytes_max: source.number_or(
                 "http.body_bytes_max",
                 self.body_bytes_max,
@@ -355,6 +374,48 @@ impl HttpSection {
             )?,
         })
     }
+}
+
+/// How many may be connected, and for long.
+struct Readers {
+    connections_max: usize,
+    watches_max: usize,
+    dumps_max: usize,
+}
+
+fn readers(
+    source: &Source<'_>,
+    connections: Option<Spanned<u64>>,
+    watches: Option<Spanned<u64>>,
+    dumps: Option<Spanned<u64>>,
+) -> Result<Readers, Failure> {
+    let range = CONNECTIONS_MIN as u64..=65_536;
+    let span = [&dumps, &watches, &connections]
+        .into_iter()
+        .flatten()
+        .map(Spanned::span)
+        .next();
+    let connections_max =
+        source.number_or("http.connections_max", connections, CONNECTIONS_DEFAULT, range)?;
+    let part = |default: usize, part: usize| default.min(connections_max / part);
+    let watches_default = part(WATCHES_DEFAULT, WATCHES_PART);
+    let watches_max = source.number_or("http.watches_max", watches, watches_default, 1..=65_536)?;
+    let dumps_default = part(DUMPS_DEFAULT, DUMPS_PART);
+    let dumps_max = source.number_or("http.dumps_max", dumps, dumps_default, 1..=65_536)?;
+    if watches_max + dumps_max + CONNECTIONS_OTHERS_MIN > connections_max {
+        return Err(source.at(
+            span.unwrap_or(0..0),
+            format_args!(
+                "http.watches_max ({watches_max}) and http.dumps_max ({dumps_max}) must leave at least \
+                 {CONNECTIONS_OTHERS_MIN} of http.connections_max ({connections_max}) to other requests"
+            ),
+        ));
+    }
+    Ok(Readers {
+        connections_max,
+        watches_max,
+        dumps_max,
+    })
 }
 
 fn origin(text: &str) -> Result<String, String> {

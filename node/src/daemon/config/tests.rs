@@ -159,6 +159,21 @@ fn beyond_loopback_the_admin_api_wants_a_token() {
 }
 
 #[test]
+fn who_reads_for_long_leaves_connections_to_others() {
+    let small = parse("[http]\nconnections_max = 16").unwrap().http;
+    assert_eq!((small.watches_max, small.dumps_max), (8, 4));
+    refused(
+        "[http]\nconnections_max = 15",
+        "2: http.connections_max is 15, it must be at least 16 and at most 65536",
+    );
+    refused(
+        "[http]\nconnections_max = 20\nwatches_max = 15",
+        "3: http.watches_max (15) and http.dumps_max (5) must leave at least 4 of http.connections_max (20) to other \
+         requests",
+    );
+}
+
+#[test]
 fn a_missing_certificate_is_named_with_its_line_and_the_way_out() {
     let dir = std::env::temp_dir().join(format!("anabranch-config-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();

@@ -9,6 +9,7 @@ mod body;
 mod entities;
 mod error;
 mod guard;
+mod impatient;
 mod keys;
 mod metrics;
 mod server;
@@ -23,7 +24,8 @@ use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::{get, post};
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::body::Bodies;
 use self::error::Refusal;
@@ -32,6 +34,9 @@ pub use self::server::Server;
 use super::config::HttpConfig;
 use crate::node::Node;
 
+/// A reader that takes nothing of its answer for so long is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What every handler knows.
 pub struct App {
     node: Node,
@@ -39,6 +44,11 @@ pub struct App {
     guard: Guard,
     bodies: Bodies,
     connections_max: usize,
+    /// Places for answers that go on, so that they leave others for everybody else.
+    watches: Arc<Semaphore>,
+    dumps: Arc<Semaphore>,
+    /// How long an answer waits for a reader who takes nothing.
+    write_timeout: Duration,
     /// Asks whoever runs the node to make it leave.
     leave: mpsc::Sender<()>,
     /// Set once the API is to stop: answers that would go on for ever end then.
@@ -54,6 +64,9 @@ impl App {
             guard: Guard::new(config),
             bodies: Bodies::new(config.body_bytes_max),
             connections_max: config.connections_max,
+            watches: Arc::new(Semaphore::new(config.watches_max)),
+            dumps: Arc::new(Semaphore::new(config.dumps_max)),
+            write_timeout: WRITE_TIMEOUT,
             leave,
             stop: watch::Sender::new(false),
         }

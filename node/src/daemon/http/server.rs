@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::super::exit::Failure;
 use super::guard::LocalAddress;
+use super::impatient::Impatient;
 use super::{App, router, told};
 
 /// How long a request's head may take, and how long a connection may be idle.
@@ -40,7 +41,12 @@ impl Server {
         let address = listener.local_addr().map_err(failed)?;
         let stopped = app.stop.subscribe();
         let places = Arc::new(Semaphore::new(app.connections_max));
-        let accepting = tokio::spawn(accept(listener, router(Arc::clone(&app)), places, stopped));
+        let serving = Serving {
+            router: router(Arc::clone(&app)),
+            write_timeout: app.write_timeout,
+            stopped: stopped.clone(),
+        };
+        let accepting = tokio::spawn(accept(listener, serving, places, stopped));
         Ok(Server {
             address,
             app,
@@ -64,9 +70,17 @@ impl Server {
     }
 }
 
+/// What a connection is served with.
+#[derive(Clone)]
+struct Serving {
+    router: Router,
+    write_timeout: Duration,
+    stopped: watch::Receiver<bool>,
+}
+
 async fn accept(
     listener: tokio::net::TcpListener,
-    router: Router,
+    serving: Serving,
     places: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
 ) -> JoinSet<()> {
@@ -84,7 +98,7 @@ async fn accept(
         while connections.try_join_next().is_some() {}
         match accepted {
             (Ok(place), Ok((stream, _))) => {
-                let serving = serve(stream, router.clone(), stopped.clone());
+                let serving = serve(stream, serving.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(place);
@@ -99,7 +113,12 @@ async fn accept(
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, serving: Serving) {
+    let Serving {
+        router,
+        write_timeout,
+        mut stopped,
+    } = serving;
     // Small answers must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
@@ -107,7 +126,7 @@ async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<b
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Impatient::new(stream, write_timeout)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
