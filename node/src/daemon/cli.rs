@@ -101,8 +101,10 @@ pub struct Target {
 #[derive(Debug, Args)]
 pub struct Entity {
     /// The entity's kind.
+    #[arg(allow_hyphen_values = true)]
     pub kind: String,
     /// The entity's key.
+    #[arg(allow_hyphen_values = true)]
     pub key: String,
     /// Which node.
     #[command(flatten)]
@@ -113,8 +115,10 @@ pub struct Entity {
 #[derive(Debug, Args)]
 pub struct Update {
     /// The entity's kind.
+    #[arg(allow_hyphen_values = true)]
     pub kind: String,
     /// The entity's key.
+    #[arg(allow_hyphen_values = true)]
     pub key: String,
     /// The change.
     #[command(subcommand)]
@@ -162,7 +166,7 @@ pub enum Op {
     /// Set a register.
     Set {
         /// The value; after `--` it may begin with a hyphen.
-        #[arg(allow_negative_numbers = true, value_name = "V")]
+        #[arg(allow_hyphen_values = true, value_name = "V")]
         value: String,
         /// The value's place in an order of your own: the highest wins, however late it comes.
         #[arg(long, value_name = "N")]
@@ -374,6 +378,45 @@ mod tests {
             update("update k a --key i1 create").idempotency_key.as_deref(),
             Some("i1")
         );
+    }
+
+    #[test]
+    fn names_may_begin_with_a_hyphen() {
+        for line in [
+            "get -k -dash",
+            "get --json -k -dash",
+            "get -- -k -dash",
+            "watch -k -dash --at h:1",
+        ] {
+            let (Ok(Command::Get(entity)) | Ok(Command::Watch(entity))) = parse(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(
+                (entity.kind.as_str(), entity.key.as_str()),
+                ("-k", "-dash"),
+                "{line}"
+            );
+        }
+        for line in [
+            "update -k -dash add x",
+            "update --type orset -k -dash --json add x --level all",
+            "update -k -dash set -x --clock 7",
+            "update -k -dash incr -5",
+        ] {
+            let update = update(line);
+            assert_eq!(
+                (update.kind.as_str(), update.key.as_str()),
+                ("-k", "-dash"),
+                "{line}"
+            );
+        }
+        assert!(matches!(update("update k a set -x").op, Op::Set { value, .. } if value == "-x"));
+        assert!(
+            matches!(update("update k - add -- -x --json").op, Op::Add { elements } if elements == ["-x", "--json"])
+        );
+        // A mistyped option is not taken for a name where that leaves too much.
+        assert!(parse("update k a --levle all add x").is_err());
+        assert!(matches!(parse("get k -- --json"), Ok(Command::Get(get)) if get.key == "--json"));
     }
 
     #[test]
