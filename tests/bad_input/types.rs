@@ -42,7 +42,7 @@ fn a_new_kind_needs_a_type_and_keeps_it() {
         ),
         (
             &["update", "stock", "plums", "create", "--type", "orset"],
-            "pncounter",
+            "of a kind whose entities are each a pncounter, not an orset",
         ),
         (
             &["update", "declared", "b", "incr", "1", "--type", "gcounter"],
@@ -55,8 +55,10 @@ fn a_new_kind_needs_a_type_and_keeps_it() {
     // Without a type it is an operation that the entity does not have.
     for op in [["add", "x"].as_slice(), &["set", "x"], &["clear"]] {
         let args = ["update", "stock", "apples"].iter().chain(op);
-        n2.run(args)
-            .failed(exit::INVALID, &["pncounter", "create and incr"]);
+        n2.run(args).failed(
+            exit::WRONG_TYPE,
+            &["a pncounter does not take", "create and incr"],
+        );
     }
     agreed(cluster.faces());
     assert_eq!(n1.dump(), before);

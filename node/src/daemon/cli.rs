@@ -243,8 +243,8 @@ pub enum Ca {
         /// Where its certificate and its key go.
         #[arg(long, value_name = "DIR", default_value = "ca")]
         dir: PathBuf,
-        /// The cluster's name.
-        #[arg(long, value_name = "NAME")]
+        /// The cluster's name: lower-case letters, digits, '-', '_', '.'.
+        #[arg(long, value_name = "NAME", value_parser = cluster)]
         cluster: String,
     },
 }
@@ -263,10 +263,17 @@ pub enum Cert {
         /// The node's id, 32 hexadecimal digits; default: a new one.
         #[arg(long, value_name = "ID")]
         node: Option<anabranch_crdt::NodeId>,
+        /// Replace the identity that --out holds already.
+        #[arg(long)]
+        force: bool,
         /// Days the certificate is good for.
         #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
         days: u16,
     },
+}
+
+fn cluster(text: &str) -> Result<String, String> {
+    crate::transport::check_cluster(text).map(|()| text.to_string())
 }
 
 fn entity_type(text: &str) -> Result<Type, String> {

@@ -18,7 +18,7 @@ use super::config::{Config, Setting};
 use super::exit::Failure;
 use super::http::{self, Server};
 use super::{output, remarks};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::transport::Identity;
 
@@ -50,7 +50,13 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     let (leave, mut leaves) = mpsc::channel(1);
 
     let listener = bind(&config)?;
-    let node = builder(&config).start().await.map_err(|e| located(&config, e))?;
+    let node = match builder(&config).start().await {
+        Ok(node) => node,
+        Err(error) => {
+            drop(listener);
+            return Err(located(&config, error));
+        }
+    };
     tracing::info!(node = %node.id(), name = node.name(), cluster = node.cluster(), epoch = %node.epoch(), "started");
     let server = Server::start(
         listener,
@@ -107,8 +113,12 @@ fn cluster_id(config: &Config) -> Result<String, Failure> {
     }
 }
 
-/// Where a declared kind contradicts what the directory holds: the line that declares it.
+/// A failed start, with the line of the configuration that it comes from: where a declared kind contradicts what the
+/// directory holds, or somebody took the port since it was looked at.
 fn located(config: &Config, error: Error) -> Failure {
+    if let (ErrorKind::InUse, Err(taken)) = (error.kind(), bind(config)) {
+        return taken;
+    }
     let failure = Failure::from(error);
     let named = |kind: &&String| failure.message().starts_with(&format!("kind {kind:?} "));
     match config.kinds.keys().find(named) {

@@ -3,6 +3,7 @@
 //! Contract: a reader that went away (`anabranch dump | head`) ends the command quietly, it is not a failure.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use super::exit::Failure;
 use crate::json;
@@ -81,6 +82,16 @@ pub fn shortened(mut text: String) -> String {
     text
 }
 
+/// A path as a shell takes it for one word, so that what is printed can be typed.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@%:,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// A number of things, for people.
 pub fn plural(count: u64, thing: &str) -> String {
     match count {
@@ -140,6 +151,15 @@ mod tests {
         assert_eq!(for_people("[]"), "(empty)");
         assert_eq!(for_people("null"), "(never set)");
         assert_eq!(for_people(r#""a\u001b[2J\n""#), "a\\u{1b}[2J\\n");
+    }
+
+    #[test]
+    fn paths_can_be_typed() {
+        let quoted = |text: &str| quoted(Path::new(text));
+        assert_eq!(quoted("/srv/é/n1.toml"), "/srv/é/n1.toml");
+        assert_eq!(quoted("/my data/n$1"), "'/my data/n$1'");
+        assert_eq!(quoted("/it's"), "'/it'\\''s'");
+        assert_eq!(quoted(""), "''");
     }
 
     #[test]

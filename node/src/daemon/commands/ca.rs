@@ -7,7 +7,7 @@ use anabranch_crdt::NodeId;
 
 use super::super::cli::{Ca, Cert};
 use super::super::exit::Failure;
-use super::super::output;
+use super::super::output::{self, quoted};
 use crate::transport::ca::{self, CaError, IssueOptions};
 
 /// `ca ...`.
@@ -19,14 +19,24 @@ pub fn ca(command: &Ca) -> Result<(), Failure> {
         "The CA of cluster {cluster} is in {}. Keep ca.key there: who has it can add nodes. Next, for each node:\n  \
          anabranch cert issue --ca {} --out DIR",
         dir.display(),
-        dir.display()
+        quoted(&dir)
     ))
 }
 
 /// `cert ...`.
 pub fn cert(command: &Cert) -> Result<(), Failure> {
-    let Cert::Issue { ca, out, node, days } = command;
+    let Cert::Issue {
+        ca,
+        out,
+        node,
+        force,
+        days,
+    } = command;
     let (ca, out) = (absolute(ca)?, absolute(out)?);
+    check_authority(&ca)?;
+    if !force {
+        check_empty(&ca, &out)?;
+    }
     let node = node.unwrap_or_else(|| NodeId(rand::random()));
     let validity = Duration::from_secs(u64::from(*days) * 24 * 3600);
     ca::issue(
@@ -43,7 +53,45 @@ pub fn cert(command: &Cert) -> Result<(), Failure> {
         "Node {node}: ca.pem, node.pem and node.key are in {}. Beside them a node.toml (config/node.toml has every key):\n  \
          anabranch node --config {}",
         out.display(),
-        out.join("node.toml").display()
+        quoted(&out.join("node.toml"))
+    ))
+}
+
+fn check_authority(ca: &Path) -> Result<(), Failure> {
+    for name in ["ca.pem", "ca.key"] {
+        let path = ca.join(name);
+        if !path.is_file() {
+            return Err(Failure::new(
+                "identity",
+                format!(
+                    "there is no {}: a node's certificate is issued by its cluster's CA. Name the CA's directory with \
+                     --ca, or make a new one with\n  anabranch ca init --dir {} --cluster NAME",
+                    path.display(),
+                    quoted(ca)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whoever replaces a node's key and certificate makes it another node, or locks it out.
+fn check_empty(ca: &Path, out: &Path) -> Result<(), Failure> {
+    let read = |path: PathBuf| std::fs::read(path).ok();
+    let foreign = read(out.join("ca.pem")).is_some_and(|there| Some(there) != read(ca.join("ca.pem")));
+    let found = ["node.key", "node.pem"].map(|name| out.join(name));
+    let found = found.into_iter().find(|path| path.exists());
+    let Some(found) = found.or_else(|| foreign.then(|| out.join("ca.pem"))) else {
+        return Ok(());
+    };
+    Err(Failure::new(
+        "identity",
+        format!(
+            "{} exists: {} holds an identity already, and nothing was replaced. Name another directory with --out, or \
+             say --force to replace it (with --node ID it stays the same node)",
+            found.display(),
+            out.display()
+        ),
     ))
 }
 

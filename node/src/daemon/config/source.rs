@@ -89,10 +89,29 @@ impl<'a> Source<'a> {
         let Some(value) = value else {
             return Ok("info".to_string());
         };
-        match tracing_subscriber::EnvFilter::try_new(value.get_ref()) {
-            Ok(_) => Ok(value.get_ref().clone()),
-            Err(e) => Err(self.at(value.span(), format_args!("log = {:?}: {e}", value.get_ref()))),
+        let text = value.get_ref();
+        let refused = |why: &dyn fmt::Display| self.at(value.span(), format_args!("log = {text:?}: {why}"));
+        if text.trim().is_empty() {
+            return Ok("info".to_string());
         }
+        tracing_subscriber::EnvFilter::try_new(text).map_err(|e| refused(&e))?;
+        // What a filter of spans looks like is left to the parser.
+        if text.contains(['[', ']', '{', '}']) {
+            return Ok(text.clone());
+        }
+        let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            if word.contains(char::is_whitespace) {
+                return Err(refused(&"what is logged is separated by commas, without spaces"));
+            }
+            // A word alone is taken for a module's name, which silences all others: a mistyped level more often than not.
+            if !word.contains('=') && !is_level(word) {
+                return Err(refused(&format_args!(
+                    "{word:?} is no level (off, error, warn, info, debug, trace); for a module's say {word}=LEVEL"
+                )));
+            }
+        }
+        Ok(text.clone())
     }
 
     /// A number in a range.

@@ -123,6 +123,33 @@ fn complaints_name_the_line() {
 }
 
 #[test]
+fn a_mistyped_level_does_not_silence_the_log() {
+    for good in [
+        "warn",
+        "INFO",
+        "off",
+        "info,anabranch=debug",
+        "anabranch::driver=trace",
+        "info,quinn=off",
+    ] {
+        assert_eq!(parse(&format!("log = {good:?}")).unwrap().log, good);
+    }
+    assert_eq!(parse("log = \"\"").unwrap().log, "info");
+    refused(
+        "\nlog = \"inof\"",
+        "2: log = \"inof\": \"inof\" is no level (off, error, warn, info, debug, trace); for a module's say inof=LEVEL",
+    );
+    for bad in [
+        "anabranch",
+        "info,anabranch",
+        "info anabranch=debug",
+        "anabranch=loud",
+    ] {
+        assert!(parse(&format!("log = {bad:?}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn unknown_and_repeated_keys_are_refused() {
     let failure = parse("name = \"a\"\nlissen = \"x\"").expect_err("unknown");
     assert!(
