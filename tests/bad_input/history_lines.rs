@@ -163,6 +163,10 @@ fn a_history_that_is_not_there_is_named() {
     let cluster = Cluster::start("no-history", 1);
     let missing = cluster.dir.join("nothing.jsonl");
     replay(&cluster.nodes[0], &missing, &[]).failed(exit::IO, &[missing.to_str().unwrap(), "No such file"]);
+    for odd in [std::path::Path::new("/dev/stdin"), cluster.dir.path()] {
+        replay(&cluster.nodes[0], odd, &[])
+            .failed(exit::USAGE, &[odd.to_str().unwrap(), "not a regular file"]);
+    }
     let empty = cluster.dir.write("empty.jsonl", "");
     replay(&cluster.nodes[0], &empty, &[]).done();
     assert_eq!(cluster.nodes[0].dump(), "");

@@ -15,6 +15,8 @@ use super::strict;
 use crate::engine::limits::{SHARDS_MAX, UPDATE_OPS_MAX};
 use crate::json::base64;
 
+/// How long an update may wait for its level, milliseconds.
+pub const TIMEOUT_MS_MAX: u64 = 600_000;
 const SHARDS_COUNT_MAX: usize = SHARDS_MAX as usize;
 
 /// Bytes in a request: a string stands for its UTF-8, `{"base64":"..."}` for anything else.

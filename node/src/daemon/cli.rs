@@ -6,6 +6,7 @@ use std::time::Duration;
 use anabranch_crdt::Type;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::api::TIMEOUT_MS_MAX;
 use super::cluster_dir::NODES_MAX;
 use super::config::types;
 
@@ -132,8 +133,8 @@ pub struct Update {
     /// An idempotency key, 1 to 64 bytes: a repeat at the same node changes nothing.
     #[arg(long = "key", value_name = "KEY", id = "idempotency", global = true)]
     pub idempotency_key: Option<String>,
-    /// How long to wait for the level [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = duration, global = true)]
+    /// How long to wait for the level, at most 10m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = level_timeout, global = true)]
     pub timeout: Option<Duration>,
     /// Which node.
     #[command(flatten)]
@@ -300,6 +301,14 @@ fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
+fn level_timeout(text: &str) -> Result<Duration, String> {
+    let max = Duration::from_millis(TIMEOUT_MS_MAX);
+    match duration(text)? {
+        timeout if timeout > max => Err(format!("at most {} s are waited for a level", max.as_secs())),
+        timeout => Ok(timeout),
+    }
+}
+
 /// A time with its unit: 500ms, 5s, 2m; a bare number is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -439,6 +448,12 @@ mod tests {
             parse("update k a incr 1 --level most")
                 .unwrap_err()
                 .contains("majority")
+        );
+        assert!(parse("update k a incr 1 --timeout 10m").is_ok());
+        assert!(
+            parse("update k a incr 1 --timeout 601s")
+                .unwrap_err()
+                .contains("600 s")
         );
         assert!(parse("get k a --at nowhere").unwrap_err().contains("HOST:PORT"));
         assert!(parse("up --nodes 0").is_err());

@@ -12,7 +12,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anabranch_crdt::{NodeId, Type};
@@ -22,7 +25,8 @@ use toml::Spanned;
 use self::source::Source;
 pub use self::source::host_port;
 use super::exit::Failure;
-use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX};
+use super::strict;
+use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX, UPDATE_OPS_MAX};
 
 /// Where a node listens for its peers when nothing else is configured.
 pub const QUIC_PORT_DEFAULT: u16 = 7411;
@@ -51,6 +55,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const CLUSTER_BYTES_MAX: usize = 255;
 /// Seeds, advertised addresses, hosts and origins, at most of each.
 pub const ADDRESSES_MAX: usize = 64;
+/// How often nodes may compare all they have, milliseconds: more often is nothing but load, more seldom leaves nodes behind.
+const DIGEST_EVERY_MS: RangeInclusive<u64> = 10..=3_600_000;
+/// A configuration file is at most this long.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A bearer token is at least this long.
 pub const TOKEN_BYTES_MIN: usize = 16;
 
@@ -197,7 +205,7 @@ struct HttpSection {
 
 /// The bounds that a file may set: those an operator has a reason to change.
 macro_rules! limits_section {
-    ($($field:ident),* $(,)?) => {
+    ($($field:ident: $range:expr),* $(,)?) => {
         #[derive(Default, Deserialize)]
         #[serde(deny_unknown_fields)]
         struct LimitsSection { $($field: Option<Spanned<u64>>,)* }
@@ -205,35 +213,49 @@ macro_rules! limits_section {
         impl LimitsSection {
             fn checked(self, source: &Source<'_>) -> Result<Limits, Failure> {
                 let mut limits = Limits::default();
+                let keys = [&self.keys_max, &self.keys_kept].into_iter().flatten().map(Spanned::span).next();
                 $(if let Some(value) = self.$field {
-                    let number = source.number(concat!("limits.", stringify!($field)), &value, 1..=u64::MAX)?;
+                    let number = source.number(concat!("limits.", stringify!($field)), &value, $range)?;
                     limits.$field = number.try_into().map_err(|_| {
                         source.at(value.span(), format_args!("{number} is more than this machine can count"))
                     })?;
                 })*
+                if limits.keys_max < limits.keys_kept {
+                    let (max, kept) = (limits.keys_max, limits.keys_kept);
+                    let message = format_args!("limits.keys_max is {max}, it must be at least limits.keys_kept ({kept})");
+                    return Err(source.at(keys.unwrap_or(0..0), message));
+                }
                 Ok(limits)
             }
         }
     };
 }
 limits_section! {
-    update_ops_max, requests_max, unpersisted_bytes_max, ring_slots_max, push_window_bytes, push_delay_ms,
-    staged_bytes_max, sessions_max, digest_every_ms, keys_kept, keys_max,
+    update_ops_max: 1..=UPDATE_OPS_MAX as u64,
+    requests_max: 1..=u64::MAX,
+    unpersisted_bytes_max: 1..=u64::MAX,
+    ring_slots_max: 1..=u64::MAX,
+    push_window_bytes: 1..=u64::MAX,
+    push_delay_ms: 1..=60_000,
+    staged_bytes_max: 1..=u64::MAX,
+    sessions_max: 1..=u64::MAX,
+    digest_every_ms: DIGEST_EVERY_MS,
+    keys_kept: 1..=u64::MAX,
+    keys_max: 1..=u64::MAX,
 }
 
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Config, Failure> {
         let file = std::path::absolute(path).map_err(|e| Failure::io(path.display(), &e))?;
-        let text = std::fs::read_to_string(&file)
-            .map_err(|e| Failure::new("config", format!("cannot read {}: {e}", file.display())))?;
-        Config::parse(&file, &text)
+        Config::parse(&file, &read(&file)?)
     }
 
     /// Checks a file's text; `file` gives errors their place and paths their base.
     pub fn parse(file: &Path, text: &str) -> Result<Config, Failure> {
         let source = Source::new(file, text);
-        let raw: File = toml::from_str(text).map_err(|e| source.at(e.span().unwrap_or(0..0), e.message()))?;
+        let raw: File = toml::from_str(text)
+            .map_err(|e| source.at(e.span().unwrap_or(0..0), strict::in_words(e.message())))?;
         let listen = source.parsed("listen", raw.listen.as_ref(), loopback(QUIC_PORT_DEFAULT))?;
         let advertise = source.addresses("advertise", raw.advertise)?;
         if listen.ip().is_unspecified() && advertise.is_empty() {
@@ -249,7 +271,7 @@ impl Config {
             file: file.to_path_buf(),
             name: source.text("name", raw.name, NAME_BYTES_MAX)?,
             cluster: source.text("cluster", raw.cluster, CLUSTER_BYTES_MAX)?,
-            data: source.path(raw.data.as_ref(), "data"),
+            data: source.path("data", raw.data.as_ref(), "data")?,
             log: source.filter(raw.log.as_ref())?,
             listen,
             advertise,
@@ -263,9 +285,13 @@ impl Config {
                 1 << 16..=1 << 50,
             )?,
             identity: IdentityFiles {
-                ca: source.path(raw.identity.ca.as_ref(), "ca.pem"),
-                certificate: source.path(raw.identity.certificate.as_ref(), "node.pem"),
-                key: source.path(raw.identity.key.as_ref(), "node.key"),
+                ca: source.path("identity.ca", raw.identity.ca.as_ref(), "ca.pem")?,
+                certificate: source.path(
+                    "identity.certificate",
+                    raw.identity.certificate.as_ref(),
+                    "node.pem",
+                )?,
+                key: source.path("identity.key", raw.identity.key.as_ref(), "node.key")?,
             },
             http: raw.http.checked(&source)?,
             kinds: kinds(&source, raw.kinds)?,
@@ -340,6 +366,11 @@ impl HttpSection {
                 );
                 return Err(source.at(token.span(), message));
             }
+            // What a header can carry and nobody can misread; the message does not repeat it.
+            Some(token) if !token.get_ref().bytes().all(|b| b.is_ascii_graphic()) => {
+                let message = format_args!("http.token must be visible ASCII characters without spaces");
+                return Err(source.at(token.span(), message));
+            }
             Some(token) => Some(Secret(token.into_inner())),
             None => None,
         };
@@ -359,9 +390,7 @@ impl HttpSection {
         Ok(HttpConfig {
             listen,
             token,
-            hosts: source.each("http.hosts", self.hosts, ADDRESSES_MAX, |host| {
-                Ok(host.to_ascii_lowercase())
-            })?,
+            hosts: source.each("http.hosts", self.hosts, ADDRESSES_MAX, host)?,
             origins: source.each("http.origins", self.origins, ADDRESSES_MAX, origin)?,
             connections_max,
             watches_max,
@@ -416,6 +445,45 @@ fn readers(
         watches_max,
         dumps_max,
     })
+}
+
+/// Reads a file whose bytes are text.
+fn read(file: &Path) -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::new("config", format!("cannot read {}: {e}", file.display()));
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).map_err(failed)?;
+    opened
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let message = format!(
+            "{} has more than {FILE_BYTES_MAX} bytes: it is no configuration",
+            file.display()
+        );
+        return Err(Failure::new("config", message));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let offset = e.utf8_error().valid_up_to();
+        let line = 1 + e.as_bytes()[..offset].iter().filter(|&&b| b == b'\n').count();
+        let message = format!(
+            "{}:{line}: not UTF-8 at byte {} of the file",
+            file.display(),
+            offset + 1
+        );
+        Failure::new("config", message)
+    })
+}
+
+/// A Host header's name: its port is not compared.
+fn host(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && !text.contains([':', '/', '@', ' ', '[', ']']);
+    if is_name || text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!(
+        "{text:?} is not a host's name without a port, such as db.internal"
+    ))
 }
 
 fn origin(text: &str) -> Result<String, String> {

@@ -79,9 +79,20 @@ impl<'a> Source<'a> {
     }
 
     /// A path, relative to the file.
-    pub(super) fn path(&self, value: Option<&Spanned<String>>, default: &str) -> PathBuf {
+    pub(super) fn path(
+        &self,
+        key: &str,
+        value: Option<&Spanned<String>>,
+        default: &str,
+    ) -> Result<PathBuf, Failure> {
         let base = self.file.parent().unwrap_or(Path::new("/"));
-        base.join(value.map_or(default, |value| value.get_ref()))
+        match value {
+            Some(value) if value.get_ref().is_empty() => {
+                Err(self.at(value.span(), format_args!("{key} must not be empty")))
+            }
+            Some(value) => Ok(base.join(value.get_ref())),
+            None => Ok(base.join(default)),
+        }
     }
 
     /// A log filter.

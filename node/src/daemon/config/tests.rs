@@ -58,7 +58,7 @@ fn paths_are_relative_to_the_file() {
 #[test]
 fn values_are_read() {
     let text = "listen = \"[::1]:5\"\nseeds = [\"a.example:7\", \"[::1]:8\"]\nkinds = { cart = \"orset\" }\n\
-                members = [\"000000000000000000000000000000ff\"]\n[limits]\nkeys_max = 7\n\
+                members = [\"000000000000000000000000000000ff\"]\n[limits]\nkeys_max = 7\nkeys_kept = 7\n\
                 [http]\norigins = [\"https://Ops.Example\"]";
     let config = parse(text).unwrap();
     assert_eq!(config.listen.to_string(), "[::1]:5");
@@ -79,7 +79,10 @@ fn complaints_name_the_line() {
         "shards = 0",
         "1: shards is 0, it must be at least 1 and at most 16384",
     );
-    refused("\n\nshards = -1", "3: invalid value: integer `-1`, expected u64");
+    refused(
+        "\n\nshards = -1",
+        "3: invalid value: integer `-1`, expected a whole number that is not negative",
+    );
     refused(
         "seeds = [\"ok:1\",\n \"no port\"]",
         "2: seeds: \"no port\" is not HOST:PORT",
@@ -155,14 +158,14 @@ fn unknown_and_repeated_keys_are_refused() {
     assert!(
         failure
             .message()
-            .starts_with(&format!("{FILE}:2: unknown field `lissen`, expected one of")),
+            .starts_with(&format!("{FILE}:2: unknown member `lissen`, expected one of")),
         "{failure}"
     );
     let failure = parse("[http]\n\ntokn = \"x\"").expect_err("unknown");
     assert!(
         failure
             .message()
-            .starts_with(&format!("{FILE}:3: unknown field `tokn`")),
+            .starts_with(&format!("{FILE}:3: unknown member `tokn`")),
         "{failure}"
     );
     refused("name = \"a\"\nname = \"b\"", "2: duplicate key");
@@ -235,6 +238,59 @@ fn a_missing_certificate_is_named_with_its_line_and_the_way_out() {
             .starts_with(&format!("cannot read {}", file.display())),
         "{failure}"
     );
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_where_they_stand() {
+    for key in ["data = \"\"", "[identity]\nca = \"\"", "[identity]\nkey = \"\""] {
+        let failure = parse(key).expect_err(key);
+        assert!(failure.message().contains("must not be empty"), "{failure}");
+    }
+    for token in ["0123456789abcde f", "0123456789abcdef\\n", "0123456789abcdéf"] {
+        refused(
+            &format!("[http]\ntoken = \"{token}\""),
+            "2: http.token must be visible ASCII characters without spaces",
+        );
+    }
+    refused(
+        "[http]\nhosts = [\"db.internal:80\"]",
+        "2: http.hosts: \"db.internal:80\" is not a host's name without a port, such as db.internal",
+    );
+    assert_eq!(
+        parse("[http]\nhosts = [\"DB.internal\", \"::1\"]")
+            .unwrap()
+            .http
+            .hosts,
+        ["db.internal", "::1"]
+    );
+    refused(
+        "[limits]\nkeys_max = 10",
+        "2: limits.keys_max is 10, it must be at least limits.keys_kept (1000000)",
+    );
+    refused(
+        "[limits]\ndigest_every_ms = 9",
+        "2: limits.digest_every_ms is 9, it must be at least 10 and at most 3600000",
+    );
+    refused(
+        "[limits]\nupdate_ops_max = 1048577",
+        "2: limits.update_ops_max is 1048577, it must be at least 1 and at most 1048576",
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_named_with_the_place() {
+    let dir = std::env::temp_dir().join(format!("anabranch-binary-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("node.toml");
+    std::fs::write(&file, b"# \xc3\xa9\nname = \"a\xff\"").unwrap();
+    let message = Config::load(&file).expect_err("no text").message().to_string();
+    assert_eq!(
+        message,
+        format!("{}:2: not UTF-8 at byte 15 of the file", file.display())
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+    let endless = Config::load(Path::new("/dev/zero")).expect_err("no end");
+    assert!(endless.message().contains("more than 1048576 bytes"), "{endless}");
 }
 
 #[test]

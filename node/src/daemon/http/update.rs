@@ -12,15 +12,13 @@ use super::body::{self, Place};
 use super::entities::names;
 use super::error::Refusal;
 use crate::crdt::{Mutation, Type};
-use crate::daemon::api::{AnswerBody, Octets, OneBody, OpBody, OpName, UpdateBody};
+use crate::daemon::api::{AnswerBody, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody};
 use crate::daemon::config::types;
 use crate::engine::{Answer, Level, Op, Update};
 use crate::wire::{EntityId, IdempotencyKey};
 
 /// How long an update waits for its level unless it says otherwise, milliseconds.
 const TIMEOUT_MS_DEFAULT: u64 = 10_000;
-/// How long it may wait, milliseconds.
-const TIMEOUT_MS_MAX: u64 = 600_000;
 
 /// `POST /v1/updates`.
 pub(super) async fn batch(State(app): State<Arc<App>>, request: Body) -> Result<Response, Refusal> {

@@ -178,7 +178,15 @@ struct Lines {
 
 impl Lines {
     fn open(path: &Path) -> Result<Lines, Failure> {
-        let file = File::open(path).map_err(|e| Failure::io(path.display(), &e))?;
+        // Looked at before it is opened: opening a pipe waits for somebody to write to it.
+        let failed = |e: io::Error| Failure::io(path.display(), &e);
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(Failure::usage(format!(
+                "{} is not a regular file: a replay reads it twice, once to know it and once to send it",
+                path.display()
+            )));
+        }
+        let file = File::open(path).map_err(failed)?;
         let reader = BufReader::with_capacity(READ_BYTES, file);
         Ok(Lines {
             path: path.to_path_buf(),
