@@ -350,6 +350,19 @@ pub struct ShardBody {
     pub fingerprint: String,
 }
 
+/// How a node has left its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveBody {
+    /// The node's id.
+    pub id: String,
+    /// How many other nodes were connected when it was asked to leave.
+    pub peers: usize,
+    /// Whether they are known to have all that it had.
+    pub handed_over: bool,
+    /// What is true and what to do, where they are not.
+    pub warning: Option<String>,
+}
+
 /// How what one node holds compares with what another one does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyBody {

@@ -47,7 +47,7 @@ pub enum Command {
     /// Send a history of changes to a cluster and measure it.
     Replay(Replay),
     /// Make a node leave its cluster: it stops and says that it does not come back.
-    Leave(Leave),
+    Leave(Target),
     /// A cluster's certificate authority.
     #[command(subcommand)]
     Ca(Ca),
@@ -226,14 +226,6 @@ pub enum OnBadLine {
     Stop,
     /// Report it and go on with the next one.
     Skip,
-}
-
-/// `leave`.
-#[derive(Debug, Args)]
-pub struct Leave {
-    /// The node's admin address.
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    pub at: String,
 }
 
 /// `ca`.

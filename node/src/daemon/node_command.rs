@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::ReadyBody;
+use super::api::{LeaveBody, ReadyBody};
 use super::cli::NodeArgs;
 use super::config::{Config, Setting};
 use super::exit::Failure;
@@ -26,12 +26,12 @@ use crate::transport::Identity;
 const HTTP_DRAIN: Duration = Duration::from_secs(2);
 
 /// Why the node stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+#[derive(Debug)]
+enum Stop {
     /// It is to come back: a signal, or the end of `up`.
     Down,
-    /// It is not to come back.
-    Leave,
+    /// It is not to come back: who asked wants to hear how it went.
+    Leave(http::Asked),
     /// It stopped by itself.
     Itself,
 }
@@ -78,19 +78,49 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
         _ = interrupt.recv() => Stop::Down,
         _ = terminate.recv() => Stop::Down,
         () = closed(parent) => Stop::Down,
-        Some(()) = leaves.recv() => Stop::Leave,
+        Some(asked) = leaves.recv() => Stop::Leave(asked),
         _ = node.stopped() => Stop::Itself,
     };
     tracing::info!(why = ?stop, "stopping");
+    // Whoever asks it to leave from now on is told that it stops already.
+    drop(leaves);
     announcing.abort();
     remarks.abort();
+    let ended = match stop {
+        // The API goes on until it has given the answer.
+        Stop::Leave(asked) => depart(&node, asked).await,
+        Stop::Down | Stop::Itself => Ok(()),
+    };
     server.stop(HTTP_DRAIN).await;
-    match stop {
-        Stop::Down => node.shutdown().await,
-        Stop::Leave => node.leave().await,
-        Stop::Itself => node.stopped().await,
-    }
-    .map_err(Failure::from)
+    // Whoever asks again gets the same answer.
+    node.shutdown().await.and(ended).map_err(Failure::from)
+}
+
+/// Leaves, and tells who asked what has become of what the node had.
+async fn depart(node: &Node, asked: http::Asked) -> Result<(), Error> {
+    let status = node.status();
+    let peers = status.members.iter().filter(|member| member.connected).count();
+    let outcome = node.leave().await;
+    let alone = (peers == 0 && status.entities > 0).then(|| {
+        format!(
+            "the node has left, but no other node was connected to take over what it had: {} may be in {} alone. Start it \
+             again on that directory to hand over",
+            output::plural(status.entities, "entity"),
+            status.data_directory.display()
+        )
+    });
+    let warning = match &outcome {
+        Ok(()) => alone,
+        Err(error) => Some(error.message().to_string()),
+    };
+    // Who asked may have gone away.
+    let _ = asked.send(LeaveBody {
+        id: node.id().to_string(),
+        peers,
+        handed_over: warning.is_none(),
+        warning,
+    });
+    outcome
 }
 
 /// What tells the cluster from others of its name. A certificate of another cluster must not start a node that its

@@ -94,9 +94,10 @@ pub fn quoted(path: &Path) -> String {
 
 /// A number of things, for people.
 pub fn plural(count: u64, thing: &str) -> String {
-    match count {
-        1 => format!("1 {thing}"),
-        _ => format!("{count} {thing}s"),
+    match (count, thing.strip_suffix('y')) {
+        (1, _) => format!("1 {thing}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {thing}s"),
     }
 }
 
@@ -151,6 +152,14 @@ mod tests {
         assert_eq!(for_people("[]"), "(empty)");
         assert_eq!(for_people("null"), "(never set)");
         assert_eq!(for_people(r#""a\u001b[2J\n""#), "a\\u{1b}[2J\\n");
+    }
+
+    #[test]
+    fn numbers_have_their_forms() {
+        assert_eq!(
+            [plural(0, "node"), plural(1, "entity"), plural(2, "entity")],
+            ["0 nodes", "1 entity", "2 entities"]
+        );
     }
 
     #[test]

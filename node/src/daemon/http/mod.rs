@@ -25,14 +25,18 @@ use axum::middleware;
 use axum::routing::{get, post};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::body::Bodies;
 use self::error::Refusal;
 use self::guard::Guard;
 pub use self::server::Server;
+use super::api::LeaveBody;
 use super::config::HttpConfig;
 use crate::node::Node;
+
+/// Somebody who asked the node to leave, and waits to hear how that went.
+pub type Asked = oneshot::Sender<LeaveBody>;
 
 /// A reader that takes nothing of its answer for so long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,14 +54,14 @@ pub struct App {
     /// How long an answer waits for a reader who takes nothing.
     write_timeout: Duration,
     /// Asks whoever runs the node to make it leave.
-    leave: mpsc::Sender<()>,
+    leave: mpsc::Sender<Asked>,
     /// Set once the API is to stop: answers that would go on for ever end then.
     stop: watch::Sender<bool>,
 }
 
 impl App {
     /// The API of one node of this cluster.
-    pub fn new(node: Node, cluster_id: &str, config: &HttpConfig, leave: mpsc::Sender<()>) -> App {
+    pub fn new(node: Node, cluster_id: &str, config: &HttpConfig, leave: mpsc::Sender<Asked>) -> App {
         App {
             node,
             cluster_id: cluster_id.to_string(),

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::oneshot;
 
 use super::App;
 use super::body;
+use super::error::Refusal;
 use crate::daemon::api::{HealthBody, MemberBody, StatusBody};
 use crate::driver::{DiskState, MemberStatus};
+use crate::error::{Error, ErrorKind};
 use crate::node::{Node, NodeStatus};
 
 /// `GET /healthz`: the process answers.
@@ -33,11 +36,14 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
     body::json(&status_body(&app.cluster_id, app.node.status()))
 }
 
-/// `POST /v1/leave`: the node stops, and says that it does not come back.
-pub(super) async fn leave(State(app): State<Arc<App>>) -> Response {
-    // Full: somebody has asked already.
-    let _ = app.leave.try_send(());
-    (StatusCode::ACCEPTED, body::json(&health_body(&app.node))).into_response()
+/// `POST /v1/leave`: the node says that it does not come back, and stops. Answered when it has left.
+pub(super) async fn leave(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let (asked, answer) = oneshot::channel();
+    // The node stops already, on somebody else's word.
+    let stopping = || Refusal::from(Error::new(ErrorKind::Stopping, "this node is stopping"));
+    app.leave.try_send(asked).map_err(|_| stopping())?;
+    let left = answer.await.map_err(|_| stopping())?;
+    Ok(body::json(&left))
 }
 
 fn health_body(node: &Node) -> HealthBody {

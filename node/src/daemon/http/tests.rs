@@ -16,7 +16,7 @@ struct Api {
     directory: PathBuf,
     node: Node,
     server: Server,
-    leaves: mpsc::Receiver<()>,
+    leaves: mpsc::Receiver<Asked>,
 }
 
 impl Api {
@@ -234,15 +234,24 @@ async fn a_token_guards_all_but_the_probes() {
     let preflight = "OPTIONS /v1/status HTTP/1.1\r\nhost: localhost\r\norigin: https://ops.example\r\nconnection: close\r\n\r\n";
     assert_eq!(api.raw(preflight).await.0, 204);
     assert!(api.leaves.try_recv().is_err());
-    assert_eq!(
-        api.raw(&format!(
-            "POST /v1/leave HTTP/1.1\r\n{with}content-length: 0\r\n\r\n"
-        ))
-        .await
-        .0,
-        202
-    );
-    assert_eq!(api.leaves.recv().await, Some(()));
+    let leave = format!("POST /v1/leave HTTP/1.1\r\n{with}content-length: 0\r\n\r\n");
+    let mut leaves = std::mem::replace(&mut api.leaves, mpsc::channel(1).1);
+    let left = LeaveBody {
+        id: api.node.id().to_string(),
+        peers: 2,
+        handed_over: false,
+        warning: Some("w".to_string()),
+    };
+    let sent = left.clone();
+    let leaving = async move {
+        let asked: Asked = leaves.recv().await.unwrap();
+        asked.send(sent).unwrap();
+    };
+    let (answer, ()) = tokio::join!(api.raw(&leave), leaving);
+    assert_eq!(answer.0, 200);
+    assert_eq!(serde_json::from_str::<LeaveBody>(&answer.1).unwrap(), left);
+    // Nobody is there any more to do it.
+    Api::refused(&api.raw(&leave).await, 503, "stopping");
     api.stop().await;
 }
 
