@@ -250,7 +250,7 @@ pub enum Cert {
         /// The directory of the certificate authority.
         #[arg(long, value_name = "DIR", default_value = "ca")]
         ca: PathBuf,
-        /// Where ca.pem, node.pem and node.key go.
+        /// Where ca.pem, node.pem and node.key go, and a node.toml to begin with.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// The node's id, 32 hexadecimal digits; default: a new one.

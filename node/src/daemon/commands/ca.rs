@@ -1,5 +1,7 @@
 //! `ca init`, `cert issue`: the files that say who belongs to a cluster.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +11,9 @@ use super::super::cli::{Ca, Cert};
 use super::super::exit::Failure;
 use super::super::output::{self, quoted};
 use crate::transport::ca::{self, CaError, IssueOptions};
+
+/// Every key at its default, with comments. A test of `config` holds it to that.
+const TEMPLATE: &str = include_str!("../../../../config/node.toml");
 
 /// `ca ...`.
 pub fn ca(command: &Ca) -> Result<(), Failure> {
@@ -49,12 +54,25 @@ pub fn cert(command: &Cert) -> Result<(), Failure> {
         },
     )
     .map_err(failure)?;
+    let config = out.join("node.toml");
+    write_new(&config)?;
     output::line(&format!(
-        "Node {node}: ca.pem, node.pem and node.key are in {}. Beside them a node.toml (config/node.toml has every key):\n  \
+        "Node {node}: ca.pem, node.pem and node.key are in {}, and a node.toml with every key at its default: say there \
+         where it listens and where it finds the others. Then, where that directory is:\n  \
          anabranch node --config {}",
         out.display(),
-        quoted(&out.join("node.toml"))
+        quoted(&config)
     ))
+}
+
+/// Leaves a configuration to begin with where there is none; one that is there stays.
+fn write_new(config: &Path) -> Result<(), Failure> {
+    let failed = |e: io::Error| Failure::io(format_args!("cannot write {}", config.display()), &e);
+    match File::create_new(config) {
+        Ok(mut file) => file.write_all(TEMPLATE.as_bytes()).map_err(failed),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(failed(e)),
+    }
 }
 
 fn check_authority(ca: &Path) -> Result<(), Failure> {
