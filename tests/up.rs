@@ -148,6 +148,10 @@ fn a_directory_fits_one_up_and_one_number_of_nodes() {
     let failed = anabranch(["up", "--nodes", "2", "--dir", path]);
     failed.failed(exit::ADDRESS_IN_USE, &[&up.nodes[1].face.http, "n2"]);
     drop(taken);
+    let odd = dir.join("a\nb");
+    anabranch(["up", "--nodes", "1", "--dir", odd.to_str().unwrap()])
+        .failed(exit::USAGE, &["control characters"]);
+    assert!(!odd.exists());
     let file = dir.write("a-file", "in the way");
     anabranch(["up", "--nodes", "1", "--dir", file.to_str().unwrap()]).failed(exit::IO, &["a-file"]);
 }
@@ -187,6 +191,27 @@ fn people_are_told_what_to_type_next_and_it_works() {
     );
     up.terminate();
     up.wait();
+}
+
+#[test]
+fn what_is_printed_can_be_typed_also_with_spaces_in_it() {
+    let dir = TempDir::new("up-spaces");
+    let path = dir.join("my data & more");
+    let mut up = Command::new(ANABRANCH);
+    up.args(["up", "--nodes", "1", "--dir"]).arg(&path);
+    let mut up = Process::start("up", &mut up);
+    up.stdout.until("The cluster is up");
+    let mut typed = Vec::new();
+    while let Some(line) = up.stdout.next().filter(|line| line.starts_with("  ")) {
+        typed.push(line);
+    }
+    for line in &typed {
+        let ended = Process::start("sh", Command::new("sh").args(["-c", line])).wait();
+        assert_eq!(ended.code, Some(0), "{line}: {ended}");
+    }
+    assert!(typed.len() >= 3, "{typed:?}");
+    up.terminate();
+    up.wait().done();
 }
 
 #[test]

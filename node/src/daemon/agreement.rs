@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::api::{ShardBody, SummariesBody};
 use super::client::Client;
 use super::exit::Failure;
+use super::output::plural;
 
 /// How long one node may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,7 +72,8 @@ impl fmt::Display for Difference {
             } => {
                 write!(
                     f,
-                    "shard {shard}: {node} lacks {operations} operations that {than} has"
+                    "shard {shard}: {node} lacks {} that {than} has",
+                    plural(*operations, "operation")
                 )
             }
             Difference::Damage {
@@ -86,7 +88,8 @@ impl fmt::Display for Difference {
             Difference::Mismatches { node, count } => {
                 write!(
                     f,
-                    "{node}: DAMAGE: {count} times since its start a peer's fingerprint differed at equal version vectors"
+                    "{node}: DAMAGE: {} since its start a peer's fingerprint differed at equal version vectors",
+                    plural(*count, "time")
                 )
             }
         }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, SHARDS_DEFAULT};
 use super::exit::Failure;
+use super::output::{plural, quoted};
 use super::ports;
 use crate::transport::ca;
 
@@ -112,14 +113,19 @@ impl ClusterDir {
     /// Locks the directory, made if need be, and finds or chooses its nodes.
     pub fn open(dir: &Path, nodes: usize) -> Result<ClusterDir, Failure> {
         let path = std::path::absolute(dir).map_err(|e| Failure::io(dir.display(), &e))?;
+        // It stands in configuration files and in commands to type, each of which ends with its line.
+        if path.to_string_lossy().chars().any(char::is_control) {
+            let message = format!("--dir {path:?} has control characters: choose another directory");
+            return Err(Failure::usage(message));
+        }
         make_dir(&path)?;
         let lock = lock(&path)?;
         let (cluster, resumed) = match read(&path)? {
             Some(cluster) if cluster.nodes.len() != nodes => {
                 return Err(Failure::usage(format!(
-                    "{} holds a cluster of {} nodes, so --nodes {nodes} does not fit; say --nodes {}, or another --dir",
+                    "{} holds a cluster of {}, so --nodes {nodes} does not fit; say --nodes {}, or another --dir",
                     path.display(),
-                    cluster.nodes.len(),
+                    plural(cluster.nodes.len() as u64, "node"),
                     cluster.nodes.len(),
                 )));
             }
@@ -205,7 +211,7 @@ impl ClusterDir {
 
     /// A node's configuration: what differs from the defaults, with the keys a developer is likely to want.
     fn toml(&self, node: &NodeEntry) -> String {
-        let quoted = |texts: Vec<String>| {
+        let listed = |texts: Vec<String>| {
             texts
                 .iter()
                 .map(|text| format!("{text:?}"))
@@ -213,8 +219,8 @@ impl ClusterDir {
                 .join(", ")
         };
         let others = self.cluster.nodes.iter().filter(|other| other.name != node.name);
-        let seeds = quoted(others.map(|other| other.quic.to_string()).collect());
-        let members = quoted(
+        let seeds = listed(others.map(|other| other.quic.to_string()).collect());
+        let members = listed(
             self.cluster
                 .nodes
                 .iter()
@@ -232,7 +238,7 @@ impl ClusterDir {
              [identity]\nca = \"ca.pem\"\ncertificate = \"node.pem\"\nkey = \"node.key\"\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [kinds]\n# cart = \"orset\"\n",
-            self.config(node).display(),
+            quoted(&self.config(node)),
         )
     }
 }

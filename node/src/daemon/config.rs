@@ -25,6 +25,7 @@ use toml::Spanned;
 use self::source::Source;
 pub use self::source::host_port;
 use super::exit::Failure;
+use super::output::quoted;
 use super::strict;
 use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX, UPDATE_OPS_MAX};
 
@@ -344,10 +345,10 @@ impl Config {
                      CA (once) and a certificate for this node:\n  anabranch ca init --dir {} --cluster {}\n  \
                      anabranch cert issue --ca {} --out {}",
                     path.display(),
-                    base.join("ca").display(),
+                    quoted(&base.join("ca")),
                     self.cluster.as_deref().unwrap_or("NAME"),
-                    base.join("ca").display(),
-                    base.display(),
+                    quoted(&base.join("ca")),
+                    quoted(base),
                 ),
             ));
         }

@@ -29,7 +29,7 @@ pub fn object<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
 
 /// Says something to people beside the result. Nobody may be there to read it: that is no failure.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", tame(text));
 }
 
 /// The value's part of an entity's canonical line.
@@ -60,8 +60,13 @@ pub fn for_people(value: &str) -> String {
     }
 }
 
-/// The text with control characters escaped, so that a stored value cannot drive the terminal.
-fn printable(text: &str) -> String {
+/// Lines with control characters escaped: names that others chose stand in them.
+pub fn tame(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// The text with control characters escaped, so that what is stored cannot drive the terminal.
+pub fn printable(text: &str) -> String {
     let escape = |c: char| {
         if c.is_control() {
             c.escape_default().collect()

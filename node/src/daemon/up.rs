@@ -7,6 +7,7 @@
 
 mod child;
 
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::api::ReadyBody;
 use super::cli::Up;
 use super::cluster_dir::{ClusterDir, DIR_DEFAULT};
 use super::exit::{self, Failure};
-use super::output;
+use super::output::{self, plural, quoted};
 
 /// A child that has not stopped this long after it was told to is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -130,11 +131,8 @@ impl Cluster {
         } else {
             "starting"
         };
-        output::note(&format!(
-            "{what} {} nodes in {}",
-            self.dir.nodes().len(),
-            self.dir.path().display()
-        ));
+        let nodes = plural(self.dir.nodes().len() as u64, "node");
+        output::note(&format!("{what} {nodes} in {}", self.dir.path().display()));
         for node in self.dir.nodes() {
             let child = Child::start(
                 &program,
@@ -233,7 +231,7 @@ impl Cluster {
                 "The whole log of {name}: {}. To start it again: {} node --config {}",
                 log.display(),
                 program_name(),
-                config.display()
+                quoted(&config)
             ));
         }
         if !self.children.is_empty() {
@@ -266,7 +264,7 @@ impl Cluster {
         let dir = if default {
             String::new()
         } else {
-            format!(" --dir {}", self.dir.path().display())
+            format!(" --dir {}", quoted(self.dir.path()))
         };
         self.say(&format!(
             "\nThe cluster is up; its data is in {}. Type in another terminal:\n\
@@ -333,5 +331,6 @@ fn failure_of(status: ExitStatus) -> Option<&'static str> {
 
 /// How this program was called, so that what is printed can be typed.
 fn program_name() -> String {
-    std::env::args().next().unwrap_or_else(|| "anabranch".to_string())
+    let name = std::env::args_os().next();
+    quoted(Path::new(&name.unwrap_or_else(|| "anabranch".into())))
 }

@@ -3,7 +3,7 @@
 use super::super::api::{MemberBody, StatusBody};
 use super::super::cli::Target;
 use super::super::exit::Failure;
-use super::super::output;
+use super::super::output::{self, plural};
 use super::ANSWER_TIMEOUT;
 use super::read::node;
 
@@ -17,7 +17,7 @@ pub async fn run(args: &Target) -> Result<(), Failure> {
     if args.json {
         output::object(&status)
     } else {
-        output::line(&for_people(&status, &at))
+        output::line(&output::tame(&for_people(&status, &at)))
     }
 }
 
@@ -50,10 +50,17 @@ fn for_people(status: &StatusBody, at: &str) -> String {
                 status.data, status.directory, status.epoch
             ),
         ),
-        row("store", format!("{store}; {} bytes of log", status.log_bytes)),
+        row(
+            "store",
+            format!("{store}; {} of log", plural(status.log_bytes, "byte")),
+        ),
         row(
             "entities",
-            format!("{} in {} shards", status.entities, status.shards),
+            format!(
+                "{} in {}",
+                plural(status.entities, "entity"),
+                plural(status.shards.into(), "shard")
+            ),
         ),
     ];
     let mut text = output::table(&about);

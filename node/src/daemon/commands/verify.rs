@@ -64,7 +64,7 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
         })?;
     } else {
         for difference in look.differences.iter().take(SHOWN_MAX) {
-            output::line(&difference.to_string())?;
+            output::line(&output::tame(&difference.to_string()))?;
         }
         if look.differences.len() > SHOWN_MAX {
             output::line(&format!(
