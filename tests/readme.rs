@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
+use super::support::cluster::Cluster;
 use super::support::command::{anabranch, anabranch_in};
 use super::support::process::Process;
 use super::support::temp::TempDir;
-use super::support::{ANABRANCH, ports};
+use super::support::{ANABRANCH, http, ports};
 
 #[test]
 fn the_commands_and_options_in_the_readme_exist() {
@@ -22,6 +23,25 @@ fn the_commands_and_options_in_the_readme_exist() {
             let name = option.split('=').next().unwrap_or(option);
             assert!(help.contains(name), "{command} has no {name}: {words:?}");
         }
+    }
+}
+
+#[test]
+fn the_paths_in_the_readme_exist() {
+    let cluster = Cluster::start("readme-paths", 1);
+    let readme = readme();
+    let paths: BTreeSet<&str> = readme
+        .match_indices("PORT/")
+        .map(|(at, _)| {
+            let path = &readme[at + "PORT".len()..];
+            let end = path.find([' ', ';', '\n', '`']).unwrap_or(path.len());
+            &path[..end]
+        })
+        .collect();
+    assert!(paths.len() >= 9, "{paths:?}");
+    for path in paths {
+        let reply = http::request(&cluster.nodes[0].http, "DELETE", path, &[], "").unwrap();
+        assert_eq!(reply.status, 405, "{path}: {reply:?}");
     }
 }
 

@@ -144,7 +144,7 @@ pub struct Update {
 /// A change.
 #[derive(Debug, Subcommand)]
 pub enum Op {
-    /// Add N to a counter; N may be negative for a pncounter.
+    /// Add N to a counter; N may be negative for a pncounter. Totals saturate.
     Incr {
         /// By how much.
         #[arg(allow_negative_numbers = true, value_name = "N")]
@@ -152,13 +152,13 @@ pub enum Op {
     },
     /// Add elements to a set.
     Add {
-        /// The elements; after `--` they may begin with a hyphen.
+        /// The elements, each at most 64 KiB; after `--` they may begin with a hyphen.
         #[arg(required = true, allow_negative_numbers = true, value_name = "E")]
         elements: Vec<String>,
     },
     /// Remove elements from a set.
     Remove {
-        /// The elements; after `--` they may begin with a hyphen.
+        /// The elements, each at most 64 KiB; after `--` they may begin with a hyphen.
         #[arg(required = true, allow_negative_numbers = true, value_name = "E")]
         elements: Vec<String>,
     },
@@ -166,7 +166,7 @@ pub enum Op {
     Clear,
     /// Set a register.
     Set {
-        /// The value; after `--` it may begin with a hyphen.
+        /// The value, at most 256 KiB.
         #[arg(allow_hyphen_values = true, value_name = "V")]
         value: String,
         /// The value's place in an order of your own: the highest wins, however late it comes.

@@ -231,6 +231,12 @@ async fn a_token_guards_all_but_the_probes() {
     );
     let metrics = api.raw(&format!("GET /metrics HTTP/1.1\r\n{with}\r\n")).await.1;
     assert!(metrics.contains("\nanabranch_ready 1\n"), "{metrics}");
+    // Each says what it is: a number that is new wants a row in the table of `metrics`.
+    let forgotten: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.ends_with(" Counted since this start."))
+        .collect();
+    assert!(forgotten.is_empty(), "{forgotten:?}");
     let preflight = "OPTIONS /v1/status HTTP/1.1\r\nhost: localhost\r\norigin: https://ops.example\r\nconnection: close\r\n\r\n";
     assert_eq!(api.raw(preflight).await.0, 204);
     assert!(api.leaves.try_recv().is_err());
