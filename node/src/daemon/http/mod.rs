@@ -12,6 +12,7 @@ mod guard;
 mod impatient;
 mod keys;
 mod metrics;
+mod places;
 mod server;
 mod status;
 #[cfg(test)]

@@ -367,6 +367,31 @@ async fn watchers_leave_room_for_everybody_else() {
 }
 
 #[tokio::test]
+async fn whoever_asks_nothing_makes_room() {
+    let api = Api::start("idle", "connections_max = 16").await;
+    let mut idle = Vec::new();
+    // Some have sent nothing, some the beginning of something, some have had an answer.
+    for i in 0..60 {
+        let mut stream = TcpStream::connect(api.server.address()).await.unwrap();
+        match i % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /v1/st").await.unwrap(),
+            // It may have been cut off before it was heard.
+            _ => drop(
+                stream
+                    .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                    .await,
+            ),
+        }
+        idle.push(stream);
+    }
+    for _ in 0..20 {
+        assert_eq!(api.get("/healthz").await.0, 200);
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn a_reader_that_takes_nothing_is_given_up() {
     let http = "connections_max = 16\ndumps_max = 1";
     let api = Api::start_impatient("stalled", http, Duration::from_millis(100)).await;
