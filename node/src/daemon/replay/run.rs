@@ -54,9 +54,11 @@ pub async fn run(args: &Replay) -> Result<(), Failure> {
     };
     let end = sending.run().await;
     let seconds = sending.started.elapsed();
-    progress.phase("waiting for the nodes to agree");
     let outcome = match end {
-        Ok(()) => finish(&client, &sending, seconds, &before).await,
+        Ok(()) => {
+            progress.phase("waiting for the nodes to agree");
+            finish(&client, &sending, seconds, &before).await
+        }
         Err(failure) => Err(failure),
     };
     progress.clear();
