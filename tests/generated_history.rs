@@ -2,6 +2,7 @@
 //! nothing, authors who add nothing or change nothing, letters that git seldom writes, clocks that tie and go back.
 
 use super::support::command::anabranch;
+use super::support::exit;
 use super::support::face::{addresses, agreed, assert_same};
 use super::support::history::{self, Event};
 use super::support::random::Random;
@@ -100,6 +101,49 @@ fn an_event_may_change_thousands_of_files() {
     let up = Up::start(&dir.join("cluster"), 2);
     anabranch(["replay", file.to_str().unwrap(), "--to", &addresses(up.faces())]).done();
     assert_same(&agreed(up.faces()), &history::truth(&events), "two nodes");
+}
+
+#[test]
+fn whatever_a_line_may_hold_can_be_sent() {
+    let change = |path: String| ("A".to_string(), path, 1, 0);
+    let event = |commit: &str, changes: Vec<_>| Event {
+        commit: commit.to_string(),
+        at: 1,
+        author: commit.to_string(),
+        changes,
+    };
+    // Some vendored tree: 150,000 files; and one of long names that need escapes.
+    let many = (0..150_000).map(|n| change(format!("{n}"))).collect();
+    let long = (0..10_000)
+        .map(|n| change(format!("{n:07}\t{}", "/long".repeat(200))))
+        .collect();
+    let events = [event("many", many), event("long", long), event("after", vec![])];
+    let text = history::write(&events);
+    assert!(text.len() > 12 << 20, "{}", text.len());
+    let dir = TempDir::new("largest-events");
+    let file = dir.write("history.jsonl", text);
+    let up = Up::start(&dir.join("cluster"), 2);
+    anabranch(["replay", file.to_str().unwrap(), "--to", &addresses(up.faces())]).done();
+    assert_same(&agreed(up.faces()), &history::truth(&events), "two nodes");
+}
+
+#[test]
+fn a_line_too_large_for_one_update_is_a_bad_line() {
+    let dir = TempDir::new("too-large-events");
+    let up = Up::start(&dir.join("cluster"), 1);
+    // Fourteen bytes a change: more of them than one update takes fit a line.
+    let many = r#"["A","x",1,0],"#.repeat(400_000);
+    let line = |changes: &str| format!(r#"{{"commit":"c","at":1,"author":"a","changes":[{changes}]}}"#);
+    let file = dir.write(
+        "history.jsonl",
+        format!("{}\n{}\n", line(many.trim_end_matches(',')), line("")),
+    );
+    let args = ["replay", file.to_str().unwrap(), "--to", &addresses(up.faces())];
+    let said = ["history.jsonl:1: ", "400000 changes", "349524"];
+    anabranch(args).failed(exit::HISTORY, &said);
+    assert_eq!(up.nodes[0].face.dump(), "");
+    anabranch(args.iter().chain(&["--on-bad-line", "skip"])).done();
+    assert_eq!(up.nodes[0].face.count("commits", "all"), 1);
 }
 
 #[test]

@@ -153,8 +153,8 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_done() {
         ),
         (
             op(r#"{"kind":"count","key":"a","op":"add","elements":["x"]}"#),
-            400,
-            "invalid",
+            409,
+            "wrong_type",
             "pncounter",
         ),
         (

@@ -44,6 +44,25 @@ fn a_key_is_remembered_across_a_crash_of_its_node() {
         .done();
     assert!(said.contains("nothing changed again"), "{said}");
 
+    // Whether the type is named or not, it is the same update.
+    let typed = node.run([
+        "update",
+        "stock",
+        "pears",
+        "incr",
+        "2",
+        "--key",
+        "order 18",
+        "--type",
+        "pncounter",
+    ]);
+    assert!(typed.done().contains("nothing changed again"));
+    let new = ["update", "basket", "bob", "add", "figs", "--key", "order 19"];
+    node.run(new.iter().chain(&["--type", "orset"])).done();
+    assert!(node.run(new).done().contains("nothing changed again"));
+    node.run(new.iter().chain(&["--type", "gcounter"]))
+        .failed(exit::KEY_REUSED, &["different update"]);
+
     // The key does not travel: at another node it is a new update.
     agreed(cluster.faces());
     assert_eq!(cluster.nodes[1].updated(&batch)["repeated"], false);

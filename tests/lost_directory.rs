@@ -103,9 +103,16 @@ fn an_empty_directory_takes_no_writes_before_it_has_caught_up() {
     node.run(["update", "count", "a", "incr", "1", "--type", "pncounter"])
         .failed(exit::NOT_READY, &["caught up"]);
     assert_eq!(node.value("count", "a"), None);
+    // Its log says what it waits for, and when that is over.
+    let why = cluster.nodes[1].process().stderr.until("takes no writes yet");
+    assert!(
+        why.contains("no other node has a link") && why.contains("seeds"),
+        "{why}"
+    );
 
     cluster.nodes[0].start_ready();
     cluster.nodes[1].wait_until_said_ready();
+    cluster.nodes[1].process().stderr.until("takes writes now");
     cluster.nodes[1].increment("count", "a", 1);
     agreed(cluster.faces());
     assert_eq!(cluster.nodes[0].count("count", "a"), 8);

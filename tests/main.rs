@@ -31,6 +31,7 @@ mod output;
 mod partition;
 mod readme;
 mod replay_again;
+mod replay_end;
 mod strangers;
 mod tidy;
 mod up;

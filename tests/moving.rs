@@ -89,7 +89,10 @@ fn a_node_that_leaves_says_so() {
     }
     cluster.nodes[2].increment("count", "a", 5);
     let said = cluster.nodes[2].run(["leave"]).done();
-    assert!(said.contains("is leaving"), "{said}");
+    assert!(
+        said.contains("has left: 2 other nodes have all that it had"),
+        "{said}"
+    );
     let process: &mut Process = cluster.nodes[2].process();
     assert_eq!(process.wait().code, Some(0));
     let id = format!("{:032x}", super::support::cluster::node_id(2));
@@ -109,4 +112,30 @@ fn a_node_that_leaves_says_so() {
     cluster.nodes[2]
         .run(["status"])
         .failed(exit::UNREACHABLE, &[&gone]);
+}
+
+#[test]
+fn a_node_that_leaves_with_nobody_there_says_what_that_means() {
+    let mut cluster = Cluster::start("leaving-alone", 2);
+    cluster.nodes[0].wait_for_links(1);
+    cluster.nodes[1].kill();
+    cluster.nodes[0].wait_for_links(0);
+    cluster.nodes[0].increment("count", "a", 5);
+    let data = cluster.nodes[0].data().to_str().unwrap().to_string();
+    let left = cluster.nodes[0].run(["leave", "--json"]);
+    assert_eq!(left.code, Some(exit::UNCONFIRMED), "{left}");
+    assert!(
+        left.stderr.contains("no other node was connected") || left.stderr.contains("no peer was connected"),
+        "{left}"
+    );
+    let said: serde_json::Value = serde_json::from_str(&left.stdout).unwrap();
+    assert_eq!(
+        (&said["peers"], &said["handed_over"]),
+        (&0.into(), &false.into()),
+        "{said}"
+    );
+    let ended = cluster.nodes[0].process().wait();
+    assert!(ended.code.is_some(), "{ended}");
+    // It is as it was said: what it had is there, and it hands over once it is started again.
+    assert!(std::path::Path::new(&data).join("meta").exists());
 }

@@ -64,3 +64,26 @@ fn a_reader_that_goes_away_is_no_failure() {
         "{ended}"
     );
 }
+
+#[test]
+fn what_others_have_chosen_does_not_drive_the_terminal() {
+    let cluster = Cluster::start("terminal", 1);
+    let node = &cluster.nodes[0];
+    let key = "k\u{1b}[2J\u{9b}2J\nline\t";
+    let shown = "cart/k\\u{1b}[2J\\u{9b}2J\\nline\\t: done";
+    let said = node
+        .run(["update", "cart", key, "add", key, "--type", "orset"])
+        .done();
+    assert!(said.contains(shown), "{said:?}");
+    let get = node.run(["get", "cart", key]).done();
+    assert_eq!(get, "k\\u{1b}[2J\\u{9b}2J\\nline\\t\n");
+    for args in [
+        ["get", "other", key].as_slice(),
+        &["update", "cart", key, "incr", "1"],
+    ] {
+        let ended = node.run(args);
+        assert!(ended.stderr.contains("\\u{1b}[2J\\u{9b}2J"), "{ended:?}");
+        let controls = |c: char| c.is_control() && c != '\n';
+        assert!(!ended.stderr.contains(controls), "{ended:?}");
+    }
+}

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
-use super::support::command::anabranch;
+use super::support::cluster::Cluster;
+use super::support::command::{anabranch, anabranch_in};
+use super::support::process::Process;
+use super::support::temp::TempDir;
+use super::support::{ANABRANCH, http, ports};
 
 #[test]
 fn the_commands_and_options_in_the_readme_exist() {
@@ -18,6 +23,25 @@ fn the_commands_and_options_in_the_readme_exist() {
             let name = option.split('=').next().unwrap_or(option);
             assert!(help.contains(name), "{command} has no {name}: {words:?}");
         }
+    }
+}
+
+#[test]
+fn the_paths_in_the_readme_exist() {
+    let cluster = Cluster::start("readme-paths", 1);
+    let readme = readme();
+    let paths: BTreeSet<&str> = readme
+        .match_indices("PORT/")
+        .map(|(at, _)| {
+            let path = &readme[at + "PORT".len()..];
+            let end = path.find([' ', ';', '\n', '`']).unwrap_or(path.len());
+            &path[..end]
+        })
+        .collect();
+    assert!(paths.len() >= 9, "{paths:?}");
+    for path in paths {
+        let reply = http::request(&cluster.nodes[0].http, "DELETE", path, &[], "").unwrap();
+        assert_eq!(reply.status, 405, "{path}: {reply:?}");
     }
 }
 
@@ -40,6 +64,74 @@ fn the_exit_codes_in_the_readme_are_those_of_the_program() {
         .collect();
     assert!(written.len() > 20, "{written:?}");
     assert_eq!(written, printed);
+}
+
+#[test]
+fn a_cluster_of_ones_own_machines_is_made_as_it_is_written() {
+    let readme = readme();
+    let (_, section) = readme.split_once("## A cluster of your own machines").unwrap();
+    let block = section.split("```").nth(1).unwrap();
+    let lines: Vec<&str> = block
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split('#').next())
+        .collect();
+    let words = |line: &str, from: &str, to: &str| -> Vec<String> {
+        let words = line.split_whitespace().skip(1);
+        words.map(|word| word.replace(from, to)).collect()
+    };
+    let [init, issue, node] = lines[..] else {
+        panic!("three commands: {lines:?}");
+    };
+    assert!(lines.iter().all(|line| line.starts_with("anabranch ")));
+
+    let dir = TempDir::new("own-machines");
+    anabranch_in(dir.path(), words(init, "", "")).done();
+    anabranch_in(dir.path(), words(issue, "", "")).done();
+    anabranch_in(dir.path(), words(issue, "node-1", "node-2")).done();
+    // Two machines have the same ports, one machine has not.
+    let ports: [u16; 4] = std::array::from_fn(|_| ports::take().port());
+    let edit = |name: &str, edits: &[(&str, String)]| {
+        let path = dir.join(name).join("node.toml");
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        for (from, to) in edits {
+            assert_eq!(text.matches(from).count(), 1, "{from}");
+            text = text.replace(from, to);
+        }
+        std::fs::write(path, text).unwrap();
+    };
+    let listen = |port: u16| format!("127.0.0.1:{port}");
+    let at = |i: usize| {
+        [
+            ("127.0.0.1:7411", listen(ports[i])),
+            ("127.0.0.1:7412", listen(ports[i + 1])),
+        ]
+    };
+    edit("node-1", &at(0));
+    // The seed is a name, as it would be among machines.
+    let seed = ("seeds = []", format!("seeds = [\"localhost:{}\"]", ports[0]));
+    edit("node-2", &[at(2).as_slice(), &[seed]].concat());
+
+    let start = |name: &str| {
+        let mut command = Command::new(ANABRANCH);
+        command.args(words(node, "node-1", name)).current_dir(dir.path());
+        let mut process = Process::start(name, &mut command);
+        process.stdout.until("is ready");
+        process
+    };
+    let mut nodes = [start("node-1"), start("node-2")];
+    let [one, two] = [listen(ports[1]), listen(ports[3])];
+    let update = [
+        "update", "cart", "alice", "add", "fig", "--type", "orset", "--level", "2", "--at", &one,
+    ];
+    anabranch(update).done();
+    assert_eq!(anabranch(["get", "cart", "alice", "--at", &two]).done(), "fig\n");
+    assert!(anabranch(["verify", &one, &two]).done().contains("2 nodes agree"));
+    assert!(dir.join("node-2/data/meta").exists());
+    for process in &mut nodes {
+        process.terminate();
+        process.wait().done();
+    }
 }
 
 fn readme() -> String {

@@ -11,7 +11,7 @@ use super::support::face::{addresses, agreed, assert_same};
 use super::support::process::{Process, is_running, signal};
 use super::support::temp::TempDir;
 use super::support::up::{self, Up};
-use super::support::{ANABRANCH, exit, history, wait_for};
+use super::support::{ANABRANCH, exit, history, ports, wait_for};
 
 #[test]
 fn it_prints_one_object_a_node_ends_in_order_and_resumes() {
@@ -148,6 +148,10 @@ fn a_directory_fits_one_up_and_one_number_of_nodes() {
     let failed = anabranch(["up", "--nodes", "2", "--dir", path]);
     failed.failed(exit::ADDRESS_IN_USE, &[&up.nodes[1].face.http, "n2"]);
     drop(taken);
+    let odd = dir.join("a\nb");
+    anabranch(["up", "--nodes", "1", "--dir", odd.to_str().unwrap()])
+        .failed(exit::USAGE, &["control characters"]);
+    assert!(!odd.exists());
     let file = dir.write("a-file", "in the way");
     anabranch(["up", "--nodes", "1", "--dir", file.to_str().unwrap()]).failed(exit::IO, &["a-file"]);
 }
@@ -187,6 +191,27 @@ fn people_are_told_what_to_type_next_and_it_works() {
     );
     up.terminate();
     up.wait();
+}
+
+#[test]
+fn what_is_printed_can_be_typed_also_with_spaces_in_it() {
+    let dir = TempDir::new("up-spaces");
+    let path = dir.join("my data & more");
+    let mut up = Command::new(ANABRANCH);
+    up.args(["up", "--nodes", "1", "--dir"]).arg(&path);
+    let mut up = Process::start("up", &mut up);
+    up.stdout.until("The cluster is up");
+    let mut typed = Vec::new();
+    while let Some(line) = up.stdout.next().filter(|line| line.starts_with("  ")) {
+        typed.push(line);
+    }
+    for line in &typed {
+        let ended = Process::start("sh", Command::new("sh").args(["-c", line])).wait();
+        assert_eq!(ended.code, Some(0), "{line}: {ended}");
+    }
+    assert!(typed.len() >= 3, "{typed:?}");
+    up.terminate();
+    up.wait().done();
 }
 
 #[test]
@@ -241,6 +266,86 @@ fn a_node_started_by_hand_does_not_look_at_its_stdin() {
     );
     cluster.nodes[0].start_ready();
     assert_eq!(face.count("count", "a"), 1);
+}
+
+#[test]
+fn nobody_reading_its_stdout_does_not_end_the_cluster() {
+    for (name, redirect) in [("closed", "| head -n 1"), ("full", ">/dev/full")] {
+        let dir = TempDir::new(&format!("up-stdout-{name}"));
+        let path = dir.path().to_str().unwrap();
+        let script = format!("{ANABRANCH} up --json --nodes 3 --dir {path} {redirect}");
+        let mut shell = Process::start("sh", Command::new("sh").args(["-c", &script]));
+        shell.stderr.until("the cluster goes on");
+        // All three are there and agree, whoever reads what.
+        let agree = wait_for("three nodes", || {
+            let verify = anabranch(["verify", "--dir", path, "--within", "30s"]);
+            (verify.code == Some(0)).then_some(verify.stdout)
+        });
+        assert!(agree.contains("3 nodes agree"), "{agree}");
+        let up = up_in(path);
+        assert!(is_running(up));
+        let said = shell.stderr.text();
+        assert_eq!(said.matches("the cluster goes on").count(), 1, "{said}");
+        signal(up, "TERM");
+        wait_for("its end", || (!is_running(up)).then_some(()));
+        shell.wait();
+        anabranch(["verify", "--dir", path, "--within", "0s"]).failed(exit::UNREACHABLE, &[]);
+    }
+}
+
+/// The process of the `up` in a directory: the one whose lock it is.
+fn up_in(dir: &str) -> u32 {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_up = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+        words.get(1) == Some(&&b"up"[..]) && words.contains(&dir.as_bytes())
+    };
+    pids.find(is_up).expect("it runs")
+}
+
+#[test]
+fn it_waits_for_the_nodes_of_one_that_was_killed() {
+    let dir = TempDir::new("up-killed-again");
+    let mut up = Up::start(dir.path(), 3);
+    up.nodes[2].face.increment("count", "a", 1);
+    // Again and again at once: what is left of the one before is about to go.
+    for _ in 0..3 {
+        up.process.kill();
+        up = Up::start(dir.path(), 3);
+    }
+    assert_eq!(up.nodes[2].face.count("count", "a"), 1);
+}
+
+#[test]
+fn a_node_whose_address_was_changed_is_found_where_it_is() {
+    let dir = TempDir::new("up-moved");
+    let mut up = Up::start(dir.path(), 1);
+    let face = up.nodes[0].face.clone();
+    up.process.terminate();
+    up.process.wait().done();
+    let moved = ports::take().to_string();
+    let text = fs::read_to_string(&face.config).unwrap();
+    fs::write(&face.config, text.replace(&face.http, &moved)).unwrap();
+    let mut up = Up::start(dir.path(), 1);
+    assert_eq!(up.nodes[0].face.http, moved);
+    let path = dir.path().to_str().unwrap();
+    anabranch([
+        "update", "count", "a", "incr", "1", "--type", "gcounter", "--dir", path,
+    ])
+    .done();
+    let status = anabranch(["status", "--dir", path]).done();
+    assert!(status.contains(&moved), "{status}");
+    up.process.terminate();
+    up.process.wait().done();
+
+    // What a newer version keeps is not for this one.
+    let file = dir.write("cluster.json", r#"{"format":2}"#);
+    let file = file.to_str().unwrap();
+    for args in [["up", "--nodes", "1"].as_slice(), &["status"], &["verify"]] {
+        anabranch(args.iter().chain(&["--dir", path])).failed(exit::NEWER_FORMAT, &[file, "newer version"]);
+    }
 }
 
 /// A process that is nobody's child.

@@ -60,6 +60,16 @@ impl Type {
         }
     }
 
+    /// One value of the type, for people: its name with the article it takes.
+    pub const fn indefinite(self) -> &'static str {
+        match self {
+            Type::GCounter => "a gcounter",
+            Type::PnCounter => "a pncounter",
+            Type::LwwRegister => "an lwwregister",
+            Type::OrSet => "an orset",
+        }
+    }
+
     /// The operations the type takes, for people.
     pub const fn operations(self) -> &'static str {
         match self {
@@ -125,6 +135,7 @@ mod tests {
         for ty in Type::ALL {
             assert_eq!(Type::from_id(ty.id()), Some(ty));
             assert_eq!(ty.name().parse(), Ok(ty));
+            assert!(ty.indefinite().ends_with(&format!(" {ty}")));
             assert!(
                 TypeError.to_string().contains(ty.name()),
                 "the error lists every type"

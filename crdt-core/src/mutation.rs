@@ -94,7 +94,7 @@ impl Issuer<'_> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MutationError {
     /// The type has no such operation. Repeating it is of no use.
-    #[error("a {ty} does not take {operation}, it takes {}; nothing was changed", .ty.operations())]
+    #[error("{} does not take {operation}, it takes {}; nothing was changed", .ty.indefinite(), .ty.operations())]
     WrongOperation {
         /// The value's type.
         ty: Type,

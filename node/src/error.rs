@@ -14,7 +14,8 @@ pub enum ErrorKind {
     Invalid,
     /// The entity's kind is new and nothing declares its type. Nothing changed; name a type.
     TypeRequired,
-    /// The entity has another type. Nothing changed; the same request will fail again.
+    /// The entity has another type, or its type has no such operation. Nothing changed; the same request will fail
+    /// again.
     WrongType,
     /// The idempotency key was used before for a different update. Nothing changed; choose another key.
     KeyReused,

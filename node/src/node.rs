@@ -23,7 +23,7 @@ use crate::driver::Handle;
 use crate::engine::{Answer, ShardSummary, Update};
 use crate::entity::Entity;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{DirectoryId, EntityId};
+use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
 
 /// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
 ///
@@ -152,6 +152,20 @@ impl Node {
         self.handle.update(update).await
     }
 
+    /// Whether this directory remembers an update with this idempotency key. Asking changes nothing and remembers
+    /// nothing.
+    ///
+    /// ```no_run
+    /// # fn example(node: anabranch::Node) -> Result<(), anabranch::NameError> {
+    /// let key = anabranch::IdempotencyKey::new(b"transfer 4711")?;
+    /// println!("made before: {}", node.knows_key(&key));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn knows_key(&self, key: &IdempotencyKey) -> bool {
+        self.handle.peek(|engine| engine.knows_key(key))
+    }
+
     /// The entity's type and value as this node has it; `None` if there is no such entity. Local: no waiting, no
     /// task switch. After the node has stopped: its last state.
     pub fn read(&self, id: &EntityId) -> Option<(Type, Reading)> {
@@ -169,6 +183,18 @@ impl Node {
     /// as it was when the walk came by. What is created after the walk began is not in it.
     pub fn dump(&self) -> Dump {
         Dump::new(self.clone())
+    }
+
+    /// The types that entities of a kind have here, ascending: none if there is no entity of it; several if nodes that
+    /// could not see each other first wrote it under different ones.
+    ///
+    /// ```no_run
+    /// # fn example(node: anabranch::Node) {
+    /// assert_eq!(node.kind_types("cart"), [anabranch::Type::OrSet]);
+    /// # }
+    /// ```
+    pub fn kind_types(&self, kind: &str) -> Vec<Type> {
+        self.handle.peek(|engine| engine.kind_types(kind))
     }
 
     // How it is.

@@ -68,10 +68,13 @@ fn an_authority_is_made_once() {
         "--cluster",
         "Not A Name",
     ])
-    .failed(exit::IDENTITY, &["Not A Name", "lower-case"]);
+    .failed(exit::USAGE, &["Not A Name", "lower-case"]);
+    anabranch(["ca", "init", "--cluster", ""]).failed(exit::USAGE, &["lower-case"]);
     let nowhere = cluster.dir.join("nowhere");
     let (from, to) = (nowhere.to_str().unwrap(), other.to_str().unwrap());
-    anabranch(["cert", "issue", "--ca", from, "--out", to]).failed(exit::IO, &["nowhere", "ca.pem"]);
+    anabranch(["cert", "issue", "--ca", from, "--out", to])
+        .failed(exit::IDENTITY, &["nowhere/ca.pem", "anabranch ca init --dir"]);
+    assert!(!other.exists());
     #[cfg(unix)]
     for secret in [
         ca.join("ca.key"),
@@ -85,4 +88,44 @@ fn an_authority_is_made_once() {
             secret.display()
         );
     }
+}
+
+#[test]
+fn an_identity_is_not_replaced_by_accident() {
+    let cluster = Cluster::prepare("cert-twice", 1);
+    let ca = cluster.dir.join("ca");
+    let home = cluster.nodes[0].config.parent().unwrap();
+    let files = || ["ca.pem", "node.pem", "node.key"].map(|name| fs::read(home.join(name)).unwrap());
+    let before = files();
+    let issue = [
+        "cert",
+        "issue",
+        "--ca",
+        ca.to_str().unwrap(),
+        "--out",
+        home.to_str().unwrap(),
+    ];
+    let said = ["node.key", "holds an identity", "--force"];
+    anabranch(issue).failed(exit::IDENTITY, &said);
+    assert!(files() == before);
+    anabranch(issue.iter().chain(&["--force"])).done();
+    assert!(files()[1..] != before[1..]);
+
+    // The CA of another cluster beside no node's certificate is in the way too; one's own is not.
+    let other = cluster.dir.join("other");
+    make_authority(&other, "another");
+    let out = cluster.dir.join("out");
+    fs::create_dir(&out).unwrap();
+    fs::copy(other.join("ca.pem"), out.join("ca.pem")).unwrap();
+    let issue = [
+        "cert",
+        "issue",
+        "--ca",
+        ca.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    anabranch(issue).failed(exit::IDENTITY, &["out/ca.pem", "--force"]);
+    fs::copy(ca.join("ca.pem"), out.join("ca.pem")).unwrap();
+    anabranch(issue).done();
 }

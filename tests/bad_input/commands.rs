@@ -38,6 +38,33 @@ fn wrong_usage() {
 }
 
 #[test]
+fn a_node_is_not_compared_with_itself() {
+    let cluster = Cluster::start("itself", 1);
+    let at = cluster.nodes[0].http.as_str();
+    let port = at.rsplit(':').next().unwrap();
+    let spelled = format!("localhost:{port}");
+    for other in [at, &spelled] {
+        anabranch(["verify", at, other]).failed(exit::USAGE, &[at, other, "the same node"]);
+    }
+    anabranch(["verify", at]).failed(exit::USAGE, &["at least two"]);
+}
+
+#[test]
+fn clusters_of_one_name_are_told_apart() {
+    let clusters = [Cluster::start("namesakes", 1), Cluster::start("namesakes", 1)];
+    let [a, b] = [0, 1].map(|i| clusters[i].nodes[0].http.as_str());
+    let id = |cluster: &Cluster| cluster.nodes[0].status_text("cluster_id");
+    let ids = [id(&clusters[0]), id(&clusters[1])];
+    assert_ne!(ids[0], ids[1]);
+    // The two have the same node id too, so that is not what is compared.
+    let said = [a, b, &ids[0], &ids[1], "different clusters"];
+    anabranch(["verify", a, b]).failed(exit::IDENTITY, &said);
+    let to = format!("{a},{b}");
+    let file = clusters[0].dir.write("empty.jsonl", "");
+    anabranch(["replay", file.to_str().unwrap(), "--to", &to]).failed(exit::IDENTITY, &said);
+}
+
+#[test]
 fn more_copies_than_there_are_do_not_confirm() {
     let cluster = Cluster::start("levels", 1);
     let node = &cluster.nodes[0];

@@ -11,10 +11,11 @@ use crate::support::temp::TempDir;
 const GOOD: usize = 40;
 
 /// A line that is no event, and what is said about it.
-const BAD: [(&str, &str); 8] = [
+const BAD: [(&str, &str); 9] = [
     ("", "empty"),
     ("{", "EOF"),
     ("not json at all", "expected"),
+    (r#"["c",1,"zzz",[]]"#, "expected an object"),
     (r#"{"commit":"c","at":1,"author":"zzz"}"#, "changes"),
     (r#"{"commit":"c","at":-1,"author":"zzz","changes":[]}"#, "-1"),
     (r#"{"commit":"c","at":1,"author":"","changes":[]}"#, "author"),
@@ -24,7 +25,7 @@ const BAD: [(&str, &str); 8] = [
     ),
     (
         r#"{"commit":"c","at":1,"author":"zzz","changes":[["A","good",1]]}"#,
-        "",
+        "an array of its status, path",
     ),
 ];
 
@@ -107,11 +108,67 @@ fn a_line_that_a_node_refuses_is_refused_whole() {
     assert_eq!((node.value("lines", path), node.dump().as_str()), (None, ""));
 }
 
+/// A line of this author; with a change it needs a kind that has another type where it is sent.
+fn line(commit: &str, author: &str, refused: bool) -> String {
+    let changes = if refused { r#"["M","x",1,0]"# } else { "" };
+    format!(r#"{{"commit":"{commit}","at":1,"author":"{author}","changes":[{changes}]}}"#)
+}
+
+#[test]
+fn a_line_that_a_node_refuses_stops_the_replay_there() {
+    let mut cluster = Cluster::prepare("refused-stops", 1);
+    cluster.nodes[0].configure("[http]", "[kinds]\ntouched = \"gcounter\"\n[http]");
+    cluster.start_all();
+    let node = &cluster.nodes[0];
+    // One of them is refused; before it and behind it much else, also of the same author.
+    let mut lines = Vec::new();
+    for i in 0..200 {
+        lines.push(line(&format!("a{i}"), "a", i == 20));
+        lines.push(line(&format!("b{i}"), "b", false));
+        lines.push(line(&format!("c{i}"), &format!("c{i}"), false));
+    }
+    let file = cluster.dir.write("history.jsonl", lines.join("\n"));
+    let place = format!("{}:61: ", file.display());
+    let ended = replay(node, &file, &[]);
+    assert!(!ended.stderr.contains("the events before it were."), "{ended}");
+    let said = [
+        place.as_str(),
+        "touched",
+        "nothing later of its author",
+        "may have been applied",
+    ];
+    ended.failed(exit::WRONG_TYPE, &said);
+    // Nothing that its author did later stands there without what was refused.
+    assert_eq!(node.value("last", "a"), Some("a19".into()));
+    assert_ne!(node.value("last", "b"), Some("b199".into()));
+    let commits = node.count("commits", "all");
+    assert!((20..500).contains(&commits), "{commits} commits");
+
+    // Skipped, it is reported, and everybody goes on.
+    let ended = replay(node, &file, &["--on-bad-line", "skip", "--json"]);
+    assert!(ended.stderr.contains(&place), "{ended}");
+    let report: serde_json::Value = serde_json::from_str(&ended.done()).unwrap();
+    assert_eq!(
+        (&report["events"], &report["bad_lines"]),
+        (&599.into(), &1.into())
+    );
+    assert_eq!(node.value("last", "a"), Some("a199".into()));
+
+    // Of several that are refused in one moment the first one is named, whichever answer comes first.
+    let refused: Vec<String> = (0..40).map(|i| line("c", &format!("d{i}"), true)).collect();
+    let file = cluster.dir.write("refused.jsonl", refused.join("\n"));
+    replay(&cluster.nodes[0], &file, &[]).failed(exit::WRONG_TYPE, &["refused.jsonl:1: "]);
+}
+
 #[test]
 fn a_history_that_is_not_there_is_named() {
     let cluster = Cluster::start("no-history", 1);
     let missing = cluster.dir.join("nothing.jsonl");
     replay(&cluster.nodes[0], &missing, &[]).failed(exit::IO, &[missing.to_str().unwrap(), "No such file"]);
+    for odd in [std::path::Path::new("/dev/stdin"), cluster.dir.path()] {
+        replay(&cluster.nodes[0], odd, &[])
+            .failed(exit::USAGE, &[odd.to_str().unwrap(), "not a regular file"]);
+    }
     let empty = cluster.dir.write("empty.jsonl", "");
     replay(&cluster.nodes[0], &empty, &[]).done();
     assert_eq!(cluster.nodes[0].dump(), "");

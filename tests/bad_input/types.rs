@@ -42,7 +42,7 @@ fn a_new_kind_needs_a_type_and_keeps_it() {
         ),
         (
             &["update", "stock", "plums", "create", "--type", "orset"],
-            "pncounter",
+            "of a kind whose entities are each a pncounter, not an orset",
         ),
         (
             &["update", "declared", "b", "incr", "1", "--type", "gcounter"],
@@ -55,8 +55,10 @@ fn a_new_kind_needs_a_type_and_keeps_it() {
     // Without a type it is an operation that the entity does not have.
     for op in [["add", "x"].as_slice(), &["set", "x"], &["clear"]] {
         let args = ["update", "stock", "apples"].iter().chain(op);
-        n2.run(args)
-            .failed(exit::INVALID, &["pncounter", "create and incr"]);
+        n2.run(args).failed(
+            exit::WRONG_TYPE,
+            &["a pncounter does not take", "create and incr"],
+        );
     }
     agreed(cluster.faces());
     assert_eq!(n1.dump(), before);
@@ -92,4 +94,33 @@ fn operations_do_what_they_say() {
     update("c a incr 9223372036854775807").done();
     let line = node.run(["get", "c", "a", "--json"]).done();
     assert!(line.contains("18446744073709551614"), "{line}");
+}
+
+#[test]
+fn a_declaration_that_contradicts_the_data_is_refused_at_the_start() {
+    let mut cluster = Cluster::prepare("contradicted", 2);
+    cluster.nodes[1].configure(
+        "[http]",
+        "[kinds]\nother = \"orset\"\ncart = \"gcounter\"\n[http]",
+    );
+    cluster.start_all();
+    let add = ["update", "cart", "a", "add", "x", "--type", "orset"];
+    cluster.nodes[0].run(add).done();
+    // There it came from elsewhere: it is kept, and said once.
+    let said = cluster.nodes[1].process().stderr.until("kind \"cart\"");
+    assert!(
+        said.contains("declared as gcounter") && said.contains("orset"),
+        "{said}"
+    );
+    agreed(cluster.faces());
+    cluster.nodes[1].stop();
+
+    // To start with what would refuse every write to it is a mistake with a line.
+    let node = &cluster.nodes[1];
+    let place = format!("{}:10: ", node.config.display());
+    let said = [place.as_str(), "kind \"cart\"", "declared as gcounter", "orset"];
+    node.run_to_end().failed(exit::CONFIG, &said);
+    node.configure("cart = \"gcounter\"", "cart = \"orset\"");
+    cluster.nodes[1].start_ready();
+    assert_eq!(cluster.nodes[1].value("cart", "a"), Some(json!(["x"])));
 }

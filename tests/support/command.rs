@@ -59,5 +59,8 @@ pub fn make_authority(dir: &Path, cluster: &str) {
 pub fn make_certificate(ca: &Path, node: u128, out: &Path) {
     let id = format!("{node:032x}");
     let (ca, out) = (ca.to_str().unwrap(), out.to_str().unwrap());
-    anabranch(["cert", "issue", "--ca", ca, "--out", out, "--node", &id]).done();
+    anabranch([
+        "cert", "issue", "--force", "--ca", ca, "--out", out, "--node", &id,
+    ])
+    .done();
 }

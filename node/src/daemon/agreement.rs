@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::api::{ShardBody, SummariesBody};
 use super::client::Client;
 use super::exit::Failure;
+use super::output::plural;
 
 /// How long one node may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,7 +72,8 @@ impl fmt::Display for Difference {
             } => {
                 write!(
                     f,
-                    "shard {shard}: {node} lacks {operations} operations that {than} has"
+                    "shard {shard}: {node} lacks {} that {than} has",
+                    plural(*operations, "operation")
                 )
             }
             Difference::Damage {
@@ -86,7 +88,8 @@ impl fmt::Display for Difference {
             Difference::Mismatches { node, count } => {
                 write!(
                     f,
-                    "{node}: DAMAGE: {count} times since its start a peer's fingerprint differed at equal version vectors"
+                    "{node}: DAMAGE: {} since its start a peer's fingerprint differed at equal version vectors",
+                    plural(*count, "time")
                 )
             }
         }
@@ -120,10 +123,50 @@ pub async fn look(client: &Client, addresses: &[String]) -> Result<Look, Failure
     holdings.sort_by_key(|(i, _)| *i);
     let holdings: Vec<Holding> = holdings.into_iter().map(|(_, holding)| holding).collect();
     let differences = compare(&holdings)?;
+    check_distinct(&holdings)?;
     Ok(Look {
         holdings,
         differences,
     })
+}
+
+/// Of which cluster a node is.
+pub struct Of {
+    /// Where it was asked.
+    pub address: String,
+    /// Its cluster's name.
+    pub cluster: String,
+    /// What tells that cluster from others of its name; empty if the node is too old to say.
+    pub cluster_id: String,
+}
+
+impl Of {
+    /// Fails unless both are of one cluster.
+    pub fn same(&self, other: &Of) -> Result<(), Failure> {
+        let unknown = self.cluster_id.is_empty() || other.cluster_id.is_empty();
+        if self.cluster == other.cluster && (unknown || self.cluster_id == other.cluster_id) {
+            return Ok(());
+        }
+        let message = format!(
+            "{} is of cluster {:?} ({}) and {} of cluster {:?} ({}): nodes of different clusters",
+            self.address, self.cluster, self.cluster_id, other.address, other.cluster, other.cluster_id
+        );
+        Err(Failure::new("identity", message))
+    }
+}
+
+/// Fails if two addresses are the same node's: it would agree with itself.
+fn check_distinct(holdings: &[Holding]) -> Result<(), Failure> {
+    for (i, holding) in holdings.iter().enumerate() {
+        let same = |other: &&Holding| other.summaries.id == holding.summaries.id;
+        if let Some(other) = holdings[..i].iter().find(same) {
+            return Err(Failure::usage(format!(
+                "{} and {} are the same node, {}: name each node once, and at least two",
+                other.address, holding.address, holding.summaries.node
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Looks until the nodes agree or the time is over, and returns the last look.
@@ -147,17 +190,20 @@ pub fn compare(holdings: &[Holding]) -> Result<Vec<Difference>, Failure> {
     let Some(first) = holdings.first() else {
         return Ok(Vec::new());
     };
-    if let Some(other) = holdings
-        .iter()
-        .find(|other| other.summaries.cluster != first.summaries.cluster)
-    {
-        return Err(Failure::new(
-            "invalid",
-            format!(
-                "{} is of cluster {:?} and {} of cluster {:?}: there is nothing to compare",
-                first.address, first.summaries.cluster, other.address, other.summaries.cluster
-            ),
-        ));
+    for other in holdings {
+        let of = |holding: &Holding| {
+            let SummariesBody {
+                cluster, cluster_id, ..
+            } = &holding.summaries;
+            Of {
+                address: holding.address.clone(),
+                cluster: cluster.clone(),
+                cluster_id: cluster_id.clone(),
+            }
+        };
+        of(first)
+            .same(&of(other))
+            .map_err(|e| e.at("there is nothing to compare"))?;
     }
     let mut differences = Vec::new();
     for holding in holdings {
@@ -265,6 +311,7 @@ mod tests {
             node: name.to_string(),
             id: String::new(),
             cluster: "c".to_string(),
+            cluster_id: "1".to_string(),
             shards_total: 8,
             fingerprint_mismatches: 0,
             shards: shards.iter().map(shard).collect(),
@@ -323,11 +370,16 @@ mod tests {
 
     #[test]
     fn clusters_are_not_compared_with_each_other() {
-        let mut other = holding("b", &[]);
+        let (mut other, mut namesake) = (holding("b", &[]), holding("b", &[]));
         other.summaries.cluster = "d".to_string();
-        assert_eq!(
-            compare(&[holding("a", &[]), other]).unwrap_err().name(),
-            "invalid"
-        );
+        namesake.summaries.cluster_id = "2".to_string();
+        for stranger in [other, namesake] {
+            let failure = compare(&[holding("a", &[]), stranger]).unwrap_err();
+            assert_eq!(failure.name(), "identity");
+            assert!(
+                failure.message().contains("a:1") && failure.message().contains("b:1"),
+                "{failure}"
+            );
+        }
     }
 }

@@ -11,7 +11,13 @@ use std::fmt;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::strict;
+use crate::engine::limits::{SHARDS_MAX, UPDATE_OPS_MAX};
 use crate::json::base64;
+
+/// How long an update may wait for its level, milliseconds.
+pub const TIMEOUT_MS_MAX: u64 = 600_000;
+const SHARDS_COUNT_MAX: usize = SHARDS_MAX as usize;
 
 /// Bytes in a request: a string stands for its UTF-8, `{"base64":"..."}` for anything else.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +75,7 @@ impl<'de> Deserialize<'de> for Octets {
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", expecting = "an operation's name")]
 pub enum OpName {
     /// Adds `by` to a counter.
     Incr,
@@ -134,6 +140,7 @@ impl OpBody {
 #[serde(deny_unknown_fields)]
 pub struct UpdateBody {
     /// At least one.
+    #[serde(deserialize_with = "strict::objects::<UPDATE_OPS_MAX, _, _>")]
     pub ops: Vec<OpBody>,
     /// The write level; without one: local, durable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,6 +231,15 @@ pub struct AnswerBody {
     pub dots: Vec<(u32, u64, u64)>,
 }
 
+/// What a node remembers of one idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyBody {
+    /// Whether an update under this key was taken.
+    pub known: bool,
+    /// The node's data directory, whose memory that is.
+    pub directory: String,
+}
+
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -246,6 +262,9 @@ pub struct StatusBody {
     pub id: String,
     /// Its cluster.
     pub cluster: String,
+    /// What tells clusters of one name apart: it follows from the CA's key.
+    #[serde(default)]
+    pub cluster_id: String,
     /// The program's version.
     pub version: String,
     /// The epoch of this start.
@@ -308,11 +327,15 @@ pub struct SummariesBody {
     pub id: String,
     /// Its cluster.
     pub cluster: String,
+    /// What tells clusters of one name apart: it follows from the CA's key.
+    #[serde(default)]
+    pub cluster_id: String,
     /// Shards of the cluster.
     pub shards_total: u32,
     /// How often a peer's fingerprint differed at an equal version vector since this start: damage.
     pub fingerprint_mismatches: u64,
     /// The shards that are not empty, ascending.
+    #[serde(deserialize_with = "strict::objects::<SHARDS_COUNT_MAX, _, _>")]
     pub shards: Vec<ShardBody>,
 }
 
@@ -325,6 +348,19 @@ pub struct ShardBody {
     pub version_vector: BTreeMap<String, u64>,
     /// The fingerprint of its state, 16 hexadecimal digits.
     pub fingerprint: String,
+}
+
+/// How a node has left its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveBody {
+    /// The node's id.
+    pub id: String,
+    /// How many other nodes were connected when it was asked to leave.
+    pub peers: usize,
+    /// Whether they are known to have all that it had.
+    pub handed_over: bool,
+    /// What is true and what to do, where they are not.
+    pub warning: Option<String>,
 }
 
 /// How what one node holds compares with what another one does.
@@ -365,7 +401,7 @@ mod tests {
     use super::*;
 
     fn update(text: &str) -> Result<UpdateBody, String> {
-        serde_json::from_str(text).map_err(|e| e.to_string())
+        strict::object(text.as_bytes()).map_err(|e| e.to_string())
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anabranch_crdt::Type;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::api::TIMEOUT_MS_MAX;
 use super::cluster_dir::NODES_MAX;
 use super::config::types;
 
@@ -46,7 +47,7 @@ pub enum Command {
     /// Send a history of changes to a cluster and measure it.
     Replay(Replay),
     /// Make a node leave its cluster: it stops and says that it does not come back.
-    Leave(Leave),
+    Leave(Target),
     /// A cluster's certificate authority.
     #[command(subcommand)]
     Ca(Ca),
@@ -101,8 +102,10 @@ pub struct Target {
 #[derive(Debug, Args)]
 pub struct Entity {
     /// The entity's kind.
+    #[arg(allow_hyphen_values = true)]
     pub kind: String,
     /// The entity's key.
+    #[arg(allow_hyphen_values = true)]
     pub key: String,
     /// Which node.
     #[command(flatten)]
@@ -113,8 +116,10 @@ pub struct Entity {
 #[derive(Debug, Args)]
 pub struct Update {
     /// The entity's kind.
+    #[arg(allow_hyphen_values = true)]
     pub kind: String,
     /// The entity's key.
+    #[arg(allow_hyphen_values = true)]
     pub key: String,
     /// The change.
     #[command(subcommand)]
@@ -128,8 +133,8 @@ pub struct Update {
     /// An idempotency key, 1 to 64 bytes: a repeat at the same node changes nothing.
     #[arg(long = "key", value_name = "KEY", id = "idempotency", global = true)]
     pub idempotency_key: Option<String>,
-    /// How long to wait for the level [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = duration, global = true)]
+    /// How long to wait for the level, at most 10m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = level_timeout, global = true)]
     pub timeout: Option<Duration>,
     /// Which node.
     #[command(flatten)]
@@ -139,7 +144,7 @@ pub struct Update {
 /// A change.
 #[derive(Debug, Subcommand)]
 pub enum Op {
-    /// Add N to a counter; N may be negative for a pncounter.
+    /// Add N to a counter; N may be negative for a pncounter. Totals saturate.
     Incr {
         /// By how much.
         #[arg(allow_negative_numbers = true, value_name = "N")]
@@ -147,13 +152,13 @@ pub enum Op {
     },
     /// Add elements to a set.
     Add {
-        /// The elements; after `--` they may begin with a hyphen.
+        /// The elements, each at most 64 KiB; after `--` they may begin with a hyphen.
         #[arg(required = true, allow_negative_numbers = true, value_name = "E")]
         elements: Vec<String>,
     },
     /// Remove elements from a set.
     Remove {
-        /// The elements; after `--` they may begin with a hyphen.
+        /// The elements, each at most 64 KiB; after `--` they may begin with a hyphen.
         #[arg(required = true, allow_negative_numbers = true, value_name = "E")]
         elements: Vec<String>,
     },
@@ -161,8 +166,8 @@ pub enum Op {
     Clear,
     /// Set a register.
     Set {
-        /// The value; after `--` it may begin with a hyphen.
-        #[arg(allow_negative_numbers = true, value_name = "V")]
+        /// The value, at most 256 KiB.
+        #[arg(allow_hyphen_values = true, value_name = "V")]
         value: String,
         /// The value's place in an order of your own: the highest wins, however late it comes.
         #[arg(long, value_name = "N")]
@@ -223,14 +228,6 @@ pub enum OnBadLine {
     Skip,
 }
 
-/// `leave`.
-#[derive(Debug, Args)]
-pub struct Leave {
-    /// The node's admin address.
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    pub at: String,
-}
-
 /// `ca`.
 #[derive(Debug, Subcommand)]
 pub enum Ca {
@@ -239,8 +236,8 @@ pub enum Ca {
         /// Where its certificate and its key go.
         #[arg(long, value_name = "DIR", default_value = "ca")]
         dir: PathBuf,
-        /// The cluster's name.
-        #[arg(long, value_name = "NAME")]
+        /// The cluster's name: lower-case letters, digits, '-', '_', '.'.
+        #[arg(long, value_name = "NAME", value_parser = cluster)]
         cluster: String,
     },
 }
@@ -253,16 +250,23 @@ pub enum Cert {
         /// The directory of the certificate authority.
         #[arg(long, value_name = "DIR", default_value = "ca")]
         ca: PathBuf,
-        /// Where ca.pem, node.pem and node.key go.
+        /// Where ca.pem, node.pem and node.key go, and a node.toml to begin with.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
         /// The node's id, 32 hexadecimal digits; default: a new one.
         #[arg(long, value_name = "ID")]
         node: Option<anabranch_crdt::NodeId>,
+        /// Replace the identity that --out holds already.
+        #[arg(long)]
+        force: bool,
         /// Days the certificate is good for.
         #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
         days: u16,
     },
+}
+
+fn cluster(text: &str) -> Result<String, String> {
+    crate::transport::check_cluster(text).map(|()| text.to_string())
 }
 
 fn entity_type(text: &str) -> Result<Type, String> {
@@ -286,6 +290,14 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate.is_finite() && rate >= 0.001 => Ok(rate),
         _ => Err("it is not a number of events a second, at least 0.001".to_string()),
+    }
+}
+
+fn level_timeout(text: &str) -> Result<Duration, String> {
+    let max = Duration::from_millis(TIMEOUT_MS_MAX);
+    match duration(text)? {
+        timeout if timeout > max => Err(format!("at most {} s are waited for a level", max.as_secs())),
+        timeout => Ok(timeout),
     }
 }
 
@@ -377,6 +389,45 @@ mod tests {
     }
 
     #[test]
+    fn names_may_begin_with_a_hyphen() {
+        for line in [
+            "get -k -dash",
+            "get --json -k -dash",
+            "get -- -k -dash",
+            "watch -k -dash --at h:1",
+        ] {
+            let (Ok(Command::Get(entity)) | Ok(Command::Watch(entity))) = parse(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(
+                (entity.kind.as_str(), entity.key.as_str()),
+                ("-k", "-dash"),
+                "{line}"
+            );
+        }
+        for line in [
+            "update -k -dash add x",
+            "update --type orset -k -dash --json add x --level all",
+            "update -k -dash set -x --clock 7",
+            "update -k -dash incr -5",
+        ] {
+            let update = update(line);
+            assert_eq!(
+                (update.kind.as_str(), update.key.as_str()),
+                ("-k", "-dash"),
+                "{line}"
+            );
+        }
+        assert!(matches!(update("update k a set -x").op, Op::Set { value, .. } if value == "-x"));
+        assert!(
+            matches!(update("update k - add -- -x --json").op, Op::Add { elements } if elements == ["-x", "--json"])
+        );
+        // A mistyped option is not taken for a name where that leaves too much.
+        assert!(parse("update k a --levle all add x").is_err());
+        assert!(matches!(parse("get k -- --json"), Ok(Command::Get(get)) if get.key == "--json"));
+    }
+
+    #[test]
     fn nonsense_is_refused_with_what_there_is() {
         assert!(
             parse("update k a incr 1 --type queue")
@@ -389,6 +440,12 @@ mod tests {
             parse("update k a incr 1 --level most")
                 .unwrap_err()
                 .contains("majority")
+        );
+        assert!(parse("update k a incr 1 --timeout 10m").is_ok());
+        assert!(
+            parse("update k a incr 1 --timeout 601s")
+                .unwrap_err()
+                .contains("600 s")
         );
         assert!(parse("get k a --at nowhere").unwrap_err().contains("HOST:PORT"));
         assert!(parse("up --nodes 0").is_err());

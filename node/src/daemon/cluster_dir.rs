@@ -7,15 +7,16 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anabranch_crdt::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::config::SHARDS_DEFAULT;
+use super::config::{Config, SHARDS_DEFAULT};
 use super::exit::Failure;
+use super::output::{plural, quoted};
 use super::ports;
 use crate::transport::ca;
 
@@ -36,6 +37,12 @@ pub struct ClusterFile {
     pub cluster: String,
     /// Its nodes.
     pub nodes: Vec<NodeEntry>,
+}
+
+/// What every format of `cluster.json` has.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
 }
 
 /// One node of an `up` cluster.
@@ -68,34 +75,62 @@ pub fn read(dir: &Path) -> Result<Option<ClusterFile>, Failure> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Failure::io(path.display(), &e)),
     };
-    let bad = |why: &str| Failure::new("config", format!("{}: {why}", path.display()));
-    let file: ClusterFile = serde_json::from_str(&text).map_err(|e| bad(&e.to_string()))?;
-    if file.format != FORMAT {
-        return Err(bad(&format!(
-            "format {} is not known here; a newer version wrote it",
-            file.format
-        )));
+    let bad = |e: serde_json::Error| Failure::new("config", format!("{}: {e}", path.display()));
+    // The number first: what else stands in a newer file may be of another form.
+    let Head { format } = serde_json::from_str(&text).map_err(bad)?;
+    if format != FORMAT {
+        return Err(Failure::new(
+            "newer_format",
+            format!(
+                "{}: format {format} is not known here, only {FORMAT}: a newer version of Anabranch wrote it; use that \
+                 one, or another --dir. Nothing was changed",
+                path.display()
+            ),
+        ));
     }
-    Ok(Some(file))
+    serde_json::from_str(&text).map(Some).map_err(bad)
+}
+
+/// Where a node's admin API is: as its own configuration says, which may have been edited since the file beside it was
+/// written.
+pub fn http_address(dir: &Path, node: &NodeEntry) -> SocketAddr {
+    let mut address = configured(dir, node).map_or(node.http, |config| config.http.listen);
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+/// A node's own configuration; `None` where it cannot be used, which the node itself will complain about.
+fn configured(dir: &Path, node: &NodeEntry) -> Option<Config> {
+    Config::load(&dir.join(&node.name).join("node.toml")).ok()
 }
 
 impl ClusterDir {
     /// Locks the directory, made if need be, and finds or chooses its nodes.
     pub fn open(dir: &Path, nodes: usize) -> Result<ClusterDir, Failure> {
         let path = std::path::absolute(dir).map_err(|e| Failure::io(dir.display(), &e))?;
+        // It stands in configuration files and in commands to type, each of which ends with its line.
+        if path.to_string_lossy().chars().any(char::is_control) {
+            let message = format!("--dir {path:?} has control characters: choose another directory");
+            return Err(Failure::usage(message));
+        }
         make_dir(&path)?;
         let lock = lock(&path)?;
         let (cluster, resumed) = match read(&path)? {
             Some(cluster) if cluster.nodes.len() != nodes => {
                 return Err(Failure::usage(format!(
-                    "{} holds a cluster of {} nodes, so --nodes {nodes} does not fit; say --nodes {}, or another --dir",
+                    "{} holds a cluster of {}, so --nodes {nodes} does not fit; say --nodes {}, or another --dir",
                     path.display(),
-                    cluster.nodes.len(),
+                    plural(cluster.nodes.len() as u64, "node"),
                     cluster.nodes.len(),
                 )));
             }
             Some(cluster) => {
-                check_ports(&cluster)?;
+                check_free(&path, &cluster)?;
                 (cluster, true)
             }
             None => (choose(nodes)?, false),
@@ -176,7 +211,7 @@ impl ClusterDir {
 
     /// A node's configuration: what differs from the defaults, with the keys a developer is likely to want.
     fn toml(&self, node: &NodeEntry) -> String {
-        let quoted = |texts: Vec<String>| {
+        let listed = |texts: Vec<String>| {
             texts
                 .iter()
                 .map(|text| format!("{text:?}"))
@@ -184,8 +219,8 @@ impl ClusterDir {
                 .join(", ")
         };
         let others = self.cluster.nodes.iter().filter(|other| other.name != node.name);
-        let seeds = quoted(others.map(|other| other.quic.to_string()).collect());
-        let members = quoted(
+        let seeds = listed(others.map(|other| other.quic.to_string()).collect());
+        let members = listed(
             self.cluster
                 .nodes
                 .iter()
@@ -203,7 +238,7 @@ impl ClusterDir {
              [identity]\nca = \"ca.pem\"\ncertificate = \"node.pem\"\nkey = \"node.key\"\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [kinds]\n# cart = \"orset\"\n",
-            self.config(node).display(),
+            quoted(&self.config(node)),
         )
     }
 }
@@ -232,26 +267,49 @@ fn choose(nodes: usize) -> Result<ClusterFile, Failure> {
     })
 }
 
-/// Remembered ports must be free, or the nodes would be looked for where somebody else answers.
-fn check_ports(cluster: &ClusterFile) -> Result<(), Failure> {
+/// What the nodes need must be free, or they would be looked for where somebody else answers. A retry may find it so: the
+/// nodes of an `up` that was killed end by themselves.
+fn check_free(dir: &Path, cluster: &ClusterFile) -> Result<(), Failure> {
     for node in &cluster.nodes {
+        let config = configured(dir, node);
+        let (quic, http) = config.as_ref().map_or((node.quic, node.http), |config| {
+            (config.listen, config.http.listen)
+        });
         for (what, address, taken) in [
-            ("QUIC", node.quic, UdpSocket::bind(node.quic).err()),
-            ("HTTP", node.http, TcpListener::bind(node.http).err()),
+            ("QUIC", quic, UdpSocket::bind(quic).err()),
+            ("HTTP", http, TcpListener::bind(http).err()),
         ] {
             if let Some(error) = taken {
-                return Err(Failure::new(
-                    "address_in_use",
-                    format!(
-                        "{address}, the {what} address that this cluster remembers for node {}, cannot be had: {error}. \
-                         Stop the process that has it (the node itself, if it was started by hand), or use another --dir",
-                        node.name
-                    ),
-                ));
+                let message = format!(
+                    "{address}, the {what} address that this cluster remembers for node {}, cannot be had: {error}. \
+                     Stop the process that has it (the node itself, if it was started by hand), or use another --dir",
+                    node.name
+                );
+                return Err(Failure::new("address_in_use", message).retry(true));
             }
         }
+        let data = config.map_or_else(|| dir.join(&node.name).join("data"), |config| config.data);
+        check_unlocked(&data, &node.name)?;
     }
     Ok(())
+}
+
+/// A node lets go of its ports before it lets go of its data.
+fn check_unlocked(data: &Path, node: &str) -> Result<(), Failure> {
+    // No file, no lock; one that cannot be opened the node itself will complain about.
+    let Ok(file) = File::open(data.join("lock")) else {
+        return Ok(());
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let message = format!(
+                "{} is in use by another process: stop node {node}, which may have been started by hand",
+                data.display()
+            );
+            Err(Failure::new("in_use", message).retry(true))
+        }
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, Failure> {
@@ -337,6 +395,39 @@ mod tests {
             "{failure}"
         );
         drop(taken);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_nodes_own_configuration_says_where_it_is() {
+        let dir = temp("cluster-http");
+        let cluster = ClusterDir::open(&dir, 1).unwrap();
+        let node = cluster.nodes()[0].clone();
+        assert_eq!(http_address(&dir, &node), node.http);
+        let config = cluster.config(&node);
+        let text = fs::read_to_string(&config).unwrap();
+        let moved = |listen: &str| {
+            fs::write(&config, text.replace(&node.http.to_string(), listen)).unwrap();
+            http_address(&dir, &node).to_string()
+        };
+        assert_eq!(moved("127.0.0.1:9"), "127.0.0.1:9");
+        assert_eq!(moved("0.0.0.0:9\"\ntoken = \"0123456789abcdef"), "127.0.0.1:9");
+        assert_eq!(moved("nowhere"), node.http.to_string());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_newer_file_is_left_alone() {
+        let dir = temp("cluster-newer");
+        drop(ClusterDir::open(&dir, 1).unwrap());
+        let file = dir.join("cluster.json");
+        fs::write(&file, r#"{"format":2,"members":{}}"#).unwrap();
+        for failure in [read(&dir).err(), ClusterDir::open(&dir, 1).err()] {
+            let failure = failure.unwrap();
+            assert_eq!(failure.name(), "newer_format");
+            assert!(failure.message().contains("cluster.json: format 2"), "{failure}");
+        }
+        assert!(fs::read_to_string(&file).unwrap().contains("members"));
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -12,7 +12,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anabranch_crdt::{NodeId, Type};
@@ -22,7 +25,9 @@ use toml::Spanned;
 use self::source::Source;
 pub use self::source::host_port;
 use super::exit::Failure;
-use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX};
+use super::output::quoted;
+use super::strict;
+use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX, UPDATE_OPS_MAX};
 use crate::transport::{MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
 
 /// Where a node listens for its peers when nothing else is configured.
@@ -33,12 +38,29 @@ pub const HTTP_PORT_DEFAULT: u16 = 7412;
 pub const SHARDS_DEFAULT: u32 = 1024;
 /// Log bytes after which a snapshot is written when nothing else is configured.
 pub const SNAPSHOT_BYTES_DEFAULT: u64 = 64 << 20;
+/// Connections of the admin API when nothing else is configured, and at least.
+pub const CONNECTIONS_DEFAULT: usize = 256;
+pub const CONNECTIONS_MIN: usize = 16;
+/// Connections that neither watches nor dumps may take, at least.
+pub const CONNECTIONS_OTHERS_MIN: usize = 4;
+/// Watches when nothing else is configured, and the part of all connections that they are at most then.
+pub const WATCHES_DEFAULT: usize = 128;
+const WATCHES_PART: usize = 2;
+/// The same for dumps. Each holds the names of all entities in memory.
+pub const DUMPS_DEFAULT: usize = 8;
+const DUMPS_PART: usize = 4;
+/// Bytes of a request's body when nothing else is configured.
+pub const BODY_BYTES_DEFAULT: usize = 128 << 20;
 /// A node's name is at most this long.
 pub const NAME_BYTES_MAX: usize = 64;
 /// A cluster's name is at most this long.
 pub const CLUSTER_BYTES_MAX: usize = 255;
 /// Seeds, advertised addresses, hosts and origins, at most of each.
 pub const ADDRESSES_MAX: usize = 64;
+/// How often nodes may compare all they have, milliseconds: more often is nothing but load, more seldom leaves nodes behind.
+const DIGEST_EVERY_MS: RangeInclusive<u64> = 10..=3_600_000;
+/// A configuration file is at most this long.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A bearer token is at least this long.
 pub const TOKEN_BYTES_MIN: usize = 16;
 
@@ -81,7 +103,7 @@ pub struct Config {
 
 /// A setting whose place in the file is worth telling after it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
+pub enum Setting<'a> {
     /// `cluster`
     Cluster,
     /// `listen`
@@ -94,6 +116,8 @@ pub enum Setting {
     Certificate,
     /// `identity.key`
     PrivateKey,
+    /// `kinds.KIND`
+    Kind(&'a str),
 }
 
 /// The three PEM files that say who this node is.
@@ -120,6 +144,10 @@ pub struct HttpConfig {
     pub origins: Vec<String>,
     /// Connections at a time.
     pub connections_max: usize,
+    /// Watches at a time.
+    pub watches_max: usize,
+    /// Dumps at a time.
+    pub dumps_max: usize,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
 }
@@ -175,12 +203,14 @@ struct HttpSection {
     hosts: Option<Vec<Spanned<String>>>,
     origins: Option<Vec<Spanned<String>>>,
     connections_max: Option<Spanned<u64>>,
+    watches_max: Option<Spanned<u64>>,
+    dumps_max: Option<Spanned<u64>>,
     body_bytes_max: Option<Spanned<u64>>,
 }
 
 /// The bounds that a file may set: those an operator has a reason to change.
 macro_rules! limits_section {
-    ($($field:ident),* $(,)?) => {
+    ($($field:ident: $range:expr),* $(,)?) => {
         #[derive(Default, Deserialize)]
         #[serde(deny_unknown_fields)]
         struct LimitsSection { $($field: Option<Spanned<u64>>,)* }
@@ -188,35 +218,49 @@ macro_rules! limits_section {
         impl LimitsSection {
             fn checked(self, source: &Source<'_>) -> Result<Limits, Failure> {
                 let mut limits = Limits::default();
+                let keys = [&self.keys_max, &self.keys_kept].into_iter().flatten().map(Spanned::span).next();
                 $(if let Some(value) = self.$field {
-                    let number = source.number(concat!("limits.", stringify!($field)), &value, 1..=u64::MAX)?;
+                    let number = source.number(concat!("limits.", stringify!($field)), &value, $range)?;
                     limits.$field = number.try_into().map_err(|_| {
                         source.at(value.span(), format_args!("{number} is more than this machine can count"))
                     })?;
                 })*
+                if limits.keys_max < limits.keys_kept {
+                    let (max, kept) = (limits.keys_max, limits.keys_kept);
+                    let message = format_args!("limits.keys_max is {max}, it must be at least limits.keys_kept ({kept})");
+                    return Err(source.at(keys.unwrap_or(0..0), message));
+                }
                 Ok(limits)
             }
         }
     };
 }
 limits_section! {
-    update_ops_max, requests_max, unpersisted_bytes_max, ring_slots_max, push_window_bytes, push_delay_ms,
-    staged_bytes_max, sessions_max, digest_every_ms, keys_kept, keys_max,
+    update_ops_max: 1..=UPDATE_OPS_MAX as u64,
+    requests_max: 1..=u64::MAX,
+    unpersisted_bytes_max: 1..=u64::MAX,
+    ring_slots_max: 1..=u64::MAX,
+    push_window_bytes: 1..=u64::MAX,
+    push_delay_ms: 1..=60_000,
+    staged_bytes_max: 1..=u64::MAX,
+    sessions_max: 1..=u64::MAX,
+    digest_every_ms: DIGEST_EVERY_MS,
+    keys_kept: 1..=u64::MAX,
+    keys_max: 1..=u64::MAX,
 }
 
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Config, Failure> {
         let file = std::path::absolute(path).map_err(|e| Failure::io(path.display(), &e))?;
-        let text = std::fs::read_to_string(&file)
-            .map_err(|e| Failure::new("config", format!("cannot read {}: {e}", file.display())))?;
-        Config::parse(&file, &text)
+        Config::parse(&file, &read(&file)?)
     }
 
     /// Checks a file's text; `file` gives errors their place and paths their base.
     pub fn parse(file: &Path, text: &str) -> Result<Config, Failure> {
         let source = Source::new(file, text);
-        let raw: File = toml::from_str(text).map_err(|e| source.at(e.span().unwrap_or(0..0), e.message()))?;
+        let raw: File = toml::from_str(text)
+            .map_err(|e| source.at(e.span().unwrap_or(0..0), strict::in_words(e.message())))?;
         let listen = source.parsed("listen", raw.listen.as_ref(), loopback(QUIC_PORT_DEFAULT))?;
         let advertise = source.addresses("advertise", raw.advertise)?;
         if listen.ip().is_unspecified() && advertise.is_empty() {
@@ -232,7 +276,7 @@ impl Config {
             file: file.to_path_buf(),
             name: source.text("name", raw.name, NAME_BYTES_MAX)?,
             cluster: source.text("cluster", raw.cluster, CLUSTER_BYTES_MAX)?,
-            data: source.path(raw.data.as_ref(), "data"),
+            data: source.path("data", raw.data.as_ref(), "data")?,
             log: source.filter(raw.log.as_ref())?,
             listen,
             advertise,
@@ -252,9 +296,13 @@ impl Config {
                 u64::from(MTU_BYTES_MIN)..=u64::from(MTU_BYTES_MAX),
             )?,
             identity: IdentityFiles {
-                ca: source.path(raw.identity.ca.as_ref(), "ca.pem"),
-                certificate: source.path(raw.identity.certificate.as_ref(), "node.pem"),
-                key: source.path(raw.identity.key.as_ref(), "node.key"),
+                ca: source.path("identity.ca", raw.identity.ca.as_ref(), "ca.pem")?,
+                certificate: source.path(
+                    "identity.certificate",
+                    raw.identity.certificate.as_ref(),
+                    "node.pem",
+                )?,
+                key: source.path("identity.key", raw.identity.key.as_ref(), "node.key")?,
             },
             http: raw.http.checked(&source)?,
             kinds: kinds(&source, raw.kinds)?,
@@ -263,7 +311,7 @@ impl Config {
     }
 
     /// `FILE:LINE` where a key stands, or `FILE` if its default is used: for complaints about what its value leads to.
-    pub fn line_of(&self, key: Setting) -> String {
+    pub fn line_of(&self, key: Setting<'_>) -> String {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let raw = toml::from_str::<File>(&text).ok();
         let value = raw.as_ref().and_then(|raw| {
@@ -274,6 +322,13 @@ impl Config {
                 Setting::Ca => &raw.identity.ca,
                 Setting::Certificate => &raw.identity.certificate,
                 Setting::PrivateKey => &raw.identity.key,
+                Setting::Kind(name) => {
+                    return raw
+                        .kinds
+                        .iter()
+                        .find(|(kind, _)| kind.get_ref() == name)
+                        .map(|(_, ty)| ty);
+                }
             }
             .as_ref()
         });
@@ -300,10 +355,10 @@ impl Config {
                      CA (once) and a certificate for this node:\n  anabranch ca init --dir {} --cluster {}\n  \
                      anabranch cert issue --ca {} --out {}",
                     path.display(),
-                    base.join("ca").display(),
+                    quoted(&base.join("ca")),
                     self.cluster.as_deref().unwrap_or("NAME"),
-                    base.join("ca").display(),
-                    base.display(),
+                    quoted(&base.join("ca")),
+                    quoted(base),
                 ),
             ));
         }
@@ -322,6 +377,11 @@ impl HttpSection {
                 );
                 return Err(source.at(token.span(), message));
             }
+            // What a header can carry and nobody can misread; the message does not repeat it.
+            Some(token) if !token.get_ref().bytes().all(|b| b.is_ascii_graphic()) => {
+                let message = format_args!("http.token must be visible ASCII characters without spaces");
+                return Err(source.at(token.span(), message));
+            }
             Some(token) => Some(Secret(token.into_inner())),
             None => None,
         };
@@ -333,27 +393,108 @@ impl HttpSection {
                 ),
             ));
         }
+        let Readers {
+            connections_max,
+            watches_max,
+            dumps_max,
+        } = readers(source, self.connections_max, self.watches_max, self.dumps_max)?;
         Ok(HttpConfig {
             listen,
             token,
-            hosts: source.each("http.hosts", self.hosts, ADDRESSES_MAX, |host| {
-                Ok(host.to_ascii_lowercase())
-            })?,
+            hosts: source.each("http.hosts", self.hosts, ADDRESSES_MAX, host)?,
             origins: source.each("http.origins", self.origins, ADDRESSES_MAX, origin)?,
-            connections_max: source.number_or(
-                "http.connections_max",
-                self.connections_max,
-                256,
-                1..=65_536,
-            )?,
+            connections_max,
+            watches_max,
+            dumps_max,
             body_bytes_max: source.number_or(
                 "http.body_bytes_max",
                 self.body_bytes_max,
-                32 << 20,
+                BODY_BYTES_DEFAULT,
                 1024..=1 << 30,
             )?,
         })
     }
+}
+
+/// How many may be connected, and for long.
+struct Readers {
+    connections_max: usize,
+    watches_max: usize,
+    dumps_max: usize,
+}
+
+fn readers(
+    source: &Source<'_>,
+    connections: Option<Spanned<u64>>,
+    watches: Option<Spanned<u64>>,
+    dumps: Option<Spanned<u64>>,
+) -> Result<Readers, Failure> {
+    let range = CONNECTIONS_MIN as u64..=65_536;
+    let span = [&dumps, &watches, &connections]
+        .into_iter()
+        .flatten()
+        .map(Spanned::span)
+        .next();
+    let connections_max =
+        source.number_or("http.connections_max", connections, CONNECTIONS_DEFAULT, range)?;
+    let part = |default: usize, part: usize| default.min(connections_max / part);
+    let watches_default = part(WATCHES_DEFAULT, WATCHES_PART);
+    let watches_max = source.number_or("http.watches_max", watches, watches_default, 1..=65_536)?;
+    let dumps_default = part(DUMPS_DEFAULT, DUMPS_PART);
+    let dumps_max = source.number_or("http.dumps_max", dumps, dumps_default, 1..=65_536)?;
+    if watches_max + dumps_max + CONNECTIONS_OTHERS_MIN > connections_max {
+        return Err(source.at(
+            span.unwrap_or(0..0),
+            format_args!(
+                "http.watches_max ({watches_max}) and http.dumps_max ({dumps_max}) must leave at least \
+                 {CONNECTIONS_OTHERS_MIN} of http.connections_max ({connections_max}) to other requests"
+            ),
+        ));
+    }
+    Ok(Readers {
+        connections_max,
+        watches_max,
+        dumps_max,
+    })
+}
+
+/// Reads a file whose bytes are text.
+fn read(file: &Path) -> Result<String, Failure> {
+    let failed = |e: std::io::Error| Failure::new("config", format!("cannot read {}: {e}", file.display()));
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).map_err(failed)?;
+    opened
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let message = format!(
+            "{} has more than {FILE_BYTES_MAX} bytes: it is no configuration",
+            file.display()
+        );
+        return Err(Failure::new("config", message));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        let offset = e.utf8_error().valid_up_to();
+        let line = 1 + e.as_bytes()[..offset].iter().filter(|&&b| b == b'\n').count();
+        let message = format!(
+            "{}:{line}: not UTF-8 at byte {} of the file",
+            file.display(),
+            offset + 1
+        );
+        Failure::new("config", message)
+    })
+}
+
+/// A Host header's name: its port is not compared.
+fn host(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && !text.contains([':', '/', '@', ' ', '[', ']']);
+    if is_name || text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!(
+        "{text:?} is not a host's name without a port, such as db.internal"
+    ))
 }
 
 fn origin(text: &str) -> Result<String, String> {

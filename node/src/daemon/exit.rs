@@ -42,11 +42,7 @@ pub const CODES: &[Code] = &[
         "identity",
         "certificates or keys are missing, do not fit together, or are of another cluster",
     ),
-    row(
-        5,
-        "in_use",
-        "the directory or the address is in use by another process",
-    ),
+    row(5, "in_use", "the directory is in use by another process"),
     row(6, "directory", "the data directory is of another node or cluster"),
     row(
         7,
@@ -57,7 +53,11 @@ pub const CODES: &[Code] = &[
     row(9, "unreachable", "no node answered at the address"),
     row(10, "invalid", "the request is wrong"),
     row(11, "type_required", "the entity's kind is new and needs a type"),
-    row(12, "wrong_type", "the entity has another type"),
+    row(
+        12,
+        "wrong_type",
+        "the entity has another type, or its type has no such operation",
+    ),
     row(
         13,
         "key_reused",

@@ -17,7 +17,9 @@ mod node_command;
 mod output;
 mod percent;
 mod ports;
+mod remarks;
 mod replay;
+mod strict;
 mod target;
 mod up;
 

@@ -12,12 +12,13 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use super::api::ReadyBody;
+use super::api::{LeaveBody, ReadyBody};
 use super::cli::NodeArgs;
 use super::config::{Config, Setting};
 use super::exit::Failure;
 use super::http::{self, Server};
-use super::output;
+use super::{output, remarks};
+use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::transport::Identity;
 
@@ -25,12 +26,12 @@ use crate::transport::Identity;
 const HTTP_DRAIN: Duration = Duration::from_secs(2);
 
 /// Why the node stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+#[derive(Debug)]
+enum Stop {
     /// It is to come back: a signal, or the end of `up`.
     Down,
-    /// It is not to come back.
-    Leave,
+    /// It is not to come back: who asked wants to hear how it went.
+    Leave(http::Asked),
     /// It stopped by itself.
     Itself,
 }
@@ -39,7 +40,7 @@ pub enum Stop {
 pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     config.check_files()?;
-    check_cluster(&config)?;
+    let cluster_id = cluster_id(&config)?;
     start_log(&config);
     let on = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
     let (mut interrupt, mut terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
@@ -49,11 +50,17 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     let (leave, mut leaves) = mpsc::channel(1);
 
     let listener = bind(&config)?;
-    let node = builder(&config).start().await.map_err(Failure::from)?;
+    let node = match builder(&config).start().await {
+        Ok(node) => node,
+        Err(error) => {
+            drop(listener);
+            return Err(located(&config, error));
+        }
+    };
     tracing::info!(node = %node.id(), name = node.name(), cluster = node.cluster(), epoch = %node.epoch(), "started");
     let server = Server::start(
         listener,
-        Arc::new(http::App::new(node.clone(), &config.http, leave)),
+        Arc::new(http::App::new(node.clone(), &cluster_id, &config.http, leave)),
     )?;
     let announcing = tokio::spawn(announce(
         node.clone(),
@@ -61,44 +68,96 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
         args.json,
     ));
 
+    let remarks = tokio::spawn(remarks::follow(
+        node.clone(),
+        config.kinds.clone(),
+        config.seeds.clone(),
+    ));
+
     let stop = tokio::select! {
         _ = interrupt.recv() => Stop::Down,
         _ = terminate.recv() => Stop::Down,
         () = closed(parent) => Stop::Down,
-        Some(()) = leaves.recv() => Stop::Leave,
+        Some(asked) = leaves.recv() => Stop::Leave(asked),
         _ = node.stopped() => Stop::Itself,
     };
     tracing::info!(why = ?stop, "stopping");
+    // Whoever asks it to leave from now on is told that it stops already.
+    drop(leaves);
     announcing.abort();
+    remarks.abort();
+    let ended = match stop {
+        // The API goes on until it has given the answer.
+        Stop::Leave(asked) => depart(&node, asked).await,
+        Stop::Down | Stop::Itself => Ok(()),
+    };
     server.stop(HTTP_DRAIN).await;
-    match stop {
-        Stop::Down => node.shutdown().await,
-        Stop::Leave => node.leave().await,
-        Stop::Itself => node.stopped().await,
-    }
-    .map_err(Failure::from)
+    // Whoever asks again gets the same answer.
+    node.shutdown().await.and(ended).map_err(Failure::from)
 }
 
-/// A certificate of another cluster must not start a node that its configuration puts into this one.
-fn check_cluster(config: &Config) -> Result<(), Failure> {
-    let Some(expected) = &config.cluster else {
-        return Ok(());
+/// Leaves, and tells who asked what has become of what the node had.
+async fn depart(node: &Node, asked: http::Asked) -> Result<(), Error> {
+    let status = node.status();
+    let peers = status.members.iter().filter(|member| member.connected).count();
+    let outcome = node.leave().await;
+    let alone = (peers == 0 && status.entities > 0).then(|| {
+        format!(
+            "the node has left, but no other node was connected to take over what it had: {} may be in {} alone. Start it \
+             again on that directory to hand over",
+            output::plural(status.entities, "entity"),
+            status.data_directory.display()
+        )
+    });
+    let warning = match &outcome {
+        Ok(()) => alone,
+        Err(error) => Some(error.message().to_string()),
     };
+    // Who asked may have gone away.
+    let _ = asked.send(LeaveBody {
+        id: node.id().to_string(),
+        peers,
+        handed_over: warning.is_none(),
+        warning,
+    });
+    outcome
+}
+
+/// What tells the cluster from others of its name. A certificate of another cluster must not start a node that its
+/// configuration puts into this one.
+fn cluster_id(config: &Config) -> Result<String, Failure> {
     let files = &config.identity;
     let identity = Identity::load(&files.ca, &files.certificate, &files.key)
         .map_err(|e| Failure::new("identity", e.to_string()))?;
-    if identity.cluster() == expected {
-        return Ok(());
+    match &config.cluster {
+        Some(expected) if identity.cluster() != expected => Err(Failure::new(
+            "identity",
+            format!(
+                "{}: cluster = {expected:?}, but {} is of cluster {:?}; nothing was started",
+                config.line_of(Setting::Cluster),
+                files.certificate.display(),
+                identity.cluster()
+            ),
+        )),
+        _ => Ok(identity.cluster_id().to_string()),
     }
-    Err(Failure::new(
-        "identity",
-        format!(
-            "{}: cluster = {expected:?}, but {} is of cluster {:?}; nothing was started",
-            config.line_of(Setting::Cluster),
-            files.certificate.display(),
-            identity.cluster()
-        ),
-    ))
+}
+
+/// A failed start, with the line of the configuration that it comes from: where a declared kind contradicts what the
+/// directory holds, or somebody took the port since it was looked at.
+fn located(config: &Config, error: Error) -> Failure {
+    if let (ErrorKind::InUse, Err(taken)) = (error.kind(), bind(config)) {
+        return taken;
+    }
+    let failure = Failure::from(error);
+    let named = |kind: &&String| failure.message().starts_with(&format!("kind {kind:?} "));
+    match config.kinds.keys().find(named) {
+        Some(kind) => {
+            let place = config.line_of(Setting::Kind(kind));
+            failure.at(place)
+        }
+        None => failure,
+    }
 }
 
 fn builder(config: &Config) -> crate::node::NodeBuilder {
@@ -128,7 +187,7 @@ fn builder(config: &Config) -> crate::node::NodeBuilder {
 /// Takes the HTTP port, and sees that the UDP port is free, before anything else is touched: a port that is taken is
 /// then a message of its own.
 fn bind(config: &Config) -> Result<TcpListener, Failure> {
-    let refused = |key: Setting, address: SocketAddr, error: &io::Error| {
+    let refused = |key: Setting<'_>, address: SocketAddr, error: &io::Error| {
         let name = if key == Setting::Listen {
             "listen"
         } else {

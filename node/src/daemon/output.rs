@@ -3,6 +3,7 @@
 //! Contract: a reader that went away (`anabranch dump | head`) ends the command quietly, it is not a failure.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use super::exit::Failure;
 use crate::json;
@@ -28,7 +29,7 @@ pub fn object<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
 
 /// Says something to people beside the result. Nobody may be there to read it: that is no failure.
 pub fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", tame(text));
 }
 
 /// The value's part of an entity's canonical line.
@@ -59,8 +60,13 @@ pub fn for_people(value: &str) -> String {
     }
 }
 
-/// The text with control characters escaped, so that a stored value cannot drive the terminal.
-fn printable(text: &str) -> String {
+/// Lines with control characters escaped: names that others chose stand in them.
+pub fn tame(text: &str) -> String {
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// The text with control characters escaped, so that what is stored cannot drive the terminal.
+pub fn printable(text: &str) -> String {
     let escape = |c: char| {
         if c.is_control() {
             c.escape_default().collect()
@@ -79,6 +85,25 @@ pub fn shortened(mut text: String) -> String {
         text.push_str("...");
     }
     text
+}
+
+/// A path as a shell takes it for one word, so that what is printed can be typed.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+@%:,=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A number of things, for people.
+pub fn plural(count: u64, thing: &str) -> String {
+    match (count, thing.strip_suffix('y')) {
+        (1, _) => format!("1 {thing}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {thing}s"),
+    }
 }
 
 /// Columns aligned for people; the last one is not padded.
@@ -132,6 +157,23 @@ mod tests {
         assert_eq!(for_people("[]"), "(empty)");
         assert_eq!(for_people("null"), "(never set)");
         assert_eq!(for_people(r#""a\u001b[2J\n""#), "a\\u{1b}[2J\\n");
+    }
+
+    #[test]
+    fn numbers_have_their_forms() {
+        assert_eq!(
+            [plural(0, "node"), plural(1, "entity"), plural(2, "entity")],
+            ["0 nodes", "1 entity", "2 entities"]
+        );
+    }
+
+    #[test]
+    fn paths_can_be_typed() {
+        let quoted = |text: &str| quoted(Path::new(text));
+        assert_eq!(quoted("/srv/é/n1.toml"), "/srv/é/n1.toml");
+        assert_eq!(quoted("/my data/n$1"), "'/my data/n$1'");
+        assert_eq!(quoted("/it's"), "'/it'\\''s'");
+        assert_eq!(quoted(""), "''");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub async fn find(client: &Client, at: Option<&str>, dir: Option<&Path>) -> Resu
     }
     let (path, cluster) = remembered(dir)?;
     for node in &cluster.nodes {
-        let at = node.http.to_string();
+        let at = cluster_dir::http_address(&path, node).to_string();
         // Somebody else may listen at a dead node's port: only the node itself knows its id.
         match client.get::<HealthBody>(&at, "/healthz", PROBE_TIMEOUT).await {
             Ok(health) if health.id == node.id => return Ok(at),
@@ -36,8 +36,9 @@ pub async fn find(client: &Client, at: Option<&str>, dir: Option<&Path>) -> Resu
 
 /// The addresses of all nodes of the cluster in `dir`, running or not.
 pub fn all(dir: Option<&Path>) -> Result<Vec<String>, Failure> {
-    let (_, cluster) = remembered(dir)?;
-    Ok(cluster.nodes.iter().map(|node| node.http.to_string()).collect())
+    let (path, cluster) = remembered(dir)?;
+    let address = |node| cluster_dir::http_address(&path, node).to_string();
+    Ok(cluster.nodes.iter().map(address).collect())
 }
 
 fn remembered(dir: Option<&Path>) -> Result<(PathBuf, ClusterFile), Failure> {

@@ -7,10 +7,11 @@
 
 mod child;
 
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -19,19 +20,29 @@ use super::api::ReadyBody;
 use super::cli::Up;
 use super::cluster_dir::{ClusterDir, DIR_DEFAULT};
 use super::exit::{self, Failure};
-use super::output;
+use super::output::{self, plural, quoted};
 
 /// A child that has not stopped this long after it was told to is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// After this long, people are told which nodes are still awaited.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the nodes of an `up` that was killed may take to end: they notice at once, and finish what they took.
+const LAST_RUN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two looks at whether they have: other processes' ends are reported to nobody here.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs `up` until it is told to stop or has no child left.
 pub async fn run(args: Up) -> Result<(), Failure> {
     // Before anything is started: a signal must not find it half done.
     let stop = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
-    let (mut interrupt, mut terminate) = (stop(SignalKind::interrupt())?, stop(SignalKind::terminate())?);
-    let dir = ClusterDir::open(&args.dir, usize::from(args.nodes))?;
+    let mut stop = Stop {
+        interrupt: stop(SignalKind::interrupt())?,
+        terminate: stop(SignalKind::terminate())?,
+    };
+    let dir = tokio::select! {
+        dir = open(&args) => dir?,
+        () = stop.told() => return Ok(()),
+    };
     let (sender, mut news) = mpsc::channel(64);
     let mut cluster = Cluster {
         dir,
@@ -40,39 +51,51 @@ pub async fn run(args: Up) -> Result<(), Failure> {
         awaited: Vec::new(),
         was_up: false,
         first_end: None,
+        unheard: false,
     };
-    cluster.start(&sender)?;
-    let mut patience = Some(Instant::now() + PATIENCE);
+    let outcome = match cluster.start(&sender) {
+        Ok(()) => cluster.stay(&mut stop, &mut news).await,
+        Err(failure) => Err(failure),
+    };
+    // Whichever way it ends, it ends after its children.
+    cluster.stop(&mut news).await;
+    outcome
+}
+
+/// The directory, once the nodes of an `up` that was killed are out of the way.
+async fn open(args: &Up) -> Result<ClusterDir, Failure> {
+    let deadline = Instant::now() + LAST_RUN_TIMEOUT;
+    let mut told = false;
     loop {
-        let event = tokio::select! {
-            _ = interrupt.recv() => Event::Stop,
-            _ = terminate.recv() => Event::Stop,
-            Some(news) = news.recv() => Event::News(news),
-            () = sleep_until(patience) => Event::Late,
-        };
-        match event {
-            Event::Stop => break,
-            Event::News(News::Ready { name, ready }) => cluster.on_ready(&name, &ready)?,
-            Event::News(News::Ended {
-                name,
-                status,
-                last_words,
-            }) => cluster.on_ended(&name, status, &last_words),
-            Event::Late => {
-                patience = None;
-                cluster.on_late();
+        match ClusterDir::open(&args.dir, usize::from(args.nodes)) {
+            Err(failure) if failure.may_retry() && Instant::now() < deadline => {
+                if !told {
+                    output::note("waiting for what is left of the run before");
+                    told = true;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
             }
-        }
-        if cluster.children.is_empty() && !cluster.was_up {
-            return Err(cluster.none_started());
+            other => return other,
         }
     }
-    cluster.stop(&mut news).await;
-    Ok(())
+}
+
+/// What tells `up` to stop.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 enum Event {
-    Stop,
     News(News),
     Late,
 }
@@ -96,6 +119,8 @@ struct Cluster {
     was_up: bool,
     /// What the failure of the first one that ended is called.
     first_end: Option<String>,
+    /// Nobody reads stdout any more.
+    unheard: bool,
 }
 
 impl Cluster {
@@ -106,11 +131,8 @@ impl Cluster {
         } else {
             "starting"
         };
-        output::note(&format!(
-            "{what} {} nodes in {}",
-            self.dir.nodes().len(),
-            self.dir.path().display()
-        ));
+        let nodes = plural(self.dir.nodes().len() as u64, "node");
+        output::note(&format!("{what} {nodes} in {}", self.dir.path().display()));
         for node in self.dir.nodes() {
             let child = Child::start(
                 &program,
@@ -125,11 +147,58 @@ impl Cluster {
         Ok(())
     }
 
-    fn on_ready(&mut self, name: &str, ready: &ReadyBody) -> Result<(), Failure> {
+    /// Hears what becomes of the children until it is told to stop, or there are none to stay for.
+    async fn stay(&mut self, stop: &mut Stop, news: &mut mpsc::Receiver<News>) -> Result<(), Failure> {
+        let mut patience = Some(Instant::now() + PATIENCE);
+        loop {
+            let event = tokio::select! {
+                () = stop.told() => return Ok(()),
+                Some(news) = news.recv() => Event::News(news),
+                () = sleep_until(patience) => Event::Late,
+            };
+            match event {
+                Event::News(News::Ready { name, ready }) => self.on_ready(&name, &ready),
+                Event::News(News::Ended {
+                    name,
+                    status,
+                    last_words,
+                }) => self.on_ended(&name, status, &last_words),
+                Event::Late => {
+                    patience = None;
+                    self.on_late();
+                }
+            }
+            if self.children.is_empty() && !self.was_up {
+                return Err(self.none_started());
+            }
+        }
+    }
+
+    /// Says something on stdout. That nobody can read it is no reason to end the cluster.
+    fn say(&mut self, text: &str) {
+        if self.unheard {
+            return;
+        }
+        if let Err(failure) = output::line(text) {
+            self.unheard = true;
+            let why = match failure.message() {
+                "" => "nobody reads stdout any more",
+                message => message,
+            };
+            output::note(&format!(
+                "{why}; the cluster goes on, and Ctrl-C or SIGTERM stops it"
+            ));
+        }
+    }
+
+    fn on_ready(&mut self, name: &str, ready: &ReadyBody) {
         self.was_up = true;
         self.awaited.retain(|awaited| awaited != name);
         if self.json {
-            output::object(ready)?;
+            match serde_json::to_string(ready) {
+                Ok(text) => self.say(&text),
+                Err(e) => output::note(&format!("{name} is ready, which JSON cannot say: {e}")),
+            }
         } else {
             let ReadyBody {
                 node,
@@ -138,11 +207,11 @@ impl Cluster {
                 http,
                 ..
             } = ready;
-            output::line(&format!(
+            self.say(&format!(
                 "{node} is ready: process {pid}, QUIC {quic}, HTTP {http}"
-            ))?;
+            ));
         }
-        self.say_what_next()
+        self.say_what_next();
     }
 
     fn on_ended(&mut self, name: &str, status: ExitStatus, last_words: &[String]) {
@@ -162,13 +231,14 @@ impl Cluster {
                 "The whole log of {name}: {}. To start it again: {} node --config {}",
                 log.display(),
                 program_name(),
-                config.display()
+                quoted(&config)
             ));
         }
         if !self.children.is_empty() {
-            // It is not waited for any more: those that are ready may be all there will be. A closed stdout must not
-            // end them.
-            let _ = if was_ready { Ok(()) } else { self.say_what_next() };
+            // It is not waited for any more: those that are ready may be all there will be.
+            if !was_ready {
+                self.say_what_next();
+            }
         } else if self.was_up {
             output::note("No node is left. Ctrl-C ends this; the same command then resumes the cluster.");
         }
@@ -185,29 +255,32 @@ impl Cluster {
     }
 
     /// Once nobody is awaited any more: what to type, for people.
-    fn say_what_next(&self) -> Result<(), Failure> {
+    fn say_what_next(&mut self) {
         if self.json || !self.awaited.is_empty() {
-            return Ok(());
+            return;
         }
         let program = program_name();
         let default = std::path::absolute(DIR_DEFAULT).is_ok_and(|path| path == self.dir.path());
         let dir = if default {
             String::new()
         } else {
-            format!(" --dir {}", self.dir.path().display())
+            format!(" --dir {}", quoted(self.dir.path()))
         };
-        output::line(&format!(
+        self.say(&format!(
             "\nThe cluster is up; its data is in {}. Type in another terminal:\n\
              \x20 {program} update cart alice add apples pears --type orset{dir}\n\
              \x20 {program} get cart alice{dir}\n\
              \x20 {program} status{dir}\n\
              Ctrl-C stops it; the same command resumes it.",
             self.dir.path().display()
-        ))
+        ));
     }
 
     /// Tells all children to stop and waits for them, killing those that do not.
     async fn stop(&mut self, news: &mut mpsc::Receiver<News>) {
+        if self.children.is_empty() {
+            return;
+        }
         output::note("stopping");
         self.children.iter_mut().for_each(Child::tell_to_stop);
         self.await_ends(news, Instant::now() + STOP_TIMEOUT).await;
@@ -258,5 +331,6 @@ fn failure_of(status: ExitStatus) -> Option<&'static str> {
 
 /// How this program was called, so that what is printed can be typed.
 fn program_name() -> String {
-    std::env::args().next().unwrap_or_else(|| "anabranch".to_string())
+    let name = std::env::args_os().next();
+    quoted(Path::new(&name.unwrap_or_else(|| "anabranch".into())))
 }

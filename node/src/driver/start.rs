@@ -93,6 +93,7 @@ pub(super) fn open<D: Disk>(
     created::check(&disk, config.shards)?;
     let clock = Clock::new();
     let (mut engine, mut store, opened) = recover(disk, config, &identity, &clock)?;
+    check_kinds(&engine, config)?;
     let epoch = new_epoch(wall_ms(), opened.last_epoch)?;
     start_durably(&mut store, epoch).map_err(|e| store_error(&e))?;
     let directory = DirectoryId(opened.directory);
@@ -124,6 +125,21 @@ pub(super) fn open<D: Disk>(
             Err(thread_error(&error))
         }
     }
+}
+
+/// A declaration that contradicts what the directory holds would refuse every write to it, or make a second entity of
+/// the same name: nothing is started.
+fn check_kinds(engine: &Engine, config: &Config) -> Result<(), Error> {
+    for (kind, declared) in &config.kinds {
+        if let Some(found) = engine.kind_types(kind).first().filter(|found| *found != declared) {
+            let message = format!(
+                "kind {kind:?} is declared as {declared}, but this directory holds entities of it that are {found}; \
+                 declare {found}, or take the declaration out"
+            );
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+    }
+    Ok(())
 }
 
 /// Feeds the engine what the store holds.

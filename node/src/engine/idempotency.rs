@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
 
-use anabranch_crdt::{Epoch, Mutation};
+use anabranch_crdt::{Epoch, Mutation, Type};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
@@ -117,17 +117,18 @@ pub(crate) fn read_row(row: KeyRow) -> Result<(IdempotencyKey, Known), String> {
     Ok((key, known))
 }
 
-/// Tells one update from another under the same key.
-pub(crate) fn update_hash(ops: &[Op]) -> u64 {
+/// Tells one update from another under the same key: by what it does, so by the types its entities have, whether the
+/// caller named them or not.
+pub(crate) fn update_hash(ops: &[Op], types: impl IntoIterator<Item = Option<Type>>) -> u64 {
     let mut h = SipHasher13::new_with_key(b"anabranch update");
     let bytes = |h: &mut SipHasher13, b: &[u8]| {
         h.write_u64(b.len() as u64);
         h.write(b);
     };
-    for op in ops {
+    for (op, ty) in ops.iter().zip(types) {
         bytes(&mut h, op.entity.kind().as_bytes());
         bytes(&mut h, op.entity.key().as_bytes());
-        h.write_u8(op.ty.map_or(0, |t| t.id()));
+        h.write_u8(ty.map_or(0, Type::id));
         match &op.mutation {
             Mutation::Create => h.write_u8(1),
             Mutation::Increment(n) => {

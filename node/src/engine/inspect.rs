@@ -8,7 +8,7 @@ use anabranch_crdt::{Epoch, NodeId, Put, Reading, ReplicaId, Type, VersionVector
 use crate::engine::Engine;
 use crate::engine::io::PersistFailure;
 use crate::engine::shard::Shard;
-use crate::wire::{EntityId, ShardId};
+use crate::wire::{EntityId, IdempotencyKey, ShardId};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -174,6 +174,16 @@ impl Engine {
         ids.sort();
         ids.dedup();
         ids
+    }
+
+    /// The types that entities of a kind have here, ascending: one, unless two sides of a partition have differed.
+    pub fn kind_types(&self, kind: &str) -> Vec<Type> {
+        self.kinds.types_of(kind).collect()
+    }
+
+    /// Whether an update with this idempotency key is remembered: one more would be a repeat.
+    pub fn knows_key(&self, key: &IdempotencyKey) -> bool {
+        self.keys.get(key).is_some()
     }
 
     /// Whether writes are taken in every shard: see [`crate::ErrorKind::NotReady`].

@@ -7,7 +7,11 @@ pub const ELEMENT_BYTES_MAX: usize = 64 << 10;
 /// A register's value is at most this long.
 pub const VALUE_BYTES_MAX: usize = 256 << 10;
 /// All bytes of one update together.
-pub const UPDATE_BYTES_MAX: usize = 16 << 20;
+pub const UPDATE_BYTES_MAX: usize = 64 << 20;
+/// Operations of one update, at most; fewer where [`Limits::update_ops_max`] says so.
+pub const UPDATE_OPS_MAX: usize = 1 << 20;
+/// What an element counts beside its bytes in an update.
+pub const ELEMENT_OVERHEAD_BYTES: usize = 16;
 /// What is applied in one step, and sent in answer to one pull, is no larger: beyond it a shard comes as a snapshot, in
 /// parts as they are asked for. Far below what a lane queues and what the log takes as one record.
 pub const TRANSFER_BYTES_MAX: usize = 8 << 20;
@@ -109,7 +113,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
-            update_ops_max: 262_144,
+            update_ops_max: UPDATE_OPS_MAX,
             requests_max: 65_536,
             unpersisted_bytes_max: 64 << 20,
             ring_slots_max: 16_384,

@@ -39,6 +39,14 @@ impl Kinds {
         self.0.get(kind)?.keys().next().copied()
     }
 
+    /// Every type that entities of this kind have here, ascending.
+    pub fn types_of(&self, kind: &str) -> impl Iterator<Item = Type> {
+        self.0
+            .get(kind)
+            .into_iter()
+            .flat_map(|types| types.keys().copied())
+    }
+
     fn count(&mut self, (id, ty): &EntityKey, existed: bool, exists: bool) {
         match (existed, exists) {
             (false, true) => match self.0.get_mut(id.kind()) {

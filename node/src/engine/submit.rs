@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_crdt::{
-    Issuer, Mutation, REPLICAS_MAX, ReplicaIx, SEQ_MAX, Type, Value, VersionVector, planted,
+    Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaIx, SEQ_MAX, Type, Value, VersionVector, planted,
 };
 
 use crate::engine::Engine;
 use crate::engine::idempotency::{Known, row, update_hash};
 use crate::engine::io::{Copies, Op, Output, RecordId, RequestId, Update};
 use crate::engine::levels::Pending;
-use crate::engine::limits::{ELEMENT_BYTES_MAX, UPDATE_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::engine::limits::{ELEMENT_BYTES_MAX, ELEMENT_OVERHEAD_BYTES, UPDATE_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::engine::shard::{EntityKey, Entry};
 use crate::engine::translate::{Head, OutEntry, write_interval};
 use crate::error::{Error, ErrorKind};
@@ -51,12 +51,12 @@ impl Engine {
                 ),
             ));
         }
-        let hash = update_hash(&update.ops);
         if let Some(known) = update.key.as_ref().and_then(|k| self.keys.get(k)) {
-            return self.repeat(&update, hash, known.clone());
+            return self.repeat(&update, known.clone());
         }
         self.check_store()?;
         let keys = self.resolve(&update.ops)?;
+        let hash = update_hash(&update.ops, keys.iter().map(|(_, ty)| Some(*ty)));
         if update.key.is_some() && !self.keys.make_room(&self.config.limits, self.now.wall_ms) {
             return Err(Error::new(
                 ErrorKind::Overloaded,
@@ -103,7 +103,11 @@ impl Engine {
                     op.entity
                 )));
             }
-            bytes += op.entity.len_bytes() + elements.iter().map(|e| e.len() + 16).sum::<usize>();
+            bytes += op.entity.len_bytes()
+                + elements
+                    .iter()
+                    .map(|e| e.len() + ELEMENT_OVERHEAD_BYTES)
+                    .sum::<usize>();
         }
         if bytes > UPDATE_BYTES_MAX {
             return Err(invalid(format!(
@@ -113,8 +117,10 @@ impl Engine {
         Ok(())
     }
 
-    fn repeat(&self, update: &Update, hash: u64, known: Known) -> Result<Pending, Error> {
-        if known.update != hash {
+    fn repeat(&self, update: &Update, known: Known) -> Result<Pending, Error> {
+        // It was made under the type that was asked for, or the one there was: a repeat may name it or not.
+        let types = update.ops.iter().map(|op| op.ty.or_else(|| self.known_type(op)));
+        if known.update != update_hash(&update.ops, types) {
             return Err(Error::new(
                 ErrorKind::KeyReused,
                 "nothing changed: this idempotency key was used for a different update; use another key"
@@ -160,31 +166,50 @@ impl Engine {
             self.check_room(shard)?;
             let ty = self.type_for(op, shard, &fixed)?;
             fixed.entry(op.entity.kind()).or_insert(ty);
-            op.mutation
-                .check(ty)
-                .map_err(|e| invalid(format!("{}: {e}", op.entity)))?;
+            op.mutation.check(ty).map_err(|e| {
+                let kind = match e {
+                    MutationError::WrongOperation { .. } => ErrorKind::WrongType,
+                    MutationError::NegativeIncrement { .. } => ErrorKind::Invalid,
+                };
+                Error::new(kind, format!("{}: {e}", op.entity))
+            })?;
             keys.push((op.entity.clone(), ty));
         }
         Ok(keys)
     }
 
-    fn type_for(&self, op: &Op, shard: ShardId, fixed: &BTreeMap<&str, Type>) -> Result<Type, Error> {
-        let kind = op.entity.kind();
-        let known = self.shards[shard.0 as usize]
+    /// The type that an entity has, or would get, by what is here and declared.
+    fn known_type(&self, op: &Op) -> Option<Type> {
+        let (kind, shard) = (op.entity.kind(), self.shard_of(&op.entity));
+        self.shards[shard.0 as usize]
             .visible_type(&op.entity)
             .or_else(|| self.config.kinds.get(kind).copied())
             .or_else(|| self.kinds.type_of(kind))
-            .or_else(|| fixed.get(kind).copied());
+    }
+
+    fn type_for(&self, op: &Op, shard: ShardId, fixed: &BTreeMap<&str, Type>) -> Result<Type, Error> {
+        let kind = op.entity.kind();
+        let known = self.known_type(op).or_else(|| fixed.get(kind).copied());
         match (known, op.ty) {
-            (Some(known), Some(asked)) if known != asked => Err(Error::new(
-                ErrorKind::WrongType,
-                format!(
-                    "nothing changed: {} is a {}, not a {}",
-                    op.entity,
-                    known.name(),
-                    asked.name()
-                ),
-            )),
+            (Some(known), Some(asked)) if known != asked => {
+                let exists = self.shards[shard.0 as usize].visible_type(&op.entity).is_some();
+                let (what, known) = (
+                    if exists {
+                        ""
+                    } else {
+                        "of a kind whose entities are each "
+                    },
+                    known.indefinite(),
+                );
+                Err(Error::new(
+                    ErrorKind::WrongType,
+                    format!(
+                        "nothing changed: {} is {what}{known}, not {}",
+                        op.entity,
+                        asked.indefinite()
+                    ),
+                ))
+            }
             (Some(ty), _) | (None, Some(ty)) => Ok(ty),
             (None, None) => {
                 let types: Vec<&str> = Type::ALL.iter().map(|t| t.name()).collect();

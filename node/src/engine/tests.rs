@@ -326,7 +326,7 @@ fn a_lost_acknowledgement_is_made_good_by_the_digest() {
 fn a_kind_has_one_type() {
     check(
         "a",
-        "a s/x add e\n a s/x incr 1\n refused a invalid\n a s/x = [e]",
+        "a s/x add e\n a s/x incr 1\n refused a wrong_type\n a s/x = [e]",
     );
 }
 

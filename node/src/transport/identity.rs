@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anabranch_crdt::NodeId;
-use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::time::ASN1Time;
 
 use crate::transport::tls;
 
@@ -36,6 +38,7 @@ const SCHEME: &str = "anabranch://";
 #[derive(Clone)]
 pub struct Identity {
     cluster: String,
+    cluster_id: String,
     node: NodeId,
     expires_ms: u64,
     pub(super) roots: Arc<RootCertStore>,
@@ -93,7 +96,8 @@ impl Identity {
     /// # Errors
     /// The file that cannot be read or does not fit the others, and what to do about it.
     pub fn load(ca: &Path, cert: &Path, key: &Path) -> Result<Identity, IdentityError> {
-        let roots = Arc::new(read_roots(ca)?);
+        let (roots, cluster_id) = read_roots(ca)?;
+        let roots = Arc::new(roots);
         let chain = read_certificates(cert)?;
         let key_pem = read_pem(key)?;
         let key_der = PrivateKeyDer::from_pem_slice(&key_pem)
@@ -112,14 +116,17 @@ impl Identity {
             IdentityError::content(key, why)
         })?;
         verify(&roots, &chain).map_err(|e| {
-            let why = format!(
-                "not valid under the CA {} ({e}): issue it anew with `cert issue`",
-                ca.display()
-            );
+            let why = why_not_now(&e).unwrap_or_else(|| {
+                format!(
+                    "not valid under the CA {} ({e}): issue it anew with `cert issue`",
+                    ca.display()
+                )
+            });
             IdentityError::content(cert, why)
         })?;
         Ok(Identity {
             cluster,
+            cluster_id,
             node,
             expires_ms: leaf.expires_ms,
             roots,
@@ -130,6 +137,12 @@ impl Identity {
     /// The cluster that the certificate names.
     pub fn cluster(&self) -> &str {
         &self.cluster
+    }
+
+    /// What tells clusters of one name apart: the first 16 bytes of the SHA-256 of the CA's public key (its
+    /// SubjectPublicKeyInfo), as 32 hexadecimal digits. Of several CAs in the file the first one counts.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
     }
 
     /// The node that the certificate names.
@@ -269,25 +282,98 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Identi
     Ok(certificates)
 }
 
-fn read_roots(path: &Path) -> Result<RootCertStore, IdentityError> {
+/// The authorities in a file, and what tells the first one from any other.
+fn read_roots(path: &Path) -> Result<(RootCertStore, String), IdentityError> {
     let mut roots = RootCertStore::empty();
-    for certificate in read_certificates(path)? {
+    let certificates = read_certificates(path)?;
+    let id = key_id(&certificates[0]).map_err(|why| IdentityError::content(path, why))?;
+    for certificate in certificates {
         let added = roots.add(certificate);
         added.map_err(|e| IdentityError::content(path, format!("not usable as a CA ({e})")))?;
     }
-    Ok(roots)
+    Ok((roots, id))
+}
+
+/// See [`Identity::cluster_id`].
+fn key_id(der: &CertificateDer<'_>) -> Result<String, String> {
+    const BYTES: usize = 16;
+    let (_, cert) = X509Certificate::from_der(der).map_err(|e| format!("not a certificate ({e})"))?;
+    let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let Some(suite) = suite.tls13() else {
+        unreachable!("a suite of TLS 1.3");
+    };
+    let hash = suite.common.hash_provider.hash(cert.public_key().raw);
+    Ok(hash.as_ref()[..BYTES]
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect())
+}
+
+/// Where a certificate is not valid at this time: what the clock says, and what to do. One that is not valid yet was hardly
+/// made in the future: there the clock comes first.
+fn why_not_now(error: &rustls::Error) -> Option<String> {
+    let shown = |time: &UnixTime| {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        ASN1Time::from_timestamp(seconds).map_or_else(|_| seconds.to_string(), |time| time.to_string())
+    };
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext { time, not_before }) => {
+            let (now, from) = (shown(time), shown(not_before));
+            Some(format!(
+                "this machine's clock says {now}, and the certificate is valid from {from} on: set the clock; if it is \
+                 right, issue the certificate anew with `cert issue`"
+            ))
+        }
+        rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { time, not_after }) => {
+            let (now, end) = (shown(time), shown(not_after));
+            Some(format!(
+                "the certificate expired on {end}, and this machine's clock says {now}: issue it anew with `cert issue`, or \
+                 set the clock if that is wrong"
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// What a dialler will check of this certificate, checked before anyone dials.
-fn verify(roots: &Arc<RootCertStore>, chain: &[CertificateDer<'static>]) -> Result<(), String> {
+fn verify(roots: &Arc<RootCertStore>, chain: &[CertificateDer<'static>]) -> Result<(), rustls::Error> {
     let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), tls::provider())
         .build()
-        .map_err(|e| e.to_string())?;
-    let name = ServerName::try_from(TLS_NAME).map_err(|e| e.to_string())?;
+        .map_err(|e| rustls::Error::General(e.to_string()))?;
+    let name = ServerName::try_from(TLS_NAME).map_err(|e| rustls::Error::General(e.to_string()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = UnixTime::since_unix_epoch(now);
-    verifier
-        .verify_server_cert(&chain[0], &chain[1..], &name, &[], now)
-        .map_err(|e| e.to_string())?;
+    verifier.verify_server_cert(&chain[0], &chain[1..], &name, &[], now)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_clock_that_is_behind_is_named_before_the_certificate_is_blamed() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let why = |error| why_not_now(&rustls::Error::InvalidCertificate(error)).unwrap();
+        let early = why(CertificateError::NotValidYetContext {
+            time: at(1_000_000_000),
+            not_before: at(1_750_000_000),
+        });
+        assert!(
+            early.starts_with("this machine's clock says Sep  9") && early.contains("2025"),
+            "{early}"
+        );
+        let late = why(CertificateError::ExpiredContext {
+            time: at(1_750_000_000),
+            not_after: at(1_000_000_000),
+        });
+        assert!(late.starts_with("the certificate expired on Sep  9"), "{late}");
+        assert_eq!(
+            why_not_now(&rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer
+            )),
+            None
+        );
+    }
 }

@@ -1,5 +1,7 @@
 //! `ca init`, `cert issue`: the files that say who belongs to a cluster.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,8 +9,11 @@ use anabranch_crdt::NodeId;
 
 use super::super::cli::{Ca, Cert};
 use super::super::exit::Failure;
-use super::super::output;
+use super::super::output::{self, quoted};
 use crate::transport::ca::{self, CaError, IssueOptions};
+
+/// Every key at its default, with comments. A test of `config` holds it to that.
+const TEMPLATE: &str = include_str!("../../../../config/node.toml");
 
 /// `ca ...`.
 pub fn ca(command: &Ca) -> Result<(), Failure> {
@@ -19,14 +24,24 @@ pub fn ca(command: &Ca) -> Result<(), Failure> {
         "The CA of cluster {cluster} is in {}. Keep ca.key there: who has it can add nodes. Next, for each node:\n  \
          anabranch cert issue --ca {} --out DIR",
         dir.display(),
-        dir.display()
+        quoted(&dir)
     ))
 }
 
 /// `cert ...`.
 pub fn cert(command: &Cert) -> Result<(), Failure> {
-    let Cert::Issue { ca, out, node, days } = command;
+    let Cert::Issue {
+        ca,
+        out,
+        node,
+        force,
+        days,
+    } = command;
     let (ca, out) = (absolute(ca)?, absolute(out)?);
+    check_authority(&ca)?;
+    if !force {
+        check_empty(&ca, &out)?;
+    }
     let node = node.unwrap_or_else(|| NodeId(rand::random()));
     let validity = Duration::from_secs(u64::from(*days) * 24 * 3600);
     ca::issue(
@@ -39,11 +54,62 @@ pub fn cert(command: &Cert) -> Result<(), Failure> {
         },
     )
     .map_err(failure)?;
+    let config = out.join("node.toml");
+    write_new(&config)?;
     output::line(&format!(
-        "Node {node}: ca.pem, node.pem and node.key are in {}. Beside them a node.toml (config/node.toml has every key):\n  \
+        "Node {node}: ca.pem, node.pem and node.key are in {}, and a node.toml with every key at its default: say there \
+         where it listens and where it finds the others. Then, where that directory is:\n  \
          anabranch node --config {}",
         out.display(),
-        out.join("node.toml").display()
+        quoted(&config)
+    ))
+}
+
+/// Leaves a configuration to begin with where there is none; one that is there stays.
+fn write_new(config: &Path) -> Result<(), Failure> {
+    let failed = |e: io::Error| Failure::io(format_args!("cannot write {}", config.display()), &e);
+    match File::create_new(config) {
+        Ok(mut file) => file.write_all(TEMPLATE.as_bytes()).map_err(failed),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+fn check_authority(ca: &Path) -> Result<(), Failure> {
+    for name in ["ca.pem", "ca.key"] {
+        let path = ca.join(name);
+        if !path.is_file() {
+            return Err(Failure::new(
+                "identity",
+                format!(
+                    "there is no {}: a node's certificate is issued by its cluster's CA. Name the CA's directory with \
+                     --ca, or make a new one with\n  anabranch ca init --dir {} --cluster NAME",
+                    path.display(),
+                    quoted(ca)
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whoever replaces a node's key and certificate makes it another node, or locks it out.
+fn check_empty(ca: &Path, out: &Path) -> Result<(), Failure> {
+    let read = |path: PathBuf| std::fs::read(path).ok();
+    let foreign = read(out.join("ca.pem")).is_some_and(|there| Some(there) != read(ca.join("ca.pem")));
+    let found = ["node.key", "node.pem"].map(|name| out.join(name));
+    let found = found.into_iter().find(|path| path.exists());
+    let Some(found) = found.or_else(|| foreign.then(|| out.join("ca.pem"))) else {
+        return Ok(());
+    };
+    Err(Failure::new(
+        "identity",
+        format!(
+            "{} exists: {} holds an identity already, and nothing was replaced. Name another directory with --out, or \
+             say --force to replace it (with --node ID it stays the same node)",
+            found.display(),
+            out.display()
+        ),
     ))
 }
 

@@ -1,18 +1,37 @@
 //! `leave`: a node stops and tells the others that it does not come back.
 
-use super::super::api::HealthBody;
-use super::super::cli::Leave;
-use super::super::client::Client;
+use super::super::api::LeaveBody;
+use super::super::cli::Target;
 use super::super::exit::Failure;
-use super::super::output;
+use super::super::output::{self, plural};
 use super::ANSWER_TIMEOUT;
+use super::read::node;
 
-/// Makes a node leave.
-pub async fn run(args: &Leave) -> Result<(), Failure> {
-    let client = Client::from_environment()?;
+/// Makes a node leave, and says what has become of what it had.
+pub async fn run(args: &Target) -> Result<(), Failure> {
+    let (client, at) = node(args).await?;
     let body = bytes::Bytes::new();
-    let health = client
-        .post_bytes::<HealthBody>(&args.at, "/v1/leave", body, ANSWER_TIMEOUT)
-        .await?;
-    output::line(&format!("node {} is leaving", health.id))
+    let left: LeaveBody = client
+        .post_bytes(&at, "/v1/leave", body, ANSWER_TIMEOUT)
+        .await
+        .map_err(|failure| match failure.name() {
+            "unreachable" => failure.at("the node may or may not have left; its log says what became of it"),
+            _ => failure,
+        })?;
+    if args.json {
+        output::object(&left)?;
+    } else {
+        let others = match left.peers {
+            0 => "no other node was connected".to_string(),
+            peers if left.handed_over => {
+                format!("{} have all that it had", plural(peers as u64, "other node"))
+            }
+            peers => format!("{} were connected", plural(peers as u64, "other node")),
+        };
+        output::line(&format!("node {} has left: {others}", left.id))?;
+    }
+    match left.warning {
+        None => Ok(()),
+        Some(warning) => Err(Failure::new("unconfirmed", warning)),
+    }
 }

@@ -33,7 +33,8 @@ pub async fn watch(args: &Entity) -> Result<(), Failure> {
         match line.split_once(':') {
             Some(("event", name)) => absent = name.trim() == "absent",
             Some(("data", _)) if absent => {
-                output::note(&format!("there is no {}/{} yet; waiting", args.kind, args.key));
+                let entity = output::printable(&format!("{}/{}", args.kind, args.key));
+                output::note(&format!("there is no {entity} yet; waiting"));
                 absent = false;
             }
             Some(("data", data)) => print(args, data.trim_start())?,

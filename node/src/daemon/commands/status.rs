@@ -3,7 +3,7 @@
 use super::super::api::{MemberBody, StatusBody};
 use super::super::cli::Target;
 use super::super::exit::Failure;
-use super::super::output;
+use super::super::output::{self, plural};
 use super::ANSWER_TIMEOUT;
 use super::read::node;
 
@@ -17,46 +17,12 @@ pub async fn run(args: &Target) -> Result<(), Failure> {
     if args.json {
         output::object(&status)
     } else {
-        output::line(&for_people(&status, &at))
+        output::line(&output::tame(&for_people(&status, &at)))
     }
 }
 
 fn for_people(status: &StatusBody, at: &str) -> String {
-    let ready = if status.ready {
-        "takes writes"
-    } else {
-        "takes no writes yet: it has not caught up with a peer"
-    };
-    let store = match &status.store_reason {
-        Some(reason) => format!("{}: {reason}", status.store),
-        None => status.store.clone(),
-    };
-    let row = |name: &str, text: String| vec![name.to_string(), text];
-    let about = [
-        row(
-            "node",
-            format!(
-                "{} ({}), process {}, version {}",
-                status.node, status.id, status.pid, status.version
-            ),
-        ),
-        row("cluster", status.cluster.clone()),
-        row("state", ready.to_string()),
-        row("addresses", format!("QUIC {}, HTTP {at}", status.quic)),
-        row(
-            "data",
-            format!(
-                "{} (directory {}, epoch {})",
-                status.data, status.directory, status.epoch
-            ),
-        ),
-        row("store", format!("{store}; {} bytes of log", status.log_bytes)),
-        row(
-            "entities",
-            format!("{} in {} shards", status.entities, status.shards),
-        ),
-    ];
-    let mut text = output::table(&about);
+    let mut text = output::table(&about(status, at));
     if status.members.is_empty() {
         text.push_str("\n\nno other nodes are known");
         return text;
@@ -87,6 +53,51 @@ fn for_people(status: &StatusBody, at: &str) -> String {
         ));
     }
     text
+}
+
+/// The node itself, a line each.
+fn about(status: &StatusBody, at: &str) -> Vec<Vec<String>> {
+    let ready = if status.ready {
+        "takes writes"
+    } else {
+        "takes no writes yet: it has not caught up with a peer"
+    };
+    let store = match &status.store_reason {
+        Some(reason) => format!("{}: {reason}", status.store),
+        None => status.store.clone(),
+    };
+    let row = |name: &str, text: String| vec![name.to_string(), text];
+    vec![
+        row(
+            "node",
+            format!(
+                "{} ({}), process {}, version {}",
+                status.node, status.id, status.pid, status.version
+            ),
+        ),
+        row("cluster", format!("{} ({})", status.cluster, status.cluster_id)),
+        row("state", ready.to_string()),
+        row("addresses", format!("QUIC {}, HTTP {at}", status.quic)),
+        row(
+            "data",
+            format!(
+                "{} (directory {}, epoch {})",
+                status.data, status.directory, status.epoch
+            ),
+        ),
+        row(
+            "store",
+            format!("{store}; {} of log", plural(status.log_bytes, "byte")),
+        ),
+        row(
+            "entities",
+            format!(
+                "{} in {}",
+                plural(status.entities, "entity"),
+                plural(status.shards.into(), "shard")
+            ),
+        ),
+    ]
 }
 
 fn member(member: &MemberBody) -> Vec<String> {

@@ -35,12 +35,8 @@ pub async fn run(args: &Update) -> Result<(), Failure> {
     if args.target.json {
         return output::object(&answer);
     }
-    let entity = format!("{}/{}", args.kind, args.key);
-    let copies = if answer.confirmed == 1 {
-        "1 copy".to_string()
-    } else {
-        format!("{} copies", answer.confirmed)
-    };
+    let entity = output::printable(&format!("{}/{}", args.kind, args.key));
+    let copies = output::plural(answer.confirmed.into(), "copy");
     output::line(&match (answer.repeated, answer.dots.is_empty()) {
         (true, _) => format!("{entity}: done before under this key, nothing changed again"),
         (false, true) => format!("{entity}: nothing to change"),

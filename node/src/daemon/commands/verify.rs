@@ -6,7 +6,8 @@ use super::super::agreement::{self, Difference};
 use super::super::cli::Verify;
 use super::super::client::Client;
 use super::super::exit::Failure;
-use super::super::{output, target};
+use super::super::output::{self, plural};
+use super::super::target;
 
 /// Differences that people are shown.
 const SHOWN_MAX: usize = 20;
@@ -40,12 +41,18 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
         .unwrap_or(0);
     let agree = look.differences.is_empty();
     let summary = if agree {
-        format!("{} nodes agree on {shards} shards", addresses.len())
+        match addresses.len() {
+            1 => format!(
+                "1 node holds {}; there is no other to compare it with",
+                plural(shards as u64, "shard")
+            ),
+            nodes => format!("{nodes} nodes agree on {}", plural(shards as u64, "shard")),
+        }
     } else {
         format!(
-            "{} nodes do not agree: {} differences",
-            addresses.len(),
-            look.differences.len()
+            "{} do not agree: {}",
+            plural(addresses.len() as u64, "node"),
+            plural(look.differences.len() as u64, "difference")
         )
     };
     if args.json {
@@ -57,7 +64,7 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
         })?;
     } else {
         for difference in look.differences.iter().take(SHOWN_MAX) {
-            output::line(&difference.to_string())?;
+            output::line(&output::tame(&difference.to_string()))?;
         }
         if look.differences.len() > SHOWN_MAX {
             output::line(&format!(

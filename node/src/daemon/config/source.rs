@@ -79,9 +79,20 @@ impl<'a> Source<'a> {
     }
 
     /// A path, relative to the file.
-    pub(super) fn path(&self, value: Option<&Spanned<String>>, default: &str) -> PathBuf {
+    pub(super) fn path(
+        &self,
+        key: &str,
+        value: Option<&Spanned<String>>,
+        default: &str,
+    ) -> Result<PathBuf, Failure> {
         let base = self.file.parent().unwrap_or(Path::new("/"));
-        base.join(value.map_or(default, |value| value.get_ref()))
+        match value {
+            Some(value) if value.get_ref().is_empty() => {
+                Err(self.at(value.span(), format_args!("{key} must not be empty")))
+            }
+            Some(value) => Ok(base.join(value.get_ref())),
+            None => Ok(base.join(default)),
+        }
     }
 
     /// A log filter.
@@ -89,10 +100,29 @@ impl<'a> Source<'a> {
         let Some(value) = value else {
             return Ok("info".to_string());
         };
-        match tracing_subscriber::EnvFilter::try_new(value.get_ref()) {
-            Ok(_) => Ok(value.get_ref().clone()),
-            Err(e) => Err(self.at(value.span(), format_args!("log = {:?}: {e}", value.get_ref()))),
+        let text = value.get_ref();
+        let refused = |why: &dyn fmt::Display| self.at(value.span(), format_args!("log = {text:?}: {why}"));
+        if text.trim().is_empty() {
+            return Ok("info".to_string());
         }
+        tracing_subscriber::EnvFilter::try_new(text).map_err(|e| refused(&e))?;
+        // What a filter of spans looks like is left to the parser.
+        if text.contains(['[', ']', '{', '}']) {
+            return Ok(text.clone());
+        }
+        let is_level = |word: &str| word.parse::<tracing_subscriber::filter::LevelFilter>().is_ok();
+        for word in text.split(',').filter(|word| !word.is_empty()) {
+            if word.contains(char::is_whitespace) {
+                return Err(refused(&"what is logged is separated by commas, without spaces"));
+            }
+            // A word alone is taken for a module's name, which silences all others: a mistyped level more often than not.
+            if !word.contains('=') && !is_level(word) {
+                return Err(refused(&format_args!(
+                    "{word:?} is no level (off, error, warn, info, debug, trace); for a module's say {word}=LEVEL"
+                )));
+            }
+        }
+        Ok(text.clone())
     }
 
     /// A number in a range.

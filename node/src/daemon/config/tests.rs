@@ -58,7 +58,7 @@ fn paths_are_relative_to_the_file() {
 #[test]
 fn values_are_read() {
     let text = "listen = \"[::1]:5\"\nseeds = [\"a.example:7\", \"[::1]:8\"]\nkinds = { cart = \"orset\" }\n\
-                members = [\"000000000000000000000000000000ff\"]\n[limits]\nkeys_max = 7\n\
+                members = [\"000000000000000000000000000000ff\"]\n[limits]\nkeys_max = 7\nkeys_kept = 7\n\
                 [http]\norigins = [\"https://Ops.Example\"]";
     let config = parse(text).unwrap();
     assert_eq!(config.listen.to_string(), "[::1]:5");
@@ -84,7 +84,10 @@ fn complaints_name_the_line() {
         "mtu = 6551",
         "1: mtu is 6551, it must be at least 1200 and at most 6550",
     );
-    refused("\n\nshards = -1", "3: invalid value: integer `-1`, expected u64");
+    refused(
+        "\n\nshards = -1",
+        "3: invalid value: integer `-1`, expected a whole number that is not negative",
+    );
     refused(
         "seeds = [\"ok:1\",\n \"no port\"]",
         "2: seeds: \"no port\" is not HOST:PORT",
@@ -128,19 +131,46 @@ fn complaints_name_the_line() {
 }
 
 #[test]
+fn a_mistyped_level_does_not_silence_the_log() {
+    for good in [
+        "warn",
+        "INFO",
+        "off",
+        "info,anabranch=debug",
+        "anabranch::driver=trace",
+        "info,quinn=off",
+    ] {
+        assert_eq!(parse(&format!("log = {good:?}")).unwrap().log, good);
+    }
+    assert_eq!(parse("log = \"\"").unwrap().log, "info");
+    refused(
+        "\nlog = \"inof\"",
+        "2: log = \"inof\": \"inof\" is no level (off, error, warn, info, debug, trace); for a module's say inof=LEVEL",
+    );
+    for bad in [
+        "anabranch",
+        "info,anabranch",
+        "info anabranch=debug",
+        "anabranch=loud",
+    ] {
+        assert!(parse(&format!("log = {bad:?}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn unknown_and_repeated_keys_are_refused() {
     let failure = parse("name = \"a\"\nlissen = \"x\"").expect_err("unknown");
     assert!(
         failure
             .message()
-            .starts_with(&format!("{FILE}:2: unknown field `lissen`, expected one of")),
+            .starts_with(&format!("{FILE}:2: unknown member `lissen`, expected one of")),
         "{failure}"
     );
     let failure = parse("[http]\n\ntokn = \"x\"").expect_err("unknown");
     assert!(
         failure
             .message()
-            .starts_with(&format!("{FILE}:3: unknown field `tokn`")),
+            .starts_with(&format!("{FILE}:3: unknown member `tokn`")),
         "{failure}"
     );
     refused("name = \"a\"\nname = \"b\"", "2: duplicate key");
@@ -160,6 +190,21 @@ fn beyond_loopback_the_admin_api_wants_a_token() {
     refused(
         "[http]\ntoken = \"short\"",
         "2: http.token must have at least 16 bytes, or be empty for none",
+    );
+}
+
+#[test]
+fn who_reads_for_long_leaves_connections_to_others() {
+    let small = parse("[http]\nconnections_max = 16").unwrap().http;
+    assert_eq!((small.watches_max, small.dumps_max), (8, 4));
+    refused(
+        "[http]\nconnections_max = 15",
+        "2: http.connections_max is 15, it must be at least 16 and at most 65536",
+    );
+    refused(
+        "[http]\nconnections_max = 20\nwatches_max = 15",
+        "3: http.watches_max (15) and http.dumps_max (5) must leave at least 4 of http.connections_max (20) to other \
+         requests",
     );
 }
 
@@ -198,6 +243,59 @@ fn a_missing_certificate_is_named_with_its_line_and_the_way_out() {
             .starts_with(&format!("cannot read {}", file.display())),
         "{failure}"
     );
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_where_they_stand() {
+    for key in ["data = \"\"", "[identity]\nca = \"\"", "[identity]\nkey = \"\""] {
+        let failure = parse(key).expect_err(key);
+        assert!(failure.message().contains("must not be empty"), "{failure}");
+    }
+    for token in ["0123456789abcde f", "0123456789abcdef\\n", "0123456789abcdéf"] {
+        refused(
+            &format!("[http]\ntoken = \"{token}\""),
+            "2: http.token must be visible ASCII characters without spaces",
+        );
+    }
+    refused(
+        "[http]\nhosts = [\"db.internal:80\"]",
+        "2: http.hosts: \"db.internal:80\" is not a host's name without a port, such as db.internal",
+    );
+    assert_eq!(
+        parse("[http]\nhosts = [\"DB.internal\", \"::1\"]")
+            .unwrap()
+            .http
+            .hosts,
+        ["db.internal", "::1"]
+    );
+    refused(
+        "[limits]\nkeys_max = 10",
+        "2: limits.keys_max is 10, it must be at least limits.keys_kept (1000000)",
+    );
+    refused(
+        "[limits]\ndigest_every_ms = 9",
+        "2: limits.digest_every_ms is 9, it must be at least 10 and at most 3600000",
+    );
+    refused(
+        "[limits]\nupdate_ops_max = 1048577",
+        "2: limits.update_ops_max is 1048577, it must be at least 1 and at most 1048576",
+    );
+}
+
+#[test]
+fn a_file_that_is_no_text_is_named_with_the_place() {
+    let dir = std::env::temp_dir().join(format!("anabranch-binary-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("node.toml");
+    std::fs::write(&file, b"# \xc3\xa9\nname = \"a\xff\"").unwrap();
+    let message = Config::load(&file).expect_err("no text").message().to_string();
+    assert_eq!(
+        message,
+        format!("{}:2: not UTF-8 at byte 15 of the file", file.display())
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+    let endless = Config::load(Path::new("/dev/zero")).expect_err("no end");
+    assert!(endless.message().contains("more than 1048576 bytes"), "{endless}");
 }
 
 #[test]

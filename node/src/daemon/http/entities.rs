@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
 use tokio::sync::watch::Receiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{self, Chunks};
 use super::error::Refusal;
@@ -34,16 +35,35 @@ pub(super) async fn read(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
 /// `GET /v1/watch/KIND/KEY`: server-sent events, first the value as it is, then each change.
 pub(super) async fn watch(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
     let id = entity(&uri)?;
+    let place = place(&app.watches, "watches", "http.watches_max")?;
     let (chunks, response) = body::stream("text/event-stream");
-    tokio::spawn(follow(app.node.watch(&id), id, chunks, app.stop.subscribe()));
+    let following = follow(app.node.watch(&id), id, chunks, app.stop.subscribe());
+    tokio::spawn(async move {
+        following.await;
+        drop(place);
+    });
     Ok(response)
 }
 
 /// `GET /v1/dump`: every entity's canonical line, sorted.
-pub(super) async fn dump(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn dump(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let place = place(&app.dumps, "dumps", "http.dumps_max")?;
     let (chunks, response) = body::stream("application/x-ndjson");
-    tokio::spawn(walk(app.node.clone(), chunks));
-    response
+    let walking = walk(app.node.clone(), chunks);
+    tokio::spawn(async move {
+        walking.await;
+        drop(place);
+    });
+    Ok(response)
+}
+
+/// A place among those who read for long; the others' connections are not theirs to take.
+fn place(places: &Arc<Semaphore>, what: &str, setting: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+    Arc::clone(places).try_acquire_owned().map_err(|_| {
+        Refusal::overloaded(format!(
+            "as many {what} are under way as this node serves at a time ({setting}); nothing changed, retry later"
+        ))
+    })
 }
 
 async fn follow(mut watch: Watch, id: EntityId, mut chunks: Chunks, mut stopped: Receiver<bool>) {

@@ -29,6 +29,19 @@ impl Refusal {
         Refusal::new(StatusCode::BAD_REQUEST, ErrorKind::Invalid.name(), message)
     }
 
+    pub(super) fn internal(message: impl Into<String>) -> Refusal {
+        Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorKind::Internal.name(),
+            message,
+        )
+    }
+
+    /// Nothing changed; the same request may succeed later.
+    pub(super) fn overloaded(message: impl Into<String>) -> Refusal {
+        Error::new(ErrorKind::Overloaded, message).into()
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Refusal {
         Refusal::new(StatusCode::NOT_FOUND, "not_found", message)
     }

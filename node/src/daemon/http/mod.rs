@@ -9,7 +9,10 @@ mod body;
 mod entities;
 mod error;
 mod guard;
+mod impatient;
+mod keys;
 mod metrics;
+mod places;
 mod server;
 mod status;
 #[cfg(test)]
@@ -22,34 +25,53 @@ use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::{get, post};
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use self::body::Bodies;
 use self::error::Refusal;
 use self::guard::Guard;
 pub use self::server::Server;
+use super::api::LeaveBody;
 use super::config::HttpConfig;
 use crate::node::Node;
+
+/// Somebody who asked the node to leave, and waits to hear how that went.
+pub type Asked = oneshot::Sender<LeaveBody>;
+
+/// A reader that takes nothing of its answer for so long is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every handler knows.
 pub struct App {
     node: Node,
+    cluster_id: String,
     guard: Guard,
-    body_bytes_max: usize,
+    bodies: Bodies,
     connections_max: usize,
+    /// Places for answers that go on, so that they leave others for everybody else.
+    watches: Arc<Semaphore>,
+    dumps: Arc<Semaphore>,
+    /// How long an answer waits for a reader who takes nothing.
+    write_timeout: Duration,
     /// Asks whoever runs the node to make it leave.
-    leave: mpsc::Sender<()>,
+    leave: mpsc::Sender<Asked>,
     /// Set once the API is to stop: answers that would go on for ever end then.
     stop: watch::Sender<bool>,
 }
 
 impl App {
-    /// The API of one node.
-    pub fn new(node: Node, config: &HttpConfig, leave: mpsc::Sender<()>) -> App {
+    /// The API of one node of this cluster.
+    pub fn new(node: Node, cluster_id: &str, config: &HttpConfig, leave: mpsc::Sender<Asked>) -> App {
         App {
             node,
+            cluster_id: cluster_id.to_string(),
             guard: Guard::new(config),
-            body_bytes_max: config.body_bytes_max,
+            bodies: Bodies::new(config.body_bytes_max),
             connections_max: config.connections_max,
+            watches: Arc::new(Semaphore::new(config.watches_max)),
+            dumps: Arc::new(Semaphore::new(config.dumps_max)),
+            write_timeout: WRITE_TIMEOUT,
             leave,
             stop: watch::Sender::new(false),
         }
@@ -72,6 +94,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/watch/{kind}/{key}", get(entities::watch))
         .route("/v1/dump", get(entities::dump))
         .route("/v1/updates", post(update::batch))
+        .route("/v1/keys/{key}", get(keys::known))
         .route("/v1/shards", get(verify::shards))
         .route("/v1/verify", post(verify::verify))
         .route("/v1/leave", post(status::leave))

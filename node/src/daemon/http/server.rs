@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Extension;
+use axum::middleware;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::super::exit::Failure;
 use super::guard::LocalAddress;
+use super::impatient::Impatient;
+use super::places::{Places, Seat, occupy};
 use super::{App, router, told};
 
 /// How long a request's head may take, and how long a connection may be idle.
@@ -39,8 +42,13 @@ impl Server {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let stopped = app.stop.subscribe();
-        let places = Arc::new(Semaphore::new(app.connections_max));
-        let accepting = tokio::spawn(accept(listener, router(Arc::clone(&app)), places, stopped));
+        let places = Places::new(app.connections_max);
+        let serving = Serving {
+            router: router(Arc::clone(&app)),
+            write_timeout: app.write_timeout,
+            stopped: stopped.clone(),
+        };
+        let accepting = tokio::spawn(accept(listener, serving, places, stopped));
         Ok(Server {
             address,
             app,
@@ -64,18 +72,26 @@ impl Server {
     }
 }
 
+/// What a connection is served with.
+#[derive(Clone)]
+struct Serving {
+    router: Router,
+    write_timeout: Duration,
+    stopped: watch::Receiver<bool>,
+}
+
 async fn accept(
     listener: tokio::net::TcpListener,
-    router: Router,
-    places: Arc<Semaphore>,
+    serving: Serving,
+    places: Arc<Places>,
     mut stopped: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let mut connections = JoinSet::new();
     loop {
-        // Nobody is accepted without a place: the next ones wait in the kernel's bounded backlog.
+        // Nobody is served without a place; whoever asks nothing makes room for the one that comes.
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
+            let accepted = listener.accept().await;
+            (places.take().await, accepted)
         };
         let accepted = tokio::select! {
             accepted = next => accepted,
@@ -83,35 +99,42 @@ async fn accept(
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            (Ok(place), Ok((stream, _))) => {
-                let serving = serve(stream, router.clone(), stopped.clone());
-                connections.spawn(async move {
-                    serving.await;
-                    drop(place);
-                });
+            (Some(place), Ok((stream, _))) => {
+                connections.spawn(serve(stream, places.seat(place), serving.clone()));
             }
             (_, Err(error)) => {
                 tracing::warn!(%error, "cannot accept an HTTP connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            (Err(_), _) => return connections,
+            (None, _) => return connections,
         }
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, mut stopped: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, seat: Arc<Seat>, serving: Serving) {
+    let Serving {
+        router,
+        write_timeout,
+        mut stopped,
+    } = serving;
     // Small answers must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
-    let service = TowerToHyperService::new(router.layer(Extension(LocalAddress(local))));
+    let router = router
+        .layer(Extension(LocalAddress(local)))
+        .layer(middleware::from_fn(occupy))
+        .layer(Extension(Arc::clone(&seat)));
+    let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Impatient::new(stream, write_timeout)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
-        () = told(&mut stopped) => None,
+        // Nothing is under way on it that could be waited for.
+        () = told(&mut stopped) => if seat.is_idle() { return } else { None },
+        () = seat.cut_off() => return,
     };
     let ended = match ended {
         Some(ended) => ended,

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::oneshot;
 
 use super::App;
 use super::body;
+use super::error::Refusal;
 use crate::daemon::api::{HealthBody, MemberBody, StatusBody};
 use crate::driver::{DiskState, MemberStatus};
+use crate::error::{Error, ErrorKind};
 use crate::node::{Node, NodeStatus};
 
 /// `GET /healthz`: the process answers.
@@ -30,14 +33,17 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /v1/status`.
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
-    body::json(&status_body(app.node.status()))
+    body::json(&status_body(&app.cluster_id, app.node.status()))
 }
 
-/// `POST /v1/leave`: the node stops, and says that it does not come back.
-pub(super) async fn leave(State(app): State<Arc<App>>) -> Response {
-    // Full: somebody has asked already.
-    let _ = app.leave.try_send(());
-    (StatusCode::ACCEPTED, body::json(&health_body(&app.node))).into_response()
+/// `POST /v1/leave`: the node says that it does not come back, and stops. Answered when it has left.
+pub(super) async fn leave(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    let (asked, answer) = oneshot::channel();
+    // The node stops already, on somebody else's word.
+    let stopping = || Refusal::from(Error::new(ErrorKind::Stopping, "this node is stopping"));
+    app.leave.try_send(asked).map_err(|_| stopping())?;
+    let left = answer.await.map_err(|_| stopping())?;
+    Ok(body::json(&left))
 }
 
 fn health_body(node: &Node) -> HealthBody {
@@ -47,7 +53,7 @@ fn health_body(node: &Node) -> HealthBody {
     }
 }
 
-fn status_body(status: NodeStatus) -> StatusBody {
+fn status_body(cluster_id: &str, status: NodeStatus) -> StatusBody {
     let (store, store_reason) = match status.disk {
         DiskState::Fine => ("ok", None),
         DiskState::Full { reason } => ("full", Some(reason)),
@@ -57,6 +63,7 @@ fn status_body(status: NodeStatus) -> StatusBody {
         node: status.name,
         id: status.id.to_string(),
         cluster: status.cluster,
+        cluster_id: cluster_id.to_string(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         epoch: status.epoch.to_string(),
         directory: status.directory.to_string(),

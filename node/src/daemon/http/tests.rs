@@ -16,12 +16,17 @@ struct Api {
     directory: PathBuf,
     node: Node,
     server: Server,
-    leaves: mpsc::Receiver<()>,
+    leaves: mpsc::Receiver<Asked>,
 }
 
 impl Api {
     /// A lone node with this `[http]` section.
     async fn start(name: &str, http: &str) -> Api {
+        Api::start_impatient(name, http, WRITE_TIMEOUT).await
+    }
+
+    /// The same, with another patience for readers that take nothing.
+    async fn start_impatient(name: &str, http: &str, write_timeout: Duration) -> Api {
         let directory = std::env::temp_dir().join(format!("anabranch-http-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         ca::init(&directory.join("ca"), "test").unwrap();
@@ -48,7 +53,11 @@ impl Api {
         let config = Config::parse(&directory.join("node.toml"), &format!("[http]\n{http}")).unwrap();
         let (leave, leaves) = mpsc::channel(1);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let server = Server::start(listener, Arc::new(App::new(node.clone(), &config.http, leave))).unwrap();
+        let app = App {
+            write_timeout,
+            ..App::new(node.clone(), "c1", &config.http, leave)
+        };
+        let server = Server::start(listener, Arc::new(app)).unwrap();
         Api {
             directory,
             node,
@@ -222,18 +231,33 @@ async fn a_token_guards_all_but_the_probes() {
     );
     let metrics = api.raw(&format!("GET /metrics HTTP/1.1\r\n{with}\r\n")).await.1;
     assert!(metrics.contains("\nanabranch_ready 1\n"), "{metrics}");
+    // Each says what it is: a number that is new wants a row in the table of `metrics`.
+    let forgotten: Vec<&str> = metrics
+        .lines()
+        .filter(|line| line.ends_with(" Counted since this start."))
+        .collect();
+    assert!(forgotten.is_empty(), "{forgotten:?}");
     let preflight = "OPTIONS /v1/status HTTP/1.1\r\nhost: localhost\r\norigin: https://ops.example\r\nconnection: close\r\n\r\n";
     assert_eq!(api.raw(preflight).await.0, 204);
     assert!(api.leaves.try_recv().is_err());
-    assert_eq!(
-        api.raw(&format!(
-            "POST /v1/leave HTTP/1.1\r\n{with}content-length: 0\r\n\r\n"
-        ))
-        .await
-        .0,
-        202
-    );
-    assert_eq!(api.leaves.recv().await, Some(()));
+    let leave = format!("POST /v1/leave HTTP/1.1\r\n{with}content-length: 0\r\n\r\n");
+    let mut leaves = std::mem::replace(&mut api.leaves, mpsc::channel(1).1);
+    let left = LeaveBody {
+        id: api.node.id().to_string(),
+        peers: 2,
+        handed_over: false,
+        warning: Some("w".to_string()),
+    };
+    let sent = left.clone();
+    let leaving = async move {
+        let asked: Asked = leaves.recv().await.unwrap();
+        asked.send(sent).unwrap();
+    };
+    let (answer, ()) = tokio::join!(api.raw(&leave), leaving);
+    assert_eq!(answer.0, 200);
+    assert_eq!(serde_json::from_str::<LeaveBody>(&answer.1).unwrap(), left);
+    // Nobody is there any more to do it.
+    Api::refused(&api.raw(&leave).await, 503, "stopping");
     api.stop().await;
 }
 
@@ -283,5 +307,115 @@ async fn what_two_nodes_hold_is_compared_by_carrying_it() {
         verdict["differences"][0].as_str().unwrap().contains("DAMAGE"),
         "{verdict}"
     );
+    api.stop().await;
+}
+
+impl Api {
+    /// Asks and reads nothing of the answer.
+    async fn ask(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.server.address()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+}
+
+/// Reads until `awaited` has come.
+async fn until(stream: &mut TcpStream, awaited: &str) {
+    let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+    while !seen.contains(awaited) {
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert_ne!(read, 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+}
+
+#[tokio::test]
+async fn watchers_leave_room_for_everybody_else() {
+    let api = Api::start(
+        "watchers",
+        "connections_max = 16\nwatches_max = 10\ndumps_max = 2",
+    )
+    .await;
+    let mut watchers = Vec::new();
+    for _ in 0..10 {
+        let mut watcher = api.ask("/v1/watch/n/a").await;
+        until(&mut watcher, "event: absent").await;
+        watchers.push(watcher);
+    }
+    Api::refused(&api.get("/v1/watch/n/a").await, 503, "overloaded");
+    assert_eq!(api.get("/healthz").await.0, 200);
+    assert_eq!(api.get("/v1/dump").await.0, 200);
+    let body = r#"{"op":"incr","by":1,"type":"gcounter"}"#;
+    assert_eq!(api.post("/v1/entities/n/a", body).await.0, 200);
+    for watcher in &mut watchers {
+        until(watcher, "\"value\":1}").await;
+    }
+    // Those that go give their places back, at the latest when they are written to.
+    drop(watchers);
+    for tried in 0.. {
+        assert!(tried < 1_000, "no place came back");
+        api.post("/v1/entities/n/a", body).await;
+        let mut next = api.ask("/v1/watch/n/a").await;
+        let mut head = [0; 12];
+        next.read_exact(&mut head).await.unwrap();
+        if head.ends_with(b"200") {
+            break;
+        }
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_asks_nothing_makes_room() {
+    let api = Api::start("idle", "connections_max = 16").await;
+    let mut idle = Vec::new();
+    // Some have sent nothing, some the beginning of something, some have had an answer.
+    for i in 0..60 {
+        let mut stream = TcpStream::connect(api.server.address()).await.unwrap();
+        match i % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /v1/st").await.unwrap(),
+            // It may have been cut off before it was heard.
+            _ => drop(
+                stream
+                    .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                    .await,
+            ),
+        }
+        idle.push(stream);
+    }
+    for _ in 0..20 {
+        assert_eq!(api.get("/healthz").await.0, 200);
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_takes_nothing_is_given_up() {
+    let http = "connections_max = 16\ndumps_max = 1";
+    let api = Api::start_impatient("stalled", http, Duration::from_millis(100)).await;
+    // More than the sockets' buffers hold.
+    let value = "x".repeat(250_000);
+    for key in 0..64 {
+        let body = format!(r#"{{"op":"set","value":"{value}","type":"lwwregister"}}"#);
+        assert_eq!(api.post(&format!("/v1/entities/page/{key}"), &body).await.0, 200);
+    }
+    let mut stalled = api.ask("/v1/dump").await;
+    until(&mut stalled, "200").await;
+    Api::refused(&api.get("/v1/dump").await, 503, "overloaded");
+    // Its place comes back without its doing anything.
+    let whole = loop {
+        let dump = api.get("/v1/dump").await;
+        if dump.0 == 200 {
+            break dump.1.len();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(whole > 64 * value.len());
+    let mut rest = Vec::new();
+    // What was under way arrives, or not even that; the whole does not.
+    let _ = stalled.read_to_end(&mut rest).await;
+    assert!(rest.len() < whole, "{} of {whole} bytes", rest.len());
     api.stop().await;
 }

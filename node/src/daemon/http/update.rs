@@ -8,36 +8,32 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 
 use super::App;
-use super::body;
+use super::body::{self, Place};
 use super::entities::names;
 use super::error::Refusal;
 use crate::crdt::{Mutation, Type};
-use crate::daemon::api::{AnswerBody, Octets, OneBody, OpBody, OpName, UpdateBody};
+use crate::daemon::api::{AnswerBody, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody};
 use crate::daemon::config::types;
 use crate::engine::{Answer, Level, Op, Update};
 use crate::wire::{EntityId, IdempotencyKey};
 
 /// How long an update waits for its level unless it says otherwise, milliseconds.
 const TIMEOUT_MS_DEFAULT: u64 = 10_000;
-/// How long it may wait, milliseconds.
-const TIMEOUT_MS_MAX: u64 = 600_000;
 
 /// `POST /v1/updates`.
 pub(super) async fn batch(State(app): State<Arc<App>>, request: Body) -> Result<Response, Refusal> {
-    let update = body::read::<UpdateBody>(request, app.body_bytes_max).await?;
-    make(&app, update).await
+    let (update, place) = app.bodies.read::<UpdateBody>(request).await?;
+    make(&app, update, place).await
 }
 
 /// `POST /v1/entities/KIND/KEY`.
 pub(super) async fn one(State(app): State<Arc<App>>, uri: Uri, request: Body) -> Result<Response, Refusal> {
     let (kind, key) = names(&uri)?;
-    let update = body::read::<OneBody>(request, app.body_bytes_max)
-        .await?
-        .into_update(kind, key);
-    make(&app, update).await
+    let (one, place) = app.bodies.read::<OneBody>(request).await?;
+    make(&app, one.into_update(kind, key), place).await
 }
 
-async fn make(app: &App, update: UpdateBody) -> Result<Response, Refusal> {
+async fn make(app: &App, update: UpdateBody, place: Place) -> Result<Response, Refusal> {
     let here = app.node.directory_id();
     if let Some(expected) = &update.directory
         && *expected != here.to_string()
@@ -51,7 +47,10 @@ async fn make(app: &App, update: UpdateBody) -> Result<Response, Refusal> {
             ),
         ));
     }
-    let answer = app.node.update(checked(update)?).await?;
+    let update = checked(update)?;
+    // From here on it is the engine's to bound; the wait for a level may be long.
+    drop(place);
+    let answer = app.node.update(update).await?;
     Ok(body::json(&answer_body(&answer)))
 }
 
@@ -171,7 +170,8 @@ mod tests {
     use super::*;
 
     fn update(text: &str) -> Result<Update, String> {
-        checked(serde_json::from_str(text).unwrap()).map_err(|refusal| format!("{refusal:?}"))
+        checked(crate::daemon::strict::object(text.as_bytes()).unwrap())
+            .map_err(|refusal| format!("{refusal:?}"))
     }
 
     fn op(text: &str) -> Result<Mutation, String> {

@@ -11,7 +11,6 @@ use super::body;
 use super::error::Refusal;
 use crate::daemon::agreement::{self, Holding};
 use crate::daemon::api::{ShardBody, SummariesBody, VerifyBody};
-use crate::node::Node;
 
 /// Differences listed in one answer.
 const DIFFERENCES_MAX: usize = 100;
@@ -20,18 +19,18 @@ pub(in crate::daemon) const MISMATCHES: &str = "fingerprint_mismatches";
 
 /// `GET /v1/shards`.
 pub(super) async fn shards(State(app): State<Arc<App>>) -> Response {
-    body::json(&summaries(&app.node))
+    body::json(&summaries(&app))
 }
 
 /// `POST /v1/verify`, with another node's `/v1/shards` as the body: how the two differ. The caller carries one to the
 /// other, so that a node never opens connections on a stranger's behalf.
 pub(super) async fn verify(State(app): State<Arc<App>>, request: Body) -> Result<Response, Refusal> {
-    let theirs = body::read::<SummariesBody>(request, app.body_bytes_max).await?;
+    let (theirs, _place) = app.bodies.read::<SummariesBody>(request).await?;
     let holding = |address: &str, summaries| Holding {
         address: address.to_string(),
         summaries,
     };
-    let holdings = [holding("here", summaries(&app.node)), holding("sent", theirs)];
+    let holdings = [holding("here", summaries(&app)), holding("sent", theirs)];
     let differences = agreement::compare(&holdings).map_err(|e| Refusal::invalid(e.message()))?;
     Ok(body::json(&VerifyBody {
         agree: differences.is_empty(),
@@ -43,8 +42,8 @@ pub(super) async fn verify(State(app): State<Arc<App>>, request: Body) -> Result
     }))
 }
 
-fn summaries(node: &Node) -> SummariesBody {
-    let status = node.status();
+fn summaries(app: &App) -> SummariesBody {
+    let status = app.node.status();
     let shard = |summary: crate::engine::ShardSummary| ShardBody {
         shard: summary.shard.0,
         version_vector: summary
@@ -58,8 +57,9 @@ fn summaries(node: &Node) -> SummariesBody {
         node: status.name,
         id: status.id.to_string(),
         cluster: status.cluster,
+        cluster_id: app.cluster_id.clone(),
         shards_total: status.shards,
         fingerprint_mismatches: status.counters.get(MISMATCHES).copied().unwrap_or(0),
-        shards: node.summaries().into_iter().map(shard).collect(),
+        shards: app.node.summaries().into_iter().map(shard).collect(),
     }
 }

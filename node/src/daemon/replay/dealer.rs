@@ -64,22 +64,30 @@ impl<T> Dealer<T> {
         self.waiting < WAITING_MAX && self.waiting_bytes < WAITING_BYTES_MAX
     }
 
+    /// The node that an author's events go to.
+    pub fn node_of(&mut self, author: &str) -> usize {
+        let index = self.author(author);
+        self.authors[index].node
+    }
+
+    fn author(&mut self, name: &str) -> usize {
+        if let Some(&index) = self.by_name.get(name) {
+            return index;
+        }
+        let index = self.authors.len();
+        let node = index % self.nodes.len();
+        self.authors.push(Author {
+            node,
+            events: VecDeque::new(),
+            under_way: false,
+        });
+        self.by_name.insert(name.to_string(), index);
+        index
+    }
+
     /// Takes in an author's next event.
     pub fn take(&mut self, author: &str, bytes: usize, item: T) {
-        let index = match self.by_name.get(author) {
-            Some(&index) => index,
-            None => {
-                let index = self.authors.len();
-                let node = index % self.nodes.len();
-                self.authors.push(Author {
-                    node,
-                    events: VecDeque::new(),
-                    under_way: false,
-                });
-                self.by_name.insert(author.to_string(), index);
-                index
-            }
-        };
+        let index = self.author(author);
         let author = &mut self.authors[index];
         author.events.push_back((bytes, item));
         self.waiting += 1;

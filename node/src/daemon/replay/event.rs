@@ -11,6 +11,47 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use super::super::api::{Octets, OpBody, OpName};
 use super::history::{Contents, Event};
 use crate::crdt::Type;
+use crate::engine::limits::{ELEMENT_OVERHEAD_BYTES, UPDATE_BYTES_MAX, UPDATE_OPS_MAX, VALUE_BYTES_MAX};
+
+/// Operations of one change, at most: the file's lines, who touched it, who owns it.
+const OPS_PER_CHANGE: usize = 3;
+/// Operations of an event beside its changes', at most: the count, the author's set, the author's last commit.
+const OPS_BESIDE: usize = 3;
+/// Changes of an event, at most: one event is one update.
+pub const CHANGES_MAX: usize = (UPDATE_OPS_MAX - OPS_BESIDE) / OPS_PER_CHANGE;
+
+/// Whether an event fits one update, which is what makes it count whole or not at all.
+pub fn check(event: &Event) -> Result<(), String> {
+    let (changes, author) = (event.changes.len(), event.author.len());
+    if changes > CHANGES_MAX {
+        return Err(format!(
+            "{changes} changes are more than one update takes, at most {CHANGES_MAX}"
+        ));
+    }
+    if event.commit.len() > VALUE_BYTES_MAX {
+        let bytes = event.commit.len();
+        return Err(format!("the commit has {bytes} bytes, at most {VALUE_BYTES_MAX}"));
+    }
+    // As a node counts them: names of entities, elements, the value.
+    let change = |path: usize| {
+        let (touched, owned) = (path + author, author + path);
+        "lines".len() + path + "touched".len() + touched + "owned".len() + owned + 2 * ELEMENT_OVERHEAD_BYTES
+    };
+    let names = "commits".len() + "all".len() + "owned".len() + author + "last".len() + author;
+    let bytes = names
+        + event.commit.len()
+        + event
+            .changes
+            .iter()
+            .map(|c| change(c.path().len()))
+            .sum::<usize>();
+    if bytes > UPDATE_BYTES_MAX {
+        return Err(format!(
+            "its update has {bytes} bytes (paths and author count several times), at most {UPDATE_BYTES_MAX}"
+        ));
+    }
+    Ok(())
+}
 
 /// Makes updates of events, in the file's order.
 pub struct Translator {
@@ -26,14 +67,22 @@ impl Translator {
         }
     }
 
+    /// The next event is sent: what follows builds on it.
+    pub fn accept(&mut self, event: &Event) {
+        if !event.changes.is_empty() && !self.owners.contains(&event.author) {
+            self.owners.insert(event.author.clone());
+        }
+    }
+
     /// The operations of the next event.
-    pub fn operations(&mut self, event: &Event) -> Vec<OpBody> {
+    pub fn operations(&self, event: &Event) -> Vec<OpBody> {
         let author = event.author.as_str();
-        let mut ops = vec![OpBody {
+        let mut ops = Vec::with_capacity(OPS_BESIDE + event.changes.len() * OPS_PER_CHANGE);
+        ops.push(OpBody {
             by: Some(1),
             ..typed("commits", "all", OpName::Incr, Type::GCounter)
-        }];
-        if !event.changes.is_empty() && self.owners.insert(author.to_string()) {
+        });
+        if !event.changes.is_empty() && !self.owners.contains(author) {
             ops.push(typed("owned", author, OpName::Create, Type::OrSet));
         }
         for change in &event.changes {
@@ -116,12 +165,10 @@ mod tests {
             op.clock.iter().for_each(|clock| line += &format!(" @{clock}"));
             line
         };
-        translator
-            .operations(event)
-            .into_iter()
-            .map(line)
-            .collect::<Vec<_>>()
-            .join("\n")
+        let ops = translator.operations(event);
+        translator.accept(event);
+        assert!(ops.len() <= OPS_BESIDE + event.changes.len() * OPS_PER_CHANGE);
+        ops.into_iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -144,6 +191,24 @@ mod tests {
             again,
             "commits all incr 1\nlines x incr 0\ntouched x add a\nlast a set c1 @7"
         );
+    }
+
+    #[test]
+    fn what_does_not_fit_one_update_is_refused_before_it_is_sent() {
+        let many = |changes: usize| event("a", &vec![("A", "x", 1, 0); changes]);
+        assert_eq!(check(&many(CHANGES_MAX)), Ok(()));
+        let refused = check(&many(CHANGES_MAX + 1)).unwrap_err();
+        assert!(refused.contains("at most 349524"), "{refused}");
+        // A long author stands in every element, so fewer changes fit.
+        let author = "a".repeat(1_024);
+        let long = |changes: usize| event(&author, &vec![("A", "x", 1, 0); changes]);
+        assert_eq!(check(&long(30_000)), Ok(()));
+        assert!(check(&long(40_000)).unwrap_err().contains("67108864"));
+        let commit = Event {
+            commit: "c".repeat(VALUE_BYTES_MAX + 1),
+            ..event("a", &[])
+        };
+        assert!(check(&commit).unwrap_err().contains("the commit has"));
     }
 
     #[test]

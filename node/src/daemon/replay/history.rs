@@ -12,7 +12,8 @@ use serde::Deserialize;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use super::super::exit::Failure;
-use super::super::output;
+use super::super::strict;
+use super::event;
 use crate::wire::{KEY_BYTES_MAX, KIND_BYTES_MAX};
 
 /// A line is at most this long.
@@ -37,6 +38,7 @@ pub struct Event {
 
 /// What a commit did to one file: git's letter, the path, lines added and deleted.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(expecting = "a change: an array of its status, path, lines added and lines deleted")]
 pub struct Change(pub String, pub String, pub i64, pub i64);
 
 impl Change {
@@ -133,8 +135,9 @@ fn parse(line: &[u8]) -> Result<Event, String> {
     if text.trim().is_empty() {
         return Err("the line is empty".to_string());
     }
-    let event: Event = serde_json::from_str(text).map_err(|e| describe(&e))?;
+    let event: Event = strict::object(text.as_bytes()).map_err(|e| describe(&e))?;
     check_name("author", &event.author)?;
+    event::check(&event)?;
     for (i, change) in event.changes.iter().enumerate() {
         let place = |e| format!("change {}: {e}", i + 1);
         check_name("path", change.path()).map_err(place)?;
@@ -162,7 +165,7 @@ fn describe(error: &serde_json::Error) -> String {
     let what = text
         .rsplit_once(" at line ")
         .map_or(text.as_str(), |(what, _)| what);
-    output::shortened(format!("column {}: {what}", error.column()))
+    strict::in_words(&format!("column {}: {what}", error.column()))
 }
 
 /// The lines of a file, hashed as they go by.
@@ -175,7 +178,15 @@ struct Lines {
 
 impl Lines {
     fn open(path: &Path) -> Result<Lines, Failure> {
-        let file = File::open(path).map_err(|e| Failure::io(path.display(), &e))?;
+        // Looked at before it is opened: opening a pipe waits for somebody to write to it.
+        let failed = |e: io::Error| Failure::io(path.display(), &e);
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(Failure::usage(format!(
+                "{} is not a regular file: a replay reads it twice, once to know it and once to send it",
+                path.display()
+            )));
+        }
+        let file = File::open(path).map_err(failed)?;
         let reader = BufReader::with_capacity(READ_BYTES, file);
         Ok(Lines {
             path: path.to_path_buf(),
@@ -282,11 +293,21 @@ mod tests {
         for (bad, complaint) in [
             ("", "the line is empty"),
             ("{", "EOF while parsing"),
-            ("[]", "invalid length 0"),
-            (r#"{"commit":"c","at":5,"author":"a"}"#, "missing field `changes`"),
-            (&event("a").replace(":5", ":-5"), "invalid value: integer `-5`"),
+            ("[]", "invalid type: array, expected an object"),
+            (r#"["c",5,"a",[]]"#, "invalid type: array, expected an object"),
+            (
+                r#"{"commit":"c","at":5,"author":"a"}"#,
+                "missing member `changes`",
+            ),
+            (
+                &event("a").replace(":5", ":-5"),
+                "invalid value: integer `-5`, expected a whole number that is not negative",
+            ),
             (&event("a").replace(":5", ":5.5"), "invalid type: floating point"),
-            (&event("a").replace(",1,0]", ",1]"), "invalid length 3"),
+            (
+                &event("a").replace(",1,0]", ",1]"),
+                "invalid length 3, expected a change: an array of its status, path",
+            ),
             (&event("a").replace(",1,0]", ",1,0,0]"), "trailing characters"),
             (&event("a").replace(",1,0]", ",\"-\",0]"), "invalid type: string"),
             (

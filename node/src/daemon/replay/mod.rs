@@ -6,13 +6,13 @@
 //! and run again with the same arguments (within what nodes keep: an hour and a million keys).
 //!
 //! A node that lost its data directory has lost its keys. Every update names the directory it is meant for, so such a
-//! node refuses, and the replay ends. What a later replay cannot see is a directory lost before its own first question:
-//! then use another cluster, or start over.
+//! node refuses, and the replay ends; a replay that is run again finds out before it sends anything (`markers`).
 
 mod dealer;
 mod event;
 mod histogram;
 mod history;
+mod markers;
 mod node;
 mod progress;
 mod report;

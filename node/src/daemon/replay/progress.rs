@@ -1,4 +1,4 @@
-//! The progress bar on stderr; nothing where stderr is no terminal.
+//! The progress bar on stderr, and what people are told beside it; no bar where stderr is no terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -6,7 +6,8 @@ use super::super::output;
 
 const TEMPLATE: &str = "{bar:30} {pos}/{len} events, {per_sec}, {eta} left {msg}";
 
-/// How far a replay is.
+/// How far a replay is. Clones are the same bar.
+#[derive(Clone)]
 pub struct Progress {
     bar: ProgressBar,
 }
@@ -32,8 +33,11 @@ impl Progress {
         self.bar.suspend(|| output::note(text));
     }
 
-    /// What is going on once all is sent.
+    /// What is going on once all is sent: in the bar, or where there is none as a line of its own.
     pub fn phase(&self, text: &str) {
+        if self.bar.is_hidden() {
+            return output::note(text);
+        }
         self.bar.set_message(text.to_string());
         self.bar.tick();
     }

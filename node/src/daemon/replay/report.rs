@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::super::api::StatusBody;
+use super::super::output::plural;
 use super::histogram::Histogram;
 
 /// The report, as `--json` prints it.
@@ -26,8 +27,12 @@ pub struct Report {
     pub updates_per_s: f64,
     /// From sending an event to its acknowledgement, waits for a node included.
     pub latency_ms: Latency,
-    /// From the last acknowledgement until all nodes held the same; `null` if they did not in time.
+    /// From the last acknowledgement until all nodes held the same; `null` if they did not in time, or could not be
+    /// asked.
     pub agreed_after_ms: Option<f64>,
+    /// Whether they could be asked.
+    #[serde(skip)]
+    compared: bool,
     /// Bytes of UDP payload (everything QUIC sends) that the nodes sent each other, from the first event to their
     /// agreement.
     pub wire_bytes: u64,
@@ -50,6 +55,17 @@ pub struct Latency {
     pub p99: f64,
     /// All.
     pub max: f64,
+}
+
+/// What became of the nodes' agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// They held the same so long after the last acknowledgement.
+    After(Duration),
+    /// They did not in time.
+    No,
+    /// They could not all be asked.
+    Unknown,
 }
 
 /// What is counted while events are sent.
@@ -79,7 +95,7 @@ impl Tally {
     }
 
     /// The report on what was counted.
-    pub fn report(&self, sending: Duration, agreed_after: Option<Duration>, wire: Wire) -> Report {
+    pub fn report(&self, sending: Duration, agreement: Agreement, wire: Wire) -> Report {
         let seconds = sending.as_secs_f64();
         let per_s = |count: u64| {
             if seconds > 0.0 {
@@ -107,7 +123,11 @@ impl Tally {
                 p99: self.latency.quantile_ms(0.99),
                 max: self.latency.max_ms(),
             },
-            agreed_after_ms: agreed_after.map(|after| rounded(after.as_secs_f64() * 1_000.0)),
+            agreed_after_ms: match agreement {
+                Agreement::After(after) => Some(rounded(after.as_secs_f64() * 1_000.0)),
+                Agreement::No | Agreement::Unknown => None,
+            },
+            compared: agreement != Agreement::Unknown,
             wire_bytes: wire.bytes,
             wire_bytes_per_update: rounded(per_update),
             frame_bytes: wire.frames,
@@ -167,7 +187,8 @@ impl Report {
         let Latency { p50, p90, p99, max } = self.latency_ms;
         let agreed = match self.agreed_after_ms {
             Some(ms) => format!("all nodes agreed {ms} ms after the last"),
-            None => "the nodes do NOT agree".to_string(),
+            None if self.compared => "the nodes do NOT agree".to_string(),
+            None => "the nodes could not be compared".to_string(),
         };
         let at_least = if self.wire_bytes_incomplete {
             "at least "
@@ -180,16 +201,18 @@ impl Report {
             self.wire_bytes, self.frame_bytes
         );
         if self.repeated > 0 {
-            text += &format!("{} events were there already\n", self.repeated);
+            let were = if self.repeated == 1 { "was" } else { "were" };
+            text += &format!("{} {were} there already\n", plural(self.repeated, "event"));
         }
         if self.bad_lines > 0 {
-            text += &format!("{} bad lines were skipped\n", self.bad_lines);
+            let were = if self.bad_lines == 1 { "was" } else { "were" };
+            text += &format!("{} {were} skipped\n", plural(self.bad_lines, "bad line"));
         }
         text + &format!(
-            "{} events ({} updates) in {:.2} s: {:.0} events/s, {:.0} updates/s; {agreed}; {at_least}{} bytes on the wire \
+            "{} ({}) in {:.2} s: {:.0} events/s, {:.0} updates/s; {agreed}; {at_least}{} bytes on the wire \
              per update",
-            self.events,
-            self.updates,
+            plural(self.events, "event"),
+            plural(self.updates, "update"),
             self.seconds,
             self.events_per_s,
             self.updates_per_s,
@@ -212,7 +235,11 @@ mod tests {
             frames: 4_000,
             incomplete: false,
         };
-        let report = tally.report(Duration::from_secs(2), Some(Duration::from_millis(7)), wire);
+        let report = tally.report(
+            Duration::from_secs(2),
+            Agreement::After(Duration::from_millis(7)),
+            wire,
+        );
         let text = report.for_people();
         assert_eq!(
             text.lines().last(),
@@ -222,8 +249,11 @@ mod tests {
             )
         );
         assert!(text.contains("2 events were there already"), "{text}");
-        let nothing = Tally::new().report(Duration::ZERO, None, Wire::default());
+        let nothing = Tally::new().report(Duration::ZERO, Agreement::No, Wire::default());
         assert_eq!((nothing.events_per_s, nothing.wire_bytes_per_update), (0.0, 0.0));
         assert!(nothing.for_people().contains("do NOT agree"));
+        let unknown = Tally::new().report(Duration::ZERO, Agreement::Unknown, Wire::default());
+        assert!(unknown.for_people().contains("0 events (0 updates)"));
+        assert!(unknown.for_people().contains("could not be compared"));
     }
 }

@@ -10,19 +10,19 @@ use super::super::agreement;
 use super::super::api::{AnswerBody, StatusBody};
 use super::super::cli::{OnBadLine, Replay};
 use super::super::client::Client;
+use super::super::config::BODY_BYTES_DEFAULT;
 use super::super::exit::Failure;
-use super::super::output;
+use super::super::output::{self, plural};
 use super::dealer::{Deal, Dealer};
 use super::event::{Translator, idempotency_key};
 use super::history::{self, BadLine, Contents, Event, History, Line};
+use super::markers;
 use super::node::{Node, Parcel};
 use super::progress::Progress;
-use super::report::{Tally, Wire};
+use super::report::{Agreement, Tally, Wire};
 
 /// Lines read before events are sent again.
 const LINES_A_TURN: usize = 256;
-/// What an operation weighs in memory, about; it bounds what waits.
-const OPERATION_BYTES: usize = 256;
 /// Bad lines that are told one by one; after that they are only counted.
 const BAD_LINES_TOLD: u64 = 20;
 
@@ -30,8 +30,14 @@ const BAD_LINES_TOLD: u64 = 20;
 pub async fn run(args: &Replay) -> Result<(), Failure> {
     let contents = history::survey(&args.file)?;
     let client = Client::from_environment()?;
-    let (nodes, before) = meet(&client, args).await?;
     let progress = Progress::new(contents.lines);
+    let (nodes, before) = meet(&client, args, &progress).await?;
+    let run = markers::Run {
+        contents: &contents,
+        name: &args.run,
+        nodes: &nodes,
+    };
+    run.begin().await?;
     let mut sending = Sending {
         args,
         contents,
@@ -48,9 +54,11 @@ pub async fn run(args: &Replay) -> Result<(), Failure> {
     };
     let end = sending.run().await;
     let seconds = sending.started.elapsed();
-    progress.phase("waiting for the nodes to agree");
     let outcome = match end {
-        Ok(()) => finish(&client, &sending, seconds, &before).await,
+        Ok(()) => {
+            progress.phase("waiting for the nodes to agree");
+            finish(&client, &sending, seconds, &before).await
+        }
         Err(failure) => Err(failure),
     };
     progress.clear();
@@ -58,20 +66,26 @@ pub async fn run(args: &Replay) -> Result<(), Failure> {
 }
 
 /// Asks all nodes who they are. They must be different nodes of one cluster.
-async fn meet(client: &Client, args: &Replay) -> Result<(Vec<Arc<Node>>, Vec<StatusBody>), Failure> {
+async fn meet(
+    client: &Client,
+    args: &Replay,
+    progress: &Progress,
+) -> Result<(Vec<Arc<Node>>, Vec<StatusBody>), Failure> {
     let mut nodes = Vec::new();
     let mut statuses: Vec<StatusBody> = Vec::new();
     for address in &args.to {
-        let (node, status) = Node::meet(client, address, args.wait).await?;
+        let (node, status) = Node::meet(client, address, args.wait, progress).await?;
+        let of = |address: &str, status: &StatusBody| agreement::Of {
+            address: address.to_string(),
+            cluster: status.cluster.clone(),
+            cluster_id: status.cluster_id.clone(),
+        };
+        for (other, address_there) in statuses.iter().zip(&args.to) {
+            of(address_there, other).same(&of(address, &status))?;
+        }
         if let Some(i) = statuses.iter().position(|other| other.id == status.id) {
             let same = format!("{} and {address} are the same node, {}", args.to[i], status.node);
             return Err(Failure::usage(format!("{same}: name each node once in --to")));
-        }
-        if let Some(i) = statuses.iter().position(|other| other.cluster != status.cluster) {
-            return Err(Failure::usage(format!(
-                "{} and {address} are nodes of different clusters",
-                args.to[i]
-            )));
         }
         nodes.push(Arc::new(node));
         statuses.push(status);
@@ -83,8 +97,25 @@ async fn meet(client: &Client, args: &Replay) -> Result<(Vec<Arc<Node>>, Vec<Sta
 enum End {
     /// The file's end.
     File,
-    /// A bad line.
-    Bad(Failure),
+    /// A line that is no event: all before it is still sent.
+    Bad(Bad),
+    /// A line that a node refused: nothing more is sent, what is under way is waited for. The first one, should there be
+    /// several.
+    Refused(Bad),
+}
+
+/// A line that is not done, and the failure that it is.
+struct Bad {
+    line: u64,
+    name: String,
+    why: String,
+}
+
+/// An event that waits or is under way.
+struct Job {
+    line: u64,
+    ops: u64,
+    parcel: Parcel,
 }
 
 struct Sending<'a> {
@@ -93,7 +124,7 @@ struct Sending<'a> {
     progress: &'a Progress,
     history: History,
     translator: Translator,
-    dealer: Dealer<Parcel>,
+    dealer: Dealer<Job>,
     nodes: Vec<Arc<Node>>,
     under_way: JoinSet<Sent>,
     tally: Tally,
@@ -117,10 +148,8 @@ impl Sending<'_> {
     async fn run(&mut self) -> Result<(), Failure> {
         loop {
             self.read()?;
-            while let Some(deal) = self.dealer.deal() {
-                self.send(deal);
-            }
-            if self.end.is_some() && self.dealer.is_idle() {
+            self.deal();
+            if self.is_over() {
                 break;
             }
             let release = self.next_release();
@@ -135,8 +164,34 @@ impl Sending<'_> {
             }
         }
         match self.end.take() {
-            Some(End::Bad(failure)) => Err(failure),
+            Some(End::Bad(bad)) => Err(self.stopped(
+                &bad,
+                "nothing of this line was applied, the events before it were",
+            )),
+            Some(End::Refused(bad)) => Err(self.stopped(
+                &bad,
+                &format!(
+                    "nothing of this line was applied, and nothing later of its author. Other authors' events before it \
+                     may be missing and some after it may have been applied ({} were acknowledged in all); each author's \
+                     order holds",
+                    plural(self.tally.events, "event")
+                ),
+            )),
             Some(End::File) | None => self.check_unchanged(),
+        }
+    }
+
+    fn stopped(&self, bad: &Bad, now: &str) -> Failure {
+        let (file, Bad { line, name, why }) = (self.args.file.display(), bad);
+        let message = format!("{file}:{line}: {why}; {now}. --on-bad-line skip goes on with the next one");
+        Failure::new(name, message)
+    }
+
+    fn is_over(&self) -> bool {
+        match self.end {
+            None => false,
+            Some(End::Refused(_)) => self.under_way.is_empty(),
+            Some(End::File | End::Bad(_)) => self.dealer.is_idle(),
         }
     }
 
@@ -153,8 +208,8 @@ impl Sending<'_> {
                 Some(Line {
                     number,
                     event: Ok(event),
-                }) => self.release(number, &event),
-                Some(Line { event: Err(bad), .. }) => self.on_bad_line(&bad, "history"),
+                }) => self.release(number, &event)?,
+                Some(Line { event: Err(bad), .. }) => self.on_bad_line(bad),
                 None => self.end = Some(End::File),
             }
         }
@@ -173,32 +228,51 @@ impl Sending<'_> {
             .map(|after| self.started + after)
     }
 
-    fn release(&mut self, line: u64, event: &Event) {
+    fn release(&mut self, line: u64, event: &Event) -> Result<(), Failure> {
         self.released += 1;
         let ops = self.translator.operations(event);
+        let count = ops.len() as u64;
         let key = idempotency_key(&self.contents, line, &self.args.run);
-        self.dealer.take(
-            &event.author,
-            ops.len() * OPERATION_BYTES,
-            Parcel { line, ops, key },
-        );
+        let node = self.dealer.node_of(&event.author);
+        let parcel = self.nodes[node].parcel(ops, key)?;
+        let bytes = parcel.len();
+        if bytes > BODY_BYTES_DEFAULT {
+            let why = format!(
+                "its update takes {bytes} bytes on the way to a node (names that need escapes take more), at most \
+                 {BODY_BYTES_DEFAULT}"
+            );
+            self.on_bad_line(BadLine { line, why });
+            return Ok(());
+        }
+        self.translator.accept(event);
+        let job = Job {
+            line,
+            ops: count,
+            parcel,
+        };
+        self.dealer.take(&event.author, bytes, job);
+        Ok(())
     }
 
-    fn send(&mut self, deal: Deal<Parcel>) {
-        let Deal { node, author, item } = deal;
-        let node = Arc::clone(&self.nodes[node]);
-        self.under_way.spawn(async move {
-            let (line, ops) = (item.line, item.ops.len() as u64);
-            let start = Instant::now();
-            let result = node.send(item).await;
-            Sent {
-                author,
-                line,
-                ops,
-                took: start.elapsed(),
-                result,
-            }
-        });
+    /// Sends what may be sent now. After a refusal nothing is: it would be applied behind what is missing.
+    fn deal(&mut self) {
+        while !matches!(self.end, Some(End::Refused(_)))
+            && let Some(Deal { node, author, item }) = self.dealer.deal()
+        {
+            let node = Arc::clone(&self.nodes[node]);
+            self.under_way.spawn(async move {
+                let Job { line, ops, parcel } = item;
+                let start = Instant::now();
+                let result = node.send(parcel).await;
+                Sent {
+                    author,
+                    line,
+                    ops,
+                    took: start.elapsed(),
+                    result,
+                }
+            });
+        }
     }
 
     fn on_sent(&mut self, sent: Sent) -> Result<(), Failure> {
@@ -211,15 +285,15 @@ impl Sending<'_> {
             }
             // A node took a look at the line and refused it whole: no more than a bad line.
             Err(failure) if matches!(failure.name(), "invalid" | "wrong_type") => {
-                let bad = BadLine {
-                    line: sent.line,
-                    why: failure.message().to_string(),
-                };
-                self.on_bad_line(&bad, failure.name());
+                self.on_refused(sent.line, &failure);
             }
             Err(failure) => {
-                let place = format!("{}:{}", self.args.file.display(), sent.line);
-                return Err(failure.at(place));
+                let failure = failure.at(format_args!("{}:{}", self.args.file.display(), sent.line));
+                // Why it ends is said already; this is what else happened on the way.
+                if !matches!(self.end, Some(End::Refused(_))) {
+                    return Err(failure);
+                }
+                self.progress.note(failure.message());
             }
         }
         self.progress.advance();
@@ -227,22 +301,35 @@ impl Sending<'_> {
         Ok(())
     }
 
-    fn on_bad_line(&mut self, bad: &BadLine, name: &str) {
-        let file = self.args.file.display();
-        if self.args.on_bad_line == OnBadLine::Stop {
-            let message = format!(
-                "{file}:{}: {}; nothing of this line was applied, the events before it were. --on-bad-line skip goes on \
-                 with the next one",
-                bad.line, bad.why
-            );
-            self.end = Some(End::Bad(Failure::new(name, message)));
+    fn on_refused(&mut self, line: u64, failure: &Failure) {
+        let why = failure.message().to_string();
+        if self.args.on_bad_line == OnBadLine::Skip {
+            return self.skip(&BadLine { line, why });
+        }
+        if matches!(&self.end, Some(End::Refused(first)) if first.line < line) {
             return;
         }
+        let name = failure.name().to_string();
+        self.end = Some(End::Refused(Bad { line, name, why }));
+    }
+
+    fn on_bad_line(&mut self, bad: BadLine) {
+        if self.args.on_bad_line == OnBadLine::Skip {
+            return self.skip(&bad);
+        }
+        let BadLine { line, why } = bad;
+        let name = "history".to_string();
+        self.end = Some(End::Bad(Bad { line, name, why }));
+    }
+
+    fn skip(&mut self, bad: &BadLine) {
         self.tally.bad_lines += 1;
         if self.tally.bad_lines <= BAD_LINES_TOLD {
             self.progress.note(&format!(
-                "{file}:{}: {}; skipped, nothing of it was applied",
-                bad.line, bad.why
+                "{}:{}: {}; skipped, nothing of it was applied",
+                self.args.file.display(),
+                bad.line,
+                bad.why
             ));
         } else if self.tally.bad_lines == BAD_LINES_TOLD + 1 {
             self.progress
@@ -271,7 +358,7 @@ async fn until(release: Option<Instant>) {
     }
 }
 
-/// Waits for agreement and prints the report.
+/// Waits for agreement and prints the report, whatever can still be learnt of the nodes.
 async fn finish(
     client: &Client,
     sending: &Sending<'_>,
@@ -280,18 +367,26 @@ async fn finish(
 ) -> Result<(), Failure> {
     let args = sending.args;
     let start = Instant::now();
-    let look = agreement::within(client, &args.to, args.wait).await?;
-    let agreed = look.differences.is_empty().then(|| start.elapsed());
-    let mut wire = Wire::default();
-    for (node, before) in sending.nodes.iter().zip(before) {
-        wire = wire.and(Wire::between(before, &node.status().await?));
-    }
-    let report = sending.tally.report(seconds, agreed, wire);
+    let look = agreement::within(client, &args.to, args.wait).await;
+    let agreement = match &look {
+        Ok(look) if look.differences.is_empty() => Agreement::After(start.elapsed()),
+        Ok(_) => Agreement::No,
+        Err(_) => Agreement::Unknown,
+    };
+    let (wire, silent) = wire(&sending.nodes, before).await?;
+    let report = sending.tally.report(seconds, agreement, wire);
     sending.progress.clear();
     if args.json {
         output::object(&report)?;
     } else {
         output::line(&report.for_people())?;
+    }
+    let sent = "every event was sent and acknowledged, only";
+    let look = look.map_err(|failure| failure.at(format_args!("{sent} the nodes could not be compared")))?;
+    if let Some(failure) = silent {
+        return Err(failure.at(format_args!(
+            "{sent} not all nodes told how much they sent each other"
+        )));
     }
     match look.differences.first() {
         None => Ok(()),
@@ -305,4 +400,26 @@ async fn finish(
             Err(Failure::new("no", what))
         }
     }
+}
+
+/// What the nodes sent each other, and why one of them could not say, if one could not.
+async fn wire(nodes: &[Arc<Node>], before: &[StatusBody]) -> Result<(Wire, Option<Failure>), Failure> {
+    let mut asking = JoinSet::new();
+    for (node, before) in nodes.iter().cloned().zip(before.to_vec()) {
+        asking.spawn(async move {
+            let after = node.status().await?;
+            Ok::<_, Failure>(Wire::between(&before, &after))
+        });
+    }
+    let (mut wire, mut silent) = (Wire::default(), None);
+    while let Some(answer) = asking.join_next().await {
+        match answer.map_err(|e| Failure::new("internal", e.to_string()))? {
+            Ok(more) => wire = wire.and(more),
+            Err(failure) => {
+                wire.incomplete = true;
+                silent.get_or_insert(failure);
+            }
+        }
+    }
+    Ok((wire, silent))
 }

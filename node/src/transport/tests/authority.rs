@@ -104,6 +104,17 @@ fn an_identity_is_what_its_certificate_says() {
     );
     let days = (identity.expires_ms() - crate::transport::hello::wall_ms()) / 86_400_000;
     assert!((364..=365).contains(&days), "{days}");
+    // Nodes of one authority have one cluster, and another authority's of the same name another.
+    let sibling = load(&issue(&bed, 0xcafe, &ca::IssueOptions::default())).unwrap();
+    assert_eq!(sibling.cluster_id(), identity.cluster_id());
+    assert!(
+        identity.cluster_id().len() == 32 && identity.cluster_id().bytes().all(|b| b.is_ascii_hexdigit()),
+        "{}",
+        identity.cluster_id()
+    );
+    let namesake = Bed::new("shop-1.eu");
+    let stranger = load(&issue(&namesake, 0xbeef, &ca::IssueOptions::default())).unwrap();
+    assert_ne!(stranger.cluster_id(), identity.cluster_id());
     // The key never shows.
     let shown = format!("{identity:?}");
     assert!(

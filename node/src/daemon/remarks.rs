@@ -1,0 +1,93 @@
+//! What whoever runs a node should hear unasked: why it takes no writes, and which kinds contradict its configuration.
+//!
+//! Contract: each is said once, and again when it has changed. Looking costs little and changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anabranch_crdt::Type;
+
+use crate::driver::MemberStatus;
+use crate::node::Node;
+
+/// Between two looks: neither is an event that anybody reports. An ordinary start is over before the first.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks until it is dropped.
+pub async fn follow(node: Node, kinds: BTreeMap<String, Type>, seeds: Vec<String>) {
+    let mut remarks = Remarks {
+        kinds,
+        seeds,
+        contradicted: BTreeSet::new(),
+        said: None,
+    };
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    looks.tick().await;
+    loop {
+        looks.tick().await;
+        remarks.on_readiness(&node);
+        remarks.on_kinds(&node);
+    }
+}
+
+struct Remarks {
+    kinds: BTreeMap<String, Type>,
+    seeds: Vec<String>,
+    /// Kinds that were warned of.
+    contradicted: BTreeSet<String>,
+    /// Why the node takes no writes, as it was said last.
+    said: Option<String>,
+}
+
+impl Remarks {
+    fn on_readiness(&mut self, node: &Node) {
+        if node.is_ready() {
+            if self.said.take().is_some() {
+                tracing::info!("this node takes writes now");
+            }
+            return;
+        }
+        let why = why_not_ready(&node.status().members, &self.seeds);
+        if self.said.as_ref() != Some(&why) {
+            tracing::warn!(
+                "this node takes no writes yet: its directory is new or older than its peers', and {why}"
+            );
+            self.said = Some(why);
+        }
+    }
+
+    fn on_kinds(&mut self, node: &Node) {
+        for (kind, declared) in &self.kinds {
+            let types = node.kind_types(kind);
+            let Some(other) = types.iter().find(|ty| *ty != declared) else {
+                continue;
+            };
+            if self.contradicted.insert(kind.clone()) {
+                tracing::warn!(
+                    "kind {kind:?} is declared as {declared} here, and another node has written it as {other}: declare it \
+                     alike on all nodes. This node will not start again with this declaration if the other type is the \
+                     one that is visible"
+                );
+            }
+        }
+    }
+}
+
+fn why_not_ready(members: &[MemberStatus], seeds: &[String]) -> String {
+    let named = |member: &MemberStatus| member.name.clone().unwrap_or_else(|| member.node.to_string());
+    let linked: Vec<String> = members.iter().filter(|m| m.connected).map(named).collect();
+    if !linked.is_empty() {
+        return format!("it is catching up with {}", linked.join(", "));
+    }
+    let away: Vec<String> = members.iter().map(named).collect();
+    match (away.is_empty(), seeds.is_empty()) {
+        (true, _) => format!("none of its seeds answers: {}", seeds.join(", ")),
+        (false, true) => format!("no other node has a link to it; waiting for {}", away.join(", ")),
+        (false, false) => format!(
+            "no other node has a link to it; waiting for {}, or one of its seeds {}",
+            away.join(", "),
+            seeds.join(", ")
+        ),
+    }
+}
