@@ -27,6 +27,11 @@ const HELP: &[(&str, Kind, &str)] = &[
         "Incoming connections that did not become a link, whatever the reason.",
     ),
     (
+        "connections_refused_of_source",
+        Counter,
+        "Those of them refused because their address had too many handshakes open already.",
+    ),
+    (
         "fenced",
         Counter,
         "Epochs refused: this node's by a peer, or a peer's by this node.",
