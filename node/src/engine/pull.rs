@@ -215,7 +215,7 @@ impl Engine {
         if let Some(pull) = &failed
             && let Some(p) = self.peers.get_mut(&pull.peer)
         {
-            p.staging.drop_transfer(pull.id);
+            p.staging.drop_pull(pull.id);
         }
         let next = failed.and_then(|failed| self.holder_after(id, failed.peer));
         self.want_at(id, next, 0, None);
@@ -342,8 +342,16 @@ impl Engine {
             .is_some_and(|u| u.peer == peer && u.id == transfer)
         {
             self.pulls.finish(id);
-            self.want_from(id, peer, 0);
+            self.want_after_failure(id, Some(peer));
         }
+    }
+
+    /// A pull came to nothing; the next waits the longer the more did.
+    fn want_after_failure(&mut self, id: ShardId, prefer: Option<NodeId>) {
+        self.pulls.failed(id);
+        let doublings = (self.pulls.failures(id) - 1).min(PULL_DOUBLINGS_MAX);
+        let delay_ms = self.config.limits.said_delay_ms << doublings;
+        self.want_at(id, prefer, delay_ms, None);
     }
 
     /// The holder asked has no place for another snapshot: the next one is asked, or the same a little later.
@@ -355,11 +363,8 @@ impl Engine {
             .is_some_and(|u| u.peer == peer && u.id == m.id)
         {
             self.pulls.finish(id);
-            self.pulls.failed(id);
             let next = self.holder_after(id, peer);
-            let doublings = (self.pulls.failures(id) - 1).min(PULL_DOUBLINGS_MAX);
-            let delay_ms = self.config.limits.said_delay_ms << doublings;
-            self.want_at(id, next, delay_ms, None);
+            self.want_after_failure(id, next);
         }
         Ok(())
     }

@@ -56,6 +56,11 @@ impl Engine {
         let Some(p) = self.peers.get_mut(&peer) else {
             return;
         };
+        if p.in_flight >= window {
+            // The transport is behind: nothing before it says so, and then at once. Time alone changes nothing.
+            p.flush_at = None;
+            return;
+        }
         let idle = p.in_flight == 0;
         if !idle && p.flush_at.is_none_or(|at| at > now) {
             p.flush_at.get_or_insert(now.after_ms(delay));
@@ -64,7 +69,6 @@ impl Engine {
         let mut load = Load::default();
         while let Some(p) = self.peers.get_mut(&peer) {
             if p.in_flight + load.bytes as u64 >= window {
-                // The transport is behind: nothing before it says so, and then at once.
                 p.flush_at = None;
                 break;
             }

@@ -16,72 +16,17 @@ use crate::wire::{Frame, Interval, PULL_ID_BIT, Record, ShardId};
 /// Transfers in parts from one peer, bounded in number and bytes; the oldest gives way.
 #[derive(Debug, Default)]
 pub(crate) struct Staging {
-    transfers: BTreeMap<u64, Vec<Interval>>,
+    transfers: BTreeMap<u64, Transfer>,
     bytes: usize,
 }
 
-impl Staging {
-    /// Takes a part; the whole transfer once its last part is there. A part that is here already is nothing new; one that
-    /// does not follow ends its transfer.
-    fn take(&mut self, part: Interval, len: usize, bytes_max: usize, transfers_max: usize) -> Taken {
-        if part.part == 0 && part.last {
-            return Taken::Whole(vec![part]);
-        }
-        let begun = self.transfers.get(&part.id).map(Vec::len);
-        if begun.is_some_and(|have| (part.part as usize) < have) {
-            return Taken::More;
-        }
-        if begun.is_none() && part.part == 0 {
-            while self.transfers.len() >= transfers_max {
-                let Some(&oldest) = self.transfers.keys().next() else {
-                    break;
-                };
-                self.drop_transfer(oldest);
-            }
-            self.transfers.insert(part.id, Vec::new());
-        }
-        let (id, last) = (part.id, part.last);
-        let Some(parts) = self.transfers.get_mut(&id) else {
-            return Taken::Broken;
-        };
-        let follows =
-            parts.len() == part.part as usize && parts.first().is_none_or(|first| first.shard == part.shard);
-        if !follows || self.bytes + len > bytes_max {
-            self.drop_transfer(id);
-            return Taken::Broken;
-        }
-        self.bytes += len;
-        parts.push(part);
-        if !last {
-            return Taken::More;
-        }
-        let whole = self.transfers.remove(&id).unwrap_or_default();
-        let bytes: usize = whole.iter().map(Interval::len_bytes).sum();
-        self.bytes -= bytes.min(self.bytes);
-        Taken::Whole(whole)
-    }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Nothing of this shard is lacking: what has begun to come is of no more use.
-    pub fn drop_shard(&mut self, shard: ShardId) {
-        let of_shard = |parts: &Vec<Interval>| parts.first().is_some_and(|p| p.shard == shard.0);
-        let begun = self.transfers.iter().filter(|(_, parts)| of_shard(parts));
-        let begun: Vec<u64> = begun.map(|(id, _)| *id).collect();
-        begun.into_iter().for_each(|id| self.drop_transfer(id));
-    }
-
-    pub fn drop_transfer(&mut self, id: u64) {
-        if let Some(parts) = self.transfers.remove(&id) {
-            self.bytes -= parts
-                .iter()
-                .map(Interval::len_bytes)
-                .sum::<usize>()
-                .min(self.bytes);
-        }
-    }
+/// The parts that have come, by number.
+#[derive(Debug, Default)]
+struct Transfer {
+    parts: BTreeMap<u32, Interval>,
+    bytes: usize,
+    /// How many there are, once the last has come.
+    count: Option<usize>,
 }
 
 /// What a part made of its transfer.
@@ -92,6 +37,67 @@ enum Taken {
     More,
     /// It cannot become whole.
     Broken,
+}
+
+impl Staging {
+    /// Takes a part; the whole transfer once all its parts are there.
+    fn take(&mut self, part: Interval, bytes_max: usize, transfers_max: usize) -> Taken {
+        if part.part == 0 && part.last {
+            return Taken::Whole(vec![part]);
+        }
+        let (id, bytes) = (part.id, part.len_bytes() + size_of::<Interval>());
+        if !self.transfers.contains_key(&id) {
+            while self.transfers.len() >= transfers_max {
+                let Some(&oldest) = self.transfers.keys().next() else {
+                    break;
+                };
+                self.drop_transfer(oldest);
+            }
+        }
+        let transfer = self.transfers.entry(id).or_default();
+        let same_shard = |(_, first): (&u32, &Interval)| first.shard == part.shard;
+        if self.bytes + bytes > bytes_max || !transfer.parts.first_key_value().is_none_or(same_shard) {
+            self.drop_transfer(id);
+            return Taken::Broken;
+        }
+        if part.last {
+            transfer.count = Some(part.part as usize + 1);
+        }
+        if transfer.parts.insert(part.part, part).is_none() {
+            transfer.bytes += bytes;
+            self.bytes += bytes;
+        }
+        if transfer.count.is_none_or(|count| transfer.parts.len() < count) {
+            return Taken::More;
+        }
+        let whole = self.drop_transfer(id).unwrap_or_default();
+        Taken::Whole(whole.parts.into_values().collect())
+    }
+
+    /// Nothing of this shard is lacking: what has begun to come is of no more use.
+    pub fn drop_shard(&mut self, shard: ShardId) {
+        let of_shard = |t: &Transfer| t.parts.values().next().is_some_and(|p| p.shard == shard.0);
+        let begun = self.transfers.iter().filter(|(_, t)| of_shard(t));
+        let begun: Vec<u64> = begun.map(|(id, _)| *id).collect();
+        for id in begun {
+            self.drop_transfer(id);
+        }
+    }
+
+    /// Forgets a transfer.
+    pub fn drop_pull(&mut self, id: u64) {
+        self.drop_transfer(id);
+    }
+
+    fn drop_transfer(&mut self, id: u64) -> Option<Transfer> {
+        let transfer = self.transfers.remove(&id)?;
+        self.bytes -= transfer.bytes;
+        Some(transfer)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// What became of an interval.
@@ -164,7 +170,6 @@ impl Engine {
             self.config.limits.staged_bytes_max,
             self.config.limits.staged_transfers_max,
         );
-        let bytes = part.len_bytes();
         if part.id & PULL_ID_BIT != 0 {
             self.pulls_progress(peer);
         }
@@ -172,7 +177,7 @@ impl Engine {
             return Ok(());
         };
         let transfer = part.id;
-        let parts = match p.staging.take(part, bytes, bytes_max, transfers_max) {
+        let parts = match p.staging.take(part, bytes_max, transfers_max) {
             Taken::Whole(parts) => parts,
             Taken::More => return Ok(()),
             Taken::Broken => {

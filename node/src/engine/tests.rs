@@ -291,6 +291,28 @@ fn what_an_epoch_said_ends_with_it_though_the_next_is_known_already() {
 }
 
 #[test]
+fn a_full_window_waits_for_the_transport_not_for_a_timer() {
+    // Two peers whose transports take nothing: between digests there is no reason to wake up.
+    let limits = Limits {
+        push_window_bytes: 64,
+        push_delay_ms: 0,
+        said_delay_ms: 1,
+        ..Limits::default()
+    };
+    let world = check_with(
+        "abc",
+        limits,
+        "link a b\n link a c\n run\n wait 100\n a s/x add e\n a s/x add f\n a s/x add g\n a s/x add h\n a s/x add i",
+    );
+    let (now, wake) = (world.now().time, world.engine('a').next_wakeup().unwrap());
+    assert!(wake > now, "it wakes at {wake:?}, now is {now:?}");
+    let mut world = world;
+    world.handle('a', crate::engine::Input::Wakeup);
+    let wake = world.engine('a').next_wakeup().unwrap();
+    assert!(wake > now, "it wakes again at {wake:?}, now is {now:?}");
+}
+
+#[test]
 fn an_update_larger_than_a_record_is_kept_in_pieces() {
     let many: Vec<String> = (0..150).map(|i| format!("{i:0>65535}")).collect();
     let script = format!(

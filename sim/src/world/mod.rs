@@ -512,7 +512,7 @@ fn limits(plan: &Plan) -> Limits {
     let defaults = Limits::default();
     Limits {
         ring_slots_max: s.ring.of(4, 256, 1 << 20),
-        ring_bytes_max: s.ring.of(4_000, defaults.ring_bytes_max, 1 << 30),
+        ring_bytes_max: s.ring.of(100_000, defaults.ring_bytes_max, 1 << 30),
         part_bytes: s.part.of(64, defaults.part_bytes, 512 << 10),
         push_window_bytes: s.window.of(256, defaults.push_window_bytes, 64 << 20),
         push_delay_ms: s.delays.of(0, defaults.push_delay_ms, 50),

@@ -250,12 +250,13 @@ impl World {
     fn adopt(&mut self, node: NodeIx, above: Epoch) -> Step {
         let now = self.kernel.now();
         let host = &mut self.hosts[node];
-        let wall_ms = host.wall_ms(now);
+        let (wall_ms, lives) = (host.wall_ms(now), host.lives);
         let Some(life) = &mut host.life else { return Ok(()) };
         if life.epoch > above.0 {
             return Ok(());
         }
-        let random = Rng::stream(self.plan.seed, "adopt", node as u64, above.0).next_u64() as u16;
+        // Not the same again for another life that is told the same.
+        let random = Rng::stream(self.plan.seed, "adopt", node as u64, lives ^ above.0).next_u64() as u16;
         let adopted = life.adopt(above, wall_ms, random);
         if self.died_at_its_disk(node) {
             return Ok(());

@@ -155,7 +155,7 @@ fn mutation(words: &[&str]) -> Mutation {
 }
 
 impl World {
-    fn now(&self) -> Now {
+    pub(super) fn now(&self) -> Now {
         Now {
             time: self.now,
             wall_ms: 1_700_000_000_000 + self.now.0 / 1_000 + self.ahead_ms,
@@ -234,7 +234,7 @@ impl World {
         &self.running[&name].engine
     }
 
-    fn handle(&mut self, name: char, input: Input) {
+    pub(super) fn handle(&mut self, name: char, input: Input) {
         let now = self.now();
         let Some(running) = self.running.get_mut(&name) else {
             return;
