@@ -12,6 +12,8 @@
 //! Contract: replicas that have seen the same dots have the same state, whatever the order, grouping and repetition
 //! in which the deltas came, as long as each origin's deltas come in order and none before what it removes.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod canonical;
 mod causal;
 mod clock;

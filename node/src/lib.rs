@@ -20,6 +20,7 @@
 pub mod daemon;
 #[cfg(feature = "quic")]
 mod driver;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod engine;
 #[cfg(feature = "quic")]
 mod entity;
@@ -31,9 +32,11 @@ pub mod membership;
 mod network_tests;
 #[cfg(feature = "quic")]
 mod node;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod store;
 #[cfg(feature = "quic")]
 pub mod transport;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod wire;
 
 pub use anabranch_crdt as crdt;

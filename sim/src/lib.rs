@@ -11,6 +11,8 @@
 //! Not here: sockets, files, threads of the code under test, the operating system's clock and chance.
 //! Contract: equal seeds, equal builds: equal trace hashes.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod cli;
 pub mod hash;
 pub mod kernel;

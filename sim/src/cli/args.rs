@@ -30,13 +30,16 @@ pub enum Command {
 /// assert!(parse(&["run".to_owned(), "--sedes".to_owned()]).is_err());
 /// ```
 pub fn parse(args: &[String]) -> Result<Command, String> {
+    if args.iter().any(|word| word == "--help" || word == "-h") {
+        return Ok(Command::Help);
+    }
     let mut words = Words(args.iter());
     match words.next() {
         Some("run") => parse_run(&mut words),
         Some("replay") => parse_replay(&mut words),
         Some("doctor") => parse_doctor(&mut words),
         Some("mutants") => parse_mutants(&mut words),
-        Some("help" | "--help" | "-h") => Ok(Command::Help),
+        Some("help") => Ok(Command::Help),
         Some(other) => Err(format!("there is no command {other:?}")),
         None => Err("a command is missing".to_owned()),
     }

@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use super::exit;
+use super::print::line;
 use super::search::{Search, Span, search, silence_panics, thread_time};
+use super::{exit, replay_command};
 use crate::kernel::Kernel;
 use crate::queue::QueueKind;
 use crate::rng::Rng;
@@ -18,16 +19,16 @@ pub(super) fn run(seeds: std::ops::Range<u64>) -> u8 {
             (Err(why), _) | (_, Err(why)) => differing.push(format!("seed {seed}: {why}")),
         }
     }
-    println!(
+    line(format!(
         "determinism: {} seeds twice, {} differed",
         seeds.end - seeds.start,
         differing.len()
-    );
+    ));
     for kind in [QueueKind::Heap, QueueKind::Calendar] {
-        println!(
+        line(format!(
             "bare kernel, {kind:?}: {:.1} M events a second",
             bare_kernel(kind) / 1e6
-        );
+        ));
     }
     silence_panics();
     let found = search(&Search {
@@ -35,18 +36,25 @@ pub(super) fn run(seeds: std::ops::Range<u64>) -> u8 {
         keep_going: true,
         ..Search::default()
     });
-    println!(
+    line(format!(
         "cluster: {:.0} events a second a core over {} seeds",
         found.speed(),
         found.seeds
-    );
+    ));
     for (mark, count) in &found.marks {
-        println!("{count:>12}  {mark}");
+        line(format!("{count:>12}  {mark}"));
+    }
+    for outcome in &found.failed {
+        let Some(failure) = &outcome.failure else { continue };
+        line(format!("FAILED seed {}: {failure}", outcome.seed));
     }
     if differing.is_empty() {
-        return exit::CLEAN;
+        if let Some(outcome) = found.failed.first() {
+            line(replay_command(outcome.seed, None));
+        }
+        return found.exit_code();
     }
-    differing.iter().for_each(|line| println!("{line}"));
+    differing.iter().for_each(line);
     exit::NON_DETERMINISM
 }
 

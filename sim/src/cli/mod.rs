@@ -1,11 +1,14 @@
 //! The command line: looking for seeds that fail, telling how one came about, checking the simulator itself.
 //!
-//! Not here: runs themselves (`crate::run`).
+//! Not here: runs themselves (`crate::run`). The clock and the environment are read here, outside of every run.
 //! Contract: exit codes are those of [`exit`]; the last line of every failure is the command that replays it.
+
+#![allow(clippy::disallowed_methods)]
 
 mod args;
 mod doctor;
 mod mutants;
+mod print;
 mod replay;
 mod search;
 #[cfg(test)]
@@ -50,7 +53,7 @@ pub fn main(args: &[String]) -> u8 {
         Ok(Command::Doctor(seeds)) => doctor::run(seeds),
         Ok(Command::Mutants(mutants)) => mutants::run(&mutants),
         Ok(Command::Help) => {
-            println!("{USAGE}");
+            print::line(USAGE);
             exit::CLEAN
         }
         Err(why) => {

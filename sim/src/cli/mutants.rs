@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::exit;
+use super::print::line;
 
 /// What to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,15 +91,17 @@ pub(super) fn run(mutants: &Mutants) -> u8 {
         }
     };
     let mut missed = false;
-    println!("{HEAD}\n| # | planted | class | seeds from 1, 1001, 2001 | found by |\n|---|---|---|---|---|");
+    line(format!(
+        "{HEAD}\n| # | planted | class | seeds from 1, 1001, 2001 | found by |\n|---|---|---|---|---|"
+    ));
     for bug in PLANTED
         .iter()
         .filter(|bug| mutants.only.as_ref().is_none_or(|only| only == bug.name))
     {
         match try_bug(&program, bug, mutants.seeds) {
-            Ok((line, fits)) => {
+            Ok((row, fits)) => {
                 missed |= !fits;
-                println!("{line}");
+                line(row);
             }
             Err(why) => {
                 eprintln!("{}: {why}", bug.name);
@@ -106,7 +109,7 @@ pub(super) fn run(mutants: &Mutants) -> u8 {
             }
         }
     }
-    println!("\n{FOOT}");
+    line(format!("\n{FOOT}"));
     if missed { exit::SAFETY } else { exit::CLEAN }
 }
 
@@ -184,7 +187,7 @@ fn first_failure(
 ) -> Result<Option<(u64, String)>, String> {
     let span = format!("{start}..{}", start + seeds);
     let output = Command::new(program)
-        .args(["run", "--seeds", &span, "--json"])
+        .args(["run", "--seeds", &span, "--nodes", "5", "--json"])
         .env("ANABRANCH_PLANTED", name)
         .output()
         .map_err(|e| format!("the planted build cannot be run: {e}"))?;

@@ -1,7 +1,8 @@
 //! One seed again, with its story.
 
+use super::print::line;
 use super::{exit, replay_command};
-use crate::plan::Plan;
+use crate::plan::{Plan, SECOND};
 use crate::queue::Micros;
 use crate::run::{How, run_seed};
 use crate::world::Teller;
@@ -21,9 +22,9 @@ pub struct Replay {
 
 /// The command.
 pub(super) fn run(replay: &Replay) -> u8 {
-    println!("{}", Plan::swarm(replay.seed, replay.nodes));
+    line(Plan::swarm(replay.seed, replay.nodes));
     let teller: Option<Teller> = if replay.trace {
-        Some(Box::new(|line| println!("{line}")))
+        Some(Box::new(|told| line(told)))
     } else {
         None
     };
@@ -33,16 +34,23 @@ pub(super) fn run(replay: &Replay) -> u8 {
         ..How::default()
     };
     let outcome = run_seed(replay.seed, how, teller);
-    println!("{} events, {:#?}", outcome.tally.events, outcome.tally);
-    println!("trace {:016x}", outcome.trace);
+    line(format!("{} events, {:#?}", outcome.tally.events, outcome.tally));
+    line(format!("trace {:016x}", outcome.trace));
     match outcome.failure {
+        None if replay.until <= outcome.ended_at.saturating_add(SECOND) && replay.until < Micros::MAX => {
+            line(format!(
+                "nothing broken up to {} s, where it was to stop",
+                replay.until / SECOND
+            ));
+            exit::CLEAN
+        }
         None => {
-            println!("clean");
+            line("clean");
             exit::CLEAN
         }
         Some(failure) => {
-            println!("FAILED seed {}: {failure}", replay.seed);
-            println!("{}", replay_command(replay.seed, replay.nodes));
+            line(format!("FAILED seed {}: {failure}", replay.seed));
+            line(replay_command(replay.seed, replay.nodes));
             failure.rule.exit_code()
         }
     }

@@ -1,10 +1,11 @@
 //! Looking for seeds that fail: many runs, on as many threads as asked for.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::print::line;
 use super::{exit, replay_command};
 use crate::plan::Plan;
 use crate::run::{How, Outcome, run_seed};
@@ -55,6 +56,8 @@ pub struct Found {
     pub failed: Vec<Outcome>,
     /// What all runs did.
     pub marks: BTreeMap<&'static str, u64>,
+    /// The same for each thousand seeds in the order of their numbers, and how many of them were run.
+    pub thousands: BTreeMap<u64, (u64, BTreeMap<&'static str, u64>)>,
     /// Events that happened in all.
     pub events: u64,
     /// Processor time that the runs took on all threads together.
@@ -75,15 +78,16 @@ pub fn search(search: &Search) -> Found {
         ),
     };
     let next = AtomicU64::new(first);
-    let stop = AtomicBool::new(false);
+    // Seeds from here on need not be run: one before them has failed. All before it are run to their end, so that the one
+    // reported does not depend on which thread was faster.
+    let stop_at = AtomicU64::new(end);
     let found = Mutex::new(Found::default());
     std::thread::scope(|scope| {
         for _ in 0..search.jobs {
             scope.spawn(|| {
-                while !stop.load(Ordering::SeqCst) && deadline.is_none_or(|deadline| wall_clock() < deadline)
-                {
+                while deadline.is_none_or(|deadline| wall_clock() < deadline) {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= end {
+                    if seed >= stop_at.load(Ordering::SeqCst) {
                         return;
                     }
                     let began = thread_time();
@@ -96,7 +100,7 @@ pub fn search(search: &Search) -> Found {
                         None,
                     );
                     if outcome.failure.is_some() && !search.keep_going {
-                        stop.store(true, Ordering::SeqCst);
+                        stop_at.fetch_min(seed, Ordering::SeqCst);
                     }
                     let Ok(mut found) = found.lock() else { return };
                     found.add(outcome, thread_time().saturating_sub(began));
@@ -106,6 +110,9 @@ pub fn search(search: &Search) -> Found {
     });
     let mut found = found.into_inner().unwrap_or_default();
     found.failed.sort_by_key(|outcome| outcome.seed);
+    if !search.keep_going {
+        found.failed.truncate(1);
+    }
     found
 }
 
@@ -129,8 +136,11 @@ impl Found {
         self.seeds += 1;
         self.events += outcome.tally.events;
         self.busy += took;
+        let (seeds, thousand) = self.thousands.entry(outcome.seed / VACUITY_SEEDS).or_default();
+        *seeds += 1;
         for (name, count) in marks(&outcome.tally) {
             *self.marks.entry(name).or_default() += count;
+            *thousand.entry(name).or_default() += count;
         }
         if outcome.failure.is_some() {
             self.failed.push(outcome);
@@ -142,14 +152,36 @@ impl Found {
         self.events as f64 / self.busy.as_secs_f64().max(1e-9)
     }
 
-    /// Marks that were never hit.
+    /// Marks that were never hit, and must be hit now and then.
     pub fn never(&self) -> Vec<&'static str> {
-        self.marks
-            .iter()
-            .filter(|(_, count)| **count == 0)
-            .map(|(name, _)| *name)
-            .collect()
+        never(&self.marks)
     }
+
+    /// Whether a whole thousand of seeds never hit one.
+    pub fn is_vacuous(&self) -> bool {
+        let mut whole = self
+            .thousands
+            .values()
+            .filter(|(seeds, _)| *seeds == VACUITY_SEEDS);
+        whole.any(|(_, marks)| !never(marks).is_empty())
+    }
+
+    /// What the failures make of it, the first one first.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self.failed.first().and_then(|outcome| outcome.failure.as_ref()) {
+            Some(failure) => failure.rule.exit_code(),
+            None if self.is_vacuous() => exit::VACUITY,
+            None => exit::CLEAN,
+        }
+    }
+}
+
+fn never(marks: &BTreeMap<&'static str, u64>) -> Vec<&'static str> {
+    let unhit = marks
+        .iter()
+        .filter(|(_, count)| **count == 0)
+        .map(|(name, _)| *name);
+    unhit.filter(|name| !NEVER.contains(name)).collect()
 }
 
 /// Everything that must happen now and then, or the runs prove little.
@@ -184,44 +216,38 @@ pub(super) fn marks(tally: &Tally) -> BTreeMap<&'static str, u64> {
 
 /// Marks that no run may hit, or that need not be hit: the last one needs a shard larger than workloads make.
 const NEVER: [&str; 3] = ["fingerprint_mismatches", "refused_frames", "snapshots_too_large"];
-/// From so many seeds on, a mark never hit is a failure.
+/// In so many seeds, each mark must be hit.
 const VACUITY_SEEDS: u64 = 1_000;
 
 /// The command.
 pub(super) fn run(wanted: &Search) -> u8 {
     silence_panics();
     let found = search(wanted);
-    let never: Vec<&str> = found
-        .never()
-        .into_iter()
-        .filter(|name| !NEVER.contains(name))
-        .collect();
-    let code = match found.failed.first().and_then(|outcome| outcome.failure.as_ref()) {
-        Some(failure) => failure.rule.exit_code(),
-        None if found.seeds >= VACUITY_SEEDS && !never.is_empty() => exit::VACUITY,
-        None => exit::CLEAN,
-    };
+    let (never, code) = (found.never(), found.exit_code());
     if wanted.json {
-        println!("{}", json(&found, code));
+        line(json(&found, code, wanted.nodes));
         return code;
     }
     for outcome in &found.failed {
         let Some(failure) = &outcome.failure else { continue };
-        println!("FAILED seed {}: {failure}", outcome.seed);
+        line(format!("FAILED seed {}: {failure}", outcome.seed));
     }
-    println!(
+    line(format!(
         "{} seeds, {} failed, {} events, {:.0} events a second on one core",
         found.seeds,
         found.failed.len(),
         found.events,
         found.speed()
-    );
+    ));
     if !never.is_empty() {
-        println!("never happened: {}", never.join(", "));
+        line(format!("never happened: {}", never.join(", ")));
     }
     if let Some(outcome) = found.failed.first() {
-        println!("{}", Plan::swarm(outcome.seed, wanted.nodes));
-        println!("{}", replay_command(outcome.seed, wanted.nodes));
+        line(Plan::swarm(outcome.seed, wanted.nodes));
+        line(replay_command(outcome.seed, wanted.nodes));
+    } else if code == exit::VACUITY {
+        line("a thousand seeds went by in which something that must happen never did; tell of them with");
+        line("  anabranch-sim doctor");
     }
     code
 }
@@ -231,15 +257,16 @@ pub(super) fn silence_panics() {
     std::panic::set_hook(Box::new(|_| {}));
 }
 
-fn json(found: &Found, code: u8) -> String {
+fn json(found: &Found, code: u8, nodes: Option<usize>) -> String {
     let failed: Vec<String> = found
         .failed
         .iter()
         .filter_map(|outcome| outcome.failure.as_ref().map(|failure| (outcome.seed, failure)))
         .map(|(seed, failure)| {
             let (rule, what) = (quoted(failure.rule.name()), quoted(&failure.what));
+            let replay = quoted(&replay_command(seed, nodes));
             format!(
-                r#"{{"seed":{seed},"rule":{rule},"at_us":{},"what":{what}}}"#,
+                r#"{{"seed":{seed},"rule":{rule},"at_us":{},"what":{what},"replay":{replay}}}"#,
                 failure.at
             )
         })
