@@ -41,10 +41,17 @@ pub fn type_of(kind: Kind) -> Type {
     }
 }
 
+/// A register's value by number, of different lengths; now and then it is long.
+pub fn value_bytes(value: u64) -> Bytes {
+    let long = if value.is_multiple_of(97) { 5_000 } else { 40 };
+    Bytes::from(format!("v{value}{}", ".".repeat((value % long) as usize)))
+}
+
 impl Names {
-    /// Names for so many elements.
+    /// Names for so many elements, of different lengths.
     pub fn new(elements: u64) -> Names {
-        let elements = (0..elements).map(|n| Bytes::from(format!("e{n:05}"))).collect();
+        let element = |n: u64| format!("e{n:05}{}", "-".repeat((n * n % 60) as usize));
+        let elements = (0..elements).map(|n| Bytes::from(element(n))).collect();
         Names {
             elements,
             ..Names::default()
@@ -86,10 +93,7 @@ impl Names {
     }
 
     fn find_element(&self, bytes: &[u8]) -> Option<ElementIx> {
-        let n: ElementIx = std::str::from_utf8(bytes.strip_prefix(b"e")?)
-            .ok()?
-            .parse()
-            .ok()?;
+        let n: ElementIx = std::str::from_utf8(bytes.get(1..6)?).ok()?.parse().ok()?;
         (self.elements.get(n as usize)? == bytes).then_some(n)
     }
 
@@ -103,7 +107,7 @@ impl Names {
             Action::Remove(list) => Mutation::Remove(elements(list)),
             Action::Clear => Mutation::Clear,
             Action::Set { value, clock } => Mutation::Set {
-                value: Bytes::from(format!("v{value}")),
+                value: value_bytes(*value),
                 clock: *clock,
             },
         }
@@ -126,8 +130,9 @@ impl Names {
             }
             Reading::Register(None) => Shown::Register(None),
             Reading::Register(Some(bytes)) => {
-                let digits = std::str::from_utf8(bytes.strip_prefix(b"v")?).ok()?;
-                Shown::Register(Some(digits.parse().ok()?))
+                let digits = bytes.strip_prefix(b"v")?.split(|b| *b == b'.').next()?;
+                let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
+                (value_bytes(value) == *bytes).then_some(Shown::Register(Some(value)))?
             }
         })
     }

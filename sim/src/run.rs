@@ -57,7 +57,11 @@ pub fn run_seed(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
 /// Runs a plan likewise: `how.nodes` is not looked at.
 pub fn run_plan(plan: Plan, how: How, teller: Option<Teller>) -> Outcome {
     let seed = plan.seed;
-    let mut world = World::new(plan, how.queue, teller);
+    let made = catch_unwind(AssertUnwindSafe(|| World::new(plan, how.queue, teller)));
+    let mut world = match made {
+        Ok(world) => world,
+        Err(panic) => return Outcome::of_panic(seed, &*panic),
+    };
     let caught = catch_unwind(AssertUnwindSafe(|| world.run(how.until)));
     let failure = match caught {
         Ok(result) => result.err(),
@@ -74,6 +78,25 @@ pub fn run_plan(plan: Plan, how: How, teller: Option<Teller>) -> Outcome {
         trace: world.trace(),
         ended_at: world.now(),
         tally: world.tally(),
+    }
+}
+
+impl Outcome {
+    /// The run had not even begun.
+    fn of_panic(seed: u64, panic: &(dyn std::any::Any + Send)) -> Outcome {
+        let failure = Failure {
+            rule: Rule::Panic,
+            at: 0,
+            node: None,
+            what: words(panic),
+        };
+        Outcome {
+            seed,
+            failure: Some(failure),
+            tally: Tally::default(),
+            trace: 0,
+            ended_at: 0,
+        }
     }
 }
 

@@ -240,6 +240,11 @@ impl Engine {
         &self.counters
     }
 
+    /// The members as they are known here.
+    pub fn members(&self) -> &std::collections::BTreeSet<NodeId> {
+        &self.members
+    }
+
     /// Every shard's id.
     pub fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
         (0..self.config.shards).map(ShardId)

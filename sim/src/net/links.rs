@@ -4,6 +4,9 @@ use super::pair::{Conn, End};
 use super::{BACK_OFF_US_MAX, DIAL_US_MAX, Net, NetEvent, News, NodeIx, Schedule, Told};
 use crate::queue::Micros;
 
+/// A link that has taken on more than so much, microseconds, is broken when all is healed.
+const CLOGGED_US: Micros = 5_000_000;
+
 /// Nodes and links.
 impl Net {
     /// A node runs, in this epoch, and dials everybody.
@@ -33,6 +36,12 @@ impl Net {
                 .iter()
                 .all(|end| end.is_some_and(|end| end.conn == conn.id))
         })
+    }
+
+    /// When all that is under way between two nodes will have arrived.
+    pub fn quiet_from(&self, a: NodeIx, b: NodeIx) -> Micros {
+        let arrival = |from, to| self.directions[self.direction_ix(from, to)].last_arrival();
+        arrival(a, b).max(arrival(b, a))
     }
 
     /// Since when a node has had a link to anybody, at its own end.
@@ -117,7 +126,7 @@ impl Net {
         }
     }
 
-    /// Every partition ends, and from now on only these pairs have a link.
+    /// Every partition ends, clogged links break, and from now on only these pairs have one.
     pub fn heal(&mut self, now: Micros, rest: &[(NodeIx, NodeIx)], out: Schedule<'_>) {
         for ix in 0..self.directions.len() {
             self.directions[ix].blocks = 0;
@@ -127,7 +136,8 @@ impl Net {
             let [a, b] = self.pairs[ix].nodes;
             let stays = rest.iter().any(|&(x, y)| (x.min(y), x.max(y)) == (a, b));
             self.pairs[ix].severed = !stays;
-            if !stays {
+            // What a slow wire has taken on for minutes ahead is a fault that would outlast the healing.
+            if !stays || self.quiet_from(a, b) > now + CLOGGED_US {
                 self.close(now, ix, 1_000, None, out);
             } else if self.pairs[ix].conn.is_none() {
                 self.dial_soon(now, ix, DIAL_US_MAX, out);

@@ -25,6 +25,15 @@ impl Oracle {
             }
             watch.untold.push_back((id, reached));
         }
+        while watch
+            .members_with
+            .front()
+            .is_some_and(|(with, _)| *with <= record)
+        {
+            if let Some((_, members)) = watch.members_with.pop_front() {
+                watch.disk.members = members;
+            }
+        }
         if watch.settles_with.is_some_and(|with| with <= record) {
             watch.disk.settled = Settled::Yes;
         }
@@ -98,8 +107,13 @@ impl Oracle {
 
     /// A node is dead; what was on its way to the disk may or may not be there.
     pub(crate) fn on_stop(&mut self, node: NodeIx) {
-        self.nodes[node].1.waiting.clear();
-        self.nodes[node].1.untold.clear();
+        let watch = &mut self.nodes[node].1;
+        watch.waiting.clear();
+        watch.members_with.clear();
+        watch.untold.clear();
+        if watch.settles_with.take().is_some() && watch.disk.settled == Settled::No {
+            watch.disk.settled = Settled::Perhaps;
+        }
     }
 
     /// A copy is made of a node's disk.
@@ -119,6 +133,7 @@ impl Oracle {
         if watch.disk.settled == Settled::Yes {
             watch.disk.settled = Settled::Perhaps;
         }
+        watch.disk.members.clear();
     }
 
     /// A node's disk is empty from now on.
@@ -191,6 +206,15 @@ impl Oracle {
             watch.disk.durable[shard as usize] = vv;
         }
         let watch = &mut self.nodes[node].1;
+        if !watch.disk.members.is_subset(engine.members()) {
+            let what = format!(
+                "has forgotten members: knows {:?} of {:?}",
+                engine.members(),
+                watch.disk.members
+            );
+            return Err(broken(Rule::Durability, node, what));
+        }
+        watch.disk.members.clone_from(engine.members());
         // What recovery took over from an unfinished commit it has written again, as one.
         watch.clock = ClockBounds::default();
         watch.clock.see(stamps);

@@ -11,12 +11,16 @@ use crate::model::{Action, DotAt, DotRecord, Draft, EntityIx, Kind, Meaning, Ori
 use crate::net::NodeIx;
 
 /// An update as the simulator's clients make it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// What to do, in order.
     pub ops: Vec<(EntityIx, Action)>,
     /// Whether it is nonsense and must be refused.
     pub wrong: bool,
+    /// Whether it leaves it to the node to know the type.
+    pub untyped: bool,
+    /// Whether it comes under a key of another update, and must be refused.
+    pub misused: bool,
     /// Whether it names a disputed kind: the type may be another one where it is asked.
     pub disputed: bool,
 }
@@ -76,9 +80,10 @@ impl Oracle {
         if !consumed && (error.is_some() || standing == Standing::Unknown) {
             return Ok((nothing, BTreeSet::new()));
         }
-        if standing == Standing::Made || asked.wrong {
+        if standing == Standing::Made || asked.wrong || asked.misused {
             if consumed {
-                let rule = if asked.wrong { Rule::Answer } else { Rule::Once };
+                let nonsense = asked.wrong || asked.misused;
+                let rule = if nonsense { Rule::Answer } else { Rule::Once };
                 return Err(broken(
                     rule,
                     node,
@@ -90,12 +95,38 @@ impl Oracle {
         if error.is_none() {
             for (entity, _) in &asked.ops {
                 self.check_barrier(node, self.ledger.entity(*entity).shard)?;
+                self.check_type(node, *entity)?;
             }
         }
         let issue = self.write_down(node, me, epoch, wall_ms, asked, outputs)?;
         self.compare_heads(node, me, &heads, asked)?;
         let touched = asked.ops.iter().map(|(entity, _)| *entity).collect();
         Ok((issue, touched))
+    }
+
+    /// An entity that exists under one type is not written under another.
+    fn check_type(&self, node: NodeIx, entity: EntityIx) -> Result<(), Failure> {
+        let (id, kind) = self.names.entity(entity);
+        match self.visible(node, id) {
+            Some((other, _)) if other != kind => {
+                let what = format!("wrote {id} as {kind:?}, though it shows it as {other:?}");
+                Err(broken(Rule::Answer, node, what))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a node can know the type of a kind's new entity: some entity of the kind exists there.
+    pub(crate) fn knows_kind(&self, node: NodeIx, asked: &Asked) -> bool {
+        asked.ops.iter().all(|(entity, _)| {
+            let kind = self.names.entity(*entity).0.kind();
+            let alike = (0..self.names.entities()).filter(|e| self.names.entity(*e).0.kind() == kind);
+            alike.into_iter().any(|e| {
+                let shard = self.ledger.entity(e).shard;
+                let row = self.nodes[node].1.shards[shard as usize].shadow.row(e);
+                row.is_some_and(|row| row.exists())
+            })
+        })
     }
 
     /// What a node covers in the shards of an update.

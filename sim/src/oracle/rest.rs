@@ -32,6 +32,9 @@ impl Oracle {
             }
         }
         for &(node, engine) in engines {
+            if engine.members().len() != self.nodes.len() {
+                return Err(Unsettled(format!("n{node} does not know everybody")));
+            }
             let status = engine.status();
             let left = (status.batches_held, status.staged_bytes, status.snapshot_sessions);
             if !engine.is_idle() || left != (0, 0, 0) {

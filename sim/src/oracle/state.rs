@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use anabranch::engine::{Engine, Limits, Output};
 use anabranch::wire::FRAME_BYTES_MAX;
-use anabranch::{NodeId, ShardId};
+use anabranch::{EntityId, NodeId, ShardId};
 
 use super::clock::followed;
 use super::watch::{Settled, Watched};
 use super::{Check, Oracle, Rule, Seen, broken};
 use crate::hash::{TraceHash, hash_bytes};
-use crate::model::{Broken, EntityIx, Stamps, Vv, at, covers_all, raise};
-use crate::names::type_of;
+use crate::model::{Broken, EntityIx, Kind, Row, Stamps, Vv, at, covers_all, raise};
+use crate::names::{type_of, value_bytes};
 use crate::net::NodeIx;
 
 /// A shard with at most so many live dots is compared whole whenever its state is new; a larger one in proportion less.
@@ -132,11 +132,33 @@ impl Oracle {
         if watch.disk.settled != Settled::Yes && watch.settles_with.is_none() && engine.is_ready() {
             watch.settles_with = Some(watch.last_record);
         }
+        let newest = watch
+            .members_with
+            .back()
+            .map_or(&watch.disk.members, |(_, members)| members);
+        let (grew, changed) = (!engine.members().is_subset(newest), newest != engine.members());
+        if changed {
+            let now = (watch.last_record, engine.members().clone());
+            watch.members_with.push_back(now);
+        }
+        if grew {
+            self.let_go_before(node, engine)?;
+        }
+        let watch = &mut self.nodes[node].1;
         if recorded {
             watch.waiting.push_back((watch.last_record, reached));
         } else if !reached.is_empty() {
             let what = "covers more than before and wrote no record of it";
             return Err(broken(Rule::Durability, node, what));
+        }
+        Ok(())
+    }
+
+    /// What was let go of before a member was known, it need not hold.
+    fn let_go_before(&mut self, node: NodeIx, engine: &Engine) -> Check {
+        for shard in 0..self.nodes[node].1.shards.len() {
+            let base = self.vector(node, &engine.base(ShardId(shard as u32)))?;
+            raise(&mut self.nodes[node].1.shards[shard].forced, &base);
         }
         Ok(())
     }
@@ -229,13 +251,7 @@ impl Oracle {
         self.looks.values += 1;
         let id = self.names.entity(entity).0;
         let shard = self.ledger.entity(entity).shard;
-        let shadow = &self.nodes[node].1.shards[shard as usize].shadow;
-        // Of several types under one address the lowest that exists is the visible one.
-        let mut rows = self
-            .names
-            .alike(id)
-            .filter_map(|ix| Some((self.names.entity(ix).1, shadow.row(ix)?)));
-        let row = rows.find(|(_, row)| row.exists());
+        let row = self.visible(node, id);
         let must = row.map(|(kind, row)| (type_of(kind), Some(row.shown(&self.ledger, kind))));
         let got = engine
             .read(id)
@@ -257,6 +273,16 @@ impl Oracle {
                 "{id} (shard {shard}) shows {got:?} and must show {must:?} at {vv}; live dots must be {live:?}"
             ),
         ))
+    }
+
+    /// Of several types under one address the lowest that exists is the visible one.
+    pub(super) fn visible(&self, node: NodeIx, id: &EntityId) -> Option<(Kind, &Row)> {
+        let mut rows = self.names.alike(id).filter_map(|ix| {
+            let shard = self.ledger.entity(ix).shard;
+            let row = self.nodes[node].1.shards[shard as usize].shadow.row(ix)?;
+            Some((self.names.entity(ix).1, row))
+        });
+        rows.find(|(_, row)| row.exists())
     }
 
     /// A state of this vector may have been seen before, here or elsewhere.
@@ -380,7 +406,8 @@ impl Oracle {
             if base <= full.max(at(&watched.forced, origin)) || few_bytes {
                 continue;
             }
-            for (member, (_, watch)) in self.nodes.iter().enumerate() {
+            let known = |(_, (id, _)): &(usize, &(u128, _))| engine.members().contains(&NodeId(*id));
+            for (member, (_, watch)) in self.nodes.iter().enumerate().filter(known) {
                 let has = at(&watch.shards[shard as usize].ever_durable, origin);
                 if has < base {
                     let name = self.origin_name(origin);
@@ -483,9 +510,7 @@ fn stands(payload: &anabranch_crdt::Payload, must: crate::model::Stands) -> bool
                 custom,
                 value: v,
             },
-        ) => {
-            *clock == c && (*mode == ClockMode::Custom) == custom && value[..] == *format!("v{v}").as_bytes()
-        }
+        ) => *clock == c && (*mode == ClockMode::Custom) == custom && *value == value_bytes(v),
         _ => false,
     }
 }

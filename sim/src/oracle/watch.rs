@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use anabranch::ReplicaId;
+use anabranch::{NodeId, ReplicaId};
 
 use super::clock::ClockBounds;
 use crate::model::{Shadow, Vv};
@@ -41,6 +41,8 @@ pub(super) struct OnDisk {
     pub epoch: u64,
     /// Whether it has caught up once, and says so.
     pub settled: Settled,
+    /// The members it names.
+    pub members: BTreeSet<NodeId>,
 }
 
 /// Whether a directory has caught up once, as it says itself.
@@ -48,7 +50,7 @@ pub(super) struct OnDisk {
 pub(super) enum Settled {
     #[default]
     No,
-    /// Its record may have been damaged.
+    /// Its record was on its way when the node died, or may have been damaged since.
     Perhaps,
     Yes,
 }
@@ -69,6 +71,8 @@ pub(super) struct Watch {
     pub untold: VecDeque<(u64, Reached)>,
     /// The last record it handed out.
     pub last_record: u64,
+    /// Members, and the record that makes them durable.
+    pub members_with: VecDeque<(u64, BTreeSet<NodeId>)>,
     /// The record that says it has caught up, on its way to the disk.
     pub settles_with: Option<u64>,
     /// What was on the disk when a copy of it was made.

@@ -236,6 +236,12 @@ pub struct Load {
     pub levels: f64,
     /// How many updates are nonsense and must be refused.
     pub wrong: f64,
+    /// How many updates leave it to the node to know the type.
+    pub untyped: f64,
+    /// How many repeats of a key are of another update, and must be refused.
+    pub misused: f64,
+    /// How many increments are large.
+    pub large: f64,
     /// How many registers are set with a clock of the caller's.
     pub clocks: f64,
     /// How likely a client goes to another node for its next update.
@@ -258,6 +264,9 @@ impl Load {
             repeats: 0.1,
             levels: 0.2,
             wrong: 0.01,
+            untyped: 0.1,
+            misused: 0.05,
+            large: 0.05,
             clocks: 0.2,
             roams: 0.0,
         }
@@ -282,6 +291,8 @@ pub struct Plan {
     pub nodes: usize,
     /// How many shards.
     pub shards: u32,
+    /// Whether nodes know nobody at first, and learn of each other from links and from membership.
+    pub discovered: bool,
     /// Faults and updates happen in the first so many microseconds.
     pub chaos_us: Micros,
     /// Which families of faults are in.
@@ -309,6 +320,7 @@ impl Plan {
             seed,
             nodes,
             shards: 2,
+            discovered: false,
             chaos_us,
             families: Vec::new(),
             net: NetPlan::benign(),
@@ -342,6 +354,7 @@ impl Plan {
         Plan {
             nodes,
             shards: *rng.pick(&[1, 1, 2, 3, 4]),
+            discovered: Rng::stream(seed, "discovered", 0, 0).chance(0.3),
             chaos_us: CHAOS_US,
             net: swarm_net(seed, &has),
             sync: swarm_sync(seed, &has),
@@ -440,6 +453,9 @@ fn swarm_load(seed: u64, nodes: usize) -> Load {
         repeats: rng.unit() * 0.3,
         levels: rng.unit() * 0.6,
         wrong: rng.unit() * 0.03,
+        untyped: rng.unit() * 0.3,
+        misused: rng.unit() * 0.1,
+        large: rng.unit() * 0.1,
         clocks: *rng.pick(&[0.0, 0.2, 0.8]),
         roams: *rng.pick(&[0.0, 0.05, 0.5]),
     }

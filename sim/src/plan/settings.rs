@@ -48,6 +48,8 @@ pub struct Settings {
     pub unpersisted: Choice,
     /// Updates waiting.
     pub requests: Choice,
+    /// Idempotency keys.
+    pub keys: Choice,
     /// Log bytes after which a snapshot is written.
     pub snapshot_bytes: u64,
     /// Bytes of a log segment.
@@ -66,6 +68,7 @@ impl Default for Settings {
             slots: usual,
             unpersisted: usual,
             requests: usual,
+            keys: usual,
             snapshot_bytes: 64 << 20,
             segment_bytes: 1 << 20,
         }
@@ -89,6 +92,7 @@ impl Settings {
             slots: draw(),
             unpersisted: draw(),
             requests: draw(),
+            keys: draw(),
             ..Settings::default()
         };
         let snapshot = rng.log_uniform(2_000.0, 200_000.0) as u64;

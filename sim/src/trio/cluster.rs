@@ -112,6 +112,7 @@ impl Trio {
             seed: SEED,
             config,
             options: Options::default(),
+            expects_others: false,
             now: self.now,
         };
         self.hosts[node].start(with).map_err(|why| match why {

@@ -158,8 +158,7 @@ impl Trio {
         };
         let mut asked = Asked {
             ops: Vec::new(),
-            wrong: false,
-            disputed: false,
+            ..Asked::default()
         };
         let mut ops = Vec::new();
         for words in words.split(|word| *word == "and") {

@@ -7,7 +7,7 @@ use super::{Event, World};
 use crate::model::{Action, EntityIx, Kind};
 use crate::names::{DISPUTED, type_of};
 use crate::net::NodeIx;
-use crate::oracle::{Asked, Failure};
+use crate::oracle::{Asked, Failure, Standing};
 use crate::plan::{Plan, SECOND};
 use crate::rng::Rng;
 
@@ -48,6 +48,16 @@ impl World {
         if self.hosts[node].life.is_none() || self.hosts[node].paused_until > self.kernel.now() {
             return Ok(());
         }
+        // Before it knows everybody, a node counts majorities of those it knows.
+        let known = self.hosts[node]
+            .life
+            .as_ref()
+            .map_or(0, |life| life.engine.members().len());
+        let level = if known < self.hosts.len() {
+            Level::default()
+        } else {
+            level
+        };
         let key = keyed.then_some(number);
         if let Some(key) = key {
             self.keys.add(key, node, asked.clone(), level);
@@ -69,13 +79,22 @@ impl World {
             self.kernel.after(SECOND / 2, Event::Repeat { key });
             return Ok(());
         }
-        let update = self.update(&entry.asked, entry.level, Some(key), 2_000);
-        self.submit(node, entry.asked, update, Some(key))
+        let mut asked = entry.asked;
+        let mut rng = Rng::stream(self.plan.seed, "misuse", key, self.kernel.now());
+        if self.keys.standing(node, key) == Standing::Made && rng.chance(self.plan.load.misused) {
+            asked.ops.push(asked.ops[0].clone());
+            asked.misused = true;
+        }
+        let update = self.update(&asked, entry.level, Some(key), 2_000);
+        self.submit(node, asked, update, Some(key))
     }
 
     /// The client of an update got its answer, or an error.
     pub(crate) fn after_answer(&mut self, waiting: &Waiting, error: Option<ErrorKind>) {
-        let Some(key) = waiting.key.filter(|_| !waiting.asked.wrong) else {
+        let Some(key) = waiting
+            .key
+            .filter(|_| !waiting.asked.wrong && !waiting.asked.misused)
+        else {
             return;
         };
         let mut rng = Rng::stream(self.plan.seed, "again", key, self.kernel.now());
@@ -114,7 +133,7 @@ impl World {
             let (id, kind) = self.oracle.names.entity(*entity);
             Op {
                 entity: id.clone(),
-                ty: Some(type_of(kind)),
+                ty: Some(type_of(kind)).filter(|_| !asked.untyped),
                 mutation: self.oracle.names.mutation(action),
             }
         });
@@ -149,7 +168,13 @@ impl World {
         let disputed = ops
             .iter()
             .any(|(entity, _)| self.oracle.names.entity(*entity).0.kind() == DISPUTED);
-        Asked { ops, wrong, disputed }
+        Asked {
+            ops,
+            wrong,
+            untyped: !disputed && rng.chance(self.plan.load.untyped),
+            misused: false,
+            disputed,
+        }
     }
 
     /// The hot entity of a type, any one of a type, or now and then one whose type is disputed.
@@ -182,6 +207,9 @@ impl World {
         let action = match (kind, rng.below(100)) {
             (_, 0..4) => Action::Create,
             (Kind::GCounter, 4..10) | (Kind::PnCounter, 4..8) => Action::Increment(0),
+            // Far above what 32 bits hold, and never so far that sums reach the end of 64.
+            (Kind::GCounter, n) if rng.chance(load.large) => Action::Increment(1 << (n % 46)),
+            (Kind::PnCounter, n) if rng.chance(load.large) => Action::Increment(-1 << (n % 46)),
             (Kind::GCounter, n) => Action::Increment(n as i64),
             (Kind::PnCounter, n) => Action::Increment(50 - n as i64),
             (Kind::Register, _) => {

@@ -77,6 +77,7 @@ pub(crate) struct StartWith {
     pub seed: u64,
     pub config: EngineConfig,
     pub options: Options,
+    pub expects_others: bool,
     pub now: Micros,
 }
 
@@ -146,6 +147,9 @@ impl Host {
                 Item::Record(record) => engine.recover_record(record),
             }
             .map_err(|e| NoStart::Broken(e.to_string()))?;
+        }
+        if with.expects_others {
+            engine.expect_others();
         }
         engine.start(
             now,

@@ -26,7 +26,7 @@ use crate::model::EntityIx;
 use crate::names::{DISPUTED, Names, kind_name, type_of};
 use crate::net::{Net, NetCounts, NetEvent, News, NodeIx, Told};
 use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
-use crate::plan::{Ending, Fault, Plan, Recovery, SECOND};
+use crate::plan::{Choice, Ending, Family, Fault, Plan, Recovery, SECOND};
 use crate::queue::{Micros, QueueKind};
 
 use clients::Client;
@@ -397,6 +397,7 @@ impl World {
             seed: self.plan.seed,
             config: config(&self.plan, &self.hosts, node, &self.limits),
             options: options(&self.plan),
+            expects_others: self.plan.discovered,
             now,
         };
         match self.hosts[node].start(with) {
@@ -491,7 +492,11 @@ fn config(plan: &Plan, hosts: &[Host], node: NodeIx, limits: &Limits) -> EngineC
         cluster: "sim".to_owned(),
         node: hosts[node].id,
         shards: plan.shards,
-        members: hosts.iter().map(|host| host.id).collect(),
+        members: if plan.discovered {
+            Vec::new()
+        } else {
+            hosts.iter().map(|host| host.id).collect()
+        },
         kinds: declared
             .map(|&kind| (kind_name(kind).to_owned(), type_of(kind)))
             .collect(),
@@ -510,6 +515,9 @@ fn options(plan: &Plan) -> Options {
 fn limits(plan: &Plan) -> Limits {
     let s = plan.settings;
     let defaults = Limits::default();
+    // By a clock that jumps an hour ahead few keys would be too old at once.
+    let jumps = plan.families.contains(&Family::Clock);
+    let keys = if jumps { Choice::Default } else { s.keys };
     Limits {
         ring_slots_max: s.ring.of(4, 256, 1 << 20),
         ring_bytes_max: s.ring.of(100_000, defaults.ring_bytes_max, 1 << 30),
@@ -528,6 +536,8 @@ fn limits(plan: &Plan) -> Limits {
         staged_bytes_max: s.slots.of(8 << 20, defaults.staged_bytes_max, 1 << 30),
         unpersisted_bytes_max: s.unpersisted.of(2_000, defaults.unpersisted_bytes_max, 1 << 30),
         requests_max: s.requests.of(2, defaults.requests_max, 1 << 20),
+        keys_kept: keys.of(5, defaults.keys_kept, defaults.keys_kept),
+        keys_max: keys.of(40, defaults.keys_max, defaults.keys_max),
         ..defaults
     }
 }
@@ -547,11 +557,25 @@ fn name_entities(oracle: &mut Oracle, plan: &Plan, hosts: &[Host], limits: &Limi
             .take(2)
             .map(move |&kind| (DISPUTED, kind, n))
     });
+    let mut groups: BTreeMap<String, u32> = BTreeMap::new();
     for (name, kind, n) in declared.chain(disputed) {
-        let Ok(id) = EntityId::new(name, &format!("k{n}")) else {
+        // Every third pair of keys belongs together, across kinds.
+        let key = match n % 6 {
+            4 | 5 => format!("together{}#k{n}", n / 6),
+            _ => format!("k{n}"),
+        };
+        let Ok(id) = EntityId::new(name, &key) else {
             unreachable!("a workload's names are short and not empty")
         };
         let shard = engine.shard_of(&id).0;
+        let group = key
+            .split_once('#')
+            .map_or(String::new(), |(group, _)| group.to_owned());
+        let place = *groups.entry(group.clone()).or_insert(shard);
+        assert!(
+            group.is_empty() || place == shard,
+            "{id} is not where its group is"
+        );
         let named: EntityIx = oracle.names.add(id, kind);
         let numbered = oracle.ledger.add_entity(kind, shard);
         assert!(named == numbered, "the two vocabularies count alike");

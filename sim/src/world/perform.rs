@@ -114,7 +114,7 @@ impl World {
                 .on_submit(node, wall_ms, &life.engine, &asked, standing, error, &outputs)?;
         self.look(node, &outputs, &touched)?;
         let refused = error.is_some() && issue.dots.is_empty();
-        if let Some(key) = key.filter(|_| !refused && !asked.wrong) {
+        if let Some(key) = key.filter(|_| !refused && !asked.wrong && !asked.misused) {
             issue = self.keys.on_made(node, key, issue);
         }
         let answer_by = self.kernel.now() + timeout_us;
@@ -325,7 +325,7 @@ impl World {
             return Err(broken(Rule::Answer, node, what));
         };
         match &result {
-            Ok(answer) if waiting.asked.wrong => {
+            Ok(answer) if waiting.asked.wrong || waiting.asked.misused => {
                 let what = format!("{:?} is nonsense and was answered {answer:?}", waiting.asked);
                 Err(broken(Rule::Answer, node, what))
             }
@@ -381,13 +381,18 @@ impl World {
             ErrorKind::NotReady => self.oracle.may_not_be_ready(node),
             ErrorKind::Overloaded => {
                 let others = self.waiting.values().filter(|w| w.node == node).count();
-                others >= self.limits.requests_max || life.unpersisted > self.limits.unpersisted_bytes_max
+                let keys = life.engine.status().idempotency_keys as usize;
+                let keys_full = waiting.key.is_some() && keys >= self.limits.keys_max;
+                let disk_behind = life.unpersisted > self.limits.unpersisted_bytes_max;
+                others >= self.limits.requests_max || disk_behind || keys_full
             }
             ErrorKind::DiskFull => life.full,
             ErrorKind::Poisoned => life.poisoned,
             ErrorKind::Unconfirmed => self.kernel.now() >= waiting.answer_by,
             ErrorKind::WrongType => waiting.asked.wrong || waiting.asked.disputed,
             ErrorKind::Invalid => waiting.asked.wrong,
+            ErrorKind::TypeRequired => waiting.asked.untyped && !self.oracle.knows_kind(node, &waiting.asked),
+            ErrorKind::KeyReused => waiting.asked.misused,
             _ => false,
         }
     }

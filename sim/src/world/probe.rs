@@ -40,6 +40,14 @@ impl World {
     }
 
     pub(crate) fn on_probe(&mut self, node: NodeIx) -> Step {
+        let now = self.kernel.now();
+        let quiet = self.plan.rest.iter().map(|&(a, b)| self.net.quiet_from(a, b));
+        let quiet = quiet.max().unwrap_or(0);
+        if quiet > now {
+            // What the faults of before held up is still under way, and what is said next stands behind it.
+            self.kernel.after(quiet - now, Event::Probe { node });
+            return Ok(());
+        }
         self.probed = node + 1;
         let action = match self.oracle.names.entity(0).1 {
             Kind::GCounter | Kind::PnCounter => Action::Increment(1),
@@ -51,8 +59,7 @@ impl World {
         };
         let asked = Asked {
             ops: vec![(0, action)],
-            wrong: false,
-            disputed: false,
+            ..Asked::default()
         };
         let level = Level {
             copies: Copies::N(1 + self.linked(node).len() as u8),

@@ -1,5 +1,7 @@
 //! The end of every run: all that the plan allows is healed, and everybody must agree, in time, and stay at rest.
 
+use anabranch::engine::Input;
+
 use super::{Event, Phase, World};
 use crate::net::{NetPlan, NodeIx};
 use crate::oracle::{Failure, Rule, broken};
@@ -23,6 +25,7 @@ impl World {
             self.check_progress(node)?;
         }
         self.check_answers()?;
+        self.spread_hints()?;
         match self.phase {
             Phase::Chaos if self.kernel.now() >= self.plan.chaos_us => {
                 self.heal();
@@ -32,6 +35,33 @@ impl World {
             Phase::Settling => self.check_settled(),
             Phase::Rest => self.check_rest(),
         }
+    }
+
+    /// Membership: where links reach, over however many nodes, everybody hears of everybody.
+    fn spread_hints(&mut self) -> Result<(), Failure> {
+        let nodes = self.hosts.len();
+        if !self.plan.discovered || !self.kernel.now().is_multiple_of(SECOND) {
+            return Ok(());
+        }
+        let mut group: Vec<NodeIx> = (0..nodes).collect();
+        for a in 0..nodes {
+            for b in a + 1..nodes {
+                if self.net.is_up(a, b) {
+                    let (from, to) = (group[a].max(group[b]), group[a].min(group[b]));
+                    group.iter_mut().filter(|g| **g == from).for_each(|g| *g = to);
+                }
+            }
+        }
+        for a in 0..nodes {
+            for b in (0..nodes).filter(|&b| b != a && group[a] == group[b]) {
+                let node = self.hosts[b].id;
+                let known = |life: &super::host::Life| life.engine.members().contains(&node);
+                if self.hosts[a].life.as_ref().is_some_and(|life| !known(life)) {
+                    self.give(a, Input::MemberSeen { node })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All faults end; every node comes up; the links of the plan's last topology are the only ones left.
