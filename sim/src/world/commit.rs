@@ -62,14 +62,12 @@ impl World {
         match committed {
             Ok(_) => {
                 life.writing = None;
-                life.full = false;
                 self.oracle.on_durable(node, upto);
                 self.snapshot_if_due(node)?;
                 self.give(node, Input::Persisted { upto: RecordId(upto) })?;
                 self.begin_commit(node)
             }
             Err(error @ (StoreError::Full { .. } | StoreError::Disk { .. })) => {
-                life.full = true;
                 self.kernel.after(
                     FULL_RETRY_US,
                     Event::Synced {

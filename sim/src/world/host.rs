@@ -48,7 +48,7 @@ pub(crate) struct Life {
     /// The last record of the commit under way.
     pub writing: Option<u64>,
     pub poisoned: bool,
-    /// Whether the last commit failed for want of space.
+    /// Whether the last commit its engine was told of failed for want of space.
     pub full: bool,
     /// Its directory's id.
     pub directory: DirectoryId,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anabranch::engine::{Input, Output, RequestId};
+use anabranch::engine::{Input, Output, PersistFailure, RequestId};
 use anabranch::store::StoreError;
 use anabranch::wire::Frame;
 use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
@@ -68,11 +68,14 @@ impl World {
 
     /// One input and all that follows from it, at one node.
     fn step(&mut self, node: NodeIx, input: Input) -> Step {
-        if let Input::Persisted { upto } = &input {
-            self.oracle.on_told(node, upto.0);
-            if let Some(life) = &mut self.hosts[node].life {
+        match (&input, &mut self.hosts[node].life) {
+            (Input::Persisted { upto }, Some(life)) => {
+                self.oracle.on_told(node, upto.0);
                 life.on_told(upto.0);
+                life.full = false;
             }
+            (Input::PersistFailed { failure, .. }, Some(life)) => life.full = *failure == PersistFailure::Full,
+            _ => {}
         }
         let outputs = self.handle(node, input);
         self.look(node, &outputs, &BTreeSet::new())?;
