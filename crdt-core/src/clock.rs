@@ -40,7 +40,7 @@ impl HybridClock {
     /// The next stamp: the wall time if it is past the last stamp, else just above the last.
     pub fn tick(&mut self, wall_ms: u64) -> u64 {
         let wall = wall_ms.min(WALL_MS_MAX) << COUNTER_BITS;
-        self.last = wall.max(self.last.saturating_add(1));
+        self.last = crate::planted!("raw_wall_clock", wall, wall.max(self.last.saturating_add(1)));
         self.last
     }
 

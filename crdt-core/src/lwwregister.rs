@@ -42,7 +42,11 @@ fn rank(replicas: &Replicas, dot: Dot, payload: &Payload) -> Rank {
         Payload::Present | Payload::Count { .. } => None,
     };
     let (replica, seq) = dot.full(replicas);
-    (clock, replica, seq)
+    crate::planted!(
+        "tie_by_arrival",
+        (clock, ReplicaId::default(), 0),
+        (clock, replica, seq)
+    )
 }
 
 impl LwwRegister {
@@ -90,7 +94,8 @@ impl LwwRegister {
                     Some((_, Payload::Stamped { clock, .. })) => clock.saturating_add(1),
                     _ => 0,
                 };
-                (ClockMode::Default, issuer.stamp.max(above))
+                let clock = crate::planted!("raw_wall_clock", issuer.stamp, issuer.stamp.max(above));
+                (ClockMode::Default, clock)
             }
         };
         let payload = Payload::Stamped {

@@ -75,6 +75,11 @@ pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen,
     }
     // What a part kills it has seen and lacks: by the rule it does not stay.
     for kill in delta.parts().iter().flat_map(|part| &part.kills) {
+        crate::planted!(
+            "remove_takes_unseen",
+            remove_all_at(view, env, &kill.path, &mut sum, &mut changed),
+            ()
+        );
         if let Some(payload) = view.remove(&kill.path, kill.dot) {
             sum = sum.wrapping_sub(digest::item(env, &kill.path, kill.dot, &payload));
             changed.removed.push(kill.dot);
@@ -82,6 +87,17 @@ pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen,
     }
     *view.digest_mut() = sum;
     changed
+}
+
+/// The mistake of [`planted!`](crate::planted) `remove_takes_unseen`: whatever is there goes, seen by the remover or not.
+#[cfg(planted)]
+fn remove_all_at<V: View>(view: &mut V, env: &Env<'_>, path: &Path, sum: &mut u64, changed: &mut Changed) {
+    let there: Vec<Entry> = view.entries().filter(|(at, _, _)| at == path).collect();
+    for (_, dot, payload) in there {
+        view.remove(path, dot);
+        *sum = sum.wrapping_sub(digest::item(env, path, dot, &payload));
+        changed.removed.push(dot);
+    }
 }
 
 /// The dots that parts of a delta kill, ascending. Only a delta of several parts can kill one of its own puts.

@@ -69,6 +69,11 @@ pub fn epoch_for_start(last: Option<Epoch>, wall_ms: u64, random: u16) -> Epoch 
     let above = last
         .filter(|last| *last >= fresh)
         .map_or(fresh, |last| epoch_of((last.0 >> 16) + 1));
+    let above = planted!(
+        "backup_keeps_epoch",
+        last.map_or(fresh, |last| Epoch(last.0 + 1)),
+        above
+    );
     planted!("restart_keeps_epoch", last.unwrap_or(above), above)
 }
 

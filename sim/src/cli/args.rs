@@ -134,7 +134,7 @@ fn parse_mutants(words: &mut Words<'_>) -> Result<Command, String> {
     while let Some(word) = words.next() {
         match word {
             "--only" => mutants.only = Some(words.next().ok_or("--only wants a name")?.to_owned()),
-            "--seeds" => mutants.seeds = number(word, words)?,
+            "--seeds" => mutants.seeds = Some(number(word, words)?),
             other => return Err(format!("mutants does not know {other:?}")),
         }
     }

@@ -74,7 +74,9 @@ impl World {
                 life.on_told(upto.0);
                 life.full = false;
             }
-            (Input::PersistFailed { failure, .. }, Some(life)) => life.full = *failure == PersistFailure::Full,
+            (Input::PersistFailed { failure, .. }, Some(life)) => {
+                life.full = *failure == PersistFailure::Full
+            }
             _ => {}
         }
         let outputs = self.handle(node, input);
