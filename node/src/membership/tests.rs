@@ -245,13 +245,20 @@ fn own(node: u128, zone: &str) -> Announcement {
 }
 
 fn wait(hints: &Receiver<Hint>, want: &Hint) {
+    wait_all(hints, std::slice::from_ref(want));
+}
+
+/// Waits for all of these, in whatever order they come.
+fn wait_all(hints: &Receiver<Hint>, wanted: &[Hint]) {
     let until = std::time::Instant::now() + PATIENCE;
-    let mut seen = Vec::new();
-    loop {
+    let (mut wanted, mut seen) = (wanted.to_vec(), Vec::new());
+    while !wanted.is_empty() {
         match hints.recv_timeout(until.saturating_duration_since(std::time::Instant::now())) {
-            Ok(hint) if hint == *want => return,
-            Ok(hint) => seen.push(hint),
-            Err(error) => panic!("no {want:?} ({error}); saw {seen:?}"),
+            Ok(hint) => {
+                wanted.retain(|want| *want != hint);
+                seen.push(hint);
+            }
+            Err(error) => panic!("no {wanted:?} ({error}); saw {seen:?}"),
         }
     }
 }

@@ -145,8 +145,7 @@ fn what_others_say_of_a_node_or_of_its_link_is_not_believed() {
     net.link(1, 2);
     net.link(2, 3);
     net.link(1, 3);
-    wait(&one, &up(2, 1, "eu"));
-    wait(&one, &up(3, 1, "eu"));
+    wait_all(&one, &[up(2, 1, "eu"), up(3, 1, "eu")]); // in no order
     // Three says that two has left, that it has restarted, that one itself has left.
     let left = |node| ack(&[Change::Node(node, 1), Change::Key("left", "1", 1_000)]);
     for message in [left(2), syn(&[(2, 7), (2, EPOCH_MAX), (2, u64::MAX)]), left(1)] {
