@@ -39,11 +39,11 @@ fn is_test(name: &str) -> bool {
     name.ends_with("/tests.rs")
         || name.contains("/tests/")
         || name.starts_with("tests/")
-        || name.contains("/laws")
+        || name.contains("crdt-core/src/laws")
 }
 
 fn production() -> Vec<(String, String)> {
-    let dirs = ["crdt-core/src", "node/src", "sim/src"];
+    let dirs = ["crdt-core/src", "crdt-core/laws/src", "node/src", "sim/src"];
     dirs.iter()
         .flat_map(|d| sources(d))
         .filter(|(name, _)| !is_test(name))

@@ -5,6 +5,9 @@
 //! Contract: two values of one type have equal live state exactly when their canonical bytes are equal, whatever
 //! their replica tables look like. Golden tests pin them; a change needs a new version byte.
 
+#[cfg(planted)]
+use std::cmp::Ordering;
+
 use crate::delta::{ClockMode, Path, Payload, Put};
 use crate::id::ReplicaId;
 use crate::kind::Type;
@@ -14,8 +17,10 @@ pub(crate) const VERSION: u8 = 1;
 
 /// Version, type and the live dots in the order of (path, replica id, sequence).
 pub(crate) fn bytes(ty: Type, mut items: Vec<((ReplicaId, u64), Put)>) -> Vec<u8> {
-    items.sort_unstable_by(|(dot, put), (other_dot, other_put)| {
-        put.path.cmp(&other_put.path).then_with(|| dot.cmp(other_dot))
+    items.sort_by(|(dot, put), (other_dot, other_put)| {
+        put.path
+            .cmp(&other_put.path)
+            .then_with(|| crate::planted!("canonical_order_of_arrival", Ordering::Equal, dot.cmp(other_dot)))
     });
     let mut out = vec![VERSION, ty.id()];
     for (dot, put) in &items {

@@ -8,6 +8,7 @@
 use crate::context::{Context, Seen};
 use crate::delta::Delta;
 use crate::digest::HashKey;
+use crate::fragment::Fragment;
 use crate::id::ReplicaId;
 use crate::kind::Type;
 use crate::mutation::{Issuer, Mutation, MutationError};
@@ -47,6 +48,53 @@ pub struct Op {
     delta: Delta,
 }
 
+/// What a value has seen, meaning the same everywhere.
+#[derive(Clone, Debug, Default)]
+pub struct Knowledge {
+    replicas: Replicas,
+    seen: Context,
+}
+
+/// A part of a state that means the same everywhere: it brings the replica table it was made with.
+#[derive(Clone, Debug)]
+#[must_use = "a piece changes nothing until it is joined"]
+pub struct Piece {
+    replicas: Replicas,
+    fragment: Fragment,
+}
+
+impl Piece {
+    /// What it says, in terms of [`Piece::replicas`].
+    pub fn fragment(&self) -> &Fragment {
+        &self.fragment
+    }
+
+    /// The table that gives its dots their meaning.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+
+    /// See [`Fragment::split`].
+    pub fn split(self, bytes_max: usize) -> impl Iterator<Item = Piece> {
+        let replicas = self.replicas;
+        self.fragment
+            .split(bytes_max)
+            .into_iter()
+            .map(move |fragment| Piece {
+                replicas: replicas.clone(),
+                fragment,
+            })
+    }
+
+    /// See [`Fragment::decompose`].
+    pub fn decompose(&self) -> impl Iterator<Item = Piece> + '_ {
+        self.fragment.decompose().map(|fragment| Piece {
+            replicas: self.replicas.clone(),
+            fragment,
+        })
+    }
+}
+
 /// The value refused; it is as it was. Repeating is of no use, except for [`CausalError::Gap`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CausalError {
@@ -84,6 +132,37 @@ impl Op {
     /// The table that gives the delta's dots their meaning.
     pub fn replicas(&self) -> &Replicas {
         &self.replicas
+    }
+
+    /// Its parts, each an operation of its own: they may travel alone and in any order.
+    pub fn split(&self) -> impl Iterator<Item = Op> + '_ {
+        self.delta.parts().iter().map(|part| Op {
+            replicas: self.replicas.clone(),
+            delta: Delta::from_parts(self.delta.ty(), vec![part.clone()]),
+        })
+    }
+
+    /// Several operations as one; nothing of none.
+    ///
+    /// # Errors
+    ///
+    /// [`CausalError::Type`] if they are for different types, [`CausalError::Replicas`].
+    pub fn group(ops: &[Op]) -> Result<Option<Op>, CausalError> {
+        let Some((first, rest)) = ops.split_first() else {
+            return Ok(None);
+        };
+        let mut replicas = first.replicas.clone();
+        let mine = first.delta.ty();
+        let mut parts = first.delta.parts().to_vec();
+        for op in rest {
+            let theirs = op.delta.ty();
+            if mine != theirs {
+                return Err(CausalError::Type { mine, theirs });
+            }
+            parts.extend(translate::delta(&op.delta, &op.replicas, &mut replicas)?.into_parts());
+        }
+        let delta = Delta::from_parts(mine, parts);
+        Ok(Some(Op { replicas, delta }))
     }
 }
 
@@ -154,6 +233,43 @@ impl Causal {
         };
         let changed = self.value.join(&env, &self.seen, &theirs, &theirs_seen);
         self.seen.join(&theirs_seen);
+        Ok(changed)
+    }
+
+    /// What this value has seen.
+    pub fn knowledge(&self) -> Knowledge {
+        Knowledge {
+            replicas: self.replicas.clone(),
+            seen: self.seen.clone(),
+        }
+    }
+
+    /// What somebody who has seen `theirs` lacks of this value.
+    ///
+    /// # Errors
+    ///
+    /// [`CausalError::Replicas`].
+    pub fn since(&self, theirs: &Knowledge) -> Result<Piece, CausalError> {
+        let mut replicas = self.replicas.clone();
+        let theirs = translate::context(&theirs.seen, &theirs.replicas, &mut replicas)?;
+        let fragment = self.value.since(&self.seen, &theirs);
+        Ok(Piece { replicas, fragment })
+    }
+
+    /// Joins a part of another state.
+    ///
+    /// # Errors
+    ///
+    /// [`CausalError::Type`] and [`CausalError::Replicas`].
+    pub fn join_piece(&mut self, piece: &Piece) -> Result<Changed, CausalError> {
+        self.check_type(piece.fragment.ty())?;
+        let fragment = translate::fragment(&piece.fragment, &piece.replicas, &mut self.replicas)?;
+        let env = Env {
+            replicas: &self.replicas,
+            key: &KEY,
+        };
+        let changed = self.value.join_fragment(&env, &self.seen, &fragment);
+        self.seen.join(fragment.claims());
         Ok(changed)
     }
 
@@ -230,6 +346,15 @@ impl Causal {
     /// What a user sees.
     pub fn read(&self) -> Reading {
         self.value.read(&self.replicas)
+    }
+
+    /// The digest from the live dots: what [`Value::digest`] must be.
+    pub fn digest_from_scratch(&self) -> u64 {
+        let env = Env {
+            replicas: &self.replicas,
+            key: &KEY,
+        };
+        self.value.digest_from_scratch(&env)
     }
 
     /// See [`Value::canonical_bytes`].

@@ -169,7 +169,8 @@ impl Context {
         if from >= to || to <= self.maxima.get(ix) {
             return;
         }
-        if from <= self.maxima.get(ix) {
+        let reach = self.maxima.get(ix);
+        if from <= crate::planted!("gap_is_covered", reach + 1, reach) {
             self.raise(ix, to);
             return;
         }
@@ -178,7 +179,7 @@ impl Context {
         // Takes in, from the right, every run that begins at or before this one's end, down to the first that
         // ends before its start.
         while let Some((&other_from, &other_to)) = runs.range(..=to).next_back() {
-            if other_to < from {
+            if crate::planted!("touching_runs_stay_apart", other_to <= from, other_to < from) {
                 break;
             }
             runs.remove(&other_from);
@@ -248,6 +249,42 @@ impl Context {
         self.runs
             .iter()
             .flat_map(|(ix, runs)| runs.iter().map(|(from, to)| (*ix, *from, *to)))
+    }
+
+    /// The whole set as runs, in the order of dots: replica, start (excluded), end (included).
+    pub fn all_runs(&self) -> impl Iterator<Item = (ReplicaIx, u64, u64)> + '_ {
+        let mut runs: Vec<_> = self.maxima.iter().map(|(ix, max)| (ix, 0, max)).collect();
+        runs.extend(self.runs());
+        runs.sort_unstable(); // each of the two is sorted already
+        runs.into_iter()
+    }
+
+    /// The set without these dots, which are ascending.
+    pub fn without(&self, dots: &[Dot]) -> Context {
+        let mut rest = Context::new();
+        let mut dots = dots.iter().peekable();
+        for (ix, mut from, to) in self.all_runs() {
+            while let Some(dot) = dots.next_if(|dot| **dot <= Dot::new(ix, to)) {
+                if dot.ix() == ix && dot.seq() > from {
+                    rest.insert_run(ix, from, dot.seq() - 1);
+                    from = dot.seq();
+                }
+            }
+            rest.insert_run(ix, from, to);
+        }
+        rest
+    }
+
+    /// Whether the two have a dot in common.
+    pub fn intersects(&self, other: &Context) -> bool {
+        other.all_runs().any(|(ix, from, to)| {
+            from < self.maxima.get(ix)
+                || self.runs.get(&ix).is_some_and(|runs| {
+                    runs.range(..to)
+                        .next_back()
+                        .is_some_and(|(_, run_to)| from < *run_to)
+                })
+        })
     }
 
     /// Whether the set has no gap.

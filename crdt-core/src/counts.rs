@@ -58,7 +58,8 @@ impl Slots {
         let mut count = own.last().map(|(_, count)| *count).unwrap_or_default();
         let side = if by < 0 { &mut count.minus } else { &mut count.plus };
         *side = side.saturating_add(by.unsigned_abs());
-        let kills = own
+        let old = crate::planted!("old_total_stays", &[][..], own);
+        let kills = old
             .iter()
             .map(|(dot, _)| Kill {
                 path: Path::Root,

@@ -25,6 +25,7 @@ mod delta;
 mod digest;
 mod dot;
 mod element;
+mod fragment;
 mod gcounter;
 mod id;
 mod kind;
@@ -43,12 +44,13 @@ mod view;
 #[cfg(test)]
 mod laws;
 
-pub use causal::{Causal, CausalError, Op};
+pub use causal::{Causal, CausalError, Knowledge, Op, Piece};
 pub use clock::{DRIFT_MS_MAX, HybridClock};
 pub use context::{Context, Seen, VersionVector};
 pub use delta::{ClockMode, Delta, Kill, Part, Path, Payload, Put};
 pub use digest::HashKey;
 pub use dot::{Dot, SEQ_MAX};
+pub use fragment::Fragment;
 pub use gcounter::GCounter;
 pub use id::{Epoch, EpochError, NodeId, NodeIdError, ReplicaId};
 pub use kind::{Crdt, Type, TypeError};

@@ -14,6 +14,7 @@ use crate::dot::Dot;
 use crate::id::ReplicaId;
 use crate::kind::{Crdt, Type};
 use crate::mutation::{Issuer, Mutation, MutationError};
+use crate::planted;
 use crate::replicas::Replicas;
 use crate::store::{Diff, DotFun, DotStore};
 use crate::view::{Entry, View};
@@ -117,7 +118,7 @@ impl LwwRegister {
         }
         let kills = seen
             .iter()
-            .filter(|(dot, payload)| !lost(dot, payload))
+            .filter(|(dot, payload)| planted!("own_clock_kills_all", true, !lost(dot, payload)))
             .map(|(dot, _)| Kill {
                 path: Path::Root,
                 dot: *dot,

@@ -76,7 +76,7 @@ impl OrSet {
     }
 
     fn add(&self, issuer: &Issuer<'_>, elements: &[Bytes]) -> Vec<Part> {
-        let mut marks = self.kill_marks();
+        let mut marks = planted!("marks_pile_up", Vec::new(), self.kill_marks());
         let distinct: BTreeSet<&Bytes> = elements.iter().collect();
         distinct
             .into_iter()

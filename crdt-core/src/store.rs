@@ -16,6 +16,7 @@ use std::ops::Bound;
 
 use crate::context::Seen;
 use crate::dot::Dot;
+use crate::planted;
 use crate::replicas::ReplicaIx;
 
 /// Whether a dot that only one side has stays: if the side that lacks it has not seen it. (If it has, then the
@@ -88,7 +89,7 @@ fn join_dots(
             only_theirs(other);
         }
         if theirs.next_if_eq(&dot).is_none() && !stays(dot, theirs_seen) {
-            go.push(dot);
+            planted!("join_keeps_what_they_removed", (), go.push(dot));
         }
     }
     theirs.for_each(only_theirs);

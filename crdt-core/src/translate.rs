@@ -8,6 +8,7 @@
 use crate::context::Context;
 use crate::delta::{Delta, Kill, Part};
 use crate::dot::Dot;
+use crate::fragment::Fragment;
 use crate::replicas::{Replicas, ReplicasFull};
 use crate::value::{Env, Value};
 
@@ -47,6 +48,19 @@ pub(crate) fn context(
         translated.insert_run(to.intern(from.id(ix))?, run_from, run_to);
     }
     Ok(translated)
+}
+
+pub(crate) fn fragment(
+    fragment: &Fragment,
+    from: &Replicas,
+    to: &mut Replicas,
+) -> Result<Fragment, ReplicasFull> {
+    let mut puts = Vec::with_capacity(fragment.puts().len());
+    for (put_dot, put) in fragment.puts() {
+        puts.push((dot(*put_dot, from, to)?, put.clone()));
+    }
+    let claims = context(fragment.claims(), from, to)?;
+    Ok(Fragment::from_parts(fragment.ty(), puts, claims))
 }
 
 /// The value with a digest under `key`.

@@ -9,10 +9,11 @@
 use bytes::Bytes;
 
 use crate::canonical;
-use crate::context::Seen;
+use crate::context::{Context, Seen};
 use crate::delta::{Delta, Path, Payload, Put};
 use crate::digest::HashKey;
 use crate::dot::Dot;
+use crate::fragment::{self, Fragment};
 use crate::gcounter::GCounter;
 use crate::kind::Type;
 use crate::lwwregister::LwwRegister;
@@ -175,6 +176,29 @@ impl Value {
             (Value::OrSet(mine), Value::OrSet(theirs)) => view::join(mine, env, seen, theirs, theirs_seen),
             (mine, theirs) => panic!("a {} met a {}", theirs.ty(), mine.ty()),
         }
+    }
+
+    /// What this value, which has seen `seen`, has beyond `theirs`: exactly what somebody who has seen that lacks.
+    /// Whoever joins it has seen both afterwards.
+    pub fn since(&self, seen: &Context, theirs: &impl Seen) -> Fragment {
+        each!(self, view => Fragment::since(self.ty(), view, seen, theirs))
+    }
+
+    /// Joins a part of another state; `seen` is what this side has seen, and has the fragment's claims added by the
+    /// caller afterwards. The cost follows the fragment, unless it claims dots this side has seen: then every live
+    /// dot here is looked at once.
+    ///
+    /// # Panics
+    ///
+    /// If the fragment is of another type, or has dots that are not of the table: who decodes it checks that.
+    pub fn join_fragment(&mut self, env: &Env<'_>, seen: &Context, fragment: &Fragment) -> Changed {
+        assert!(
+            self.ty() == fragment.ty(),
+            "a part of a {} met a {}",
+            fragment.ty(),
+            self.ty()
+        );
+        each!(self, view => fragment::join(view, env, seen, fragment))
     }
 
     /// Whether it exists: it has a live dot. An empty set may exist.

@@ -10,7 +10,8 @@ use crate::delta::{Delta, Part, Path, Payload};
 use crate::digest;
 use crate::dot::Dot;
 use crate::mutation::{Issuer, Mutation, MutationError};
-use crate::store::{Diff, stays};
+use crate::store::Diff;
+pub(crate) use crate::store::stays;
 use crate::value::{Changed, Env};
 
 /// One live dot: where it is, which it is, what it carries.

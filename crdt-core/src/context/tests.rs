@@ -35,6 +35,10 @@ proptest! {
         }
         prop_assert_eq!(x.covers(&y), model.is_superset(&other));
         prop_assert_eq!(x == y, model == other);
+        prop_assert_eq!(x.intersects(&y), !model.is_disjoint(&other));
+        let dots: Vec<Dot> = other.iter().map(|(ix, seq)| Dot::new(ReplicaIx(*ix), *seq)).collect();
+        let rest: Context = model.difference(&other).map(|(ix, seq)| Dot::new(ReplicaIx(*ix), *seq)).collect();
+        prop_assert_eq!(x.without(&dots), rest);
         x.join(&y);
         model.extend(&other);
         prop_assert!(x.covers(&y));

@@ -1,0 +1,180 @@
+//! Random histories.
+
+use anabranch_crdt::{Mutation, Type};
+use bytes::Bytes;
+
+use crate::rng::Rng;
+use crate::script::{Mode, OpName, Script, Step};
+use crate::shrink::shrink;
+use crate::world::{Mismatch, World};
+use crate::{laws, model};
+
+/// How many steps a history has at most.
+const STEPS_MAX: usize = 60;
+
+/// A history that went wrong, shrunk.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The shortest history found that goes wrong.
+    pub script: Script,
+    /// How.
+    pub mismatch: Mismatch,
+    /// After how many steps, over all histories, it was met.
+    pub steps: u64,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{}", self.mismatch)?;
+        writeln!(
+            f,
+            "as a test:\n\n#[test]\nfn name_what_went_wrong() {{\n    check(\n        \"{}\",",
+            { self.script.to_string().trim_end().replace('\n', "\n         ") }
+        )?;
+        writeln!(f, "    )\n    .unwrap();\n}}")
+    }
+}
+
+/// Runs random histories of a type until so many steps are done.
+///
+/// # Errors
+///
+/// The first [`Failure`].
+pub fn run(ty: Type, seed: u64, steps: u64) -> Result<(), Box<Failure>> {
+    let mut done = 0;
+    let mut history = 0;
+    while done < steps {
+        let (script, result) = one(ty, seed.wrapping_add(history));
+        done += script.steps.len() as u64;
+        history += 1;
+        if let Err(mismatch) = result {
+            let (script, mismatch) = shrink(script, mismatch);
+            return Err(Box::new(Failure {
+                script,
+                mismatch,
+                steps: done,
+            }));
+        }
+    }
+    Ok(())
+}
+
+/// Makes and runs one history; it ends where it goes wrong.
+fn one(ty: Type, seed: u64) -> (Script, Result<(), Mismatch>) {
+    let mut rng = Rng::new(seed ^ u64::from(ty.id()) << 56);
+    let mode = if rng.percent(60) { Mode::Causal } else { Mode::Any };
+    let nodes = 2 + rng.below(4);
+    let mut script = Script {
+        ty,
+        mode,
+        steps: Vec::new(),
+    };
+    let mut world = World::new(ty, mode, nodes);
+    for _ in 0..10 + rng.below(STEPS_MAX - 10) {
+        let step = next(&mut rng, &world);
+        script.steps.push(step.clone());
+        if let Err(mismatch) = world.step(&step) {
+            return (script, Err(mismatch.after(&step)));
+        }
+        if world.is_full() {
+            break;
+        }
+    }
+    let result = laws::check(&world);
+    (script, result)
+}
+
+fn next(rng: &mut Rng, world: &World) -> Step {
+    let nodes = world.replicas.len();
+    let (to, from) = (rng.below(nodes), rng.below(nodes));
+    match rng.below(100) {
+        0..40 => Step::Mutate {
+            at: to,
+            mutation: mutation(rng, world.ty()),
+            stamp: rng.below(6) as u64,
+        },
+        40..70 => Step::Deliver {
+            to,
+            ops: vec![op(rng, world, from, to)],
+        },
+        70..78 => Step::Deliver {
+            to,
+            ops: (0..1 + rng.below(4))
+                .map(|_| {
+                    let from = rng.below(nodes);
+                    op(rng, world, from, to)
+                })
+                .collect(),
+        },
+        78..84 => Step::DeliverPart {
+            to,
+            op: op(rng, world, from, to),
+            part: rng.below(3),
+        },
+        84..90 => Step::Join { to, from },
+        90..95 => Step::Since { to, from },
+        _ => Step::Pieces {
+            to,
+            from,
+            bytes_max: [1, 40, 100][rng.below(3)],
+            only: rng.percent(50).then(|| rng.below(3)),
+        },
+    }
+}
+
+/// Mostly the first operation that has not arrived yet; now and then any.
+fn op(rng: &mut Rng, world: &World, by: usize, to: usize) -> OpName {
+    let made = world.made(by);
+    let missing = (1..=made).find(|&nth| !world.has(to, OpName { by, nth }));
+    match missing {
+        Some(nth) if rng.percent(75) => OpName { by, nth },
+        _ => OpName {
+            by,
+            nth: 1 + rng.below(made),
+        },
+    }
+}
+
+const ELEMENTS: [&str; 5] = ["", "x", "y", "z", "an_element_of_more_than_22_bytes"];
+
+fn element(rng: &mut Rng) -> Bytes {
+    Bytes::from_static(rng.pick(&ELEMENTS).as_bytes())
+}
+
+fn elements(rng: &mut Rng) -> Vec<Bytes> {
+    (0..1 + rng.below(3)).map(|_| element(rng)).collect()
+}
+
+/// A number, now and then an extreme one.
+fn number(rng: &mut Rng) -> i64 {
+    match rng.below(20) {
+        0 => i64::from(i32::MAX),
+        1 => 0,
+        n => n as i64 - 9,
+    }
+}
+
+/// A mutation that the type takes.
+pub(crate) fn mutation(rng: &mut Rng, ty: Type) -> Mutation {
+    if rng.percent(4) {
+        return Mutation::Create;
+    }
+    match ty {
+        Type::GCounter => Mutation::Increment(number(rng).abs()),
+        Type::PnCounter => Mutation::Increment(number(rng)),
+        Type::OrSet => match rng.below(10) {
+            0..5 => Mutation::Add(elements(rng)),
+            5..9 => Mutation::Remove(elements(rng)),
+            _ => Mutation::Clear,
+        },
+        Type::LwwRegister => Mutation::Set {
+            value: element(rng),
+            clock: rng.percent(40).then(|| match rng.below(10) {
+                0 => u64::MAX - rng.below(2) as u64,
+                n => n as u64,
+            }),
+        },
+    }
+}
+
+const _: () = assert!(model::ATOMS_MAX > STEPS_MAX);

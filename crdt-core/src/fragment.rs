@@ -1,0 +1,257 @@
+//! A part of a state: some of its live dots, and which dots it speaks for.
+//!
+//! A delta names the places it touches, because the mutation knew them. A state keeps no trace of what was removed,
+//! so what somebody lacks of it is said by dots alone: here are the live ones you have not seen, and of these
+//! others you have seen, none is alive. (The Δ of Enes, Almeida, Baquero, Leitão: "Efficient Synchronization of
+//! State-Based CRDTs", ICDE 2019, for causal types.)
+//!
+//! Not here: the bytes of a fragment.
+//!
+//! Contract: a fragment claims exactly the dots it speaks for. It holds every one of them that is alive, so whoever
+//! joins it knows the others to be dead; and a dot it does not claim it says nothing about. So fragments may be cut
+//! by dots, lost, repeated and joined in any order.
+
+use crate::context::{Context, Seen};
+use crate::delta::{Path, Payload, Put};
+use crate::dot::Dot;
+use crate::kind::Type;
+use crate::planted;
+use crate::view::{Entry, View};
+use crate::{digest, view};
+
+/// What a put weighs beside its path and payload, in bytes: its dot.
+const DOT_BYTES: usize = 10;
+
+/// What a run of claimed dots weighs, in bytes.
+const RUN_BYTES: usize = 20;
+
+/// A part of a state, made by [`Value::since`](crate::Value::since). The only things to do with it are to ship it, to
+/// cut it and to join it.
+///
+/// ```
+/// use anabranch_crdt::{Causal, Epoch, Mutation, NodeId, ReplicaId, Type};
+///
+/// let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let mut here = Causal::new(Type::OrSet);
+/// let mut there = here.clone();
+/// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?)?;
+/// for piece in here.since(&there.knowledge())?.split(1) {
+///     there.join_piece(&piece)?; // in any order
+/// }
+/// assert_eq!(there, here);
+/// # Ok::<(), anabranch_crdt::CausalError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a fragment changes nothing until it is joined"]
+pub struct Fragment {
+    ty: Type,
+    /// Ascending by dot; each is claimed.
+    puts: Vec<(Dot, Put)>,
+    claims: Context,
+}
+
+impl Fragment {
+    /// What `view`, which has seen `seen`, has beyond `theirs`.
+    pub(crate) fn since<V: View>(ty: Type, view: &V, seen: &Context, theirs: &impl Seen) -> Fragment {
+        let (known, mut puts): (Vec<_>, Vec<_>) = view
+            .entries()
+            .map(|(path, dot, payload)| (dot, Put { path, payload }))
+            .partition(|(dot, _)| theirs.contains(*dot));
+        puts.sort_unstable_by_key(|(dot, _)| *dot);
+        let mut alive_there_too: Vec<Dot> = known.into_iter().map(|(dot, _)| dot).collect();
+        alive_there_too.sort_unstable();
+        let claims = planted!(
+            "since_leaves_out_removals",
+            puts.iter().map(|(dot, _)| *dot).collect(),
+            seen.without(&alive_there_too)
+        );
+        Fragment { ty, puts, claims }
+    }
+
+    /// A fragment of these puts, speaking for `claims`. Whoever read them from a peer or a disk asks
+    /// [`Type::admits`] of every put first.
+    ///
+    /// # Panics
+    ///
+    /// If a put is not among the claims, or two have one dot.
+    pub fn from_parts(ty: Type, mut puts: Vec<(Dot, Put)>, claims: Context) -> Fragment {
+        puts.sort_unstable_by_key(|(dot, _)| *dot);
+        assert!(
+            puts.is_sorted_by(|(a, _), (b, _)| a < b) && puts.iter().all(|(dot, _)| claims.contains(*dot)),
+            "a fragment of dots it does not claim, or claims twice"
+        );
+        Fragment { ty, puts, claims }
+    }
+
+    /// The type of the value it is of.
+    pub fn ty(&self) -> Type {
+        self.ty
+    }
+
+    /// The live dots it carries, ascending.
+    pub fn puts(&self) -> &[(Dot, Put)] {
+        &self.puts
+    }
+
+    /// The dots it speaks for: those it carries, and others that are dead.
+    pub fn claims(&self) -> &Context {
+        &self.claims
+    }
+
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.claims.is_empty()
+    }
+
+    /// Whether the dot is among those it carries.
+    fn carries(&self, dot: Dot) -> bool {
+        self.puts.binary_search_by_key(&dot, |(dot, _)| *dot).is_ok()
+    }
+
+    /// The same in pieces of about `bytes_max` bytes at most, except that a put is never divided. Each can be joined
+    /// alone, in any order, any number of times; all of them together say what this one says.
+    pub fn split(self, bytes_max: usize) -> Vec<Fragment> {
+        let whole = planted!("chunk_taken_for_the_whole", self.claims.clone(), Context::new());
+        let mut cutter = Cutter::new(self.ty, bytes_max, whole);
+        let mut puts = self.puts.into_iter().peekable();
+        for (ix, mut from, to) in self.claims.all_runs() {
+            cutter.room_for(RUN_BYTES);
+            while let Some((dot, put)) = puts.next_if(|(dot, _)| dot.ix() == ix && dot.seq() <= to) {
+                if !cutter.has_room_for(weight(&put)) {
+                    cutter.claim(ix, from, dot.seq() - 1);
+                    cutter.close();
+                    from = dot.seq() - 1;
+                }
+                cutter.put(dot, put);
+            }
+            cutter.claim(ix, from, to);
+        }
+        cutter.finish()
+    }
+
+    /// Its irreducible parts: a live dot each, or a dead one. There are as many as dots are claimed, so this is for
+    /// small values and tests; [`Fragment::split`] is for shipping.
+    pub fn decompose(&self) -> impl Iterator<Item = Fragment> + '_ {
+        let dots = self
+            .claims
+            .all_runs()
+            .flat_map(|(ix, from, to)| (from + 1..=to).map(move |seq| Dot::new(ix, seq)));
+        dots.map(|dot| {
+            let at = self.puts.binary_search_by_key(&dot, |(dot, _)| *dot);
+            Fragment {
+                ty: self.ty,
+                puts: at.map(|at| self.puts[at].clone()).into_iter().collect(),
+                claims: Context::from_iter([dot]),
+            }
+        })
+    }
+}
+
+/// About what a put weighs in bytes.
+fn weight(put: &Put) -> usize {
+    let path = match &put.path {
+        Path::Root => 1,
+        Path::Element(element) => 3 + element.len(),
+    };
+    let payload = match &put.payload {
+        Payload::Present => 1,
+        Payload::Count { .. } => 21,
+        Payload::Stamped { value, .. } => 14 + value.len(),
+    };
+    DOT_BYTES + path + payload
+}
+
+/// Pieces under way.
+struct Cutter {
+    /// What every piece begins as: nothing.
+    new: Fragment,
+    bytes_max: usize,
+    bytes: usize,
+    piece: Fragment,
+    done: Vec<Fragment>,
+}
+
+impl Cutter {
+    fn new(ty: Type, bytes_max: usize, whole: Context) -> Cutter {
+        let new = Fragment {
+            ty,
+            puts: Vec::new(),
+            claims: whole,
+        };
+        Cutter {
+            bytes_max,
+            bytes: 0,
+            piece: new.clone(),
+            new,
+            done: Vec::new(),
+        }
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.piece.puts.is_empty() || self.bytes + bytes <= self.bytes_max
+    }
+
+    /// Begins another piece if so much does not fit.
+    fn room_for(&mut self, bytes: usize) {
+        if self.bytes > 0 && self.bytes + bytes > self.bytes_max {
+            self.close();
+        }
+        self.bytes += bytes;
+    }
+
+    fn put(&mut self, dot: Dot, put: Put) {
+        self.bytes += weight(&put);
+        self.piece.puts.push((dot, put));
+    }
+
+    fn claim(&mut self, ix: crate::ReplicaIx, from: u64, to: u64) {
+        self.piece.claims.insert_run(ix, from, to);
+    }
+
+    fn close(&mut self) {
+        let done = std::mem::replace(&mut self.piece, self.new.clone());
+        if !done.is_empty() {
+            self.done.push(done);
+        }
+        self.bytes = RUN_BYTES;
+    }
+
+    fn finish(mut self) -> Vec<Fragment> {
+        self.close();
+        self.done
+    }
+}
+
+/// Joins a fragment. Live dots it does not carry are looked for only if it claims dots this side has seen: a value
+/// that lacks all of it pays for the fragment alone.
+pub(crate) fn join<V: View>(
+    view: &mut V,
+    env: &crate::Env<'_>,
+    seen: &Context,
+    fragment: &Fragment,
+) -> crate::Changed {
+    let mut changed = crate::Changed::default();
+    let mut sum = *view.digest_mut();
+    if seen.intersects(&fragment.claims) {
+        let gone: Vec<Entry> = view
+            .entries()
+            .filter(|(_, dot, _)| fragment.claims.contains(*dot) && !fragment.carries(*dot))
+            .collect();
+        for (path, dot, payload) in gone {
+            assert!(
+                view.remove(&path, dot).is_some(),
+                "{dot:?} came from this very value"
+            );
+            sum = sum.wrapping_sub(digest::item(env, &path, dot, &payload));
+            changed.removed.push(dot);
+        }
+    }
+    for (dot, put) in &fragment.puts {
+        if view::stays(*dot, seen) && view.insert(&put.path, *dot, &put.payload) {
+            sum = sum.wrapping_add(digest::item(env, &put.path, *dot, &put.payload));
+            changed.added.push(*dot);
+        }
+    }
+    *view.digest_mut() = sum;
+    changed
+}
