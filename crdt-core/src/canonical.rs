@@ -67,6 +67,11 @@ pub(crate) fn encode_item(
             out(&clock.to_be_bytes());
             blob(value, out);
         }
+        Payload::Written { value } => {
+            out(&[3]);
+            blob(value, out);
+        }
+        Payload::Ballot { yes } => out(&[4, u8::from(*yes)]),
     }
 }
 

@@ -8,9 +8,9 @@
 use crate::context::Seen;
 use crate::delta::{Kill, Part, Path, Payload, Put};
 use crate::dot::Dot;
-use crate::mutation::Issuer;
+use crate::mutation::{Issuer, Mutation};
 use crate::store::{Diff, DotFun, DotStore};
-use crate::view::Entry;
+use crate::view::{Entry, Stored};
 
 /// One replica's totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -40,8 +40,17 @@ impl Slots {
         })
     }
 
+    /// What a mutation that the type takes does.
+    pub(crate) fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
+        match mutation {
+            Mutation::Create => self.create(issuer),
+            Mutation::Increment(by) => self.increment(issuer, *by),
+            _ => Vec::new(),
+        }
+    }
+
     /// Opens the issuer's own slot with nothing in it, if there is no slot at all.
-    pub(crate) fn create(&self, issuer: &Issuer<'_>) -> Vec<Part> {
+    fn create(&self, issuer: &Issuer<'_>) -> Vec<Part> {
         if self.is_empty() {
             self.increment(issuer, 0)
         } else {
@@ -50,7 +59,7 @@ impl Slots {
     }
 
     /// Adds to the issuer's own slot.
-    pub(crate) fn increment(&self, issuer: &Issuer<'_>, by: i64) -> Vec<Part> {
+    fn increment(&self, issuer: &Issuer<'_>, by: i64) -> Vec<Part> {
         if by == 0 && !self.is_empty() {
             return Vec::new();
         }
@@ -75,52 +84,6 @@ impl Slots {
             put,
             kills,
         }]
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.0
-            .as_slice()
-            .iter()
-            .map(|(dot, count)| (Path::Root, *dot, count.payload()))
-    }
-
-    pub(crate) fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
-        if *path != Path::Root {
-            return None;
-        }
-        self.0.get(dot).map(|count| count.payload())
-    }
-
-    pub(crate) fn insert(&mut self, dot: Dot, payload: &Payload) -> bool {
-        let Payload::Count { plus, minus } = *payload else {
-            return false;
-        };
-        self.0.insert(dot, Count { plus, minus })
-    }
-
-    pub(crate) fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload> {
-        if *path != Path::Root {
-            return None;
-        }
-        self.0.remove(dot).map(Count::payload)
-    }
-
-    pub(crate) fn join(&mut self, seen: &impl Seen, theirs: &Slots, theirs_seen: &impl Seen) -> Diff<Entry> {
-        let diff = self.0.join(seen, &theirs.0, theirs_seen);
-        let outward = |entries: Vec<(Dot, Count)>| {
-            entries
-                .into_iter()
-                .map(|(dot, count)| (Path::Root, dot, count.payload()))
-                .collect()
-        };
-        Diff {
-            added: outward(diff.added),
-            removed: outward(diff.removed),
-        }
     }
 
     /// Takes the totals of a put for an increment and adds them to the replica's slot once more.
@@ -149,5 +112,53 @@ impl Slots {
         count.minus = count.minus.saturating_add(minus);
         self.0.insert(slot, count);
         *digest = digest.wrapping_add(item(slot, count));
+    }
+}
+
+impl Stored for Slots {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_> {
+        let slots = self.0.as_slice().iter();
+        Box::new(slots.map(|(dot, count)| (Path::Root, *dot, count.payload())))
+    }
+
+    fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
+        if *path != Path::Root {
+            return None;
+        }
+        self.0.get(dot).map(|count| count.payload())
+    }
+
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool {
+        match *payload {
+            Payload::Count { plus, minus } if *path == Path::Root => {
+                self.0.insert(dot, Count { plus, minus })
+            }
+            _ => false,
+        }
+    }
+
+    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload> {
+        if *path != Path::Root {
+            return None;
+        }
+        self.0.remove(dot).map(Count::payload)
+    }
+
+    fn join(&mut self, seen: &impl Seen, theirs: &Slots, theirs_seen: &impl Seen) -> Diff<Entry> {
+        let diff = self.0.join(seen, &theirs.0, theirs_seen);
+        let outward = |entries: Vec<(Dot, Count)>| {
+            entries
+                .into_iter()
+                .map(|(dot, count)| (Path::Root, dot, count.payload()))
+                .collect()
+        };
+        Diff {
+            added: outward(diff.added),
+            removed: outward(diff.removed),
+        }
     }
 }

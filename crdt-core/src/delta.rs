@@ -50,6 +50,16 @@ pub enum Payload {
         /// The value written.
         value: Bytes,
     },
+    /// A register write that goes by what it saw, without a clock.
+    Written {
+        /// The value written.
+        value: Bytes,
+    },
+    /// A node's ballot.
+    Ballot {
+        /// Whether it says yes.
+        yes: bool,
+    },
 }
 
 /// What a dot put into a value, and where.

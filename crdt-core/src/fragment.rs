@@ -16,7 +16,7 @@ use crate::delta::{Path, Payload, Put};
 use crate::dot::Dot;
 use crate::kind::Type;
 use crate::planted;
-use crate::view::{Entry, View};
+use crate::view::{Entry, Stored, View};
 use crate::{digest, view};
 
 /// What a put weighs beside its path and payload, in bytes: its dot.
@@ -54,6 +54,7 @@ impl Fragment {
     /// What `view`, which has seen `seen`, has beyond `theirs`.
     pub(crate) fn since<V: View>(ty: Type, view: &V, seen: &Context, theirs: &impl Seen) -> Fragment {
         let (known, mut puts): (Vec<_>, Vec<_>) = view
+            .store()
             .entries()
             .map(|(path, dot, payload)| (dot, Put { path, payload }))
             .partition(|(dot, _)| theirs.contains(*dot));
@@ -157,6 +158,8 @@ fn weight(put: &Put) -> usize {
         Payload::Present => 1,
         Payload::Count { .. } => 21,
         Payload::Stamped { value, .. } => 14 + value.len(),
+        Payload::Written { value } => 4 + value.len(),
+        Payload::Ballot { .. } => 2,
     };
     DOT_BYTES + path + payload
 }
@@ -231,15 +234,16 @@ pub(crate) fn join<V: View>(
     fragment: &Fragment,
 ) -> crate::Changed {
     let mut changed = crate::Changed::default();
-    let mut sum = *view.digest_mut();
+    let mut sum = view.digest();
     if seen.intersects(&fragment.claims) {
         let gone: Vec<Entry> = view
+            .store()
             .entries()
             .filter(|(_, dot, _)| fragment.claims.contains(*dot) && !fragment.carries(*dot))
             .collect();
         for (path, dot, payload) in gone {
             assert!(
-                view.remove(&path, dot).is_some(),
+                view.store_mut().0.remove(&path, dot).is_some(),
                 "{dot:?} came from this very value"
             );
             sum = sum.wrapping_sub(digest::item(env, &path, dot, &payload));
@@ -252,6 +256,6 @@ pub(crate) fn join<V: View>(
             changed.added.push(*dot);
         }
     }
-    *view.digest_mut() = sum;
+    *view.store_mut().1 = sum;
     changed
 }

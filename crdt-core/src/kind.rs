@@ -29,16 +29,33 @@ pub enum Type {
     LwwRegister = 3,
     /// A set in which an addition wins over a concurrent removal.
     OrSet = 4,
+    /// A set that only grows.
+    GSet = 5,
+    /// A flag: enabling wins over a concurrent disabling.
+    Flag = 6,
+    /// A register that shows all concurrent values.
+    MvRegister = 7,
+    /// One ballot a node, counted over the members.
+    Vote = 8,
 }
 
 /// There is no type of that name; the message lists those there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such type: it is one of gcounter, pncounter, lwwregister, orset")]
+#[error("no such type: it is one of gcounter, pncounter, lwwregister, orset, gset, flag, mvregister, vote")]
 pub struct TypeError;
 
 impl Type {
     /// Every type, by id.
-    pub const ALL: [Type; 4] = [Type::GCounter, Type::PnCounter, Type::LwwRegister, Type::OrSet];
+    pub const ALL: [Type; 8] = [
+        Type::GCounter,
+        Type::PnCounter,
+        Type::LwwRegister,
+        Type::OrSet,
+        Type::GSet,
+        Type::Flag,
+        Type::MvRegister,
+        Type::Vote,
+    ];
 
     /// The number on disk and on the wire.
     pub const fn id(self) -> u8 {
@@ -57,6 +74,10 @@ impl Type {
             Type::PnCounter => "pncounter",
             Type::LwwRegister => "lwwregister",
             Type::OrSet => "orset",
+            Type::GSet => "gset",
+            Type::Flag => "flag",
+            Type::MvRegister => "mvregister",
+            Type::Vote => "vote",
         }
     }
 
@@ -67,6 +88,10 @@ impl Type {
             Type::PnCounter => "a pncounter",
             Type::LwwRegister => "an lwwregister",
             Type::OrSet => "an orset",
+            Type::GSet => "a gset",
+            Type::Flag => "a flag",
+            Type::MvRegister => "an mvregister",
+            Type::Vote => "a vote",
         }
     }
 
@@ -77,21 +102,29 @@ impl Type {
             Type::PnCounter => "create and incr",
             Type::LwwRegister => "create and set",
             Type::OrSet => "create, add, remove and clear",
+            Type::GSet => "create and add",
+            Type::Flag => "create, enable and disable",
+            Type::MvRegister => "create and set (without a clock)",
+            Type::Vote => "create and vote",
         }
     }
 
     /// Whether a value of this type can hold `put`. Whoever decodes a delta asks this of every put before joining
     /// it; the join itself ignores a put that does not fit.
-    pub const fn admits(self, put: &Put) -> bool {
+    pub fn admits(self, put: &Put) -> bool {
         self.admits_at(&put.path, &put.payload)
     }
 
-    pub(crate) const fn admits_at(self, path: &Path, payload: &Payload) -> bool {
+    pub(crate) fn admits_at(self, path: &Path, payload: &Payload) -> bool {
         match (self, path, payload) {
             (Type::GCounter, Path::Root, Payload::Count { minus, .. }) => *minus == 0,
             (Type::PnCounter, Path::Root, Payload::Count { .. })
             | (Type::LwwRegister, Path::Root, Payload::Present | Payload::Stamped { .. })
-            | (Type::OrSet, _, Payload::Present) => true,
+            | (Type::OrSet | Type::GSet, _, Payload::Present)
+            | (Type::Flag, Path::Root, Payload::Present)
+            | (Type::MvRegister, Path::Root, Payload::Present | Payload::Written { .. })
+            | (Type::Vote, Path::Root, Payload::Present | Payload::Ballot { .. }) => true,
+            (Type::Flag, Path::Element(element), Payload::Present) => element.is_empty(),
             _ => false,
         }
     }

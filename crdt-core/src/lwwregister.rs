@@ -8,16 +8,14 @@
 
 use bytes::Bytes;
 
-use crate::context::Seen;
-use crate::delta::{ClockMode, Kill, Part, Path, Payload, Put};
+use crate::delta::{ClockMode, Part, Payload};
 use crate::dot::Dot;
 use crate::id::ReplicaId;
-use crate::kind::{Crdt, Type};
-use crate::mutation::{Issuer, Mutation, MutationError};
+use crate::mutation::{Clock, Issuer, Mutation};
 use crate::planted;
 use crate::replicas::Replicas;
-use crate::store::{Diff, DotFun, DotStore};
-use crate::view::{Entry, View};
+use crate::view::view;
+use crate::writes::Writes;
 
 /// A register: the last writer wins.
 ///
@@ -30,7 +28,7 @@ use crate::view::{Entry, View};
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct LwwRegister {
     /// Each carries `Present` (created, never set) or `Stamped`.
-    writes: DotFun<Payload>,
+    writes: Writes,
     digest: u64,
 }
 
@@ -40,10 +38,10 @@ type Rank = (Option<u64>, ReplicaId, u64);
 fn rank(replicas: &Replicas, dot: Dot, payload: &Payload) -> Rank {
     let clock = match payload {
         Payload::Stamped { clock, .. } => Some(*clock),
-        Payload::Present | Payload::Count { .. } => None,
+        _ => None,
     };
     let (replica, seq) = dot.full(replicas);
-    crate::planted!(
+    planted!(
         "tie_by_arrival",
         (clock, ReplicaId::default(), 0),
         (clock, replica, seq)
@@ -59,11 +57,6 @@ impl LwwRegister {
         }
     }
 
-    /// The digest of the live dots, kept up by the joins.
-    pub(crate) fn digest(&self) -> u64 {
-        self.digest
-    }
-
     fn winner(&self, replicas: &Replicas) -> Option<&(Dot, Payload)> {
         self.writes
             .as_slice()
@@ -71,148 +64,46 @@ impl LwwRegister {
             .max_by_key(|(dot, payload)| rank(replicas, *dot, payload))
     }
 
-    fn create(&self, issuer: &Issuer<'_>) -> Vec<Part> {
-        if !View::is_empty(self) {
-            return Vec::new();
-        }
-        let put = Put {
-            path: Path::Root,
-            payload: Payload::Present,
+    fn set(&self, issuer: &Issuer<'_>, value: &Bytes, clock: Clock) -> Vec<Part> {
+        let winner = match self.winner(issuer.replicas) {
+            Some((_, Payload::Stamped { clock, .. })) => Some(*clock),
+            _ => None,
         };
-        vec![Part {
-            dot: issuer.dot(0),
-            put: Some(put),
-            kills: Vec::new(),
-        }]
-    }
-
-    fn set(&self, issuer: &Issuer<'_>, value: &Bytes, clock: Option<u64>) -> Vec<Part> {
-        let winner = self.winner(issuer.replicas);
+        let above = winner.map_or(0, |clock| clock.saturating_add(1));
         let (mode, clock) = match clock {
-            Some(clock) => (ClockMode::Custom, clock),
-            None => {
-                let above = match winner {
-                    Some((_, Payload::Stamped { clock, .. })) => clock.saturating_add(1),
-                    _ => 0,
-                };
-                let clock = crate::planted!("raw_wall_clock", issuer.stamp, issuer.stamp.max(above));
+            Clock::Default => {
+                let clock = planted!("raw_wall_clock", issuer.stamp, issuer.stamp.max(above));
                 (ClockMode::Default, clock)
             }
+            Clock::Reverse => (ClockMode::Custom, u64::MAX - issuer.stamp),
+            Clock::Custom(clock) => (ClockMode::Custom, clock),
+            Clock::AutoIncrement(clock) => (ClockMode::Custom, clock.max(above)),
         };
-        let payload = Payload::Stamped {
-            clock,
-            mode,
-            value: value.clone(),
-        };
-        let dot = issuer.dot(0);
-        let mine = rank(issuer.replicas, dot, &payload);
+        let value = value.clone();
+        let payload = Payload::Stamped { clock, mode, value };
+        let mine = rank(issuer.replicas, issuer.dot(0), &payload);
         // A clock of the caller's own may lose against writes the caller saw. It kills only what is below it: a replica
         // that has not yet got the winner must never go from a higher clock to this one. Below two of those it saw, it
         // could become the value nowhere but after removals of both, and is not made: so losers do not pile up.
-        let lost = |dot: &Dot, payload: &Payload| {
-            mode == ClockMode::Custom && rank(issuer.replicas, *dot, payload) > mine
+        let lost = |dot: Dot, payload: &Payload| {
+            mode == ClockMode::Custom && rank(issuer.replicas, dot, payload) > mine
         };
-        let seen = self.writes.as_slice();
-        if seen.iter().filter(|(dot, payload)| lost(dot, payload)).count() > 1 {
+        let seen = self.writes.as_slice().iter();
+        if seen.filter(|(dot, payload)| lost(*dot, payload)).count() > 1 {
             return Vec::new();
         }
-        let kills = seen
-            .iter()
-            .filter(|(dot, payload)| planted!("own_clock_kills_all", true, !lost(dot, payload)))
-            .map(|(dot, _)| Kill {
-                path: Path::Root,
-                dot: *dot,
-            })
-            .collect();
-        vec![Part {
-            dot,
-            put: Some(Put {
-                path: Path::Root,
-                payload,
-            }),
-            kills,
-        }]
+        self.writes.write(issuer, payload, |dot, payload| {
+            planted!("own_clock_kills_all", true, !lost(dot, payload))
+        })
     }
-}
 
-impl Crdt for LwwRegister {
-    const TYPE: Type = Type::LwwRegister;
-}
-
-impl View for LwwRegister {
-    fn mutate(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Result<Vec<Part>, MutationError> {
+    fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
         match mutation {
-            Mutation::Create => Ok(self.create(issuer)),
-            Mutation::Set { value, clock } => Ok(self.set(issuer, value, *clock)),
-            other => Err(MutationError::WrongOperation {
-                ty: Self::TYPE,
-                operation: other.name(),
-            }),
+            Mutation::Create => self.writes.create(issuer),
+            Mutation::Set { value, clock } => self.set(issuer, value, *clock),
+            _ => Vec::new(),
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.writes.is_empty()
-    }
-
-    fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_> {
-        Box::new(
-            self.writes
-                .entries()
-                .map(|(dot, payload)| (Path::Root, dot, payload)),
-        )
-    }
-
-    fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
-        if *path != Path::Root {
-            return None;
-        }
-        self.writes.get(dot).cloned()
-    }
-
-    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool {
-        Self::TYPE.admits_at(path, payload) && self.writes.insert(dot, owned(payload))
-    }
-
-    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload> {
-        if *path != Path::Root {
-            return None;
-        }
-        self.writes.remove(dot)
-    }
-
-    fn join_stores(
-        &mut self,
-        seen: &impl Seen,
-        theirs: &LwwRegister,
-        theirs_seen: &impl Seen,
-    ) -> Diff<Entry> {
-        let diff = self.writes.join(seen, &theirs.writes, theirs_seen);
-        let outward = |writes: Vec<(Dot, Payload)>| {
-            writes
-                .into_iter()
-                .map(|(dot, payload)| (Path::Root, dot, payload))
-                .collect()
-        };
-        Diff {
-            added: outward(diff.added),
-            removed: outward(diff.removed),
-        }
-    }
-
-    fn digest_mut(&mut self) -> &mut u64 {
-        &mut self.digest
     }
 }
 
-/// The payload with bytes of its own: a slice of a received frame would keep the whole frame alive.
-fn owned(payload: &Payload) -> Payload {
-    match payload {
-        Payload::Stamped { clock, mode, value } => Payload::Stamped {
-            clock: *clock,
-            mode: *mode,
-            value: Bytes::copy_from_slice(value),
-        },
-        other => other.clone(),
-    }
-}
+view!(LwwRegister, writes: Writes);

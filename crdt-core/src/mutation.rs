@@ -27,9 +27,30 @@ pub enum Mutation {
     Set {
         /// The value to write.
         value: Bytes,
-        /// The clock to write it with; without one the write is later than everything the writer saw.
-        clock: Option<u64>,
+        /// What decides between this write and others; only a last-writer register takes another than the default.
+        clock: Clock,
     },
+    /// Enables a flag.
+    Enable,
+    /// Disables a flag that is enabled.
+    Disable,
+    /// Casts this node's ballot.
+    Vote(bool),
+}
+
+/// What decides between a register's writes: the largest clock wins, of equal ones the larger replica's, then the
+/// later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Clock {
+    /// The hybrid clock: later than everything the writer saw, which it supersedes.
+    #[default]
+    Default,
+    /// The hybrid clock reversed: the first writer wins, by the clocks alone.
+    Reverse,
+    /// This clock, by the clocks alone: the write may lose against one its writer saw.
+    Custom(u64),
+    /// This clock, or one above the clock stored where it is written if that is not below it.
+    AutoIncrement(u64),
 }
 
 impl Mutation {
@@ -42,6 +63,9 @@ impl Mutation {
             Mutation::Remove(_) => "remove",
             Mutation::Clear => "clear",
             Mutation::Set { .. } => "set",
+            Mutation::Enable => "enable",
+            Mutation::Disable => "disable",
+            Mutation::Vote(_) => "vote",
         }
     }
 
@@ -61,7 +85,14 @@ impl Mutation {
             (_, Mutation::Create)
             | (Type::GCounter | Type::PnCounter, Mutation::Increment(_))
             | (Type::OrSet, Mutation::Add(_) | Mutation::Remove(_) | Mutation::Clear)
-            | (Type::LwwRegister, Mutation::Set { .. }) => Ok(()),
+            | (Type::GSet, Mutation::Add(_))
+            | (Type::LwwRegister, Mutation::Set { .. })
+            | (Type::Flag, Mutation::Enable | Mutation::Disable)
+            | (Type::Vote, Mutation::Vote(_)) => Ok(()),
+            (Type::MvRegister, Mutation::Set { clock, .. }) => match clock {
+                Clock::Default => Ok(()),
+                _ => Err(MutationError::NoClock),
+            },
             _ => Err(MutationError::WrongOperation {
                 ty,
                 operation: self.name(),
@@ -107,4 +138,9 @@ pub enum MutationError {
         /// The increment asked for.
         by: i64,
     },
+    /// A register that goes by what each write saw was given a clock. Repeating it is of no use.
+    #[error(
+        "an mvregister goes by what a write saw and takes no clock; an lwwregister does; nothing was changed"
+    )]
+    NoClock,
 }

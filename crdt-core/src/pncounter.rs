@@ -4,14 +4,10 @@
 //!
 //! Contract: its value is the sum of all replicas' totals.
 
-use crate::context::Seen;
 use crate::counts::Slots;
-use crate::delta::{Part, Path, Payload};
-use crate::dot::Dot;
-use crate::kind::{Crdt, Type};
-use crate::mutation::{Issuer, Mutation, MutationError};
-use crate::store::Diff;
-use crate::view::{Entry, View};
+use crate::delta::Part;
+use crate::mutation::{Issuer, Mutation};
+use crate::view::view;
 
 /// A counter that goes up and down.
 ///
@@ -33,58 +29,9 @@ impl PnCounter {
         self.slots.total()
     }
 
-    /// The digest of the live dots, kept up by the joins.
-    pub(crate) fn digest(&self) -> u64 {
-        self.digest
+    fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
+        self.slots.parts(issuer, mutation)
     }
 }
 
-impl Crdt for PnCounter {
-    const TYPE: Type = Type::PnCounter;
-}
-
-impl View for PnCounter {
-    fn mutate(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Result<Vec<Part>, MutationError> {
-        match mutation {
-            Mutation::Create => Ok(self.slots.create(issuer)),
-            Mutation::Increment(by) => Ok(self.slots.increment(issuer, *by)),
-            other => Err(MutationError::WrongOperation {
-                ty: Self::TYPE,
-                operation: other.name(),
-            }),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.slots.is_empty()
-    }
-
-    fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_> {
-        Box::new(self.slots.entries())
-    }
-
-    fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
-        self.slots.get(path, dot)
-    }
-
-    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool {
-        Self::TYPE.admits_at(path, payload) && self.slots.insert(dot, payload)
-    }
-
-    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload> {
-        self.slots.remove(path, dot)
-    }
-
-    fn join_stores(&mut self, seen: &impl Seen, theirs: &PnCounter, theirs_seen: &impl Seen) -> Diff<Entry> {
-        self.slots.join(seen, &theirs.slots, theirs_seen)
-    }
-
-    fn digest_mut(&mut self) -> &mut u64 {
-        &mut self.digest
-    }
-
-    #[cfg(planted)]
-    fn count_again(&mut self, env: &crate::Env<'_>, dot: Dot, payload: &Payload) {
-        self.slots.count_again(env, dot, payload, &mut self.digest);
-    }
-}
+view!(PnCounter, slots: Slots);

@@ -6,6 +6,8 @@
 //! Contract: [`Value::mutate`] changes nothing and returns a delta; only [`Value::join_delta`] and [`Value::join`]
 //! change a value, locally and remotely alike.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::canonical;
@@ -13,15 +15,20 @@ use crate::context::{Context, Seen};
 use crate::delta::{Delta, Path, Payload, Put};
 use crate::digest::HashKey;
 use crate::dot::Dot;
+use crate::flag::Flag;
 use crate::fragment::{self, Fragment};
 use crate::gcounter::GCounter;
+use crate::gset::GSet;
+use crate::id::NodeId;
 use crate::kind::Type;
 use crate::lwwregister::LwwRegister;
 use crate::mutation::{Issuer, Mutation, MutationError};
+use crate::mvregister::MvRegister;
 use crate::orset::OrSet;
 use crate::pncounter::PnCounter;
 use crate::replicas::Replicas;
-use crate::view::{self, View};
+use crate::view::{self, Stored, View};
+use crate::vote::Vote;
 
 /// What a join needs to know beside the states: the meaning of replica indices and the key of the digest. A value
 /// is joined under the same two all its life.
@@ -58,6 +65,12 @@ pub enum Reading {
     Elements(Vec<Bytes>),
     /// A register's value; nothing if it was created and never set.
     Register(Option<Bytes>),
+    /// Whether a flag is enabled.
+    Flag(bool),
+    /// All concurrent values of a register, bytewise ascending.
+    Values(Vec<Bytes>),
+    /// Every node's ballot.
+    Ballots(BTreeMap<NodeId, bool>),
 }
 
 /// A value of any type: its live dots and nothing else.
@@ -90,6 +103,14 @@ pub enum Value {
     LwwRegister(LwwRegister),
     /// A set in which an addition wins over a concurrent removal.
     OrSet(OrSet),
+    /// A set that only grows.
+    GSet(GSet),
+    /// A flag: enabling wins over a concurrent disabling.
+    Flag(Flag),
+    /// A register that shows all concurrent values.
+    MvRegister(MvRegister),
+    /// One ballot a node, counted over the members.
+    Vote(Vote),
 }
 
 /// The same expression for whichever type the value is of.
@@ -100,6 +121,10 @@ macro_rules! each {
             Value::PnCounter($view) => $result,
             Value::LwwRegister($view) => $result,
             Value::OrSet($view) => $result,
+            Value::GSet($view) => $result,
+            Value::Flag($view) => $result,
+            Value::MvRegister($view) => $result,
+            Value::Vote($view) => $result,
         }
     };
 }
@@ -112,17 +137,19 @@ impl Value {
             Type::PnCounter => Value::PnCounter(PnCounter::default()),
             Type::LwwRegister => Value::LwwRegister(LwwRegister::default()),
             Type::OrSet => Value::OrSet(OrSet::default()),
+            Type::GSet => Value::GSet(GSet::default()),
+            Type::Flag => Value::Flag(Flag::default()),
+            Type::MvRegister => Value::MvRegister(MvRegister::default()),
+            Type::Vote => Value::Vote(Vote::default()),
         }
     }
 
     /// Its type.
     pub fn ty(&self) -> Type {
-        match self {
-            Value::GCounter(_) => Type::GCounter,
-            Value::PnCounter(_) => Type::PnCounter,
-            Value::LwwRegister(_) => Type::LwwRegister,
-            Value::OrSet(_) => Type::OrSet,
+        fn of<V: View>(_: &V) -> Type {
+            V::TYPE
         }
+        each!(self, view => of(view))
     }
 
     /// What the mutation would do. An empty delta means that it would change nothing: no dot is used.
@@ -163,19 +190,15 @@ impl Value {
         theirs: &Value,
         theirs_seen: &impl Seen,
     ) -> Changed {
-        match (self, theirs) {
-            (Value::GCounter(mine), Value::GCounter(theirs)) => {
-                view::join(mine, env, seen, theirs, theirs_seen)
-            }
-            (Value::PnCounter(mine), Value::PnCounter(theirs)) => {
-                view::join(mine, env, seen, theirs, theirs_seen)
-            }
-            (Value::LwwRegister(mine), Value::LwwRegister(theirs)) => {
-                view::join(mine, env, seen, theirs, theirs_seen)
-            }
-            (Value::OrSet(mine), Value::OrSet(theirs)) => view::join(mine, env, seen, theirs, theirs_seen),
-            (mine, theirs) => panic!("a {} met a {}", theirs.ty(), mine.ty()),
+        macro_rules! both {
+            ($($ty:ident)*) => {
+                match (self, theirs) {
+                    $((Value::$ty(mine), Value::$ty(theirs)) => view::join(mine, env, seen, theirs, theirs_seen),)*
+                    (mine, theirs) => panic!("a {} met a {}", theirs.ty(), mine.ty()),
+                }
+            };
         }
+        both!(GCounter PnCounter LwwRegister OrSet GSet Flag MvRegister Vote)
     }
 
     /// What this value, which has seen `seen`, has beyond `theirs`: exactly what somebody who has seen that lacks.
@@ -203,22 +226,22 @@ impl Value {
 
     /// Whether it exists: it has a live dot. An empty set may exist.
     pub fn exists(&self) -> bool {
-        each!(self, view => !View::is_empty(view))
+        each!(self, view => !view.store().is_empty())
     }
 
     /// What the live dot at this place carries; nothing if it is not alive there.
     pub fn payload(&self, path: &Path, dot: Dot) -> Option<Payload> {
-        each!(self, view => View::get(view, path, dot))
+        each!(self, view => view.store().get(path, dot))
     }
 
     /// Every live dot with what it put, by path and then by dot.
     pub fn puts(&self) -> impl Iterator<Item = (Dot, Put)> + '_ {
-        each!(self, view => view.entries()).map(|(path, dot, payload)| (dot, Put { path, payload }))
+        each!(self, view => view.store().entries()).map(|(path, dot, payload)| (dot, Put { path, payload }))
     }
 
     /// Those of them that come after this place and dot, which need not be alive: how a walk in pieces goes on.
     pub fn puts_after<'a>(&'a self, path: &'a Path, dot: Dot) -> impl Iterator<Item = (Dot, Put)> + 'a {
-        each!(self, view => view.entries_after(path, dot))
+        each!(self, view => view.store().entries_after(path, dot))
             .map(|(path, dot, payload)| (dot, Put { path, payload }))
     }
 
@@ -229,6 +252,10 @@ impl Value {
             Value::PnCounter(counter) => Reading::Count(counter.total()),
             Value::LwwRegister(register) => Reading::Register(register.get(replicas).cloned()),
             Value::OrSet(set) => Reading::Elements(set.iter().map(Bytes::copy_from_slice).collect()),
+            Value::GSet(set) => Reading::Elements(set.iter().map(Bytes::copy_from_slice).collect()),
+            Value::Flag(flag) => Reading::Flag(flag.is_enabled()),
+            Value::MvRegister(register) => Reading::Values(register.values()),
+            Value::Vote(vote) => Reading::Ballots(vote.ballots(replicas)),
         }
     }
 
@@ -240,7 +267,7 @@ impl Value {
 
     /// The same sum, from the live dots: what [`Value::digest`] must be.
     pub fn digest_from_scratch(&self, env: &Env<'_>) -> u64 {
-        let entries: Vec<_> = each!(self, view => view.entries()).collect();
+        let entries: Vec<_> = each!(self, view => view.store().entries()).collect();
         view::digest_of(
             env,
             entries.iter().map(|(path, dot, payload)| (path, *dot, payload)),

@@ -3,11 +3,15 @@
 //! Not here: the types' semantics (`anabranch::crdt`), atomic updates of several entities ([`Node::update`]).
 //! Elements and values are bytes; a string or byte string stands for itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use anabranch_crdt::{Crdt, GCounter, LwwRegister, Mutation, OrSet, PnCounter, Reading};
+use anabranch_crdt::{
+    Clock, Crdt, Flag, GCounter, GSet, LwwRegister, Mutation, MvRegister, NodeId, OrSet, PnCounter, Reading,
+    Vote,
+};
 use bytes::Bytes;
 
 use crate::engine::{Answer, Level, Op, Update};
@@ -219,19 +223,19 @@ impl Entity<LwwRegister> {
     pub async fn set(&self, value: impl AsRef<[u8]>) -> Result<Answer, Error> {
         self.mutate(Mutation::Set {
             value: bytes(value),
-            clock: None,
+            clock: Clock::Default,
         })
         .await
     }
 
-    /// Sets the value under a clock of the caller's: the largest clock wins, seen or not.
+    /// Sets the value under another clock than the default: see [`Clock`].
     ///
     /// # Errors
     /// See [`Node::update`].
-    pub async fn set_with_clock(&self, value: impl AsRef<[u8]>, clock: u64) -> Result<Answer, Error> {
+    pub async fn set_with_clock(&self, value: impl AsRef<[u8]>, clock: Clock) -> Result<Answer, Error> {
         self.mutate(Mutation::Set {
             value: bytes(value),
-            clock: Some(clock),
+            clock,
         })
         .await
     }
@@ -240,6 +244,90 @@ impl Entity<LwwRegister> {
     pub fn get(&self) -> Option<Option<Bytes>> {
         match self.reading()? {
             Reading::Register(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl Entity<GSet> {
+    /// Adds an element. Nothing happens if it is there.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn add(&self, element: impl AsRef<[u8]>) -> Result<Answer, Error> {
+        self.mutate(Mutation::Add(vec![bytes(element)])).await
+    }
+
+    /// The elements, sorted by bytes, if the set exists.
+    pub fn get(&self) -> Option<Vec<Bytes>> {
+        match self.reading()? {
+            Reading::Elements(elements) => Some(elements),
+            _ => None,
+        }
+    }
+}
+
+impl Entity<Flag> {
+    /// Enables the flag. It wins over a disabling that has not seen it.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn enable(&self) -> Result<Answer, Error> {
+        self.mutate(Mutation::Enable).await
+    }
+
+    /// Disables the flag. Nothing happens if it is not enabled.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn disable(&self) -> Result<Answer, Error> {
+        self.mutate(Mutation::Disable).await
+    }
+
+    /// Whether it is enabled, if it exists.
+    pub fn get(&self) -> Option<bool> {
+        match self.reading()? {
+            Reading::Flag(is_enabled) => Some(is_enabled),
+            _ => None,
+        }
+    }
+}
+
+impl Entity<MvRegister> {
+    /// Sets the value. It supersedes every value seen here.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn set(&self, value: impl AsRef<[u8]>) -> Result<Answer, Error> {
+        self.mutate(Mutation::Set {
+            value: bytes(value),
+            clock: Clock::Default,
+        })
+        .await
+    }
+
+    /// All concurrent values, sorted by bytes, if the register exists; none if it was never set.
+    pub fn get(&self) -> Option<Vec<Bytes>> {
+        match self.reading()? {
+            Reading::Values(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+impl Entity<Vote> {
+    /// Casts this node's ballot, in place of an earlier one.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn vote(&self, yes: bool) -> Result<Answer, Error> {
+        self.mutate(Mutation::Vote(yes)).await
+    }
+
+    /// Every node's ballot, if the vote exists: whose count is the caller's to say.
+    pub fn get(&self) -> Option<BTreeMap<NodeId, bool>> {
+        match self.reading()? {
+            Reading::Ballots(ballots) => Some(ballots),
             _ => None,
         }
     }

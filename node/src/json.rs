@@ -1,8 +1,9 @@
 //! Canonical JSON: the one text form of an entity's value, as `get`, `watch` and `dump` print it.
 //!
 //! One object a line, members in the order kind, key, value; no spaces; UTF-8 as it is, escaping only what JSON
-//! must. Counters are integers, sets are arrays sorted by bytes, a register is its one value (`null` before it was
-//! ever set). Bytes that are not UTF-8 are `{"base64":"..."}`.
+//! must. Counters are integers, sets and the values of a multi-value register are arrays sorted by bytes, a last-writer
+//! register is its one value (`null` before it was ever set), flags are booleans, a vote is an object with every node's
+//! ballot by node id. Bytes that are not UTF-8 are `{"base64":"..."}`.
 //!
 //! Contract: two nodes that hold the same state write the same bytes. That is why this is written by hand and does
 //! not go through a serialiser whose taste in escapes, floats or member order may change.
@@ -43,18 +44,31 @@ pub fn write_line(out: &mut String, id: &EntityId, reading: &Reading) {
 pub fn write_reading(out: &mut String, reading: &Reading) {
     match reading {
         Reading::Count(n) => push(out, format_args!("{n}")),
-        Reading::Elements(elements) => {
+        Reading::Elements(all) | Reading::Values(all) => {
             out.push('[');
-            for (i, element) in elements.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
+            for (i, element) in all.iter().enumerate() {
+                comma(out, i);
                 write_bytes(out, element);
             }
             out.push(']');
         }
+        Reading::Flag(is_enabled) => push(out, format_args!("{is_enabled}")),
+        Reading::Ballots(ballots) => {
+            out.push('{');
+            for (i, (node, yes)) in ballots.iter().enumerate() {
+                comma(out, i);
+                push(out, format_args!("\"{node}\":{yes}"));
+            }
+            out.push('}');
+        }
         Reading::Register(Some(value)) => write_bytes(out, value),
         Reading::Register(None) => out.push_str("null"),
+    }
+}
+
+fn comma(out: &mut String, i: usize) {
+    if i > 0 {
+        out.push(',');
     }
 }
 
@@ -159,6 +173,7 @@ pub mod base64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use anabranch_crdt::NodeId;
     use bytes::Bytes;
 
     fn string(text: &str) -> String {
@@ -197,6 +212,14 @@ mod tests {
         assert_eq!(
             reading(&Reading::Elements(elements)),
             r#"["a",{"base64":"/w=="},"é"]"#
+        );
+        let values = vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+        assert_eq!(reading(&Reading::Values(values)), r#"["a","b"]"#);
+        assert_eq!(reading(&Reading::Flag(true)), "true");
+        let ballots = [(NodeId(255), true), (NodeId(1), false)];
+        assert_eq!(
+            reading(&Reading::Ballots(ballots.into())),
+            r#"{"00000000000000000000000000000001":false,"000000000000000000000000000000ff":true}"#
         );
         assert_eq!(reading(&Reading::Register(None)), "null");
         assert_eq!(reading(&Reading::Register(Some(Bytes::new()))), r#""""#);

@@ -41,7 +41,8 @@ pub mod wire;
 
 pub use anabranch_crdt as crdt;
 pub use anabranch_crdt::{
-    Crdt, Epoch, GCounter, LwwRegister, Mutation, NodeId, OrSet, PnCounter, Reading, ReplicaId, Type,
+    Clock, Crdt, Epoch, Flag, GCounter, GSet, LwwRegister, Mutation, MvRegister, NodeId, OrSet, PnCounter,
+    Reading, ReplicaId, Type, Vote,
 };
 #[cfg(feature = "quic")]
 pub use driver::{DiskState, MemberHint, MemberStatus};

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use anabranch::{EntityId, Mutation, Reading, Type};
+use anabranch::{Clock, EntityId, Mutation, Reading, Type};
 use anabranch_crdt::Path;
 use bytes::Bytes;
 
-use crate::model::{Action, ElementIx, EntityIx, Kind, Place, Shown};
+use crate::model::{Action, ENABLED, ElementIx, EntityIx, Kind, Place, Shown};
 
 /// Entities and elements by number.
 #[derive(Debug, Default)]
@@ -25,6 +25,10 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::PnCounter => "stock",
         Kind::Register => "profile",
         Kind::Set => "tags",
+        Kind::GSet => "badges",
+        Kind::Flag => "switch",
+        Kind::MvRegister => "draft",
+        Kind::Vote => "motion",
     }
 }
 
@@ -38,6 +42,10 @@ pub fn type_of(kind: Kind) -> Type {
         Kind::PnCounter => Type::PnCounter,
         Kind::Register => Type::LwwRegister,
         Kind::Set => Type::OrSet,
+        Kind::GSet => Type::GSet,
+        Kind::Flag => Type::Flag,
+        Kind::MvRegister => Type::MvRegister,
+        Kind::Vote => Type::Vote,
     }
 }
 
@@ -45,6 +53,13 @@ pub fn type_of(kind: Kind) -> Type {
 pub fn value_bytes(value: u64) -> Bytes {
     let long = if value.is_multiple_of(97) { 5_000 } else { 40 };
     Bytes::from(format!("v{value}{}", ".".repeat((value % long) as usize)))
+}
+
+/// The number that [`value_bytes`] made these of.
+fn value_number(bytes: &[u8]) -> Option<u64> {
+    let digits = bytes.strip_prefix(b"v")?.split(|b| *b == b'.').next()?;
+    let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    (value_bytes(value) == bytes).then_some(value)
 }
 
 impl Names {
@@ -108,8 +123,19 @@ impl Names {
             Action::Clear => Mutation::Clear,
             Action::Set { value, clock } => Mutation::Set {
                 value: value_bytes(*value),
-                clock: *clock,
+                clock: clock.map_or(Clock::Default, Clock::Custom),
             },
+            Action::SetAbove { value, least } => Mutation::Set {
+                value: value_bytes(*value),
+                clock: Clock::AutoIncrement(*least),
+            },
+            Action::Write(value) => Mutation::Set {
+                value: value_bytes(*value),
+                clock: Clock::Default,
+            },
+            Action::Enable => Mutation::Enable,
+            Action::Disable => Mutation::Disable,
+            Action::Vote(yes) => Mutation::Vote(*yes),
         }
     }
 
@@ -117,6 +143,7 @@ impl Names {
     pub fn place(&self, path: &Path) -> Option<Place> {
         match path {
             Path::Root => Some(Place::Root),
+            Path::Element(bytes) if bytes.is_empty() => Some(Place::Element(ENABLED)),
             Path::Element(bytes) => self.find_element(bytes).map(Place::Element),
         }
     }
@@ -129,10 +156,18 @@ impl Names {
                 Shown::Elements(list.iter().map(|e| self.find_element(e)).collect::<Option<_>>()?)
             }
             Reading::Register(None) => Shown::Register(None),
-            Reading::Register(Some(bytes)) => {
-                let digits = bytes.strip_prefix(b"v")?.split(|b| *b == b'.').next()?;
-                let value = std::str::from_utf8(digits).ok()?.parse().ok()?;
-                (value_bytes(value) == *bytes).then_some(Shown::Register(Some(value)))?
+            Reading::Register(Some(bytes)) => Shown::Register(Some(value_number(bytes)?)),
+            Reading::Flag(is_enabled) => Shown::Flag(*is_enabled),
+            Reading::Values(list) => {
+                let mut values = list
+                    .iter()
+                    .map(|v| value_number(v))
+                    .collect::<Option<Vec<u64>>>()?;
+                values.sort_unstable();
+                Shown::Values(values)
+            }
+            Reading::Ballots(ballots) => {
+                Shown::Ballots(ballots.iter().map(|(node, yes)| (node.0, *yes)).collect())
             }
         })
     }

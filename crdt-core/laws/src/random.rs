@@ -1,6 +1,6 @@
 //! Random histories.
 
-use anabranch_crdt::{Mutation, Type};
+use anabranch_crdt::{Clock, Mutation, Type};
 use bytes::Bytes;
 
 use crate::rng::Rng;
@@ -167,13 +167,31 @@ pub(crate) fn mutation(rng: &mut Rng, ty: Type) -> Mutation {
             5..9 => Mutation::Remove(elements(rng)),
             _ => Mutation::Clear,
         },
+        Type::GSet => Mutation::Add(elements(rng)),
+        Type::Flag if rng.percent(50) => Mutation::Enable,
+        Type::Flag => Mutation::Disable,
+        Type::Vote => Mutation::Vote(rng.percent(50)),
         Type::LwwRegister => Mutation::Set {
             value: element(rng),
-            clock: rng.percent(40).then(|| match rng.below(10) {
-                0 => u64::MAX - rng.below(2) as u64,
-                n => n as u64,
-            }),
+            clock: clock(rng),
         },
+        Type::MvRegister => Mutation::Set {
+            value: element(rng),
+            clock: Clock::Default,
+        },
+    }
+}
+
+fn clock(rng: &mut Rng) -> Clock {
+    let number = |rng: &mut Rng| match rng.below(12) {
+        0 => u64::MAX - rng.below(2) as u64,
+        n => n as u64,
+    };
+    match rng.below(10) {
+        0..5 => Clock::Default,
+        5 => Clock::Reverse,
+        6 => Clock::AutoIncrement(number(rng)),
+        _ => Clock::Custom(number(rng)),
     }
 }
 

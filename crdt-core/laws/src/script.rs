@@ -17,7 +17,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anabranch_crdt::{Mutation, Type};
+use anabranch_crdt::{Clock, Mutation, Type};
 use bytes::Bytes;
 
 /// How news travels.
@@ -183,12 +183,18 @@ fn write_mutation(f: &mut fmt::Formatter<'_>, mutation: &Mutation) -> fmt::Resul
     };
     write!(f, "{}", mutation.name())?;
     match mutation {
-        Mutation::Create | Mutation::Clear => Ok(()),
+        Mutation::Create | Mutation::Clear | Mutation::Enable | Mutation::Disable => Ok(()),
+        Mutation::Vote(yes) => f.write_str(if *yes { " yes" } else { " no" }),
         Mutation::Increment(by) => write!(f, " {by}"),
         Mutation::Add(elements) | Mutation::Remove(elements) => words(f, elements),
         Mutation::Set { value, clock } => {
             words(f, std::slice::from_ref(value))?;
-            clock.map_or(Ok(()), |clock| write!(f, " @{clock}"))
+            match clock {
+                Clock::Default => Ok(()),
+                Clock::Reverse => f.write_str(" @reverse"),
+                Clock::Custom(clock) => write!(f, " @{clock}"),
+                Clock::AutoIncrement(clock) => write!(f, " @+{clock}"),
+            }
         }
     }
 }
@@ -302,18 +308,30 @@ fn mutation(words: &[&str]) -> Option<Mutation> {
     Some(match words {
         ["create"] => Mutation::Create,
         ["clear"] => Mutation::Clear,
+        ["enable"] => Mutation::Enable,
+        ["disable"] => Mutation::Disable,
+        ["vote", "yes"] => Mutation::Vote(true),
+        ["vote", "no"] => Mutation::Vote(false),
         ["incr", by] => Mutation::Increment(by.parse().ok()?),
         ["add", elements @ ..] => Mutation::Add(all(elements)),
         ["remove", elements @ ..] => Mutation::Remove(all(elements)),
         ["set", value] => Mutation::Set {
             value: bytes(value),
-            clock: None,
+            clock: Clock::Default,
         },
         ["set", value, clock] => Mutation::Set {
             value: bytes(value),
-            clock: Some(clock.strip_prefix('@')?.parse().ok()?),
+            clock: self::clock(clock.strip_prefix('@')?)?,
         },
         _ => return None,
+    })
+}
+
+fn clock(word: &str) -> Option<Clock> {
+    Some(match word.strip_prefix('+') {
+        Some(least) => Clock::AutoIncrement(least.parse().ok()?),
+        None if word == "reverse" => Clock::Reverse,
+        None => Clock::Custom(word.parse().ok()?),
     })
 }
 
@@ -324,7 +342,8 @@ mod tests {
     #[test]
     fn a_script_reads_as_it_prints() {
         let text = "orset any\na add x y\nb < a1 c2\nb < a1.0\nb << a\nb <- a\nb <~ a 40\nb <~ a 40 1\na remove x\na clear\n\
-                    a incr -3\na create\na set ''\na set v @3\na set v ~9\n";
+                    a incr -3\na create\na set ''\na set v @3\na set v ~9\na set v @reverse ~9\na set v @+4\na enable\n\
+                    a disable\na vote yes\na vote no\n";
         let script: Script = text.parse().unwrap();
         assert_eq!(script.to_string(), text);
         assert_eq!(script.nodes(), 3);

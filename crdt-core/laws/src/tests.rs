@@ -1,6 +1,6 @@
 //! A million steps a type, every small history, and the cases that go wrong elsewhere.
 
-use anabranch_crdt::{Mutation, Type};
+use anabranch_crdt::{Clock, Mutation, Type};
 use bytes::Bytes;
 
 use crate::exhaustive::{self, Scope};
@@ -34,6 +34,26 @@ fn a_million_steps_of_orset() {
     million(Type::OrSet);
 }
 
+#[test]
+fn a_million_steps_of_gset() {
+    million(Type::GSet);
+}
+
+#[test]
+fn a_million_steps_of_flag() {
+    million(Type::Flag);
+}
+
+#[test]
+fn a_million_steps_of_mvregister() {
+    million(Type::MvRegister);
+}
+
+#[test]
+fn a_million_steps_of_vote() {
+    million(Type::Vote);
+}
+
 fn everything(scope: &Scope, at_least: u64) {
     match exhaustive::run(scope) {
         Ok(histories) => assert!(histories >= at_least, "only {histories} histories"),
@@ -63,7 +83,7 @@ fn every_set_of_two_elements_after_five_operations_at_three_replicas() {
 
 #[test]
 fn every_register_after_four_writes_at_three_replicas() {
-    let set = |value: &'static str, clock| Mutation::Set {
+    let set = |value: &'static str, clock: Clock| Mutation::Set {
         value: value.into(),
         clock,
     };
@@ -71,7 +91,11 @@ fn every_register_after_four_writes_at_three_replicas() {
         ty: Type::LwwRegister,
         replicas: 3,
         operations: 4,
-        mutations: vec![set("d", None), set("e", Some(1)), set("f", Some(2))],
+        mutations: vec![
+            set("d", Clock::Default),
+            set("e", Clock::Custom(1)),
+            set("f", Clock::Custom(2)),
+        ],
     };
     everything(&scope, 1_000);
 }

@@ -4,7 +4,7 @@ use crdts::{LWWReg, Map, Orswot};
 
 use super::*;
 use crate::store::{DotMap, DotSet, DotStore};
-use crate::{Epoch, Mutation, NodeId, Reading, ReplicaIx, Type};
+use crate::{Clock, Epoch, Mutation, NodeId, Reading, ReplicaIx, Type};
 
 fn id(n: u128) -> ReplicaId {
     ReplicaId::new(NodeId(n), Epoch(1))
@@ -17,7 +17,7 @@ fn add(elements: &[&'static str]) -> Mutation {
 fn set(value: &'static str, clock: Option<u64>) -> Mutation {
     Mutation::Set {
         value: value.into(),
-        clock,
+        clock: clock.map_or(Clock::Default, Clock::Custom),
     }
 }
 

@@ -101,11 +101,19 @@ fn mutation(ty: Type) -> BoxedStrategy<Mutation> {
             1 => Just(Mutation::Clear),
         ]
         .boxed(),
+        Type::GSet => elements().prop_map(Mutation::Add).boxed(),
+        Type::MvRegister => element()
+            .prop_map(|value| Mutation::Set {
+                value: value.into(),
+                clock: Clock::Default,
+            })
+            .boxed(),
+        Type::Flag | Type::Vote => unreachable!("`crdts` has no {ty}"),
         Type::LwwRegister => {
             let clock = prop::option::of(0..4_u64);
             let set = (element(), clock).prop_map(|(value, clock)| Mutation::Set {
                 value: value.into(),
-                clock,
+                clock: clock.map_or(Clock::Default, Clock::Custom),
             });
             prop_oneof![1 => Just(Mutation::Create), 8 => set].boxed()
         }

@@ -18,6 +18,8 @@ pub(super) enum Oracle {
     PnCounter(crdts::PNCounter<ReplicaId>),
     LwwRegister(Option<crdts::LWWReg<Bytes, Marker>>),
     OrSet(crdts::Orswot<Bytes, ReplicaId>),
+    GSet(crdts::GSet<Bytes>),
+    MvRegister(crdts::MVReg<Bytes, ReplicaId>),
 }
 
 pub(super) enum OracleOp {
@@ -26,6 +28,8 @@ pub(super) enum OracleOp {
     PnCounter(crdts::pncounter::Op<ReplicaId>),
     LwwRegister(crdts::LWWReg<Bytes, Marker>),
     OrSet(crdts::orswot::Op<Bytes, ReplicaId>),
+    GSet(Vec<Bytes>),
+    MvRegister(crdts::mvreg::Op<Bytes, ReplicaId>),
 }
 
 impl Oracle {
@@ -35,6 +39,9 @@ impl Oracle {
             Type::PnCounter => Oracle::PnCounter(crdts::PNCounter::new()),
             Type::LwwRegister => Oracle::LwwRegister(None),
             Type::OrSet => Oracle::OrSet(crdts::Orswot::new()),
+            Type::GSet => Oracle::GSet(crdts::GSet::new()),
+            Type::MvRegister => Oracle::MvRegister(crdts::MVReg::new()),
+            other => unreachable!("`crdts` has no {other}"),
         }
     }
 
@@ -81,6 +88,11 @@ impl Oracle {
                 let all = set.read();
                 OracleOp::OrSet(set.rm_all(all.val, set.read_ctx().derive_rm_ctx()))
             }
+            (Oracle::GSet(_), Mutation::Add(elements)) => OracleOp::GSet(elements.clone()),
+            (Oracle::MvRegister(register), Mutation::Set { value, .. }) => {
+                let ctx = register.read_ctx().derive_add_ctx(me);
+                OracleOp::MvRegister(register.write(value.clone(), ctx))
+            }
             _ => unreachable!("the history holds only what the type takes"),
         }
     }
@@ -93,6 +105,10 @@ impl Oracle {
             (Oracle::LwwRegister(Some(register)), OracleOp::LwwRegister(op)) => register.apply(op.clone()),
             (Oracle::LwwRegister(none), OracleOp::LwwRegister(op)) => *none = Some(op.clone()),
             (Oracle::OrSet(set), OracleOp::OrSet(op)) => set.apply(op.clone()),
+            (Oracle::GSet(set), OracleOp::GSet(op)) => {
+                op.iter().for_each(|element| set.apply(element.clone()))
+            }
+            (Oracle::MvRegister(register), OracleOp::MvRegister(op)) => register.apply(op.clone()),
             _ => unreachable!("one type a history"),
         }
     }
@@ -107,6 +123,8 @@ impl Oracle {
             (Oracle::LwwRegister(mine @ None), Oracle::LwwRegister(theirs)) => *mine = theirs.clone(),
             (Oracle::LwwRegister(_), Oracle::LwwRegister(None)) => (),
             (Oracle::OrSet(mine), Oracle::OrSet(theirs)) => mine.merge(theirs.clone()),
+            (Oracle::GSet(mine), Oracle::GSet(theirs)) => mine.merge(theirs.clone()),
+            (Oracle::MvRegister(mine), Oracle::MvRegister(theirs)) => mine.merge(theirs.clone()),
             _ => unreachable!("one type a history"),
         }
     }
@@ -129,6 +147,18 @@ impl Oracle {
                     theirs.iter().eq(elements),
                     "crdts has {theirs:?}, we {elements:?}"
                 );
+            }
+            (Oracle::GSet(set), Reading::Elements(elements)) => assert_eq!(
+                &set.read()
+                    .into_iter()
+                    .collect::<BTreeSet<_>>()
+                    .into_iter()
+                    .collect::<Vec<_>>(),
+                elements
+            ),
+            (Oracle::MvRegister(register), Reading::Values(values)) => {
+                let theirs: BTreeSet<Bytes> = register.read().val.into_iter().collect();
+                assert!(theirs.iter().eq(values), "crdts has {theirs:?}, we {values:?}");
             }
             _ => unreachable!("one type a history"),
         }
@@ -156,7 +186,8 @@ pub(super) fn check_model(cluster: &Cluster, node: &Node) {
                 .sum(),
         ),
         Type::OrSet => Reading::Elements(elements(&seen)),
-        Type::LwwRegister => return, // `crdts` says it all: the largest of all clocks ever
+        // `crdts` says it all: of a register, the largest of all clocks ever.
+        _ => return,
     };
     assert_eq!(node.value.read(&node.replicas), expected, "{:?}", node.id);
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::context::VersionVector;
 use crate::delta::{ClockMode, Kill, Part};
 use crate::id::{Epoch, NodeId, ReplicaId};
+use crate::mutation::Clock;
 use crate::replicas::ReplicaIx;
 
 #[test]
@@ -101,11 +102,11 @@ fn parse(words: &[&str]) -> Option<Mutation> {
         ["remove", elements @ ..] => Mutation::Remove(list(elements)),
         ["set", value] => Mutation::Set {
             value: list(&[value])[0].clone(),
-            clock: None,
+            clock: Clock::Default,
         },
         ["set", value, clock] => Mutation::Set {
             value: list(&[value])[0].clone(),
-            clock: clock.strip_prefix('@').map(|c| c.parse().unwrap()),
+            clock: Clock::Custom(clock.trim_start_matches('@').parse().unwrap()),
         },
         _ => return None,
     })
@@ -186,6 +187,7 @@ impl Talk {
             }
             Reading::Register(None) => "unset".to_owned(),
             Reading::Register(Some(value)) => str::from_utf8(&value).unwrap().to_owned(),
+            other => format!("{other:?}"),
         }
     }
 }
@@ -438,7 +440,7 @@ fn samples(replicas: &Replicas, me: ReplicaIx) -> [Value; 5] {
             me,
             &[Mutation::Set {
                 value: "hi".into(),
-                clock: None,
+                clock: Clock::Default,
             }],
         ),
         made(
@@ -547,7 +549,7 @@ fn a_type_refuses_what_it_does_not_take_and_says_what_it_does() {
     };
     let set = Mutation::Set {
         value: "v".into(),
-        clock: None,
+        clock: Clock::Default,
     };
     let all = [
         Mutation::Increment(1),
@@ -664,7 +666,7 @@ fn a_stored_value_does_not_keep_the_frame_it_came_in_alive() {
         me,
         &[Mutation::Set {
             value: frame.slice(3..5),
-            clock: Some(1),
+            clock: Clock::Custom(1),
         }],
     );
     assert!(frame.is_unique(), "nobody else holds it");

@@ -89,6 +89,24 @@ pub enum OpName {
     Set,
     /// Makes the entity exist, empty.
     Create,
+    /// Enables a flag.
+    Enable,
+    /// Disables a flag.
+    Disable,
+    /// Casts the node's ballot: `yes`.
+    Vote,
+}
+
+/// What a register's `clock` means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", expecting = "a clock mode")]
+pub enum ClockMode {
+    /// The largest clock wins.
+    Custom,
+    /// The same, but a clock that is not above the one stored becomes one above it.
+    AutoIncrement,
+    /// The first writer wins; there is no `clock`.
+    Reverse,
 }
 
 /// One operation of a batch.
@@ -116,6 +134,12 @@ pub struct OpBody {
     /// The value's place in the caller's own order (`set`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<u64>,
+    /// What the clock means (`set`); without it: custom if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_mode: Option<ClockMode>,
+    /// What the ballot says (`vote`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yes: Option<bool>,
 }
 
 impl OpBody {
@@ -131,6 +155,8 @@ impl OpBody {
             elements: None,
             value: None,
             clock: None,
+            clock_mode: None,
+            yes: None,
         }
     }
 }
@@ -172,6 +198,10 @@ pub struct OneBody {
     #[serde(default)]
     clock: Option<u64>,
     #[serde(default)]
+    clock_mode: Option<ClockMode>,
+    #[serde(default)]
+    yes: Option<bool>,
+    #[serde(default)]
     level: Option<String>,
     #[serde(default)]
     timeout_ms: Option<u64>,
@@ -191,6 +221,8 @@ impl OneBody {
             elements,
             value,
             clock,
+            clock_mode,
+            yes,
             level,
             timeout_ms,
             idempotency_key,
@@ -205,6 +237,8 @@ impl OneBody {
             elements,
             value,
             clock,
+            clock_mode,
+            yes,
         }];
         UpdateBody {
             ops,

@@ -172,9 +172,33 @@ pub enum Op {
         /// The value's place in an order of your own: the highest wins, however late it comes.
         #[arg(long, value_name = "N")]
         clock: Option<u64>,
+        /// The same, but at least one above the clock of the value there is.
+        #[arg(long, value_name = "N", conflicts_with = "clock")]
+        auto_increment: Option<u64>,
+        /// The first writer wins.
+        #[arg(long, conflicts_with_all = ["clock", "auto_increment"])]
+        reverse: bool,
     },
     /// Make the entity exist, empty; nothing if it exists.
     Create,
+    /// Enable a flag.
+    Enable,
+    /// Disable a flag.
+    Disable,
+    /// Cast the node's ballot in a vote.
+    Vote {
+        /// What it says.
+        ballot: Ballot,
+    },
+}
+
+/// What a ballot says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ballot {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
 }
 
 /// `verify`.
@@ -376,7 +400,7 @@ mod tests {
             Op::Incr { by: -5 }
         ));
         assert!(
-            matches!(update("update k a set -5 --clock 7").op, Op::Set { value, clock: Some(7) } if value == "-5")
+            matches!(update("update k a set -5 --clock 7").op, Op::Set { value, clock: Some(7), .. } if value == "-5")
         );
         assert!(matches!(update("update k a set -- --x").op, Op::Set { value, .. } if value == "--x"));
         assert!(

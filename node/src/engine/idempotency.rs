@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
 
-use anabranch_crdt::{Epoch, Mutation, Type};
+use anabranch_crdt::{Clock, Epoch, Mutation, Type};
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 
@@ -148,10 +148,19 @@ pub(crate) fn update_hash(ops: &[Op], types: impl IntoIterator<Item = Option<Typ
             }
             Mutation::Clear => h.write_u8(5),
             Mutation::Set { value, clock } => {
-                h.write_u8(if clock.is_some() { 7 } else { 6 });
-                h.write_u64(clock.unwrap_or(0));
+                let (tag, clock) = match clock {
+                    Clock::Default => (6, 0),
+                    Clock::Custom(clock) => (7, *clock),
+                    Clock::Reverse => (8, 0),
+                    Clock::AutoIncrement(clock) => (9, *clock),
+                };
+                h.write_u8(tag);
+                h.write_u64(clock);
                 bytes(&mut h, value);
             }
+            Mutation::Enable => h.write_u8(10),
+            Mutation::Disable => h.write_u8(11),
+            Mutation::Vote(yes) => h.write_u8(12 + u8::from(*yes)),
         }
     }
     h.finish()

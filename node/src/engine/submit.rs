@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_crdt::{
-    Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaIx, SEQ_MAX, Type, Value, VersionVector, planted,
+    Clock, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaIx, SEQ_MAX, Type, Value, VersionVector,
+    planted,
 };
 
 use crate::engine::Engine;
@@ -169,7 +170,7 @@ impl Engine {
             op.mutation.check(ty).map_err(|e| {
                 let kind = match e {
                     MutationError::WrongOperation { .. } => ErrorKind::WrongType,
-                    MutationError::NegativeIncrement { .. } => ErrorKind::Invalid,
+                    MutationError::NegativeIncrement { .. } | MutationError::NoClock => ErrorKind::Invalid,
                 };
                 Error::new(kind, format!("{}: {e}", op.entity))
             })?;
@@ -283,7 +284,10 @@ impl Engine {
         let id = self.shard_of(&op.entity);
         let me = self.me();
         let stamp = match op.mutation {
-            Mutation::Set { clock: None, .. } => self.clock.tick(self.now.wall_ms),
+            Mutation::Set {
+                clock: Clock::Default | Clock::Reverse,
+                ..
+            } if key.1 == Type::LwwRegister => self.clock.tick(self.now.wall_ms),
             _ => 0,
         };
         let shard = &mut self.shards[id.0 as usize];

@@ -150,6 +150,8 @@ pub(crate) fn wire_put(put: &Put) -> WirePut {
             custom: *mode == ClockMode::Custom,
             value: value.clone(),
         },
+        Payload::Written { value } => WirePayload::Written { value: value.clone() },
+        Payload::Ballot { yes } => WirePayload::Ballot { yes: *yes },
     };
     WirePut {
         path: wire_path(&put.path),
@@ -161,7 +163,9 @@ pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
     let payload = match put.payload {
         WirePayload::Present => Payload::Present,
         WirePayload::Count { plus, minus } => Payload::Count { plus, minus },
-        WirePayload::Stamped { value, .. } if value.len() > VALUE_BYTES_MAX => {
+        WirePayload::Stamped { value, .. } | WirePayload::Written { value }
+            if value.len() > VALUE_BYTES_MAX =>
+        {
             return Err(format!(
                 "a value of {} bytes, at most {VALUE_BYTES_MAX} are taken",
                 value.len()
@@ -175,6 +179,8 @@ pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
             };
             Payload::Stamped { clock, mode, value }
         }
+        WirePayload::Written { value } => Payload::Written { value },
+        WirePayload::Ballot { yes } => Payload::Ballot { yes },
     };
     Ok(Put {
         path: read_path(put.path)?,
@@ -196,6 +202,8 @@ fn put_bytes(put: &Put) -> usize {
         Payload::Present => 1,
         Payload::Count { .. } => 21,
         Payload::Stamped { value, .. } => 17 + value.len(),
+        Payload::Written { value } => 6 + value.len(),
+        Payload::Ballot { .. } => 2,
     };
     path_bytes(&put.path) + payload
 }

@@ -121,6 +121,16 @@ pub enum WirePayload {
         /// The value.
         value: Bytes,
     },
+    /// A multi-value register's value.
+    Written {
+        /// The value.
+        value: Bytes,
+    },
+    /// A node's ballot in a vote.
+    Ballot {
+        /// Whether it says yes.
+        yes: bool,
+    },
 }
 
 /// A dot that an operation killed.
@@ -152,6 +162,8 @@ impl WirePut {
                 WirePayload::Present => 1,
                 WirePayload::Count { .. } => 21,
                 WirePayload::Stamped { value, .. } => 17 + value.len(),
+                WirePayload::Written { value } => 6 + value.len(),
+                WirePayload::Ballot { .. } => 2,
             }
     }
 }

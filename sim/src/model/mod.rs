@@ -21,6 +21,8 @@ pub use shadow::{Broken, News, Row, Shadow, Stamps};
 
 /// Element `n` of the elements that workloads use.
 pub type ElementIx = u32;
+/// The one element of a flag that is enabled.
+pub const ENABLED: ElementIx = ElementIx::MAX;
 /// An entity's place in [`Ledger::entity`].
 pub type EntityIx = u32;
 
@@ -63,9 +65,13 @@ pub enum Stands {
         /// The value's number.
         value: u64,
     },
+    /// A multi-value register's value, by its number.
+    Value(u64),
+    /// A node's ballot.
+    Ballot(bool),
 }
 
-/// The four types there are.
+/// The types there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A counter that only grows.
@@ -76,11 +82,28 @@ pub enum Kind {
     Register,
     /// An add-wins set.
     Set,
+    /// A set that only grows.
+    GSet,
+    /// An enable-wins flag.
+    Flag,
+    /// A register that shows all concurrent values.
+    MvRegister,
+    /// One ballot a node.
+    Vote,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::GCounter, Kind::PnCounter, Kind::Register, Kind::Set];
+    pub const ALL: [Kind; 8] = [
+        Kind::GCounter,
+        Kind::PnCounter,
+        Kind::Register,
+        Kind::Set,
+        Kind::GSet,
+        Kind::Flag,
+        Kind::MvRegister,
+        Kind::Vote,
+    ];
 }
 
 /// What a caller asked for.
@@ -103,6 +126,21 @@ pub enum Action {
         /// The caller's clock.
         clock: Option<u64>,
     },
+    /// Set a register with this clock, or one above the clock it shows.
+    SetAbove {
+        /// The value's number.
+        value: u64,
+        /// The least clock.
+        least: u64,
+    },
+    /// Set a multi-value register.
+    Write(u64),
+    /// Enable a flag.
+    Enable,
+    /// Disable a flag.
+    Disable,
+    /// Cast a ballot.
+    Vote(bool),
 }
 
 /// What an entity shows.
@@ -114,6 +152,12 @@ pub enum Shown {
     Elements(Vec<ElementIx>),
     /// A register's value; `None`: never set.
     Register(Option<u64>),
+    /// Whether a flag is enabled.
+    Flag(bool),
+    /// A register's concurrent values, ascending, each once.
+    Values(Vec<u64>),
+    /// Each node's ballot, by the node's id.
+    Ballots(Vec<(u128, bool)>),
 }
 
 /// A version vector: by origin, zero where there is none.

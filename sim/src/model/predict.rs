@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use super::ledger::{Ledger, OriginIx};
 use super::shadow::Row;
-use super::{Action, DotAt, ElementIx, Kind, Place, Stands};
+use super::{Action, DotAt, ENABLED, ElementIx, Kind, Place, Stands};
 
 /// One dot to be issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +42,30 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
         Action::Create if row.exists() => Vec::new(),
         Action::Create => match meaning.kind {
             Kind::GCounter | Kind::PnCounter => vec![put(Stands::Count { plus: 0, minus: 0 }, Vec::new())],
-            Kind::Register | Kind::Set => vec![put(Stands::Mark, Vec::new())],
+            _ => vec![put(Stands::Mark, Vec::new())],
         },
         Action::Increment(by) => increment(meaning, row, *by),
+        Action::Add(elements) if meaning.kind == Kind::GSet => {
+            let is_new =
+                |element: &&ElementIx| !row.live.keys().any(|(at, _)| *at == Place::Element(**element));
+            add(row, &elements.iter().filter(is_new).copied().collect::<Vec<_>>())
+        }
         Action::Add(elements) => add(row, elements),
         Action::Remove(elements) => remove(row, |element| elements.contains(&element)),
         Action::Clear => remove(row, |_| true),
         Action::Set { value, clock } => set(meaning, row, *value, *clock),
+        Action::SetAbove { value, least } => {
+            let clocks = row.live.values().filter_map(|stands| match stands {
+                Stands::Register { clock, .. } => Some(clock.saturating_add(1)),
+                _ => None,
+            });
+            let clock = clocks.max().unwrap_or(0).max(*least);
+            set(meaning, row, *value, Some(clock))
+        }
+        Action::Write(value) => vec![put(Stands::Value(*value), row.live.keys().copied().collect())],
+        Action::Enable => add(row, &[ENABLED]),
+        Action::Disable => remove(row, |_| true),
+        Action::Vote(yes) => vec![put(Stands::Ballot(*yes), superseded_ballots(meaning, row))],
     }
 }
 
@@ -119,6 +136,14 @@ fn remove(row: &Row, which: impl Fn(ElementIx) -> bool) -> Vec<Draft> {
         .copied()
         .collect();
     vec![put(Stands::Mark, kills)]
+}
+
+/// A node's own ballots, of whichever epoch, and what says no more than that there is a vote.
+fn superseded_ballots(meaning: &Meaning<'_>, row: &Row) -> Vec<(Place, DotAt)> {
+    let node = |origin| meaning.ledger.origin_id(origin).0;
+    let goes = |dot: &DotAt, stands: &Stands| *stands == Stands::Mark || node(dot.origin) == node(meaning.me);
+    let live = row.live.iter().filter(|((_, dot), stands)| goes(dot, stands));
+    live.map(|(at, _)| *at).collect()
 }
 
 /// In default mode everything seen is superseded; with a clock of the caller's, what is below it, and a write that

@@ -162,12 +162,21 @@ impl Row {
     pub fn shown(&self, ledger: &Ledger, kind: Kind) -> Shown {
         match kind {
             Kind::GCounter | Kind::PnCounter => Shown::Count(self.count),
-            Kind::Set => {
+            Kind::Set | Kind::GSet => {
                 let mut elements: Vec<ElementIx> =
                     self.live.keys().filter_map(|(at, _)| element(at)).collect();
                 elements.dedup();
                 Shown::Elements(elements)
             }
+            Kind::Flag => Shown::Flag(self.live.keys().any(|(at, _)| element(at).is_some())),
+            Kind::MvRegister => {
+                let values = self.live.values().filter_map(|stands| match stands {
+                    Stands::Value(value) => Some(*value),
+                    _ => None,
+                });
+                Shown::Values(values.collect::<BTreeSet<_>>().into_iter().collect())
+            }
+            Kind::Vote => Shown::Ballots(self.ballots(ledger)),
             Kind::Register => {
                 let writes = self.live.iter().filter_map(|((_, dot), stands)| match stands {
                     Stands::Register { clock, value, .. } => {
@@ -178,6 +187,22 @@ impl Row {
                 Shown::Register(writes.max().map(|(_, _, _, value)| value))
             }
         }
+    }
+}
+
+impl Row {
+    /// Each node's ballot: the one of its latest epoch.
+    fn ballots(&self, ledger: &Ledger) -> Vec<(u128, bool)> {
+        let mut last: BTreeMap<u128, (u64, u64, bool)> = BTreeMap::new();
+        for ((_, dot), stands) in &self.live {
+            let Stands::Ballot(yes) = *stands else { continue };
+            let (node, epoch) = ledger.origin_id(dot.origin);
+            let ballot = (epoch, dot.seq, yes);
+            let latest = last.entry(node).or_insert(ballot);
+            *latest = ballot.max(*latest);
+        }
+        let of_node = |(node, (_, _, yes))| (node, yes);
+        last.into_iter().map(of_node).collect()
     }
 }
 

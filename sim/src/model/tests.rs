@@ -192,6 +192,15 @@ fn a_shadow_does_not_depend_on_its_way() {
                 (Kind::Set, 1) => Action::Clear,
                 (Kind::Set, 2) => Action::Remove(vec![rng.below(4) as u32, rng.below(4) as u32]),
                 (Kind::Set, _) => Action::Add(vec![rng.below(4) as u32]),
+                (Kind::GSet, _) => Action::Add(vec![rng.below(9) as u32]),
+                (Kind::Flag, 1) => Action::Disable,
+                (Kind::Flag, _) => Action::Enable,
+                (Kind::MvRegister, n) => Action::Write(n),
+                (Kind::Vote, n) => Action::Vote(n % 2 == 0),
+                (Kind::Register, 5) => Action::SetAbove {
+                    value: 5,
+                    least: rng.below(20),
+                },
                 (Kind::Register, n) => Action::Set {
                     value: n,
                     clock: (n < 3).then(|| rng.below(20)),

@@ -511,6 +511,8 @@ fn stands(payload: &anabranch_crdt::Payload, must: crate::model::Stands) -> bool
                 value: v,
             },
         ) => *clock == c && (*mode == ClockMode::Custom) == custom && *value == value_bytes(v),
+        (Payload::Written { value }, Stands::Value(v)) => *value == value_bytes(v),
+        (Payload::Ballot { yes }, Stands::Ballot(must)) => *yes == must,
         _ => false,
     }
 }

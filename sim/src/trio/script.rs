@@ -135,6 +135,10 @@ impl Trio {
         match *words {
             ["create"] => Ok(Action::Create),
             ["clear"] => Ok(Action::Clear),
+            ["enable"] => Ok(Action::Enable),
+            ["disable"] => Ok(Action::Disable),
+            ["vote", yes] => Ok(Action::Vote(yes == "yes")),
+            ["write", v] => Ok(Action::Write(number(Some(v))?)),
             ["incr", n] => Ok(Action::Increment(number(Some(n))?)),
             ["add", ..] => Ok(Action::Add(elements(&words[1..])?)),
             ["remove", ..] => Ok(Action::Remove(elements(&words[1..])?)),
@@ -226,7 +230,8 @@ impl Trio {
                         .collect();
                     format!("[{}]", letters.join(" "))
                 }
-                None => format!("{reading:?}"),
+                Some(Shown::Flag(is_enabled)) => is_enabled.to_string(),
+                other => format!("{other:?} of {reading:?}"),
             },
         };
         if got == expect {

@@ -161,8 +161,13 @@ impl World {
             let (_, kind) = self.oracle.names.entity(ops[place].0);
             ops[place].1 = match kind {
                 Kind::GCounter => Action::Increment(-1),
-                Kind::Set => Action::Increment(1),
+                Kind::Set | Kind::Flag | Kind::Vote => Action::Increment(1),
                 Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
+                Kind::GSet => Action::Remove(vec![0]),
+                Kind::MvRegister => Action::Set {
+                    value: 0,
+                    clock: Some(1),
+                },
             };
         }
         let disputed = ops
@@ -212,6 +217,10 @@ impl World {
             (Kind::PnCounter, n) if rng.chance(load.large) => Action::Increment(-1 << (n % 46)),
             (Kind::GCounter, n) => Action::Increment(n as i64),
             (Kind::PnCounter, n) => Action::Increment(50 - n as i64),
+            (Kind::Register, n) if n < 30 && rng.chance(load.clocks) => Action::SetAbove {
+                value: number,
+                least: rng.below(40),
+            },
             (Kind::Register, _) => {
                 let clock = rng.chance(load.clocks).then(|| rng.below(40));
                 Action::Set { value: number, clock }
@@ -221,6 +230,12 @@ impl World {
             (Kind::Set, 30..40) => Action::Remove(some),
             (Kind::Set, 40..55) => Action::Add(some),
             (Kind::Set, _) => Action::Add(one),
+            (Kind::GSet, 4..30) => Action::Add(some),
+            (Kind::GSet, _) => Action::Add(one),
+            (Kind::Flag, n) if n % 2 == 0 => Action::Enable,
+            (Kind::Flag, _) => Action::Disable,
+            (Kind::MvRegister, _) => Action::Write(number),
+            (Kind::Vote, n) => Action::Vote(n % 2 == 0),
         };
         (entity, action)
     }

@@ -150,7 +150,7 @@ impl World {
             .collect();
         let ids = hosts.iter().map(|host| host.id.0).collect();
         let limits = limits(&plan);
-        let names = Names::new(plan.load.elements);
+        let names = Names::new(plan.load.elements + plan.nodes as u64);
         let mut oracle = Oracle::new(plan.shards, ids, names, limits.clone());
         name_entities(&mut oracle, &plan, &hosts, &limits);
         let net = Net::new(plan.seed, plan.nodes, plan.net.clone());

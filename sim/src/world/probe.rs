@@ -52,6 +52,11 @@ impl World {
         let action = match self.oracle.names.entity(0).1 {
             Kind::GCounter | Kind::PnCounter => Action::Increment(1),
             Kind::Set => Action::Add(vec![0]),
+            // An element that is there already would be no update: this one no client adds.
+            Kind::GSet => Action::Add(vec![self.plan.load.elements as u32 + node as u32]),
+            Kind::Flag => Action::Enable,
+            Kind::MvRegister => Action::Write(node as u64),
+            Kind::Vote => Action::Vote(true),
             Kind::Register => Action::Set {
                 value: node as u64,
                 clock: None,

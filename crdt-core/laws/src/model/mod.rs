@@ -7,8 +7,11 @@
 //! order of the elements, each seeing the ones before.
 
 mod counter;
+mod flag;
 mod register;
 mod set;
+mod values;
+mod vote;
 
 use anabranch_crdt::{Mutation, Reading, ReplicaId, Type};
 
@@ -76,7 +79,10 @@ pub fn read(ty: Type, seen: Seen<'_>) -> Option<Reading> {
     }
     Some(match ty {
         Type::GCounter | Type::PnCounter => Reading::Count(counter::read(seen)),
-        Type::OrSet => Reading::Elements(set::read(seen)),
+        Type::OrSet | Type::GSet => Reading::Elements(set::read(seen)),
+        Type::Flag => Reading::Flag(flag::read(seen)),
+        Type::MvRegister => Reading::Values(values::read(seen)),
+        Type::Vote => Reading::Ballots(vote::read(seen)),
         Type::LwwRegister => Reading::Register(register::read(seen)),
     })
 }
@@ -85,7 +91,10 @@ pub fn read(ty: Type, seen: Seen<'_>) -> Option<Reading> {
 pub fn live(ty: Type, seen: Seen<'_>) -> Atoms {
     let in_force = |(i, atom): &(usize, &Atom)| match ty {
         Type::GCounter | Type::PnCounter => counter::is_live(seen, *i, atom),
-        Type::OrSet => set::is_live(seen, *i, atom),
+        Type::OrSet | Type::GSet => set::is_live(seen, *i, atom),
+        Type::Flag => flag::is_live(seen, *i, atom),
+        Type::MvRegister => values::is_live(seen, *i),
+        Type::Vote => vote::is_live(seen, *i, atom),
         Type::LwwRegister => register::is_live(seen, *i),
     };
     seen.each().filter(in_force).fold(0, |live, (i, _)| live | 1 << i)
@@ -96,7 +105,10 @@ pub fn atoms(ty: Type, seen: Seen<'_>, new: &Atom) -> Vec<Mutation> {
     match (&new.mutation, ty) {
         (Mutation::Create, _) if seen.seen != 0 => Vec::new(),
         (Mutation::Increment(0), _) if seen.seen != 0 => Vec::new(),
+        (Mutation::Add(elements), Type::GSet) => set::new_atoms(seen, elements),
         (Mutation::Add(_) | Mutation::Remove(_) | Mutation::Clear, _) => set::atoms(seen, &new.mutation),
+        (Mutation::Disable, _) if !flag::read(seen) => Vec::new(),
+        (_, Type::MvRegister) => vec![new.mutation.clone()],
         (Mutation::Set { .. }, _) if register::is_lost(seen, new) => Vec::new(),
         _ => vec![new.mutation.clone()],
     }

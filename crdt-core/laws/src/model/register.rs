@@ -4,7 +4,7 @@
 //! A write without a clock of its own supersedes everything its author saw, with a clock above all of it. One with a
 //! clock goes by clocks alone: it supersedes what is below it, and is no write at all where two others are above it.
 
-use anabranch_crdt::{Mutation, ReplicaId};
+use anabranch_crdt::{Clock, Mutation, ReplicaId};
 use bytes::Bytes;
 
 use super::{Atom, Seen, has};
@@ -28,26 +28,31 @@ fn clock(history: &[Atom], atom: &Atom) -> Option<u64> {
     let Mutation::Set { clock, .. } = atom.mutation else {
         return None;
     };
-    Some(clock.unwrap_or_else(|| {
+    let above = || {
         let saw = Seen {
             history,
             seen: atom.saw,
         };
-        let highest = in_force(saw)
-            .into_iter()
-            .filter_map(|(_, (clock, _, _))| clock)
-            .max();
-        highest
-            .map_or(0, |highest| highest.saturating_add(1))
-            .max(atom.stamp)
-    }))
+        let clocks = in_force(saw).into_iter().filter_map(|(_, (clock, _, _))| clock);
+        clocks.max().map_or(0, |highest| highest.saturating_add(1))
+    };
+    Some(match clock {
+        Clock::Default => above().max(atom.stamp),
+        Clock::Reverse => u64::MAX - atom.stamp,
+        Clock::Custom(clock) => clock,
+        Clock::AutoIncrement(clock) => above().max(clock),
+    })
+}
+
+fn is_by_clock(mutation: &Mutation) -> bool {
+    matches!(mutation, Mutation::Set { clock, .. } if *clock != Clock::Default)
 }
 
 fn supersedes(history: &[Atom], atom: &Atom, other: usize) -> bool {
     has(atom.saw, other)
         && match atom.mutation {
-            Mutation::Set { clock: None, .. } => true,
-            Mutation::Set { clock: Some(_), .. } => rank(history, &history[other]) < rank(history, atom),
+            _ if is_by_clock(&atom.mutation) => rank(history, &history[other]) < rank(history, atom),
+            Mutation::Set { .. } => true,
             _ => false,
         }
 }
@@ -66,7 +71,7 @@ pub(super) fn read(seen: Seen<'_>) -> Option<Bytes> {
 
 /// Whether a write with a clock of its own is below two that are in force.
 pub(super) fn is_lost(seen: Seen<'_>, new: &Atom) -> bool {
-    if !matches!(new.mutation, Mutation::Set { clock: Some(_), .. }) {
+    if !is_by_clock(&new.mutation) {
         return false;
     }
     let mine = rank(seen.history, new);

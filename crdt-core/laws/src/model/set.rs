@@ -55,3 +55,13 @@ pub(super) fn is_live(seen: Seen<'_>, i: usize, atom: &Atom) -> bool {
     };
     !seen.after(i).any(ends)
 }
+
+/// One addition an element that is not there yet.
+pub(super) fn new_atoms(seen: Seen<'_>, elements: &[Bytes]) -> Vec<Mutation> {
+    let there = read(seen);
+    let new = elements
+        .iter()
+        .filter(|element| !there.contains(element))
+        .cloned();
+    atoms(seen, &Mutation::Add(new.collect()))
+}

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::api::{AnswerBody, Octets, OpBody, OpName, UpdateBody};
-use super::super::cli::{Op, Update};
+use super::super::api::{AnswerBody, ClockMode, Octets, OpBody, OpName, UpdateBody};
+use super::super::cli::{Ballot, Op, Update};
 use super::super::exit::Failure;
 use super::super::output;
 use super::ANSWER_TIMEOUT;
@@ -64,11 +64,26 @@ fn op(args: &Update) -> OpBody {
             ..new(OpName::Remove)
         },
         Op::Clear => new(OpName::Clear),
-        Op::Set { value, clock } => OpBody {
+        Op::Set {
+            value,
+            clock,
+            auto_increment,
+            reverse,
+        } => OpBody {
             value: Some(Octets::from(value.as_str())),
-            clock: *clock,
+            clock: clock.or(*auto_increment),
+            clock_mode: match auto_increment {
+                Some(_) => Some(ClockMode::AutoIncrement),
+                None => reverse.then_some(ClockMode::Reverse),
+            },
             ..new(OpName::Set)
         },
         Op::Create => new(OpName::Create),
+        Op::Enable => new(OpName::Enable),
+        Op::Disable => new(OpName::Disable),
+        Op::Vote { ballot } => OpBody {
+            yes: Some(*ballot == Ballot::Yes),
+            ..new(OpName::Vote)
+        },
     }
 }

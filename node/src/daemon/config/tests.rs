@@ -106,7 +106,7 @@ fn complaints_name_the_line() {
     );
     refused(
         "[kinds]\na = \"orset\"\nb = \"queue\"",
-        "3: \"queue\" is none of the types gcounter, pncounter, lwwregister, orset",
+        "3: \"queue\" is none of the types gcounter, pncounter, lwwregister, orset, gset, flag, mvregister, vote",
     );
     refused(
         "[limits]\nkeys_max = 0",

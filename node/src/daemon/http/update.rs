@@ -11,8 +11,10 @@ use super::App;
 use super::body::{self, Place};
 use super::entities::names;
 use super::error::Refusal;
-use crate::crdt::{Mutation, Type};
-use crate::daemon::api::{AnswerBody, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody};
+use crate::crdt::{Clock, Mutation, Type};
+use crate::daemon::api::{
+    AnswerBody, ClockMode, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody,
+};
 use crate::daemon::config::types;
 use crate::engine::{Answer, Level, Op, Update};
 use crate::wire::{EntityId, IdempotencyKey};
@@ -127,6 +129,8 @@ fn mutation(body: OpBody) -> Result<Mutation, String> {
         elements,
         value,
         clock,
+        clock_mode,
+        yes,
         ..
     } = body;
     let name = op;
@@ -146,6 +150,10 @@ fn mutation(body: OpBody) -> Result<Mutation, String> {
     if op != OpName::Set {
         unused("value", value.is_some())?;
         unused("clock", clock.is_some())?;
+        unused("clock_mode", clock_mode.is_some())?;
+    }
+    if op != OpName::Vote {
+        unused("yes", yes.is_some())?;
     }
     let bytes = |Octets(bytes)| Bytes::from(bytes);
     let all = |elements: Option<Vec<Octets>>| {
@@ -159,9 +167,23 @@ fn mutation(body: OpBody) -> Result<Mutation, String> {
         OpName::Clear => Mutation::Clear,
         OpName::Set => Mutation::Set {
             value: bytes(value.ok_or("\"value\" is missing")?),
-            clock,
+            clock: self::clock(clock, clock_mode)?,
         },
         OpName::Create => Mutation::Create,
+        OpName::Enable => Mutation::Enable,
+        OpName::Disable => Mutation::Disable,
+        OpName::Vote => Mutation::Vote(yes.ok_or("\"yes\" is missing")?),
+    })
+}
+
+fn clock(clock: Option<u64>, mode: Option<ClockMode>) -> Result<Clock, String> {
+    Ok(match (mode, clock) {
+        (None, None) => Clock::Default,
+        (None | Some(ClockMode::Custom), Some(clock)) => Clock::Custom(clock),
+        (Some(ClockMode::AutoIncrement), Some(clock)) => Clock::AutoIncrement(clock),
+        (Some(ClockMode::Reverse), None) => Clock::Reverse,
+        (Some(ClockMode::Reverse), Some(_)) => return Err("a reverse clock takes no \"clock\"".to_string()),
+        (Some(_), None) => return Err("\"clock\" is missing".to_string()),
     })
 }
 
@@ -189,7 +211,7 @@ mod tests {
         );
         let set = Mutation::Set {
             value: Bytes::from_static(b"v"),
-            clock: Some(7),
+            clock: Clock::Custom(7),
         };
         assert_eq!(op(r#""op":"set","value":"v","clock":7"#), Ok(set));
         assert_eq!(op(r#""op":"clear""#), Ok(Mutation::Clear));

@@ -26,7 +26,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use anabranch_crdt::{Epoch, Mutation, NodeId, Reading, Type};
+use anabranch_crdt::{Clock, Epoch, Mutation, NodeId, Reading, Type};
 use bytes::Bytes;
 
 use crate::engine::{
@@ -124,6 +124,10 @@ fn entity(text: &str) -> (EntityId, Type) {
         "p" => Type::PnCounter,
         "s" => Type::OrSet,
         "r" => Type::LwwRegister,
+        "b" => Type::GSet,
+        "f" => Type::Flag,
+        "m" => Type::MvRegister,
+        "v" => Type::Vote,
         other => panic!("no type begins with {other}"),
     };
     let (kind, key) = text.split_once('/').unwrap();
@@ -142,13 +146,16 @@ fn mutation(words: &[&str]) -> Mutation {
         ["remove", e @ ..] => Mutation::Remove(bytes(e)),
         ["clear"] => Mutation::Clear,
         ["create"] => Mutation::Create,
+        ["enable"] => Mutation::Enable,
+        ["disable"] => Mutation::Disable,
+        ["vote", yes] => Mutation::Vote(*yes == "yes"),
         ["set", v] => Mutation::Set {
             value: Bytes::copy_from_slice(v.as_bytes()),
-            clock: None,
+            clock: Clock::Default,
         },
         ["set", v, clock] => Mutation::Set {
             value: Bytes::copy_from_slice(v.as_bytes()),
-            clock: Some(clock.trim_start_matches('@').parse().unwrap()),
+            clock: Clock::Custom(clock.trim_start_matches('@').parse().unwrap()),
         },
         other => panic!("no operation {other:?}"),
     }
@@ -539,6 +546,11 @@ impl World {
                 format!("[{}]", words.join(" "))
             }
             Reading::Register(v) => v.map_or("null".into(), |v| String::from_utf8_lossy(&v).into_owned()),
+            other => {
+                let mut text = String::new();
+                crate::json::write_reading(&mut text, &other);
+                text
+            }
         };
         assert_eq!(text, expected.join(" "), "{line}");
     }

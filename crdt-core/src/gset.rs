@@ -1,0 +1,61 @@
+//! A set that only grows.
+//!
+//! Not here: the store, which other sets share (`elements`).
+//!
+//! Contract: its elements are the union of everybody's. An element that is there needs no second dot: nothing can
+//! take it away.
+
+use crate::delta::Part;
+use crate::elements::Elements;
+use crate::mutation::{Issuer, Mutation};
+use crate::view::view;
+
+/// A set that only grows.
+///
+/// ```
+/// use anabranch_crdt::{Crdt, GSet};
+///
+/// let set = GSet::default();
+/// assert_eq!(GSet::TYPE.name(), "gset");
+/// assert!(set.is_empty() && !set.contains(b"x"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct GSet {
+    elements: Elements,
+    digest: u64,
+}
+
+impl GSet {
+    /// How many elements it has.
+    pub fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    /// Whether it has no element. It may exist all the same.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it has this element.
+    pub fn contains(&self, element: &[u8]) -> bool {
+        self.elements.contains(element)
+    }
+
+    /// Its elements, bytewise ascending.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
+        self.elements.iter()
+    }
+
+    fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
+        match mutation {
+            Mutation::Create => self.elements.create(issuer),
+            Mutation::Add(elements) => {
+                let new = elements.iter().filter(|element| !self.contains(element));
+                self.elements.add(issuer, new)
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+view!(GSet, elements: Elements);

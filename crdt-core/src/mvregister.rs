@@ -1,0 +1,57 @@
+//! A register that shows all concurrent values.
+//!
+//! Not here: the store, which other registers share (`writes`).
+//!
+//! Contract: a write supersedes every write it saw, so the values are those of writes that no other had seen.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use crate::delta::{Part, Payload};
+use crate::mutation::{Issuer, Mutation};
+use crate::view::view;
+use crate::writes::Writes;
+
+/// A register that shows all concurrent values.
+///
+/// ```
+/// use anabranch_crdt::{Crdt, MvRegister};
+///
+/// assert_eq!(MvRegister::TYPE.name(), "mvregister");
+/// assert!(MvRegister::default().values().is_empty());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct MvRegister {
+    writes: Writes,
+    digest: u64,
+}
+
+impl MvRegister {
+    /// Its values, bytewise ascending, each once. None if it was never set.
+    pub fn values(&self) -> Vec<Bytes> {
+        let values = self
+            .writes
+            .as_slice()
+            .iter()
+            .filter_map(|(_, payload)| match payload {
+                Payload::Written { value } => Some(value),
+                _ => None,
+            });
+        let distinct: BTreeSet<&Bytes> = values.collect();
+        distinct.into_iter().cloned().collect()
+    }
+
+    fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
+        match mutation {
+            Mutation::Create => self.writes.create(issuer),
+            Mutation::Set { value, .. } => {
+                let value = value.clone();
+                self.writes.write(issuer, Payload::Written { value }, |_, _| true)
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+view!(MvRegister, writes: Writes);

@@ -1,0 +1,118 @@
+//! The store of a register: the dots in force, each with what it wrote.
+//!
+//! Not here: which of them a register shows, and what a write supersedes; each type says that.
+//!
+//! Contract: all is at the root, and a stored write has bytes of its own.
+
+use bytes::Bytes;
+
+use crate::context::Seen;
+use crate::delta::{Kill, Part, Path, Payload, Put};
+use crate::dot::Dot;
+use crate::elements::mark;
+use crate::mutation::Issuer;
+use crate::store::{Diff, DotFun, DotStore};
+use crate::view::{Entry, Stored};
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Writes(DotFun<Payload>);
+
+impl Writes {
+    /// The dots in force with what they carry.
+    pub(crate) fn as_slice(&self) -> &[(Dot, Payload)] {
+        self.0.as_slice()
+    }
+
+    /// Leaves a mark if there is nothing at all.
+    pub(crate) fn create(&self, issuer: &Issuer<'_>) -> Vec<Part> {
+        if self.is_empty() {
+            vec![mark(issuer, Vec::new())]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// A write that supersedes what `goes` says.
+    pub(crate) fn write(
+        &self,
+        issuer: &Issuer<'_>,
+        payload: Payload,
+        goes: impl Fn(Dot, &Payload) -> bool,
+    ) -> Vec<Part> {
+        let kills = self
+            .as_slice()
+            .iter()
+            .filter(|(dot, payload)| goes(*dot, payload))
+            .map(|(dot, _)| Kill {
+                path: Path::Root,
+                dot: *dot,
+            })
+            .collect();
+        let put = Put {
+            path: Path::Root,
+            payload,
+        };
+        vec![Part {
+            dot: issuer.dot(0),
+            put: Some(put),
+            kills,
+        }]
+    }
+}
+
+impl Stored for Writes {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_> {
+        Box::new(self.0.entries().map(|(dot, payload)| (Path::Root, dot, payload)))
+    }
+
+    fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
+        match path {
+            Path::Root => self.0.get(dot).cloned(),
+            Path::Element(_) => None,
+        }
+    }
+
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool {
+        *path == Path::Root && self.0.insert(dot, owned(payload))
+    }
+
+    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload> {
+        match path {
+            Path::Root => self.0.remove(dot),
+            Path::Element(_) => None,
+        }
+    }
+
+    fn join(&mut self, seen: &impl Seen, theirs: &Writes, theirs_seen: &impl Seen) -> Diff<Entry> {
+        let diff = self.0.join(seen, &theirs.0, theirs_seen);
+        let outward = |writes: Vec<(Dot, Payload)>| {
+            let at_root = writes
+                .into_iter()
+                .map(|(dot, payload)| (Path::Root, dot, payload));
+            at_root.collect()
+        };
+        Diff {
+            added: outward(diff.added),
+            removed: outward(diff.removed),
+        }
+    }
+}
+
+/// The payload with bytes of its own: a slice of a received frame would keep the whole frame alive.
+fn owned(payload: &Payload) -> Payload {
+    match payload {
+        Payload::Stamped { clock, mode, value } => Payload::Stamped {
+            clock: *clock,
+            mode: *mode,
+            value: Bytes::copy_from_slice(value),
+        },
+        Payload::Written { value } => Payload::Written {
+            value: Bytes::copy_from_slice(value),
+        },
+        other => other.clone(),
+    }
+}
