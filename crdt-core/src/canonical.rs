@@ -13,7 +13,7 @@ use crate::id::ReplicaId;
 use crate::kind::Type;
 
 /// The first byte.
-pub(crate) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 2;
 
 /// Version, type and the live dots in the order of (path, replica id, sequence).
 pub(crate) fn bytes(ty: Type, mut items: Vec<((ReplicaId, u64), Put)>) -> Vec<u8> {
@@ -38,13 +38,7 @@ pub(crate) fn encode_item(
     payload: &Payload,
     out: &mut impl FnMut(&[u8]),
 ) {
-    match path {
-        Path::Root => out(&[0]),
-        Path::Element(element) => {
-            out(&[1]);
-            blob(element, out);
-        }
-    }
+    encode_path(path, out);
     let (replica, seq) = dot;
     let mut fixed = [0; 32];
     fixed[..16].copy_from_slice(&replica.node.0.to_be_bytes());
@@ -53,10 +47,13 @@ pub(crate) fn encode_item(
     out(&fixed);
     match payload {
         Payload::Present => out(&[0]),
-        Payload::Count { plus, minus } => {
-            out(&[1]);
-            out(&plus.to_be_bytes());
-            out(&minus.to_be_bytes());
+        Payload::Count { totals, base } => {
+            let (seq, reset) = base.origin();
+            out(&[1, u8::from(reset.is_some())]);
+            let reset = reset.map(|reset| [reset.plus, reset.minus]);
+            let all = [totals.plus, totals.minus, seq].into_iter();
+            all.chain(reset.into_iter().flatten())
+                .for_each(|number| out(&number.to_be_bytes()));
         }
         Payload::Stamped { clock, mode, value } => {
             let mode = match mode {
@@ -72,6 +69,23 @@ pub(crate) fn encode_item(
             blob(value, out);
         }
         Payload::Ballot { yes } => out(&[4, u8::from(*yes)]),
+    }
+}
+
+fn encode_path(path: &Path, out: &mut impl FnMut(&[u8])) {
+    match path {
+        Path::Root => out(&[0]),
+        Path::Element(element) => {
+            out(&[1]);
+            blob(element, out);
+        }
+        Path::Child(child) => {
+            out(&[2]);
+            blob(&child.key, out);
+            out(&[child.ty.id()]);
+            // As deep as values are nested, which is bounded.
+            encode_path(&child.path, out);
+        }
     }
 }
 

@@ -236,6 +236,16 @@ impl Causal {
         Ok(changed)
     }
 
+    /// Lets go of the slots of counters in which everything that `me` added was reset, if `me` is this value's only
+    /// author under that id, as every live replica is of its own: see [`Value::drop_waiting`].
+    pub fn drop_own_waiting(&mut self, me: ReplicaId) {
+        let Some(me) = self.replicas.get(me) else { return };
+        let own: Vec<_> = self.value.waiting().filter(|(_, dot)| dot.ix() == me).collect();
+        for (path, dot) in own {
+            self.value.drop_waiting(&path, dot);
+        }
+    }
+
     /// What this value has seen.
     pub fn knowledge(&self) -> Knowledge {
         Knowledge {

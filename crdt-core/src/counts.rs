@@ -1,164 +1,302 @@
-//! The slots of a counter: per replica one live dot with that replica's totals.
+//! The slots of a counter: per replica its totals, and how much of them was reset.
+//!
+//! A counter is observed-reset: whoever removes it, with the map entry it stands in, takes away exactly what it saw,
+//! and what others add meanwhile stays. So a slot holds two marks of its replica's progress: the totals of the last
+//! increment, and the totals that were reset. Both only grow, the larger sequence wins, and the slot counts the difference.
+//!
+//! A slot that is reset as far as it goes counts nothing and is nothing a user or a digest sees, but must *wait*: an
+//! increment may be under way whose author had not seen the reset, and would count what was taken away once more. When
+//! it may go is for the owner of the value to know (`drop_waiting`).
+//!
+//! When a replica opens its slot anew, its totals begin at nothing, and the slot says at which sequence it was opened:
+//! every reset of something before that is void. (A number of its own for the opening would do the same; it is half a
+//! step below the first increment instead.)
 //!
 //! Not here: which increments a counter takes; the two counters say that.
 //!
-//! Contract: totals only grow, saturating; an increment replaces the replica's own dot and touches no other slot,
-//! so concurrent increments never wait for or undo each other.
+//! Contract: totals only grow, saturating; an increment touches its replica's own slot and no other, so concurrent
+//! increments never wait for or undo each other.
 
 use crate::context::Seen;
-use crate::delta::{Kill, Part, Path, Payload, Put};
+use crate::delta::{Base, Kill, Part, Path, Payload, Put, Totals};
 use crate::dot::Dot;
 use crate::mutation::{Issuer, Mutation};
-use crate::store::{Diff, DotFun, DotStore};
-use crate::view::{Entry, Stored};
+use crate::replicas::ReplicaIx;
+use crate::store::{Diff, stays};
+use crate::view::{Entry, Shift, Stored};
 
-/// One replica's totals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Count {
-    pub(crate) plus: u64,
-    pub(crate) minus: u64,
+/// One replica's progress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    /// Of the last increment. If nothing is left of it: of what was reset.
+    dot: Dot,
+    totals: Totals,
+    base: Base,
 }
 
-impl Count {
-    fn payload(self) -> Payload {
+impl Slot {
+    fn is_live(&self) -> bool {
+        self.base.is_below(self.dot)
+    }
+
+    fn payload(&self) -> Payload {
         Payload::Count {
-            plus: self.plus,
-            minus: self.minus,
+            totals: self.totals,
+            base: self.base,
+        }
+    }
+
+    fn live(&self) -> Option<Entry> {
+        self.is_live().then(|| (Path::Root, self.dot, self.payload()))
+    }
+
+    /// The larger of each, and then what was reset is not below what was reached.
+    fn join(&mut self, other: Slot) {
+        if other.dot > self.dot {
+            (self.dot, self.totals) = (other.dot, other.totals);
+        }
+        self.base = self.base.max(other.base);
+        if let Some(reset) = self.base.reset_dot(self.dot.ix())
+            && reset > self.dot
+        {
+            (self.dot, self.totals) = (reset, self.base.totals());
         }
     }
 }
 
+/// Ascending by replica.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Slots(DotFun<Count>);
+pub(crate) struct Slots(Vec<Slot>);
 
 impl Slots {
+    fn find(&self, ix: ReplicaIx) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&ix, |slot| slot.dot.ix())
+    }
+
     /// The sum of the slots.
     pub(crate) fn total(&self) -> i128 {
-        self.0.as_slice().iter().fold(0_i128, |sum, (_, count)| {
-            sum.saturating_add(i128::from(count.plus))
-                .saturating_sub(i128::from(count.minus))
+        self.0.iter().fold(0_i128, |sum, slot| {
+            let Totals { plus, minus } = slot.totals.beyond(slot.base);
+            sum.saturating_add(i128::from(plus))
+                .saturating_sub(i128::from(minus))
         })
     }
 
     /// What a mutation that the type takes does.
     pub(crate) fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
         match mutation {
-            Mutation::Create => self.create(issuer),
-            Mutation::Increment(by) => self.increment(issuer, *by),
+            Mutation::Create if self.is_empty() => self.increment(issuer, 0),
+            Mutation::Increment(by) if *by != 0 || self.is_empty() => self.increment(issuer, *by),
             _ => Vec::new(),
         }
     }
 
-    /// Opens the issuer's own slot with nothing in it, if there is no slot at all.
-    fn create(&self, issuer: &Issuer<'_>) -> Vec<Part> {
-        if self.is_empty() {
-            self.increment(issuer, 0)
+    /// Adds to the issuer's own slot, or opens it.
+    fn increment(&self, issuer: &Issuer<'_>, by: i64) -> Vec<Part> {
+        let dot = issuer.dot(0);
+        let own = self.find(issuer.me).ok().map(|at| self.0[at]);
+        let own = own.filter(Slot::is_live);
+        let (mut totals, base) = match own {
+            Some(slot) => (slot.totals, slot.base),
+            None => (Totals::default(), Base::opened(dot.seq())),
+        };
+        let side = if by < 0 {
+            &mut totals.minus
         } else {
-            Vec::new()
-        }
+            &mut totals.plus
+        };
+        *side = side.saturating_add(by.unsigned_abs());
+        let old = crate::planted!("old_total_stays", None, own);
+        let put = Put {
+            path: Path::Root,
+            payload: Payload::Count { totals, base },
+        };
+        vec![Part {
+            dot,
+            put: Some(put),
+            kills: old
+                .map(|slot| Kill::of(Path::Root, slot.dot))
+                .into_iter()
+                .collect(),
+        }]
     }
 
-    /// Adds to the issuer's own slot.
-    fn increment(&self, issuer: &Issuer<'_>, by: i64) -> Vec<Part> {
-        if by == 0 && !self.is_empty() {
-            return Vec::new();
+    /// Changes the slot of a replica, which may be new or go, and says what became of its live dot.
+    fn change(&mut self, ix: ReplicaIx, change: impl FnOnce(Option<Slot>) -> Option<Slot>) -> Shift {
+        let place = self.find(ix);
+        let old = place.ok().map(|at| self.0[at]);
+        let new = change(old);
+        match (place, new) {
+            (Ok(at), Some(slot)) => self.0[at] = slot,
+            (Ok(at), None) => {
+                self.0.remove(at);
+            }
+            (Err(at), Some(slot)) => self.0.insert(at, slot),
+            (Err(_), None) => {}
         }
-        let own = self.0.of_replica(issuer.me);
-        let mut count = own.last().map(|(_, count)| *count).unwrap_or_default();
-        let side = if by < 0 { &mut count.minus } else { &mut count.plus };
-        *side = side.saturating_add(by.unsigned_abs());
-        let old = crate::planted!("old_total_stays", &[][..], own);
-        let kills = old
-            .iter()
-            .map(|(dot, _)| Kill {
-                path: Path::Root,
-                dot: *dot,
-            })
-            .collect();
-        let put = Some(Put {
-            path: Path::Root,
-            payload: count.payload(),
-        });
-        vec![Part {
-            dot: issuer.dot(0),
-            put,
-            kills,
-        }]
+        Shift {
+            before: old.and_then(|slot| slot.live()),
+            after: new.and_then(|slot| slot.live()),
+        }
     }
 
     /// Takes the totals of a put for an increment and adds them to the replica's slot once more.
     #[cfg(planted)]
-    pub(crate) fn count_again(
-        &mut self,
-        env: &crate::Env<'_>,
-        dot: Dot,
-        payload: &Payload,
-        digest: &mut u64,
-    ) {
-        let Payload::Count { plus, minus } = *payload else {
-            return;
+    pub(crate) fn count_again(&mut self, dot: Dot, payload: &Payload) -> Shift {
+        let Payload::Count { totals, .. } = *payload else {
+            return Shift::default();
         };
-        let item = |dot, count: Count| crate::digest::item(env, &Path::Root, dot, &count.payload());
-        let (slot, mut count) = self
-            .0
-            .of_replica(dot.ix())
-            .last()
-            .copied()
-            .unwrap_or((dot, Count::default()));
-        if let Some(old) = self.0.remove(slot) {
-            *digest = digest.wrapping_sub(item(slot, old));
-        }
-        count.plus = count.plus.saturating_add(plus);
-        count.minus = count.minus.saturating_add(minus);
-        self.0.insert(slot, count);
-        *digest = digest.wrapping_add(item(slot, count));
+        self.change(dot.ix(), |slot| {
+            slot.map(|mut slot| {
+                slot.totals.plus = slot.totals.plus.saturating_add(totals.plus);
+                slot.totals.minus = slot.totals.minus.saturating_add(totals.minus);
+                slot
+            })
+        })
     }
+}
+
+/// What is left of a slot whose last increment is dead: what was reset before, which must wait.
+fn without_last(slot: Slot) -> Option<Slot> {
+    let dot = slot.base.reset_dot(slot.dot.ix())?;
+    let totals = slot.base.totals();
+    Some(Slot { dot, totals, ..slot })
 }
 
 impl Stored for Slots {
     fn is_empty(&self) -> bool {
+        !self.0.iter().any(Slot::is_live)
+    }
+
+    fn is_vacant(&self) -> bool {
         self.0.is_empty()
     }
 
     fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_> {
-        let slots = self.0.as_slice().iter();
-        Box::new(slots.map(|(dot, count)| (Path::Root, *dot, count.payload())))
+        Box::new(self.0.iter().map(|slot| (Path::Root, slot.dot, slot.payload())))
     }
 
     fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
         if *path != Path::Root {
             return None;
         }
-        self.0.get(dot).map(|count| count.payload())
+        let slot = self.find(dot.ix()).ok().map(|at| self.0[at])?;
+        (slot.dot == dot && slot.is_live()).then(|| slot.payload())
     }
 
-    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool {
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> Shift {
         match *payload {
-            Payload::Count { plus, minus } if *path == Path::Root => {
-                self.0.insert(dot, Count { plus, minus })
-            }
-            _ => false,
+            Payload::Count { totals, base } if *path == Path::Root => self.change(dot.ix(), |slot| {
+                let new = Slot { dot, totals, base };
+                let mut joined = slot.unwrap_or(new);
+                joined.join(new);
+                Some(joined)
+            }),
+            _ => Shift::default(),
         }
     }
 
-    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload> {
-        if *path != Path::Root {
-            return None;
+    fn kill(&mut self, kill: &Kill, is_seen: bool) -> Shift {
+        let dot = kill.dot;
+        if kill.path != Path::Root {
+            return Shift::default();
         }
-        self.0.remove(dot).map(Count::payload)
+        self.change(dot.ix(), |slot| match (slot, kill.reset) {
+            (Some(mut slot), Some(totals)) => {
+                let base = crate::planted!(
+                    "reset_forgets_the_totals",
+                    Base::default(),
+                    Base::reset(dot.seq(), totals)
+                );
+                slot.join(Slot { dot, totals, base });
+                Some(slot)
+            }
+            // It was there, and has gone since: nothing of it is under way any more.
+            (None, Some(_)) if is_seen => None,
+            (None, Some(totals)) => Some(Slot {
+                dot,
+                totals,
+                base: Base::reset(dot.seq(), totals),
+            }),
+            (Some(slot), None) if slot.dot == dot && slot.is_live() => without_last(slot),
+            (slot, None) => slot,
+        })
+    }
+
+    fn waits(&self, path: &Path, dot: Dot) -> bool {
+        let slot = self.find(dot.ix()).ok().map(|at| self.0[at]);
+        *path == Path::Root && slot.is_some_and(|slot| slot.dot == dot && !slot.is_live())
+    }
+
+    fn drop_waiting(&mut self, path: &Path, dot: Dot) -> bool {
+        let waits = self.waits(path, dot);
+        if waits {
+            self.0.retain(|slot| slot.dot != dot);
+        }
+        waits
     }
 
     fn join(&mut self, seen: &impl Seen, theirs: &Slots, theirs_seen: &impl Seen) -> Diff<Entry> {
-        let diff = self.0.join(seen, &theirs.0, theirs_seen);
-        let outward = |entries: Vec<(Dot, Count)>| {
-            entries
-                .into_iter()
-                .map(|(dot, count)| (Path::Root, dot, count.payload()))
-                .collect()
-        };
-        Diff {
-            added: outward(diff.added),
-            removed: outward(diff.removed),
+        let mut diff = Diff::default();
+        let mut joined = Vec::with_capacity(self.0.len().max(theirs.0.len()));
+        let mut rest = theirs.0.iter().copied().peekable();
+        for &mine in &self.0 {
+            while let Some(slot) = rest.next_if(|slot| slot.dot.ix() < mine.dot.ix()) {
+                take(slot, seen, &mut joined, &mut diff);
+            }
+            match rest.next_if(|slot| slot.dot.ix() == mine.dot.ix()) {
+                Some(theirs) => {
+                    let both = join_slots(mine, seen, theirs, theirs_seen);
+                    let (before, after) = (mine.live(), both.and_then(|slot| slot.live()));
+                    if before != after {
+                        diff.removed.extend(before);
+                        diff.added.extend(after);
+                    }
+                    joined.extend(both);
+                }
+                None if crate::planted!(
+                    "slot_kept_that_they_dropped",
+                    true,
+                    stays(mine.dot, theirs_seen)
+                ) =>
+                {
+                    joined.push(mine);
+                }
+                None => diff.removed.extend(mine.live()),
+            }
         }
+        for slot in rest {
+            take(slot, seen, &mut joined, &mut diff);
+        }
+        self.0 = joined;
+        diff
+    }
+}
+
+/// Joins two slots of one replica. An increment that one side has seen and is behind is dead, like any other dot.
+fn join_slots(mine: Slot, seen: &impl Seen, theirs: Slot, theirs_seen: &impl Seen) -> Option<Slot> {
+    let standing = |slot: Slot, other: Slot, is_seen: bool| {
+        if slot.is_live() && other.dot < slot.dot && is_seen {
+            without_last(slot)
+        } else {
+            Some(slot)
+        }
+    };
+    let of_mine = standing(mine, theirs, !stays(mine.dot, theirs_seen));
+    let of_theirs = standing(theirs, mine, !stays(theirs.dot, seen));
+    match (of_mine, of_theirs) {
+        (Some(mut both), Some(other)) => {
+            both.join(other);
+            Some(both)
+        }
+        (mine, theirs) => mine.or(theirs),
+    }
+}
+
+/// Takes a slot that only the other side has, unless it was here and has gone.
+fn take(slot: Slot, seen: &impl Seen, joined: &mut Vec<Slot>, diff: &mut Diff<Entry>) {
+    if stays(slot.dot, seen) {
+        diff.added.extend(slot.live());
+        joined.push(slot);
     }
 }

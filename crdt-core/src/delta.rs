@@ -11,13 +11,113 @@ use crate::context::Context;
 use crate::dot::Dot;
 use crate::kind::Type;
 
-/// Where in a value a dot lives. The root comes first, then the elements bytewise.
+/// How deep values may be nested in maps: a map of maps of counters is two deep.
+pub const DEPTH_MAX: usize = 8;
+
+/// Where in a value a dot lives. The root comes first, then elements and children bytewise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Path {
-    /// The value itself: a counter's slots, a register's writes, a set's presence marks.
+    /// The value itself: a counter's slots, a register's writes, the presence marks of a set or map.
     Root,
     /// An element of a set.
     Element(Bytes),
+    /// In a child of a map.
+    Child(Box<Child>),
+}
+
+/// A place in a child of a map.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Child {
+    /// The child's key.
+    pub key: Bytes,
+    /// Its type. Two sides of a partition may have made children of different types under one key.
+    pub ty: Type,
+    /// The place in it.
+    pub path: Path,
+}
+
+impl Path {
+    /// The same place, seen from a map that has the value as a child.
+    pub fn within(self, key: Bytes, ty: Type) -> Path {
+        Path::Child(Box::new(Child { key, ty, path: self }))
+    }
+
+    /// How many maps it leads through.
+    pub fn depth(&self) -> usize {
+        let (mut depth, mut path) = (0, self);
+        while let Path::Child(child) = path {
+            (depth, path) = (depth + 1, &child.path);
+        }
+        depth
+    }
+}
+
+/// What a replica added and took away in a counter, all in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Totals {
+    /// All it ever added.
+    pub plus: u64,
+    /// All it ever took away.
+    pub minus: u64,
+}
+
+impl Totals {
+    /// What is left of them after a reset.
+    pub fn beyond(self, base: Base) -> Totals {
+        Totals {
+            plus: self.plus.saturating_sub(base.totals.plus),
+            minus: self.minus.saturating_sub(base.totals.minus),
+        }
+    }
+}
+
+/// From where a replica's totals count: from its first increment, or from what was reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Base {
+    /// Twice the sequence of the increment that was reset; one less than twice the first increment's.
+    rank: u64,
+    totals: Totals,
+}
+
+impl Base {
+    /// The slot was opened by this increment.
+    pub const fn opened(seq: u64) -> Base {
+        Base {
+            rank: (seq * 2).saturating_sub(1),
+            totals: Totals { plus: 0, minus: 0 },
+        }
+    }
+
+    /// What this increment had reached was reset.
+    pub const fn reset(seq: u64, totals: Totals) -> Base {
+        Base {
+            rank: seq * 2,
+            totals,
+        }
+    }
+
+    /// Whether an increment is left that was not reset.
+    pub(crate) fn is_below(&self, dot: Dot) -> bool {
+        self.rank < dot.seq() * 2
+    }
+
+    /// The increment that was reset; nothing if none was since the slot was opened.
+    pub(crate) fn reset_dot(&self, ix: crate::ReplicaIx) -> Option<Dot> {
+        self.rank
+            .is_multiple_of(2)
+            .then(|| Dot::try_new(ix, self.rank / 2))
+            .flatten()
+    }
+
+    /// The sequence that opened the slot, or the one that was reset and what it had reached.
+    pub fn origin(&self) -> (u64, Option<Totals>) {
+        let seq = self.rank.div_ceil(2);
+        (seq, self.rank.is_multiple_of(2).then_some(self.totals))
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals
+    }
 }
 
 /// How a register write got its clock.
@@ -34,12 +134,12 @@ pub enum ClockMode {
 pub enum Payload {
     /// Nothing but its presence: an element of a set, or the mark of a value that was created or removed from.
     Present,
-    /// One replica's totals in a counter.
+    /// One replica's progress in a counter.
     Count {
-        /// All it ever added.
-        plus: u64,
-        /// All it ever took away.
-        minus: u64,
+        /// How far it came.
+        totals: Totals,
+        /// From where that counts.
+        base: Base,
     },
     /// A register write.
     Stamped {
@@ -62,6 +162,29 @@ pub enum Payload {
     },
 }
 
+impl Payload {
+    /// Whether it is alive under this dot: all are, but a counter's slot that is reset as far as it goes.
+    pub fn is_live(&self, dot: Dot) -> bool {
+        match self {
+            Payload::Count { base, .. } => base.is_below(dot),
+            _ => true,
+        }
+    }
+
+    /// Whether such a payload can stand under this dot: nothing is reset beyond it, and no more than was reached.
+    pub fn fits(&self, dot: Dot) -> bool {
+        match self {
+            Payload::Count { totals, base } => {
+                let (seq, reset) = base.origin();
+                seq >= 1
+                    && seq <= dot.seq()
+                    && reset.is_none_or(|reset| reset.plus <= totals.plus && reset.minus <= totals.minus)
+            }
+            _ => true,
+        }
+    }
+}
+
 /// What a dot put into a value, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Put {
@@ -78,6 +201,20 @@ pub struct Kill {
     pub path: Path,
     /// The dot.
     pub dot: Dot,
+    /// Of a counter's slot: what it had reached. Nothing if the kill is by the slot's next increment, which goes on
+    /// from there.
+    pub reset: Option<Totals>,
+}
+
+impl Kill {
+    /// A kill that resets nothing.
+    pub const fn of(path: Path, dot: Dot) -> Kill {
+        Kill {
+            path,
+            dot,
+            reset: None,
+        }
+    }
 }
 
 /// Everything one dot did; it cannot be divided further.

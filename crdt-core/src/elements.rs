@@ -16,7 +16,7 @@ use crate::element::Element;
 use crate::mutation::Issuer;
 use crate::planted;
 use crate::store::{Diff, DotMap, DotSet, DotStore};
-use crate::view::{Entry, Stored};
+use crate::view::{Entry, Shift, Stored};
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Elements {
@@ -82,10 +82,10 @@ impl Elements {
     }
 
     pub(crate) fn clear(&self, issuer: &Issuer<'_>) -> Vec<Part> {
-        let kills = self.elements.entries().map(|(element, dot)| Kill {
-            path: path_of(&element),
-            dot,
-        });
+        let kills = self
+            .elements
+            .entries()
+            .map(|(element, dot)| Kill::of(path_of(&element), dot));
         self.removal(issuer, kills.collect())
     }
 
@@ -104,20 +104,13 @@ impl Elements {
 
     fn kill_marks(&self) -> Vec<Kill> {
         let dots = self.marks.entries();
-        dots.map(|dot| Kill {
-            path: Path::Root,
-            dot,
-        })
-        .collect()
+        dots.map(|dot| Kill::of(Path::Root, dot)).collect()
     }
 
     fn kill_element(&self, element: &Bytes) -> impl Iterator<Item = Kill> + '_ {
         let path = Path::Element(element.clone());
         let dots = self.elements.get(&element[..]).map_or(&[][..], DotSet::as_slice);
-        dots.iter().map(move |dot| Kill {
-            path: path.clone(),
-            dot: *dot,
-        })
+        dots.iter().map(move |dot| Kill::of(path.clone(), *dot))
     }
 }
 
@@ -171,31 +164,41 @@ impl Stored for Elements {
         let dots = match path {
             Path::Root => &self.marks,
             Path::Element(element) => self.elements.get(&element[..])?,
+            Path::Child(_) => return None,
         };
         dots.contains(dot).then_some(Payload::Present)
     }
 
-    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool {
-        if *payload != Payload::Present {
-            return false;
-        }
-        match path {
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> Shift {
+        let is_new = match path {
+            _ if *payload != Payload::Present => false,
             Path::Root => self.marks.insert(dot),
             Path::Element(element) => self
                 .elements
                 .update(Element::from(&element[..]), |dots| dots.insert(dot)),
+            Path::Child(_) => false,
+        };
+        if is_new {
+            Shift::added(path, dot, payload)
+        } else {
+            Shift::default()
         }
     }
 
-    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload> {
-        let removed = match path {
-            Path::Root => self.marks.remove(dot),
+    fn kill(&mut self, kill: &Kill, _is_seen: bool) -> Shift {
+        let was_there = match &kill.path {
+            Path::Root => self.marks.remove(kill.dot),
             Path::Element(element) => self
                 .elements
-                .update_existing(&element[..], |dots| dots.remove(dot))
+                .update_existing(&element[..], |dots| dots.remove(kill.dot))
                 .unwrap_or(false),
+            Path::Child(_) => false,
         };
-        removed.then_some(Payload::Present)
+        if was_there {
+            Shift::removed(&kill.path, kill.dot, Payload::Present)
+        } else {
+            Shift::default()
+        }
     }
 
     fn join(&mut self, seen: &impl Seen, theirs: &Elements, theirs_seen: &impl Seen) -> Diff<Entry> {

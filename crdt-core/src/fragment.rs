@@ -12,12 +12,12 @@
 //! by dots, lost, repeated and joined in any order.
 
 use crate::context::{Context, Seen};
-use crate::delta::{Path, Payload, Put};
+use crate::delta::{Kill, Path, Payload, Put};
 use crate::dot::Dot;
 use crate::kind::Type;
 use crate::planted;
-use crate::view::{Entry, Stored, View};
-use crate::{digest, view};
+use crate::value::{Changed, Env};
+use crate::view::{self, Entry, Ledger, Stored, View};
 
 /// What a put weighs beside its path and payload, in bytes: its dot.
 const DOT_BYTES: usize = 10;
@@ -57,7 +57,8 @@ impl Fragment {
             .store()
             .entries()
             .map(|(path, dot, payload)| (dot, Put { path, payload }))
-            .partition(|(dot, _)| theirs.contains(*dot));
+            // What was reset of a counter they may not know, whether they have the slot or not.
+            .partition(|(dot, put)| theirs.contains(*dot) && !is_reset(&put.payload));
         puts.sort_unstable_by_key(|(dot, _)| *dot);
         let mut alive_there_too: Vec<Dot> = known.into_iter().map(|(dot, _)| dot).collect();
         alive_there_too.sort_unstable();
@@ -148,20 +149,29 @@ impl Fragment {
     }
 }
 
+/// Whether something was reset of a counter's slot.
+fn is_reset(payload: &Payload) -> bool {
+    matches!(payload, Payload::Count { base, .. } if base.origin().1.is_some())
+}
+
 /// About what a put weighs in bytes.
 fn weight(put: &Put) -> usize {
-    let path = match &put.path {
-        Path::Root => 1,
-        Path::Element(element) => 3 + element.len(),
-    };
-    let payload = match &put.payload {
-        Payload::Present => 1,
-        Payload::Count { .. } => 21,
-        Payload::Stamped { value, .. } => 14 + value.len(),
-        Payload::Written { value } => 4 + value.len(),
-        Payload::Ballot { .. } => 2,
-    };
-    DOT_BYTES + path + payload
+    let (mut path, mut bytes) = (&put.path, DOT_BYTES + 1);
+    while let Path::Child(child) = path {
+        bytes += 4 + child.key.len();
+        path = &child.path;
+    }
+    if let Path::Element(element) = path {
+        bytes += 2 + element.len();
+    }
+    bytes
+        + match &put.payload {
+            Payload::Present => 1,
+            Payload::Count { .. } => 50,
+            Payload::Stamped { value, .. } => 14 + value.len(),
+            Payload::Written { value } => 4 + value.len(),
+            Payload::Ballot { .. } => 2,
+        }
 }
 
 /// Pieces under way.
@@ -227,35 +237,36 @@ impl Cutter {
 
 /// Joins a fragment. Live dots it does not carry are looked for only if it claims dots this side has seen: a value
 /// that lacks all of it pays for the fragment alone.
-pub(crate) fn join<V: View>(
-    view: &mut V,
-    env: &crate::Env<'_>,
-    seen: &Context,
-    fragment: &Fragment,
-) -> crate::Changed {
-    let mut changed = crate::Changed::default();
-    let mut sum = view.digest();
+pub(crate) fn join<V: View>(view: &mut V, env: &Env<'_>, seen: &Context, fragment: &Fragment) -> Changed {
+    let mut ledger = Ledger::new(env, view.digest());
     if seen.intersects(&fragment.claims) {
         let gone: Vec<Entry> = view
             .store()
             .entries()
-            .filter(|(_, dot, _)| fragment.claims.contains(*dot) && !fragment.carries(*dot))
+            .filter(|(_, dot, payload)| {
+                // What waits stays: they may have the slot with a later increment that knows nothing of the reset.
+                payload.is_live(*dot) && fragment.claims.contains(*dot) && !fragment.carries(*dot)
+            })
             .collect();
-        for (path, dot, payload) in gone {
-            assert!(
-                view.store_mut().0.remove(&path, dot).is_some(),
-                "{dot:?} came from this very value"
-            );
-            sum = sum.wrapping_sub(digest::item(env, &path, dot, &payload));
-            changed.removed.push(dot);
+        for (path, dot, _) in gone {
+            ledger.note(view.store_mut().0.kill(&Kill::of(path, dot), true), None);
         }
     }
     for (dot, put) in &fragment.puts {
-        if view::stays(*dot, seen) && view.insert(&put.path, *dot, &put.payload) {
-            sum = sum.wrapping_add(digest::item(env, &put.path, *dot, &put.payload));
-            changed.added.push(*dot);
+        if view::stays(*dot, seen) {
+            ledger.note(view.insert(&put.path, *dot, &put.payload), None);
+        } else if let Payload::Count { base, .. } = put.payload
+            && let (seq, reset @ Some(_)) = base.origin()
+        {
+            // They know of a reset. If the slot is gone here, it was of no use any more.
+            let kill = Kill {
+                path: put.path.clone(),
+                dot: Dot::new(dot.ix(), seq),
+                reset,
+            };
+            ledger.note(view.store_mut().0.kill(&kill, true), None);
         }
     }
-    *view.store_mut().1 = sum;
-    changed
+    *view.store_mut().1 = ledger.sum;
+    ledger.finish()
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::delta::{Path, Payload, Put};
+use crate::delta::{DEPTH_MAX, Path, Payload, Put};
 
 /// Which of the types a value is of. Ordered by id.
 ///
@@ -37,16 +37,26 @@ pub enum Type {
     MvRegister = 7,
     /// One ballot a node, counted over the members.
     Vote = 8,
+    /// A map of values of any type.
+    OrMap = 10,
+    /// A map of counters.
+    CounterMap = 11,
+    /// A map of registers.
+    RegisterMap = 12,
+    /// A map of sets.
+    MultiMap = 13,
 }
 
 /// There is no type of that name; the message lists those there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such type: it is one of gcounter, pncounter, lwwregister, orset, gset, flag, mvregister, vote")]
+#[error(
+    "no such type: it is one of gcounter, pncounter, lwwregister, orset, gset, flag, mvregister, vote, ormap, countermap, registermap, multimap"
+)]
 pub struct TypeError;
 
 impl Type {
     /// Every type, by id.
-    pub const ALL: [Type; 8] = [
+    pub const ALL: [Type; 12] = [
         Type::GCounter,
         Type::PnCounter,
         Type::LwwRegister,
@@ -55,6 +65,10 @@ impl Type {
         Type::Flag,
         Type::MvRegister,
         Type::Vote,
+        Type::OrMap,
+        Type::CounterMap,
+        Type::RegisterMap,
+        Type::MultiMap,
     ];
 
     /// The number on disk and on the wire.
@@ -78,6 +92,10 @@ impl Type {
             Type::Flag => "flag",
             Type::MvRegister => "mvregister",
             Type::Vote => "vote",
+            Type::OrMap => "ormap",
+            Type::CounterMap => "countermap",
+            Type::RegisterMap => "registermap",
+            Type::MultiMap => "multimap",
         }
     }
 
@@ -92,6 +110,10 @@ impl Type {
             Type::Flag => "a flag",
             Type::MvRegister => "an mvregister",
             Type::Vote => "a vote",
+            Type::OrMap => "an ormap",
+            Type::CounterMap => "a countermap",
+            Type::RegisterMap => "a registermap",
+            Type::MultiMap => "a multimap",
         }
     }
 
@@ -106,6 +128,27 @@ impl Type {
             Type::Flag => "create, enable and disable",
             Type::MvRegister => "create and set (without a clock)",
             Type::Vote => "create and vote",
+            Type::OrMap | Type::CounterMap | Type::RegisterMap | Type::MultiMap => {
+                "create, remove and clear, and what its children take"
+            }
+        }
+    }
+
+    /// Whether values of this type hold others by key.
+    pub const fn is_map(self) -> bool {
+        matches!(
+            self,
+            Type::OrMap | Type::CounterMap | Type::RegisterMap | Type::MultiMap
+        )
+    }
+
+    /// The only type of a map's children; nothing if it takes any, or is no map.
+    pub const fn child(self) -> Option<Type> {
+        match self {
+            Type::CounterMap => Some(Type::PnCounter),
+            Type::RegisterMap => Some(Type::LwwRegister),
+            Type::MultiMap => Some(Type::OrSet),
+            _ => None,
         }
     }
 
@@ -117,14 +160,21 @@ impl Type {
 
     pub(crate) fn admits_at(self, path: &Path, payload: &Payload) -> bool {
         match (self, path, payload) {
-            (Type::GCounter, Path::Root, Payload::Count { minus, .. }) => *minus == 0,
+            (Type::GCounter, Path::Root, Payload::Count { totals, .. }) => totals.minus == 0,
             (Type::PnCounter, Path::Root, Payload::Count { .. })
             | (Type::LwwRegister, Path::Root, Payload::Present | Payload::Stamped { .. })
-            | (Type::OrSet | Type::GSet, _, Payload::Present)
+            | (Type::OrSet | Type::GSet, Path::Root | Path::Element(_), Payload::Present)
             | (Type::Flag, Path::Root, Payload::Present)
             | (Type::MvRegister, Path::Root, Payload::Present | Payload::Written { .. })
             | (Type::Vote, Path::Root, Payload::Present | Payload::Ballot { .. }) => true,
             (Type::Flag, Path::Element(element), Payload::Present) => element.is_empty(),
+            (map, Path::Root, Payload::Present) => map.is_map(),
+            (map, Path::Child(child), payload) => {
+                map.is_map()
+                    && path.depth() <= DEPTH_MAX
+                    && map.child().is_none_or(|only| only == child.ty)
+                    && child.ty.admits_at(&child.path, payload)
+            }
             _ => false,
         }
     }

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 
+use crate::delta::DEPTH_MAX;
 use crate::dot::Dot;
 use crate::kind::Type;
 use crate::replicas::{ReplicaIx, Replicas};
@@ -19,9 +20,9 @@ pub enum Mutation {
     Increment(i64),
     /// Adds elements to a set: each gets a dot, also one that is there already. No element at all is nothing.
     Add(Vec<Bytes>),
-    /// Removes elements from a set; removing what is not there is nothing.
+    /// Removes elements from a set, or keys from a map; removing what is not there is nothing.
     Remove(Vec<Bytes>),
-    /// Removes all elements of a set.
+    /// Removes all elements of a set or all keys of a map.
     Clear,
     /// Writes a register.
     Set {
@@ -36,6 +37,15 @@ pub enum Mutation {
     Disable,
     /// Casts this node's ballot.
     Vote(bool),
+    /// Changes a child of a map, which is made if it is not there.
+    Update {
+        /// Its key.
+        key: Bytes,
+        /// Its type: without one, the type it has, or the only one that the map takes.
+        ty: Option<Type>,
+        /// The change.
+        mutation: Box<Mutation>,
+    },
 }
 
 /// What decides between a register's writes: the largest clock wins, of equal ones the larger replica's, then the
@@ -66,6 +76,7 @@ impl Mutation {
             Mutation::Enable => "enable",
             Mutation::Disable => "disable",
             Mutation::Vote(_) => "vote",
+            Mutation::Update { .. } => "in",
         }
     }
 
@@ -77,22 +88,39 @@ impl Mutation {
     /// assert!(Mutation::Increment(-1).check(Type::GCounter).is_err());
     /// assert!(Mutation::Clear.check(Type::LwwRegister).is_err());
     /// ```
-    pub const fn check(&self, ty: Type) -> Result<(), MutationError> {
+    pub fn check(&self, ty: Type) -> Result<(), MutationError> {
+        self.check_within(ty, 0)
+    }
+
+    fn check_within(&self, ty: Type, depth: usize) -> Result<(), MutationError> {
         match (ty, self) {
             (Type::GCounter, Mutation::Increment(by)) if *by < 0 => {
                 Err(MutationError::NegativeIncrement { by: *by })
+            }
+            (Type::MvRegister, Mutation::Set { clock, .. }) if *clock != Clock::Default => {
+                Err(MutationError::NoClock)
+            }
+            (map, Mutation::Update { ty, mutation, .. }) if map.is_map() => {
+                if depth >= DEPTH_MAX {
+                    return Err(MutationError::TooDeep);
+                }
+                match ty.or(map.child()) {
+                    Some(ty) if map.child().is_some_and(|only| only != ty) => {
+                        Err(MutationError::ChildType { map, ty })
+                    }
+                    Some(ty) => mutation.check_within(ty, depth + 1),
+                    // The child's own type decides; see `Value::resolve`.
+                    None => Ok(()),
+                }
             }
             (_, Mutation::Create)
             | (Type::GCounter | Type::PnCounter, Mutation::Increment(_))
             | (Type::OrSet, Mutation::Add(_) | Mutation::Remove(_) | Mutation::Clear)
             | (Type::GSet, Mutation::Add(_))
-            | (Type::LwwRegister, Mutation::Set { .. })
+            | (Type::LwwRegister | Type::MvRegister, Mutation::Set { .. })
             | (Type::Flag, Mutation::Enable | Mutation::Disable)
             | (Type::Vote, Mutation::Vote(_)) => Ok(()),
-            (Type::MvRegister, Mutation::Set { clock, .. }) => match clock {
-                Clock::Default => Ok(()),
-                _ => Err(MutationError::NoClock),
-            },
+            (map, Mutation::Remove(_) | Mutation::Clear) if map.is_map() => Ok(()),
             _ => Err(MutationError::WrongOperation {
                 ty,
                 operation: self.name(),
@@ -143,4 +171,31 @@ pub enum MutationError {
         "an mvregister goes by what a write saw and takes no clock; an lwwregister does; nothing was changed"
     )]
     NoClock,
+    /// Maps are nested too deep. Repeating it is of no use.
+    #[error("maps are nested at most {DEPTH_MAX} deep; nothing was changed")]
+    TooDeep,
+    /// The map takes children of one type only, and not of this one. Repeating it is of no use.
+    #[error("{} holds no {ty}; nothing was changed", .map.indefinite())]
+    ChildType {
+        /// The map's type.
+        map: Type,
+        /// The child's type that was asked for.
+        ty: Type,
+    },
+    /// The child is of another type. Repeating it is of no use.
+    #[error("the child {} is {}, not {}; nothing was changed", .key.escape_ascii(), .is.indefinite(), .asked.indefinite())]
+    OtherChild {
+        /// Its key.
+        key: Bytes,
+        /// Its type.
+        is: Type,
+        /// The type that was asked for.
+        asked: Type,
+    },
+    /// The child is new and no type was named. Repeat it with one.
+    #[error("the child {} is new; name its type; nothing was changed", .key.escape_ascii())]
+    NewChild {
+        /// Its key.
+        key: Bytes,
+    },
 }

@@ -24,6 +24,7 @@ pub(crate) fn delta(delta: &Delta, from: &Replicas, to: &mut Replicas) -> Result
             kills.push(Kill {
                 path: kill.path.clone(),
                 dot: dot(kill.dot, from, to)?,
+                reset: kill.reset,
             });
         }
         parts.push(Part {
@@ -71,7 +72,7 @@ pub(crate) fn value(
     key: &crate::HashKey,
 ) -> Result<Value, ReplicasFull> {
     let mut parts = Vec::new();
-    for (put_dot, put) in value.puts() {
+    for (put_dot, put) in value.kept() {
         parts.push(Part {
             dot: dot(put_dot, from, to)?,
             put: Some(put),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::canonical;
 use crate::context::{Context, Seen};
-use crate::delta::{Delta, Path, Payload, Put};
+use crate::delta::{Delta, Kill, Part, Path, Payload, Put};
 use crate::digest::HashKey;
 use crate::dot::Dot;
 use crate::flag::Flag;
@@ -22,11 +22,13 @@ use crate::gset::GSet;
 use crate::id::NodeId;
 use crate::kind::Type;
 use crate::lwwregister::LwwRegister;
+use crate::maps::{CounterMap, MultiMap, OrMap, RegisterMap};
 use crate::mutation::{Issuer, Mutation, MutationError};
 use crate::mvregister::MvRegister;
 use crate::orset::OrSet;
 use crate::pncounter::PnCounter;
 use crate::replicas::Replicas;
+use crate::store::Diff;
 use crate::view::{self, Stored, View};
 use crate::vote::Vote;
 
@@ -47,12 +49,15 @@ pub struct Changed {
     pub added: Vec<Dot>,
     /// They were alive before and are no more.
     pub removed: Vec<Dot>,
+    /// Counters' slots that count less than before, though they are alive: of what they had reached something was reset;
+    /// and by which operation, if it was one.
+    pub raised: Vec<(Dot, Option<Dot>)>,
 }
 
 impl Changed {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty()
+        self.added.is_empty() && self.removed.is_empty() && self.raised.is_empty()
     }
 }
 
@@ -71,6 +76,8 @@ pub enum Reading {
     Values(Vec<Bytes>),
     /// Every node's ballot.
     Ballots(BTreeMap<NodeId, bool>),
+    /// A map's children, by key.
+    Map(BTreeMap<Bytes, Reading>),
 }
 
 /// A value of any type: its live dots and nothing else.
@@ -111,6 +118,14 @@ pub enum Value {
     MvRegister(MvRegister),
     /// One ballot a node, counted over the members.
     Vote(Vote),
+    /// A map of values of any type.
+    OrMap(OrMap),
+    /// A map of counters.
+    CounterMap(CounterMap),
+    /// A map of registers.
+    RegisterMap(RegisterMap),
+    /// A map of sets.
+    MultiMap(MultiMap),
 }
 
 /// The same expression for whichever type the value is of.
@@ -125,8 +140,34 @@ macro_rules! each {
             Value::Flag($view) => $result,
             Value::MvRegister($view) => $result,
             Value::Vote($view) => $result,
+            Value::OrMap($view) => $result,
+            Value::CounterMap($view) => $result,
+            Value::RegisterMap($view) => $result,
+            Value::MultiMap($view) => $result,
         }
     };
+}
+
+/// The same expression for two values of one type.
+macro_rules! both {
+    ($mine:expr, $theirs:expr, $a:ident, $b:ident => $result:expr) => {
+        both!(@ $mine, $theirs, $a, $b, $result, GCounter PnCounter LwwRegister OrSet GSet Flag MvRegister Vote OrMap
+            CounterMap RegisterMap MultiMap)
+    };
+    (@ $mine:expr, $theirs:expr, $a:ident, $b:ident, $result:expr, $($ty:ident)*) => {
+        match ($mine, $theirs) {
+            $((Value::$ty($a), Value::$ty($b)) => $result,)*
+            (mine, theirs) => panic!("a {} met a {}", theirs.ty(), mine.ty()),
+        }
+    };
+}
+
+fn read_map<'a>(children: impl Iterator<Item = (&'a [u8], &'a Value)>, replicas: &Replicas) -> Reading {
+    Reading::Map(
+        children
+            .map(|(key, value)| (Bytes::copy_from_slice(key), value.read(replicas)))
+            .collect(),
+    )
 }
 
 impl Value {
@@ -141,6 +182,10 @@ impl Value {
             Type::Flag => Value::Flag(Flag::default()),
             Type::MvRegister => Value::MvRegister(MvRegister::default()),
             Type::Vote => Value::Vote(Vote::default()),
+            Type::OrMap => Value::OrMap(OrMap::default()),
+            Type::CounterMap => Value::CounterMap(CounterMap::default()),
+            Type::RegisterMap => Value::RegisterMap(RegisterMap::default()),
+            Type::MultiMap => Value::MultiMap(MultiMap::default()),
         }
     }
 
@@ -158,8 +203,56 @@ impl Value {
     ///
     /// [`MutationError`] if the type does not take it.
     pub fn mutate(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Result<Delta, MutationError> {
-        let parts = each!(self, view => view.mutate(issuer, mutation))?;
-        Ok(Delta::from_parts(self.ty(), parts))
+        mutation.check(self.ty())?;
+        Ok(Delta::from_parts(self.ty(), self.parts(issuer, mutation)))
+    }
+
+    /// What a mutation that the type takes does.
+    pub(crate) fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
+        each!(self, view => view.mutate(issuer, mutation))
+    }
+
+    /// The mutation with every type of a child that it leaves open filled in from what is here.
+    ///
+    /// # Errors
+    ///
+    /// [`MutationError`] if a child has another type than the one named, or is new and none is named, or if the type
+    /// it has does not take the mutation.
+    pub fn resolve(&self, mutation: &Mutation) -> Result<Mutation, MutationError> {
+        mutation.check(self.ty())?;
+        let Mutation::Update { key, ty, mutation } = mutation else {
+            return Ok(mutation.clone());
+        };
+        let child = self.child(key);
+        let ty = match (child.map(Value::ty), *ty) {
+            (Some(is), Some(asked)) if is != asked => {
+                let key = key.clone();
+                return Err(MutationError::OtherChild { key, is, asked });
+            }
+            (Some(ty), _) | (None, Some(ty)) => ty,
+            (None, None) => match self.ty().child() {
+                Some(ty) => ty,
+                None => return Err(MutationError::NewChild { key: key.clone() }),
+            },
+        };
+        let absent = Value::new(ty);
+        let inner = child.unwrap_or(&absent).resolve(mutation)?;
+        Ok(Mutation::Update {
+            key: key.clone(),
+            ty: Some(ty),
+            mutation: Box::new(inner),
+        })
+    }
+
+    /// The child of a map that shows under a key.
+    pub fn child(&self, key: &[u8]) -> Option<&Value> {
+        match self {
+            Value::OrMap(map) => map.get(key),
+            Value::CounterMap(map) => map.get(key),
+            Value::RegisterMap(map) => map.get(key),
+            Value::MultiMap(map) => map.get(key),
+            _ => None,
+        }
     }
 
     /// Joins a delta into the value; `seen` is what this side has seen, the delta not included. The cost follows
@@ -190,15 +283,7 @@ impl Value {
         theirs: &Value,
         theirs_seen: &impl Seen,
     ) -> Changed {
-        macro_rules! both {
-            ($($ty:ident)*) => {
-                match (self, theirs) {
-                    $((Value::$ty(mine), Value::$ty(theirs)) => view::join(mine, env, seen, theirs, theirs_seen),)*
-                    (mine, theirs) => panic!("a {} met a {}", theirs.ty(), mine.ty()),
-                }
-            };
-        }
-        both!(GCounter PnCounter LwwRegister OrSet GSet Flag MvRegister Vote)
+        both!(self, theirs, mine, theirs => view::join(mine, env, seen, theirs, theirs_seen))
     }
 
     /// What this value, which has seen `seen`, has beyond `theirs`: exactly what somebody who has seen that lacks.
@@ -226,23 +311,52 @@ impl Value {
 
     /// Whether it exists: it has a live dot. An empty set may exist.
     pub fn exists(&self) -> bool {
-        each!(self, view => !view.store().is_empty())
+        !Stored::is_empty(self)
     }
 
     /// What the live dot at this place carries; nothing if it is not alive there.
     pub fn payload(&self, path: &Path, dot: Dot) -> Option<Payload> {
-        each!(self, view => view.store().get(path, dot))
+        Stored::get(self, path, dot)
     }
 
     /// Every live dot with what it put, by path and then by dot.
     pub fn puts(&self) -> impl Iterator<Item = (Dot, Put)> + '_ {
-        each!(self, view => view.store().entries()).map(|(path, dot, payload)| (dot, Put { path, payload }))
+        self.kept().filter(|(dot, put)| put.payload.is_live(*dot))
     }
 
-    /// Those of them that come after this place and dot, which need not be alive: how a walk in pieces goes on.
-    pub fn puts_after<'a>(&'a self, path: &'a Path, dot: Dot) -> impl Iterator<Item = (Dot, Put)> + 'a {
-        each!(self, view => view.store().entries_after(path, dot))
-            .map(|(path, dot, payload)| (dot, Put { path, payload }))
+    /// Everything that a copy of the value needs, by path and then by dot: the live dots, and the slots of counters that
+    /// wait because an increment may be under way whose author had not seen their reset.
+    pub fn kept(&self) -> impl Iterator<Item = (Dot, Put)> + '_ {
+        Stored::entries(self).map(|(path, dot, payload)| (dot, Put { path, payload }))
+    }
+
+    /// What waits: see [`Value::kept`].
+    pub fn waiting(&self) -> impl Iterator<Item = (Path, Dot)> + '_ {
+        let waits = |(path, dot, payload): view::Entry| (!payload.is_live(dot)).then_some((path, dot));
+        Stored::entries(self).filter_map(waits)
+    }
+
+    /// Whether a counter's slot waits at this place under this dot: see [`Value::kept`].
+    pub fn waits(&self, path: &Path, dot: Dot) -> bool {
+        Stored::waits(self, path, dot)
+    }
+
+    /// Lets go of what waits at this place under this dot; false if nothing does. It may go if the dot is of this
+    /// replica and its epoch is live; or if the dot's replica has said, of that very epoch, that it has seen the
+    /// reset, and this side has seen all that it had done when it said so; or if its epoch is over and all it did has
+    /// been seen here.
+    pub fn drop_waiting(&mut self, path: &Path, dot: Dot) -> bool {
+        Stored::drop_waiting(self, path, dot)
+    }
+
+    /// Whether nothing is kept of it, so that it need not be stored.
+    pub fn is_vacant(&self) -> bool {
+        Stored::is_vacant(self)
+    }
+
+    /// Those of [`Value::kept`] that come after this place and dot, which need not be there: how a walk in pieces goes on.
+    pub fn kept_after<'a>(&'a self, path: &'a Path, dot: Dot) -> impl Iterator<Item = (Dot, Put)> + 'a {
+        Stored::entries_after(self, path, dot).map(|(path, dot, payload)| (dot, Put { path, payload }))
     }
 
     /// What a user sees.
@@ -256,6 +370,10 @@ impl Value {
             Value::Flag(flag) => Reading::Flag(flag.is_enabled()),
             Value::MvRegister(register) => Reading::Values(register.values()),
             Value::Vote(vote) => Reading::Ballots(vote.ballots(replicas)),
+            Value::OrMap(map) => read_map(map.iter(), replicas),
+            Value::CounterMap(map) => read_map(map.iter(), replicas),
+            Value::RegisterMap(map) => read_map(map.iter(), replicas),
+            Value::MultiMap(map) => read_map(map.iter(), replicas),
         }
     }
 
@@ -267,11 +385,8 @@ impl Value {
 
     /// The same sum, from the live dots: what [`Value::digest`] must be.
     pub fn digest_from_scratch(&self, env: &Env<'_>) -> u64 {
-        let entries: Vec<_> = each!(self, view => view.store().entries()).collect();
-        view::digest_of(
-            env,
-            entries.iter().map(|(path, dot, payload)| (path, *dot, payload)),
-        )
+        let live = Stored::entries(self).filter(|(_, dot, payload)| payload.is_live(*dot));
+        view::digest_of(env, &live.collect::<Vec<_>>())
     }
 
     /// Bytes that are equal exactly when type and live state are, whatever the replica tables look like.
@@ -280,6 +395,48 @@ impl Value {
             self.ty(),
             self.puts().map(|(dot, put)| (dot.full(replicas), put)).collect(),
         )
+    }
+}
+
+impl Stored for Value {
+    fn is_empty(&self) -> bool {
+        each!(self, view => view.store().is_empty())
+    }
+
+    fn is_vacant(&self) -> bool {
+        each!(self, view => view.store().is_vacant())
+    }
+
+    fn entries(&self) -> Box<dyn Iterator<Item = view::Entry> + '_> {
+        each!(self, view => view.store().entries())
+    }
+
+    fn entries_after<'a>(&'a self, path: &'a Path, dot: Dot) -> Box<dyn Iterator<Item = view::Entry> + 'a> {
+        each!(self, view => view.store().entries_after(path, dot))
+    }
+
+    fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
+        each!(self, view => view.store().get(path, dot))
+    }
+
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> view::Shift {
+        each!(self, view => View::insert(view, path, dot, payload))
+    }
+
+    fn kill(&mut self, kill: &Kill, is_seen: bool) -> view::Shift {
+        each!(self, view => view.store_mut().0.kill(kill, is_seen))
+    }
+
+    fn waits(&self, path: &Path, dot: Dot) -> bool {
+        each!(self, view => view.store().waits(path, dot))
+    }
+
+    fn drop_waiting(&mut self, path: &Path, dot: Dot) -> bool {
+        each!(self, view => view.store_mut().0.drop_waiting(path, dot))
+    }
+
+    fn join(&mut self, seen: &impl Seen, theirs: &Value, theirs_seen: &impl Seen) -> Diff<view::Entry> {
+        both!(self, theirs, mine, theirs => mine.store_mut().0.join(seen, theirs.store(), theirs_seen))
     }
 }
 

@@ -6,24 +6,63 @@
 //! delta names.
 
 use crate::context::Seen;
-use crate::delta::{Delta, Part, Path, Payload};
+use crate::delta::{Delta, Kill, Part, Path, Payload};
 use crate::digest;
 use crate::dot::Dot;
 use crate::kind::Type;
-use crate::mutation::{Issuer, Mutation, MutationError};
+use crate::mutation::{Issuer, Mutation};
 use crate::store::Diff;
 pub(crate) use crate::store::stays;
 use crate::value::{Changed, Env};
 
-/// One live dot: where it is, which it is, what it carries.
+/// One dot that a store keeps: where it is, which it is, what it carries.
 pub(crate) type Entry = (Path, Dot, Payload);
 
-/// Live dots by path.
+/// What became of the live dot at a place: the same one may carry something else.
+#[derive(Debug, Default)]
+pub(crate) struct Shift {
+    pub(crate) before: Option<Entry>,
+    pub(crate) after: Option<Entry>,
+}
+
+impl Shift {
+    /// A dot came.
+    pub(crate) fn added(path: &Path, dot: Dot, payload: &Payload) -> Shift {
+        Shift {
+            before: None,
+            after: Some((path.clone(), dot, payload.clone())),
+        }
+    }
+
+    /// A dot went.
+    pub(crate) fn removed(path: &Path, dot: Dot, payload: Payload) -> Shift {
+        Shift {
+            before: Some((path.clone(), dot, payload)),
+            after: None,
+        }
+    }
+
+    /// The same, seen from a map that has the value as a child.
+    pub(crate) fn within(self, key: &bytes::Bytes, ty: Type) -> Shift {
+        let within = |(path, dot, payload): Entry| (path.within(key.clone(), ty), dot, payload);
+        Shift {
+            before: self.before.map(within),
+            after: self.after.map(within),
+        }
+    }
+}
+
+/// Dots by path: those alive, and of counters those that wait.
 pub(crate) trait Stored {
     /// Whether there is no live dot.
     fn is_empty(&self) -> bool;
 
-    /// Every live dot, by path and then by dot.
+    /// Whether there is no dot at all, so that the store can go.
+    fn is_vacant(&self) -> bool {
+        self.is_empty()
+    }
+
+    /// Every dot that is kept, by path and then by dot.
     fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_>;
 
     /// Those of them that come after this place and dot. Finding where they begin costs little where there may be many.
@@ -34,16 +73,26 @@ pub(crate) trait Stored {
         )
     }
 
-    /// What the dot at this place carries.
+    /// What the live dot at this place carries.
     fn get(&self, path: &Path, dot: Dot) -> Option<Payload>;
 
-    /// Adds a dot; false, and nothing changes, if it is there or does not fit the store.
-    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool;
+    /// Adds a dot; nothing changes if it is there or does not fit the store.
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> Shift;
 
-    /// Takes a dot out.
-    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload>;
+    /// Takes a dot out, or resets a counter's slot; `is_seen` says whether this side has seen the dot.
+    fn kill(&mut self, kill: &Kill, is_seen: bool) -> Shift;
 
-    /// Joins another store into this one.
+    /// Whether something waits under this dot.
+    fn waits(&self, _path: &Path, _dot: Dot) -> bool {
+        false
+    }
+
+    /// Lets go of what waits under this dot; false if nothing does.
+    fn drop_waiting(&mut self, _path: &Path, _dot: Dot) -> bool {
+        false
+    }
+
+    /// Joins another store into this one. A dot that stays but carries something else is both removed and added.
     fn join(&mut self, seen: &impl Seen, theirs: &Self, theirs_seen: &impl Seen) -> Diff<Entry>;
 }
 
@@ -55,8 +104,8 @@ pub(crate) trait View {
     /// The shape of its store.
     type Store: Stored;
 
-    /// What the mutation does; empty if it changes nothing.
-    fn mutate(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Result<Vec<Part>, MutationError>;
+    /// What a mutation that the type takes does; empty if it changes nothing.
+    fn mutate(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part>;
 
     /// Its live dots.
     fn store(&self) -> &Self::Store;
@@ -68,18 +117,24 @@ pub(crate) trait View {
     fn store_mut(&mut self) -> (&mut Self::Store, &mut u64);
 
     /// Adds a dot that fits the type.
-    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool {
-        Self::TYPE.admits_at(path, payload) && self.store_mut().0.insert(path, dot, payload)
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> Shift {
+        if Self::TYPE.admits_at(path, payload) && payload.fits(dot) {
+            self.store_mut().0.insert(path, dot, payload)
+        } else {
+            Shift::default()
+        }
     }
 
     /// The mistake of [`planted!`](crate::planted) `duplicate_counted_twice`; only counters can make it.
     #[cfg(planted)]
-    fn count_again(&mut self, _env: &Env<'_>, _dot: Dot, _payload: &Payload) {}
+    fn count_again(&mut self, _dot: Dot, _payload: &Payload) -> Shift {
+        Shift::default()
+    }
 }
 
 /// The type's part of [`View`] for a struct with a store of this shape and a `digest`; `mutate` is its own.
 macro_rules! view {
-    ($view:ident, $store:ident: $shape:ty) => {
+    ($view:ident, $store:ident: $shape:ident) => {
         impl crate::kind::Crdt for $view {
             const TYPE: crate::kind::Type = crate::kind::Type::$view;
         }
@@ -92,9 +147,8 @@ macro_rules! view {
                 &self,
                 issuer: &crate::mutation::Issuer<'_>,
                 mutation: &crate::mutation::Mutation,
-            ) -> Result<Vec<crate::delta::Part>, crate::mutation::MutationError> {
-                mutation.check(crate::kind::Type::$view)?;
-                Ok(self.parts(issuer, mutation))
+            ) -> Vec<crate::delta::Part> {
+                self.parts(issuer, mutation)
             }
 
             fn store(&self) -> &$shape {
@@ -119,61 +173,114 @@ pub(crate) use view;
 #[cfg(planted)]
 macro_rules! count_again {
     (Slots, $store:ident) => {
-        fn count_again(&mut self, env: &crate::Env<'_>, dot: crate::Dot, payload: &crate::Payload) {
-            self.$store.count_again(env, dot, payload, &mut self.digest);
+        fn count_again(&mut self, dot: crate::Dot, payload: &crate::Payload) -> crate::view::Shift {
+            self.$store.count_again(dot, payload)
         }
     };
-    ($shape:ty, $store:ident) => {};
+    ($shape:ident, $store:ident) => {};
 }
 #[cfg(not(planted))]
 macro_rules! count_again {
-    ($shape:ty, $store:ident) => {};
+    ($shape:ident, $store:ident) => {};
 }
 pub(crate) use count_again;
 
+/// What a join changes, as it goes: the digest and the news.
+pub(crate) struct Ledger<'a> {
+    env: &'a Env<'a>,
+    pub(crate) sum: u64,
+    pub(crate) changed: Changed,
+}
+
+impl<'a> Ledger<'a> {
+    pub(crate) fn new(env: &'a Env<'a>, sum: u64) -> Ledger<'a> {
+        let changed = Changed::default();
+        Ledger { env, sum, changed }
+    }
+
+    /// Takes note of what became of a live dot, by the operation `by`.
+    pub(crate) fn note(&mut self, shift: Shift, by: Option<Dot>) {
+        let Shift { before, after } = shift;
+        if before == after {
+            return;
+        }
+        if let Some((path, dot, payload)) = &before {
+            self.sum = self.sum.wrapping_sub(digest::item(self.env, path, *dot, payload));
+        }
+        if let Some((path, dot, payload)) = &after {
+            self.sum = self.sum.wrapping_add(digest::item(self.env, path, *dot, payload));
+        }
+        let dot = |entry: Option<Entry>| entry.map(|(_, dot, _)| dot);
+        match (dot(before), dot(after)) {
+            (Some(before), Some(after)) if before == after => self.changed.raised.push((after, by)),
+            (before, after) => {
+                self.changed.removed.extend(before);
+                self.changed.added.extend(after);
+            }
+        }
+    }
+}
+
+impl Ledger<'_> {
+    /// The news, without what came and went again in one step.
+    pub(crate) fn finish(self) -> Changed {
+        let mut changed = self.changed;
+        if !changed.added.is_empty() && !changed.removed.is_empty() {
+            let mut went = changed.removed.clone();
+            went.sort_unstable();
+            let is_passing = |dot: &Dot| went.binary_search(dot).is_ok();
+            let passing: Vec<Dot> = changed.added.iter().copied().filter(is_passing).collect();
+            if !passing.is_empty() {
+                changed.added.retain(|dot| !passing.contains(dot)); // few
+                changed.removed.retain(|dot| !passing.contains(dot));
+            }
+        }
+        changed
+    }
+}
+
 /// Joins a delta. Within it order does not matter: a put that any part kills does not come alive.
 pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen, delta: &Delta) -> Changed {
-    let mut changed = Changed::default();
-    let mut sum = view.digest();
+    let mut ledger = Ledger::new(env, view.digest());
     let killed = killed_dots(delta.parts());
+    // What a part kills it has seen and lacks: by the rule it does not stay. Resets come first: they need the slot that
+    // an increment beside them replaces.
+    for resets in [true, false] {
+        for part in delta.parts() {
+            for kill in part.kills.iter().filter(|kill| kill.reset.is_some() == resets) {
+                crate::planted!(
+                    "remove_takes_unseen",
+                    remove_all_at(view, &kill.path, &mut ledger),
+                    ()
+                );
+                let shift = view.store_mut().0.kill(kill, !stays(kill.dot, seen));
+                ledger.note(shift, Some(part.dot));
+            }
+        }
+    }
     for part in delta.parts() {
         let Some(put) = &part.put else { continue };
         if !stays(part.dot, seen) {
             #[cfg(planted)]
-            let count_again = |view: &mut V, sum: &mut u64| {
-                view.count_again(env, part.dot, &put.payload);
-                *sum = view.digest();
+            let count_again = |view: &mut V, ledger: &mut Ledger<'_>| {
+                ledger.note(view.count_again(part.dot, &put.payload), None);
             };
-            crate::planted!("duplicate_counted_twice", count_again(view, &mut sum), ());
-        } else if killed.binary_search(&part.dot).is_err() && view.insert(&put.path, part.dot, &put.payload) {
-            sum = sum.wrapping_add(digest::item(env, &put.path, part.dot, &put.payload));
-            changed.added.push(part.dot);
+            crate::planted!("duplicate_counted_twice", count_again(view, &mut ledger), ());
+        } else if killed.binary_search(&part.dot).is_err() {
+            ledger.note(view.insert(&put.path, part.dot, &put.payload), None);
         }
     }
-    // What a part kills it has seen and lacks: by the rule it does not stay.
-    for kill in delta.parts().iter().flat_map(|part| &part.kills) {
-        crate::planted!(
-            "remove_takes_unseen",
-            remove_all_at(view, env, &kill.path, &mut sum, &mut changed),
-            ()
-        );
-        if let Some(payload) = view.store_mut().0.remove(&kill.path, kill.dot) {
-            sum = sum.wrapping_sub(digest::item(env, &kill.path, kill.dot, &payload));
-            changed.removed.push(kill.dot);
-        }
-    }
-    *view.store_mut().1 = sum;
-    changed
+    *view.store_mut().1 = ledger.sum;
+    ledger.finish()
 }
 
 /// The mistake of [`planted!`](crate::planted) `remove_takes_unseen`: whatever is there goes, seen by the remover or not.
 #[cfg(planted)]
-fn remove_all_at<V: View>(view: &mut V, env: &Env<'_>, path: &Path, sum: &mut u64, changed: &mut Changed) {
+fn remove_all_at<V: View>(view: &mut V, path: &Path, ledger: &mut Ledger<'_>) {
     let there: Vec<Entry> = view.store().entries().filter(|(at, _, _)| at == path).collect();
-    for (_, dot, payload) in there {
-        view.store_mut().0.remove(path, dot);
-        *sum = sum.wrapping_sub(digest::item(env, path, dot, &payload));
-        changed.removed.push(dot);
+    for (_, dot, _) in there {
+        let shift = view.store_mut().0.kill(&Kill::of(path.clone(), dot), true);
+        ledger.note(shift, None);
     }
 }
 
@@ -201,21 +308,33 @@ pub(crate) fn join<V: View>(
 ) -> Changed {
     let (store, sum) = view.store_mut();
     let diff = store.join(seen, theirs.store(), theirs_seen);
-    let sum_of =
-        |entries: &[Entry]| digest_of(env, entries.iter().map(|(path, dot, load)| (path, *dot, load)));
     *sum = sum
-        .wrapping_add(sum_of(&diff.added))
-        .wrapping_sub(sum_of(&diff.removed));
-    let dots = |entries: Vec<Entry>| entries.into_iter().map(|(_, dot, _)| dot).collect();
+        .wrapping_add(digest_of(env, &diff.added))
+        .wrapping_sub(digest_of(env, &diff.removed));
+    let dots = |entries: Vec<Entry>| entries.into_iter().map(|(_, dot, _)| dot).collect::<Vec<Dot>>();
+    let (mut added, mut removed) = (dots(diff.added), dots(diff.removed));
+    let mut went = removed.clone();
+    went.sort_unstable();
+    let raised: Vec<_> = added
+        .iter()
+        .filter(|dot| went.binary_search(dot).is_ok())
+        .map(|dot| (*dot, None))
+        .collect();
+    if !raised.is_empty() {
+        let is_raised = |dot: &Dot| raised.contains(&(*dot, None)); // few, if any
+        added.retain(|dot| !is_raised(dot));
+        removed.retain(|dot| !is_raised(dot));
+    }
     Changed {
-        added: dots(diff.added),
-        removed: dots(diff.removed),
+        added,
+        removed,
+        raised,
     }
 }
 
 /// The digest of these live dots.
-pub(crate) fn digest_of<'a>(env: &Env<'_>, dots: impl Iterator<Item = (&'a Path, Dot, &'a Payload)>) -> u64 {
-    dots.fold(0, |sum, (path, dot, payload)| {
-        sum.wrapping_add(digest::item(env, path, dot, payload))
+pub(crate) fn digest_of(env: &Env<'_>, dots: &[Entry]) -> u64 {
+    dots.iter().fold(0, |sum, (path, dot, payload)| {
+        sum.wrapping_add(digest::item(env, path, *dot, payload))
     })
 }

@@ -12,7 +12,7 @@ use crate::dot::Dot;
 use crate::elements::mark;
 use crate::mutation::Issuer;
 use crate::store::{Diff, DotFun, DotStore};
-use crate::view::{Entry, Stored};
+use crate::view::{Entry, Shift, Stored};
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Writes(DotFun<Payload>);
@@ -43,10 +43,7 @@ impl Writes {
             .as_slice()
             .iter()
             .filter(|(dot, payload)| goes(*dot, payload))
-            .map(|(dot, _)| Kill {
-                path: Path::Root,
-                dot: *dot,
-            })
+            .map(|(dot, _)| Kill::of(Path::Root, *dot))
             .collect();
         let put = Put {
             path: Path::Root,
@@ -70,21 +67,24 @@ impl Stored for Writes {
     }
 
     fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
-        match path {
-            Path::Root => self.0.get(dot).cloned(),
-            Path::Element(_) => None,
+        self.0.get(dot).filter(|_| *path == Path::Root).cloned()
+    }
+
+    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> Shift {
+        if *path == Path::Root && self.0.insert(dot, owned(payload)) {
+            Shift::added(path, dot, payload)
+        } else {
+            Shift::default()
         }
     }
 
-    fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> bool {
-        *path == Path::Root && self.0.insert(dot, owned(payload))
-    }
-
-    fn remove(&mut self, path: &Path, dot: Dot) -> Option<Payload> {
-        match path {
-            Path::Root => self.0.remove(dot),
-            Path::Element(_) => None,
-        }
+    fn kill(&mut self, kill: &Kill, _is_seen: bool) -> Shift {
+        let payload = (kill.path == Path::Root)
+            .then(|| self.0.remove(kill.dot))
+            .flatten();
+        payload.map_or_else(Shift::default, |payload| {
+            Shift::removed(&kill.path, kill.dot, payload)
+        })
     }
 
     fn join(&mut self, seen: &impl Seen, theirs: &Writes, theirs_seen: &impl Seen) -> Diff<Entry> {

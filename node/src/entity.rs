@@ -3,6 +3,8 @@
 //! Not here: the types' semantics (`anabranch::crdt`), atomic updates of several entities ([`Node::update`]).
 //! Elements and values are bytes; a string or byte string stands for itself.
 
+mod maps;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;

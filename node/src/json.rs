@@ -3,7 +3,8 @@
 //! One object a line, members in the order kind, key, value; no spaces; UTF-8 as it is, escaping only what JSON
 //! must. Counters are integers, sets and the values of a multi-value register are arrays sorted by bytes, a last-writer
 //! register is its one value (`null` before it was ever set), flags are booleans, a vote is an object with every node's
-//! ballot by node id. Bytes that are not UTF-8 are `{"base64":"..."}`.
+//! ballot by node id, a map is an object sorted by key. Bytes that are not UTF-8 are `{"base64":"..."}`; in a key, which must
+//! be a string, `"base64:..."`.
 //!
 //! Contract: two nodes that hold the same state write the same bytes. That is why this is written by hand and does
 //! not go through a serialiser whose taste in escapes, floats or member order may change.
@@ -61,8 +62,36 @@ pub fn write_reading(out: &mut String, reading: &Reading) {
             }
             out.push('}');
         }
+        Reading::Map(children) => {
+            out.push('{');
+            for (i, (key, child)) in children.iter().enumerate() {
+                comma(out, i);
+                write_key(out, key);
+                out.push(':');
+                // As deep as maps are nested, which is bounded.
+                write_reading(out, child);
+            }
+            out.push('}');
+        }
         Reading::Register(Some(value)) => write_bytes(out, value),
         Reading::Register(None) => out.push_str("null"),
+    }
+}
+
+/// What a key that is not a string begins with.
+const BASE64: &str = "base64:";
+
+/// Appends a map's key, which JSON wants to be a string: bytes that are not UTF-8, or could be taken for such, as
+/// `"base64:..."`.
+fn write_key(out: &mut String, key: &[u8]) {
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.starts_with(BASE64) => write_string(out, text),
+        _ => {
+            out.push('"');
+            out.push_str(BASE64);
+            base64::encode(out, key);
+            out.push('"');
+        }
     }
 }
 
@@ -220,6 +249,17 @@ mod tests {
         assert_eq!(
             reading(&Reading::Ballots(ballots.into())),
             r#"{"00000000000000000000000000000001":false,"000000000000000000000000000000ff":true}"#
+        );
+        let inner = Reading::Map([(Bytes::from_static(b"n"), Reading::Count(-1))].into());
+        let children = [
+            (Bytes::from_static(b"b"), Reading::Elements(vec![])),
+            (Bytes::from_static(b"a"), inner),
+            (Bytes::from_static(b"\xff"), Reading::Flag(false)),
+            (Bytes::from_static(b"base64:"), Reading::Flag(true)),
+        ];
+        assert_eq!(
+            reading(&Reading::Map(children.into())),
+            r#"{"a":{"n":-1},"b":[],"base64:YmFzZTY0Og==":true,"base64:/w==":false}"#
         );
         assert_eq!(reading(&Reading::Register(None)), "null");
         assert_eq!(reading(&Reading::Register(Some(Bytes::new()))), r#""""#);

@@ -29,6 +29,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Flag => "switch",
         Kind::MvRegister => "draft",
         Kind::Vote => "motion",
+        Kind::CounterMap => "basket",
     }
 }
 
@@ -46,6 +47,7 @@ pub fn type_of(kind: Kind) -> Type {
         Kind::Flag => Type::Flag,
         Kind::MvRegister => Type::MvRegister,
         Kind::Vote => Type::Vote,
+        Kind::CounterMap => Type::CounterMap,
     }
 }
 
@@ -133,6 +135,11 @@ impl Names {
                 value: value_bytes(*value),
                 clock: Clock::Default,
             },
+            Action::IncrementIn(key, by) => Mutation::Update {
+                key: self.element(*key),
+                ty: (key % 2 == 0).then_some(Type::PnCounter), // it need not be named
+                mutation: Box::new(Mutation::Increment(*by)),
+            },
             Action::Enable => Mutation::Enable,
             Action::Disable => Mutation::Disable,
             Action::Vote(yes) => Mutation::Vote(*yes),
@@ -145,6 +152,10 @@ impl Names {
             Path::Root => Some(Place::Root),
             Path::Element(bytes) if bytes.is_empty() => Some(Place::Element(ENABLED)),
             Path::Element(bytes) => self.find_element(bytes).map(Place::Element),
+            Path::Child(child) if child.ty == Type::PnCounter && child.path == Path::Root => {
+                self.find_element(&child.key).map(Place::Child)
+            }
+            Path::Child(_) => None,
         }
     }
 
@@ -165,6 +176,15 @@ impl Names {
                     .collect::<Option<Vec<u64>>>()?;
                 values.sort_unstable();
                 Shown::Values(values)
+            }
+            Reading::Map(children) => {
+                let count = |(key, child): (&Bytes, &Reading)| match child {
+                    Reading::Count(n) => Some((self.find_element(key)?, *n)),
+                    _ => None,
+                };
+                let mut counts = children.iter().map(count).collect::<Option<Vec<_>>>()?;
+                counts.sort_unstable();
+                Shown::Counts(counts)
             }
             Reading::Ballots(ballots) => {
                 Shown::Ballots(ballots.iter().map(|(node, yes)| (node.0, *yes)).collect())

@@ -77,7 +77,7 @@ fn a_directory_of_another_node_or_cluster_or_version_is_refused_and_left_alone()
 
     let meta = fs::read(owner.data().join(META)).unwrap();
     fs::write(owner.data().join(META), newer(&meta)).unwrap();
-    owner.run_to_end().failed(exit::NEWER_FORMAT, &[META, "format 2"]);
+    owner.run_to_end().failed(exit::NEWER_FORMAT, &[META, "format"]);
     fs::write(owner.data().join(META), &meta).unwrap();
     assert!(content(owner.data()) == before, "refusing changed the directory");
 }

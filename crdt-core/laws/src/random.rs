@@ -88,6 +88,7 @@ fn next(rng: &mut Rng, world: &World) -> Step {
     let nodes = world.replicas.len();
     let (to, from) = (rng.below(nodes), rng.below(nodes));
     match rng.below(100) {
+        0 if world.ty().is_map() => Step::Drop { at: to },
         0..40 => Step::Mutate {
             at: to,
             mutation: mutation(rng, world.ty()),
@@ -167,6 +168,7 @@ pub(crate) fn mutation(rng: &mut Rng, ty: Type) -> Mutation {
             5..9 => Mutation::Remove(elements(rng)),
             _ => Mutation::Clear,
         },
+        map if map.is_map() => in_map(rng, map, 0),
         Type::GSet => Mutation::Add(elements(rng)),
         Type::Flag if rng.percent(50) => Mutation::Enable,
         Type::Flag => Mutation::Disable,
@@ -175,11 +177,48 @@ pub(crate) fn mutation(rng: &mut Rng, ty: Type) -> Mutation {
             value: element(rng),
             clock: clock(rng),
         },
-        Type::MvRegister => Mutation::Set {
+        _ => Mutation::Set {
             value: element(rng),
             clock: Clock::Default,
         },
     }
+}
+
+/// A change in a map: few keys, so that they meet; and maps within maps, as deep as it comes.
+fn in_map(rng: &mut Rng, map: Type, depth: usize) -> Mutation {
+    match rng.below(10) {
+        0..3 => return Mutation::Remove(vec![key(rng)]),
+        3 if rng.percent(30) => return Mutation::Clear,
+        _ => {}
+    }
+    let any = if depth < 2 {
+        &Type::ALL[..]
+    } else {
+        &Type::ALL[..4]
+    };
+    // Counters, what can be reset in part, and the types that are most at odds.
+    let often = [Type::PnCounter, Type::OrSet, Type::PnCounter, Type::OrMap];
+    let ty = map.child().unwrap_or_else(|| {
+        if rng.percent(80) && depth < 2 {
+            *rng.pick(&often)
+        } else {
+            *rng.pick(any)
+        }
+    });
+    let mutation = if ty.is_map() {
+        in_map(rng, ty, depth + 1)
+    } else {
+        mutation(rng, ty)
+    };
+    Mutation::Update {
+        key: key(rng),
+        ty: Some(ty),
+        mutation: Box::new(mutation),
+    }
+}
+
+fn key(rng: &mut Rng) -> Bytes {
+    Bytes::from_static(rng.pick(&["k", "j"]).as_bytes())
 }
 
 fn clock(rng: &mut Rng) -> Clock {

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! orset causal
+//! a in k:orset add x   a mutates a child of a map
+//! a drop            a lets go of slots of its own in which everything was reset
 //! a add x y         a mutates; operations are numbered per replica: this is a1
 //! b < a1            b gets a1
 //! b < a1 c2         b gets both, as one delta
@@ -50,6 +52,11 @@ pub enum Step {
         mutation: Mutation,
         /// What its hybrid clock says.
         stamp: u64,
+    },
+    /// A replica lets go of the slots of its own in which everything was reset.
+    Drop {
+        /// Which.
+        at: usize,
     },
     /// A replica gets operations as one delta.
     Deliver {
@@ -121,7 +128,7 @@ impl Script {
     /// How many replicas take part.
     pub fn nodes(&self) -> usize {
         let most = |step: &Step| match step {
-            Step::Mutate { at, .. } => *at,
+            Step::Mutate { at, .. } | Step::Drop { at } => *at,
             Step::Deliver { to, ops } => ops.iter().map(|op| op.by).chain([*to]).max().unwrap_or(0),
             Step::DeliverPart { to, op, .. } => *to.max(&op.by),
             Step::Join { to, from } | Step::Since { to, from } | Step::Pieces { to, from, .. } => {
@@ -154,6 +161,7 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
+            Step::Drop { at } => write!(f, "{} drop", letter(*at)),
             Step::Deliver { to, ops } => {
                 write!(f, "{} <", letter(*to))?;
                 ops.iter().try_for_each(|op| write!(f, " {op}"))
@@ -184,6 +192,12 @@ fn write_mutation(f: &mut fmt::Formatter<'_>, mutation: &Mutation) -> fmt::Resul
     write!(f, "{}", mutation.name())?;
     match mutation {
         Mutation::Create | Mutation::Clear | Mutation::Enable | Mutation::Disable => Ok(()),
+        Mutation::Update { key, ty, mutation } => {
+            words(f, std::slice::from_ref(key))?;
+            ty.map_or(Ok(()), |ty| write!(f, ":{ty}"))?;
+            f.write_str(" ")?;
+            write_mutation(f, mutation)
+        }
         Mutation::Vote(yes) => f.write_str(if *yes { " yes" } else { " no" }),
         Mutation::Increment(by) => write!(f, " {by}"),
         Mutation::Add(elements) | Mutation::Remove(elements) => words(f, elements),
@@ -257,6 +271,7 @@ fn step(words: &[&str]) -> Option<Step> {
     let (first, rest) = words.split_first()?;
     let to = node(first)?;
     Some(match rest {
+        ["drop"] => Step::Drop { at: to },
         ["<<", from] => Step::Join {
             to,
             from: node(from)?,
@@ -310,6 +325,18 @@ fn mutation(words: &[&str]) -> Option<Mutation> {
         ["clear"] => Mutation::Clear,
         ["enable"] => Mutation::Enable,
         ["disable"] => Mutation::Disable,
+        ["in", key, inner @ ..] => {
+            let (key, ty) = key
+                .split_once(':')
+                .map_or((*key, None), |(key, ty)| (key, Some(ty)));
+            Mutation::Update {
+                key: bytes(key),
+                ty: ty
+                    .map(|ty| ty.parse().ok())
+                    .map_or(Some(None), |ty| ty.map(Some))?,
+                mutation: Box::new(mutation(inner)?),
+            }
+        }
         ["vote", "yes"] => Mutation::Vote(true),
         ["vote", "no"] => Mutation::Vote(false),
         ["incr", by] => Mutation::Increment(by.parse().ok()?),
@@ -343,7 +370,7 @@ mod tests {
     fn a_script_reads_as_it_prints() {
         let text = "orset any\na add x y\nb < a1 c2\nb < a1.0\nb << a\nb <- a\nb <~ a 40\nb <~ a 40 1\na remove x\na clear\n\
                     a incr -3\na create\na set ''\na set v @3\na set v ~9\na set v @reverse ~9\na set v @+4\na enable\n\
-                    a disable\na vote yes\na vote no\n";
+                    a disable\na vote yes\na vote no\na in k:ormap in j:orset add x\na in k incr 1\na drop\n";
         let script: Script = text.parse().unwrap();
         assert_eq!(script.to_string(), text);
         assert_eq!(script.nodes(), 3);

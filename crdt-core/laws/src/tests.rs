@@ -54,6 +54,26 @@ fn a_million_steps_of_vote() {
     million(Type::Vote);
 }
 
+#[test]
+fn a_million_steps_of_ormap() {
+    million(Type::OrMap);
+}
+
+#[test]
+fn a_million_steps_of_countermap() {
+    million(Type::CounterMap);
+}
+
+#[test]
+fn a_million_steps_of_registermap() {
+    million(Type::RegisterMap);
+}
+
+#[test]
+fn a_million_steps_of_multimap() {
+    million(Type::MultiMap);
+}
+
 fn everything(scope: &Scope, at_least: u64) {
     match exhaustive::run(scope) {
         Ok(histories) => assert!(histories >= at_least, "only {histories} histories"),
@@ -109,6 +129,46 @@ fn every_counter_after_five_operations_at_three_replicas() {
         mutations: vec![Mutation::Create, Mutation::Increment(2), Mutation::Increment(-1)],
     };
     everything(&scope, 10_000);
+}
+
+fn within(key: &'static str, ty: Type, mutation: Mutation) -> Mutation {
+    Mutation::Update {
+        key: key.into(),
+        ty: Some(ty),
+        mutation: Box::new(mutation),
+    }
+}
+
+#[test]
+fn every_map_of_two_counters_after_five_operations_at_three_replicas() {
+    let scope = Scope {
+        ty: Type::CounterMap,
+        replicas: 3,
+        operations: 5,
+        mutations: vec![
+            within("k", Type::PnCounter, Mutation::Increment(1)),
+            within("j", Type::PnCounter, Mutation::Increment(-2)),
+            Mutation::Remove(words(&["k"])),
+            Mutation::Remove(words(&["k", "j"])),
+        ],
+    };
+    everything(&scope, 100_000);
+}
+
+#[test]
+fn every_map_of_two_sets_after_five_operations_at_three_replicas() {
+    let scope = Scope {
+        ty: Type::OrMap,
+        replicas: 3,
+        operations: 5,
+        mutations: vec![
+            within("k", Type::OrSet, Mutation::Add(words(&["x"]))),
+            within("k", Type::OrSet, Mutation::Remove(words(&["x"]))),
+            within("j", Type::OrSet, Mutation::Add(words(&["x"]))),
+            Mutation::Remove(words(&["k"])),
+        ],
+    };
+    everything(&scope, 100_000);
 }
 
 fn right(script: &str) {
@@ -226,5 +286,116 @@ fn a_write_at_the_end_of_all_clocks_is_superseded_where_it_was_seen() {
          a < b1
          d set other @18446744073709551615
          a < d1",
+    );
+}
+
+#[test]
+fn removed_nested_state_does_not_resurrect_while_the_same_replica_writes_the_key() {
+    // `Map` of `crdts`: what was removed with the key comes back with the next write of the same replica.
+    right(
+        "ormap causal
+         a in k:orset add old
+         b < a1
+         b remove k
+         a < b1
+         a in k:orset add new
+         b < a2
+         a in k:orset add newer
+         c << a
+         b <- c",
+    );
+}
+
+#[test]
+fn an_update_wins_over_a_concurrent_removal_and_brings_nothing_old_with_it() {
+    // Akka's ORMap: a removal and an update that cross leave the child with all it had before.
+    right(
+        "ormap causal
+         a in k:orset add old older
+         b < a1
+         b remove k
+         a in k:orset add new
+         a < b1
+         b < a2
+         c <- b",
+    );
+}
+
+#[test]
+fn a_counter_removed_while_incremented_shows_only_what_was_concurrent() {
+    right(
+        "countermap causal
+         a in k:pncounter incr 5
+         b < a1
+         b remove k
+         a in k:pncounter incr 3
+         c < a1 a2
+         a < b1
+         b < a2
+         c < b1",
+    );
+}
+
+#[test]
+fn two_concurrent_removals_of_a_counter_do_not_take_it_twice() {
+    right(
+        "countermap causal
+         a in k:pncounter incr 5
+         b < a1
+         c < a1
+         b remove k
+         c remove k
+         a in k:pncounter incr 1
+         a < b1 c1
+         b <- c
+         c <- a
+         b <- a",
+    );
+}
+
+#[test]
+fn a_counter_opened_anew_is_not_counted_from_where_it_was_removed() {
+    // protocol-rules, opening mark: whoever still has the reset of 3 must not read -1.
+    right(
+        "countermap causal
+         b in k:pncounter incr 3
+         a < b1
+         b remove k
+         b drop
+         a < b2
+         b in k:pncounter incr 2
+         a < b3
+         c <~ a 1",
+    );
+}
+
+#[test]
+fn a_reset_that_comes_before_what_it_resets_counts() {
+    // protocol-rules, last = reset: 4 - 5 must never be read.
+    right(
+        "countermap any
+         a in k:pncounter incr 4
+         b < a1
+         a in k:pncounter incr 1
+         a remove k
+         a drop
+         b < a3
+         b < a2
+         c < a3 a1",
+    );
+}
+
+#[test]
+fn maps_of_different_types_under_one_key_are_both_kept() {
+    right(
+        "ormap causal
+         a in k:orset add x
+         b in k:pncounter incr 1
+         a < b1
+         b << a
+         b remove k
+         a in k:orset add y
+         a < b2
+         b < a2",
     );
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use anabranch_crdt::{Causal, Changed, Epoch, Mutation, NodeId, Op, Piece, ReplicaId, Type};
 
 use crate::model::{self, ATOMS_MAX, Atom, Atoms, Seen, each};
-use crate::naive::Naive;
+use crate::naive::{Effect, Naive};
 use crate::script::{Mode, OpName, Step};
 
 /// What differed.
@@ -52,10 +52,8 @@ pub(crate) use same;
 #[derive(Clone, Debug)]
 struct Made {
     op: Op,
-    /// The first of its atoms; the others follow.
-    first: usize,
-    /// What each of them kills.
-    kills: Vec<Atoms>,
+    /// What each of its atoms does; they follow one another.
+    effects: Vec<Effect>,
 }
 
 /// A replica.
@@ -78,9 +76,11 @@ pub struct World {
     pub replicas: Vec<Replica>,
     /// Every operation.
     pub history: Vec<Atom>,
+    /// For each, the earlier ones of the same counter's slot.
+    before: Vec<Atoms>,
     by_dot: BTreeMap<(ReplicaId, u64), usize>,
     /// The bytes of the states there were.
-    bytes: BTreeMap<Atoms, Vec<u8>>,
+    bytes: BTreeMap<(Atoms, Atoms), Vec<u8>>,
 }
 
 impl World {
@@ -98,6 +98,7 @@ impl World {
             mode,
             replicas: (0..nodes).map(replica).collect(),
             history: Vec::new(),
+            before: Vec::new(),
             by_dot: BTreeMap::new(),
             bytes: BTreeMap::new(),
         }
@@ -121,7 +122,9 @@ impl World {
     /// The atoms of an operation; none if there is no such operation.
     pub fn atoms(&self, name: OpName) -> Atoms {
         self.op(name).map_or(0, |made| {
-            (0..made.kills.len()).fold(0, |atoms, n| atoms | 1 << (made.first + n))
+            made.effects
+                .iter()
+                .fold(0, |atoms, effect| atoms | 1 << effect.dot)
         })
     }
 
@@ -143,6 +146,13 @@ impl World {
     pub fn step(&mut self, step: &Step) -> Result<(), Mismatch> {
         match step {
             Step::Mutate { at, mutation, stamp } => self.mutate(*at, mutation, *stamp),
+            Step::Drop { at } => {
+                let id = self.replicas[*at].id;
+                self.touch(*at, |replica| {
+                    replica.value.drop_own_waiting(id);
+                    vec![Ok(Changed::default())]
+                })
+            }
             Step::Deliver { to, ops } => self.deliver(*to, ops),
             Step::DeliverPart { to, op, part } => self.deliver_part(*to, *op, *part),
             Step::Join { to, from } => {
@@ -178,7 +188,6 @@ impl World {
         let op = before
             .mutate(by, stamp, mutation)
             .map_err(|e| Mismatch(format!("refused: {e}")))?;
-        let first = self.history.len();
         let mut atom = Atom {
             by,
             seq: self.next_seq(by),
@@ -190,11 +199,16 @@ impl World {
         if let Some(expected) = &expected {
             same!(op.delta().parts().len(), expected.len(), "dots used");
         }
-        let mut kills = Vec::new();
+        let mut effects = Vec::new();
         for (n, part) in op.delta().parts().iter().enumerate() {
             same!(part.dot.full(op.replicas()), (by, atom.seq), "a dot");
             self.by_dot.insert((by, atom.seq), self.history.len());
-            kills.push(self.atoms_of(part.kills.iter().map(|kill| kill.dot.full(op.replicas())))?);
+            effects.push(Effect {
+                dot: self.history.len(),
+                kills: self.atoms_of(part.kills.iter().map(|kill| kill.dot.full(op.replicas())))?,
+                removes: removes(mutation),
+            });
+            self.before.push(self.earlier_in_slot(by, mutation));
             if let Some(expected) = &expected {
                 atom.mutation = expected[n].clone();
             }
@@ -202,13 +216,23 @@ impl World {
             atom.saw |= 1 << (self.history.len() - 1);
             atom.seq += 1;
         }
-        let made = Made { op, first, kills };
+        let made = Made { op, effects };
         self.touch(at, |replica| {
             made.deliver_all(&mut replica.naive);
             let changed = replica.value.join_op(&made.op);
             replica.ops.push(made);
             vec![changed]
         })
+    }
+
+    /// The earlier increments of the same replica in the same counter, if this is one.
+    fn earlier_in_slot(&self, by: ReplicaId, mutation: &Mutation) -> Atoms {
+        let Some(slot) = slot(self.ty, mutation) else {
+            return 0;
+        };
+        let same = |atom: &Atom| atom.by == by && self::slot(self.ty, &atom.mutation) == Some(slot.clone());
+        let all = self.history.iter().enumerate().filter(|(_, atom)| same(atom));
+        all.fold(0, |atoms, (i, _)| atoms | 1 << i)
     }
 
     fn next_seq(&self, by: ReplicaId) -> u64 {
@@ -256,20 +280,23 @@ impl World {
 
     /// What had been seen by the author of an operation.
     fn history_before(&self, made: &Made) -> Atoms {
-        self.history.get(made.first).map_or(0, |atom| atom.saw)
+        let first = made
+            .effects
+            .first()
+            .and_then(|effect| self.history.get(effect.dot));
+        first.map_or(0, |atom| atom.saw)
     }
 
     fn deliver_part(&mut self, to: usize, name: OpName, part: usize) -> Result<(), Mismatch> {
         let Some(made) = self.op(name) else { return Ok(()) };
-        let (Some(op), Some(kills)) = (made.op.split().nth(part), made.kills.get(part).copied()) else {
+        let (Some(op), Some(effect)) = (made.op.split().nth(part), made.effects.get(part).copied()) else {
             return Ok(());
         };
-        let atom = made.first + part;
-        if self.mode == Mode::Causal && self.history[atom].saw & !self.replicas[to].naive.whole != 0 {
+        if self.mode == Mode::Causal && self.history[effect.dot].saw & !self.replicas[to].naive.whole != 0 {
             return Ok(());
         }
         self.touch(to, |replica| {
-            replica.naive.deliver(atom, kills);
+            replica.naive.deliver(effect);
             vec![replica.value.join_op(&op)]
         })
     }
@@ -288,10 +315,11 @@ impl World {
         bytes_max: usize,
         only: Option<usize>,
     ) -> Result<(), Mismatch> {
-        if self.mode == Mode::Causal && only.is_some() {
+        if (self.mode == Mode::Causal || counts(self.ty)) && only.is_some() {
             return Ok(());
         }
         let theirs = self.replicas[from].naive;
+        let live = theirs.live(&self.before);
         let mut pieces: Vec<Piece> = self.piece(to, from)?.split(bytes_max).collect();
         pieces.reverse();
         if let Some(only) = only {
@@ -301,11 +329,13 @@ impl World {
         for piece in pieces.first().into_iter().chain(&pieces) {
             let claimed = self.claimed(piece)?;
             let replica = &mut self.replicas[to];
-            let before = replica.naive.live();
-            replica.naive.take(theirs, claimed);
+            let before = replica.naive.live(&self.before);
+            replica.naive.take(live, claimed);
             let changed = replica.value.join_piece(piece);
-            self.check_changed(to, before, vec![changed])?;
-            self.check_dots(to)?;
+            if !counts(self.ty) {
+                self.check_changed(to, before, vec![changed])?;
+                self.check_dots(to)?;
+            }
         }
         if only.is_none() {
             self.replicas[to].naive.join(theirs);
@@ -333,7 +363,7 @@ impl World {
         at: usize,
         change: impl FnOnce(&mut Replica) -> Vec<Result<Changed, anabranch_crdt::CausalError>>,
     ) -> Result<(), Mismatch> {
-        let before = self.replicas[at].naive.live();
+        let before = self.replicas[at].naive.live(&self.before);
         let changed = change(&mut self.replicas[at]);
         self.check_changed(at, before, changed)?;
         self.check(at)
@@ -346,7 +376,7 @@ impl World {
         changed: Vec<Result<Changed, anabranch_crdt::CausalError>>,
     ) -> Result<(), Mismatch> {
         let replica = &self.replicas[at];
-        let after = replica.naive.live();
+        let after = replica.naive.live(&self.before);
         let (mut added, mut removed) = (0, 0);
         for changed in changed {
             let changed = changed.map_err(|e| Mismatch(format!("refused: {e}")))?;
@@ -369,7 +399,11 @@ impl World {
             let reading = value.exists().then(|| replica.value.read());
             same!(reading, expected, "the value");
             let live = model::live(self.ty, seen);
-            same!(Bits(replica.naive.live()), Bits(live), "alive, by the model");
+            same!(
+                Bits(replica.naive.live(&self.before)),
+                Bits(live),
+                "alive, by the model"
+            );
         }
         Ok(())
     }
@@ -378,7 +412,7 @@ impl World {
         let Replica { value, naive, .. } = &self.replicas[at];
         let table = value.replicas();
         let live = self.atoms_of(value.value().puts().map(|(dot, _)| dot.full(table)))?;
-        same!(Bits(live), Bits(naive.live()), "alive");
+        same!(Bits(live), Bits(naive.live(&self.before)), "alive");
         let runs = value.seen().all_runs();
         let seen =
             self.atoms_of(runs.flat_map(|(ix, from, to)| (from + 1..=to).map(move |s| (table.id(ix), s))))?;
@@ -387,23 +421,57 @@ impl World {
             return Err(Mismatch("the digest is not the one from scratch".to_owned()));
         }
         let bytes = value.canonical_bytes();
-        if let Some(before) = self.bytes.get(&live) {
+        // What was reset of a counter shows in its live slot, and the dots alone do not tell.
+        let state = (live, if self.ty.is_map() { naive.removed } else { 0 });
+        if let Some(before) = self.bytes.get(&state) {
             same!(&bytes, before, "the bytes of equal states");
         } else {
-            if self.bytes.values().any(|other| *other == bytes) {
+            if !self.ty.is_map() && self.bytes.values().any(|other| *other == bytes) {
                 return Err(Mismatch("different states have equal bytes".to_owned()));
             }
-            self.bytes.insert(live, bytes);
+            self.bytes.insert(state, bytes);
         }
         Ok(())
     }
 }
 
+/// Whether there may be counters in a value of this type. In a slot the later increment stands for the earlier before
+/// the earlier is known to be dead, so pieces of a state are compared once all of them have come.
+fn counts(ty: Type) -> bool {
+    matches!(ty, Type::GCounter | Type::PnCounter) || ty.is_map()
+}
+
+/// The way to the counter that a mutation increments.
+fn slot(ty: Type, mutation: &Mutation) -> Option<Vec<(bytes::Bytes, Type)>> {
+    match mutation {
+        Mutation::Update {
+            key,
+            ty: Some(ty),
+            mutation,
+        } => {
+            let mut way = vec![(key.clone(), *ty)];
+            way.extend(slot(*ty, mutation)?);
+            Some(way)
+        }
+        Mutation::Increment(_) | Mutation::Create if matches!(ty, Type::GCounter | Type::PnCounter) => {
+            Some(Vec::new())
+        }
+        _ => None,
+    }
+}
+
+/// Whether it removes children of a map, however deep.
+fn removes(mutation: &Mutation) -> bool {
+    match mutation {
+        Mutation::Update { mutation, .. } => removes(mutation),
+        Mutation::Remove(_) | Mutation::Clear => true,
+        _ => false,
+    }
+}
+
 impl Made {
     fn deliver_all(&self, naive: &mut Naive) {
-        for (n, kills) in self.kills.iter().enumerate() {
-            naive.deliver(self.first + n, *kills);
-        }
+        self.effects.iter().for_each(|effect| naive.deliver(*effect));
     }
 }
 

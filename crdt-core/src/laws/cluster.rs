@@ -108,7 +108,6 @@ fn mutation(ty: Type) -> BoxedStrategy<Mutation> {
                 clock: Clock::Default,
             })
             .boxed(),
-        Type::Flag | Type::Vote => unreachable!("`crdts` has no {ty}"),
         Type::LwwRegister => {
             let clock = prop::option::of(0..4_u64);
             let set = (element(), clock).prop_map(|(value, clock)| Mutation::Set {
@@ -117,6 +116,7 @@ fn mutation(ty: Type) -> BoxedStrategy<Mutation> {
             });
             prop_oneof![1 => Just(Mutation::Create), 8 => set].boxed()
         }
+        other => unreachable!("`crdts` has no {other}"),
     }
 }
 

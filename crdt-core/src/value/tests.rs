@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::context::VersionVector;
-use crate::delta::{ClockMode, Kill, Part};
+use crate::delta::{Base, ClockMode, Kill, Part, Totals};
 use crate::id::{Epoch, NodeId, ReplicaId};
 use crate::mutation::Clock;
 use crate::replicas::ReplicaIx;
@@ -30,7 +30,10 @@ fn a_walk_goes_on_behind_any_put() {
         put(other, 2, element("x"), Payload::Present),
         put(me, 3, element("y"), Payload::Present),
     ];
-    let count = |plus| Payload::Count { plus, minus: 0 };
+    let count = |plus| Payload::Count {
+        totals: Totals { plus, minus: 0 },
+        base: Base::opened(1),
+    };
     let counter = vec![
         put(me, 1, Path::Root, count(1)),
         put(other, 1, Path::Root, count(2)),
@@ -44,13 +47,13 @@ fn a_walk_goes_on_behind_any_put() {
         value.join_delta(&env, &(), &Delta::from_parts(ty, parts));
         let all: Vec<_> = value.puts().collect();
         for (i, (dot, put)) in all.iter().enumerate() {
-            let rest: Vec<_> = value.puts_after(&put.path, *dot).collect();
+            let rest: Vec<_> = value.kept_after(&put.path, *dot).collect();
             assert_eq!(rest, all[i + 1..], "{ty} behind {put:?}");
         }
         // Also behind one that is not alive any more.
         let gone = Dot::new(me, 9);
         assert_eq!(
-            value.puts_after(&Path::Element(Bytes::new()), gone).count(),
+            value.kept_after(&Path::Element(Bytes::new()), gone).count(),
             all.iter().filter(|(_, put)| put.path != Path::Root).count()
         );
     }
@@ -467,16 +470,26 @@ fn canonical_bytes_are_pinned() {
     let dot = |seq: u64| format!("{:032x}{:016x}{seq:016x}", 0xa, 2);
     let element = |bytes: &str| format!("01{:016x}{bytes}", bytes.len() / 2);
     let expected = [
-        format!("0101{}{}{}", "00", dot(1), "0100000000000001020000000000000000"),
-        format!("0102{}{}{}", "00", dot(2), "0100000000000000050000000000000002"),
         format!(
-            "0103{}{}{}",
+            "0201{}{}{}",
+            "00",
+            dot(1),
+            "0100000000000000010200000000000000000000000000000001"
+        ),
+        format!(
+            "0202{}{}{}",
+            "00",
+            dot(2),
+            "0100000000000000000500000000000000020000000000000001"
+        ),
+        format!(
+            "0203{}{}{}",
             "00",
             dot(1),
             "0200000000000000000500000000000000026869"
         ),
-        format!("0104{}{}00{}{}00", element(""), dot(1), element("62"), dot(2)),
-        format!("0104{}{}00", "00", dot(1)),
+        format!("0204{}{}00{}{}00", element(""), dot(1), element("62"), dot(2)),
+        format!("0204{}{}00", "00", dot(1)),
     ];
     assert_eq!(samples(&replicas, me).map(|value| hex(&value)), expected);
 }
@@ -489,8 +502,8 @@ fn digests_are_pinned() {
     assert_eq!(
         digests,
         [
-            9087062021746437330,
-            5652158107164945844,
+            11_053_647_162_186_862_614,
+            18_146_251_283_054_886_804,
             9421684023196222277,
             1123242618157021963,
             14054035606311476988
@@ -518,10 +531,7 @@ fn a_digest_returns_to_zero_when_the_last_dot_goes() {
         key: &KEY,
     };
     for mut value in samples(&replicas, me) {
-        let kills = value
-            .puts()
-            .map(|(dot, put)| Kill { path: put.path, dot })
-            .collect();
+        let kills = value.puts().map(|(dot, put)| Kill::of(put.path, dot)).collect();
         let seen = VersionVector::from_iter([(me, 9)]);
         let delete = Delta::from_parts(
             value.ty(),
@@ -591,7 +601,10 @@ fn a_put_that_does_not_fit_is_ignored() {
         for path in [Path::Root, Path::Element("x".into())] {
             for payload in [
                 Payload::Present,
-                Payload::Count { plus: 1, minus: 1 },
+                Payload::Count {
+                    totals: Totals { plus: 1, minus: 1 },
+                    base: Base::opened(1),
+                },
                 stamped.clone(),
             ] {
                 let put = Put {
@@ -635,7 +648,7 @@ fn a_put_that_its_own_delta_kills_never_shows() {
     let remove = Part {
         dot: dot(2),
         put: put(Path::Root),
-        kills: vec![Kill { path: x, dot: dot(1) }],
+        kills: vec![Kill::of(x, dot(1))],
     };
     for parts in [
         vec![add.clone(), remove.clone()],
@@ -648,7 +661,7 @@ fn a_put_that_its_own_delta_kills_never_shows() {
             changed,
             Changed {
                 added: vec![dot(2)],
-                removed: vec![]
+                ..Changed::default()
             }
         );
         assert_eq!(value.read(&replicas), Reading::Elements(vec![]));

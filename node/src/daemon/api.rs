@@ -109,6 +109,17 @@ pub enum ClockMode {
     Reverse,
 }
 
+/// A step into a map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepBody {
+    /// The child's key.
+    pub key: Octets,
+    /// Its type, where the child is new and the map takes several.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub ty: Option<String>,
+}
+
 /// One operation of a batch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -140,6 +151,9 @@ pub struct OpBody {
     /// What the ballot says (`vote`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub yes: Option<bool>,
+    /// The child of a map that the operation is on, outermost step first; without it, on the entity itself.
+    #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Vec<StepBody>>,
 }
 
 impl OpBody {
@@ -157,6 +171,7 @@ impl OpBody {
             clock: None,
             clock_mode: None,
             yes: None,
+            within: None,
         }
     }
 }
@@ -201,6 +216,8 @@ pub struct OneBody {
     clock_mode: Option<ClockMode>,
     #[serde(default)]
     yes: Option<bool>,
+    #[serde(rename = "in", default)]
+    within: Option<Vec<StepBody>>,
     #[serde(default)]
     level: Option<String>,
     #[serde(default)]
@@ -223,6 +240,7 @@ impl OneBody {
             clock,
             clock_mode,
             yes,
+            within,
             level,
             timeout_ms,
             idempotency_key,
@@ -239,6 +257,7 @@ impl OneBody {
             clock,
             clock_mode,
             yes,
+            within,
         }];
         UpdateBody {
             ops,

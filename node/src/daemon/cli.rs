@@ -127,6 +127,10 @@ pub struct Update {
     /// The entity's type, where its kind is new and not declared in the configuration.
     #[arg(long = "type", value_name = "TYPE", value_parser = entity_type, global = true)]
     pub ty: Option<Type>,
+    /// The child of a map that the change is on, as KEY or TYPE:KEY where the child is new and the map takes several
+    /// types; once a step, outermost first. A key that looks like the latter is written :KEY.
+    #[arg(long = "in", value_name = "STEP", value_parser = step, global = true)]
+    pub within: Vec<Step>,
     /// How many copies must confirm: local, 1 to 255, majority, all; durably, or in memory with -applied [default: local]
     #[arg(long, value_name = "LEVEL", value_parser = level, global = true)]
     pub level: Option<String>,
@@ -139,6 +143,33 @@ pub struct Update {
     /// Which node.
     #[command(flatten)]
     pub target: Target,
+}
+
+/// A step into a map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The child's type, if it is named.
+    pub ty: Option<Type>,
+    /// Its key.
+    pub key: String,
+}
+
+fn step(text: &str) -> Result<Step, String> {
+    let whole = |key: &str| Step {
+        ty: None,
+        key: key.to_string(),
+    };
+    let Some((head, key)) = text.split_once(':') else {
+        return Ok(whole(text));
+    };
+    Ok(match (head.is_empty(), head.parse()) {
+        (true, _) => whole(key),
+        (false, Ok(ty)) => Step {
+            ty: Some(ty),
+            key: key.to_string(),
+        },
+        (false, Err(_)) => whole(text),
+    })
 }
 
 /// A change.
@@ -156,13 +187,13 @@ pub enum Op {
         #[arg(required = true, allow_negative_numbers = true, value_name = "E")]
         elements: Vec<String>,
     },
-    /// Remove elements from a set.
+    /// Remove elements from a set, or keys from a map.
     Remove {
-        /// The elements, each at most 64 KiB; after `--` they may begin with a hyphen.
+        /// The elements or keys, each at most 64 KiB; after `--` they may begin with a hyphen.
         #[arg(required = true, allow_negative_numbers = true, value_name = "E")]
         elements: Vec<String>,
     },
-    /// Empty a set.
+    /// Empty a set or map.
     Clear,
     /// Set a register.
     Set {
@@ -399,6 +430,22 @@ mod tests {
             update("update k a --key i1 incr -5").op,
             Op::Incr { by: -5 }
         ));
+        let steps = |ty: Option<Type>, key: &str| {
+            vec![Step {
+                ty,
+                key: key.to_string(),
+            }]
+        };
+        assert_eq!(
+            update("update k a enable --in flag:x").within,
+            steps(Some(Type::Flag), "x")
+        );
+        assert_eq!(update("update k a enable --in x:y").within, steps(None, "x:y"));
+        assert_eq!(
+            update("update k a enable --in :flag:x").within,
+            steps(None, "flag:x")
+        );
+        assert_eq!(update("update k a --in x --in y clear").within.len(), 2);
         assert!(
             matches!(update("update k a set -5 --clock 7").op, Op::Set { value, clock: Some(7), .. } if value == "-5")
         );

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use anabranch_crdt::{Dot, Path, Replicas, Value, VersionVector};
 
+use crate::engine::puts::wire_put;
 use crate::engine::shard::{EntityKey, Shard};
-use crate::engine::translate::{TableWriter, wire_entity, wire_put};
+use crate::engine::translate::{TableWriter, wire_entity};
 use crate::wire::{Resume, ShardId, ShardPart, WireRow};
 
 /// The state, and how far it has been handed out.
@@ -77,8 +78,8 @@ impl Frozen {
             let from = at.after.take();
             {
                 let puts: &mut dyn Iterator<Item = _> = match &from {
-                    None => &mut value.puts(),
-                    Some((path, dot)) => &mut value.puts_after(path, *dot),
+                    None => &mut value.kept(),
+                    Some((path, dot)) => &mut value.kept_after(path, *dot),
                 };
                 for (dot, put) in puts {
                     if bytes >= budget && !(rows.is_empty() && row.puts.is_empty()) {

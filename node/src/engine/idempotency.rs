@@ -121,47 +121,59 @@ pub(crate) fn read_row(row: KeyRow) -> Result<(IdempotencyKey, Known), String> {
 /// caller named them or not.
 pub(crate) fn update_hash(ops: &[Op], types: impl IntoIterator<Item = Option<Type>>) -> u64 {
     let mut h = SipHasher13::new_with_key(b"anabranch update");
-    let bytes = |h: &mut SipHasher13, b: &[u8]| {
-        h.write_u64(b.len() as u64);
-        h.write(b);
-    };
     for (op, ty) in ops.iter().zip(types) {
-        bytes(&mut h, op.entity.kind().as_bytes());
-        bytes(&mut h, op.entity.key().as_bytes());
+        hash_bytes(&mut h, op.entity.kind().as_bytes());
+        hash_bytes(&mut h, op.entity.key().as_bytes());
         h.write_u8(ty.map_or(0, Type::id));
-        match &op.mutation {
-            Mutation::Create => h.write_u8(1),
-            Mutation::Increment(n) => {
-                h.write_u8(2);
-                h.write_i64(*n);
-            }
-            Mutation::Add(elements) | Mutation::Remove(elements) => {
-                h.write_u8(if matches!(op.mutation, Mutation::Add(_)) {
-                    3
-                } else {
-                    4
-                });
-                h.write_u64(elements.len() as u64);
-                for e in elements {
-                    bytes(&mut h, e);
-                }
-            }
-            Mutation::Clear => h.write_u8(5),
-            Mutation::Set { value, clock } => {
-                let (tag, clock) = match clock {
-                    Clock::Default => (6, 0),
-                    Clock::Custom(clock) => (7, *clock),
-                    Clock::Reverse => (8, 0),
-                    Clock::AutoIncrement(clock) => (9, *clock),
-                };
-                h.write_u8(tag);
-                h.write_u64(clock);
-                bytes(&mut h, value);
-            }
-            Mutation::Enable => h.write_u8(10),
-            Mutation::Disable => h.write_u8(11),
-            Mutation::Vote(yes) => h.write_u8(12 + u8::from(*yes)),
-        }
+        hash_mutation(&mut h, &op.mutation);
     }
     h.finish()
+}
+
+fn hash_bytes(h: &mut SipHasher13, bytes: &[u8]) {
+    h.write_u64(bytes.len() as u64);
+    h.write(bytes);
+}
+
+fn hash_mutation(h: &mut SipHasher13, mutation: &Mutation) {
+    match mutation {
+        Mutation::Create => h.write_u8(1),
+        Mutation::Increment(n) => {
+            h.write_u8(2);
+            h.write_i64(*n);
+        }
+        Mutation::Add(elements) | Mutation::Remove(elements) => {
+            h.write_u8(if matches!(mutation, Mutation::Add(_)) {
+                3
+            } else {
+                4
+            });
+            h.write_u64(elements.len() as u64);
+            for e in elements {
+                hash_bytes(h, e);
+            }
+        }
+        Mutation::Clear => h.write_u8(5),
+        Mutation::Set { value, clock } => {
+            let (tag, clock) = match clock {
+                Clock::Default => (6, 0),
+                Clock::Custom(clock) => (7, *clock),
+                Clock::Reverse => (8, 0),
+                Clock::AutoIncrement(clock) => (9, *clock),
+            };
+            h.write_u8(tag);
+            h.write_u64(clock);
+            hash_bytes(h, value);
+        }
+        Mutation::Enable => h.write_u8(10),
+        Mutation::Disable => h.write_u8(11),
+        Mutation::Vote(yes) => h.write_u8(12 + u8::from(*yes)),
+        Mutation::Update { key, ty, mutation } => {
+            h.write_u8(14);
+            hash_bytes(h, key);
+            h.write_u8(ty.map_or(0, Type::id));
+            // As deep as maps are nested, which was checked.
+            hash_mutation(h, mutation);
+        }
+    }
 }

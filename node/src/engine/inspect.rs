@@ -115,6 +115,8 @@ pub struct EngineStatus {
     pub entities: u64,
     /// Operations kept for peers that may lack them.
     pub ring_slots: u64,
+    /// Counters' slots in maps that were reset and wait for their owner to say that it has seen it.
+    pub waiting_slots: u64,
     /// Idempotency keys kept.
     pub idempotency_keys: u64,
     /// Updates waiting for their level.
@@ -161,6 +163,7 @@ impl Engine {
         shard
             .entities
             .get(&(id.clone(), ty))
+            .filter(|value| value.exists())
             .map(|value| value.read(&shard.replicas))
     }
 
@@ -169,7 +172,9 @@ impl Engine {
         let mut ids: Vec<EntityId> = self
             .shards
             .iter()
-            .flat_map(|s| s.entities.keys().map(|(id, _)| id.clone()))
+            .flat_map(|s| s.entities.iter())
+            .filter(|(_, value)| value.exists())
+            .map(|((id, _), _)| id.clone())
             .collect();
         ids.sort();
         ids.dedup();
@@ -218,6 +223,7 @@ impl Engine {
                 .flat_map(|s| s.rings.values())
                 .map(|r| r.len() as u64)
                 .sum(),
+            waiting_slots: self.shards.iter().map(|s| s.waiting.len() as u64).sum(),
             idempotency_keys: self.keys.len() as u64,
             updates_waiting: self.levels.len() as u64,
             batches_held: self.shards.iter().map(|s| s.held.len() as u64).sum(),
@@ -303,7 +309,7 @@ impl Engine {
     pub fn canonical_bytes(&self, shard: ShardId) -> Vec<u8> {
         let shard = self.peek(shard);
         let mut bytes = Vec::new();
-        for ((id, ty), value) in &shard.entities {
+        for ((id, ty), value) in shard.entities.iter().filter(|(_, value)| value.exists()) {
             for name in [id.kind(), id.key()] {
                 bytes.extend((name.len() as u32).to_le_bytes());
                 bytes.extend(name.as_bytes());

@@ -21,6 +21,7 @@ mod peers;
 mod persist;
 mod pull;
 mod push;
+mod puts;
 mod receive;
 mod recover;
 mod ring;
@@ -32,6 +33,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hasher;

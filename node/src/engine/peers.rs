@@ -200,6 +200,7 @@ impl Engine {
         self.known_epochs.insert(self.config.node, epoch);
         for shard in &mut self.shards {
             shard.me = None;
+            shard.own_resets.clear();
         }
         let links: Vec<(NodeId, Epoch)> = self.peers.iter().map(|(n, p)| (*n, p.epoch)).collect();
         for (peer, peer_epoch) in links {

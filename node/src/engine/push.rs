@@ -206,7 +206,7 @@ fn clean_cut(shard: &Shard, me: ReplicaIx, from: u64, head: u64, budget: usize) 
 }
 
 /// What a receiver of `(from, to]` must have besides: our bases; the foreign dots it kills; and for each own put in it
-/// that a foreign operation killed, that operation.
+/// that a foreign operation killed, or took something away from, that operation.
 fn deps(shard: &Shard, me: ReplicaIx, from: u64, to: u64) -> VersionVector {
     let mut deps: VersionVector = shard.bases().iter().filter(|(ix, _)| *ix != me).collect();
     let Some(ring) = shard.rings.get(&me) else {
@@ -214,7 +214,7 @@ fn deps(shard: &Shard, me: ReplicaIx, from: u64, to: u64) -> VersionVector {
     };
     for (_, slot) in ring.range(from, to) {
         let killer = slot.killer.filter(|_| slot.path.is_some());
-        for dot in slot.kills.iter().map(|k| k.dot).chain(killer) {
+        for dot in slot.kills.iter().map(|k| k.dot).chain(killer).chain(slot.raised) {
             if dot.ix() != me {
                 deps.advance(dot.ix(), dot.seq());
             }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use anabranch_crdt::{Dot, Kill, Path};
 
+use crate::engine::puts::path_bytes;
 use crate::engine::shard::EntityKey;
 
 /// What one dot did.
@@ -21,6 +22,8 @@ pub(crate) struct Slot {
     pub kills: Vec<Kill>,
     /// The first operation seen here that killed the put.
     pub killer: Option<Dot>,
+    /// A foreign operation that took away something of what the put counts, or of what was counted in its place before.
+    pub raised: Option<Dot>,
     /// Whether it is the last of its update: a cut may only be made behind such a slot.
     pub commit_end: bool,
 }
@@ -30,7 +33,7 @@ impl Slot {
     fn bytes(&self) -> usize {
         let path = |path: &Path| match path {
             Path::Root => 0,
-            Path::Element(element) => element.len(),
+            other => path_bytes(other),
         };
         let kills: usize = self.kills.iter().map(|k| size_of::<Kill>() + path(&k.path)).sum();
         size_of::<Slot>() + self.path.as_ref().map_or(0, path) + kills

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch_crdt::{NodeId, Replicas, VersionVector, planted};
+use anabranch_crdt::{NodeId, ReplicaId, Replicas, VersionVector, planted};
 
 use crate::engine::Engine;
 use crate::engine::io::Time;
@@ -230,9 +230,14 @@ impl Engine {
         let unsaid = |ix| {
             all || shard.vv.get(ix) > told.applied.get(ix) || shard.durable.get(ix) > told.durable.get(ix)
         };
-        let applied: VersionVector = shard.vv.iter().filter(|(ix, _)| unsaid(*ix)).collect();
+        let mut applied: VersionVector = shard.vv.iter().filter(|(ix, _)| unsaid(*ix)).collect();
         if !all && applied.is_empty() && voting == told.voting {
             return None;
+        }
+        if let Some(me) = shard.me.filter(|_| !shard.own_resets.is_empty()) {
+            // Who keeps what was reset of our counters lets go of it once we have seen the reset, if it has all that we had
+            // done by then.
+            applied.advance(me, shard.vv.get(me));
         }
         let durable: VersionVector = applied
             .iter()
@@ -362,6 +367,7 @@ impl Engine {
         }
         self.check_own_dots(peer, id, &heard)?;
         let node = self.config.node;
+        let owner = self.peers.get(&peer).map(|link| ReplicaId::new(peer, link.epoch));
         let shard = self.shard(id);
         let me = shard.me;
         let view = shard.peers.entry(peer).or_default();
@@ -380,6 +386,9 @@ impl Engine {
             view.base = heard.base;
         }
         shard.check_caught_up();
+        if let Some(owner) = owner.and_then(|owner| shard.replicas.get(owner)) {
+            shard.owner_said(owner, &heard.applied);
+        }
         let lacking = !shard.vv.covers(&heard.applied);
         if let Some(theirs) = heard.fingerprint
             && shard.vv == heard.applied

@@ -15,6 +15,7 @@ use std::hash::Hasher;
 
 use crate::engine::io::{RecordId, Time};
 use crate::engine::ring::{Ring, Slot};
+use crate::engine::waiting::{OwnResets, Waiting};
 use crate::wire::{EntityId, ShardId};
 
 /// An entity under one type. Two sides of a partition may write the same id under different types: both are kept,
@@ -153,6 +154,10 @@ pub(crate) struct Shard {
     /// Whether a peer remembers operations of this node that this directory has lost.
     pub outdated: bool,
     pub held: Vec<Held>,
+    /// Counters' slots that were reset and wait.
+    pub waiting: Waiting,
+    /// What this node's own slots in counters depend on.
+    pub own_resets: OwnResets,
 }
 
 impl Shard {
@@ -173,6 +178,8 @@ impl Shard {
             caught_up: false,
             outdated: false,
             held: Vec::new(),
+            waiting: Waiting::default(),
+            own_resets: OwnResets::default(),
         }
     }
 
@@ -197,7 +204,8 @@ impl Shard {
     pub fn visible(&self, id: &EntityId) -> Option<(Type, &Arc<Value>)> {
         Type::ALL
             .iter()
-            .find_map(|&ty| self.entities.get(&(id.clone(), ty)).map(|v| (ty, v)))
+            .filter_map(|&ty| self.entities.get(&(id.clone(), ty)).map(|v| (ty, v)))
+            .find(|(_, value)| value.exists())
     }
 
     /// What stands at a dot, if it is alive here.
@@ -237,21 +245,31 @@ impl Shard {
     /// vector is left for the caller to advance once all of a step is in. Returns the entities that changed.
     pub fn absorb(&mut self, key: &HashKey, kinds: &mut Kinds, entries: Vec<Entry>) -> Vec<EntityId> {
         let mut changed = Vec::new();
+        let mut raised = Vec::new();
         let mut run: Vec<Part> = Vec::new();
         let mut run_of: Option<EntityKey> = None;
         for entry in &entries {
             if run_of.as_ref() != Some(&entry.entity)
                 && let Some(entity) = run_of.replace(entry.entity.clone())
             {
-                self.join_run(key, kinds, entity, std::mem::take(&mut run), &mut changed);
+                let news = self.join_run(key, kinds, &entity, std::mem::take(&mut run));
+                note_news(news, entity.0, &mut changed, &mut raised);
             }
             run.push(entry.part.clone());
         }
         if let Some(entity) = run_of {
-            self.join_run(key, kinds, entity, run, &mut changed);
+            let news = self.join_run(key, kinds, &entity, run);
+            note_news(news, entity.0, &mut changed, &mut raised);
         }
+        self.note_resets(&entries);
         for entry in entries {
             self.record_slot(entry);
+        }
+        for (dot, by) in raised {
+            let ring = self.rings.get_mut(&dot.ix());
+            if let Some(slot) = ring.and_then(|ring| ring.get_mut(dot.seq())) {
+                slot.raised = by;
+            }
         }
         changed
     }
@@ -260,20 +278,16 @@ impl Shard {
         &mut self,
         key: &HashKey,
         kinds: &mut Kinds,
-        entity: EntityKey,
+        entity: &EntityKey,
         parts: Vec<Part>,
-        changed: &mut Vec<EntityId>,
-    ) {
-        let ty = entity.1;
-        let delta = Delta::from_parts(ty, parts);
+    ) -> anabranch_crdt::Changed {
+        let delta = Delta::from_parts(entity.1, parts);
         let vv = std::mem::take(&mut self.vv);
-        let news = self.change(key, kinds, &entity, |value, env| {
+        let news = self.change(key, kinds, entity, |value, env| {
             value.join_delta(env, &vv, &delta)
         });
         self.vv = vv;
-        if news && changed.last() != Some(&entity.0) {
-            changed.push(entity.0);
-        }
+        news
     }
 
     /// Changes one entity's value through `join` and keeps the fingerprint and the row in step with it.
@@ -283,7 +297,7 @@ impl Shard {
         kinds: &mut Kinds,
         entity: &EntityKey,
         join: impl FnOnce(&mut Value, &Env<'_>) -> anabranch_crdt::Changed,
-    ) -> bool {
+    ) -> anabranch_crdt::Changed {
         let env = Env {
             replicas: &self.replicas,
             key,
@@ -301,11 +315,11 @@ impl Shard {
             .wrapping_sub(gone)
             .wrapping_add(row_fingerprint(key, entity, row));
         let exists = row.exists();
-        if !exists {
+        if row.is_vacant() {
             self.entities.remove(entity);
         }
         kinds.count(entity, existed, exists);
-        !changed.is_empty()
+        changed
     }
 
     /// One slot per dot, for the operations that follow the ring's head.
@@ -327,6 +341,10 @@ impl Shard {
             return;
         }
         let path = put.map(|p| p.path);
+        let raised = match &path {
+            Some(path) if Some(dot.ix()) == self.me => self.own_resets.before(&entry.entity, path),
+            _ => None,
+        };
         ring.push(
             dot.seq(),
             Slot {
@@ -334,6 +352,7 @@ impl Shard {
                 path,
                 kills,
                 killer: None,
+                raised,
                 commit_end: entry.commit_end,
             },
         );
@@ -341,6 +360,7 @@ impl Shard {
 
     /// Lets go of slots: what every member has durably, and whatever is over the cap.
     pub fn trim(&mut self, stable: &VersionVector, slots_max: usize) {
+        self.own_resets.trim(stable);
         for (&ix, ring) in &mut self.rings {
             let durable_everywhere = stable.get(ix).min(ring.head());
             if durable_everywhere > ring.base() {
@@ -395,9 +415,28 @@ impl Shard {
             key,
         };
         self.entities.iter().fold(0, |sum, (entity, row)| {
-            sum.wrapping_add(fingerprint_of(key, entity, row.digest_from_scratch(&env)))
+            let digest = row.digest_from_scratch(&env);
+            let row = if row.exists() {
+                fingerprint_of(key, entity, digest)
+            } else {
+                0
+            };
+            sum.wrapping_add(row)
         })
     }
+}
+
+/// What a join changed: for watchers, and for what the slots of counters depend on.
+fn note_news(
+    news: anabranch_crdt::Changed,
+    entity: EntityId,
+    changed: &mut Vec<EntityId>,
+    raised: &mut Vec<(Dot, Option<Dot>)>,
+) {
+    if !news.is_empty() && changed.last() != Some(&entity) {
+        changed.push(entity);
+    }
+    raised.extend(news.raised);
 }
 
 fn row_fingerprint(key: &HashKey, entity: &EntityKey, row: &Value) -> u64 {

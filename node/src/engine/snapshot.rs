@@ -5,15 +5,17 @@
 //! Not here: where parts come from (`frozen`, `serve`), when one is asked for (`pull`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anabranch_crdt::{Delta, Dot, Env, NodeId, Part, Put, Replicas, Value, VersionVector};
 
 use crate::engine::Engine;
 use crate::engine::frozen::resume_after;
 use crate::engine::io::Output;
+use crate::engine::puts::read_put;
 use crate::engine::ring::Ring;
 use crate::engine::shard::{EntityKey, Entry};
-use crate::engine::translate::{Refused, TableReader, check_put, read_entity, read_put};
+use crate::engine::translate::{Refused, TableReader, check_put, read_entity};
 use crate::wire::{EntityId, Frame, Lane, Record, Resume, ShardId, ShardPart, SnapshotNext};
 
 /// A snapshot being received.
@@ -249,13 +251,18 @@ impl Engine {
         let mut changed = Vec::new();
         let vv = shard.vv.clone();
         for (key, value) in &theirs {
-            if shard.change(&self.key, &mut self.kinds, key, |ours, env| {
+            let news = shard.change(&self.key, &mut self.kinds, key, |ours, env| {
                 ours.join(env, &vv, value, &image.view)
-            }) {
+            });
+            if !news.is_empty() {
                 changed.push(key.0.clone());
             }
         }
         shard.vv.join(&image.view);
+        let now = Arc::new(shard.vv.clone());
+        for key in theirs.keys() {
+            shard.note_waiting_in(key, &now);
+        }
         shard.check_caught_up();
         for (ix, seq) in image.view.iter() {
             if seq > vv.get(ix) {

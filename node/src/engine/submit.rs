@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_crdt::{
-    Clock, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaIx, SEQ_MAX, Type, Value, VersionVector,
-    planted,
+    Clock, DEPTH_MAX, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaIx, SEQ_MAX, Type, Value,
+    VersionVector, planted,
 };
 
 use crate::engine::Engine;
@@ -19,6 +19,76 @@ use crate::wire::{EntityId, Interval, Record, ShardId};
 
 fn invalid(message: String) -> Error {
     Error::new(ErrorKind::Invalid, message)
+}
+
+/// What a mutation weighs, if nothing in it is too large.
+fn check_mutation_size(mutation: &Mutation) -> Result<usize, String> {
+    // Maps are nested deeper only where the nesting itself is refused.
+    let (mut mutation, mut bytes, mut depth) = (mutation, 0, 0);
+    while let Mutation::Update {
+        key, mutation: inner, ..
+    } = mutation
+    {
+        depth += 1;
+        if key.len() > ELEMENT_BYTES_MAX || depth > DEPTH_MAX {
+            return Err(format!(
+                "a key of {} bytes {depth} deep, at most {ELEMENT_BYTES_MAX} bytes and {DEPTH_MAX} deep",
+                key.len()
+            ));
+        }
+        bytes += key.len() + ELEMENT_OVERHEAD_BYTES;
+        mutation = inner;
+    }
+    match mutation {
+        Mutation::Add(elements) | Mutation::Remove(elements) => {
+            if elements.is_empty() {
+                return Err("no element is named".to_owned());
+            }
+            let longest = elements.iter().map(|e| e.len()).max().unwrap_or(0);
+            if longest > ELEMENT_BYTES_MAX {
+                return Err(format!(
+                    "an element of {longest} bytes, at most {ELEMENT_BYTES_MAX}"
+                ));
+            }
+            let elements = elements.iter().map(|e| e.len() + ELEMENT_OVERHEAD_BYTES);
+            Ok(bytes + elements.sum::<usize>())
+        }
+        Mutation::Set { value, .. } if value.len() > VALUE_BYTES_MAX => Err(format!(
+            "a value of {} bytes, at most {VALUE_BYTES_MAX}",
+            value.len()
+        )),
+        Mutation::Set { value, .. } => Ok(bytes + value.len()),
+        _ => Ok(bytes),
+    }
+}
+
+/// Why the algebra refused, as callers tell it apart.
+fn kind_of(error: &MutationError) -> ErrorKind {
+    match error {
+        MutationError::WrongOperation { .. }
+        | MutationError::ChildType { .. }
+        | MutationError::OtherChild { .. } => ErrorKind::WrongType,
+        MutationError::NegativeIncrement { .. } | MutationError::NoClock | MutationError::TooDeep => {
+            ErrorKind::Invalid
+        }
+        MutationError::NewChild { .. } => ErrorKind::TypeRequired,
+    }
+}
+
+/// Whether it writes a last-writer register with the hybrid clock.
+fn is_stamped(mutation: &Mutation, ty: Type) -> bool {
+    match mutation {
+        Mutation::Update {
+            ty: Some(ty),
+            mutation,
+            ..
+        } => is_stamped(mutation, *ty),
+        Mutation::Set {
+            clock: Clock::Default | Clock::Reverse,
+            ..
+        } => ty == Type::LwwRegister,
+        _ => false,
+    }
 }
 
 /// What an update does to one shard.
@@ -57,7 +127,7 @@ impl Engine {
         }
         self.check_store()?;
         let keys = self.resolve(&update.ops)?;
-        let hash = update_hash(&update.ops, keys.iter().map(|(_, ty)| Some(*ty)));
+        let hash = update_hash(&update.ops, keys.iter().map(|((_, ty), _)| Some(*ty)));
         if update.key.is_some() && !self.keys.make_room(&self.config.limits, self.now.wall_ms) {
             return Err(Error::new(
                 ErrorKind::Overloaded,
@@ -80,35 +150,8 @@ impl Engine {
         }
         let mut bytes = 0;
         for op in ops {
-            let (elements, longest): (&[_], usize) = match &op.mutation {
-                Mutation::Add(e) | Mutation::Remove(e) if e.is_empty() => {
-                    return Err(invalid(format!("{}: no element is named", op.entity)));
-                }
-                Mutation::Add(e) | Mutation::Remove(e) => (e, e.iter().map(|e| e.len()).max().unwrap_or(0)),
-                Mutation::Set { value, .. } if value.len() > VALUE_BYTES_MAX => {
-                    return Err(invalid(format!(
-                        "{}: a value of {} bytes, at most {VALUE_BYTES_MAX}",
-                        op.entity,
-                        value.len()
-                    )));
-                }
-                Mutation::Set { value, .. } => {
-                    bytes += value.len();
-                    (&[], 0)
-                }
-                _ => (&[], 0),
-            };
-            if longest > ELEMENT_BYTES_MAX {
-                return Err(invalid(format!(
-                    "{}: an element of {longest} bytes, at most {ELEMENT_BYTES_MAX}",
-                    op.entity
-                )));
-            }
-            bytes += op.entity.len_bytes()
-                + elements
-                    .iter()
-                    .map(|e| e.len() + ELEMENT_OVERHEAD_BYTES)
-                    .sum::<usize>();
+            let size = check_mutation_size(&op.mutation);
+            bytes += op.entity.len_bytes() + size.map_err(|why| invalid(format!("{}: {why}", op.entity)))?;
         }
         if bytes > UPDATE_BYTES_MAX {
             return Err(invalid(format!(
@@ -157,8 +200,8 @@ impl Engine {
         }
     }
 
-    /// Each operation's entity and type, all checked.
-    fn resolve(&self, ops: &[Op]) -> Result<Vec<EntityKey>, Error> {
+    /// Each operation's entity and type, all checked, and what it does with every child's type filled in.
+    fn resolve(&self, ops: &[Op]) -> Result<Vec<(EntityKey, Mutation)>, Error> {
         let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
         let mut keys = Vec::with_capacity(ops.len());
         for op in ops {
@@ -167,14 +210,14 @@ impl Engine {
             self.check_room(shard)?;
             let ty = self.type_for(op, shard, &fixed)?;
             fixed.entry(op.entity.kind()).or_insert(ty);
-            op.mutation.check(ty).map_err(|e| {
-                let kind = match e {
-                    MutationError::WrongOperation { .. } => ErrorKind::WrongType,
-                    MutationError::NegativeIncrement { .. } | MutationError::NoClock => ErrorKind::Invalid,
-                };
-                Error::new(kind, format!("{}: {e}", op.entity))
-            })?;
-            keys.push((op.entity.clone(), ty));
+            let key = (op.entity.clone(), ty);
+            let here = self.shards[shard.0 as usize].entities.get(&key);
+            let resolved = match here {
+                Some(value) => value.resolve(&op.mutation),
+                None => Value::new(ty).resolve(&op.mutation),
+            };
+            let mutation = resolved.map_err(|e| Error::new(kind_of(&e), format!("{}: {e}", op.entity)))?;
+            keys.push((key, mutation));
         }
         Ok(keys)
     }
@@ -226,11 +269,11 @@ impl Engine {
     }
 
     /// Cannot fail: everything was checked.
-    fn make(&mut self, update: Update, keys: Vec<EntityKey>, hash: u64) -> Pending {
+    fn make(&mut self, update: Update, keys: Vec<(EntityKey, Mutation)>, hash: u64) -> Pending {
         let mut stretches: BTreeMap<ShardId, Stretch> = BTreeMap::new();
         let mut changed: BTreeSet<EntityId> = BTreeSet::new();
-        for (op, key) in update.ops.iter().zip(keys) {
-            self.make_one(op, key, &mut stretches, &mut changed);
+        for (key, mutation) in keys {
+            self.make_one(key, &mutation, &mut stretches, &mut changed);
         }
         let dots: Vec<(ShardId, u64, u64)> = stretches
             .iter()
@@ -276,19 +319,17 @@ impl Engine {
 
     fn make_one(
         &mut self,
-        op: &Op,
         key: EntityKey,
+        mutation: &Mutation,
         stretches: &mut BTreeMap<ShardId, Stretch>,
         changed: &mut BTreeSet<EntityId>,
     ) {
-        let id = self.shard_of(&op.entity);
+        let id = self.shard_of(&key.0);
         let me = self.me();
-        let stamp = match op.mutation {
-            Mutation::Set {
-                clock: Clock::Default | Clock::Reverse,
-                ..
-            } if key.1 == Type::LwwRegister => self.clock.tick(self.now.wall_ms),
-            _ => 0,
+        let stamp = if is_stamped(mutation, key.1) {
+            self.clock.tick(self.now.wall_ms)
+        } else {
+            0
         };
         let shard = &mut self.shards[id.0 as usize];
         let Ok(me) = shard.me(me) else {
@@ -308,9 +349,9 @@ impl Engine {
         };
         let empty = Value::new(key.1);
         let value = shard.entities.get(&key).map_or(&empty, |v| v);
-        let mutation = planted!("canary", more(&op.mutation), op.mutation.clone());
+        let mutation = planted!("canary", more(mutation), mutation.clone());
         let Ok(delta) = value.mutate(&issuer, &mutation) else {
-            unreachable!("{} was checked against its type", op.entity);
+            unreachable!("{} was checked against its type", key.0);
         };
         let entries: Vec<Entry> = delta
             .into_parts()

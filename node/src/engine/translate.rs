@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 
 use anabranch_crdt::{
-    ClockMode, Dot, Epoch, Kill, NodeId, Part, Path, Payload, Put, ReplicaId, ReplicaIx, Replicas, SEQ_MAX,
-    Type, VersionVector,
+    Dot, Epoch, Kill, NodeId, Part, Put, ReplicaId, ReplicaIx, Replicas, SEQ_MAX, Type, VersionVector,
 };
 
-use crate::engine::limits::{ELEMENT_BYTES_MAX, MESSAGE_REPLICAS_MAX, VALUE_BYTES_MAX};
+use crate::engine::limits::MESSAGE_REPLICAS_MAX;
+use crate::engine::puts::{
+    path_bytes, put_bytes, read_path, read_put, read_type, totals, wire_path, wire_put,
+};
 use crate::engine::shard::{EntityKey, Entry, Incoming};
 use crate::wire::{
-    EntityId, Interval, Run, WireEntity, WireKill, WirePath, WirePayload, WirePut, WireReplica, WireSlot,
-    WireVector,
+    EntityId, Interval, Run, WireEntity, WireKill, WirePut, WireReplica, WireSlot, WireVector,
 };
 
 /// Why a message was refused: the peer's (or the disk's) fault, in its words.
@@ -116,96 +117,7 @@ pub(crate) fn wire_entity((id, ty): &EntityKey) -> WireEntity {
 
 pub(crate) fn read_entity(e: &WireEntity) -> Result<EntityKey, Refused> {
     let id = EntityId::new(&e.kind, &e.key).map_err(|e| e.to_string())?;
-    let ty = Type::from_id(e.ty).ok_or_else(|| format!("type {} is unknown; is the peer newer?", e.ty))?;
-    Ok((id, ty))
-}
-
-fn wire_path(path: &Path) -> WirePath {
-    match path {
-        Path::Root => WirePath::Root,
-        Path::Element(e) => WirePath::Element(e.clone()),
-    }
-}
-
-fn read_path(path: WirePath) -> Result<Path, Refused> {
-    match path {
-        WirePath::Root => Ok(Path::Root),
-        WirePath::Element(e) if e.len() <= ELEMENT_BYTES_MAX => Ok(Path::Element(e)),
-        WirePath::Element(e) => Err(format!(
-            "an element of {} bytes, at most {ELEMENT_BYTES_MAX} are taken",
-            e.len()
-        )),
-    }
-}
-
-pub(crate) fn wire_put(put: &Put) -> WirePut {
-    let payload = match &put.payload {
-        Payload::Present => WirePayload::Present,
-        Payload::Count { plus, minus } => WirePayload::Count {
-            plus: *plus,
-            minus: *minus,
-        },
-        Payload::Stamped { clock, mode, value } => WirePayload::Stamped {
-            clock: *clock,
-            custom: *mode == ClockMode::Custom,
-            value: value.clone(),
-        },
-        Payload::Written { value } => WirePayload::Written { value: value.clone() },
-        Payload::Ballot { yes } => WirePayload::Ballot { yes: *yes },
-    };
-    WirePut {
-        path: wire_path(&put.path),
-        payload,
-    }
-}
-
-pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
-    let payload = match put.payload {
-        WirePayload::Present => Payload::Present,
-        WirePayload::Count { plus, minus } => Payload::Count { plus, minus },
-        WirePayload::Stamped { value, .. } | WirePayload::Written { value }
-            if value.len() > VALUE_BYTES_MAX =>
-        {
-            return Err(format!(
-                "a value of {} bytes, at most {VALUE_BYTES_MAX} are taken",
-                value.len()
-            ));
-        }
-        WirePayload::Stamped { clock, custom, value } => {
-            let mode = if custom {
-                ClockMode::Custom
-            } else {
-                ClockMode::Default
-            };
-            Payload::Stamped { clock, mode, value }
-        }
-        WirePayload::Written { value } => Payload::Written { value },
-        WirePayload::Ballot { yes } => Payload::Ballot { yes },
-    };
-    Ok(Put {
-        path: read_path(put.path)?,
-        payload,
-    })
-}
-
-/// About what a path takes on the wire, never less.
-fn path_bytes(path: &Path) -> usize {
-    match path {
-        Path::Root => 1,
-        Path::Element(e) => 3 + e.len(),
-    }
-}
-
-/// About what a put takes on the wire, never less.
-fn put_bytes(put: &Put) -> usize {
-    let payload = match &put.payload {
-        Payload::Present => 1,
-        Payload::Count { .. } => 21,
-        Payload::Stamped { value, .. } => 17 + value.len(),
-        Payload::Written { value } => 6 + value.len(),
-        Payload::Ballot { .. } => 2,
-    };
-    path_bytes(&put.path) + payload
+    Ok((id, read_type(e.ty)?))
 }
 
 /// One operation to be written.
@@ -219,7 +131,7 @@ pub(crate) struct OutEntry<'a> {
 impl OutEntry<'_> {
     /// About what it takes on the wire, never less.
     pub fn len_bytes(&self) -> usize {
-        let kills: usize = self.kills.iter().map(|k| 20 + path_bytes(&k.path)).sum();
+        let kills: usize = self.kills.iter().map(|k| 41 + path_bytes(&k.path)).sum();
         32 + self.entity.0.len_bytes() + self.put.as_ref().map_or(0, put_bytes) + kills
     }
 }
@@ -344,12 +256,7 @@ fn kills_within(kills: &[Kill], room: usize) -> usize {
     kills
         .iter()
         .take_while(|k| {
-            bytes += 16
-                + if let Path::Element(e) = &k.path {
-                    e.len()
-                } else {
-                    0
-                };
+            bytes += 37 + path_bytes(&k.path);
             bytes <= room
         })
         .count()
@@ -380,6 +287,7 @@ impl OpenPart<'_> {
                 },
                 replica: self.table.ix(k.dot.ix()),
                 seq: k.dot.seq(),
+                reset: k.reset.map(|reset| (reset.plus, reset.minus)),
             })
             .collect();
         let slot = WireSlot {
@@ -482,6 +390,7 @@ fn read_slot(table: &TableReader, ty: Type, dot: Dot, slot: WireSlot) -> Result<
             Ok(Kill {
                 path,
                 dot: table.dot(k.replica, k.seq)?,
+                reset: k.reset.map(totals),
             })
         })
         .collect::<Result<Vec<_>, Refused>>()?;
@@ -493,7 +402,7 @@ fn read_slot(table: &TableReader, ty: Type, dot: Dot, slot: WireSlot) -> Result<
 /// A type takes only what its own mutations make.
 pub(crate) fn check_put(ty: Type, part: &Part) -> Result<(), Refused> {
     match &part.put {
-        Some(put) if !ty.admits(put) => Err(format!(
+        Some(put) if !ty.admits(put) || !put.payload.fits(part.dot) => Err(format!(
             "a {} does not hold what operation {} puts",
             ty.name(),
             part.dot.seq()

@@ -62,6 +62,7 @@ impl NodeStatus {
         counters.extend([
             ("idempotency_keys", engine.idempotency_keys),
             ("ring_slots", engine.ring_slots),
+            ("waiting_slots", engine.waiting_slots),
             ("shards_used", u64::from(engine.shards_used)),
             ("unpersisted_bytes", engine.unpersisted_bytes),
             ("updates_waiting", engine.updates_waiting),

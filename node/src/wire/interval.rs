@@ -98,6 +98,22 @@ pub enum WirePath {
     Root,
     /// An element of a set.
     Element(Bytes),
+    /// In a child of a map.
+    Child {
+        /// The children on the way, outermost first.
+        steps: Vec<WireStep>,
+        /// The element of a set that the last of them is, if the place is one.
+        element: Option<Bytes>,
+    },
+}
+
+/// One step of the way into a map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WireStep {
+    /// The child's key.
+    pub key: Bytes,
+    /// Its type's id.
+    pub ty: u8,
 }
 
 /// What stands at a place.
@@ -105,12 +121,16 @@ pub enum WirePath {
 pub enum WirePayload {
     /// A presence mark or a set's element.
     Present,
-    /// One replica's totals of a counter.
+    /// One replica's progress in a counter.
     Count {
         /// All increments.
         plus: u64,
         /// All decrements.
         minus: u64,
+        /// The sequence that opened the slot, or up to which it was reset.
+        base: u64,
+        /// Increments and decrements that were reset, if any were.
+        reset: Option<(u64, u64)>,
     },
     /// A register's value.
     Stamped {
@@ -142,6 +162,8 @@ pub struct WireKill {
     pub replica: u16,
     /// Its sequence.
     pub seq: u64,
+    /// Of a counter's slot that is reset: increments and decrements up to there.
+    pub reset: Option<(u64, u64)>,
 }
 
 impl WirePath {
@@ -150,6 +172,10 @@ impl WirePath {
         match self {
             WirePath::Root => 1,
             WirePath::Element(e) => 3 + e.len(),
+            WirePath::Child { steps, element } => {
+                let steps: usize = steps.iter().map(|step| 4 + step.key.len()).sum();
+                5 + steps + element.as_ref().map_or(0, |e| 3 + e.len())
+            }
         }
     }
 }
@@ -160,7 +186,7 @@ impl WirePut {
         self.path.len_bytes()
             + match &self.payload {
                 WirePayload::Present => 1,
-                WirePayload::Count { .. } => 21,
+                WirePayload::Count { .. } => 52,
                 WirePayload::Stamped { value, .. } => 17 + value.len(),
                 WirePayload::Written { value } => 6 + value.len(),
                 WirePayload::Ballot { .. } => 2,
@@ -171,7 +197,7 @@ impl WirePut {
 impl WireKill {
     /// About how many bytes it takes, never less than it does.
     pub fn len_bytes(&self) -> usize {
-        13 + self.path.as_ref().map_or(1, |p| 1 + p.len_bytes())
+        14 + self.path.as_ref().map_or(1, |p| 1 + p.len_bytes()) + self.reset.map_or(0, |_| 20)
     }
 }
 

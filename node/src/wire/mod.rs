@@ -25,7 +25,8 @@ pub use ids::{
     NameError, ShardId,
 };
 pub use interval::{
-    Interval, Run, WireEntity, WireKill, WirePath, WirePayload, WirePut, WireReplica, WireSlot, WireVector,
+    Interval, Run, WireEntity, WireKill, WirePath, WirePayload, WirePut, WireReplica, WireSlot, WireStep,
+    WireVector,
 };
 pub use lane::Lane;
 pub use record::{ImageBlock, KeyRow, Record};

@@ -34,11 +34,13 @@ fn interval() -> Interval {
             path: None,
             replica: 0,
             seq: 8,
+            reset: None,
         },
         WireKill {
             path: Some(WirePath::Root),
             replica: 0,
             seq: 7,
+            reset: None,
         },
     ];
     Interval {
@@ -68,7 +70,12 @@ fn interval() -> Interval {
 fn part() -> ShardPart {
     let count = WirePut {
         path: WirePath::Root,
-        payload: WirePayload::Count { plus: 3, minus: 1 },
+        payload: WirePayload::Count {
+            plus: 3,
+            minus: 1,
+            base: 2,
+            reset: Some((1, 0)),
+        },
     };
     let value = Bytes::from_static(b"v");
     let stamped = WirePut {
@@ -137,12 +144,12 @@ fn frames() -> Vec<(Frame, &'static str)> {
         ),
         (
             Frame::Intervals(vec![interval(), interval()]),
-            "05018202070203010008010009000500010001016b017804010009010001010165000200000801000007000\
-             3010008010009000500010001016b01780401000901000101016500020000080100000700",
+            "05018202070203010008010009000500010001016b0178040100090100010101650002000008000100000700000\
+             3010008010009000500010001016b017804010009010001010165000200000800010000070000",
         ),
         (
             Frame::SnapshotPart(part()),
-            "0603060182020701000901016b0178040201016b01780402000800010301000900020901017601",
+            "0603060182020701000901016b0178040201016b0178040200080001030102010100000900020901017601",
         ),
         (
             Frame::SnapshotNext(SnapshotNext {

@@ -42,6 +42,8 @@ pub enum Place {
     Root,
     /// A set's element.
     Element(ElementIx),
+    /// A counter in a map, by its key.
+    Child(ElementIx),
 }
 
 /// What stands there.
@@ -90,11 +92,13 @@ pub enum Kind {
     MvRegister,
     /// One ballot a node.
     Vote,
+    /// A map of counters.
+    CounterMap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::GCounter,
         Kind::PnCounter,
         Kind::Register,
@@ -103,6 +107,7 @@ impl Kind {
         Kind::Flag,
         Kind::MvRegister,
         Kind::Vote,
+        Kind::CounterMap,
     ];
 }
 
@@ -141,6 +146,8 @@ pub enum Action {
     Disable,
     /// Cast a ballot.
     Vote(bool),
+    /// Count under this key of a map.
+    IncrementIn(ElementIx, i64),
 }
 
 /// What an entity shows.
@@ -158,6 +165,8 @@ pub enum Shown {
     Values(Vec<u64>),
     /// Each node's ballot, by the node's id.
     Ballots(Vec<(u128, bool)>),
+    /// A map's counters, by key.
+    Counts(Vec<(ElementIx, i128)>),
 }
 
 /// A version vector: by origin, zero where there is none.

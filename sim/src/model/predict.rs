@@ -45,6 +45,7 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
             _ => vec![put(Stands::Mark, Vec::new())],
         },
         Action::Increment(by) => increment(meaning, row, *by),
+        Action::IncrementIn(key, by) => increment_in(meaning, row, *key, *by),
         Action::Add(elements) if meaning.kind == Kind::GSet => {
             let is_new =
                 |element: &&ElementIx| !row.live.keys().any(|(at, _)| *at == Place::Element(**element));
@@ -99,6 +100,22 @@ fn increment(meaning: &Meaning<'_>, row: &Row, by: i64) -> Vec<Draft> {
     }]
 }
 
+/// The same under a key; whatever says no more than that the map exists goes too. What was taken away of a counter is
+/// for the row to say: see [`Row::counted`].
+fn increment_in(meaning: &Meaning<'_>, row: &Row, key: ElementIx, by: i64) -> Vec<Draft> {
+    let place = Place::Child(key);
+    if by == 0 && row.live.keys().any(|(at, _)| *at == place) {
+        return Vec::new();
+    }
+    let goes = |(at, dot): &&(Place, DotAt)| *at == Place::Root || (*at == place && dot.origin == meaning.me);
+    let kills = row.live.keys().filter(goes).copied().collect();
+    vec![Draft {
+        put: Some((place, Stands::Count { plus: 0, minus: 0 })),
+        kills,
+        counts: by,
+    }]
+}
+
 /// One dot an element, ascending; the first also takes the presence marks away.
 fn add(row: &Row, elements: &[ElementIx]) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = elements
@@ -125,7 +142,7 @@ fn add(row: &Row, elements: &[ElementIx]) -> Vec<Draft> {
 
 /// One dot for all that goes. It stays as a presence mark also when elements remain: others may be removing those.
 fn remove(row: &Row, which: impl Fn(ElementIx) -> bool) -> Vec<Draft> {
-    let goes = |at: &Place| matches!(at, Place::Element(element) if which(*element));
+    let goes = |at: &Place| matches!(at, Place::Element(at) | Place::Child(at) if which(*at));
     if !row.live.keys().any(|(at, _)| goes(at)) {
         return Vec::new();
     }

@@ -48,6 +48,9 @@ pub struct Row {
     pub live: BTreeMap<(Place, DotAt), Stands>,
     /// The sum of covered increments.
     pub count: i128,
+    /// Of counters in maps, by key and author: the covered increments, and up to which of them covered removals had seen.
+    increments: BTreeMap<(ElementIx, OriginIx), BTreeMap<u64, i64>>,
+    removed: BTreeMap<(ElementIx, OriginIx), u64>,
 }
 
 /// One shard as some replica must have it.
@@ -129,6 +132,15 @@ impl Shadow {
             if !covers(&self.vv, killed) {
                 return Err(Broken::KilledUncovered { killer: dot, killed });
             }
+            if let Place::Child(key) = place
+                && record.put.is_some_and(|(at, _)| at != place)
+            {
+                let upto = row.removed.entry((key, killed.origin)).or_default();
+                if killed.seq > *upto {
+                    *upto = killed.seq;
+                    changed.insert(record.entity);
+                }
+            }
             if row.live.remove(&(place, killed)).is_some() {
                 self.live -= 1;
                 changed.insert(record.entity);
@@ -141,6 +153,10 @@ impl Shadow {
             self.live += 1;
             changed.insert(record.entity);
             lives = true;
+        }
+        if let Some((Place::Child(key), _)) = record.put {
+            let increments = row.increments.entry((key, dot.origin)).or_default();
+            increments.insert(dot.seq, record.counts);
         }
         row.count += i128::from(record.counts);
         debug_assert!(
@@ -177,6 +193,7 @@ impl Row {
                 Shown::Values(values.collect::<BTreeSet<_>>().into_iter().collect())
             }
             Kind::Vote => Shown::Ballots(self.ballots(ledger)),
+            Kind::CounterMap => Shown::Counts(self.counts()),
             Kind::Register => {
                 let writes = self.live.iter().filter_map(|((_, dot), stands)| match stands {
                     Stands::Register { clock, value, .. } => {
@@ -191,6 +208,43 @@ impl Row {
 }
 
 impl Row {
+    /// What must stand at a live dot.
+    pub fn must(&self, place: Place, dot: DotAt, stands: Stands) -> Stands {
+        match place {
+            Place::Child(key) => {
+                let (plus, minus) = self.counted(key, dot.origin);
+                Stands::Count { plus, minus }
+            }
+            _ => stands,
+        }
+    }
+
+    /// What counts of an author's increments under a key: those that no covered removal had seen.
+    fn counted(&self, key: ElementIx, origin: OriginIx) -> (u64, u64) {
+        let removed = self.removed.get(&(key, origin)).copied().unwrap_or(0);
+        let all = self.increments.get(&(key, origin)).into_iter();
+        let left = all.flat_map(|all| all.range(removed + 1..));
+        left.fold((0, 0), |(plus, minus), (_, by)| match *by {
+            by if by < 0 => (plus, minus + by.unsigned_abs()),
+            by => (plus + by.unsigned_abs(), minus),
+        })
+    }
+
+    /// The counters that exist, each with the sum of all authors' increments that count.
+    fn counts(&self) -> Vec<(ElementIx, i128)> {
+        let keys = self.live.keys().filter_map(|(at, _)| match at {
+            Place::Child(key) => Some(*key),
+            _ => None,
+        });
+        let keys: BTreeSet<ElementIx> = keys.collect();
+        let sum = |key| {
+            let authors = self.increments.keys().filter(|(at, _)| *at == key);
+            let counted = authors.map(|(_, origin)| self.counted(key, *origin));
+            counted.fold(0, |sum, (plus, minus)| sum + i128::from(plus) - i128::from(minus))
+        };
+        keys.into_iter().map(|key| (key, sum(key))).collect()
+    }
+
     /// Each node's ballot: the one of its latest epoch.
     fn ballots(&self, ledger: &Ledger) -> Vec<(u128, bool)> {
         let mut last: BTreeMap<u128, (u64, u64, bool)> = BTreeMap::new();
@@ -209,7 +263,7 @@ impl Row {
 fn element(at: &Place) -> Option<ElementIx> {
     match at {
         Place::Element(element) => Some(*element),
-        Place::Root => None,
+        _ => None,
     }
 }
 

@@ -193,6 +193,8 @@ fn a_shadow_does_not_depend_on_its_way() {
                 (Kind::Set, 2) => Action::Remove(vec![rng.below(4) as u32, rng.below(4) as u32]),
                 (Kind::Set, _) => Action::Add(vec![rng.below(4) as u32]),
                 (Kind::GSet, _) => Action::Add(vec![rng.below(9) as u32]),
+                (Kind::CounterMap, 1) => Action::Remove(vec![rng.below(3) as u32]),
+                (Kind::CounterMap, n) => Action::IncrementIn(rng.below(3) as u32, n as i64 - 3),
                 (Kind::Flag, 1) => Action::Disable,
                 (Kind::Flag, _) => Action::Enable,
                 (Kind::MvRegister, n) => Action::Write(n),

@@ -349,8 +349,8 @@ impl Oracle {
                         seq: live.seq,
                     };
                     let row = shadow.row(entity);
-                    row.and_then(|row| row.live.get(&(place, dot)))
-                        .is_some_and(|&must| stands(&live.put.payload, must))
+                    row.and_then(|row| Some(row.must(place, dot, *row.live.get(&(place, dot))?)))
+                        .is_some_and(|must| stands(&live.put.payload, must))
                 });
             if !must {
                 let vv = self.tell(shadow.vv());
@@ -502,7 +502,10 @@ fn stands(payload: &anabranch_crdt::Payload, must: crate::model::Stands) -> bool
     use anabranch_crdt::{ClockMode, Payload};
     match (payload, must) {
         (Payload::Present, Stands::Mark) => true,
-        (Payload::Count { plus, minus }, Stands::Count { plus: p, minus: m }) => (*plus, *minus) == (p, m),
+        (Payload::Count { totals, base }, Stands::Count { plus, minus }) => {
+            let counted = totals.beyond(*base);
+            (counted.plus, counted.minus) == (plus, minus)
+        }
         (
             Payload::Stamped { clock, mode, value },
             Stands::Register {

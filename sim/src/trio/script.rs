@@ -139,6 +139,7 @@ impl Trio {
             ["disable"] => Ok(Action::Disable),
             ["vote", yes] => Ok(Action::Vote(yes == "yes")),
             ["write", v] => Ok(Action::Write(number(Some(v))?)),
+            ["incr", n, "in", key] => Ok(Action::IncrementIn(element(key)?, number(Some(n))?)),
             ["incr", n] => Ok(Action::Increment(number(Some(n))?)),
             ["add", ..] => Ok(Action::Add(elements(&words[1..])?)),
             ["remove", ..] => Ok(Action::Remove(elements(&words[1..])?)),

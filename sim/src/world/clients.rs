@@ -161,7 +161,7 @@ impl World {
             let (_, kind) = self.oracle.names.entity(ops[place].0);
             ops[place].1 = match kind {
                 Kind::GCounter => Action::Increment(-1),
-                Kind::Set | Kind::Flag | Kind::Vote => Action::Increment(1),
+                Kind::Set | Kind::Flag | Kind::Vote | Kind::CounterMap => Action::Increment(1),
                 Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
                 Kind::GSet => Action::Remove(vec![0]),
                 Kind::MvRegister => Action::Set {
@@ -232,6 +232,10 @@ impl World {
             (Kind::Set, _) => Action::Add(one),
             (Kind::GSet, 4..30) => Action::Add(some),
             (Kind::GSet, _) => Action::Add(one),
+            (Kind::CounterMap, 4..8) => Action::Clear,
+            (Kind::CounterMap, 8..30) => Action::Remove(one),
+            (Kind::CounterMap, 30..35) => Action::Remove(some),
+            (Kind::CounterMap, n) => Action::IncrementIn(one[0], 60 - n as i64),
             (Kind::Flag, n) if n % 2 == 0 => Action::Enable,
             (Kind::Flag, _) => Action::Disable,
             (Kind::MvRegister, _) => Action::Write(number),

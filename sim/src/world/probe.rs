@@ -54,6 +54,7 @@ impl World {
             Kind::Set => Action::Add(vec![0]),
             // An element that is there already would be no update: this one no client adds.
             Kind::GSet => Action::Add(vec![self.plan.load.elements as u32 + node as u32]),
+            Kind::CounterMap => Action::IncrementIn(0, 1),
             Kind::Flag => Action::Enable,
             Kind::MvRegister => Action::Write(node as u64),
             Kind::Vote => Action::Vote(true),

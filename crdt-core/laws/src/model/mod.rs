@@ -8,6 +8,7 @@
 
 mod counter;
 mod flag;
+mod map;
 mod register;
 mod set;
 mod values;
@@ -83,12 +84,14 @@ pub fn read(ty: Type, seen: Seen<'_>) -> Option<Reading> {
         Type::Flag => Reading::Flag(flag::read(seen)),
         Type::MvRegister => Reading::Values(values::read(seen)),
         Type::Vote => Reading::Ballots(vote::read(seen)),
+        Type::OrMap | Type::CounterMap | Type::RegisterMap | Type::MultiMap => Reading::Map(map::show(seen)),
         Type::LwwRegister => Reading::Register(register::read(seen)),
     })
 }
 
 /// Which operations must still be in force, and so cost anything, where this has been seen.
 pub fn live(ty: Type, seen: Seen<'_>) -> Atoms {
+    let map_live = if ty.is_map() { map::in_force(seen) } else { 0 };
     let in_force = |(i, atom): &(usize, &Atom)| match ty {
         Type::GCounter | Type::PnCounter => counter::is_live(seen, *i, atom),
         Type::OrSet | Type::GSet => set::is_live(seen, *i, atom),
@@ -96,6 +99,7 @@ pub fn live(ty: Type, seen: Seen<'_>) -> Atoms {
         Type::MvRegister => values::is_live(seen, *i),
         Type::Vote => vote::is_live(seen, *i, atom),
         Type::LwwRegister => register::is_live(seen, *i),
+        Type::OrMap | Type::CounterMap | Type::RegisterMap | Type::MultiMap => has(map_live, *i),
     };
     seen.each().filter(in_force).fold(0, |live, (i, _)| live | 1 << i)
 }
@@ -104,7 +108,9 @@ pub fn live(ty: Type, seen: Seen<'_>) -> Atoms {
 pub fn atoms(ty: Type, seen: Seen<'_>, new: &Atom) -> Vec<Mutation> {
     match (&new.mutation, ty) {
         (Mutation::Create, _) if seen.seen != 0 => Vec::new(),
+        (Mutation::Create, _) => vec![Mutation::Create],
         (Mutation::Increment(0), _) if seen.seen != 0 => Vec::new(),
+        (_, ty) if ty.is_map() => map::pieces(seen, new),
         (Mutation::Add(elements), Type::GSet) => set::new_atoms(seen, elements),
         (Mutation::Add(_) | Mutation::Remove(_) | Mutation::Clear, _) => set::atoms(seen, &new.mutation),
         (Mutation::Disable, _) if !flag::read(seen) => Vec::new(),

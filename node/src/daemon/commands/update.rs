@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::api::{AnswerBody, ClockMode, Octets, OpBody, OpName, UpdateBody};
+use super::super::api::{AnswerBody, ClockMode, Octets, OpBody, OpName, StepBody, UpdateBody};
 use super::super::cli::{Ballot, Op, Update};
 use super::super::exit::Failure;
 use super::super::output;
@@ -46,7 +46,13 @@ pub async fn run(args: &Update) -> Result<(), Failure> {
 
 fn op(args: &Update) -> OpBody {
     let octets = |texts: &[String]| texts.iter().map(|text| Octets::from(text.as_str())).collect();
+    let steps = args.within.iter().map(|step| StepBody {
+        key: Octets::from(step.key.as_str()),
+        ty: step.ty.map(|ty| ty.name().to_string()),
+    });
+    let steps: Vec<StepBody> = steps.collect();
     let new = |op| OpBody {
+        within: (!steps.is_empty()).then(|| steps.clone()),
         ty: args.ty.map(|ty| ty.name().to_string()),
         ..OpBody::new(&args.kind, &args.key, op)
     };

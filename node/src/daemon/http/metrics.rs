@@ -146,6 +146,11 @@ const HELP: &[(&str, Kind, &str)] = &[
         Gauge,
         "Updates that wait for their write level.",
     ),
+    (
+        "waiting_slots",
+        Gauge,
+        "Counters in maps that were removed, kept until their writers say that they have seen it.",
+    ),
 ];
 
 /// How a number moves.

@@ -11,7 +11,7 @@ use super::App;
 use super::body::{self, Place};
 use super::entities::names;
 use super::error::Refusal;
-use crate::crdt::{Clock, Mutation, Type};
+use crate::crdt::{Clock, DEPTH_MAX, Mutation, Type};
 use crate::daemon::api::{
     AnswerBody, ClockMode, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody,
 };
@@ -110,16 +110,34 @@ fn checked(body: UpdateBody) -> Result<Update, Refusal> {
 
 fn op_of(body: OpBody) -> Result<Op, String> {
     let entity = EntityId::new(&body.kind, &body.key).map_err(|e| e.to_string())?;
-    let ty = body.ty.as_deref().map(|name| {
-        name.parse::<Type>()
-            .map_err(|_| format!("{name:?} is none of the types {}", types()))
-    });
-    let ty = ty.transpose()?;
+    let ty = body.ty.as_deref().map(type_of).transpose()?;
     Ok(Op {
         entity,
         ty,
-        mutation: mutation(body)?,
+        mutation: mutation_within(body)?,
     })
+}
+
+fn type_of(name: &str) -> Result<Type, String> {
+    name.parse::<Type>()
+        .map_err(|_| format!("{name:?} is none of the types {}", types()))
+}
+
+/// The operation on the child that the steps lead to.
+fn mutation_within(mut body: OpBody) -> Result<Mutation, String> {
+    let steps = body.within.take().unwrap_or_default();
+    if steps.len() > DEPTH_MAX {
+        return Err(format!("\"in\" has {} steps, at most {DEPTH_MAX}", steps.len()));
+    }
+    let mut mutation = mutation(body)?;
+    for step in steps.into_iter().rev() {
+        mutation = Mutation::Update {
+            key: Bytes::from(step.key.0),
+            ty: step.ty.as_deref().map(type_of).transpose()?,
+            mutation: Box::new(mutation),
+        };
+    }
+    Ok(mutation)
 }
 
 fn mutation(body: OpBody) -> Result<Mutation, String> {
@@ -215,6 +233,32 @@ mod tests {
         };
         assert_eq!(op(r#""op":"set","value":"v","clock":7"#), Ok(set));
         assert_eq!(op(r#""op":"clear""#), Ok(Mutation::Clear));
+        let within = Mutation::Update {
+            key: "a".into(),
+            ty: Some(Type::OrMap),
+            mutation: Box::new(Mutation::Update {
+                key: vec![0xff].into(),
+                ty: None,
+                mutation: Box::new(Mutation::Enable),
+            }),
+        };
+        let steps = r#""op":"enable","in":[{"key":"a","type":"ormap"},{"key":{"base64":"/w=="}}]"#;
+        assert_eq!(op(steps), Ok(within));
+        assert_eq!(op(r#""op":"vote","yes":true"#), Ok(Mutation::Vote(true)));
+        let set = |clock| {
+            let value = "v".into();
+            Ok(Mutation::Set { value, clock })
+        };
+        assert_eq!(
+            op(r#""op":"set","value":"v","clock_mode":"reverse""#),
+            set(Clock::Reverse)
+        );
+        assert_eq!(
+            op(r#""op":"set","value":"v","clock":4,"clock_mode":"auto-increment""#),
+            set(Clock::AutoIncrement(4))
+        );
+        assert!(op(r#""op":"set","value":"v","clock":4,"clock_mode":"reverse""#).is_err());
+        assert!(op(r#""op":"set","value":"v","clock_mode":"custom""#).is_err());
         for (text, complaint) in [
             (r#""op":"incr""#, "\\\"by\\\" is missing"),
             (r#""op":"clear","by":1"#, "takes no"),

@@ -1,0 +1,162 @@
+//! Between wire types and what a dot puts: places in a value, and what stands there.
+//!
+//! Contract: what a peer or a disk says is bounded here before it is used.
+
+use anabranch_crdt::{Base, ClockMode, DEPTH_MAX, Path, Payload, Put, SEQ_MAX, Totals, Type};
+use bytes::Bytes;
+
+use crate::engine::limits::{ELEMENT_BYTES_MAX, VALUE_BYTES_MAX};
+use crate::engine::translate::Refused;
+use crate::wire::{WirePath, WirePayload, WirePut, WireStep};
+
+pub(crate) fn wire_path(path: &Path) -> WirePath {
+    let mut steps = Vec::new();
+    let mut at = path;
+    while let Path::Child(child) = at {
+        steps.push(WireStep {
+            key: child.key.clone(),
+            ty: child.ty.id(),
+        });
+        at = &child.path;
+    }
+    let element = match at {
+        Path::Element(e) => Some(e.clone()),
+        _ => None,
+    };
+    match (steps.is_empty(), element) {
+        (true, None) => WirePath::Root,
+        (true, Some(element)) => WirePath::Element(element),
+        (false, element) => WirePath::Child { steps, element },
+    }
+}
+
+pub(crate) fn read_path(path: WirePath) -> Result<Path, Refused> {
+    let bounded = |what: &str, bytes: Bytes| {
+        if bytes.len() <= ELEMENT_BYTES_MAX {
+            return Ok(bytes);
+        }
+        let len = bytes.len();
+        Err(format!(
+            "{what} of {len} bytes, at most {ELEMENT_BYTES_MAX} are taken"
+        ))
+    };
+    match path {
+        WirePath::Root => Ok(Path::Root),
+        WirePath::Element(e) => Ok(Path::Element(bounded("an element", e)?)),
+        WirePath::Child { steps, .. } if steps.is_empty() || steps.len() > DEPTH_MAX => Err(format!(
+            "a way of {} steps into a map, 1 to {DEPTH_MAX} are taken",
+            steps.len()
+        )),
+        WirePath::Child { steps, element } => {
+            let mut path = match element {
+                Some(e) => Path::Element(bounded("an element", e)?),
+                None => Path::Root,
+            };
+            for step in steps.into_iter().rev() {
+                let ty = read_type(step.ty)?;
+                path = path.within(bounded("a key", step.key)?, ty);
+            }
+            Ok(path)
+        }
+    }
+}
+
+pub(crate) fn read_type(id: u8) -> Result<Type, Refused> {
+    Type::from_id(id).ok_or_else(|| format!("type {id} is unknown; is the peer newer?"))
+}
+
+pub(crate) fn wire_put(put: &Put) -> WirePut {
+    let payload = match &put.payload {
+        Payload::Present => WirePayload::Present,
+        Payload::Count { totals, base } => {
+            let (base, reset) = base.origin();
+            WirePayload::Count {
+                plus: totals.plus,
+                minus: totals.minus,
+                base,
+                reset: reset.map(|reset| (reset.plus, reset.minus)),
+            }
+        }
+        Payload::Stamped { clock, mode, value } => WirePayload::Stamped {
+            clock: *clock,
+            custom: *mode == ClockMode::Custom,
+            value: value.clone(),
+        },
+        Payload::Written { value } => WirePayload::Written { value: value.clone() },
+        Payload::Ballot { yes } => WirePayload::Ballot { yes: *yes },
+    };
+    WirePut {
+        path: wire_path(&put.path),
+        payload,
+    }
+}
+
+pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
+    let payload = match put.payload {
+        WirePayload::Present => Payload::Present,
+        WirePayload::Count { base, .. } if base > SEQ_MAX => {
+            return Err(format!("a counter that begins at operation {base}"));
+        }
+        WirePayload::Count {
+            plus,
+            minus,
+            base,
+            reset,
+        } => Payload::Count {
+            totals: Totals { plus, minus },
+            base: reset.map_or(Base::opened(base), |reset| Base::reset(base, totals(reset))),
+        },
+        WirePayload::Stamped { value, .. } | WirePayload::Written { value }
+            if value.len() > VALUE_BYTES_MAX =>
+        {
+            return Err(format!(
+                "a value of {} bytes, at most {VALUE_BYTES_MAX} are taken",
+                value.len()
+            ));
+        }
+        WirePayload::Stamped { clock, custom, value } => {
+            let mode = if custom {
+                ClockMode::Custom
+            } else {
+                ClockMode::Default
+            };
+            Payload::Stamped { clock, mode, value }
+        }
+        WirePayload::Written { value } => Payload::Written { value },
+        WirePayload::Ballot { yes } => Payload::Ballot { yes },
+    };
+    Ok(Put {
+        path: read_path(put.path)?,
+        payload,
+    })
+}
+
+pub(crate) fn totals((plus, minus): (u64, u64)) -> Totals {
+    Totals { plus, minus }
+}
+
+/// About what a path takes on the wire, never less.
+pub(crate) fn path_bytes(path: &Path) -> usize {
+    let (mut bytes, mut at) = (0, path);
+    while let Path::Child(child) = at {
+        bytes += 5 + child.key.len();
+        at = &child.path;
+    }
+    bytes
+        + match at {
+            Path::Element(e) => 3 + e.len(),
+            _ => 1,
+        }
+}
+
+/// About what a put takes on the wire, never less.
+pub(crate) fn put_bytes(put: &Put) -> usize {
+    let payload = match &put.payload {
+        Payload::Present => 1,
+        Payload::Count { .. } => 52,
+        Payload::Stamped { value, .. } => 17 + value.len(),
+        Payload::Written { value } => 6 + value.len(),
+        Payload::Ballot { .. } => 2,
+    };
+    path_bytes(&put.path) + payload
+}
