@@ -89,7 +89,10 @@ impl Children {
             }
         }
         if let Some(first) = parts.first_mut() {
-            first.kills.extend(self.kill_marks());
+            let marks = self.kill_marks();
+            first
+                .kills
+                .extend(marks.filter(|_| planted!("map_marks_pile_up", false, true)));
         }
         parts
     }
@@ -132,10 +135,17 @@ impl Children {
     }
 }
 
+/// Whether a removal of a child removes this: all there is in it.
+fn is_removed(put: &(Dot, crate::Put)) -> bool {
+    let _ = put;
+    planted!("removal_is_shallow", put.1.path.depth() == 0, true)
+}
+
 /// Every live dot of the children under a key, with what it had reached where it counts.
 fn kill_all<'a>(key: &'a Element, values: &'a [Value]) -> impl Iterator<Item = Kill> + 'a {
     values.iter().flat_map(move |value| {
-        value.puts().map(move |(dot, put)| {
+        let puts = value.puts().filter(is_removed);
+        puts.map(move |(dot, put)| {
             let reset = match put.payload {
                 Payload::Count { totals, .. } => planted!("removal_keeps_counters", None, Some(totals)),
                 _ => None,

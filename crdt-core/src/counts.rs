@@ -95,7 +95,7 @@ impl Slots {
     fn increment(&self, issuer: &Issuer<'_>, by: i64) -> Vec<Part> {
         let dot = issuer.dot(0);
         let own = self.find(issuer.me).ok().map(|at| self.0[at]);
-        let own = own.filter(Slot::is_live);
+        let own = own.filter(|slot| crate::planted!("increment_from_nothing", false, slot.is_live()));
         let (mut totals, base) = match own {
             Some(slot) => (slot.totals, slot.base),
             None => (Totals::default(), Base::opened(dot.seq())),
@@ -106,7 +106,6 @@ impl Slots {
             &mut totals.plus
         };
         *side = side.saturating_add(by.unsigned_abs());
-        let old = crate::planted!("old_total_stays", None, own);
         let put = Put {
             path: Path::Root,
             payload: Payload::Count { totals, base },
@@ -114,7 +113,7 @@ impl Slots {
         vec![Part {
             dot,
             put: Some(put),
-            kills: old
+            kills: own
                 .map(|slot| Kill::of(Path::Root, slot.dot))
                 .into_iter()
                 .collect(),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::delta::Part;
 use crate::elements::Elements;
 use crate::mutation::{Issuer, Mutation};
+use crate::planted;
 use crate::view::view;
 
 /// What the set has while the flag is enabled.
@@ -37,6 +38,7 @@ impl Flag {
     fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
         match mutation {
             Mutation::Create => self.elements.create(issuer),
+            Mutation::Enable if planted!("enabled_once", self.is_enabled(), false) => Vec::new(),
             Mutation::Enable => self.elements.add(issuer, [&ENABLED]),
             Mutation::Disable => self.elements.clear(issuer),
             _ => Vec::new(),

@@ -8,6 +8,7 @@
 use crate::delta::Part;
 use crate::elements::Elements;
 use crate::mutation::{Issuer, Mutation};
+use crate::planted;
 use crate::view::view;
 
 /// A set that only grows.
@@ -50,7 +51,9 @@ impl GSet {
         match mutation {
             Mutation::Create => self.elements.create(issuer),
             Mutation::Add(elements) => {
-                let new = elements.iter().filter(|element| !self.contains(element));
+                let new = elements
+                    .iter()
+                    .filter(|element| planted!("gset_adds_again", true, !self.contains(element)));
                 self.elements.add(issuer, new)
             }
             _ => Vec::new(),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::delta::{Part, Payload};
 use crate::mutation::{Issuer, Mutation};
+use crate::planted;
 use crate::view::view;
 use crate::writes::Writes;
 
@@ -47,7 +48,9 @@ impl MvRegister {
             Mutation::Create => self.writes.create(issuer),
             Mutation::Set { value, .. } => {
                 let value = value.clone();
-                self.writes.write(issuer, Payload::Written { value }, |_, _| true)
+                self.writes.write(issuer, Payload::Written { value }, |_, _| {
+                    planted!("write_supersedes_nothing", false, true)
+                })
             }
             _ => Vec::new(),
         }

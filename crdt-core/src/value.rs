@@ -219,16 +219,20 @@ impl Value {
     /// [`MutationError`] if a child has another type than the one named, or is new and none is named, or if the type
     /// it has does not take the mutation.
     pub fn resolve(&self, mutation: &Mutation) -> Result<Mutation, MutationError> {
+        if let Mutation::Update {
+            key, ty: Some(asked), ..
+        } = mutation
+            && let Some(is) = self.child(key).map(Value::ty).filter(|is| is != asked)
+        {
+            let (key, asked) = (key.clone(), *asked);
+            return Err(MutationError::OtherChild { key, is, asked });
+        }
         mutation.check(self.ty())?;
         let Mutation::Update { key, ty, mutation } = mutation else {
             return Ok(mutation.clone());
         };
         let child = self.child(key);
         let ty = match (child.map(Value::ty), *ty) {
-            (Some(is), Some(asked)) if is != asked => {
-                let key = key.clone();
-                return Err(MutationError::OtherChild { key, is, asked });
-            }
             (Some(ty), _) | (None, Some(ty)) => ty,
             (None, None) => match self.ty().child() {
                 Some(ty) => ty,

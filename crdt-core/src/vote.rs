@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::delta::{Part, Payload};
 use crate::id::{Epoch, NodeId};
 use crate::mutation::{Issuer, Mutation};
+use crate::planted;
 use crate::replicas::Replicas;
 use crate::view::view;
 use crate::writes::Writes;
@@ -76,7 +77,8 @@ impl Vote {
                 let node = issuer.replicas.id(issuer.me).node;
                 let ballot = Payload::Ballot { yes: *yes };
                 self.ballots.write(issuer, ballot, |dot, payload| {
-                    *payload == Payload::Present || issuer.replicas.id(dot.ix()).node == node
+                    let is_mine = issuer.replicas.id(dot.ix()).node == node;
+                    planted!("ballot_of_all", true, *payload == Payload::Present || is_mine)
                 })
             }
             _ => Vec::new(),

@@ -97,6 +97,79 @@ fn operations_do_what_they_say() {
 }
 
 #[test]
+fn every_other_type_does_what_it_says() {
+    let cluster = Cluster::start("other-types", 1);
+    let node = &cluster.nodes[0];
+    let update = |text: &str| node.run(["update"].into_iter().chain(text.split(' ')));
+    update("gs a add y x --type gset").done();
+    assert!(update("gs a add x").done().contains("nothing to change"));
+    update("gs a remove x").failed(exit::WRONG_TYPE, &["a gset does not take remove"]);
+    assert_eq!(node.value("gs", "a"), Some(json!(["x", "y"])));
+    update("f a create --type flag").done();
+    assert_eq!(node.value("f", "a"), Some(json!(false)));
+    update("f a enable").done();
+    assert_eq!(node.value("f", "a"), Some(json!(true)));
+    update("f a disable").done();
+    assert!(update("f a disable").done().contains("nothing to change"));
+    update("m a set v --type mvregister").done();
+    update("m a set w --clock 3").failed(exit::INVALID, &["takes no clock"]);
+    assert_eq!(node.value("m", "a"), Some(json!(["v"])));
+    update("v a vote yes --type vote").done();
+    let line = node.run(["get", "v", "a", "--json"]).done();
+    assert!(line.contains("\":true}"), "{line}");
+    // A register's other clocks.
+    update("r a set first --reverse --type lwwregister").done();
+    update("r a set second --reverse").done();
+    assert_eq!(node.value("r", "a"), Some(json!("first")));
+    update("r b set x --auto-increment 4").done();
+    update("r b set y --auto-increment 4").done();
+    assert_eq!(node.value("r", "b"), Some(json!("y")));
+    update("r b set z --auto-increment 4 --clock 9").failed(exit::USAGE, &["--clock"]);
+}
+
+#[test]
+fn maps_nest_and_forget_what_was_removed() {
+    let mut cluster = Cluster::start("maps", 2);
+    let [n1, n2] = [0, 1].map(|i| (*cluster.nodes[i]).clone());
+    let update = |text: &str| n1.run(["update"].into_iter().chain(text.split(' ')));
+    update("basket a incr 2 --in apples --type countermap --level all").done();
+    update("basket a incr -5 --in pears --level all").done();
+    assert_eq!(n2.value("basket", "a"), Some(json!({"apples": 2, "pears": -5})));
+    n2.run(["update", "basket", "a", "remove", "apples", "--level", "all"])
+        .done();
+    assert!(
+        update("basket a remove apples")
+            .done()
+            .contains("nothing to change")
+    );
+    update("basket a incr 3 --in apples").done();
+    assert_eq!(n1.value("basket", "a"), Some(json!({"apples": 3, "pears": -5})));
+    update("basket a add x --in orset:plums").failed(exit::WRONG_TYPE, &["a countermap holds no orset"]);
+
+    update("profile a add admin --in ormap:work --in orset:roles --type ormap").done();
+    update("profile a incr 1 --in work --in pncounter:visits").done();
+    let nested = json!({"work": {"roles": ["admin"], "visits": 1}});
+    assert_eq!(n1.value("profile", "a"), Some(nested.clone()));
+    update("profile a incr 1 --in work --in roles")
+        .failed(exit::WRONG_TYPE, &["an orset does not take incr"]);
+    update("profile a incr 1 --in work --in new").failed(exit::TYPE_REQUIRED, &["new is new; name its type"]);
+    update("profile a incr 1 --in gset:work").failed(exit::WRONG_TYPE, &["work is an ormap, not a gset"]);
+    let deep = "--in ormap:k ".repeat(9);
+    update(&format!("profile a clear {}", deep.trim_end())).failed(exit::INVALID, &["at most 8"]);
+    assert_eq!(n1.value("profile", "a"), Some(nested));
+
+    // All of it survives a crash, and the other's.
+    agreed(cluster.faces());
+    let before = n1.dump();
+    for node in &mut cluster.nodes {
+        node.kill();
+    }
+    cluster.start_all();
+    agreed(cluster.faces());
+    assert_eq!(n2.dump(), before);
+}
+
+#[test]
 fn a_declaration_that_contradicts_the_data_is_refused_at_the_start() {
     let mut cluster = Cluster::prepare("contradicted", 2);
     cluster.nodes[1].configure(

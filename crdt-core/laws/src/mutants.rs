@@ -22,11 +22,20 @@ const PLANTED: &[(&str, &str)] = &[
     ("since_leaves_out_removals", "since"),
     ("chunk_taken_for_the_whole", "split"),
     ("canonical_order_of_arrival", "canonical order"),
-    ("old_total_stays", "gcounter, pncounter"),
+    ("increment_from_nothing", "gcounter, pncounter"),
     ("tie_by_arrival", "lwwregister"),
     ("own_clock_kills_all", "lwwregister"),
     ("set_remove_without_dots", "orset"),
     ("marks_pile_up", "orset"),
+    ("gset_adds_again", "gset"),
+    ("enabled_once", "flag"),
+    ("write_supersedes_nothing", "mvregister"),
+    ("ballot_of_all", "vote"),
+    ("removal_is_shallow", "ormap"),
+    ("map_marks_pile_up", "all maps"),
+    ("removal_keeps_counters", "ormap, countermap"),
+    ("reset_forgets_the_totals", "ormap, countermap"),
+    ("slot_kept_that_they_dropped", "counters"),
 ];
 
 const HEAD: &str = "\

@@ -277,6 +277,11 @@ impl Engine {
         by_replica(self.peek(shard), &self.peek(shard).forced)
     }
 
+    /// What all rings take.
+    pub fn ring_bytes(&self) -> usize {
+        self.shards.iter().map(Shard::ring_bytes).sum()
+    }
+
     /// Every live dot of a shard.
     pub fn live(&self, shard: ShardId) -> Vec<LiveDot> {
         let shard = self.peek(shard);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_crdt::{ClockMode, Epoch, NodeId, Payload, ReplicaIx, VersionVector, planted};
+use anabranch_crdt::{ClockMode, Epoch, NodeId, Payload, Put, ReplicaIx, VersionVector, planted};
 
 use crate::engine::Engine;
 use crate::engine::io::Output;
@@ -338,7 +338,7 @@ impl Engine {
 
     fn apply(&mut self, id: ShardId, incoming: &Incoming) {
         let news: Vec<Entry> = self.news(id, incoming);
-        self.observe_clocks(&news);
+        self.observe_clocks(news.iter().filter_map(|e| e.part.put.as_ref()));
         self.learn_epochs(id, &incoming.to);
         let shard = &mut self.shards[id.0 as usize];
         // The answer to a pull may be behind in an origin that has come on since it was asked.
@@ -382,8 +382,8 @@ impl Engine {
     }
 
     /// A register written elsewhere drags the hybrid clock forward, within its bound.
-    pub(crate) fn observe_clocks(&mut self, entries: &[Entry]) {
-        for put in entries.iter().filter_map(|e| e.part.put.as_ref()) {
+    pub(crate) fn observe_clocks<'a>(&mut self, puts: impl IntoIterator<Item = &'a Put>) {
+        for put in puts {
             if let Payload::Stamped {
                 clock,
                 mode: ClockMode::Default,

@@ -227,7 +227,7 @@ impl Engine {
         }
         let vv = &self.shards[id.0 as usize].vv;
         incoming.entries.retain(|e| !vv.contains(e.part.dot));
-        self.observe_clocks(&incoming.entries);
+        self.observe_clocks(incoming.entries.iter().filter_map(|e| e.part.put.as_ref()));
         let shard = &mut self.shards[id.0 as usize];
         shard.absorb(&self.key, &mut self.kinds, incoming.entries);
         shard.vv.join(&incoming.to);

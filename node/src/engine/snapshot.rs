@@ -14,7 +14,7 @@ use crate::engine::frozen::resume_after;
 use crate::engine::io::Output;
 use crate::engine::puts::read_put;
 use crate::engine::ring::Ring;
-use crate::engine::shard::{EntityKey, Entry};
+use crate::engine::shard::EntityKey;
 use crate::engine::translate::{Refused, TableReader, check_put, read_entity};
 use crate::wire::{EntityId, Frame, Lane, Record, Resume, ShardId, ShardPart, SnapshotNext};
 
@@ -203,21 +203,10 @@ impl Engine {
         if let Some((stray, _)) = image.rows.keys().find(|(entity, _)| self.shard_of(entity) != id) {
             return Err(format!("{stray} does not belong to shard {id}"));
         }
-        let entries: Vec<Entry> = image
-            .rows
-            .iter()
-            .flat_map(|(key, puts)| puts.iter().map(move |(dot, put)| (key, dot, put)))
-            .map(|(key, dot, put)| Entry {
-                entity: key.clone(),
-                part: Part {
-                    dot: *dot,
-                    put: Some(put.clone()),
-                    kills: Vec::new(),
-                },
-                commit_end: false,
-            })
-            .collect();
-        self.observe_clocks(&entries);
+        // What is covered already was observed when it came, or was too far ahead then.
+        let vv = self.shards[id.0 as usize].vv.clone();
+        let puts = image.rows.values().flatten();
+        self.observe_clocks(puts.filter(|(dot, _)| !vv.contains(*dot)).map(|(_, put)| put));
         self.learn_epochs(id, &image.view);
         Ok(self.join_image(id, image))
     }

@@ -30,9 +30,10 @@ enum After {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting(BTreeMap<ReplicaIx, BTreeMap<(EntityKey, Path, Dot), After>>);
 
-/// The last foreign operation that reset something of this node's own slot in a counter, as long as a member may lack it.
+/// Of this node's own slots in counters: which of its increments was the last that a foreign operation has reset, and
+/// which operation that was, as long as a member may lack it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct OwnResets(BTreeMap<(EntityKey, Path), Dot>);
+pub(crate) struct OwnResets(BTreeMap<(EntityKey, Path), (u64, Dot)>);
 
 impl OwnResets {
     /// What an increment of this counter by this node must come after.
@@ -40,7 +41,7 @@ impl OwnResets {
         if self.0.is_empty() {
             return None; // nearly always
         }
-        self.0.get(&(entity.clone(), path.clone())).copied()
+        self.0.get(&(entity.clone(), path.clone())).map(|(_, by)| *by)
     }
 
     /// Whether there are none.
@@ -50,7 +51,7 @@ impl OwnResets {
 
     /// Forgets what every member covers.
     pub fn trim(&mut self, stable: &VersionVector) {
-        self.0.retain(|_, by| !stable.contains(*by));
+        self.0.retain(|_, (_, by)| !stable.contains(*by));
     }
 
     /// Forgets all: the node goes on under another epoch, with slots of its own.
@@ -78,7 +79,11 @@ impl Shard {
             for kill in entry.part.kills.iter().filter(|kill| kill.reset.is_some()) {
                 if Some(kill.dot.ix()) == self.me && Some(entry.part.dot.ix()) != self.me {
                     let place = (entry.entity.clone(), kill.path.clone());
-                    self.own_resets.0.insert(place, entry.part.dot);
+                    let new = (kill.dot.seq(), entry.part.dot);
+                    let last = self.own_resets.0.entry(place).or_insert(new);
+                    if new.0 > last.0 {
+                        *last = new; // removals that saw less may come later
+                    }
                 }
                 let Some(value) = self.entities.get_mut(&entry.entity) else {
                     continue;

@@ -39,7 +39,7 @@ const fn planted(number: &'static str, name: &'static str, class: &'static str, 
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 20] = [
+const PLANTED: [Planted; 21] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -56,6 +56,7 @@ const PLANTED: [Planted; 20] = [
     planted("12", "summary_of_16_bits", "IV", 10_000),
     planted("14", "tie_by_arrival", "II", 100),
     planted("15", "raw_wall_clock", "II", 100),
+    planted("16", "removal_keeps_counters", "II", 100),
     planted("20", "append_after_torn_record", "II", 100),
     planted("21", "checksum_skipped_on_old_segment", "III", 1_000),
     planted("22", "failed_sync_believed", "II", 100),
@@ -74,8 +75,8 @@ which rules were broken. Class I: at most 10 seeds, II 100, III 1,000, IV 10,000
 
 /// What stands below it.
 const FOOT: &str = "\
-Not planted, since what they are about does not exist yet: 13 and 16 (removal of entities and map keys), 17 and 18
-(hand-off, partial placement), 19 and 23 (session tokens), 24 (mixed versions).
+Not planted, since what they are about does not exist yet: 13 (removal of entities), 17 and 18 (hand-off, partial
+placement), 19 and 23 (session tokens), 24 (mixed versions).
 
 12 is planted where digests meet, in the summary of a shard. In the fingerprint beneath it 16 bits would be enough for
 every run without another bug: a summary also covers the version vector, and of equal vectors the states are equal.

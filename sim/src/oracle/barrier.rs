@@ -32,6 +32,8 @@ impl Oracle {
         let watch = &mut self.nodes[node].1;
         watch.heard.clear();
         watch.caught_up.clear();
+        watch.surely.clear();
+        watch.told_bases.clear();
         watch.hears_ghosts = false;
         watch.outdated.clear();
         watch.settles_with = None;
@@ -76,7 +78,7 @@ impl Oracle {
         watch.hears_ghosts |= ghost;
         // What exactly was said is of interest only while nobody is sure that it is up to date.
         let shards = 0..watch.shards.len() as u32;
-        if shards.clone().all(|shard| watch.caught_up.contains(&shard)) {
+        if ghost || shards.clone().all(|shard| watch.surely.contains(&shard)) {
             return;
         }
         let Ok(Some(Frame::Said(said))) = Frame::decode(frame) else {
@@ -87,6 +89,19 @@ impl Oracle {
                 continue;
             };
             let here = watched.shadow.vv();
+            if let Some(base) = &statement.base {
+                let mut vv = crate::model::Vv::new();
+                let known = base.iter().all(|&(ix, seq)| {
+                    let replica = said.replicas.get(usize::from(ix));
+                    let origin = replica.and_then(|r| self.ledger.known_origin(r.node, r.epoch));
+                    origin
+                        .map(|origin| crate::model::raise_to(&mut vv, crate::model::DotAt { origin, seq }))
+                        .is_some()
+                });
+                if known {
+                    watch.told_bases.insert((peer, statement.shard), vv);
+                }
+            }
             let tells_more = statement.applied.iter().any(|&(ix, seq)| {
                 let replica = said.replicas.get(usize::from(ix));
                 replica.is_some_and(|r| {
@@ -100,11 +115,50 @@ impl Oracle {
         }
     }
 
+    /// Looks which of the bases it was told a node covers by now. Called after each of its steps.
+    pub(crate) fn note_surely(&mut self, node: NodeIx) {
+        let watch = &mut self.nodes[node].1;
+        let (shards, surely) = (&watch.shards, &mut watch.surely);
+        watch.told_bases.retain(|(_, shard), base| {
+            let covered = covers_all(shards[*shard as usize].shadow.vv(), base);
+            if covered {
+                surely.insert(*shard);
+            }
+            !covered && !surely.contains(shard)
+        });
+    }
+
+    /// A new link: what an earlier life of the peer told may be forgotten.
+    pub(crate) fn on_linked(&mut self, node: NodeIx, peer: NodeIx) {
+        self.nodes[node].1.told_bases.retain(|(of, _), _| *of != peer);
+    }
+
+    /// Whether a node must take writes in these shards: it has covered a base that it was told.
+    pub(crate) fn must_be_ready(&self, node: NodeIx, asked: &super::Asked) -> bool {
+        let watch = &self.nodes[node].1;
+        !watch.hears_ghosts
+            && asked
+                .ops
+                .iter()
+                .all(|(e, _)| watch.surely.contains(&self.ledger.entity(*e).shard))
+    }
+
     fn has_caught_up(&self, node: NodeIx, shard: u32) -> bool {
         let watch = &self.nodes[node].1;
         let here = watch.shards[shard as usize].shadow.vv();
         let covers_base = |peer: &NodeIx| covers_all(here, &watch.bases[*peer][shard as usize]);
         watch.caught_up.contains(&shard) || watch.heard.iter().any(covers_base)
+    }
+
+    /// Whether a node may count for majorities: it has covered, in this life, a base that another had since it began.
+    pub(super) fn may_vote(&self, node: NodeIx, shard: u32) -> bool {
+        let watch = &self.nodes[node].1;
+        let here = watch.shards[shard as usize].shadow.vv();
+        let covers = |peer: usize| covers_all(here, &watch.bases[peer][shard as usize]);
+        self.nodes.len() == 1
+            || watch.hears_ghosts
+            || watch.caught_up.contains(&shard)
+            || (0..self.nodes.len()).any(|peer| peer != node && covers(peer))
     }
 
     /// A node took a write in this shard. Called before the write is in the model.

@@ -203,6 +203,8 @@ impl Oracle {
             watched.forced = vv.clone();
             watched.recovered = vv.clone();
             watched.held = vv.clone();
+            // The start itself says on the disk how far it was durable.
+            watch.disk.before_last[shard as usize].clone_from(&vv);
             watch.disk.durable[shard as usize] = vv;
         }
         let watch = &mut self.nodes[node].1;

@@ -101,6 +101,9 @@ impl Oracle {
         let issue = self.write_down(node, me, epoch, wall_ms, asked, outputs)?;
         self.compare_heads(node, me, &heads, asked)?;
         let touched = asked.ops.iter().map(|(entity, _)| *entity).collect();
+        if issue.dots.len() > 1 {
+            self.wide.entry(me).or_default().push(issue.clone());
+        }
         Ok((issue, touched))
     }
 

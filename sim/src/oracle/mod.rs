@@ -200,6 +200,8 @@ pub struct Oracle {
     nodes: Vec<(u128, Watch)>,
     seen: BTreeMap<(u32, u64), Seen>,
     looks: Looks,
+    /// Updates of each origin that changed several shards.
+    wide: BTreeMap<u16, Vec<Issue>>,
     /// Counts steps, to take samples.
     step: u64,
 }
@@ -216,6 +218,7 @@ impl Oracle {
             nodes: nodes.iter().map(|id| (*id, watch())).collect(),
             seen: BTreeMap::new(),
             looks: Looks::default(),
+            wide: BTreeMap::new(),
             step: 0,
         }
     }
@@ -285,8 +288,16 @@ impl Oracle {
             let what = format!("starts epoch {epoch} after {} on the same disk", watch.disk.epoch);
             return Err(broken(Rule::Dots, node, what));
         }
+        let last = self.ledger.known_origin(*id, watch.disk.epoch);
         self.ledger.origin(*id, epoch);
         self.check_recovery(node, wall_ms, engine)?;
+        // Of its last life a disk holds only what that wrote itself: each update whole, or not at all.
+        for issue in last.and_then(|last| self.wide.get(&last)).into_iter().flatten() {
+            if self.holds_part(node, issue) && !self.holds(node, issue) {
+                let what = format!("recovered a part of {issue:?}");
+                return Err(broken(Rule::Durability, node, what));
+            }
+        }
         self.on_epoch(node, epoch);
         self.begin_barrier(node, engine)
     }

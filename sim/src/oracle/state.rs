@@ -388,10 +388,63 @@ impl Oracle {
                     format!("shard {shard}: a ring ends below the vector"),
                 ));
             }
+            // An epoch that operations here were made in has been.
+            for (replica, _) in engine.version_vector(id) {
+                if engine
+                    .known_epochs()
+                    .get(&replica.node)
+                    .is_none_or(|known| *known < replica.epoch)
+                {
+                    let what =
+                        format!("shard {shard}: holds operations of {replica}, and does not know that epoch");
+                    return Err(broken(Rule::Dots, node, what));
+                }
+            }
+            if engine.counts_for_majorities(id) && !self.may_vote(node, shard) {
+                let what = format!("shard {shard}: counts itself for majorities, and covers nobody's base");
+                return Err(broken(Rule::Barrier, node, what));
+            }
+            self.check_trimmed(node, shard, engine)?;
             self.check_base(node, shard, engine)?;
             self.check_claims(node, shard, engine)?;
         }
         self.check_bounds(node, engine)
+    }
+
+    /// What every member has said it has durably is let go of, and what is durable here is known to be.
+    fn check_trimmed(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
+        let durable = self.vector(node, &engine.durable_vector(ShardId(shard)))?;
+        let told = &self.nodes[node].1.shards[shard as usize].told;
+        if !covers_all(&durable, told) {
+            let what = format!(
+                "shard {shard}: told that {} is durable, knows of {}",
+                self.tell(told),
+                self.tell(&durable)
+            );
+            return Err(broken(Rule::Durability, node, what));
+        }
+        let base = self.vector(node, &engine.base(ShardId(shard)))?;
+        let mut stable = durable;
+        for member in engine.members() {
+            if self.nodes[node].0 == member.0 {
+                continue;
+            }
+            let said = engine
+                .peer_said(*member, ShardId(shard))
+                .map_or(Ok(Vv::new()), |said| self.vector(node, &said.durable))?;
+            for (origin, seq) in stable.iter_mut().enumerate() {
+                *seq = (*seq).min(said.get(origin).copied().unwrap_or(0));
+            }
+        }
+        if covers_all(&base, &stable) {
+            return Ok(());
+        }
+        let what = format!(
+            "shard {shard}: keeps history above {}, all have {}",
+            self.tell(&base),
+            self.tell(&stable)
+        );
+        Err(broken(Rule::Bounds, node, what))
     }
 
     /// Nothing is let go of that a member lacks on its disk, unless a full ring, a snapshot or a start forced it.
@@ -432,6 +485,11 @@ impl Oracle {
                 self.vector(node, &said.applied)?,
                 self.vector(node, &said.durable)?,
             );
+            if said.votes && said.epoch.0 == self.nodes[peer].1.epoch && !self.may_vote(peer, shard) {
+                let what =
+                    format!("shard {shard}: counts n{peer} for majorities, which covers nobody's base");
+                return Err(broken(Rule::Barrier, node, what));
+            }
             let watch = &self.nodes[peer].1;
             let truth = &watch.shards[shard as usize];
             let (has, holds) = if said.epoch.0 == watch.epoch {
@@ -476,6 +534,10 @@ impl Oracle {
                 limits.sessions_max as u64,
             ),
         ];
+        let ring_bytes = engine.ring_bytes() as u64;
+        if ring_bytes > limits.ring_bytes_max as u64 {
+            return Err(broken(Rule::Bounds, node, format!("rings of {ring_bytes} bytes")));
+        }
         for (what, is, most) in bounds {
             if is > most {
                 return Err(broken(Rule::Bounds, node, format!("{is} {what}, at most {most}")));

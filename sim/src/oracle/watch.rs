@@ -83,6 +83,9 @@ pub(super) struct Watch {
     pub heard: BTreeSet<NodeIx>,
     /// Shards in which it has caught up in this life, as far as was looked.
     pub caught_up: BTreeSet<u32>,
+    /// Shards in which it has covered a base that it was told in this life, and bases it was told and did not cover yet.
+    pub surely: BTreeSet<u32>,
+    pub told_bases: std::collections::BTreeMap<(NodeIx, u32), Vv>,
     /// Whether it has heard frames of earlier links.
     pub hears_ghosts: bool,
     /// By peer and shard, a base below which the peer cannot have told one to this life.

@@ -200,7 +200,49 @@ fn lost_disk(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
     }
 }
 
+/// A node comes back from an old copy with its clock set back, to peers that never met the life it has lost and hear of it
+/// from others only while it writes.
+fn revenant(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
+    let x = node(rng, nodes);
+    let others: Vec<NodeIx> = (0..nodes).filter(|n| *n != x).collect();
+    let half = 1 + rng.below(others.len() as u64 - 1) as usize;
+    let (met, unmet) = others.split_at(half);
+    let both = |a: &[NodeIx], b: &[NodeIx]| -> Vec<(NodeIx, NodeIx)> {
+        a.iter()
+            .flat_map(|&a| b.iter().flat_map(move |&b| [(a, b), (b, a)]))
+            .collect()
+    };
+    let t0 = SECOND + rng.below(CHAOS_US / 3);
+    let t1 = t0 + length(rng, 200.0, 5_000.0);
+    let t2 = t1 + length(rng, 500.0, 8_000.0);
+    let t3 = t2 + length(rng, 300.0, 5_000.0);
+    let now = |disk| Fault::Crash {
+        node: x,
+        death: Death {
+            moment: Moment::Now,
+            ending: Ending::Process,
+            back_after_us: 2_000,
+            disk,
+            recovery: None,
+        },
+    };
+    faults.push((t0, Fault::TakeBackup(x)));
+    faults.push((t1 - 2, Fault::Block(both(&[x], unmet))));
+    faults.push((t1, now(DiskFate::Kept)));
+    // What it writes now reaches some only.
+    faults.push((t2 - 4, Fault::Block(both(met, unmet))));
+    faults.push((t2 - 3, Fault::Block(both(&[x], met))));
+    faults.push((t2 - 2, Fault::JumpClock(x, -(((t2 - t1) / 1_000) as i64 + 100))));
+    faults.push((t2, now(DiskFate::Restored)));
+    faults.push((t2 + 1, Fault::Unblock(both(&[x], unmet))));
+    faults.push((t3, Fault::Unblock(both(met, unmet))));
+    faults.push((t3 + length(rng, 300.0, 5_000.0), Fault::Unblock(both(&[x], met))));
+}
+
 fn backup(rng: &mut Rng, nodes: usize, faults: &mut Faults) {
+    if nodes > 2 && rng.chance(0.5) {
+        revenant(rng, nodes, faults);
+    }
     let node = node(rng, nodes);
     let taken = rng.below(CHAOS_US / 2);
     faults.push((taken, Fault::TakeBackup(node)));

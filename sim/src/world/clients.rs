@@ -82,7 +82,22 @@ impl World {
         let mut asked = entry.asked;
         let mut rng = Rng::stream(self.plan.seed, "misuse", key, self.kernel.now());
         if self.keys.standing(node, key) == Standing::Made && rng.chance(self.plan.load.misused) {
-            asked.ops.push(asked.ops[0].clone());
+            let (entity, action) = asked.ops[0].clone();
+            match (rng.below(3), action) {
+                (0, Action::Increment(n)) => asked.ops[0].1 = Action::Increment(n + 1),
+                (0, Action::Set { value, clock }) => {
+                    asked.ops[0].1 = Action::Set {
+                        value: value + 1,
+                        clock,
+                    }
+                }
+                (0, Action::Add(e)) => asked.ops[0].1 = Action::Remove(e),
+                (1, Action::Add(mut e)) => {
+                    e[0] = (e[0] + 1) % self.plan.load.elements as u32;
+                    asked.ops[0].1 = Action::Add(e);
+                }
+                (_, action) => asked.ops.push((entity, action)),
+            }
             asked.misused = true;
         }
         let update = self.update(&asked, entry.level, Some(key), 2_000);

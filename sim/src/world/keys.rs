@@ -17,6 +17,8 @@ pub(crate) struct KeyEntry {
     pub issues: Vec<Issue>,
     /// Whether the directory holds the last one, and must know the key.
     pub standing: Standing,
+    /// Whether its caller was told that it is durable.
+    pub promised: bool,
 }
 
 /// All keys.
@@ -33,6 +35,7 @@ impl KeyBook {
             level,
             issues: Vec::new(),
             standing: Standing::New,
+            promised: false,
         };
         self.entries.insert(key, entry);
     }
@@ -61,6 +64,13 @@ impl KeyBook {
         issue
     }
 
+    /// A caller was told that what a key stands for is durable.
+    pub fn promise(&mut self, key: u64) {
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.promised = true;
+        }
+    }
+
     /// A node has recovered: it remembers the keys whose records it holds, and no others.
     pub fn on_start(&mut self, node: NodeIx, oracle: &Oracle) {
         for entry in self.entries.values_mut().filter(|entry| entry.node == node) {
@@ -69,7 +79,7 @@ impl KeyBook {
             }
             entry.standing = match entry.issues.last() {
                 // Nothing tells whether a key without effect was lost with the crash.
-                Some(issue) if issue.dots.is_empty() => Standing::Unknown,
+                Some(issue) if issue.dots.is_empty() && !entry.promised => Standing::Unknown,
                 Some(issue) if oracle.holds(node, issue) => Standing::Made,
                 _ => Standing::New,
             };

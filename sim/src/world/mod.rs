@@ -64,6 +64,8 @@ pub(crate) enum Event {
     Fault { index: usize },
     /// A node is asked for one more update.
     Probe { node: NodeIx },
+    /// And at once for another.
+    ProbeAgain { node: NodeIx },
     /// It must have been seen by now.
     Seen { node: NodeIx },
     /// The oracles' regular look.
@@ -150,7 +152,7 @@ impl World {
             .collect();
         let ids = hosts.iter().map(|host| host.id.0).collect();
         let limits = limits(&plan);
-        let names = Names::new(plan.load.elements + plan.nodes as u64);
+        let names = Names::new(plan.load.elements + 2 * plan.nodes as u64);
         let mut oracle = Oracle::new(plan.shards, ids, names, limits.clone());
         name_entities(&mut oracle, &plan, &hosts, &limits);
         let net = Net::new(plan.seed, plan.nodes, plan.net.clone());
@@ -260,6 +262,7 @@ impl World {
             Event::Repeat { key } => self.on_repeat(key),
             Event::Fault { index } => self.on_fault(index),
             Event::Probe { node } => self.on_probe(node),
+            Event::ProbeAgain { node } => self.on_probe_again(node),
             Event::Seen { node } => self.on_seen(node),
             Event::Look => self.on_look(),
         }
@@ -288,6 +291,7 @@ impl World {
             Event::Fault { index } => hash.absorb(11 << 32 | *index as u64),
             Event::Operator { node, .. } => hash.absorb(13 << 32 | *node as u64),
             Event::Probe { node } => hash.absorb(14 << 32 | *node as u64),
+            Event::ProbeAgain { node } => hash.absorb(16 << 32 | *node as u64),
             Event::Seen { node } => hash.absorb(15 << 32 | *node as u64),
             Event::Look => hash.absorb(12 << 32),
         }
@@ -358,6 +362,9 @@ impl World {
                 bytes,
             },
         };
+        if matches!(news, News::Connected) {
+            self.oracle.on_linked(node, peer);
+        }
         if !matches!(news, News::Writable(_)) {
             self.tell(|| format!("n{node} {news:?} n{peer} in epoch {epoch}"));
         }
@@ -520,7 +527,14 @@ fn limits(plan: &Plan) -> Limits {
     let keys = if jumps { Choice::Default } else { s.keys };
     Limits {
         ring_slots_max: s.ring.of(4, 256, 1 << 20),
-        ring_bytes_max: s.ring.of(100_000, defaults.ring_bytes_max, 1 << 30),
+        ring_bytes_max: if s.ring == Choice::Default
+            && plan.families.contains(&Family::Limits)
+            && plan.seed.is_multiple_of(2)
+        {
+            6_000
+        } else {
+            defaults.ring_bytes_max
+        },
         part_bytes: s.part.of(64, defaults.part_bytes, 512 << 10),
         push_window_bytes: s.window.of(256, defaults.push_window_bytes, 64 << 20),
         push_delay_ms: s.delays.of(0, defaults.push_delay_ms, 50),

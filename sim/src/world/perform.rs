@@ -79,9 +79,54 @@ impl World {
             }
             _ => {}
         }
+        let heard = match &input {
+            Input::Received { peer, epoch, frame } => match Frame::decode(frame) {
+                Ok(Some(Frame::Said(said))) => Some((*peer, *epoch, said)),
+                _ => None,
+            },
+            _ => None,
+        };
         let outputs = self.handle(node, input);
+        if let Some((peer, epoch, said)) = heard {
+            self.check_heard(node, peer, epoch, &said)?;
+        }
         self.look(node, &outputs, &BTreeSet::new())?;
         self.perform(node, outputs)
+    }
+
+    /// What a linked peer said is believed of it.
+    fn check_heard(&self, node: NodeIx, peer: NodeId, epoch: Epoch, m: &anabranch::wire::Said) -> Step {
+        let Some(life) = &self.hosts[node].life else {
+            return Ok(());
+        };
+        let engine = &life.engine;
+        if !engine.clock_skews().contains_key(&peer) {
+            return Ok(());
+        }
+        for s in &m.shards {
+            let Some(known) = engine
+                .peer_said(peer, anabranch::ShardId(s.shard))
+                .filter(|k| k.epoch == epoch)
+            else {
+                continue;
+            };
+            let covers = |have: &[(anabranch::ReplicaId, u64)], vector: &[(u16, u64)]| {
+                vector.iter().all(|&(ix, seq)| {
+                    let r = m.replicas[usize::from(ix)];
+                    have.iter()
+                        .any(|(h, upto)| (h.node.0, h.epoch.0) == (r.node, r.epoch) && *upto >= seq)
+                })
+            };
+            let durable = s.durable.as_ref().unwrap_or(&s.applied);
+            if known.votes != s.voting
+                || !covers(&known.applied, &s.applied)
+                || !covers(&known.durable, durable)
+            {
+                let what = format!("a peer said {s:?}, and is believed to have {known:?}");
+                return Err(broken(Rule::Acknowledged, node, what));
+            }
+        }
+        Ok(())
     }
 
     fn handle(&mut self, node: NodeIx, input: Input) -> Vec<Output> {
@@ -96,6 +141,7 @@ impl World {
 
     /// Hands a node an update; the model learns of it before anybody else can.
     pub(crate) fn submit(&mut self, node: NodeIx, asked: Asked, update: Update, key: Option<u64>) -> Step {
+        self.oracle.note_surely(node);
         let standing = key.map_or(Standing::New, |key| self.keys.standing(node, key));
         let request = self.next_request;
         self.next_request += 1;
@@ -362,6 +408,38 @@ impl World {
             repeats: waiting.repeats,
         };
         self.oracle.on_answer(node, &answered, answer)?;
+        if waiting.level.copies == anabranch::Copies::Majority {
+            let shards: BTreeSet<anabranch::ShardId> = answer
+                .dots
+                .iter()
+                .map(|(shard, _, _)| *shard)
+                .chain(waiting.saw.iter().map(|(shard, _)| anabranch::ShardId(*shard)))
+                .collect();
+            let me = self.hosts[node].id;
+            let votes = |m: NodeId| {
+                shards.iter().all(|&shard| {
+                    if m == me {
+                        life.engine.counts_for_majorities(shard)
+                    } else {
+                        life.engine.peer_said(m, shard).is_some_and(|said| said.votes)
+                    }
+                })
+            };
+            let voters = life.engine.members().iter().filter(|&&m| votes(m)).count();
+            if answer.confirmed as usize > voters {
+                let what = format!(
+                    "{} copies counted for a majority, {voters} members count for one",
+                    answer.confirmed
+                );
+                return Err(broken(Rule::Durability, node, what));
+            }
+        }
+        if let Some(key) = waiting
+            .key
+            .filter(|_| waiting.level.stage == anabranch::Stage::Durable)
+        {
+            self.keys.promise(key);
+        }
         self.after_answer(waiting, None);
         Ok(())
     }
@@ -383,7 +461,9 @@ impl World {
             return true;
         };
         match kind {
-            ErrorKind::NotReady => self.oracle.may_not_be_ready(node),
+            ErrorKind::NotReady => {
+                self.oracle.may_not_be_ready(node) && !self.oracle.must_be_ready(node, &waiting.asked)
+            }
             ErrorKind::Overloaded => {
                 let others = self.waiting.values().filter(|w| w.node == node).count();
                 let keys = life.engine.status().idempotency_keys as usize;

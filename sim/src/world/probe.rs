@@ -49,20 +49,7 @@ impl World {
             return Ok(());
         }
         self.probed = node + 1;
-        let action = match self.oracle.names.entity(0).1 {
-            Kind::GCounter | Kind::PnCounter => Action::Increment(1),
-            Kind::Set => Action::Add(vec![0]),
-            // An element that is there already would be no update: this one no client adds.
-            Kind::GSet => Action::Add(vec![self.plan.load.elements as u32 + node as u32]),
-            Kind::CounterMap => Action::IncrementIn(0, 1),
-            Kind::Flag => Action::Enable,
-            Kind::MvRegister => Action::Write(node as u64),
-            Kind::Vote => Action::Vote(true),
-            Kind::Register => Action::Set {
-                value: node as u64,
-                clock: None,
-            },
-        };
+        let action = self.probe_action(node, 0);
         let asked = Asked {
             ops: vec![(0, action)],
             ..Asked::default()
@@ -73,9 +60,51 @@ impl World {
         };
         let wait = self.acknowledged_within();
         let update = self.update(&asked, level, None, wait / 1_000);
-        self.submit(node, asked, update, None)?;
+        self.submit(node, asked.clone(), update, None)?;
+        self.kernel.after(150, Event::ProbeAgain { node });
         self.kernel.after(SEEN_US, Event::Seen { node });
         Ok(())
+    }
+
+    /// An update of the first entity that changes it whatever stands there; `round` tells one from another.
+    fn probe_action(&self, node: NodeIx, round: usize) -> Action {
+        let own = round * self.hosts.len() + node;
+        match self.oracle.names.entity(0).1 {
+            Kind::GCounter | Kind::PnCounter => Action::Increment(1),
+            Kind::Set => Action::Add(vec![0]),
+            // An element that is there already would be no update: this one no client adds.
+            Kind::GSet => Action::Add(vec![(self.plan.load.elements as usize + own) as u32]),
+            Kind::CounterMap => Action::IncrementIn(0, 1),
+            Kind::Flag => Action::Enable,
+            Kind::MvRegister => Action::Write(own as u64),
+            Kind::Vote => Action::Vote(true),
+            Kind::Register => Action::Set {
+                value: own as u64,
+                clock: None,
+            },
+        }
+    }
+
+    /// One more, close behind: its record is not the one the peers are syncing.
+    pub(crate) fn on_probe_again(&mut self, node: NodeIx) -> Step {
+        let action = self.probe_action(node, 1);
+        let asked = Asked {
+            ops: vec![(0, action)],
+            ..Asked::default()
+        };
+        let linked = self.linked(node).len();
+        let copies = if (1 + linked) * 2 > self.hosts.len() {
+            Copies::Majority
+        } else {
+            Copies::N(1 + linked as u8)
+        };
+        let level = Level {
+            copies,
+            stage: Stage::Durable,
+        };
+        let wait = self.acknowledged_within();
+        let update = self.update(&asked, level, None, wait / 1_000);
+        self.submit(node, asked, update, None)
     }
 
     /// Everything of a node's own has arrived at the other ends of its links.
