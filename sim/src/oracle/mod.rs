@@ -7,6 +7,7 @@
 //! watched.
 
 mod barrier;
+mod bounds;
 mod clock;
 mod durability;
 mod issue;

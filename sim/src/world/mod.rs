@@ -10,6 +10,7 @@ mod commit;
 mod faults;
 pub(crate) mod host;
 mod keys;
+mod limits;
 mod perform;
 mod probe;
 mod settle;
@@ -26,7 +27,7 @@ use crate::model::EntityIx;
 use crate::names::{DISPUTED, Names, kind_name, type_of};
 use crate::net::{Net, NetCounts, NetEvent, News, NodeIx, Told};
 use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
-use crate::plan::{Choice, Ending, Family, Fault, Plan, Recovery, SECOND};
+use crate::plan::{Ending, Fault, Plan, Recovery, SECOND};
 use crate::queue::{Micros, QueueKind};
 
 use clients::Client;
@@ -151,7 +152,7 @@ impl World {
             .map(|(ix, clock)| Host::new(plan.seed, ix, *clock))
             .collect();
         let ids = hosts.iter().map(|host| host.id.0).collect();
-        let limits = limits(&plan);
+        let limits = limits::limits(&plan);
         let names = Names::new(plan.load.elements + 2 * plan.nodes as u64);
         let mut oracle = Oracle::new(plan.shards, ids, names, limits.clone());
         name_entities(&mut oracle, &plan, &hosts, &limits);
@@ -516,43 +517,6 @@ fn options(plan: &Plan) -> Options {
         segment_bytes: plan.settings.segment_bytes,
         snapshot_bytes: plan.settings.snapshot_bytes,
         fill_bytes: 4_096,
-    }
-}
-
-fn limits(plan: &Plan) -> Limits {
-    let s = plan.settings;
-    let defaults = Limits::default();
-    // By a clock that jumps an hour ahead few keys would be too old at once.
-    let jumps = plan.families.contains(&Family::Clock);
-    let keys = if jumps { Choice::Default } else { s.keys };
-    Limits {
-        ring_slots_max: s.ring.of(4, 256, 1 << 20),
-        ring_bytes_max: if s.ring == Choice::Default
-            && plan.families.contains(&Family::Limits)
-            && plan.seed.is_multiple_of(2)
-        {
-            6_000
-        } else {
-            defaults.ring_bytes_max
-        },
-        part_bytes: s.part.of(64, defaults.part_bytes, 512 << 10),
-        push_window_bytes: s.window.of(256, defaults.push_window_bytes, 64 << 20),
-        push_delay_ms: s.delays.of(0, defaults.push_delay_ms, 50),
-        hold_ms: s.delays.of(1, defaults.hold_ms, 1_000),
-        pull_grace_ms: s.delays.of(0, defaults.pull_grace_ms, 1_000),
-        pull_timeout_ms: s.delays.of(200, defaults.pull_timeout_ms, 4_000),
-        said_delay_ms: s.delays.of(1, defaults.said_delay_ms, 1_000),
-        digest_every_ms: s.digest.of(500, defaults.digest_every_ms, 5_000),
-        held_max: s.slots.of(1, defaults.held_max, 1_024),
-        pulls_max: s.slots.of(1, defaults.pulls_max, 1_024),
-        sessions_max: s.slots.of(1, defaults.sessions_max, 256),
-        staged_transfers_max: s.slots.of(1, defaults.staged_transfers_max, 1_024),
-        staged_bytes_max: s.slots.of(8 << 20, defaults.staged_bytes_max, 1 << 30),
-        unpersisted_bytes_max: s.unpersisted.of(2_000, defaults.unpersisted_bytes_max, 1 << 30),
-        requests_max: s.requests.of(2, defaults.requests_max, 1 << 20),
-        keys_kept: keys.of(5, defaults.keys_kept, defaults.keys_kept),
-        keys_max: keys.of(40, defaults.keys_max, defaults.keys_max),
-        ..defaults
     }
 }
 
