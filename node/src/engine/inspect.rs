@@ -271,12 +271,6 @@ impl Engine {
         by_replica(self.peek(shard), &self.peek(shard).bases())
     }
 
-    /// How far the base is where it is for another reason than every member having it durably: a full ring, a
-    /// snapshot, a start.
-    pub fn forced_base(&self, shard: ShardId) -> Vec<(ReplicaId, u64)> {
-        by_replica(self.peek(shard), &self.peek(shard).forced)
-    }
-
     /// What all rings take.
     pub fn ring_bytes(&self) -> usize {
         self.shards.iter().map(Shard::ring_bytes).sum()

@@ -185,7 +185,6 @@ impl Engine {
         for i in 0..self.shards.len() {
             let shard = &mut self.shards[i];
             shard.durable = shard.vv.clone();
-            shard.forced = shard.bases();
             let id = shard.id;
             self.count_rings(id);
             if !self.shards[i].vv.is_empty() {
@@ -211,10 +210,12 @@ impl Engine {
 
     fn install_staged(&mut self, shard: u32, session: u64) -> Result<(), RecoverError> {
         let id = self.shard_id(shard).map_err(refused)?;
-        let parts = self.recovering.parts.remove(&(shard, session));
-        self.install(id, &parts.unwrap_or_default())
-            .map(|_| ())
-            .map_err(refused)
+        let Some(parts) = self.recovering.parts.remove(&(shard, session)) else {
+            return Err(refused(format!(
+                "shard {id}: the parts of a snapshot that was taken are missing"
+            )));
+        };
+        self.install(id, &parts).map(|_| ()).map_err(refused)
     }
 
     fn recover_interval(&mut self, interval: Interval) -> Result<(), RecoverError> {

@@ -143,8 +143,6 @@ pub(crate) struct Shard {
     pub rings: BTreeMap<ReplicaIx, Ring>,
     /// What the engine last counted its rings at.
     pub counted_ring_bytes: usize,
-    /// Up to here rings were trimmed because they were full, not because everybody had it.
-    pub forced: VersionVector,
     pub fingerprint: u64,
     pub peers: BTreeMap<NodeId, PeerView>,
     /// The last record with an idempotency key that changed this shard: what it did leaves once it is durable.
@@ -171,7 +169,6 @@ impl Shard {
             entities: BTreeMap::new(),
             rings: BTreeMap::new(),
             counted_ring_bytes: 0,
-            forced: VersionVector::new(),
             fingerprint: 0,
             peers: BTreeMap::new(),
             keyed: RecordId::default(),
@@ -369,7 +366,6 @@ impl Shard {
             if ring.len() > slots_max {
                 let upto = ring.head() - slots_max as u64;
                 ring.trim(upto);
-                self.forced.advance(ix, upto);
             }
         }
     }
@@ -381,11 +377,10 @@ impl Shard {
 
     /// Lets go of the older half of the ring that takes most, whoever may still need it.
     pub fn halve_largest_ring(&mut self) {
-        let largest = self.rings.iter_mut().max_by_key(|(_, ring)| ring.bytes());
-        if let Some((&ix, ring)) = largest {
+        let largest = self.rings.values_mut().max_by_key(|ring| ring.bytes());
+        if let Some(ring) = largest {
             let upto = ring.base() + (ring.len() as u64).div_ceil(2);
             ring.trim(upto);
-            self.forced.advance(ix, upto);
         }
     }
 

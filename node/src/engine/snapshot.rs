@@ -257,7 +257,6 @@ impl Engine {
             if seq > vv.get(ix) {
                 // What led there is not known here: nothing below can be served.
                 shard.rings.entry(ix).or_insert_with(|| Ring::new(seq)).reset(seq);
-                shard.forced.advance(ix, seq);
             }
         }
         changed

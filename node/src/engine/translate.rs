@@ -325,7 +325,13 @@ pub(crate) fn read_intervals(replicas: &mut Replicas, parts: Vec<Interval>) -> R
             bytes: 0,
             entries: Vec::new(),
         };
-        let whole = incoming.get_or_insert(head);
+        let whole = match &mut incoming {
+            Some(whole) if (&whole.from, &whole.to, &whole.deps) != (&head.from, &head.to, &head.deps) => {
+                return Err("parts of different intervals".into());
+            }
+            Some(whole) => whole,
+            none => none.insert(head),
+        };
         whole.bytes += part.len_bytes();
         read_part(&table, part, &mut whole.entries, &mut unfinished)?;
     }

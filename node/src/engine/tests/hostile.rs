@@ -4,10 +4,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::world::check;
-use crate::wire::{Frame, Interval, PULL_ID_BIT, Pull, WireReplica};
+use crate::wire::{
+    Frame, Interval, PULL_ID_BIT, Pull, WirePath, WirePayload, WirePut, WireReplica, WireStep,
+};
 
 const SCRIPT: &str = "link a b\n run\n a s/x add e f\n b s/x add e g\n run\n a s/x remove e\n a p/c incr 3\n b p/c incr -1\n a r/r set v @3\n run
-    cut a b\n a s/x clear\n b s/y add h\n b p/c incr 5\n link a b\n wait 6000";
+    cut a b\n a s/x clear\n b s/y add h\n b p/c incr 5\n a c/m incr 2 in k\n b c/m incr 3 in j\n link a b\n run\n a c/m remove j\n b c/m incr 4 in j\n wait 6000";
 
 fn interval_from_a() -> Interval {
     let world = check("ab", SCRIPT);
@@ -75,6 +77,88 @@ fn what_only_a_broken_peer_sends_is_refused() {
         is_refused(|i| i.runs[0].slots[0].kills[0].seq = 1_000),
         "a kill of what is not covered"
     );
+}
+
+/// The same for an increment in a map that was taken up to one operation before.
+fn is_refused_in_a_map(change: impl FnOnce(&mut WirePut)) -> bool {
+    let script = "link a b\n run\n a c/m incr 5 in k\n run";
+    let mut world = check("ab", script);
+    let before = world.engine('b').canonical_bytes(crate::wire::ShardId(0));
+    let more = check("ab", &format!("{script}\n a c/m incr 1 in k"));
+    let frames = more
+        .sent
+        .iter()
+        .filter_map(|(_, f)| Frame::decode(f).ok().flatten());
+    let intervals = frames.filter_map(|f| match f {
+        Frame::Intervals(mut i) => i.pop(),
+        _ => None,
+    });
+    let mut interval = intervals.last().unwrap();
+    change(interval.runs[0].slots[0].put.as_mut().unwrap());
+    world.inject('a', 'b', Frame::Intervals(vec![interval]).encode());
+    let unchanged = world.engine('b').canonical_bytes(crate::wire::ShardId(0)) == before;
+    world.refused == 1 && unchanged
+}
+
+#[test]
+fn what_no_map_holds_is_refused() {
+    fn steps(put: &mut WirePut) -> &mut Vec<WireStep> {
+        match &mut put.path {
+            WirePath::Child { steps, .. } => steps,
+            other => panic!("{other:?} is not in a map"),
+        }
+    }
+    assert!(!is_refused_in_a_map(|_| {}), "untouched it is taken");
+    assert!(is_refused_in_a_map(|put| steps(put).clear()), "no way");
+    assert!(
+        is_refused_in_a_map(|put| steps(put)[0].ty = 99),
+        "a child of no type"
+    );
+    assert!(
+        is_refused_in_a_map(|put| steps(put)[0].ty = 4),
+        "a set in a map of counters"
+    );
+    let deep = |put: &mut WirePut| *steps(put) = vec![steps(put)[0].clone(); 9];
+    assert!(is_refused_in_a_map(deep), "a way too deep");
+    assert!(
+        is_refused_in_a_map(|put| put.path = WirePath::Root),
+        "totals at the root of a map"
+    );
+    let base = |base, reset| {
+        move |put: &mut WirePut| {
+            let (plus, minus) = (6, 0);
+            put.payload = WirePayload::Count {
+                plus,
+                minus,
+                base,
+                reset,
+            };
+        }
+    };
+    assert!(!is_refused_in_a_map(base(1, None)), "as it is");
+    assert!(is_refused_in_a_map(base(0, None)), "opened before the beginning");
+    assert!(is_refused_in_a_map(base(3, None)), "opened by a later operation");
+    assert!(
+        is_refused_in_a_map(base(u64::MAX, None)),
+        "opened at no operation"
+    );
+    assert!(
+        is_refused_in_a_map(base(1, Some((7, 0)))),
+        "more was reset than there is"
+    );
+}
+
+#[test]
+fn a_reset_slot_waits_until_its_owner_has_seen_the_reset() {
+    let script = "link a b\n run\n a c/m incr 5 in k\n run\n cut a b\n b c/m remove k\n a c/m incr 2 in k";
+    let mut world = check("ab", script);
+    assert_eq!(world.engine('b').status().waiting_slots, 1);
+    world.script("link a b\n wait 6000\n a c/m = {\"k\":2}\n b c/m = {\"k\":2}");
+    assert_eq!(world.engine('b').status().waiting_slots, 0);
+    world.script("b c/m remove k\n run\n wait 6000\n a c/m = {}\n b c/m = {}");
+    for node in ['a', 'b'] {
+        assert_eq!(world.engine(node).status().waiting_slots, 0, "at {node}");
+    }
 }
 
 #[test]

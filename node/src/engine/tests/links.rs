@@ -3,7 +3,7 @@
 use anabranch_crdt::Mutation;
 use bytes::Bytes;
 
-use super::world::{World, check_shards};
+use super::world::{World, check, check_shards};
 use crate::engine::{Level, Limits, Stage};
 use crate::wire::{Frame, PULL_ID_BIT, ShardId};
 
@@ -178,4 +178,34 @@ fn who_has_the_history_is_asked_before_who_would_send_the_shard_whole() {
          run\n wait 6000\n c s/x = [e f]",
     );
     assert_eq!(world.engine('c').counters().snapshots_installed, 0);
+}
+
+#[test]
+fn an_increment_behind_a_reset_is_not_seen_before_the_reset() {
+    // c has the 5 and not b's removal; a's 2 goes on behind it, and alone at c it would take the 5 away. The removal's
+    // mark, which a's increment would otherwise name, has been superseded by d.
+    check(
+        "abcd",
+        "link a b
+         link a c
+         link a d
+         link b d
+         run
+         a c/m incr 5 in k
+         run
+         b c/m remove k
+         pass b d
+         d c/m incr 1 in j
+         pass b a
+         pass d a
+         a c/m = {\"j\":1}
+         a c/m incr 2 in k
+         pass a c
+         c c/m = {\"k\":5}
+         wait 6000
+         c c/m = {\"j\":1,\"k\":2}
+         equal a c
+         equal b c
+         equal d c",
+    );
 }

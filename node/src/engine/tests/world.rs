@@ -128,6 +128,7 @@ fn entity(text: &str) -> (EntityId, Type) {
         "f" => Type::Flag,
         "m" => Type::MvRegister,
         "v" => Type::Vote,
+        "c" => Type::CounterMap,
         other => panic!("no type begins with {other}"),
     };
     let (kind, key) = text.split_once('/').unwrap();
@@ -141,6 +142,11 @@ fn mutation(words: &[&str]) -> Mutation {
             .collect::<Vec<_>>()
     };
     match words {
+        ["incr", n, "in", key] => Mutation::Update {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            ty: None,
+            mutation: Box::new(Mutation::Increment(n.parse().unwrap())),
+        },
         ["incr", n] => Mutation::Increment(n.parse().unwrap()),
         ["add", e @ ..] => Mutation::Add(bytes(e)),
         ["remove", e @ ..] => Mutation::Remove(bytes(e)),
