@@ -5,8 +5,10 @@
 //! Contract: two values of one type have equal live state exactly when their canonical bytes are equal, whatever
 //! their replica tables look like. Golden tests pin them; a change needs a new version byte.
 
+use alloc::vec;
+use alloc::vec::Vec;
 #[cfg(planted)]
-use std::cmp::Ordering;
+use core::cmp::Ordering;
 
 use crate::delta::{ClockMode, Path, Payload, Put};
 use crate::id::ReplicaId;

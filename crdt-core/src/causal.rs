@@ -15,6 +15,8 @@ use crate::mutation::{Issuer, Mutation, MutationError};
 use crate::replicas::{Replicas, ReplicasFull};
 use crate::translate;
 use crate::value::{Changed, Env, Reading, Value};
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// The digest of a value on its own is compared with nobody's.
 const KEY: HashKey = HashKey([0; 16]);

@@ -6,8 +6,11 @@
 //! nothing of the key stays behind but a mark of the map itself; so what others did to the child meanwhile stands
 //! alone, and nothing of the old child comes back with it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Bound;
 
 use bytes::Bytes;
 
@@ -85,7 +88,7 @@ impl Children {
                 part.put = Some(crate::Put { path, ..put });
             }
             for kill in &mut part.kills {
-                kill.path = std::mem::replace(&mut kill.path, Path::Root).within(key.clone(), ty);
+                kill.path = core::mem::replace(&mut kill.path, Path::Root).within(key.clone(), ty);
             }
         }
         if let Some(first) = parts.first_mut() {

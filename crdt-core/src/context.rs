@@ -7,7 +7,8 @@
 //!
 //! Contract: both are canonical, so that `==` is equality of the sets.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::dot::Dot;
 use crate::replicas::ReplicaIx;

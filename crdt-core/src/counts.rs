@@ -24,6 +24,9 @@ use crate::mutation::{Issuer, Mutation};
 use crate::replicas::ReplicaIx;
 use crate::store::{Diff, stays};
 use crate::view::{Entry, Shift, Stored};
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// One replica's progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

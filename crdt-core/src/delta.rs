@@ -5,6 +5,8 @@
 //! Contract: a delta names every place it touches. Its context is exactly the dots of its parts and of their
 //! kills, so that it can be joined alone, in any grouping and more than once.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::context::Context;

@@ -5,7 +5,7 @@
 //! Contract: the digest covers path, full dot identity and payload, so equal live states have equal digests on
 //! every node that shares the key, and the sum is kept up by adding and subtracting what a join changed.
 
-use std::hash::Hasher;
+use core::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
@@ -18,8 +18,8 @@ use crate::value::Env;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashKey(pub [u8; 16]);
 
-impl std::fmt::Debug for HashKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("HashKey(..)") // it must not show up in logs
     }
 }

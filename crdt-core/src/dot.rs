@@ -5,7 +5,7 @@
 //! Contract: a dot means something only beside one table, and the order of dots is not the order of replicas:
 //! what a user or another node can observe is sorted by full id.
 
-use std::fmt;
+use core::fmt;
 
 use crate::id::ReplicaId;
 use crate::replicas::{ReplicaIx, Replicas};

@@ -4,9 +4,10 @@
 //!
 //! Contract: order and equality are those of the bytes, so that a set finds an element by a plain slice.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
-use std::fmt;
+use alloc::boxed::Box;
+use core::borrow::Borrow;
+use core::cmp::Ordering;
+use core::fmt;
 
 /// How many bytes fit in place: what the pointer and length of the longer ones leave of three words.
 const IN_PLACE_BYTES_MAX: usize = 22;

@@ -5,7 +5,10 @@
 //! Contract: the marks are creations and removals that nobody built on yet; they may stand beside elements. Each
 //! added element gets a dot of its own and supersedes the dots of it that the adder saw.
 
-use std::collections::BTreeSet;
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -58,7 +61,7 @@ impl Elements {
             .into_iter()
             .enumerate()
             .map(|(position, element)| {
-                let mut kills = std::mem::take(&mut marks); // the first part takes them
+                let mut kills = core::mem::take(&mut marks); // the first part takes them
                 kills.extend(self.kill_element(element));
                 let put = Put {
                     path: Path::Element(element.clone()),

@@ -4,6 +4,7 @@
 //!
 //! Contract: disabling undoes the enablings it saw. A flag that nobody ever disables is the one-way flag of Cloudstate.
 
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::delta::Part;

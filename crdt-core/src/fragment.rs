@@ -18,6 +18,7 @@ use crate::kind::Type;
 use crate::planted;
 use crate::value::{Changed, Env};
 use crate::view::{self, Entry, Ledger, Stored, View};
+use alloc::vec::Vec;
 
 /// What a put weighs beside its path and payload, in bytes: its dot.
 const DOT_BYTES: usize = 10;
@@ -222,7 +223,7 @@ impl Cutter {
     }
 
     fn close(&mut self) {
-        let done = std::mem::replace(&mut self.piece, self.new.clone());
+        let done = core::mem::replace(&mut self.piece, self.new.clone());
         if !done.is_empty() {
             self.done.push(done);
         }

@@ -10,6 +10,7 @@ use crate::elements::Elements;
 use crate::mutation::{Issuer, Mutation};
 use crate::planted;
 use crate::view::view;
+use alloc::vec::Vec;
 
 /// A set that only grows.
 ///

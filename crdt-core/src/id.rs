@@ -5,8 +5,8 @@
 //!
 //! Contract: a [`ReplicaId`] is never reused, not even by the same machine after losing its disk.
 
-use std::fmt;
-use std::str::FromStr;
+use core::fmt;
+use core::str::FromStr;
 
 /// A process of the cluster, stable over restarts and bound to its certificate.
 ///

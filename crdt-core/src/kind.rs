@@ -4,8 +4,8 @@
 //!
 //! Contract: ids and names are append-only, since they are on disk and on the wire.
 
-use std::fmt;
-use std::str::FromStr;
+use core::fmt;
+use core::str::FromStr;
 
 use crate::delta::{DEPTH_MAX, Path, Payload, Put};
 

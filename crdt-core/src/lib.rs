@@ -7,12 +7,17 @@
 //! The way of a write: [`Value::mutate`] returns a [`Delta`] and changes nothing; [`Value::join_delta`] brings it
 //! into this replica's value and into every other's.
 //!
+//! Without default features it needs no standard library, only an allocator.
+//!
 //! Not here: clocks, randomness, sockets, files, tasks, formats for disk or wire.
 //!
 //! Contract: replicas that have seen the same dots have the same state, whatever the order, grouping and repetition
 //! in which the deltas came, as long as each origin's deltas come in order and none before what it removes.
 
+#![cfg_attr(not(any(test, planted, feature = "crdts")), no_std)]
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+extern crate alloc;
 
 mod canonical;
 mod causal;

@@ -6,6 +6,7 @@
 //! alive until a write that saw them removes them: to drop one on arrival would make its fate depend on the order
 //! of delivery, should a third node remove the winner alone.
 
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::delta::{ClockMode, Part, Payload};

@@ -11,6 +11,7 @@ use crate::kind::Type;
 use crate::mutation::{Issuer, Mutation};
 use crate::value::Value;
 use crate::view::view;
+use alloc::vec::Vec;
 
 /// A map's type over the store of children.
 macro_rules! map {

@@ -4,6 +4,8 @@
 //!
 //! Contract: a refused mutation leaves no trace, and a mutation that would change nothing uses no dot.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::delta::DEPTH_MAX;

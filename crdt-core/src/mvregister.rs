@@ -4,7 +4,8 @@
 //!
 //! Contract: a write supersedes every write it saw, so the values are those of writes that no other had seen.
 
-use std::collections::BTreeSet;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 

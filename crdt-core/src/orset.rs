@@ -10,6 +10,7 @@ use crate::delta::Part;
 use crate::elements::Elements;
 use crate::mutation::{Issuer, Mutation};
 use crate::view::view;
+use alloc::vec::Vec;
 
 /// A set in which an addition wins over a concurrent removal (the OR-set without tombstones of Bieniusa, Zawirski,
 /// Preguiça, Shapiro, Baquero, Balegas, Duarte: "An Optimized Conflict-free Replicated Set", 2012).

@@ -8,6 +8,7 @@ use crate::counts::Slots;
 use crate::delta::Part;
 use crate::mutation::{Issuer, Mutation};
 use crate::view::view;
+use alloc::vec::Vec;
 
 /// A counter that goes up and down.
 ///

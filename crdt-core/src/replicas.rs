@@ -5,7 +5,8 @@
 //!
 //! Contract: an index once given keeps its meaning as long as the table lives; nothing is ever taken out.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::id::ReplicaId;
 

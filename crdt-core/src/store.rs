@@ -10,9 +10,12 @@
 //! Contract: `join` is commutative, associative and idempotent for states whose contexts cover their dots. A
 //! store never keeps an empty store within it.
 
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, btree_map};
-use std::ops::Bound;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, btree_map};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::borrow::Borrow;
+use core::ops::Bound;
 
 use crate::context::Seen;
 use crate::dot::Dot;
@@ -131,7 +134,7 @@ impl DotSet {
     pub fn as_slice(&self) -> &[Dot] {
         match &self.0 {
             Few::None => &[],
-            Few::One(dot) => std::slice::from_ref(dot),
+            Few::One(dot) => core::slice::from_ref(dot),
             Few::Many(dots) => dots,
         }
     }

@@ -11,6 +11,7 @@ use crate::dot::Dot;
 use crate::fragment::Fragment;
 use crate::replicas::{Replicas, ReplicasFull};
 use crate::value::{Env, Value};
+use alloc::vec::Vec;
 
 pub(crate) fn dot(dot: Dot, from: &Replicas, to: &mut Replicas) -> Result<Dot, ReplicasFull> {
     Ok(Dot::new(to.intern(from.id(dot.ix()))?, dot.seq()))

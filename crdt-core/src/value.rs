@@ -6,7 +6,9 @@
 //! Contract: [`Value::mutate`] changes nothing and returns a delta; only [`Value::join_delta`] and [`Value::join`]
 //! change a value, locally and remotely alike.
 
-use std::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 

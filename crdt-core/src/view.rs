@@ -14,6 +14,8 @@ use crate::mutation::{Issuer, Mutation};
 use crate::store::Diff;
 pub(crate) use crate::store::stays;
 use crate::value::{Changed, Env};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 /// One dot that a store keeps: where it is, which it is, what it carries.
 pub(crate) type Entry = (Path, Dot, Payload);

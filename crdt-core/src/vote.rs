@@ -5,7 +5,8 @@
 //! Contract: a ballot supersedes those of its own node that it saw, in whichever epoch they were cast, and nobody
 //! else's. Of two epochs of one node that did not see each other the later counts.
 
-use std::collections::BTreeMap;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use crate::delta::{Part, Payload};
 use crate::id::{Epoch, NodeId};

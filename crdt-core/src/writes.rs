@@ -4,6 +4,9 @@
 //!
 //! Contract: all is at the root, and a stored write has bytes of its own.
 
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::context::Seen;
