@@ -142,6 +142,14 @@ impl Type {
         )
     }
 
+    /// Whether there may be counters in a value of this type.
+    pub(crate) const fn counts(self) -> bool {
+        matches!(
+            self,
+            Type::GCounter | Type::PnCounter | Type::CounterMap | Type::OrMap
+        )
+    }
+
     /// The only type of a map's children; nothing if it takes any, or is no map.
     pub const fn child(self) -> Option<Type> {
         match self {

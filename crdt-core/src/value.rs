@@ -339,7 +339,9 @@ impl Value {
     /// What waits: see [`Value::kept`].
     pub fn waiting(&self) -> impl Iterator<Item = (Path, Dot)> + '_ {
         let waits = |(path, dot, payload): view::Entry| (!payload.is_live(dot)).then_some((path, dot));
-        Stored::entries(self).filter_map(waits)
+        // Only counters wait, so nothing else is looked through.
+        let all = self.ty().counts().then(|| Stored::entries(self));
+        all.into_iter().flatten().filter_map(waits)
     }
 
     /// Whether a counter's slot waits at this place under this dot: see [`Value::kept`].

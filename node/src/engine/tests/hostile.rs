@@ -149,19 +149,6 @@ fn what_no_map_holds_is_refused() {
 }
 
 #[test]
-fn a_reset_slot_waits_until_its_owner_has_seen_the_reset() {
-    let script = "link a b\n run\n a c/m incr 5 in k\n run\n cut a b\n b c/m remove k\n a c/m incr 2 in k";
-    let mut world = check("ab", script);
-    assert_eq!(world.engine('b').status().waiting_slots, 1);
-    world.script("link a b\n wait 6000\n a c/m = {\"k\":2}\n b c/m = {\"k\":2}");
-    assert_eq!(world.engine('b').status().waiting_slots, 0);
-    world.script("b c/m remove k\n run\n wait 6000\n a c/m = {}\n b c/m = {}");
-    for node in ['a', 'b'] {
-        assert_eq!(world.engine(node).status().waiting_slots, 0, "at {node}");
-    }
-}
-
-#[test]
 fn an_operation_of_our_own_that_we_never_made_is_refused() {
     // `b` is node 0x62 and runs under epoch 2.
     assert!(is_refused(|i| {

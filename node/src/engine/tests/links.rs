@@ -209,3 +209,49 @@ fn an_increment_behind_a_reset_is_not_seen_before_the_reset() {
          equal d c",
     );
 }
+
+#[test]
+fn a_reset_slot_waits_until_its_owner_has_seen_the_reset() {
+    let script = "link a b\n run\n a c/m incr 5 in k\n run\n cut a b\n b c/m remove k\n a c/m incr 2 in k";
+    let mut world = check("ab", script);
+    assert_eq!(world.engine('b').status().waiting_slots, 1);
+    world.script("link a b\n wait 6000\n a c/m = {\"k\":2}\n b c/m = {\"k\":2}");
+    assert_eq!(world.engine('b').status().waiting_slots, 0);
+    world.script("b c/m remove k\n run\n wait 6000\n a c/m = {}\n b c/m = {}");
+    for node in ['a', 'b'] {
+        assert_eq!(world.engine(node).status().waiting_slots, 0, "at {node}");
+    }
+}
+
+#[test]
+fn a_reset_slot_of_an_epoch_that_is_over_is_not_dropped_by_the_next_ones_word() {
+    // a's 2 is under way when it crashes: c alone has it. The next epoch of a has seen the reset, and says so.
+    let mut world = check(
+        "abc",
+        "link a b
+         link a c
+         run
+         a c/m incr 5 in k
+         run
+         sync a
+         cut a b
+         b c/m remove k
+         a c/m incr 2 in k
+         pass a c
+         crash a
+         start a
+         link a b
+         wait 6000
+         a c/m = {}
+         b c/m = {}",
+    );
+    assert_eq!(world.engine('b').status().waiting_slots, 1);
+    world.script(
+        "link b c
+         wait 6000
+         b c/m = {\"k\":2}
+         c c/m = {\"k\":2}
+         equal a b
+         equal b c",
+    );
+}
