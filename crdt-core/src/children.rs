@@ -8,7 +8,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Bound;
 
@@ -18,17 +17,17 @@ use crate::context::Seen;
 use crate::delta::{Child, Kill, Part, Path, Payload};
 use crate::dot::Dot;
 use crate::element::Element;
-use crate::elements::mark;
 use crate::kind::Type;
+use crate::marks::{self, Marks};
 use crate::mutation::{Issuer, Mutation};
 use crate::planted;
-use crate::store::{Diff, DotSet, DotStore};
+use crate::store::Diff;
 use crate::value::Value;
 use crate::view::{Entry, Shift, Stored};
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Children {
-    marks: DotSet,
+    marks: Marks,
     /// Under each key by type, ascending; none is vacant. More than one only if two sides of a partition differed.
     by_key: BTreeMap<Element, Vec<Value>>,
 }
@@ -54,7 +53,7 @@ impl Children {
     /// What a mutation that the type takes does.
     pub(crate) fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation, only: Option<Type>) -> Vec<Part> {
         match mutation {
-            Mutation::Create if self.is_empty() => vec![mark(issuer, Vec::new())],
+            Mutation::Create => marks::create(issuer, self.is_empty()),
             Mutation::Update { key, ty, mutation } => {
                 let ty = ty.or(only).or_else(|| self.show(key).map(Value::ty));
                 ty.map_or_else(Vec::new, |ty| self.update(issuer, key, ty, mutation))
@@ -64,14 +63,14 @@ impl Children {
                 let kills = keys
                     .into_iter()
                     .filter_map(|key| self.by_key.get_key_value(&key[..]));
-                self.removal(
+                self.marks.removal(
                     issuer,
                     kills.flat_map(|(key, values)| kill_all(key, values)).collect(),
                 )
             }
             Mutation::Clear => {
                 let kills = self.by_key.iter().flat_map(|(key, values)| kill_all(key, values));
-                self.removal(issuer, kills.collect())
+                self.marks.removal(issuer, kills.collect())
             }
             _ => Vec::new(),
         }
@@ -92,30 +91,12 @@ impl Children {
             }
         }
         if let Some(first) = parts.first_mut() {
-            let marks = self.kill_marks();
+            let marks = self.marks.kills();
             first
                 .kills
                 .extend(marks.filter(|_| planted!("map_marks_pile_up", false, true)));
         }
         parts
-    }
-
-    /// The one part of a removal. It leaves a mark for the same reason as a set's.
-    fn removal(&self, issuer: &Issuer<'_>, mut kills: Vec<Kill>) -> Vec<Part> {
-        if kills.is_empty() {
-            return Vec::new();
-        }
-        kills.extend(self.kill_marks());
-        vec![mark(issuer, kills)]
-    }
-
-    fn kill_marks(&self) -> impl Iterator<Item = Kill> + '_ {
-        self.marks.entries().map(|dot| Kill::of(Path::Root, dot))
-    }
-
-    fn child_mut(&mut self, child: &Child) -> Option<&mut Value> {
-        let values = self.by_key.get_mut(&child.key[..])?;
-        values.iter_mut().find(|value| value.ty() == child.ty)
     }
 
     /// Changes a child, a new one if there is none, and forgets it if nothing is left of it.
@@ -138,16 +119,11 @@ impl Children {
     }
 }
 
-/// Whether a removal of a child removes this: all there is in it.
-fn is_removed(put: &(Dot, crate::Put)) -> bool {
-    let _ = put;
-    planted!("removal_is_shallow", put.1.path.depth() == 0, true)
-}
-
 /// Every live dot of the children under a key, with what it had reached where it counts.
 fn kill_all<'a>(key: &'a Element, values: &'a [Value]) -> impl Iterator<Item = Kill> + 'a {
     values.iter().flat_map(move |value| {
-        let puts = value.puts().filter(is_removed);
+        let goes = |_put: &(Dot, crate::Put)| planted!("removal_is_shallow", _put.1.path.depth() == 0, true);
+        let puts = value.puts().filter(goes);
         puts.map(move |(dot, put)| {
             let reset = match put.payload {
                 Payload::Count { totals, .. } => planted!("removal_keeps_counters", None, Some(totals)),
@@ -178,16 +154,12 @@ impl Stored for Children {
     }
 
     fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_> {
-        let marks = self
-            .marks
-            .entries()
-            .map(|dot| (Path::Root, dot, Payload::Present));
         let children = self.by_key.iter().flat_map(|(key, values)| {
             values
                 .iter()
                 .flat_map(move |value| Stored::entries(value).map(within(key, value.ty())))
         });
-        Box::new(marks.chain(children))
+        Box::new(self.marks.entries().chain(children))
     }
 
     fn entries_after<'a>(&'a self, path: &'a Path, dot: Dot) -> Box<dyn Iterator<Item = Entry> + 'a> {
@@ -216,7 +188,7 @@ impl Stored for Children {
 
     fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
         match path {
-            Path::Root => self.marks.contains(dot).then_some(Payload::Present),
+            Path::Root => self.marks.get(dot),
             Path::Element(_) => None,
             Path::Child(child) => Stored::get(self.of_type(&child.key, child.ty)?, &child.path, dot),
         }
@@ -224,10 +196,8 @@ impl Stored for Children {
 
     fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> Shift {
         match path {
-            Path::Root if *payload == Payload::Present && self.marks.insert(dot) => {
-                Shift::added(path, dot, payload)
-            }
-            Path::Root | Path::Element(_) => Shift::default(),
+            Path::Root => self.marks.insert(dot, payload),
+            Path::Element(_) => Shift::default(),
             Path::Child(child) => self
                 .change(child, |value| value.insert(&child.path, dot, payload))
                 .within(&child.key, child.ty),
@@ -236,10 +206,8 @@ impl Stored for Children {
 
     fn kill(&mut self, kill: &Kill, is_seen: bool) -> Shift {
         match &kill.path {
-            Path::Root if self.marks.remove(kill.dot) => {
-                Shift::removed(&Path::Root, kill.dot, Payload::Present)
-            }
-            Path::Root | Path::Element(_) => Shift::default(),
+            Path::Root => self.marks.kill(kill.dot),
+            Path::Element(_) => Shift::default(),
             Path::Child(child) => {
                 let inner = Kill {
                     path: child.path.clone(),
@@ -263,7 +231,7 @@ impl Stored for Children {
 
     fn drop_waiting(&mut self, path: &Path, dot: Dot) -> bool {
         match path {
-            Path::Child(child) if self.child_mut(child).is_some() => {
+            Path::Child(child) if self.of_type(&child.key, child.ty).is_some() => {
                 self.change(child, |value| value.drop_waiting(&child.path, dot))
             }
             _ => false,
@@ -271,12 +239,7 @@ impl Stored for Children {
     }
 
     fn join(&mut self, seen: &impl Seen, theirs: &Children, theirs_seen: &impl Seen) -> Diff<Entry> {
-        let marks = self.marks.join(seen, &theirs.marks, theirs_seen);
-        let mark = |dot| (Path::Root, dot, Payload::Present);
-        let mut diff = Diff {
-            added: marks.added.into_iter().map(mark).collect(),
-            removed: marks.removed.into_iter().map(mark).collect(),
-        };
+        let mut diff = self.marks.join(seen, &theirs.marks, theirs_seen);
         let keys = |of: &Children| -> Vec<(Element, Type)> {
             let pairs = of.by_key.iter();
             pairs
@@ -296,9 +259,7 @@ impl Stored for Children {
                 path: Path::Root,
             };
             let inner = self.change(&child, |value| Stored::join(value, seen, other, theirs_seen));
-            diff.added.extend(inner.added.into_iter().map(within(&key, ty)));
-            diff.removed
-                .extend(inner.removed.into_iter().map(within(&key, ty)));
+            diff.absorb(inner, within(&key, ty));
         }
         diff
     }

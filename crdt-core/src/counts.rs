@@ -76,6 +76,10 @@ impl Slots {
         self.0.binary_search_by_key(&ix, |slot| slot.dot.ix())
     }
 
+    fn slot(&self, ix: ReplicaIx) -> Option<Slot> {
+        self.find(ix).ok().map(|at| self.0[at])
+    }
+
     /// The sum of the slots.
     pub(crate) fn total(&self) -> i128 {
         self.0.iter().fold(0_i128, |sum, slot| {
@@ -97,7 +101,7 @@ impl Slots {
     /// Adds to the issuer's own slot, or opens it.
     fn increment(&self, issuer: &Issuer<'_>, by: i64) -> Vec<Part> {
         let dot = issuer.dot(0);
-        let own = self.find(issuer.me).ok().map(|at| self.0[at]);
+        let own = self.slot(issuer.me);
         let own = own.filter(|slot| crate::planted!("increment_from_nothing", false, slot.is_live()));
         let (mut totals, base) = match own {
             Some(slot) => (slot.totals, slot.base),
@@ -182,7 +186,7 @@ impl Stored for Slots {
         if *path != Path::Root {
             return None;
         }
-        let slot = self.find(dot.ix()).ok().map(|at| self.0[at])?;
+        let slot = self.slot(dot.ix())?;
         (slot.dot == dot && slot.is_live()).then(|| slot.payload())
     }
 
@@ -226,7 +230,7 @@ impl Stored for Slots {
     }
 
     fn waits(&self, path: &Path, dot: Dot) -> bool {
-        let slot = self.find(dot.ix()).ok().map(|at| self.0[at]);
+        let slot = self.slot(dot.ix());
         *path == Path::Root && slot.is_some_and(|slot| slot.dot == dot && !slot.is_live())
     }
 

@@ -7,7 +7,6 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use crate::context::Seen;
 use crate::delta::{Kill, Part, Path, Payload, Put};
 use crate::dot::Dot;
 use crate::element::Element;
+use crate::marks::{self, Marks};
 use crate::mutation::Issuer;
 use crate::planted;
 use crate::store::{Diff, DotMap, DotSet, DotStore};
@@ -23,7 +23,7 @@ use crate::view::{Entry, Shift, Stored};
 
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(crate) struct Elements {
-    marks: DotSet,
+    marks: Marks,
     elements: DotMap<Element, DotSet>,
 }
 
@@ -40,13 +40,9 @@ impl Elements {
         self.elements.iter().map(|(element, _)| element.as_slice())
     }
 
-    /// Leaves a mark if there is nothing at all.
+    /// Makes it exist.
     pub(crate) fn create(&self, issuer: &Issuer<'_>) -> Vec<Part> {
-        if self.is_empty() {
-            vec![mark(issuer, Vec::new())]
-        } else {
-            Vec::new()
-        }
+        marks::create(issuer, self.is_empty())
     }
 
     /// A part an element, ascending.
@@ -55,7 +51,7 @@ impl Elements {
         issuer: &Issuer<'_>,
         elements: impl IntoIterator<Item = &'a Bytes>,
     ) -> Vec<Part> {
-        let mut marks = planted!("marks_pile_up", Vec::new(), self.kill_marks());
+        let mut marks: Vec<Kill> = planted!("marks_pile_up", Vec::new(), self.marks.kills().collect());
         let distinct: BTreeSet<&Bytes> = elements.into_iter().collect();
         distinct
             .into_iter()
@@ -92,22 +88,9 @@ impl Elements {
         self.removal(issuer, kills.collect())
     }
 
-    /// The one part of a removal.
-    ///
-    /// It leaves a mark also when elements remain here: if others remove those concurrently, each of us leaves
-    /// some, and the set that nobody emptied and nobody deleted would be gone.
     fn removal(&self, issuer: &Issuer<'_>, kills: Vec<Kill>) -> Vec<Part> {
-        if kills.is_empty() {
-            return Vec::new();
-        }
-        let mut kills = planted!("set_remove_without_dots", Vec::new(), kills);
-        kills.extend(self.kill_marks());
-        vec![mark(issuer, kills)]
-    }
-
-    fn kill_marks(&self) -> Vec<Kill> {
-        let dots = self.marks.entries();
-        dots.map(|dot| Kill::of(Path::Root, dot)).collect()
+        let parts = self.marks.removal(issuer, kills);
+        planted!("set_remove_without_dots", without_elements(parts), parts)
     }
 
     fn kill_element(&self, element: &Bytes) -> impl Iterator<Item = Kill> + '_ {
@@ -117,17 +100,12 @@ impl Elements {
     }
 }
 
-/// A part that leaves a mark at the root.
-pub(crate) fn mark(issuer: &Issuer<'_>, kills: Vec<Kill>) -> Part {
-    let put = Put {
-        path: Path::Root,
-        payload: Payload::Present,
-    };
-    Part {
-        dot: issuer.dot(0),
-        put: Some(put),
-        kills,
-    }
+/// The mistake of `set_remove_without_dots`: the removal says nothing of what it removed.
+#[cfg(planted)]
+fn without_elements(mut parts: Vec<Part>) -> Vec<Part> {
+    let elements_stay = |part: &mut Part| part.kills.retain(|kill| kill.path == Path::Root);
+    parts.iter_mut().for_each(elements_stay);
+    parts
 }
 
 fn path_of(element: &Element) -> Path {
@@ -140,15 +118,7 @@ impl Stored for Elements {
     }
 
     fn entries(&self) -> Box<dyn Iterator<Item = Entry> + '_> {
-        let marks = self
-            .marks
-            .entries()
-            .map(|dot| (Path::Root, dot, Payload::Present));
-        let elements = self
-            .elements
-            .entries()
-            .map(|(element, dot)| (path_of(&element), dot, Payload::Present));
-        Box::new(marks.chain(elements))
+        Box::new(self.marks.entries().chain(self.elements.entries().map(entry)))
     }
 
     fn entries_after<'a>(&'a self, path: &'a Path, dot: Dot) -> Box<dyn Iterator<Item = Entry> + 'a> {
@@ -164,59 +134,81 @@ impl Stored for Elements {
     }
 
     fn get(&self, path: &Path, dot: Dot) -> Option<Payload> {
-        let dots = match path {
-            Path::Root => &self.marks,
-            Path::Element(element) => self.elements.get(&element[..])?,
-            Path::Child(_) => return None,
-        };
-        dots.contains(dot).then_some(Payload::Present)
+        match path {
+            Path::Root => self.marks.get(dot),
+            Path::Element(element) => {
+                let dots = self.elements.get(&element[..])?;
+                dots.contains(dot).then_some(Payload::Present)
+            }
+            Path::Child(_) => None,
+        }
     }
 
     fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> Shift {
-        let is_new = match path {
-            _ if *payload != Payload::Present => false,
-            Path::Root => self.marks.insert(dot),
-            Path::Element(element) => self
-                .elements
-                .update(Element::from(&element[..]), |dots| dots.insert(dot)),
-            Path::Child(_) => false,
-        };
-        if is_new {
-            Shift::added(path, dot, payload)
-        } else {
-            Shift::default()
+        match path {
+            Path::Root => self.marks.insert(dot, payload),
+            Path::Element(element) if *payload == Payload::Present => {
+                let element = Element::from(&element[..]);
+                if self.elements.update(element, |dots| dots.insert(dot)) {
+                    Shift::added(path, dot, payload)
+                } else {
+                    Shift::default()
+                }
+            }
+            _ => Shift::default(),
         }
     }
 
     fn kill(&mut self, kill: &Kill, _is_seen: bool) -> Shift {
-        let was_there = match &kill.path {
-            Path::Root => self.marks.remove(kill.dot),
-            Path::Element(element) => self
-                .elements
-                .update_existing(&element[..], |dots| dots.remove(kill.dot))
-                .unwrap_or(false),
-            Path::Child(_) => false,
-        };
-        if was_there {
-            Shift::removed(&kill.path, kill.dot, Payload::Present)
-        } else {
-            Shift::default()
+        match &kill.path {
+            Path::Root => self.marks.kill(kill.dot),
+            Path::Element(element) => {
+                let dots = |dots: &mut DotSet| dots.remove(kill.dot);
+                if self.elements.update_existing(&element[..], dots) == Some(true) {
+                    Shift::removed(&kill.path, kill.dot, Payload::Present)
+                } else {
+                    Shift::default()
+                }
+            }
+            Path::Child(_) => Shift::default(),
         }
     }
 
     fn join(&mut self, seen: &impl Seen, theirs: &Elements, theirs_seen: &impl Seen) -> Diff<Entry> {
-        let marks = self.marks.join(seen, &theirs.marks, theirs_seen);
-        let elements = self.elements.join(seen, &theirs.elements, theirs_seen);
-        let outward = |marks: Vec<Dot>, elements: Vec<(Element, Dot)>| {
-            let marks = marks.into_iter().map(|dot| (Path::Root, dot, Payload::Present));
-            let elements = elements
-                .iter()
-                .map(|(element, dot)| (path_of(element), *dot, Payload::Present));
-            marks.chain(elements).collect()
-        };
-        Diff {
-            added: outward(marks.added, elements.added),
-            removed: outward(marks.removed, elements.removed),
-        }
+        let mut diff = self.marks.join(seen, &theirs.marks, theirs_seen);
+        diff.absorb(self.elements.join(seen, &theirs.elements, theirs_seen), entry);
+        diff
     }
 }
+
+fn entry((element, dot): (Element, Dot)) -> Entry {
+    (path_of(&element), dot, Payload::Present)
+}
+
+/// What the two types of set have in common for those who read them.
+macro_rules! set_of_elements {
+    ($set:ident) => {
+        impl $set {
+            /// How many elements it has.
+            pub fn len(&self) -> usize {
+                self.elements.len()
+            }
+
+            /// Whether it has no element. It may exist all the same.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Whether it has this element.
+            pub fn contains(&self, element: &[u8]) -> bool {
+                self.elements.contains(element)
+            }
+
+            /// Its elements, bytewise ascending.
+            pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
+                self.elements.iter()
+            }
+        }
+    };
+}
+pub(crate) use set_of_elements;

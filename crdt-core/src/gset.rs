@@ -6,7 +6,7 @@
 //! take it away.
 
 use crate::delta::Part;
-use crate::elements::Elements;
+use crate::elements::{Elements, set_of_elements};
 use crate::mutation::{Issuer, Mutation};
 use crate::planted;
 use crate::view::view;
@@ -28,26 +28,6 @@ pub struct GSet {
 }
 
 impl GSet {
-    /// How many elements it has.
-    pub fn len(&self) -> usize {
-        self.elements.len()
-    }
-
-    /// Whether it has no element. It may exist all the same.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether it has this element.
-    pub fn contains(&self, element: &[u8]) -> bool {
-        self.elements.contains(element)
-    }
-
-    /// Its elements, bytewise ascending.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        self.elements.iter()
-    }
-
     fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
         match mutation {
             Mutation::Create => self.elements.create(issuer),
@@ -62,4 +42,5 @@ impl GSet {
     }
 }
 
+set_of_elements!(GSet);
 view!(GSet, elements: Elements);

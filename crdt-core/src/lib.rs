@@ -40,6 +40,7 @@ mod id;
 mod kind;
 mod lwwregister;
 mod maps;
+mod marks;
 mod mutation;
 mod mvregister;
 mod orset;

@@ -7,7 +7,7 @@
 //! it. So every mutation puts something, and only a delete, which is no mutation of the set, makes it absent.
 
 use crate::delta::Part;
-use crate::elements::Elements;
+use crate::elements::{Elements, set_of_elements};
 use crate::mutation::{Issuer, Mutation};
 use crate::view::view;
 use alloc::vec::Vec;
@@ -29,26 +29,6 @@ pub struct OrSet {
 }
 
 impl OrSet {
-    /// How many elements it has.
-    pub fn len(&self) -> usize {
-        self.elements.len()
-    }
-
-    /// Whether it has no element. It may exist all the same.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Whether it has this element.
-    pub fn contains(&self, element: &[u8]) -> bool {
-        self.elements.contains(element)
-    }
-
-    /// Its elements, bytewise ascending.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
-        self.elements.iter()
-    }
-
     fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
         match mutation {
             Mutation::Create => self.elements.create(issuer),
@@ -60,4 +40,5 @@ impl OrSet {
     }
 }
 
+set_of_elements!(OrSet);
 view!(OrSet, elements: Elements);

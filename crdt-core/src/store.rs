@@ -52,7 +52,7 @@ impl<E> Diff<E> {
         self.added.is_empty() && self.removed.is_empty()
     }
 
-    fn absorb<F>(&mut self, inner: Diff<F>, outward: impl Fn(F) -> E) {
+    pub(crate) fn absorb<F>(&mut self, inner: Diff<F>, outward: impl Fn(F) -> E) {
         self.added.extend(inner.added.into_iter().map(&outward));
         self.removed.extend(inner.removed.into_iter().map(&outward));
     }

@@ -221,28 +221,27 @@ impl Value {
     /// [`MutationError`] if a child has another type than the one named, or is new and none is named, or if the type
     /// it has does not take the mutation.
     pub fn resolve(&self, mutation: &Mutation) -> Result<Mutation, MutationError> {
-        if let Mutation::Update {
-            key, ty: Some(asked), ..
+        let Mutation::Update {
+            key,
+            ty,
+            mutation: inner,
         } = mutation
-            && let Some(is) = self.child(key).map(Value::ty).filter(|is| is != asked)
-        {
-            let (key, asked) = (key.clone(), *asked);
-            return Err(MutationError::OtherChild { key, is, asked });
-        }
-        mutation.check(self.ty())?;
-        let Mutation::Update { key, ty, mutation } = mutation else {
+        else {
+            mutation.check(self.ty())?;
             return Ok(mutation.clone());
         };
         let child = self.child(key);
-        let ty = match (child.map(Value::ty), *ty) {
-            (Some(ty), _) | (None, Some(ty)) => ty,
-            (None, None) => match self.ty().child() {
-                Some(ty) => ty,
-                None => return Err(MutationError::NewChild { key: key.clone() }),
-            },
-        };
+        if let (Some(is), Some(asked)) = (child.map(Value::ty), *ty)
+            && is != asked
+        {
+            let key = key.clone();
+            return Err(MutationError::OtherChild { key, is, asked });
+        }
+        mutation.check(self.ty())?;
+        let known = child.map(Value::ty).or(*ty).or(self.ty().child());
+        let ty = known.ok_or_else(|| MutationError::NewChild { key: key.clone() })?;
         let absent = Value::new(ty);
-        let inner = child.unwrap_or(&absent).resolve(mutation)?;
+        let inner = child.unwrap_or(&absent).resolve(inner)?;
         Ok(Mutation::Update {
             key: key.clone(),
             ty: Some(ty),

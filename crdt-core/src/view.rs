@@ -221,24 +221,27 @@ impl<'a> Ledger<'a> {
             }
         }
     }
+
+    /// The news, without what came and went again in one step.
+    pub(crate) fn finish(mut self) -> Changed {
+        take_common(&mut self.changed.added, &mut self.changed.removed);
+        self.changed
+    }
 }
 
-impl Ledger<'_> {
-    /// The news, without what came and went again in one step.
-    pub(crate) fn finish(self) -> Changed {
-        let mut changed = self.changed;
-        if !changed.added.is_empty() && !changed.removed.is_empty() {
-            let mut went = changed.removed.clone();
-            went.sort_unstable();
-            let is_passing = |dot: &Dot| went.binary_search(dot).is_ok();
-            let passing: Vec<Dot> = changed.added.iter().copied().filter(is_passing).collect();
-            if !passing.is_empty() {
-                changed.added.retain(|dot| !passing.contains(dot)); // few
-                changed.removed.retain(|dot| !passing.contains(dot));
-            }
-        }
-        changed
+/// Takes the dots that both lists have out of them.
+fn take_common(added: &mut Vec<Dot>, removed: &mut Vec<Dot>) -> Vec<Dot> {
+    if added.is_empty() || removed.is_empty() {
+        return Vec::new();
     }
+    let mut went = removed.clone();
+    went.sort_unstable();
+    let mut common: Vec<Dot> = added
+        .extract_if(.., |dot| went.binary_search(dot).is_ok())
+        .collect();
+    common.sort_unstable();
+    removed.retain(|dot| common.binary_search(dot).is_err());
+    common
 }
 
 /// Joins a delta. Within it order does not matter: a put that any part kills does not come alive.
@@ -315,22 +318,12 @@ pub(crate) fn join<V: View>(
         .wrapping_sub(digest_of(env, &diff.removed));
     let dots = |entries: Vec<Entry>| entries.into_iter().map(|(_, dot, _)| dot).collect::<Vec<Dot>>();
     let (mut added, mut removed) = (dots(diff.added), dots(diff.removed));
-    let mut went = removed.clone();
-    went.sort_unstable();
-    let raised: Vec<_> = added
-        .iter()
-        .filter(|dot| went.binary_search(dot).is_ok())
-        .map(|dot| (*dot, None))
-        .collect();
-    if !raised.is_empty() {
-        let is_raised = |dot: &Dot| raised.contains(&(*dot, None)); // few, if any
-        added.retain(|dot| !is_raised(dot));
-        removed.retain(|dot| !is_raised(dot));
-    }
+    // The same dot on both sides: it stays and carries something else.
+    let raised = take_common(&mut added, &mut removed);
     Changed {
         added,
         removed,
-        raised,
+        raised: raised.into_iter().map(|dot| (dot, None)).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::context::Seen;
 use crate::delta::{Kill, Part, Path, Payload, Put};
 use crate::dot::Dot;
-use crate::elements::mark;
+use crate::marks;
 use crate::mutation::Issuer;
 use crate::store::{Diff, DotFun, DotStore};
 use crate::view::{Entry, Shift, Stored};
@@ -26,13 +26,9 @@ impl Writes {
         self.0.as_slice()
     }
 
-    /// Leaves a mark if there is nothing at all.
+    /// Makes it exist.
     pub(crate) fn create(&self, issuer: &Issuer<'_>) -> Vec<Part> {
-        if self.is_empty() {
-            vec![mark(issuer, Vec::new())]
-        } else {
-            Vec::new()
-        }
+        marks::create(issuer, self.is_empty())
     }
 
     /// A write that supersedes what `goes` says.

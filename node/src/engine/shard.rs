@@ -199,10 +199,11 @@ impl Shard {
 
     /// The value an entity is read as.
     pub fn visible(&self, id: &EntityId) -> Option<(Type, &Arc<Value>)> {
-        Type::ALL
-            .iter()
-            .filter_map(|&ty| self.entities.get(&(id.clone(), ty)).map(|v| (ty, v)))
+        // Rows are in the order of ids and then types, so those of one id follow one another.
+        let rows = self.entities.range((id.clone(), Type::ALL[0])..);
+        rows.take_while(|((other, _), _)| other == id)
             .find(|(_, value)| value.exists())
+            .map(|((_, ty), value)| (*ty, value))
     }
 
     /// What stands at a dot, if it is alive here.
