@@ -44,6 +44,19 @@ impl Path {
         Path::Child(Box::new(Child { key, ty, path: self }))
     }
 
+    /// About what it takes where it is written down, in bytes; never less.
+    pub fn weight(&self) -> usize {
+        let (mut bytes, mut path) = (0, self);
+        while let Path::Child(child) = path {
+            bytes += 7 + child.key.len();
+            path = &child.path;
+        }
+        match path {
+            Path::Element(element) => bytes + 3 + element.len(),
+            _ => bytes + 1,
+        }
+    }
+
     /// How many maps it leads through.
     pub fn depth(&self) -> usize {
         let (mut depth, mut path) = (0, self);
@@ -194,6 +207,20 @@ pub struct Put {
     pub path: Path,
     /// What it carries.
     pub payload: Payload,
+}
+
+impl Put {
+    /// About what it takes where it is written down, in bytes; never less. Its dot is not counted.
+    pub fn weight(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Present => 1,
+            Payload::Count { .. } => 52,
+            Payload::Stamped { value, .. } => 17 + value.len(),
+            Payload::Written { value } => 6 + value.len(),
+            Payload::Ballot { .. } => 2,
+        };
+        self.path.weight() + payload
+    }
 }
 
 /// A dot that an operation removed, and where it lived.

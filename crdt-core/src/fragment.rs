@@ -12,7 +12,7 @@
 //! by dots, lost, repeated and joined in any order.
 
 use crate::context::{Context, Seen};
-use crate::delta::{Kill, Path, Payload, Put};
+use crate::delta::{Kill, Payload, Put};
 use crate::dot::Dot;
 use crate::kind::Type;
 use crate::planted;
@@ -120,7 +120,7 @@ impl Fragment {
         for (ix, mut from, to) in self.claims.all_runs() {
             cutter.room_for(RUN_BYTES);
             while let Some((dot, put)) = puts.next_if(|(dot, _)| dot.ix() == ix && dot.seq() <= to) {
-                if !cutter.has_room_for(weight(&put)) {
+                if !cutter.has_room_for(DOT_BYTES + put.weight()) {
                     cutter.claim(ix, from, dot.seq() - 1);
                     cutter.close();
                     from = dot.seq() - 1;
@@ -153,26 +153,6 @@ impl Fragment {
 /// Whether something was reset of a counter's slot.
 fn is_reset(payload: &Payload) -> bool {
     matches!(payload, Payload::Count { base, .. } if base.origin().1.is_some())
-}
-
-/// About what a put weighs in bytes.
-fn weight(put: &Put) -> usize {
-    let (mut path, mut bytes) = (&put.path, DOT_BYTES + 1);
-    while let Path::Child(child) = path {
-        bytes += 4 + child.key.len();
-        path = &child.path;
-    }
-    if let Path::Element(element) = path {
-        bytes += 2 + element.len();
-    }
-    bytes
-        + match &put.payload {
-            Payload::Present => 1,
-            Payload::Count { .. } => 50,
-            Payload::Stamped { value, .. } => 14 + value.len(),
-            Payload::Written { value } => 4 + value.len(),
-            Payload::Ballot { .. } => 2,
-        }
 }
 
 /// Pieces under way.
@@ -214,7 +194,7 @@ impl Cutter {
     }
 
     fn put(&mut self, dot: Dot, put: Put) {
-        self.bytes += weight(&put);
+        self.bytes += DOT_BYTES + put.weight();
         self.piece.puts.push((dot, put));
     }
 

@@ -134,29 +134,3 @@ pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
 pub(crate) fn totals((plus, minus): (u64, u64)) -> Totals {
     Totals { plus, minus }
 }
-
-/// About what a path takes on the wire, never less.
-pub(crate) fn path_bytes(path: &Path) -> usize {
-    let (mut bytes, mut at) = (0, path);
-    while let Path::Child(child) = at {
-        bytes += 5 + child.key.len();
-        at = &child.path;
-    }
-    bytes
-        + match at {
-            Path::Element(e) => 3 + e.len(),
-            _ => 1,
-        }
-}
-
-/// About what a put takes on the wire, never less.
-pub(crate) fn put_bytes(put: &Put) -> usize {
-    let payload = match &put.payload {
-        Payload::Present => 1,
-        Payload::Count { .. } => 52,
-        Payload::Stamped { value, .. } => 17 + value.len(),
-        Payload::Written { value } => 6 + value.len(),
-        Payload::Ballot { .. } => 2,
-    };
-    path_bytes(&put.path) + payload
-}

@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 
 use anabranch_crdt::{Dot, Kill, Path};
 
-use crate::engine::puts::path_bytes;
 use crate::engine::shard::EntityKey;
 
 /// What one dot did.
@@ -33,7 +32,7 @@ impl Slot {
     fn bytes(&self) -> usize {
         let path = |path: &Path| match path {
             Path::Root => 0,
-            other => path_bytes(other),
+            other => other.weight(),
         };
         let kills: usize = self.kills.iter().map(|k| size_of::<Kill>() + path(&k.path)).sum();
         size_of::<Slot>() + self.path.as_ref().map_or(0, path) + kills

@@ -10,9 +10,7 @@ use anabranch_crdt::{
 };
 
 use crate::engine::limits::MESSAGE_REPLICAS_MAX;
-use crate::engine::puts::{
-    path_bytes, put_bytes, read_path, read_put, read_type, totals, wire_path, wire_put,
-};
+use crate::engine::puts::{read_path, read_put, read_type, totals, wire_path, wire_put};
 use crate::engine::shard::{EntityKey, Entry, Incoming};
 use crate::wire::{
     EntityId, Interval, Run, WireEntity, WireKill, WirePut, WireReplica, WireSlot, WireVector,
@@ -131,8 +129,8 @@ pub(crate) struct OutEntry<'a> {
 impl OutEntry<'_> {
     /// About what it takes on the wire, never less.
     pub fn len_bytes(&self) -> usize {
-        let kills: usize = self.kills.iter().map(|k| 41 + path_bytes(&k.path)).sum();
-        32 + self.entity.0.len_bytes() + self.put.as_ref().map_or(0, put_bytes) + kills
+        let kills: usize = self.kills.iter().map(|k| 41 + k.path.weight()).sum();
+        32 + self.entity.0.len_bytes() + self.put.as_ref().map_or(0, Put::weight) + kills
     }
 }
 
@@ -256,7 +254,7 @@ fn kills_within(kills: &[Kill], room: usize) -> usize {
     kills
         .iter()
         .take_while(|k| {
-            bytes += 37 + path_bytes(&k.path);
+            bytes += 37 + k.path.weight();
             bytes <= room
         })
         .count()

@@ -49,18 +49,8 @@ impl World {
             return Ok(());
         }
         self.probed = node + 1;
-        let action = self.probe_action(node, 0);
-        let asked = Asked {
-            ops: vec![(0, action)],
-            ..Asked::default()
-        };
-        let level = Level {
-            copies: Copies::N(1 + self.linked(node).len() as u8),
-            stage: Stage::Durable,
-        };
-        let wait = self.acknowledged_within();
-        let update = self.update(&asked, level, None, wait / 1_000);
-        self.submit(node, asked.clone(), update, None)?;
+        let everybody = Copies::N(1 + self.linked(node).len() as u8);
+        self.ask_for_more(node, 0, everybody)?;
         self.kernel.after(150, Event::ProbeAgain { node });
         self.kernel.after(SEEN_US, Event::Seen { node });
         Ok(())
@@ -87,16 +77,19 @@ impl World {
 
     /// One more, close behind: its record is not the one the peers are syncing.
     pub(crate) fn on_probe_again(&mut self, node: NodeIx) -> Step {
-        let action = self.probe_action(node, 1);
-        let asked = Asked {
-            ops: vec![(0, action)],
-            ..Asked::default()
-        };
-        let linked = self.linked(node).len();
-        let copies = if (1 + linked) * 2 > self.hosts.len() {
+        let copies = 1 + self.linked(node).len();
+        let copies = if copies * 2 > self.hosts.len() {
             Copies::Majority
         } else {
-            Copies::N(1 + linked as u8)
+            Copies::N(copies as u8)
+        };
+        self.ask_for_more(node, 1, copies)
+    }
+
+    fn ask_for_more(&mut self, node: NodeIx, round: usize, copies: Copies) -> Step {
+        let asked = Asked {
+            ops: vec![(0, self.probe_action(node, round))],
+            ..Asked::default()
         };
         let level = Level {
             copies,
