@@ -74,6 +74,39 @@ fn a_node_that_is_cut_off_goes_on_and_finds_back() {
 }
 
 #[test]
+fn stock_is_never_oversold_by_nodes_that_are_apart() {
+    let cluster = Cluster::start_relayed("escrow", 3);
+    let [n1, n2, n3] = [0, 1, 2].map(|i| &*cluster.nodes[i]);
+    let stock = |node: &Face, op: &[&str]| {
+        let args = ["update", "stock", "seats", "--type", "boundedcounter"];
+        node.run(args.iter().chain(op))
+    };
+    stock(n1, &["incr", "10"]).done();
+    wait_for("gossip has told n1 the name of n2", || {
+        n1.status()["members"]
+            .as_array()?
+            .iter()
+            .any(|member| member["name"] == "n2")
+            .then_some(())
+    });
+    stock(n1, &["transfer", "4", "n2"]).done();
+    stock(n1, &["transfer", "1", "nobody"])
+        .failed(exit::INVALID, &["\"nobody\" is no node's id or name here"]);
+    agreed(cluster.faces());
+    cluster.network().cut_off(1);
+    // Both sell what they have and no more, without a word to each other.
+    stock(n1, &["incr", "-7"]).failed(exit::RIGHTS, &["may take 6 away, not 7; 4 more"]);
+    stock(n1, &["incr", "-6"]).done();
+    stock(n2, &["incr", "-4"]).done();
+    stock(n2, &["incr", "-1"]).failed(exit::RIGHTS, &["may take 0 away, not 1; 6 more"]);
+    n2.wait_for_links(0);
+    stock(n2, &["transfer", "1", "n1"]).failed(exit::INVALID, &["not connected"]);
+    cluster.network().heal();
+    agreed(cluster.faces());
+    assert_eq!(n3.value("stock", "seats"), Some(json!(0)));
+}
+
+#[test]
 fn two_nodes_that_never_reach_each_other_agree_through_a_third() {
     let mut cluster = Cluster::prepare_relayed("non-transitive", 3);
     cluster.network().cut(0, 2);

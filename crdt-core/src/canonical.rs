@@ -71,6 +71,14 @@ pub(crate) fn encode_item(
             blob(value, out);
         }
         Payload::Ballot { yes } => out(&[4, u8::from(*yes)]),
+        Payload::Rights { amount, to } => {
+            out(&[5, u8::from(to.is_some())]);
+            out(&amount.to_be_bytes());
+            if let Some(to) = to {
+                out(&to.node.0.to_be_bytes());
+                out(&to.epoch.0.to_be_bytes());
+            }
+        }
     }
 }
 

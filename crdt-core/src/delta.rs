@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::context::Context;
 use crate::dot::Dot;
+use crate::id::ReplicaId;
 use crate::kind::Type;
 
 /// How deep values may be nested in maps: a map of maps of counters is two deep.
@@ -175,6 +176,13 @@ pub enum Payload {
         /// Whether it says yes.
         yes: bool,
     },
+    /// A share of a bounded counter.
+    Rights {
+        /// How much may be taken away.
+        amount: u64,
+        /// By whom: by the dot's own replica unless it was handed over.
+        to: Option<ReplicaId>,
+    },
 }
 
 impl Payload {
@@ -218,6 +226,7 @@ impl Put {
             Payload::Stamped { value, .. } => 17 + value.len(),
             Payload::Written { value } => 6 + value.len(),
             Payload::Ballot { .. } => 2,
+            Payload::Rights { .. } => 41,
         };
         self.path.weight() + payload
     }

@@ -37,7 +37,9 @@ pub enum Type {
     MvRegister = 7,
     /// One ballot a node, counted over the members.
     Vote = 8,
-    /// A map of values of any type.
+    /// A counter that never falls below 0.
+    BoundedCounter = 9,
+    /// A map of values of any type but bounded counters.
     OrMap = 10,
     /// A map of counters.
     CounterMap = 11,
@@ -50,13 +52,13 @@ pub enum Type {
 /// There is no type of that name; the message lists those there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no such type: it is one of gcounter, pncounter, lwwregister, orset, gset, flag, mvregister, vote, ormap, countermap, registermap, multimap"
+    "no such type: it is one of gcounter, pncounter, lwwregister, orset, gset, flag, mvregister, vote, boundedcounter, ormap, countermap, registermap, multimap"
 )]
 pub struct TypeError;
 
 impl Type {
     /// Every type, by id.
-    pub const ALL: [Type; 12] = [
+    pub const ALL: [Type; 13] = [
         Type::GCounter,
         Type::PnCounter,
         Type::LwwRegister,
@@ -65,6 +67,7 @@ impl Type {
         Type::Flag,
         Type::MvRegister,
         Type::Vote,
+        Type::BoundedCounter,
         Type::OrMap,
         Type::CounterMap,
         Type::RegisterMap,
@@ -92,6 +95,7 @@ impl Type {
             Type::Flag => "flag",
             Type::MvRegister => "mvregister",
             Type::Vote => "vote",
+            Type::BoundedCounter => "boundedcounter",
             Type::OrMap => "ormap",
             Type::CounterMap => "countermap",
             Type::RegisterMap => "registermap",
@@ -110,6 +114,7 @@ impl Type {
             Type::Flag => "a flag",
             Type::MvRegister => "an mvregister",
             Type::Vote => "a vote",
+            Type::BoundedCounter => "a boundedcounter",
             Type::OrMap => "an ormap",
             Type::CounterMap => "a countermap",
             Type::RegisterMap => "a registermap",
@@ -128,6 +133,7 @@ impl Type {
             Type::Flag => "create, enable and disable",
             Type::MvRegister => "create and set (without a clock)",
             Type::Vote => "create and vote",
+            Type::BoundedCounter => "create, incr and transfer",
             Type::OrMap | Type::CounterMap | Type::RegisterMap | Type::MultiMap => {
                 "create, remove and clear, and what its children take"
             }
@@ -160,6 +166,17 @@ impl Type {
         }
     }
 
+    /// Whether a map of this type takes children of that one.
+    pub fn takes(self, child: Type) -> bool {
+        self.is_map() && child.is_child() && self.child().is_none_or(|only| only == child)
+    }
+
+    /// Whether a map may hold values of this type. What a removal leaves of a child is decided by what the remover saw,
+    /// and no such rule keeps a bound.
+    const fn is_child(self) -> bool {
+        !matches!(self, Type::BoundedCounter)
+    }
+
     /// Whether a value of this type can hold `put`. Whoever decodes a delta asks this of every put before joining
     /// it; the join itself ignores a put that does not fit.
     pub fn admits(self, put: &Put) -> bool {
@@ -174,14 +191,12 @@ impl Type {
             | (Type::OrSet | Type::GSet, Path::Root | Path::Element(_), Payload::Present)
             | (Type::Flag, Path::Root, Payload::Present)
             | (Type::MvRegister, Path::Root, Payload::Present | Payload::Written { .. })
-            | (Type::Vote, Path::Root, Payload::Present | Payload::Ballot { .. }) => true,
+            | (Type::Vote, Path::Root, Payload::Present | Payload::Ballot { .. })
+            | (Type::BoundedCounter, Path::Root, Payload::Rights { .. }) => true,
             (Type::Flag, Path::Element(element), Payload::Present) => element.is_empty(),
             (map, Path::Root, Payload::Present) => map.is_map(),
             (map, Path::Child(child), payload) => {
-                map.is_map()
-                    && path.depth() <= DEPTH_MAX
-                    && map.child().is_none_or(|only| only == child.ty)
-                    && child.ty.admits_at(&child.path, payload)
+                path.depth() <= DEPTH_MAX && map.takes(child.ty) && child.ty.admits_at(&child.path, payload)
             }
             _ => false,
         }

@@ -19,6 +19,7 @@
 
 extern crate alloc;
 
+mod boundedcounter;
 mod canonical;
 mod causal;
 mod children;
@@ -58,6 +59,7 @@ mod writes;
 #[cfg(test)]
 mod laws;
 
+pub use boundedcounter::{BoundedCounter, TRANSFERS_MAX};
 pub use causal::{Causal, CausalError, Knowledge, Op, Piece};
 pub use clock::{DRIFT_MS_MAX, HybridClock};
 pub use context::{Context, Seen, VersionVector};

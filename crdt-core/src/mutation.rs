@@ -8,8 +8,10 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
+use crate::boundedcounter::TRANSFERS_MAX;
 use crate::delta::DEPTH_MAX;
 use crate::dot::Dot;
+use crate::id::ReplicaId;
 use crate::kind::Type;
 use crate::replicas::{ReplicaIx, Replicas};
 
@@ -39,6 +41,13 @@ pub enum Mutation {
     Disable,
     /// Casts this node's ballot.
     Vote(bool),
+    /// Hands rights to a bounded counter over to another replica. None, or to oneself, is nothing.
+    Transfer {
+        /// To whom: the run of a node that is to use them. Another run of it cannot.
+        to: ReplicaId,
+        /// How much it may take away then, and this replica no more.
+        amount: u64,
+    },
     /// Changes a child of a map, which is made if it is not there.
     Update {
         /// Its key.
@@ -78,11 +87,22 @@ impl Mutation {
             Mutation::Enable => "enable",
             Mutation::Disable => "disable",
             Mutation::Vote(_) => "vote",
+            Mutation::Transfer { .. } => "transfer",
             Mutation::Update { .. } => "in",
         }
     }
 
-    /// Whether values of this type take it: no value of the type refuses what passes here.
+    /// By how much it changes what `me`, who does it, holds of a bounded counter.
+    pub(crate) fn gain(&self, me: ReplicaId) -> i128 {
+        match self {
+            Mutation::Increment(by) => i128::from(*by),
+            Mutation::Transfer { to, amount } if *to != me => -i128::from(*amount),
+            _ => 0,
+        }
+    }
+
+    /// Whether values of this type take it. Only a bounded counter refuses what passes here, where its author does not
+    /// hold what it takes.
     ///
     /// ```
     /// use anabranch_crdt::{Mutation, Type};
@@ -107,16 +127,15 @@ impl Mutation {
                     return Err(MutationError::TooDeep);
                 }
                 match ty.or(map.child()) {
-                    Some(ty) if map.child().is_some_and(|only| only != ty) => {
-                        Err(MutationError::ChildType { map, ty })
-                    }
+                    Some(ty) if !map.takes(ty) => Err(MutationError::ChildType { map, ty }),
                     Some(ty) => mutation.check_within(ty, depth + 1),
                     // The child's own type decides; see `Value::resolve`.
                     None => Ok(()),
                 }
             }
             (_, Mutation::Create)
-            | (Type::GCounter | Type::PnCounter, Mutation::Increment(_))
+            | (Type::GCounter | Type::PnCounter | Type::BoundedCounter, Mutation::Increment(_))
+            | (Type::BoundedCounter, Mutation::Transfer { .. })
             | (Type::OrSet, Mutation::Add(_) | Mutation::Remove(_) | Mutation::Clear)
             | (Type::GSet, Mutation::Add(_))
             | (Type::LwwRegister | Type::MvRegister, Mutation::Set { .. })
@@ -183,6 +202,29 @@ pub enum MutationError {
         map: Type,
         /// The child's type that was asked for.
         ty: Type,
+    },
+    /// A bounded counter's author does not hold so much of it. Repeat it once others have handed over to it, or where
+    /// more is held.
+    #[error(
+        "this replica may take {held} away, not {asked}; {others} more is held elsewhere and can be handed over; \
+         nothing was changed"
+    )]
+    NotHeld {
+        /// How much it was to be.
+        asked: u128,
+        /// How much its author holds, as far as is known here.
+        held: u128,
+        /// How much all others hold.
+        others: u128,
+    },
+    /// One replica would hold more of a bounded counter than fits. Repeat it where less is held.
+    #[error("one replica holds at most 2^64 - 1 of a boundedcounter; nothing was changed")]
+    HoldsTooMuch,
+    /// Too many transfers to a replica were not taken up by it. Repeat it once it has.
+    #[error("{TRANSFERS_MAX} transfers to {to} wait for it to take them up; nothing was changed")]
+    TransfersWait {
+        /// To whom.
+        to: ReplicaId,
     },
     /// The child is of another type. Repeating it is of no use.
     #[error("the child {} is {}, not {}; nothing was changed", .key.escape_ascii(), .is.indefinite(), .asked.indefinite())]

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::boundedcounter::BoundedCounter;
 use crate::canonical;
 use crate::context::{Context, Seen};
 use crate::delta::{Delta, Kill, Part, Path, Payload, Put};
@@ -120,6 +121,8 @@ pub enum Value {
     MvRegister(MvRegister),
     /// One ballot a node, counted over the members.
     Vote(Vote),
+    /// A counter that never falls below 0.
+    BoundedCounter(BoundedCounter),
     /// A map of values of any type.
     OrMap(OrMap),
     /// A map of counters.
@@ -142,6 +145,7 @@ macro_rules! each {
             Value::Flag($view) => $result,
             Value::MvRegister($view) => $result,
             Value::Vote($view) => $result,
+            Value::BoundedCounter($view) => $result,
             Value::OrMap($view) => $result,
             Value::CounterMap($view) => $result,
             Value::RegisterMap($view) => $result,
@@ -153,8 +157,8 @@ macro_rules! each {
 /// The same expression for two values of one type.
 macro_rules! both {
     ($mine:expr, $theirs:expr, $a:ident, $b:ident => $result:expr) => {
-        both!(@ $mine, $theirs, $a, $b, $result, GCounter PnCounter LwwRegister OrSet GSet Flag MvRegister Vote OrMap
-            CounterMap RegisterMap MultiMap)
+        both!(@ $mine, $theirs, $a, $b, $result, GCounter PnCounter LwwRegister OrSet GSet Flag MvRegister Vote
+            BoundedCounter OrMap CounterMap RegisterMap MultiMap)
     };
     (@ $mine:expr, $theirs:expr, $a:ident, $b:ident, $result:expr, $($ty:ident)*) => {
         match ($mine, $theirs) {
@@ -184,6 +188,7 @@ impl Value {
             Type::Flag => Value::Flag(Flag::default()),
             Type::MvRegister => Value::MvRegister(MvRegister::default()),
             Type::Vote => Value::Vote(Vote::default()),
+            Type::BoundedCounter => Value::BoundedCounter(BoundedCounter::default()),
             Type::OrMap => Value::OrMap(OrMap::default()),
             Type::CounterMap => Value::CounterMap(CounterMap::default()),
             Type::RegisterMap => Value::RegisterMap(RegisterMap::default()),
@@ -203,10 +208,14 @@ impl Value {
     ///
     /// # Errors
     ///
-    /// [`MutationError`] if the type does not take it.
+    /// [`MutationError`] if the type does not take it, or its author does not hold what it takes of a bounded counter.
     pub fn mutate(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Result<Delta, MutationError> {
         mutation.check(self.ty())?;
-        Ok(Delta::from_parts(self.ty(), self.parts(issuer, mutation)))
+        let parts = match self {
+            Value::BoundedCounter(counter) => counter.try_parts(issuer, mutation)?,
+            _ => self.parts(issuer, mutation),
+        };
+        Ok(Delta::from_parts(self.ty(), parts))
     }
 
     /// What a mutation that the type takes does.
@@ -377,6 +386,7 @@ impl Value {
             Value::Flag(flag) => Reading::Flag(flag.is_enabled()),
             Value::MvRegister(register) => Reading::Values(register.values()),
             Value::Vote(vote) => Reading::Ballots(vote.ballots(replicas)),
+            Value::BoundedCounter(counter) => Reading::Count(counter.total()),
             Value::OrMap(map) => read_map(map.iter(), replicas),
             Value::CounterMap(map) => read_map(map.iter(), replicas),
             Value::RegisterMap(map) => read_map(map.iter(), replicas),

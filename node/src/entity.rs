@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use anabranch_crdt::{
-    Clock, Crdt, Flag, GCounter, GSet, LwwRegister, Mutation, MvRegister, NodeId, OrSet, PnCounter, Reading,
-    Vote,
+    BoundedCounter, Clock, Crdt, Flag, GCounter, GSet, LwwRegister, Mutation, MvRegister, NodeId, OrSet,
+    PnCounter, Reading, ReplicaId, Vote,
 };
 use bytes::Bytes;
 
@@ -312,6 +312,40 @@ impl Entity<MvRegister> {
     pub fn get(&self) -> Option<Vec<Bytes>> {
         match self.reading()? {
             Reading::Values(values) => Some(values),
+            _ => None,
+        }
+    }
+}
+
+impl Entity<BoundedCounter> {
+    /// Adds to the counter, and to what this node may take away.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn add(&self, amount: u32) -> Result<Answer, Error> {
+        self.mutate(Mutation::Increment(amount.into())).await
+    }
+
+    /// Takes away from the counter.
+    ///
+    /// # Errors
+    /// See [`Node::update`]; [`ErrorKind::Rights`](crate::ErrorKind::Rights) if this node does not hold so much.
+    pub async fn take(&self, amount: u32) -> Result<Answer, Error> {
+        self.mutate(Mutation::Increment(-i64::from(amount))).await
+    }
+
+    /// Hands over to another node's current run what this node may take away: see [`Node::replica_of`].
+    ///
+    /// # Errors
+    /// See [`Node::update`]; [`ErrorKind::Rights`](crate::ErrorKind::Rights) if this node does not hold so much.
+    pub async fn transfer(&self, to: ReplicaId, amount: u64) -> Result<Answer, Error> {
+        self.mutate(Mutation::Transfer { to, amount }).await
+    }
+
+    /// What it counts to, if the counter exists. Never below 0, but more than this node alone may take away.
+    pub fn get(&self) -> Option<i128> {
+        match self.reading()? {
+            Reading::Count(n) => Some(n),
             _ => None,
         }
     }

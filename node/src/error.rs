@@ -19,6 +19,9 @@ pub enum ErrorKind {
     WrongType,
     /// The idempotency key was used before for a different update. Nothing changed; choose another key.
     KeyReused,
+    /// This node, in its current epoch, does not hold what the operation takes away from a bounded counter, or cannot
+    /// hold what it adds. Nothing changed; retry once another node has handed over, or at a node that holds more.
+    Rights,
     /// This node takes no writes yet: its directory is new or older than its peers', and it has not caught up.
     /// Nothing changed; retry later or at another node.
     NotReady,
@@ -64,6 +67,7 @@ impl ErrorKind {
             ErrorKind::TypeRequired => "type_required",
             ErrorKind::WrongType => "wrong_type",
             ErrorKind::KeyReused => "key_reused",
+            ErrorKind::Rights => "rights",
             ErrorKind::NotReady => "not_ready",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::DiskFull => "disk_full",
@@ -120,7 +124,8 @@ impl Error {
     pub fn may_retry(&self) -> bool {
         matches!(
             self.kind,
-            ErrorKind::NotReady
+            ErrorKind::Rights
+                | ErrorKind::NotReady
                 | ErrorKind::Overloaded
                 | ErrorKind::DiskFull
                 | ErrorKind::Poisoned

@@ -41,8 +41,8 @@ pub mod wire;
 
 pub use anabranch_crdt as crdt;
 pub use anabranch_crdt::{
-    Clock, CounterMap, Crdt, Epoch, Flag, GCounter, GSet, LwwRegister, MultiMap, Mutation, MvRegister,
-    NodeId, OrMap, OrSet, PnCounter, Reading, RegisterMap, ReplicaId, Type, Vote,
+    BoundedCounter, Clock, CounterMap, Crdt, Epoch, Flag, GCounter, GSet, LwwRegister, MultiMap, Mutation,
+    MvRegister, NodeId, OrMap, OrSet, PnCounter, Reading, RegisterMap, ReplicaId, Type, Vote,
 };
 #[cfg(feature = "quic")]
 pub use driver::{DiskState, MemberHint, MemberStatus};

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use anabranch_crdt::{Crdt, Epoch, NodeId, Reading, Type};
+use anabranch_crdt::{Crdt, Epoch, NodeId, Reading, ReplicaId, Type};
 
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
 pub use dump::Dump;
@@ -195,6 +195,16 @@ impl Node {
     /// ```
     pub fn kind_types(&self, kind: &str) -> Vec<Type> {
         self.handle.peek(|engine| engine.kind_types(kind))
+    }
+
+    /// The run of a node that this one is linked to now, or is itself: whom a bounded counter's rights can be handed
+    /// over to. What an earlier run was given, no later one can use.
+    pub fn replica_of(&self, node: NodeId) -> Option<ReplicaId> {
+        if node == self.id() {
+            return Some(ReplicaId::new(node, self.epoch()));
+        }
+        let epoch = self.handle.peek(|engine| engine.linked_epoch(node))?;
+        Some(ReplicaId::new(node, epoch))
     }
 
     // How it is.

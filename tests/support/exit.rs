@@ -21,3 +21,4 @@ pub const DIRECTORY_CHANGED: i32 = 21;
 pub const UNAUTHORIZED: i32 = 22;
 pub const NEWER_FORMAT: i32 = 24;
 pub const ADDRESS_IN_USE: i32 = 25;
+pub const RIGHTS: i32 = 26;

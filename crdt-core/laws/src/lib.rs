@@ -23,7 +23,7 @@ mod world;
 
 pub use naive::Naive;
 pub use rng::Rng;
-pub use script::{Mode, OpName, Script, ScriptError, Step};
+pub use script::{Mode, NODES_MAX, OpName, Script, ScriptError, Step, replica_id};
 pub use shrink::shrink;
 pub use world::{Mismatch, World};
 

@@ -31,6 +31,8 @@ const PLANTED: &[(&str, &str)] = &[
     ("enabled_once", "flag"),
     ("write_supersedes_nothing", "mvregister"),
     ("ballot_of_all", "vote"),
+    ("rights_of_all", "boundedcounter"),
+    ("transfer_stays", "boundedcounter"),
     ("removal_is_shallow", "ormap"),
     ("map_marks_pile_up", "all maps"),
     ("removal_keeps_counters", "ormap, countermap"),

@@ -4,7 +4,7 @@ use anabranch_crdt::{Clock, Mutation, Type};
 use bytes::Bytes;
 
 use crate::rng::Rng;
-use crate::script::{Mode, OpName, Script, Step};
+use crate::script::{Mode, OpName, Script, Step, replica_id};
 use crate::shrink::shrink;
 use crate::world::{Mismatch, World};
 use crate::{laws, model};
@@ -91,7 +91,7 @@ fn next(rng: &mut Rng, world: &World) -> Step {
         0 if world.ty().is_map() => Step::Drop { at: to },
         0..40 => Step::Mutate {
             at: to,
-            mutation: mutation(rng, world.ty()),
+            mutation: mutation(rng, world.ty(), nodes),
             stamp: rng.below(6) as u64,
         },
         40..70 => Step::Deliver {
@@ -156,19 +156,24 @@ fn number(rng: &mut Rng) -> i64 {
 }
 
 /// A mutation that the type takes.
-pub(crate) fn mutation(rng: &mut Rng, ty: Type) -> Mutation {
+pub(crate) fn mutation(rng: &mut Rng, ty: Type, nodes: usize) -> Mutation {
     if rng.percent(4) {
         return Mutation::Create;
     }
     match ty {
         Type::GCounter => Mutation::Increment(number(rng).abs()),
         Type::PnCounter => Mutation::Increment(number(rng)),
+        Type::BoundedCounter if rng.percent(30) => Mutation::Transfer {
+            to: replica_id(rng.below(nodes)),
+            amount: rng.below(8) as u64,
+        },
+        Type::BoundedCounter => Mutation::Increment(number(rng)),
         Type::OrSet => match rng.below(10) {
             0..5 => Mutation::Add(elements(rng)),
             5..9 => Mutation::Remove(elements(rng)),
             _ => Mutation::Clear,
         },
-        map if map.is_map() => in_map(rng, map, 0),
+        map if map.is_map() => in_map(rng, map, 0, nodes),
         Type::GSet => Mutation::Add(elements(rng)),
         Type::Flag if rng.percent(50) => Mutation::Enable,
         Type::Flag => Mutation::Disable,
@@ -185,7 +190,7 @@ pub(crate) fn mutation(rng: &mut Rng, ty: Type) -> Mutation {
 }
 
 /// A change in a map: few keys, so that they meet; and maps within maps, as deep as it comes.
-fn in_map(rng: &mut Rng, map: Type, depth: usize) -> Mutation {
+fn in_map(rng: &mut Rng, map: Type, depth: usize, nodes: usize) -> Mutation {
     match rng.below(10) {
         0..3 => return Mutation::Remove(vec![key(rng)]),
         3 if rng.percent(30) => return Mutation::Clear,
@@ -205,10 +210,11 @@ fn in_map(rng: &mut Rng, map: Type, depth: usize) -> Mutation {
             *rng.pick(any)
         }
     });
+    let ty = if map.takes(ty) { ty } else { Type::PnCounter };
     let mutation = if ty.is_map() {
-        in_map(rng, ty, depth + 1)
+        in_map(rng, ty, depth + 1, nodes)
     } else {
-        mutation(rng, ty)
+        mutation(rng, ty, nodes)
     };
     Mutation::Update {
         key: key(rng),

@@ -19,7 +19,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anabranch_crdt::{Clock, Mutation, Type};
+use anabranch_crdt::{Clock, Epoch, Mutation, NodeId, ReplicaId, Type};
 use bytes::Bytes;
 
 /// How news travels.
@@ -128,6 +128,14 @@ impl Script {
     /// How many replicas take part.
     pub fn nodes(&self) -> usize {
         let most = |step: &Step| match step {
+            Step::Mutate {
+                at,
+                mutation: Mutation::Transfer { to, .. },
+                ..
+            } => (0..NODES_MAX)
+                .find(|&n| replica_id(n) == *to)
+                .unwrap_or(0)
+                .max(*at),
             Step::Mutate { at, .. } | Step::Drop { at } => *at,
             Step::Deliver { to, ops } => ops.iter().map(|op| op.by).chain([*to]).max().unwrap_or(0),
             Step::DeliverPart { to, op, .. } => *to.max(&op.by),
@@ -137,6 +145,17 @@ impl Script {
         };
         self.steps.iter().map(most).max().unwrap_or(0) + 1
     }
+}
+
+/// The most replicas a history can have.
+pub const NODES_MAX: usize = 8;
+
+/// The id of a replica. Neither the order of letters nor that of epochs.
+pub fn replica_id(node: usize) -> ReplicaId {
+    ReplicaId::new(
+        NodeId([3, 1, 4, 0, 2, 9, 8, 7][node % NODES_MAX]),
+        Epoch(5 + node as u64 % 3),
+    )
 }
 
 /// The letter of a replica.
@@ -200,6 +219,10 @@ fn write_mutation(f: &mut fmt::Formatter<'_>, mutation: &Mutation) -> fmt::Resul
         }
         Mutation::Vote(yes) => f.write_str(if *yes { " yes" } else { " no" }),
         Mutation::Increment(by) => write!(f, " {by}"),
+        Mutation::Transfer { to, amount } => {
+            let to = (0..NODES_MAX).find(|&n| replica_id(n) == *to);
+            write!(f, " {amount} {}", to.map_or('?', letter))
+        }
         Mutation::Add(elements) | Mutation::Remove(elements) => words(f, elements),
         Mutation::Set { value, clock } => {
             words(f, std::slice::from_ref(value))?;
@@ -340,6 +363,10 @@ fn mutation(words: &[&str]) -> Option<Mutation> {
         ["vote", "yes"] => Mutation::Vote(true),
         ["vote", "no"] => Mutation::Vote(false),
         ["incr", by] => Mutation::Increment(by.parse().ok()?),
+        ["transfer", amount, to] => Mutation::Transfer {
+            to: replica_id(node(to)?),
+            amount: amount.parse().ok()?,
+        },
         ["add", elements @ ..] => Mutation::Add(all(elements)),
         ["remove", elements @ ..] => Mutation::Remove(all(elements)),
         ["set", value] => Mutation::Set {
@@ -370,7 +397,8 @@ mod tests {
     fn a_script_reads_as_it_prints() {
         let text = "orset any\na add x y\nb < a1 c2\nb < a1.0\nb << a\nb <- a\nb <~ a 40\nb <~ a 40 1\na remove x\na clear\n\
                     a incr -3\na create\na set ''\na set v @3\na set v ~9\na set v @reverse ~9\na set v @+4\na enable\n\
-                    a disable\na vote yes\na vote no\na in k:ormap in j:orset add x\na in k incr 1\na drop\n";
+                    a disable\na vote yes\na vote no\na in k:ormap in j:orset add x\na in k incr 1\na drop\n\
+                    a transfer 3 b\n";
         let script: Script = text.parse().unwrap();
         assert_eq!(script.to_string(), text);
         assert_eq!(script.nodes(), 3);

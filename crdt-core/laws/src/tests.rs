@@ -55,6 +55,11 @@ fn a_million_steps_of_vote() {
 }
 
 #[test]
+fn a_million_steps_of_boundedcounter() {
+    million(Type::BoundedCounter);
+}
+
+#[test]
 fn a_million_steps_of_ormap() {
     million(Type::OrMap);
 }
@@ -129,6 +134,50 @@ fn every_counter_after_five_operations_at_three_replicas() {
         mutations: vec![Mutation::Create, Mutation::Increment(2), Mutation::Increment(-1)],
     };
     everything(&scope, 10_000);
+}
+
+#[test]
+fn every_bounded_counter_after_five_operations_at_three_replicas() {
+    let to = |n| Mutation::Transfer {
+        to: crate::replica_id(n),
+        amount: 1,
+    };
+    let scope = Scope {
+        ty: Type::BoundedCounter,
+        replicas: 3,
+        operations: 5,
+        mutations: vec![Mutation::Increment(2), Mutation::Increment(-1), to(0), to(1)],
+    };
+    everything(&scope, 10_000);
+}
+
+#[test]
+fn rights_that_were_handed_over_are_used_once() {
+    // b uses them while a, which still has a copy from before, joins b's state and its own old one.
+    check(
+        "boundedcounter causal
+         a incr 3
+         b << a
+         a transfer 3 b
+         a incr -1
+         b < a2
+         b incr -3
+         a << b
+         b << a",
+    )
+    .unwrap();
+    check(
+        "boundedcounter any
+         a incr 3
+         a transfer 2 b
+         b < a2.1
+         b incr -2
+         c << b
+         a incr -2
+         c < a2.0
+         c << a",
+    )
+    .unwrap();
 }
 
 fn within(key: &'static str, ty: Type, mutation: Mutation) -> Mutation {

@@ -8,11 +8,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use anabranch_crdt::{Causal, Changed, Epoch, Mutation, NodeId, Op, Piece, ReplicaId, Type};
+use anabranch_crdt::{
+    Causal, CausalError, Changed, Mutation, MutationError, Op, Piece, Reading, ReplicaId, Type,
+};
 
 use crate::model::{self, ATOMS_MAX, Atom, Atoms, Seen, each};
 use crate::naive::{Effect, Naive};
-use crate::script::{Mode, OpName, Step};
+use crate::script::{Mode, OpName, Step, replica_id};
 
 /// What differed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +89,7 @@ impl World {
     /// Replicas that have seen nothing.
     pub fn new(ty: Type, mode: Mode, nodes: usize) -> World {
         let replica = |n: usize| Replica {
-            // Neither the order of letters nor that of epochs.
-            id: ReplicaId::new(NodeId([3, 1, 4, 0, 2, 9, 8, 7][n % 8]), Epoch(5 + n as u64 % 3)),
+            id: replica_id(n),
             value: Causal::new(ty),
             naive: Naive::default(),
             ops: Vec::new(),
@@ -185,15 +186,23 @@ impl World {
         }
         let (by, seen) = (self.replicas[at].id, self.replicas[at].naive.whole);
         let before = self.replicas[at].value.clone();
-        let op = before
-            .mutate(by, stamp, mutation)
-            .map_err(|e| Mismatch(format!("refused: {e}")))?;
         let mut atom = Atom {
             by,
             seq: self.next_seq(by),
             mutation: mutation.clone(),
             stamp,
             saw: seen,
+        };
+        let result = before.mutate(by, stamp, mutation);
+        if let Some(seen) = self.understood(at) {
+            let is_refused = result.is_err();
+            same!(is_refused, model::is_refused(self.ty, seen, &atom), "refused");
+        }
+        let op = match result {
+            Ok(op) => op,
+            // Where operations came in any order, nothing says what a replica holds; it must not take more.
+            Err(CausalError::Mutation(MutationError::NotHeld { .. })) => return Ok(()),
+            Err(e) => return Err(Mismatch(format!("refused: {e}"))),
         };
         let expected = self.expected_atoms(at, &atom);
         if let Some(expected) = &expected {
@@ -215,6 +224,18 @@ impl World {
             self.history.push(atom.clone());
             atom.saw |= 1 << (self.history.len() - 1);
             atom.seq += 1;
+        }
+        if self.ty == Type::BoundedCounter {
+            let everything = Seen {
+                history: &self.history,
+                seen: (1 << self.history.len()) - 1,
+            };
+            let total = model::read(self.ty, everything);
+            same!(
+                matches!(total, Some(Reading::Count(..0))),
+                false,
+                "below the bound, all in all"
+            );
         }
         let made = Made { op, effects };
         self.touch(at, |replica| {
@@ -241,7 +262,13 @@ impl World {
 
     /// What the model makes of a mutation, where the model has a say.
     fn expected_atoms(&self, at: usize, new: &Atom) -> Option<Vec<Mutation>> {
-        let seen = self.understood(at)?;
+        // What a transfer is made of depends on nothing that was seen.
+        let nothing = Seen {
+            history: &self.history,
+            seen: 0,
+        };
+        let any = matches!(new.mutation, Mutation::Transfer { .. }).then_some(nothing);
+        let seen = self.understood(at).or(any)?;
         Some(model::atoms(self.ty, seen, new))
     }
 

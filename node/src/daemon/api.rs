@@ -95,6 +95,8 @@ pub enum OpName {
     Disable,
     /// Casts the node's ballot: `yes`.
     Vote,
+    /// Hands `amount` of a bounded counter over to the node `to`.
+    Transfer,
 }
 
 /// What a register's `clock` means.
@@ -151,6 +153,12 @@ pub struct OpBody {
     /// What the ballot says (`vote`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub yes: Option<bool>,
+    /// How much is handed over (`transfer`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<u64>,
+    /// To which node, by id or name (`transfer`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// The child of a map that the operation is on, outermost step first; without it, on the entity itself.
     #[serde(rename = "in", default, skip_serializing_if = "Option::is_none")]
     pub within: Option<Vec<StepBody>>,
@@ -171,6 +179,8 @@ impl OpBody {
             clock: None,
             clock_mode: None,
             yes: None,
+            amount: None,
+            to: None,
             within: None,
         }
     }
@@ -216,6 +226,10 @@ pub struct OneBody {
     clock_mode: Option<ClockMode>,
     #[serde(default)]
     yes: Option<bool>,
+    #[serde(default)]
+    amount: Option<u64>,
+    #[serde(default)]
+    to: Option<String>,
     #[serde(rename = "in", default)]
     within: Option<Vec<StepBody>>,
     #[serde(default)]
@@ -240,6 +254,8 @@ impl OneBody {
             clock,
             clock_mode,
             yes,
+            amount,
+            to,
             within,
             level,
             timeout_ms,
@@ -257,6 +273,8 @@ impl OneBody {
             clock,
             clock_mode,
             yes,
+            amount,
+            to,
             within,
         }];
         UpdateBody {

@@ -175,7 +175,8 @@ fn step(text: &str) -> Result<Step, String> {
 /// A change.
 #[derive(Debug, Subcommand)]
 pub enum Op {
-    /// Add N to a counter; N may be negative for a pncounter. Totals saturate.
+    /// Add N to a counter; N may be negative for a pncounter, whose totals saturate, and for a boundedcounter, as far as
+    /// the node holds rights.
     Incr {
         /// By how much.
         #[arg(allow_negative_numbers = true, value_name = "N")]
@@ -220,6 +221,15 @@ pub enum Op {
     Vote {
         /// What it says.
         ballot: Ballot,
+    },
+    /// Hand the node's rights to a boundedcounter over to another node.
+    Transfer {
+        /// How much that node may take away then, and this one no more.
+        #[arg(value_name = "N")]
+        amount: u64,
+        /// The other node's name or id, as `status` shows them.
+        #[arg(value_name = "NODE")]
+        to: String,
     },
 }
 

@@ -99,6 +99,11 @@ pub const CODES: &[Code] = &[
         "the data directory was written by a newer version",
     ),
     row(25, "address_in_use", "the address is in use by another process"),
+    row(
+        26,
+        "rights",
+        "the node does not hold what the operation takes away from a bounded counter",
+    ),
     row(70, "internal", "a bug in Anabranch"),
 ];
 
@@ -229,6 +234,7 @@ mod tests {
             TypeRequired,
             WrongType,
             KeyReused,
+            Rights,
             NotReady,
             Overloaded,
             DiskFull,
@@ -247,8 +253,8 @@ mod tests {
         for kind in kinds {
             // A new kind does not compile here: give it a row in the table and a place in the list.
             match kind {
-                Invalid | TypeRequired | WrongType | KeyReused | NotReady | Overloaded | DiskFull
-                | Poisoned => {}
+                Invalid | TypeRequired | WrongType | KeyReused | Rights | NotReady | Overloaded
+                | DiskFull | Poisoned => {}
                 Unconfirmed | Stopping | Config | Directory | NewerFormat | InUse | Corrupt | Io
                 | Identity | Internal => {}
             }

@@ -168,6 +168,12 @@ fn hash_mutation(h: &mut SipHasher13, mutation: &Mutation) {
         Mutation::Enable => h.write_u8(10),
         Mutation::Disable => h.write_u8(11),
         Mutation::Vote(yes) => h.write_u8(12 + u8::from(*yes)),
+        // A repeat may find the other node under its next epoch.
+        Mutation::Transfer { to, amount } => {
+            h.write_u8(15);
+            h.write_u128(to.node.0);
+            h.write_u64(*amount);
+        }
         Mutation::Update { key, ty, mutation } => {
             h.write_u8(14);
             hash_bytes(h, key);

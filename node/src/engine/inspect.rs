@@ -362,6 +362,11 @@ impl Engine {
         self.pulls.is_idle() && self.levels.len() == 0 && self.persist.all_durable()
     }
 
+    /// The epoch of the node at the other end of a link.
+    pub fn linked_epoch(&self, node: NodeId) -> Option<Epoch> {
+        self.peers.get(&node).map(|peer| peer.epoch)
+    }
+
     /// Highest epoch known of each node.
     pub fn known_epochs(&self) -> &BTreeMap<NodeId, Epoch> {
         &self.known_epochs

@@ -33,6 +33,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 mod translate;
+mod trial;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -2,12 +2,14 @@
 //!
 //! Contract: what a peer or a disk says is bounded here before it is used.
 
-use anabranch_crdt::{Base, ClockMode, DEPTH_MAX, Path, Payload, Put, SEQ_MAX, Totals, Type};
+use anabranch_crdt::{
+    Base, ClockMode, DEPTH_MAX, Epoch, NodeId, Path, Payload, Put, ReplicaId, SEQ_MAX, Totals, Type,
+};
 use bytes::Bytes;
 
 use crate::engine::limits::{ELEMENT_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::engine::translate::Refused;
-use crate::wire::{WirePath, WirePayload, WirePut, WireStep};
+use crate::wire::{WirePath, WirePayload, WirePut, WireReplica, WireStep};
 
 pub(crate) fn wire_path(path: &Path) -> WirePath {
     let mut steps = Vec::new();
@@ -84,6 +86,13 @@ pub(crate) fn wire_put(put: &Put) -> WirePut {
         },
         Payload::Written { value } => WirePayload::Written { value: value.clone() },
         Payload::Ballot { yes } => WirePayload::Ballot { yes: *yes },
+        Payload::Rights { amount, to } => WirePayload::Rights {
+            amount: *amount,
+            to: to.map(|to| WireReplica {
+                node: to.node.0,
+                epoch: to.epoch.0,
+            }),
+        },
     };
     WirePut {
         path: wire_path(&put.path),
@@ -124,6 +133,10 @@ pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
         }
         WirePayload::Written { value } => Payload::Written { value },
         WirePayload::Ballot { yes } => Payload::Ballot { yes },
+        WirePayload::Rights { amount, to } => Payload::Rights {
+            amount,
+            to: to.map(|to| ReplicaId::new(NodeId(to.node), Epoch(to.epoch))),
+        },
     };
     Ok(Put {
         path: read_path(put.path)?,

@@ -151,6 +151,13 @@ pub enum WirePayload {
         /// Whether it says yes.
         yes: bool,
     },
+    /// A share of a bounded counter.
+    Rights {
+        /// How much may be taken away.
+        amount: u64,
+        /// By whom, if not by the operation's own replica.
+        to: Option<WireReplica>,
+    },
 }
 
 /// A dot that an operation killed.
@@ -190,6 +197,7 @@ impl WirePut {
                 WirePayload::Stamped { value, .. } => 17 + value.len(),
                 WirePayload::Written { value } => 6 + value.len(),
                 WirePayload::Ballot { .. } => 2,
+                WirePayload::Rights { .. } => 41,
             }
     }
 }

@@ -6,6 +6,7 @@
 //! Contract: as naive as the definitions read. An operation on several elements is one [`Atom`] an element, in the
 //! order of the elements, each seeing the ones before.
 
+mod bounded;
 mod counter;
 mod flag;
 mod map;
@@ -84,6 +85,7 @@ pub fn read(ty: Type, seen: Seen<'_>) -> Option<Reading> {
         Type::Flag => Reading::Flag(flag::read(seen)),
         Type::MvRegister => Reading::Values(values::read(seen)),
         Type::Vote => Reading::Ballots(vote::read(seen)),
+        Type::BoundedCounter => Reading::Count(bounded::read(seen)),
         Type::OrMap | Type::CounterMap | Type::RegisterMap | Type::MultiMap => Reading::Map(map::show(seen)),
         Type::LwwRegister => Reading::Register(register::read(seen)),
     })
@@ -98,10 +100,16 @@ pub fn live(ty: Type, seen: Seen<'_>) -> Atoms {
         Type::Flag => flag::is_live(seen, *i, atom),
         Type::MvRegister => values::is_live(seen, *i),
         Type::Vote => vote::is_live(seen, *i, atom),
+        Type::BoundedCounter => bounded::is_live(seen, *i, atom),
         Type::LwwRegister => register::is_live(seen, *i),
         Type::OrMap | Type::CounterMap | Type::RegisterMap | Type::MultiMap => has(map_live, *i),
     };
     seen.each().filter(in_force).fold(0, |live, (i, _)| live | 1 << i)
+}
+
+/// Whether a mutation must be refused where this has been seen.
+pub fn is_refused(ty: Type, seen: Seen<'_>, new: &Atom) -> bool {
+    ty == Type::BoundedCounter && bounded::is_refused(seen, new)
 }
 
 /// What a mutation is made of where this has been seen; nothing if it changes nothing.
@@ -114,6 +122,7 @@ pub fn atoms(ty: Type, seen: Seen<'_>, new: &Atom) -> Vec<Mutation> {
         (Mutation::Add(elements), Type::GSet) => set::new_atoms(seen, elements),
         (Mutation::Add(_) | Mutation::Remove(_) | Mutation::Clear, _) => set::atoms(seen, &new.mutation),
         (Mutation::Disable, _) if !flag::read(seen) => Vec::new(),
+        (_, Type::BoundedCounter) => bounded::atoms(new),
         (_, Type::MvRegister) => vec![new.mutation.clone()],
         (Mutation::Set { .. }, _) if register::is_lost(seen, new) => Vec::new(),
         _ => vec![new.mutation.clone()],

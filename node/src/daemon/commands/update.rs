@@ -87,6 +87,11 @@ fn op(args: &Update) -> OpBody {
         Op::Create => new(OpName::Create),
         Op::Enable => new(OpName::Enable),
         Op::Disable => new(OpName::Disable),
+        Op::Transfer { amount, to } => OpBody {
+            amount: Some(*amount),
+            to: Some(to.clone()),
+            ..new(OpName::Transfer)
+        },
         Op::Vote { ballot } => OpBody {
             yes: Some(*ballot == Ballot::Yes),
             ..new(OpName::Vote)

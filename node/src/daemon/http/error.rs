@@ -77,7 +77,7 @@ impl From<Error> for Refusal {
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid | ErrorKind::TypeRequired => StatusCode::BAD_REQUEST,
-        ErrorKind::WrongType | ErrorKind::KeyReused => StatusCode::CONFLICT,
+        ErrorKind::WrongType | ErrorKind::KeyReused | ErrorKind::Rights => StatusCode::CONFLICT,
         ErrorKind::NotReady | ErrorKind::Overloaded | ErrorKind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,

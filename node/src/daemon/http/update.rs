@@ -11,7 +11,8 @@ use super::App;
 use super::body::{self, Place};
 use super::entities::names;
 use super::error::Refusal;
-use crate::crdt::{Clock, DEPTH_MAX, Mutation, Type};
+use crate::MemberStatus;
+use crate::crdt::{Clock, DEPTH_MAX, Mutation, ReplicaId, Type};
 use crate::daemon::api::{
     AnswerBody, ClockMode, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody,
 };
@@ -49,7 +50,7 @@ async fn make(app: &App, update: UpdateBody, place: Place) -> Result<Response, R
             ),
         ));
     }
-    let update = checked(update)?;
+    let update = checked(update, &|name| run_of(app, name))?;
     // From here on it is the engine's to bound; the wait for a level may be long.
     drop(place);
     let answer = app.node.update(update).await?;
@@ -71,7 +72,7 @@ fn answer_body(answer: &Answer) -> AnswerBody {
 }
 
 /// The update that a body asks for.
-fn checked(body: UpdateBody) -> Result<Update, Refusal> {
+fn checked(body: UpdateBody, run_of: &RunOf<'_>) -> Result<Update, Refusal> {
     if body.ops.is_empty() {
         return Err(Refusal::invalid("an update needs at least one operation"));
     }
@@ -92,7 +93,7 @@ fn checked(body: UpdateBody) -> Result<Update, Refusal> {
     let count = body.ops.len();
     let numbered = body.ops.into_iter().enumerate().map(|(i, op)| {
         // One operation needs no number to be found.
-        op_of(op).map_err(|e| {
+        op_of(op, run_of).map_err(|e| {
             Refusal::invalid(if count == 1 {
                 e
             } else {
@@ -108,13 +109,31 @@ fn checked(body: UpdateBody) -> Result<Update, Refusal> {
     })
 }
 
-fn op_of(body: OpBody) -> Result<Op, String> {
+/// The current run of the node with this id or name.
+type RunOf<'a> = dyn Fn(&str) -> Result<ReplicaId, String> + 'a;
+
+/// A transfer goes to a run of a node, which only somebody linked to it knows for sure.
+fn run_of(app: &App, name: &str) -> Result<ReplicaId, String> {
+    let members = app.node.status().members;
+    let is_meant =
+        |member: &&MemberStatus| member.node.to_string() == name || member.name.as_deref() == Some(name);
+    let meant: Vec<&MemberStatus> = members.iter().filter(is_meant).collect();
+    match meant[..] {
+        [member] => app.node.replica_of(member.node).ok_or_else(|| {
+            format!("{name} is not connected to this node now, so nothing can be handed over to it")
+        }),
+        [] => Err(format!("{name:?} is no node's id or name here")),
+        _ => Err(format!("{name:?} is the name of several nodes; use an id")),
+    }
+}
+
+fn op_of(body: OpBody, run_of: &RunOf<'_>) -> Result<Op, String> {
     let entity = EntityId::new(&body.kind, &body.key).map_err(|e| e.to_string())?;
     let ty = body.ty.as_deref().map(type_of).transpose()?;
     Ok(Op {
         entity,
         ty,
-        mutation: mutation_within(body)?,
+        mutation: mutation_within(body, run_of)?,
     })
 }
 
@@ -124,12 +143,12 @@ fn type_of(name: &str) -> Result<Type, String> {
 }
 
 /// The operation on the child that the steps lead to.
-fn mutation_within(mut body: OpBody) -> Result<Mutation, String> {
+fn mutation_within(mut body: OpBody, run_of: &RunOf<'_>) -> Result<Mutation, String> {
     let steps = body.within.take().unwrap_or_default();
     if steps.len() > DEPTH_MAX {
         return Err(format!("\"in\" has {} steps, at most {DEPTH_MAX}", steps.len()));
     }
-    let mut mutation = mutation(body)?;
+    let mut mutation = mutation(body, run_of)?;
     for step in steps.into_iter().rev() {
         mutation = Mutation::Update {
             key: Bytes::from(step.key.0),
@@ -140,7 +159,7 @@ fn mutation_within(mut body: OpBody) -> Result<Mutation, String> {
     Ok(mutation)
 }
 
-fn mutation(body: OpBody) -> Result<Mutation, String> {
+fn mutation(body: OpBody, run_of: &RunOf<'_>) -> Result<Mutation, String> {
     let OpBody {
         op,
         by,
@@ -149,6 +168,8 @@ fn mutation(body: OpBody) -> Result<Mutation, String> {
         clock,
         clock_mode,
         yes,
+        amount,
+        to,
         ..
     } = body;
     let name = op;
@@ -173,6 +194,10 @@ fn mutation(body: OpBody) -> Result<Mutation, String> {
     if op != OpName::Vote {
         unused("yes", yes.is_some())?;
     }
+    if op != OpName::Transfer {
+        unused("amount", amount.is_some())?;
+        unused("to", to.is_some())?;
+    }
     let bytes = |Octets(bytes)| Bytes::from(bytes);
     let all = |elements: Option<Vec<Octets>>| {
         let elements = elements.ok_or_else(|| "\"elements\" is missing".to_string())?;
@@ -191,6 +216,10 @@ fn mutation(body: OpBody) -> Result<Mutation, String> {
         OpName::Enable => Mutation::Enable,
         OpName::Disable => Mutation::Disable,
         OpName::Vote => Mutation::Vote(yes.ok_or("\"yes\" is missing")?),
+        OpName::Transfer => Mutation::Transfer {
+            amount: amount.ok_or("\"amount\" is missing")?,
+            to: run_of(&to.ok_or("\"to\" is missing")?)?,
+        },
     })
 }
 
@@ -208,9 +237,16 @@ fn clock(clock: Option<u64>, mode: Option<ClockMode>) -> Result<Clock, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crdt::{Epoch, NodeId};
+
+    fn one_node(name: &str) -> Result<ReplicaId, String> {
+        (name == "n7")
+            .then(|| ReplicaId::new(NodeId(7), Epoch(3)))
+            .ok_or_else(|| "nobody".to_string())
+    }
 
     fn update(text: &str) -> Result<Update, String> {
-        checked(crate::daemon::strict::object(text.as_bytes()).unwrap())
+        checked(crate::daemon::strict::object(text.as_bytes()).unwrap(), &one_node)
             .map_err(|refusal| format!("{refusal:?}"))
     }
 
@@ -245,6 +281,11 @@ mod tests {
         let steps = r#""op":"enable","in":[{"key":"a","type":"ormap"},{"key":{"base64":"/w=="}}]"#;
         assert_eq!(op(steps), Ok(within));
         assert_eq!(op(r#""op":"vote","yes":true"#), Ok(Mutation::Vote(true)));
+        let transfer = Mutation::Transfer {
+            amount: 4,
+            to: ReplicaId::new(NodeId(7), Epoch(3)),
+        };
+        assert_eq!(op(r#""op":"transfer","amount":4,"to":"n7""#), Ok(transfer));
         let set = |clock| {
             let value = "v".into();
             Ok(Mutation::Set { value, clock })
@@ -293,7 +334,10 @@ mod tests {
             r#""idempotency_key":"""#,
         ] {
             let text = format!(r#"{{"ops":[{{"kind":"k","key":"a","op":"clear"}}],{bad}}}"#);
-            assert!(checked(serde_json::from_str(&text).unwrap()).is_err(), "{bad}");
+            assert!(
+                checked(serde_json::from_str(&text).unwrap(), &one_node).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! | line | meaning |
 //! |---|---|
-//! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`) | an update, level local-applied |
+//! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`, `transfer 4 b2`: to b's epoch 2) | an update, level local-applied |
 //! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
 //! | `link a b`, `cut a b` | a link comes up, goes down |
 //! | `ahead MS` | all wall clocks are so far ahead of the monotonic one |
@@ -26,7 +26,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use anabranch_crdt::{Clock, Epoch, Mutation, NodeId, Reading, Type};
+use anabranch_crdt::{Clock, Epoch, Mutation, NodeId, Reading, ReplicaId, Type};
 use bytes::Bytes;
 
 use crate::engine::{
@@ -35,6 +35,12 @@ use crate::engine::{
 };
 use crate::error::Error;
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
+
+/// Answered at once.
+const APPLIED: Level = Level {
+    copies: crate::engine::Copies::Local,
+    stage: Stage::Applied,
+};
 
 #[derive(Default)]
 struct Directory {
@@ -128,6 +134,7 @@ fn entity(text: &str) -> (EntityId, Type) {
         "f" => Type::Flag,
         "m" => Type::MvRegister,
         "v" => Type::Vote,
+        "e" => Type::BoundedCounter, // escrow
         "c" => Type::CounterMap,
         other => panic!("no type begins with {other}"),
     };
@@ -155,6 +162,13 @@ fn mutation(words: &[&str]) -> Mutation {
         ["enable"] => Mutation::Enable,
         ["disable"] => Mutation::Disable,
         ["vote", yes] => Mutation::Vote(*yes == "yes"),
+        ["transfer", amount, to] => {
+            let (to, epoch) = to.split_at(1);
+            Mutation::Transfer {
+                to: ReplicaId::new(node_id(to.chars().next().unwrap()), Epoch(epoch.parse().unwrap())),
+                amount: amount.parse().unwrap(),
+            }
+        }
         ["set", v] => Mutation::Set {
             value: Bytes::copy_from_slice(v.as_bytes()),
             clock: Clock::Default,
@@ -307,6 +321,17 @@ impl World {
         self.assert_whole("injected bytes");
     }
 
+    /// Several operations on one entity as one update.
+    pub(super) fn update_all(&mut self, name: char, e: &str, mutations: Vec<Mutation>) {
+        let (entity, ty) = entity(e);
+        let op = |mutation| Op {
+            entity: entity.clone(),
+            ty: Some(ty),
+            mutation,
+        };
+        self.submit(name, mutations.into_iter().map(op).collect(), APPLIED, None);
+    }
+
     pub(super) fn update(
         &mut self,
         name: char,
@@ -316,13 +341,17 @@ impl World {
         key: Option<&str>,
     ) {
         let (entity, ty) = entity(e);
-        self.requests += 1;
-        let key = key.map(|k| IdempotencyKey::new(k.as_bytes()).unwrap());
         let ops = vec![Op {
             entity,
             ty: Some(ty),
             mutation,
         }];
+        self.submit(name, ops, level, key);
+    }
+
+    fn submit(&mut self, name: char, ops: Vec<Op>, level: Level, key: Option<&str>) {
+        self.requests += 1;
+        let key = key.map(|k| IdempotencyKey::new(k.as_bytes()).unwrap());
         let update = Update {
             ops,
             level,
