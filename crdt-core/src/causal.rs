@@ -65,7 +65,27 @@ pub struct Piece {
     fragment: Fragment,
 }
 
+impl Knowledge {
+    pub(crate) fn new(replicas: Replicas, seen: Context) -> Knowledge {
+        Knowledge { replicas, seen }
+    }
+
+    /// What was seen, in terms of [`Knowledge::replicas`].
+    pub fn seen(&self) -> &Context {
+        &self.seen
+    }
+
+    /// The table that gives its dots their meaning.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+}
+
 impl Piece {
+    pub(crate) fn new(replicas: Replicas, fragment: Fragment) -> Piece {
+        Piece { replicas, fragment }
+    }
+
     /// What it says, in terms of [`Piece::replicas`].
     pub fn fragment(&self) -> &Fragment {
         &self.fragment
@@ -126,6 +146,10 @@ pub enum CausalError {
 }
 
 impl Op {
+    pub(crate) fn new(replicas: Replicas, delta: Delta) -> Op {
+        Op { replicas, delta }
+    }
+
     /// What the operation does, in terms of [`Op::replicas`].
     pub fn delta(&self) -> &Delta {
         &self.delta

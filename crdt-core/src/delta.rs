@@ -53,7 +53,7 @@ impl Path {
             path = &child.path;
         }
         match path {
-            Path::Element(element) => bytes + 3 + element.len(),
+            Path::Element(element) => bytes + 4 + element.len(),
             _ => bytes + 1,
         }
     }

@@ -9,9 +9,9 @@ use core::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::canonical;
-use crate::delta::{Path, Payload};
+use crate::delta::{ClockMode, Path, Payload};
 use crate::dot::Dot;
+use crate::id::ReplicaId;
 use crate::value::Env;
 
 /// The cluster's key for hashing: whoever does not know it cannot aim for collisions.
@@ -27,8 +27,74 @@ impl core::fmt::Debug for HashKey {
 /// The hash of one live dot.
 pub(crate) fn item(env: &Env<'_>, path: &Path, dot: Dot, payload: &Payload) -> u64 {
     let mut hasher = SipHasher13::new_with_key(&env.key.0);
-    canonical::encode_item(path, dot.full(env.replicas), payload, &mut |bytes| {
+    write_item(path, dot.full(env.replicas), payload, &mut |bytes| {
         hasher.write(bytes)
     });
     hasher.finish()
+}
+
+/// One live dot, prefix-free: every variable length is preceded by itself, every choice by a tag.
+fn write_item(path: &Path, dot: (ReplicaId, u64), payload: &Payload, out: &mut impl FnMut(&[u8])) {
+    write_path(path, out);
+    let (replica, seq) = dot;
+    let mut fixed = [0; 32];
+    fixed[..16].copy_from_slice(&replica.node.0.to_be_bytes());
+    fixed[16..24].copy_from_slice(&replica.epoch.0.to_be_bytes());
+    fixed[24..].copy_from_slice(&seq.to_be_bytes());
+    out(&fixed);
+    match payload {
+        Payload::Present => out(&[0]),
+        Payload::Count { totals, base } => {
+            let (seq, reset) = base.origin();
+            out(&[1, u8::from(reset.is_some())]);
+            let reset = reset.map(|reset| [reset.plus, reset.minus]);
+            let all = [totals.plus, totals.minus, seq].into_iter();
+            all.chain(reset.into_iter().flatten())
+                .for_each(|number| out(&number.to_be_bytes()));
+        }
+        Payload::Stamped { clock, mode, value } => {
+            let mode = match mode {
+                ClockMode::Default => 0,
+                ClockMode::Custom => 1,
+            };
+            out(&[2, mode]);
+            out(&clock.to_be_bytes());
+            write_string(value, out);
+        }
+        Payload::Written { value } => {
+            out(&[3]);
+            write_string(value, out);
+        }
+        Payload::Ballot { yes } => out(&[4, u8::from(*yes)]),
+        Payload::Rights { amount, to } => {
+            out(&[5, u8::from(to.is_some())]);
+            out(&amount.to_be_bytes());
+            if let Some(to) = to {
+                out(&to.node.0.to_be_bytes());
+                out(&to.epoch.0.to_be_bytes());
+            }
+        }
+    }
+}
+
+fn write_path(path: &Path, out: &mut impl FnMut(&[u8])) {
+    match path {
+        Path::Root => out(&[0]),
+        Path::Element(element) => {
+            out(&[1]);
+            write_string(element, out);
+        }
+        Path::Child(child) => {
+            out(&[2]);
+            write_string(&child.key, out);
+            out(&[child.ty.id()]);
+            // As deep as values are nested, which is bounded.
+            write_path(&child.path, out);
+        }
+    }
+}
+
+fn write_string(bytes: &[u8], out: &mut impl FnMut(&[u8])) {
+    out(&(bytes.len() as u64).to_be_bytes());
+    out(bytes);
 }

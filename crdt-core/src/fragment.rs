@@ -20,8 +20,12 @@ use crate::value::{Changed, Env};
 use crate::view::{self, Entry, Ledger, Stored, View};
 use alloc::vec::Vec;
 
-/// What a put weighs beside its path and payload, in bytes: its dot.
-const DOT_BYTES: usize = 10;
+/// What a put weighs beside its path and payload, in bytes: its dot, and that it may be of another kind than its
+/// neighbours.
+const DOT_BYTES: usize = 13;
+
+/// What a piece weighs before anything is in it, in bytes: how much is.
+const HEAD_BYTES: usize = 10;
 
 /// What a run of claimed dots weighs, in bytes.
 const RUN_BYTES: usize = 20;
@@ -111,7 +115,8 @@ impl Fragment {
         self.puts.binary_search_by_key(&dot, |(dot, _)| *dot).is_ok()
     }
 
-    /// The same in pieces of about `bytes_max` bytes at most, except that a put is never divided. Each can be joined
+    /// The same in pieces that take at most `bytes_max` bytes each ([`Fragment::encode`]), except that a put is never
+    /// divided. Each can be joined
     /// alone, in any order, any number of times; all of them together say what this one says.
     pub fn split(self, bytes_max: usize) -> Vec<Fragment> {
         let whole = planted!("chunk_taken_for_the_whole", self.claims.clone(), Context::new());
@@ -174,7 +179,7 @@ impl Cutter {
         };
         Cutter {
             bytes_max,
-            bytes: 0,
+            bytes: HEAD_BYTES,
             piece: new.clone(),
             new,
             done: Vec::new(),
@@ -187,7 +192,7 @@ impl Cutter {
 
     /// Begins another piece if so much does not fit.
     fn room_for(&mut self, bytes: usize) {
-        if self.bytes > 0 && self.bytes + bytes > self.bytes_max {
+        if !self.piece.is_empty() && self.bytes + bytes > self.bytes_max {
             self.close();
         }
         self.bytes += bytes;
@@ -207,7 +212,7 @@ impl Cutter {
         if !done.is_empty() {
             self.done.push(done);
         }
-        self.bytes = RUN_BYTES;
+        self.bytes = HEAD_BYTES + RUN_BYTES;
     }
 
     fn finish(mut self) -> Vec<Fragment> {

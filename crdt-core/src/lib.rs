@@ -20,10 +20,10 @@
 extern crate alloc;
 
 mod boundedcounter;
-mod canonical;
 mod causal;
 mod children;
 mod clock;
+mod codec;
 mod context;
 mod counts;
 #[cfg(feature = "crdts")]
@@ -62,6 +62,7 @@ mod laws;
 pub use boundedcounter::{BoundedCounter, TRANSFERS_MAX};
 pub use causal::{Causal, CausalError, Knowledge, Op, Piece};
 pub use clock::{DRIFT_MS_MAX, HybridClock};
+pub use codec::{DecodeError, decode_puts, encode_puts};
 pub use context::{Context, Seen, VersionVector};
 pub use delta::{Base, Child, ClockMode, DEPTH_MAX, Delta, Kill, Part, Path, Payload, Put, Totals};
 pub use digest::HashKey;

@@ -13,7 +13,6 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::boundedcounter::BoundedCounter;
-use crate::canonical;
 use crate::context::{Context, Seen};
 use crate::delta::{Delta, Kill, Part, Path, Payload, Put};
 use crate::digest::HashKey;
@@ -404,14 +403,6 @@ impl Value {
     pub fn digest_from_scratch(&self, env: &Env<'_>) -> u64 {
         let live = Stored::entries(self).filter(|(_, dot, payload)| payload.is_live(*dot));
         view::digest_of(env, &live.collect::<Vec<_>>())
-    }
-
-    /// Bytes that are equal exactly when type and live state are, whatever the replica tables look like.
-    pub fn canonical_bytes(&self, replicas: &Replicas) -> Vec<u8> {
-        canonical::bytes(
-            self.ty(),
-            self.puts().map(|(dot, put)| (dot.full(replicas), put)).collect(),
-        )
     }
 }
 

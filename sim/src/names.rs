@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use anabranch::{Clock, EntityId, Mutation, Reading, Type};
+use anabranch::{Clock, EntityId, Epoch, Mutation, NodeId, Reading, ReplicaId, Type};
 use anabranch_crdt::Path;
 use bytes::Bytes;
 
@@ -29,6 +29,7 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::Flag => "switch",
         Kind::MvRegister => "draft",
         Kind::Vote => "motion",
+        Kind::Bounded => "seats",
         Kind::CounterMap => "basket",
     }
 }
@@ -47,6 +48,7 @@ pub fn type_of(kind: Kind) -> Type {
         Kind::Flag => Type::Flag,
         Kind::MvRegister => Type::MvRegister,
         Kind::Vote => Type::Vote,
+        Kind::Bounded => Type::BoundedCounter,
         Kind::CounterMap => Type::CounterMap,
     }
 }
@@ -143,6 +145,13 @@ impl Names {
             Action::Enable => Mutation::Enable,
             Action::Disable => Mutation::Disable,
             Action::Vote(yes) => Mutation::Vote(*yes),
+            Action::Transfer {
+                amount,
+                to: (node, epoch),
+            } => Mutation::Transfer {
+                amount: *amount,
+                to: ReplicaId::new(NodeId(*node), Epoch(*epoch)),
+            },
         }
     }
 

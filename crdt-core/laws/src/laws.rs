@@ -108,10 +108,21 @@ fn pair(a: &Causal, b: &Causal) -> Result<(), Mismatch> {
     )?;
     for bytes_max in PIECE_BYTES {
         let mut pieces: Vec<Piece> = lacks.clone().split(bytes_max).collect();
+        pieces.iter().try_for_each(|piece| is_small(piece, bytes_max))?;
         pieces.reverse();
         pieces.extend(pieces.first().cloned());
         is_same(&with_pieces(a, pieces)?, &both, "pieces")?;
     }
+    Ok(())
+}
+
+/// A piece is at most as large as asked for, or cannot be smaller.
+fn is_small(piece: &Piece, bytes_max: usize) -> Result<(), Mismatch> {
+    let mut bytes = Vec::new();
+    piece.fragment().encode(piece.replicas().len(), &mut bytes);
+    let runs = piece.fragment().claims().all_runs().count();
+    let is_one = piece.fragment().puts().len() + runs <= 2;
+    same!(bytes.len() <= bytes_max || is_one, true, "the size of a piece");
     Ok(())
 }
 

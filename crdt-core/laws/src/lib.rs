@@ -12,6 +12,8 @@
 //! Not here: engines, networks, disks (see the simulator), and the agreement with the `crdts` crate (in the crate itself).
 
 pub mod exhaustive;
+pub mod golden;
+pub mod hostile;
 pub mod laws;
 pub mod model;
 mod naive;

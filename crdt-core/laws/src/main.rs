@@ -2,10 +2,11 @@
 
 mod mutants;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anabranch_crdt::Type;
-use anabranch_laws::random;
+use anabranch_laws::{golden, hostile, random};
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
@@ -19,8 +20,21 @@ struct Cli {
 enum Task {
     /// Runs random histories of every type against the models.
     Run(Run),
+    /// Writes inputs for the fuzz targets into a directory each, to begin with.
+    Inputs(Inputs),
+    /// Prints golden/v3.txt with the bytes of today.
+    Golden,
     /// Tries deliberate mistakes in the crate and prints within how many steps each is found.
     Mutants,
+}
+
+#[derive(Debug, Args)]
+struct Inputs {
+    /// Where to.
+    directory: PathBuf,
+    /// How many for each target.
+    #[arg(long, default_value_t = 100)]
+    count: u64,
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +58,23 @@ fn main() -> ExitCode {
                 .filter(|ty| run.ty.is_none_or(|only| only == *ty));
             types.fold(true, |is_right, ty| is_right & one(ty, &run))
         }
+        Task::Inputs(inputs) => match write_inputs(&inputs) {
+            Ok(()) => true,
+            Err(e) => {
+                eprintln!("{}: {e}", inputs.directory.display());
+                false
+            }
+        },
+        Task::Golden => match golden::print(golden::FILE) {
+            Ok(text) => {
+                print!("{text}");
+                true
+            }
+            Err(why) => {
+                eprintln!("{why}");
+                false
+            }
+        },
         Task::Mutants => match mutants::run() {
             Ok(is_right) => is_right,
             Err(why) => {
@@ -57,6 +88,20 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn write_inputs(inputs: &Inputs) -> std::io::Result<()> {
+    for target in hostile::TARGETS {
+        let directory = inputs.directory.join(target.name);
+        std::fs::create_dir_all(&directory)?;
+        for seed in 0..inputs.count {
+            std::fs::write(
+                directory.join(format!("made-{seed}")),
+                hostile::inputs(target.name, seed),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 fn one(ty: Type, run: &Run) -> bool {

@@ -59,9 +59,32 @@ pub fn run(ty: Type, seed: u64, steps: u64) -> Result<(), Box<Failure>> {
     Ok(())
 }
 
-/// Makes and runs one history; it ends where it goes wrong.
+/// Runs the history that these bytes choose: its type first, and then every step.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn from_choices(bytes: &[u8]) -> Result<(), Box<Failure>> {
+    let mut rng = Rng::from_choices(bytes);
+    let ty = *rng.pick(&Type::ALL);
+    let (script, result) = history(ty, &mut rng);
+    result.map_err(|mismatch| {
+        let steps = script.steps.len() as u64;
+        let (script, mismatch) = shrink(script, mismatch);
+        Box::new(Failure {
+            script,
+            mismatch,
+            steps,
+        })
+    })
+}
+
 fn one(ty: Type, seed: u64) -> (Script, Result<(), Mismatch>) {
-    let mut rng = Rng::new(seed ^ u64::from(ty.id()) << 56);
+    history(ty, &mut Rng::new(seed ^ u64::from(ty.id()) << 56))
+}
+
+/// Makes and runs one history; it ends where it goes wrong.
+fn history(ty: Type, rng: &mut Rng) -> (Script, Result<(), Mismatch>) {
     let mode = if rng.percent(60) { Mode::Causal } else { Mode::Any };
     let nodes = 2 + rng.below(4);
     let mut script = Script {
@@ -71,7 +94,10 @@ fn one(ty: Type, seed: u64) -> (Script, Result<(), Mismatch>) {
     };
     let mut world = World::new(ty, mode, nodes);
     for _ in 0..10 + rng.below(STEPS_MAX - 10) {
-        let step = next(&mut rng, &world);
+        if rng.is_over() {
+            break;
+        }
+        let step = next(rng, &world);
         script.steps.push(step.clone());
         if let Err(mismatch) = world.step(&step) {
             return (script, Err(mismatch.after(&step)));

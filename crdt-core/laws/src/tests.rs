@@ -8,6 +8,15 @@ use crate::{check, random};
 
 const STEPS: u64 = 1_000_000;
 
+#[test]
+fn the_bytes_are_those_that_other_versions_wrote() {
+    let now = crate::golden::print(crate::golden::FILE).unwrap();
+    for (ours, golden) in now.lines().zip(crate::golden::FILE.lines()) {
+        assert_eq!(ours, golden);
+    }
+    assert_eq!(now, crate::golden::FILE);
+}
+
 fn million(ty: Type) {
     if let Err(failure) = random::run(ty, 1, STEPS) {
         panic!("within {} steps: {failure}", failure.steps);

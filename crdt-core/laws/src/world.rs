@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anabranch_crdt::{
-    Causal, CausalError, Changed, Mutation, MutationError, Op, Piece, Reading, ReplicaId, Type,
+    Causal, CausalError, Changed, HashKey, Mutation, MutationError, Op, Piece, Reading, ReplicaId, Replicas,
+    Type, Value,
 };
 
 use crate::model::{self, ATOMS_MAX, Atom, Atoms, Seen, each};
@@ -164,7 +165,7 @@ impl World {
                 })
             }
             Step::Since { to, from } => {
-                let piece = self.piece(*to, *from)?;
+                let piece = travelled(&self.piece(*to, *from)?)?;
                 let naive = self.replicas[*from].naive;
                 self.touch(*to, |replica| {
                     replica.naive.join(naive);
@@ -299,6 +300,7 @@ impl World {
         let Some(op) = Op::group(&group).map_err(|e| Mismatch(e.to_string()))? else {
             return Ok(());
         };
+        let op = travelled_op(&op)?;
         self.touch(to, |replica| {
             replica.naive = naive;
             vec![replica.value.join_op(&op)]
@@ -322,6 +324,7 @@ impl World {
         if self.mode == Mode::Causal && self.history[effect.dot].saw & !self.replicas[to].naive.whole != 0 {
             return Ok(());
         }
+        let op = travelled_op(&op)?;
         self.touch(to, |replica| {
             replica.naive.deliver(effect);
             vec![replica.value.join_op(&op)]
@@ -355,6 +358,7 @@ impl World {
         }
         for piece in pieces.first().into_iter().chain(&pieces) {
             let claimed = self.claimed(piece)?;
+            let piece = &travelled(piece)?;
             let replica = &mut self.replicas[to];
             let before = replica.naive.live(&self.before);
             replica.naive.take(live, claimed);
@@ -448,6 +452,7 @@ impl World {
             return Err(Mismatch("the digest is not the one from scratch".to_owned()));
         }
         let bytes = value.canonical_bytes();
+        check_bytes(value, &bytes)?;
         // What was reset of a counter shows in its live slot, and the dots alone do not tell.
         let state = (live, if self.ty.is_map() { naive.removed } else { 0 });
         if let Some(before) = self.bytes.get(&state) {
@@ -494,6 +499,36 @@ fn removes(mutation: &Mutation) -> bool {
         Mutation::Remove(_) | Mutation::Clear => true,
         _ => false,
     }
+}
+
+/// An operation as it arrives: from its bytes.
+fn travelled_op(op: &Op) -> Result<Op, Mismatch> {
+    let back = Op::decode(&op.encode()).map_err(|e| Mismatch(format!("the bytes of an operation: {e}")))?;
+    same!(back.delta(), op.delta(), "an operation from its bytes");
+    Ok(back)
+}
+
+/// A piece as it arrives: from its bytes.
+fn travelled(piece: &Piece) -> Result<Piece, Mismatch> {
+    let back = Piece::decode(&piece.encode()).map_err(|e| Mismatch(format!("the bytes of a piece: {e}")))?;
+    same!(back.fragment(), piece.fragment(), "a piece from its bytes");
+    Ok(back)
+}
+
+/// The bytes of a state lead back to what is alive in it.
+fn check_bytes(state: &Causal, bytes: &[u8]) -> Result<(), Mismatch> {
+    let mut replicas = Replicas::new();
+    let back = Value::from_canonical_bytes(bytes, &mut replicas, &HashKey([0; 16]));
+    let back = back.map_err(|e| Mismatch(format!("the bytes of a state: {e}")))?;
+    same!(
+        back.puts().count(),
+        state.value().puts().count(),
+        "alive, from the bytes"
+    );
+    if back.exists() {
+        same!(back.read(&replicas), state.read(), "the value from its bytes");
+    }
+    Ok(())
 }
 
 impl Made {

@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
-use anabranch_crdt::{Dot, Path, Replicas, Value, VersionVector};
+use anabranch_crdt::{Dot, Path, Put, Replicas, Value, VersionVector, encode_puts};
 
-use crate::engine::puts::wire_put;
 use crate::engine::shard::{EntityKey, Shard};
 use crate::engine::translate::{TableWriter, wire_entity};
-use crate::wire::{Resume, ShardId, ShardPart, WireRow};
+use crate::wire::{Resume, ShardId, ShardPart, WireEntity, WireRow};
+
+/// What a put takes beside its path and payload, at most.
+const PUT_BYTES: usize = 13;
 
 /// The state, and how far it has been handed out.
 #[derive(Debug)]
@@ -66,15 +68,12 @@ impl Frozen {
         }
         let mut table = TableWriter::new(&self.replicas);
         let view = table.vector(&self.view);
-        let mut rows: Vec<WireRow> = Vec::new();
+        let mut rows: Vec<(WireEntity, Vec<(Dot, Put)>)> = Vec::new();
         let (mut bytes, mut full) = (0, false);
         let (begun, at) = (self.at.resume.clone(), &mut self.at);
         while let Some((key, value)) = self.rows.get(at.row).filter(|_| !full) {
-            let mut row = WireRow {
-                entity: wire_entity(key),
-                puts: Vec::new(),
-            };
-            bytes += row.entity.len_bytes();
+            let mut row = (wire_entity(key), Vec::new());
+            bytes += row.0.len_bytes();
             let from = at.after.take();
             {
                 let puts: &mut dyn Iterator<Item = _> = match &from {
@@ -82,22 +81,21 @@ impl Frozen {
                     Some((path, dot)) => &mut value.kept_after(path, *dot),
                 };
                 for (dot, put) in puts {
-                    if bytes >= budget && !(rows.is_empty() && row.puts.is_empty()) {
+                    if bytes >= budget && !(rows.is_empty() && row.1.is_empty()) {
                         full = true;
                         break;
                     }
-                    let wire = wire_put(&put);
-                    bytes += 13 + wire.len_bytes();
-                    row.puts.push((table.ix(dot.ix()), dot.seq(), wire));
+                    bytes += PUT_BYTES + put.weight();
                     at.puts += 1;
-                    at.after = Some((put.path, dot));
+                    at.after = Some((put.path.clone(), dot));
+                    row.1.push((table.dot(dot), put));
                 }
             }
             if at.after.is_none() {
                 // Not one fitted: the row begins, or goes on, with the next part.
                 at.after = from;
             } else {
-                at.resume = Some((row.entity.clone(), at.puts));
+                at.resume = Some((row.0.clone(), at.puts));
                 rows.push(row);
             }
             if !full {
@@ -105,6 +103,16 @@ impl Frozen {
             }
         }
         self.done = !full;
+        let rows = rows.into_iter().map(|(entity, puts)| {
+            let mut bytes = Vec::new();
+            encode_puts(&mut bytes, table.ids.len(), &puts);
+            WireRow {
+                entity,
+                count: puts.len() as u64,
+                puts: bytes.into(),
+            }
+        });
+        let rows = rows.collect();
         Some(ShardPart {
             shard: self.shard.0,
             session: self.session,
@@ -126,5 +134,5 @@ pub(crate) fn resume_after(part: &ShardPart) -> Resume {
         Some((entity, puts)) if part.rows.len() == 1 && *entity == row.entity => *puts,
         _ => 0,
     };
-    Some((row.entity.clone(), before + row.puts.len() as u64))
+    Some((row.entity.clone(), before.saturating_add(row.count)))
 }

@@ -33,34 +33,25 @@ pub(crate) fn wire_path(path: &Path) -> WirePath {
 }
 
 pub(crate) fn read_path(path: WirePath) -> Result<Path, Refused> {
-    let bounded = |what: &str, bytes: Bytes| {
-        if bytes.len() <= ELEMENT_BYTES_MAX {
-            return Ok(bytes);
+    let path = match path {
+        WirePath::Root => Path::Root,
+        WirePath::Element(e) => Path::Element(e),
+        WirePath::Child { steps, .. } if steps.is_empty() || steps.len() > DEPTH_MAX => {
+            return Err(format!(
+                "a way of {} steps into a map, 1 to {DEPTH_MAX} are taken",
+                steps.len()
+            ));
         }
-        let len = bytes.len();
-        Err(format!(
-            "{what} of {len} bytes, at most {ELEMENT_BYTES_MAX} are taken"
-        ))
-    };
-    match path {
-        WirePath::Root => Ok(Path::Root),
-        WirePath::Element(e) => Ok(Path::Element(bounded("an element", e)?)),
-        WirePath::Child { steps, .. } if steps.is_empty() || steps.len() > DEPTH_MAX => Err(format!(
-            "a way of {} steps into a map, 1 to {DEPTH_MAX} are taken",
-            steps.len()
-        )),
         WirePath::Child { steps, element } => {
-            let mut path = match element {
-                Some(e) => Path::Element(bounded("an element", e)?),
-                None => Path::Root,
-            };
+            let mut path = element.map_or(Path::Root, Path::Element);
             for step in steps.into_iter().rev() {
-                let ty = read_type(step.ty)?;
-                path = path.within(bounded("a key", step.key)?, ty);
+                path = path.within(step.key, read_type(step.ty)?);
             }
-            Ok(path)
+            path
         }
-    }
+    };
+    check_path(&path)?;
+    Ok(path)
 }
 
 pub(crate) fn read_type(id: u8) -> Result<Type, Refused> {
@@ -115,14 +106,6 @@ pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
             totals: Totals { plus, minus },
             base: reset.map_or(Base::opened(base), |reset| Base::reset(base, totals(reset))),
         },
-        WirePayload::Stamped { value, .. } | WirePayload::Written { value }
-            if value.len() > VALUE_BYTES_MAX =>
-        {
-            return Err(format!(
-                "a value of {} bytes, at most {VALUE_BYTES_MAX} are taken",
-                value.len()
-            ));
-        }
         WirePayload::Stamped { clock, custom, value } => {
             let mode = if custom {
                 ClockMode::Custom
@@ -138,10 +121,48 @@ pub(crate) fn read_put(put: WirePut) -> Result<Put, Refused> {
             to: to.map(|to| ReplicaId::new(NodeId(to.node), Epoch(to.epoch))),
         },
     };
+    check_value(&payload)?;
     Ok(Put {
         path: read_path(put.path)?,
         payload,
     })
+}
+
+/// That names and values are no longer than a caller's may be.
+pub(crate) fn check_sizes(put: &Put) -> Result<(), Refused> {
+    check_path(&put.path)?;
+    check_value(&put.payload)
+}
+
+fn check_path(path: &Path) -> Result<(), Refused> {
+    let mut path = path;
+    while let Path::Child(child) = path {
+        check_len("a key", &child.key, ELEMENT_BYTES_MAX)?;
+        path = &child.path;
+    }
+    match path {
+        Path::Element(element) => check_len("an element", element, ELEMENT_BYTES_MAX),
+        _ => Ok(()),
+    }
+}
+
+fn check_value(payload: &Payload) -> Result<(), Refused> {
+    match payload {
+        Payload::Stamped { value, .. } | Payload::Written { value } => {
+            check_len("a value", value, VALUE_BYTES_MAX)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_len(what: &str, bytes: &Bytes, max: usize) -> Result<(), Refused> {
+    if bytes.len() <= max {
+        return Ok(());
+    }
+    Err(format!(
+        "{what} of {} bytes, at most {max} are taken",
+        bytes.len()
+    ))
 }
 
 pub(crate) fn totals((plus, minus): (u64, u64)) -> Totals {

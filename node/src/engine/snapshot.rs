@@ -7,15 +7,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_crdt::{Delta, Dot, Env, NodeId, Part, Put, Replicas, Value, VersionVector};
+use anabranch_crdt::{Delta, Dot, Env, NodeId, Part, Put, Replicas, Value, VersionVector, decode_puts};
 
 use crate::engine::Engine;
 use crate::engine::frozen::resume_after;
 use crate::engine::io::Output;
-use crate::engine::puts::read_put;
+use crate::engine::puts::check_sizes;
 use crate::engine::ring::Ring;
 use crate::engine::shard::EntityKey;
-use crate::engine::translate::{Refused, TableReader, check_put, read_entity};
+use crate::engine::translate::{Refused, TableReader, read_entity};
 use crate::wire::{EntityId, Frame, Lane, Record, Resume, ShardId, ShardPart, SnapshotNext};
 
 /// A snapshot being received.
@@ -76,23 +76,26 @@ fn read_rows(table: &TableReader, part: &ShardPart, image: &mut Image) -> Result
             return Err(format!("snapshot rows out of order at {}", key.0));
         }
         let puts = image.rows.entry(key.clone()).or_default();
-        for (replica, seq, put) in &row.puts {
-            let dot = table.dot(*replica, *seq)?;
+        let read = decode_puts(&row.puts, key.1, table.len()).map_err(|e| format!("{}: {e}", key.0))?;
+        if read.len() as u64 != row.count {
+            return Err(format!(
+                "{}: {} puts announced, {} there",
+                key.0,
+                row.count,
+                read.len()
+            ));
+        }
+        for (dot, put) in read {
+            let dot = table.dot(dot.ix().0, dot.seq())?;
+            check_sizes(&put)?;
             if !image.view.contains(dot) {
                 return Err(format!(
-                    "a snapshot shows operation {seq} of {}, which its vector does not cover",
+                    "a snapshot shows operation {} of {}, which its vector does not cover",
+                    dot.seq(),
                     key.0
                 ));
             }
-            let part = Part {
-                dot,
-                put: Some(read_put(put.clone())?),
-                kills: Vec::new(),
-            };
-            check_put(key.1, &part)?;
-            if let Some(put) = part.put {
-                puts.push((dot, put));
-            }
+            puts.push((dot, put));
         }
     }
     Ok(())

@@ -47,6 +47,11 @@ impl<'a> TableWriter<'a> {
         })
     }
 
+    /// The dot under the message's table.
+    pub fn dot(&mut self, dot: Dot) -> Dot {
+        Dot::new(ReplicaIx(self.ix(dot.ix())), dot.seq())
+    }
+
     pub fn vector(&mut self, vv: &VersionVector) -> WireVector {
         vv.iter().map(|(ix, seq)| (self.ix(ix), seq)).collect()
     }
@@ -84,6 +89,11 @@ impl TableReader {
             .get(usize::from(i))
             .copied()
             .ok_or_else(|| format!("replica index {i} of a table of {}", self.0.len()))
+    }
+
+    /// How many replicas the message names.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub fn dot(&self, i: u16, seq: u64) -> Result<Dot, Refused> {
@@ -399,6 +409,9 @@ fn read_slot(table: &TableReader, ty: Type, dot: Dot, slot: WireSlot) -> Result<
         })
         .collect::<Result<Vec<_>, Refused>>()?;
     let part = Part { dot, put, kills };
+    if part.kills.iter().any(|kill| kill.dot == dot) {
+        return Err(format!("operation {} kills itself", dot.seq()));
+    }
     check_put(ty, &part)?;
     Ok(part)
 }

@@ -16,9 +16,9 @@ use super::limits::{CLUSTER_BYTES_MAX, META_BYTES_MAX};
 use super::window::read_full;
 use super::{Identity, Lsn, u32_at, u64_at, u128_at};
 
-/// Newest format written and read here. Format 1 had no salt, format 2 counters that could not be reset; neither was
-/// ever released.
-pub(super) const VERSION: u8 = 3;
+/// Newest format written and read here. Format 1 had no salt, format 2 counters that could not be reset, format 3 puts
+/// one by one in its snapshots; none of them was ever released.
+pub(super) const VERSION: u8 = 4;
 /// The meta file's name.
 pub(super) const NAME: &str = "meta";
 /// Its name while it is not whole yet.

@@ -42,6 +42,7 @@ pub struct Interval {
     /// Whether somebody waits for the acknowledgement.
     pub urgent: bool,
     /// The entities that the slots index.
+    #[serde(with = "super::front")]
     pub entities: Vec<WireEntity>,
     /// The operations, contiguous per replica over all parts.
     pub runs: Vec<Run>,

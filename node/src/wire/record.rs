@@ -106,7 +106,7 @@ fn unknown(what: &'static str, kind: u8) -> DecodeError {
 impl Record {
     /// Whether a record begins like this that only a newer version knows.
     pub fn is_newer(bytes: &[u8]) -> bool {
-        bytes.first().is_some_and(|kind| *kind > kind::MEMBER_LEFT)
+        bytes.first().is_some_and(|kind| *kind > kind::PIECE)
     }
 
     /// The record's bytes.

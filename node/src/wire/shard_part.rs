@@ -1,8 +1,9 @@
 //! The live state of a shard, in bounded parts: snapshots between nodes and on disk.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::interval::{WireEntity, WirePut, WireReplica, WireVector};
+use crate::wire::interval::{WireEntity, WireReplica, WireVector};
 
 /// Where a walk over a shard stands: after the first `puts` puts of `entity`; `None` at its beginning.
 pub type Resume = Option<(WireEntity, u64)>;
@@ -22,6 +23,7 @@ pub struct ShardPart {
     /// Where the part before this one ended.
     pub after: Resume,
     /// The rows, ascending by entity; the first may go on with the last entity of the part before.
+    #[serde(with = "super::front::rows")]
     pub rows: Vec<WireRow>,
     /// Whether this is the last part.
     pub last: bool,
@@ -36,17 +38,18 @@ impl ShardPart {
 }
 
 /// Live puts of one entity.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct WireRow {
     /// Whose.
     pub entity: WireEntity,
-    /// Replica, sequence and what stands there.
-    pub puts: Vec<(u16, u64, WirePut)>,
+    /// How many.
+    pub count: u64,
+    /// The puts, as [`anabranch_crdt::encode_puts`] writes them under the part's table of replicas.
+    pub puts: Bytes,
 }
 
 impl WireRow {
     fn len_bytes(&self) -> usize {
-        let puts: usize = self.puts.iter().map(|(_, _, put)| 13 + put.len_bytes()).sum();
-        self.entity.len_bytes() + puts
+        self.entity.len_bytes() + 20 + self.puts.len()
     }
 }

@@ -1,5 +1,6 @@
 //! The wire's bytes are pinned, and hostile ones are refused without harm.
 
+use anabranch_crdt::{Dot, Path, Payload, Put, ReplicaIx, encode_puts};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -68,24 +69,17 @@ fn interval() -> Interval {
 }
 
 fn part() -> ShardPart {
-    let count = WirePut {
-        path: WirePath::Root,
-        payload: WirePayload::Count {
-            plus: 3,
-            minus: 1,
-            base: 2,
-            reset: Some((1, 0)),
-        },
+    let dot = |seq| Dot::new(ReplicaIx(0), seq);
+    let put = |element: &'static str| Put {
+        path: Path::Element(element.into()),
+        payload: Payload::Present,
     };
-    let value = Bytes::from_static(b"v");
-    let stamped = WirePut {
-        path: WirePath::Root,
-        payload: WirePayload::Stamped {
-            clock: 9,
-            custom: true,
-            value,
-        },
-    };
+    let mut puts = Vec::new();
+    encode_puts(
+        &mut puts,
+        1,
+        &[(dot(8), put("an apple")), (dot(9), put("an apron"))],
+    );
     ShardPart {
         shard: 3,
         session: 6,
@@ -94,7 +88,8 @@ fn part() -> ShardPart {
         after: Some((entity(), 2)),
         rows: vec![WireRow {
             entity: entity(),
-            puts: vec![(0, 8, count), (0, 9, stamped)],
+            count: 2,
+            puts: puts.into(),
         }],
         last: true,
     }
@@ -144,12 +139,12 @@ fn frames() -> Vec<(Frame, &'static str)> {
         ),
         (
             Frame::Intervals(vec![interval(), interval()]),
-            "05018202070203010008010009000500010001016b0178040100090100010101650002000008000100000700000\
-             3010008010009000500010001016b017804010009010001010165000200000800010000070000",
+            "05018202070203010008010009000500010001016b00017804010009010001010165000200000800010000070000\
+             03010008010009000500010001016b00017804010009010001010165000200000800010000070000",
         ),
         (
             Frame::SnapshotPart(part()),
-            "0603060182020701000901016b0178040201016b0178040200080001030102010100000900020901017601",
+            "0603060182020701000901016b0178040201016b00017804010212050e00008108616e206170706c6553726f6e01",
         ),
         (
             Frame::SnapshotNext(SnapshotNext {
@@ -228,8 +223,8 @@ fn a_frame_of_a_later_version_is_skipped_and_a_record_of_one_is_not() {
     assert_eq!(Frame::decode(&[200, 1, 2, 3]), Ok(None));
     assert!(Record::decode(&[200, 1, 2, 3]).is_err());
     assert!(ImageBlock::decode(&[200]).is_err());
-    assert!(Record::is_newer(&[200]) && Record::is_newer(&[7]) && ImageBlock::is_newer(&[70]));
-    assert!(!Record::is_newer(&[6]) && !Record::is_newer(&[]) && !ImageBlock::is_newer(&[69]));
+    assert!(Record::is_newer(&[200]) && Record::is_newer(&[8]) && ImageBlock::is_newer(&[70]));
+    assert!(!Record::is_newer(&[7]) && !Record::is_newer(&[]) && !ImageBlock::is_newer(&[69]));
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod shadow;
 mod tests;
 
 pub use ledger::{DotRecord, Ledger, OriginIx};
-pub use predict::{Draft, Meaning, predict};
+pub use predict::{Draft, Meaning, is_refused, predict};
 pub use shadow::{Broken, News, Row, Shadow, Stamps};
 
 /// Element `n` of the elements that workloads use.
@@ -71,6 +71,13 @@ pub enum Stands {
     Value(u64),
     /// A node's ballot.
     Ballot(bool),
+    /// A share of a bounded counter.
+    Rights {
+        /// How much may be taken away.
+        amount: u64,
+        /// By whom, if not by the dot's own replica: node id and epoch.
+        to: Option<(u128, u64)>,
+    },
 }
 
 /// The types there are.
@@ -92,13 +99,15 @@ pub enum Kind {
     MvRegister,
     /// One ballot a node.
     Vote,
+    /// A counter that never falls below 0.
+    Bounded,
     /// A map of counters.
     CounterMap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::GCounter,
         Kind::PnCounter,
         Kind::Register,
@@ -107,6 +116,7 @@ impl Kind {
         Kind::Flag,
         Kind::MvRegister,
         Kind::Vote,
+        Kind::Bounded,
         Kind::CounterMap,
     ];
 }
@@ -146,6 +156,13 @@ pub enum Action {
     Disable,
     /// Cast a ballot.
     Vote(bool),
+    /// Hand a share of a bounded counter over.
+    Transfer {
+        /// How much.
+        amount: u64,
+        /// To whom: node id and epoch.
+        to: (u128, u64),
+    },
     /// Count under this key of a map.
     IncrementIn(ElementIx, i64),
 }

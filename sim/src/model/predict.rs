@@ -40,11 +40,15 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
     let row = row.unwrap_or(&empty);
     match action {
         Action::Create if row.exists() => Vec::new(),
+        Action::Create if meaning.kind == Kind::Bounded => vec![settle(meaning, row, 0)],
         Action::Create => match meaning.kind {
             Kind::GCounter | Kind::PnCounter => vec![put(Stands::Count { plus: 0, minus: 0 }, Vec::new())],
             _ => vec![put(Stands::Mark, Vec::new())],
         },
+        Action::Increment(0) if meaning.kind == Kind::Bounded && row.exists() => Vec::new(),
+        Action::Increment(by) if meaning.kind == Kind::Bounded => vec![settle(meaning, row, *by)],
         Action::Increment(by) => increment(meaning, row, *by),
+        Action::Transfer { amount, to } => transfer(meaning, row, *amount, *to),
         Action::IncrementIn(key, by) => increment_in(meaning, row, *key, *by),
         Action::Add(elements) if meaning.kind == Kind::GSet => {
             let is_new =
@@ -68,6 +72,63 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
         Action::Disable => remove(row, |_| true),
         Action::Vote(yes) => vec![put(Stands::Ballot(*yes), superseded_ballots(meaning, row))],
     }
+}
+
+/// How many transfers from one replica to another may wait to be taken up.
+const TRANSFERS_MAX: usize = 64;
+
+/// Whether an operation must be refused for what its issuer holds of a bounded counter.
+pub fn is_refused(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> bool {
+    let me = meaning.ledger.origin_id(meaning.me);
+    let held = row.map_or(0, |row| {
+        holdings(meaning, row).map(|(_, amount)| i128::from(amount)).sum()
+    });
+    match action {
+        Action::Increment(by) if meaning.kind == Kind::Bounded => *by < 0 && held + i128::from(*by) < 0,
+        Action::Transfer { amount, to } if *to != me && *amount > 0 => {
+            let of_mine = |(at, stands): (&(Place, DotAt), &Stands)| {
+                at.1.origin == meaning.me && matches!(stands, Stands::Rights { to: Some(t), .. } if t == to)
+            };
+            let waiting = row.map_or(0, |row| row.live.iter().filter(|entry| of_mine(*entry)).count());
+            held < i128::from(*amount) || waiting >= TRANSFERS_MAX
+        }
+        _ => false,
+    }
+}
+
+/// What the issuer holds of a bounded counter: what it put for itself, and what others put for it.
+fn holdings<'a>(meaning: &'a Meaning<'_>, row: &'a Row) -> impl Iterator<Item = ((Place, DotAt), u64)> + 'a {
+    let me = meaning.ledger.origin_id(meaning.me);
+    row.live.iter().filter_map(move |(at, stands)| match *stands {
+        Stands::Rights { amount, to } if to.map_or(at.1.origin == meaning.me, |to| to == me) => {
+            Some((*at, amount))
+        }
+        _ => None,
+    })
+}
+
+/// All that the issuer holds, in one, and so much more or less.
+fn settle(meaning: &Meaning<'_>, row: &Row, change: i64) -> Draft {
+    let held: i128 = holdings(meaning, row).map(|(_, amount)| i128::from(amount)).sum();
+    let amount = (held + i128::from(change)).max(0) as u64;
+    let kills = holdings(meaning, row).map(|(at, _)| at).collect();
+    Draft {
+        counts: change,
+        ..put(Stands::Rights { amount, to: None }, kills)
+    }
+}
+
+/// Less for the issuer, and a share for another.
+fn transfer(meaning: &Meaning<'_>, row: &Row, amount: u64, to: (u128, u64)) -> Vec<Draft> {
+    if amount == 0 || to == meaning.ledger.origin_id(meaning.me) {
+        return Vec::new();
+    }
+    let rest = Draft {
+        counts: 0,
+        ..settle(meaning, row, -(amount as i64))
+    };
+    let to = Some(to);
+    vec![rest, put(Stands::Rights { amount, to }, Vec::new())]
 }
 
 fn put(stands: Stands, kills: Vec<(Place, DotAt)>) -> Draft {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ledger::{DotRecord, Ledger, OriginIx};
+use super::predict::Draft;
 use super::{DotAt, ElementIx, EntityIx, Kind, Place, Shown, Stands, Vv, covers};
 
 /// How a vector breaks the rules by itself.
@@ -177,7 +178,7 @@ impl Row {
     /// anew by who had seen that, the largest of the writes that no other superseded.
     pub fn shown(&self, ledger: &Ledger, kind: Kind) -> Shown {
         match kind {
-            Kind::GCounter | Kind::PnCounter => Shown::Count(self.count),
+            Kind::GCounter | Kind::PnCounter | Kind::Bounded => Shown::Count(self.count),
             Kind::Set | Kind::GSet => {
                 let mut elements: Vec<ElementIx> =
                     self.live.keys().filter_map(|(at, _)| element(at)).collect();
@@ -208,6 +209,20 @@ impl Row {
 }
 
 impl Row {
+    /// Takes in what would be issued next, which the ledger does not have.
+    pub fn try_out(&mut self, origin: OriginIx, draft: Draft) {
+        for at in &draft.kills {
+            self.live.remove(at);
+        }
+        let last = self.live.keys().map(|(_, dot)| dot.seq).max().unwrap_or(0);
+        let dot = DotAt {
+            origin,
+            seq: last + 1,
+        };
+        self.live
+            .extend(draft.put.map(|(place, stands)| ((place, dot), stands)));
+    }
+
     /// What must stand at a live dot.
     pub fn must(&self, place: Place, dot: DotAt, stands: Stands) -> Stands {
         match place {

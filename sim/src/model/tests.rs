@@ -199,6 +199,7 @@ fn a_shadow_does_not_depend_on_its_way() {
                 (Kind::Flag, _) => Action::Enable,
                 (Kind::MvRegister, n) => Action::Write(n),
                 (Kind::Vote, n) => Action::Vote(n % 2 == 0),
+                (Kind::Bounded, n) => Action::Increment(n as i64),
                 (Kind::Register, 5) => Action::SetAbove {
                     value: 5,
                     least: rng.below(20),

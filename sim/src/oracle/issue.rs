@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch::engine::{Engine, Output};
 use anabranch::wire::{Record, WirePayload};
-use anabranch::{Error, ShardId};
+use anabranch::{Error, ErrorKind, ShardId};
 
 use super::{Failure, Oracle, Rule, broken};
-use crate::model::{Action, DotAt, DotRecord, Draft, EntityIx, Kind, Meaning, OriginIx, Vv, predict};
+use crate::model::{
+    Action, DotAt, DotRecord, Draft, EntityIx, Kind, Meaning, OriginIx, Row, Vv, is_refused, predict,
+};
 use crate::net::NodeIx;
 
 /// An update as the simulator's clients make it.
@@ -77,6 +79,12 @@ impl Oracle {
                 format!("an update consumed dots and was refused: {error}"),
             ));
         }
+        if let Some(error) = error.filter(|e| e.kind() == ErrorKind::Rights)
+            && !self.is_refused(node, me, asked)
+        {
+            let what = format!("{asked:?} was refused, though it holds what that takes: {error}");
+            return Err(broken(Rule::Answer, node, what));
+        }
         if !consumed && (error.is_some() || standing == Standing::Unknown) {
             return Ok((nothing, BTreeSet::new()));
         }
@@ -105,6 +113,38 @@ impl Oracle {
             self.wide.entry(me).or_default().push(issue.clone());
         }
         Ok((issue, touched))
+    }
+
+    /// Whether the update takes more of bounded counters than its issuer holds: its operations, one after the other.
+    pub(crate) fn is_refused(&self, node: NodeIx, me: OriginIx, asked: &Asked) -> bool {
+        let mut rows: BTreeMap<EntityIx, Row> = BTreeMap::new();
+        let bounded = |entity: &EntityIx| self.ledger.entity(*entity).kind == Kind::Bounded;
+        asked
+            .ops
+            .iter()
+            .filter(|(entity, _)| bounded(entity))
+            .any(|(entity, action)| {
+                let shard = self.ledger.entity(*entity).shard;
+                let here = || {
+                    self.nodes[node].1.shards[shard as usize]
+                        .shadow
+                        .row(*entity)
+                        .cloned()
+                };
+                let row = rows.entry(*entity).or_insert_with(|| here().unwrap_or_default());
+                let meaning = Meaning {
+                    kind: Kind::Bounded,
+                    me,
+                    clock: 0,
+                    ledger: &self.ledger,
+                    seq: self.ledger.head(shard, me) + 1,
+                };
+                let is_refused = is_refused(&meaning, Some(row), action);
+                for draft in predict(&meaning, Some(row), action) {
+                    row.try_out(me, draft);
+                }
+                is_refused
+            })
     }
 
     /// An entity that exists under one type is not written under another.
@@ -205,6 +245,10 @@ impl Oracle {
                 seq,
             };
             let row = shadow.row(*entity).cloned();
+            if is_refused(&meaning, row.as_ref(), action) {
+                let what = format!("{action:?} was made, and takes more than its issuer holds");
+                return Err(broken(Rule::Value, node, what));
+            }
             let drafts = predict(&meaning, row.as_ref(), action);
             if kind == Kind::Register {
                 self.check_stamp(node, wall_ms, row.as_ref(), action, &drafts, clock)?;

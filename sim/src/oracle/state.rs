@@ -401,6 +401,9 @@ fn stands(payload: &anabranch_crdt::Payload, must: crate::model::Stands) -> bool
         ) => *clock == c && (*mode == ClockMode::Custom) == custom && *value == value_bytes(v),
         (Payload::Written { value }, Stands::Value(v)) => *value == value_bytes(v),
         (Payload::Ballot { yes }, Stands::Ballot(must)) => *yes == must,
+        (Payload::Rights { amount, to }, Stands::Rights { amount: a, to: t }) => {
+            *amount == a && to.map(|to| (to.node.0, to.epoch.0)) == t
+        }
         _ => false,
     }
 }

@@ -177,6 +177,7 @@ impl World {
             ops[place].1 = match kind {
                 Kind::GCounter => Action::Increment(-1),
                 Kind::Set | Kind::Flag | Kind::Vote | Kind::CounterMap => Action::Increment(1),
+                Kind::Bounded => Action::Clear,
                 Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
                 Kind::GSet => Action::Remove(vec![0]),
                 Kind::MvRegister => Action::Set {
@@ -212,6 +213,13 @@ impl World {
             rng.below(load.entities)
         };
         (kind * load.entities + entity) as EntityIx
+    }
+
+    /// A run of some node: the one there is, or the last one or none.
+    fn somebody(&self, rng: &mut Rng) -> (u128, u64) {
+        let host = &self.hosts[rng.below(self.hosts.len() as u64) as usize];
+        let epoch = host.life.as_ref().map_or(0, |life| life.engine.status().epoch.0);
+        (host.id.0, epoch)
     }
 
     fn invent_one(&self, rng: &mut Rng, number: u64) -> (EntityIx, Action) {
@@ -251,6 +259,11 @@ impl World {
             (Kind::CounterMap, 8..30) => Action::Remove(one),
             (Kind::CounterMap, 30..35) => Action::Remove(some),
             (Kind::CounterMap, n) => Action::IncrementIn(one[0], 60 - n as i64),
+            (Kind::Bounded, 4..20) => Action::Transfer {
+                amount: rng.below(40),
+                to: self.somebody(rng),
+            },
+            (Kind::Bounded, n) => Action::Increment(55 - n as i64),
             (Kind::Flag, n) if n % 2 == 0 => Action::Enable,
             (Kind::Flag, _) => Action::Disable,
             (Kind::MvRegister, _) => Action::Write(number),

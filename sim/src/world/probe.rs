@@ -2,7 +2,7 @@
 //! go the fast way. A push that never leaves, or an acknowledgement that nobody sends, is made good by digests and hides
 //! from every rule but this.
 
-use anabranch::{Copies, Level, ShardId, Stage};
+use anabranch::{Copies, Level, Limits, ShardId, Stage};
 
 use super::{Event, World};
 use crate::latency::Latency;
@@ -52,7 +52,7 @@ impl World {
         let everybody = Copies::N(1 + self.linked(node).len() as u8);
         self.ask_for_more(node, 0, everybody)?;
         self.kernel.after(150, Event::ProbeAgain { node });
-        self.kernel.after(SEEN_US, Event::Seen { node });
+        self.kernel.after(self.seen_within(), Event::Seen { node });
         Ok(())
     }
 
@@ -60,7 +60,7 @@ impl World {
     fn probe_action(&self, node: NodeIx, round: usize) -> Action {
         let own = round * self.hosts.len() + node;
         match self.oracle.names.entity(0).1 {
-            Kind::GCounter | Kind::PnCounter => Action::Increment(1),
+            Kind::GCounter | Kind::PnCounter | Kind::Bounded => Action::Increment(1),
             Kind::Set => Action::Add(vec![0]),
             // An element that is there already would be no update: this one no client adds.
             Kind::GSet => Action::Add(vec![(self.plan.load.elements as usize + own) as u32]),
@@ -119,10 +119,12 @@ impl World {
                 };
                 let made = own(life.engine.version_vector(shard));
                 let seen = own(other.engine.version_vector(shard));
-                if seen < made {
+                // What a full ring had to let go of before it was sent is heard of in the next digest, and pulled.
+                let is_kept = own(life.engine.base(shard)) <= seen;
+                if seen < made && is_kept {
                     let what = format!(
                         "{} ms after n{node} made {made} in shard {}, and with a quiet link to it, it covers {seen}",
-                        SEEN_US / 1_000,
+                        self.seen_within() / 1_000,
                         shard.0
                     );
                     return Err(broken(Rule::Progress, peer, what));
@@ -130,6 +132,11 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What was written while a frame was under way waits for more, as long as the plan says.
+    fn seen_within(&self) -> Micros {
+        SEEN_US + self.limits.push_delay_ms * 1_000
     }
 
     fn linked(&self, node: NodeIx) -> Vec<NodeIx> {
@@ -147,6 +154,14 @@ impl World {
             Latency::LogNormal { median_us, .. } => median_us,
             _ => 0.0,
         };
-        ACKNOWLEDGED_US + (median * SYNCS) as Micros
+        // Rings by bytes may be so full that they let go of an operation before it was sent: it is heard of in the next
+        // digest, and pulled.
+        let limits = &self.limits;
+        let by_digest = if limits.ring_bytes_max < Limits::default().ring_bytes_max {
+            limits.digest_every_ms + limits.said_delay_ms + limits.pull_grace_ms
+        } else {
+            0
+        };
+        ACKNOWLEDGED_US + (median * SYNCS) as Micros + by_digest * 1_000
     }
 }

@@ -107,7 +107,7 @@ fn complaints_name_the_line() {
     refused(
         "[kinds]\na = \"orset\"\nb = \"queue\"",
         "3: \"queue\" is none of the types gcounter, pncounter, lwwregister, orset, gset, flag, mvregister, \
-         vote, ormap, countermap, registermap, multimap",
+         vote, boundedcounter, ormap, countermap, registermap, multimap",
     );
     refused(
         "[limits]\nkeys_max = 0",

@@ -55,6 +55,12 @@ fn what_only_a_broken_peer_sends_is_refused() {
         "a vector that claims what is not carried"
     );
     assert!(is_refused(|i| i.to[0].1 += 1), "an operation missing at the end");
+    let kills_itself = |i: &mut Interval| {
+        let (replica, seq) = (i.runs[0].replica, i.runs[0].first);
+        let kill = &mut i.runs[0].slots[0].kills[0];
+        (kill.replica, kill.seq) = (replica, seq);
+    };
+    assert!(is_refused(kills_itself), "an operation that kills what it puts");
     assert!(
         is_refused(|i| i.runs[0].slots[0].entity = 7),
         "an entity that is not in the table"
