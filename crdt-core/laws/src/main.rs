@@ -116,3 +116,77 @@ fn one(ty: Type, run: &Run) -> bool {
         }
     }
 }
+
+/// What decoders allocate. The tests of this program run in a process of their own, so that a heap can be counted.
+#[cfg(test)]
+mod tests {
+    use std::alloc::System;
+
+    use anabranch_crdt::{Delta, HashKey, Knowledge, Op, Piece, Replicas, Type, Value, decode_puts};
+    use anabranch_laws::hostile::inputs;
+    use cap::Cap;
+
+    #[global_allocator]
+    static HEAP: Cap<System> = Cap::new(System, usize::MAX);
+
+    /// Bytes of heap for a byte of input, at most: a shared beginning of a string is 255, a step into a map a box.
+    const PER_BYTE: usize = 1_000;
+    /// And for none.
+    const FIXED: usize = 4_000;
+
+    /// What the call has allocated, all in all.
+    fn allocated<T>(call: impl FnOnce() -> T) -> usize {
+        let before = HEAP.total_allocated();
+        drop(call());
+        HEAP.total_allocated() - before
+    }
+
+    #[test]
+    fn what_decoders_allocate_is_bounded_by_what_arrived() {
+        let key = HashKey([0; 16]);
+        let value = |bytes: &[u8]| Value::from_canonical_bytes(bytes, &mut Replicas::new(), &key).is_ok();
+        let mut worst = 0;
+        for seed in 0..20_000 {
+            for (name, decode) in [
+                ("value", &value as &dyn Fn(&[u8]) -> bool),
+                ("puts", &|bytes| decode_puts(bytes, Type::OrMap, 3).is_ok()),
+                ("delta", &|bytes| Delta::decode(bytes, 3).is_ok()),
+                ("op", &|bytes| Op::decode(bytes).is_ok()),
+                ("piece", &|bytes| Piece::decode(bytes).is_ok()),
+                ("knowledge", &|bytes| Knowledge::decode(bytes).is_ok()),
+            ] {
+                let bytes = inputs(name, seed);
+                let used = allocated(|| decode(&bytes));
+                worst = worst.max(used.saturating_sub(FIXED) / bytes.len().max(1));
+                assert!(
+                    used <= FIXED + PER_BYTE * bytes.len(),
+                    "{name}, seed {seed}: {used} bytes for {}",
+                    bytes.len()
+                );
+            }
+        }
+        the_worst_that_can_be_announced();
+        println!("at most {worst} bytes of heap a byte of input");
+    }
+
+    /// Of the one test: two at once would count each other.
+    fn the_worst_that_can_be_announced() {
+        // A long key, and then places that share all they may with it; a number of puts that is not there; long runs.
+        let mut shared = vec![4, 0, 0xff, 0x0f, 0x81, 0x0f, 0xf0, 1];
+        shared.extend([b'x'; 255]);
+        shared.extend([0xf0, 0xf0, 1].repeat(1_000));
+        for mut bytes in [
+            shared,
+            vec![0xff; 2_000],
+            vec![0x81, 0x80, 0x04, 0, 0xff, 0x3f, 0x81],
+        ] {
+            bytes.extend([0; 500]);
+            let used = allocated(|| decode_puts(&bytes, Type::OrSet, 1));
+            assert!(
+                used <= FIXED + PER_BYTE * bytes.len(),
+                "{used} bytes for {}",
+                bytes.len()
+            );
+        }
+    }
+}
