@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::context::Seen;
 use crate::delta::{Child, Kill, Part, Path, Payload};
 use crate::dot::Dot;
-use crate::element::Element;
+use crate::element::{self, Element};
 use crate::kind::Type;
 use crate::marks::{self, Marks};
 use crate::mutation::{Issuer, Mutation};
@@ -35,11 +35,15 @@ pub(crate) struct Children {
 impl Children {
     /// The child that shows under a key: of the lowest type, if there are several.
     pub(crate) fn show(&self, key: &[u8]) -> Option<&Value> {
-        self.by_key.get(key)?.iter().find(|value| value.exists())
+        element::find(&self.by_key, key)?
+            .iter()
+            .find(|value| value.exists())
     }
 
     fn of_type(&self, key: &[u8], ty: Type) -> Option<&Value> {
-        self.by_key.get(key)?.iter().find(|value| value.ty() == ty)
+        element::find(&self.by_key, key)?
+            .iter()
+            .find(|value| value.ty() == ty)
     }
 
     /// The children that show, by key.
@@ -198,9 +202,7 @@ impl Stored for Children {
         match path {
             Path::Root => self.marks.insert(dot, payload),
             Path::Element(_) => Shift::default(),
-            Path::Child(child) => self
-                .change(child, |value| value.insert(&child.path, dot, payload))
-                .within(&child.key, child.ty),
+            Path::Child(child) => self.change(child, |value| value.insert(&child.path, dot, payload)),
         }
     }
 
@@ -213,8 +215,7 @@ impl Stored for Children {
                     path: child.path.clone(),
                     ..*kill
                 };
-                let shift = self.change(child, |value| value.kill(&inner, is_seen));
-                shift.within(&child.key, child.ty)
+                self.change(child, |value| value.kill(&inner, is_seen))
             }
         }
     }

@@ -49,8 +49,12 @@ impl Slot {
         }
     }
 
-    fn live(&self) -> Option<Entry> {
-        self.is_live().then(|| (Path::Root, self.dot, self.payload()))
+    fn live(&self) -> Option<(Dot, Payload)> {
+        self.is_live().then(|| (self.dot, self.payload()))
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        self.live().map(|(dot, payload)| (Path::Root, dot, payload))
     }
 
     /// The larger of each, and then what was reset is not below what was reached.
@@ -140,7 +144,7 @@ impl Slots {
             (Err(at), Some(slot)) => self.0.insert(at, slot),
             (Err(_), None) => {}
         }
-        Shift {
+        Shift::Slot {
             before: old.and_then(|slot| slot.live()),
             after: new.and_then(|slot| slot.live()),
         }
@@ -159,6 +163,49 @@ impl Slots {
                 slot
             })
         })
+    }
+}
+
+impl Slots {
+    /// Joins slots of the same replicas in place; false, and nothing is done, if the two do not have the same. Most
+    /// counters that meet do, and most of their slots are equal.
+    fn join_alike(
+        &mut self,
+        seen: &impl Seen,
+        theirs: &Slots,
+        theirs_seen: &impl Seen,
+        diff: &mut Diff<Entry>,
+    ) -> bool {
+        let pairs = self.0.iter().zip(&theirs.0);
+        if self.0.len() != theirs.0.len() || !pairs.clone().all(|(a, b)| a.dot.ix() == b.dot.ix()) {
+            return false;
+        }
+        let mut is_gone = false;
+        for (mine, theirs) in self.0.iter_mut().zip(&theirs.0) {
+            if mine == theirs {
+                continue;
+            }
+            let both = join_slots(*mine, seen, *theirs, theirs_seen);
+            note(diff, mine.entry(), both.and_then(|slot| slot.entry()));
+            // Nothing is at sequence 0 and of no base: it goes below.
+            is_gone |= both.is_none();
+            *mine = both.unwrap_or(Slot {
+                base: Base::default(),
+                totals: Totals::default(),
+                ..*mine
+            });
+        }
+        if is_gone {
+            self.0.retain(|slot| slot.base != Base::default());
+        }
+        true
+    }
+}
+
+fn note(diff: &mut Diff<Entry>, before: Option<Entry>, after: Option<Entry>) {
+    if before != after {
+        diff.removed.extend(before);
+        diff.added.extend(after);
     }
 }
 
@@ -244,6 +291,9 @@ impl Stored for Slots {
 
     fn join(&mut self, seen: &impl Seen, theirs: &Slots, theirs_seen: &impl Seen) -> Diff<Entry> {
         let mut diff = Diff::default();
+        if self.join_alike(seen, theirs, theirs_seen, &mut diff) {
+            return diff;
+        }
         let mut joined = Vec::with_capacity(self.0.len().max(theirs.0.len()));
         let mut rest = theirs.0.iter().copied().peekable();
         for &mine in &self.0 {
@@ -251,13 +301,10 @@ impl Stored for Slots {
                 take(slot, seen, &mut joined, &mut diff);
             }
             match rest.next_if(|slot| slot.dot.ix() == mine.dot.ix()) {
+                Some(theirs) if theirs == mine => joined.push(mine),
                 Some(theirs) => {
                     let both = join_slots(mine, seen, theirs, theirs_seen);
-                    let (before, after) = (mine.live(), both.and_then(|slot| slot.live()));
-                    if before != after {
-                        diff.removed.extend(before);
-                        diff.added.extend(after);
-                    }
+                    note(&mut diff, mine.entry(), both.and_then(|slot| slot.entry()));
                     joined.extend(both);
                 }
                 None if crate::planted!(
@@ -268,7 +315,7 @@ impl Stored for Slots {
                 {
                     joined.push(mine);
                 }
-                None => diff.removed.extend(mine.live()),
+                None => diff.removed.extend(mine.entry()),
             }
         }
         for slot in rest {
@@ -302,7 +349,7 @@ fn join_slots(mine: Slot, seen: &impl Seen, theirs: Slot, theirs_seen: &impl See
 /// Takes a slot that only the other side has, unless it was here and has gone.
 fn take(slot: Slot, seen: &impl Seen, joined: &mut Vec<Slot>, diff: &mut Diff<Entry>) {
     if stays(slot.dot, seen) {
-        diff.added.extend(slot.live());
+        diff.added.extend(slot.entry());
         joined.push(slot);
     }
 }

@@ -26,11 +26,50 @@ impl core::fmt::Debug for HashKey {
 
 /// The hash of one live dot.
 pub(crate) fn item(env: &Env<'_>, path: &Path, dot: Dot, payload: &Payload) -> u64 {
-    let mut hasher = SipHasher13::new_with_key(&env.key.0);
+    let mut gathered = Gathered {
+        hasher: SipHasher13::new_with_key(&env.key.0),
+        bytes: [0; GATHERED_BYTES_MAX],
+        len: 0,
+    };
     write_item(path, dot.full(env.replicas), payload, &mut |bytes| {
-        hasher.write(bytes)
+        gathered.write(bytes)
     });
-    hasher.finish()
+    gathered.finish()
+}
+
+/// As much as most live dots take.
+const GATHERED_BYTES_MAX: usize = 120;
+
+/// Bytes on their way into a hash, which takes many at once far faster than a few at a time.
+struct Gathered {
+    hasher: SipHasher13,
+    bytes: [u8; GATHERED_BYTES_MAX],
+    len: usize,
+}
+
+impl Gathered {
+    fn write(&mut self, bytes: &[u8]) {
+        match self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => {
+                self.flush();
+                self.hasher.write(bytes);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        self.hasher.write(&self.bytes[..self.len]);
+        self.len = 0;
+    }
+
+    fn finish(mut self) -> u64 {
+        self.flush();
+        self.hasher.finish()
+    }
 }
 
 /// One live dot, prefix-free: every variable length is preceded by itself, every choice by a tag.

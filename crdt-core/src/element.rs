@@ -5,6 +5,7 @@
 //! Contract: order and equality are those of the bytes, so that a set finds an element by a plain slice.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use core::borrow::Borrow;
 use core::cmp::Ordering;
 use core::fmt;
@@ -25,6 +26,9 @@ enum Repr {
     Apart(Box<[u8]>),
 }
 
+/// How many bytes are compared at once before any others are.
+const HEAD_BYTES: usize = 8;
+
 const _: () = assert!(size_of::<Element>() == 24);
 
 impl Element {
@@ -34,6 +38,46 @@ impl Element {
             Repr::InPlace { len, bytes } => &bytes[..usize::from(*len)],
             Repr::Apart(bytes) => bytes,
         }
+    }
+}
+
+impl Element {
+    /// The order of two whose heads are equal.
+    fn cmp_whole(&self, other: &Element) -> Ordering {
+        match (&self.0, &other.0) {
+            // Their bytes were all in their heads, but for how many zeros at the end are theirs.
+            (Repr::InPlace { len, .. }, Repr::InPlace { len: other, .. })
+                if usize::from(*len.max(other)) <= HEAD_BYTES =>
+            {
+                len.cmp(other)
+            }
+            _ => self.as_slice().cmp(other.as_slice()),
+        }
+    }
+
+    /// The first bytes as a number that has their order; what is missing is 0.
+    #[inline]
+    fn head(&self) -> u64 {
+        match &self.0 {
+            Repr::InPlace { bytes, .. } => match bytes.first_chunk::<HEAD_BYTES>() {
+                Some(head) => u64::from_be_bytes(*head),
+                None => 0,
+            },
+            Repr::Apart(bytes) => bytes.first_chunk().map_or(0, |head| u64::from_be_bytes(*head)),
+        }
+    }
+
+    /// The element with these bytes, if they fit in place: then it is found with fewer comparisons than they are.
+    pub(crate) fn in_place(slice: &[u8]) -> Option<Element> {
+        (slice.len() <= IN_PLACE_BYTES_MAX).then(|| Element::from(slice))
+    }
+}
+
+/// What a map has under the key with these bytes.
+pub(crate) fn find<'a, V>(map: &'a BTreeMap<Element, V>, key: &[u8]) -> Option<&'a V> {
+    match Element::in_place(key) {
+        Some(key) => map.get(&key),
+        None => map.get(key),
     }
 }
 
@@ -59,21 +103,28 @@ impl Borrow<[u8]> for Element {
 
 impl PartialEq for Element {
     fn eq(&self, other: &Element) -> bool {
-        self.as_slice() == other.as_slice()
+        self.cmp(other).is_eq()
     }
 }
 
 impl Eq for Element {}
 
 impl PartialOrd for Element {
+    #[inline]
     fn partial_cmp(&self, other: &Element) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Element {
+    #[inline]
     fn cmp(&self, other: &Element) -> Ordering {
-        self.as_slice().cmp(other.as_slice())
+        // Most keys of a search differ in these, and a call to compare memory costs more than all of it.
+        let (mine, theirs) = (self.head(), other.head());
+        if mine == theirs {
+            return self.cmp_whole(other);
+        }
+        mine.cmp(&theirs)
     }
 }
 

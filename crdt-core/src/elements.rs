@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -33,7 +34,7 @@ impl Elements {
     }
 
     pub(crate) fn contains(&self, element: &[u8]) -> bool {
-        self.elements.get(element).is_some()
+        self.elements.find(element).is_some()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
@@ -52,24 +53,28 @@ impl Elements {
         elements: impl IntoIterator<Item = &'a Bytes>,
     ) -> Vec<Part> {
         let mut marks: Vec<Kill> = planted!("marks_pile_up", Vec::new(), self.marks.kills().collect());
-        let distinct: BTreeSet<&Bytes> = elements.into_iter().collect();
-        distinct
-            .into_iter()
-            .enumerate()
-            .map(|(position, element)| {
-                let mut kills = core::mem::take(&mut marks); // the first part takes them
-                kills.extend(self.kill_element(element));
-                let put = Put {
-                    path: Path::Element(element.clone()),
-                    payload: Payload::Present,
-                };
-                Part {
-                    dot: issuer.dot(position),
-                    put: Some(put),
-                    kills,
-                }
-            })
-            .collect()
+        let mut part = |(position, element): (usize, &Bytes)| {
+            let mut kills = core::mem::take(&mut marks); // the first part takes them
+            kills.extend(self.kill_element(element));
+            let put = Put {
+                path: Path::Element(element.clone()),
+                payload: Payload::Present,
+            };
+            Part {
+                dot: issuer.dot(position),
+                put: Some(put),
+                kills,
+            }
+        };
+        let mut elements = elements.into_iter();
+        match (elements.next(), elements.next()) {
+            (None, _) => Vec::new(),
+            (Some(one), None) => vec![part((0, one))],
+            (Some(one), Some(other)) => {
+                let distinct: BTreeSet<&Bytes> = [one, other].into_iter().chain(elements).collect();
+                distinct.into_iter().enumerate().map(part).collect()
+            }
+        }
     }
 
     pub(crate) fn remove_elements(&self, issuer: &Issuer<'_>, elements: &[Bytes]) -> Vec<Part> {
@@ -93,10 +98,10 @@ impl Elements {
         planted!("set_remove_without_dots", without_elements(parts), parts)
     }
 
-    fn kill_element(&self, element: &Bytes) -> impl Iterator<Item = Kill> + '_ {
-        let path = Path::Element(element.clone());
-        let dots = self.elements.get(&element[..]).map_or(&[][..], DotSet::as_slice);
-        dots.iter().map(move |dot| Kill::of(path.clone(), *dot))
+    fn kill_element<'a>(&'a self, element: &'a Bytes) -> impl Iterator<Item = Kill> + 'a {
+        let dots = self.elements.find(element).map_or(&[][..], DotSet::as_slice);
+        dots.iter()
+            .map(move |dot| Kill::of(Path::Element(element.clone()), *dot))
     }
 }
 
@@ -137,7 +142,7 @@ impl Stored for Elements {
         match path {
             Path::Root => self.marks.get(dot),
             Path::Element(element) => {
-                let dots = self.elements.get(&element[..])?;
+                let dots = self.elements.find(element)?;
                 dots.contains(dot).then_some(Payload::Present)
             }
             Path::Child(_) => None,
@@ -150,7 +155,7 @@ impl Stored for Elements {
             Path::Element(element) if *payload == Payload::Present => {
                 let element = Element::from(&element[..]);
                 if self.elements.update(element, |dots| dots.insert(dot)) {
-                    Shift::added(path, dot, payload)
+                    Shift::Came(dot)
                 } else {
                     Shift::default()
                 }
@@ -164,8 +169,8 @@ impl Stored for Elements {
             Path::Root => self.marks.kill(kill.dot),
             Path::Element(element) => {
                 let dots = |dots: &mut DotSet| dots.remove(kill.dot);
-                if self.elements.update_existing(&element[..], dots) == Some(true) {
-                    Shift::removed(&kill.path, kill.dot, Payload::Present)
+                if self.elements.update_found(element, dots) == Some(true) {
+                    Shift::Went(kill.dot, Payload::Present)
                 } else {
                     Shift::default()
                 }

@@ -235,12 +235,14 @@ pub(crate) fn join<V: View>(view: &mut V, env: &Env<'_>, seen: &Context, fragmen
             })
             .collect();
         for (path, dot, _) in gone {
-            ledger.note(view.store_mut().0.kill(&Kill::of(path, dot), true), None);
+            let kill = Kill::of(path, dot);
+            ledger.note(&kill.path, view.store_mut().0.kill(&kill, true), None, None);
         }
     }
     for (dot, put) in &fragment.puts {
         if view::stays(*dot, seen) {
-            ledger.note(view.insert(&put.path, *dot, &put.payload), None);
+            let shift = view.insert(&put.path, *dot, &put.payload);
+            ledger.note(&put.path, shift, Some(&put.payload), None);
         } else if let Payload::Count { base, .. } = put.payload
             && let (seq, reset @ Some(_)) = base.origin()
         {
@@ -250,7 +252,7 @@ pub(crate) fn join<V: View>(view: &mut V, env: &Env<'_>, seen: &Context, fragmen
                 dot: Dot::new(dot.ix(), seq),
                 reset,
             };
-            ledger.note(view.store_mut().0.kill(&kill, true), None);
+            ledger.note(&put.path, view.store_mut().0.kill(&kill, true), None, None);
         }
     }
     *view.store_mut().1 = ledger.sum;

@@ -33,7 +33,7 @@ impl Marks {
 
     pub(crate) fn insert(&mut self, dot: Dot, payload: &Payload) -> Shift {
         if *payload == Payload::Present && self.0.insert(dot) {
-            Shift::added(&Path::Root, dot, payload)
+            Shift::Came(dot)
         } else {
             Shift::default()
         }
@@ -41,7 +41,7 @@ impl Marks {
 
     pub(crate) fn kill(&mut self, dot: Dot) -> Shift {
         if self.0.remove(dot) {
-            Shift::removed(&Path::Root, dot, Payload::Present)
+            Shift::Went(dot, Payload::Present)
         } else {
             Shift::default()
         }

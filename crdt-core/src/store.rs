@@ -15,10 +15,12 @@ use alloc::collections::{BTreeMap, btree_map};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
+use core::cmp::Ordering;
 use core::ops::Bound;
 
 use crate::context::Seen;
 use crate::dot::Dot;
+use crate::element::{self, Element};
 use crate::planted;
 use crate::replicas::ReplicaIx;
 
@@ -380,6 +382,21 @@ impl<K: Ord, S: DotStore> DotMap<K, S> {
     }
 }
 
+impl<S: DotStore> DotMap<Element, S> {
+    /// The store at the key with these bytes.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<&S> {
+        element::find(&self.0, key)
+    }
+
+    /// Changes it if there is one, and forgets the key if no dot is left.
+    pub(crate) fn update_found<R>(&mut self, key: &[u8], change: impl FnOnce(&mut S) -> R) -> Option<R> {
+        match Element::in_place(key) {
+            Some(key) => self.update_existing(&key, change),
+            None => self.update_existing(key, change),
+        }
+    }
+}
+
 impl<K: Ord + Clone, S: DotStore> DotStore for DotMap<K, S> {
     type Entry = (K, S::Entry);
 
@@ -409,14 +426,23 @@ impl<K: Ord + Clone, S: DotStore> DotStore for DotMap<K, S> {
                 new.push((key.clone(), taken));
             }
         };
-        let mut rest = theirs.0.iter().peekable();
+        let mut rest = theirs.0.iter();
+        let mut next = rest.next();
         for (key, store) in &mut self.0 {
-            while let Some((key, store)) = rest.next_if(|(other, _)| *other < key) {
-                only_theirs(key, store, &mut diff);
-            }
-            let other = rest
-                .next_if(|(other, _)| *other == key)
-                .map_or(&nothing, |(_, store)| store);
+            let other = loop {
+                let Some((other_key, other)) = next else {
+                    break &nothing;
+                };
+                match other_key.cmp(key) {
+                    Ordering::Less => only_theirs(other_key, other, &mut diff),
+                    Ordering::Greater => break &nothing,
+                    Ordering::Equal => {
+                        next = rest.next();
+                        break other;
+                    }
+                }
+                next = rest.next();
+            };
             if store == other {
                 continue; // both have it all: most keys of two states that hardly differ
             }
@@ -425,7 +451,7 @@ impl<K: Ord + Clone, S: DotStore> DotStore for DotMap<K, S> {
                 emptied.push(key.clone());
             }
         }
-        for (key, store) in rest {
+        for (key, store) in next.into_iter().chain(rest) {
             only_theirs(key, store, &mut diff);
         }
         for key in emptied {

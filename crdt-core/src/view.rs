@@ -20,38 +20,21 @@ use alloc::vec::Vec;
 /// One dot that a store keeps: where it is, which it is, what it carries.
 pub(crate) type Entry = (Path, Dot, Payload);
 
-/// What became of the live dot at a place: the same one may carry something else.
+/// What became of the live dot at a place.
 #[derive(Debug, Default)]
-pub(crate) struct Shift {
-    pub(crate) before: Option<Entry>,
-    pub(crate) after: Option<Entry>,
-}
-
-impl Shift {
-    /// A dot came.
-    pub(crate) fn added(path: &Path, dot: Dot, payload: &Payload) -> Shift {
-        Shift {
-            before: None,
-            after: Some((path.clone(), dot, payload.clone())),
-        }
-    }
-
-    /// A dot went.
-    pub(crate) fn removed(path: &Path, dot: Dot, payload: Payload) -> Shift {
-        Shift {
-            before: Some((path.clone(), dot, payload)),
-            after: None,
-        }
-    }
-
-    /// The same, seen from a map that has the value as a child.
-    pub(crate) fn within(self, key: &bytes::Bytes, ty: Type) -> Shift {
-        let within = |(path, dot, payload): Entry| (path.within(key.clone(), ty), dot, payload);
-        Shift {
-            before: self.before.map(within),
-            after: self.after.map(within),
-        }
-    }
+pub(crate) enum Shift {
+    /// Nothing.
+    #[default]
+    None,
+    /// This one came, and carries what it was given.
+    Came(Dot),
+    /// It went.
+    Went(Dot, Payload),
+    /// A counter's slot: the same dot may carry something else.
+    Slot {
+        before: Option<(Dot, Payload)>,
+        after: Option<(Dot, Payload)>,
+    },
 }
 
 /// Dots by path: those alive, and of counters those that wait.
@@ -200,24 +183,32 @@ impl<'a> Ledger<'a> {
         Ledger { env, sum, changed }
     }
 
-    /// Takes note of what became of a live dot, by the operation `by`.
-    pub(crate) fn note(&mut self, shift: Shift, by: Option<Dot>) {
-        let Shift { before, after } = shift;
-        if before == after {
-            return;
-        }
-        if let Some((path, dot, payload)) = &before {
-            self.sum = self.sum.wrapping_sub(digest::item(self.env, path, *dot, payload));
-        }
-        if let Some((path, dot, payload)) = &after {
-            self.sum = self.sum.wrapping_add(digest::item(self.env, path, *dot, payload));
-        }
-        let dot = |entry: Option<Entry>| entry.map(|(_, dot, _)| dot);
-        match (dot(before), dot(after)) {
-            (Some(before), Some(after)) if before == after => self.changed.raised.push((after, by)),
-            (before, after) => {
-                self.changed.removed.extend(before);
-                self.changed.added.extend(after);
+    /// Takes note of what became of the live dot at a place; of what was put there; and of the operation `by`.
+    pub(crate) fn note(&mut self, path: &Path, shift: Shift, put: Option<&Payload>, by: Option<Dot>) {
+        match shift {
+            Shift::None => {}
+            Shift::Came(dot) => {
+                let item = put.map_or(0, |payload| digest::item(self.env, path, dot, payload));
+                self.sum = self.sum.wrapping_add(item);
+                self.changed.added.push(dot);
+            }
+            Shift::Went(dot, payload) => {
+                self.sum = self.sum.wrapping_sub(digest::item(self.env, path, dot, &payload));
+                self.changed.removed.push(dot);
+            }
+            Shift::Slot { before, after } if before == after => {}
+            Shift::Slot { before, after } => {
+                let item = |(dot, payload): &(Dot, Payload)| digest::item(self.env, path, *dot, payload);
+                let (less, more) = (before.as_ref().map_or(0, item), after.as_ref().map_or(0, item));
+                self.sum = self.sum.wrapping_sub(less).wrapping_add(more);
+                let dot = |live: Option<(Dot, Payload)>| live.map(|(dot, _)| dot);
+                match (dot(before), dot(after)) {
+                    (Some(before), Some(after)) if before == after => self.changed.raised.push((after, by)),
+                    (before, after) => {
+                        self.changed.removed.extend(before);
+                        self.changed.added.extend(after);
+                    }
+                }
             }
         }
     }
@@ -229,9 +220,15 @@ impl<'a> Ledger<'a> {
     }
 }
 
+/// So many pairs of dots are compared before lists are sorted: most operations change one or two.
+const COMPARED_MAX: usize = 64;
+
 /// Takes the dots that both lists have out of them.
 fn take_common(added: &mut Vec<Dot>, removed: &mut Vec<Dot>) -> Vec<Dot> {
     if added.is_empty() || removed.is_empty() {
+        return Vec::new();
+    }
+    if added.len() * removed.len() <= COMPARED_MAX && !added.iter().any(|dot| removed.contains(dot)) {
         return Vec::new();
     }
     let mut went = removed.clone();
@@ -259,7 +256,7 @@ pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen,
                     ()
                 );
                 let shift = view.store_mut().0.kill(kill, !stays(kill.dot, seen));
-                ledger.note(shift, Some(part.dot));
+                ledger.note(&kill.path, shift, None, Some(part.dot));
             }
         }
     }
@@ -268,11 +265,12 @@ pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen,
         if !stays(part.dot, seen) {
             #[cfg(planted)]
             let count_again = |view: &mut V, ledger: &mut Ledger<'_>| {
-                ledger.note(view.count_again(part.dot, &put.payload), None);
+                ledger.note(&put.path, view.count_again(part.dot, &put.payload), None, None);
             };
             crate::planted!("duplicate_counted_twice", count_again(view, &mut ledger), ());
         } else if killed.binary_search(&part.dot).is_err() {
-            ledger.note(view.insert(&put.path, part.dot, &put.payload), None);
+            let shift = view.insert(&put.path, part.dot, &put.payload);
+            ledger.note(&put.path, shift, Some(&put.payload), None);
         }
     }
     *view.store_mut().1 = ledger.sum;
@@ -285,7 +283,7 @@ fn remove_all_at<V: View>(view: &mut V, path: &Path, ledger: &mut Ledger<'_>) {
     let there: Vec<Entry> = view.store().entries().filter(|(at, _, _)| at == path).collect();
     for (_, dot, _) in there {
         let shift = view.store_mut().0.kill(&Kill::of(path.clone(), dot), true);
-        ledger.note(shift, None);
+        ledger.note(path, shift, None, None);
     }
 }
 

@@ -71,7 +71,7 @@ impl Stored for Writes {
 
     fn insert(&mut self, path: &Path, dot: Dot, payload: &Payload) -> Shift {
         if *path == Path::Root && self.0.insert(dot, owned(payload)) {
-            Shift::added(path, dot, payload)
+            Shift::Came(dot)
         } else {
             Shift::default()
         }
@@ -81,9 +81,7 @@ impl Stored for Writes {
         let payload = (kill.path == Path::Root)
             .then(|| self.0.remove(kill.dot))
             .flatten();
-        payload.map_or_else(Shift::default, |payload| {
-            Shift::removed(&kill.path, kill.dot, payload)
-        })
+        payload.map_or_else(Shift::default, |payload| Shift::Went(kill.dot, payload))
     }
 
     fn join(&mut self, seen: &impl Seen, theirs: &Writes, theirs_seen: &impl Seen) -> Diff<Entry> {

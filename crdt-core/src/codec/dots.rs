@@ -12,19 +12,9 @@ use super::octets::{Reader, put_number, unzigzag, zigzag};
 use crate::dot::{Dot, SEQ_MAX};
 use crate::replicas::ReplicaIx;
 
-/// How many bits of a code are its replica's index, in a table of so many. Of a large one none: the index is a number of
-/// its own, or the code might not fit 64 bits.
-fn ix_bits(replicas: usize) -> u32 {
-    let bits = usize::BITS - replicas.saturating_sub(1).leading_zeros();
-    if bits > IX_BITS_MAX { 0 } else { bits }
-}
-
-/// What 64 bits leave beside the distance of two sequences, of 49 bits with its sign.
-const IX_BITS_MAX: u32 = 14;
-
-fn is_apart(replicas: usize) -> bool {
-    replicas > 1 << IX_BITS_MAX
-}
+/// A code is the distance times the number of replicas, and the index of the dot's. Of a table larger than this the index
+/// is a number of its own, or the code might not fit 64 bits: a distance takes 49 with its sign.
+const TOGETHER_MAX: usize = 1 << 14;
 
 /// What both sides remember: of each replica the dot that would come next.
 #[derive(Default)]
@@ -42,8 +32,7 @@ impl Next {
 
 /// Writes dots.
 pub(super) struct DotWriter {
-    bits: u32,
-    is_apart: bool,
+    replicas: usize,
     next: Next,
 }
 
@@ -51,8 +40,7 @@ impl DotWriter {
     /// Of a table of so many replicas.
     pub(super) fn new(replicas: usize) -> DotWriter {
         DotWriter {
-            bits: ix_bits(replicas),
-            is_apart: is_apart(replicas),
+            replicas,
             next: Next::default(),
         }
     }
@@ -61,11 +49,11 @@ impl DotWriter {
     pub(super) fn one(&mut self, out: &mut Vec<u8>, dot: Dot) -> bool {
         let distance = dot.seq() as i64 - self.next.of(dot.ix()) as i64;
         let ix = u64::from(dot.ix().0);
-        if self.is_apart {
+        if self.replicas > TOGETHER_MAX {
             put_number(out, ix);
             put_number(out, zigzag(distance));
         } else {
-            put_number(out, zigzag(distance) << self.bits | ix);
+            put_number(out, zigzag(distance) * self.replicas as u64 + ix);
         }
         self.next.is_past(dot);
         distance == 0
@@ -93,7 +81,6 @@ impl DotWriter {
 /// Reads them.
 pub(super) struct DotReader {
     replicas: usize,
-    bits: u32,
     next: Next,
 }
 
@@ -101,20 +88,23 @@ impl DotReader {
     pub(super) fn new(replicas: usize) -> DotReader {
         DotReader {
             replicas,
-            bits: ix_bits(replicas),
             next: Next::default(),
         }
     }
 
     /// One dot, and whether it is the one that its replica would issue next.
     pub(super) fn one(&mut self, reader: &mut Reader<'_>) -> Result<(Dot, bool), DecodeError> {
-        let (ix, code) = if is_apart(self.replicas) {
-            (reader.number()?, reader.number()?)
+        let code = reader.number()?;
+        let replicas = self.replicas as u64;
+        let (ix, code) = if self.replicas > TOGETHER_MAX {
+            (code, reader.number()?)
         } else {
-            let code = reader.number()?;
-            (code & ((1 << self.bits) - 1), code >> self.bits)
+            (
+                code.checked_rem(replicas).unwrap_or(0),
+                code.checked_div(replicas).unwrap_or(0),
+            )
         };
-        if ix >= self.replicas as u64 {
+        if ix >= replicas {
             return Err(DecodeError::Replica {
                 index: ix,
                 table: self.replicas,
