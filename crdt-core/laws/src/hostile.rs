@@ -200,6 +200,19 @@ pub fn op(bytes: &[u8]) {
         if is_sane(op.delta()) {
             assert_eq!(value, before, "twice is once");
         }
+        go_on(&mut value);
+    }
+}
+
+/// Whoever joined it goes on: what was forged under its own id may have left it no sequence, and no more.
+fn go_on(value: &mut Causal) {
+    let mut rng = Rng::new(1);
+    for n in 0..3 {
+        let mutation = random::mutation(&mut rng, value.value().ty(), 3);
+        if let Ok(op) = value.mutate(crate::replica_id(n), 1, &mutation) {
+            assert!(value.join_op(&op).is_ok(), "an operation of one's own");
+            assert_eq!(value.value().digest(), value.digest_from_scratch(), "the digest");
+        }
     }
 }
 
@@ -231,6 +244,7 @@ pub fn piece(bytes: &[u8]) {
         assert_eq!(value, before, "its pieces add nothing");
         let rest = value.since(&Causal::new(piece.fragment().ty()).knowledge());
         assert!(rest.is_ok(), "what is here can be told");
+        go_on(&mut value);
     }
 }
 

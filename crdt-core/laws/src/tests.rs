@@ -380,6 +380,55 @@ fn an_update_wins_over_a_concurrent_removal_and_brings_nothing_old_with_it() {
 }
 
 #[test]
+fn a_key_removed_and_written_again_does_not_mix_old_and_new() {
+    // Akka's ORMap keeps the removed child's state for whoever updates it meanwhile.
+    right(
+        "ormap causal
+         a in k:orset add old
+         b << a
+         b remove k
+         b in k:orset add new
+         a in k:orset add other
+         a < b1 b2
+         b < a2
+         c << a",
+    );
+}
+
+#[test]
+fn a_lost_disk_brings_nothing_back_and_takes_nothing_away() {
+    // a loses everything and goes on as c, which nobody has heard of.
+    right(
+        "countermap causal
+         a in k:pncounter incr 5
+         b < a1
+         b in k:pncounter incr 1
+         b remove k
+         c <- b
+         c in k:pncounter incr 2
+         b <- c
+         a << b",
+    );
+}
+
+#[test]
+fn a_restored_backup_goes_on_under_another_id() {
+    // c is a from a backup: what a did since then, and what c does, are different operations.
+    right(
+        "orset causal
+         a add x
+         c << a
+         a add y
+         b << a
+         c remove x
+         c add w
+         b <- c
+         c <- b
+         a << c",
+    );
+}
+
+#[test]
 fn a_counter_removed_while_incremented_shows_only_what_was_concurrent() {
     right(
         "countermap causal
