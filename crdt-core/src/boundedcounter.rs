@@ -28,6 +28,21 @@ use crate::view::view;
 use crate::writes::Writes;
 
 /// How many transfers to one replica may wait until it takes them up.
+///
+/// ```
+/// use anabranch_crdt::{Causal, CausalError, Mutation, MutationError, TRANSFERS_MAX, Type};
+/// # use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+///
+/// # let (me, to) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+/// let mut here = Causal::new(Type::BoundedCounter);
+/// here.join_op(&here.mutate(me, 0, &Mutation::Increment(100))?)?;
+/// for _ in 0..TRANSFERS_MAX {
+///     here.join_op(&here.mutate(me, 0, &Mutation::Transfer { to, amount: 1 })?)?;
+/// }
+/// let one_more = here.mutate(me, 0, &Mutation::Transfer { to, amount: 1 });
+/// assert!(matches!(one_more, Err(CausalError::Mutation(MutationError::TransfersWait { .. }))));
+/// # Ok::<(), CausalError>(())
+/// ```
 pub const TRANSFERS_MAX: usize = 64;
 
 /// A counter that never falls below 0.
@@ -66,6 +81,18 @@ struct Holding {
 
 impl BoundedCounter {
     /// What it counts to.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let (me, to) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// let mut here = Causal::new(Type::BoundedCounter);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Increment(10))?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Transfer { to, amount: 4 })?)?; // moves, takes nothing away
+    /// assert!(matches!(here.value(), Value::BoundedCounter(counter) if counter.total() == 10));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn total(&self) -> i128 {
         let amounts = self.holdings.as_slice().iter().map(|(_, payload)| match payload {
             Payload::Rights { amount, .. } => i128::from(*amount),
@@ -75,6 +102,19 @@ impl BoundedCounter {
     }
 
     /// How much each replica may take away. The sum is the counter.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let (me, to) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// let mut here = Causal::new(Type::BoundedCounter);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Increment(10))?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Transfer { to, amount: 4 })?)?;
+    /// let Value::BoundedCounter(counter) = here.value() else { unreachable!() };
+    /// assert_eq!(counter.rights(here.replicas()), [(me, 6), (to, 4)].into());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn rights(&self, replicas: &Replicas) -> BTreeMap<ReplicaId, u128> {
         let mut rights = BTreeMap::new();
         for holding in self.all(replicas) {

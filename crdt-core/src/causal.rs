@@ -43,6 +43,20 @@ pub struct Causal {
 }
 
 /// A delta that means the same everywhere: it brings the replica table it was made with.
+///
+/// ```
+/// use anabranch_crdt::{Causal, Mutation, Reading, Type};
+/// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let mut here = Causal::new(Type::PnCounter);
+/// let op = here.mutate(me, 0, &Mutation::Increment(5))?;
+/// assert_eq!(here.read(), Reading::Count(0)); // nothing was changed yet
+/// here.join_op(&op)?;
+/// here.join_op(&op)?; // joined again it adds nothing
+/// assert_eq!(here.read(), Reading::Count(5));
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "an operation changes nothing until it is joined"]
 pub struct Op {
@@ -51,6 +65,19 @@ pub struct Op {
 }
 
 /// What a value has seen, meaning the same everywhere.
+///
+/// ```
+/// use anabranch_crdt::{Causal, Mutation, Type};
+/// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let mut here = Causal::new(Type::Flag);
+/// let before = here.knowledge();
+/// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+/// assert_eq!(here.since(&before)?.fragment().puts().len(), 1);
+/// assert!(here.since(&here.knowledge())?.fragment().puts().is_empty());
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Knowledge {
     replicas: Replicas,
@@ -58,6 +85,20 @@ pub struct Knowledge {
 }
 
 /// A part of a state that means the same everywhere: it brings the replica table it was made with.
+///
+/// ```
+/// use anabranch_crdt::{Causal, Mutation, Type};
+/// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let mut here = Causal::new(Type::OrSet);
+/// let mut there = here.clone();
+/// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+/// let piece = here.since(&there.knowledge())?;
+/// there.join_piece(&piece)?;
+/// assert_eq!(there, here);
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a piece changes nothing until it is joined"]
 pub struct Piece {
@@ -71,11 +112,36 @@ impl Knowledge {
     }
 
     /// What was seen, in terms of [`Knowledge::replicas`].
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut here = Causal::new(Type::Flag);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+    /// let knowledge = here.knowledge();
+    /// let first = knowledge.seen().all_runs().next();
+    /// assert_eq!(first.map(|(ix, from, to)| (knowledge.replicas().id(ix), from, to)), Some((me, 0, 1)));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn seen(&self) -> &Context {
         &self.seen
     }
 
     /// The table that gives its dots their meaning.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut here = Causal::new(Type::Flag);
+    /// assert!(here.knowledge().replicas().is_empty());
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+    /// assert!(here.knowledge().replicas().get(me).is_some());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn replicas(&self) -> &Replicas {
         &self.replicas
     }
@@ -87,16 +153,58 @@ impl Piece {
     }
 
     /// What it says, in terms of [`Piece::replicas`].
+    ///
+    /// ```
+    /// use anabranch_crdt::{Knowledge, Mutation};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?)?;
+    /// let piece = here.since(&Knowledge::default())?; // all there is
+    /// assert_eq!(piece.fragment().puts().len(), 2);
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn fragment(&self) -> &Fragment {
         &self.fragment
     }
 
     /// The table that gives its dots their meaning.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Knowledge, Mutation};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::Flag);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+    /// let piece = here.since(&Knowledge::default())?;
+    /// let (dot, _) = piece.fragment().puts()[0];
+    /// assert_eq!(dot.full(piece.replicas()), (me, 1));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn replicas(&self) -> &Replicas {
         &self.replicas
     }
 
     /// See [`Fragment::split`].
+    ///
+    /// ```
+    /// use anabranch_crdt::{Mutation, Piece};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// # let mut there = here.clone();
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?)?;
+    /// let pieces: Vec<Piece> = here.since(&there.knowledge())?.split(1).collect();
+    /// assert_eq!(pieces.len(), 2);
+    /// for piece in pieces.iter().rev() {
+    ///     there.join_piece(piece)?;
+    /// }
+    /// assert_eq!(there, here);
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn split(self, bytes_max: usize) -> impl Iterator<Item = Piece> {
         let replicas = self.replicas;
         self.fragment
@@ -109,6 +217,21 @@ impl Piece {
     }
 
     /// See [`Fragment::decompose`].
+    ///
+    /// ```
+    /// use anabranch_crdt::{Knowledge, Mutation};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Clear)?)?;
+    /// let whole = here.since(&Knowledge::default())?;
+    /// // The addition is dead, the removal has left a mark.
+    /// let live: Vec<usize> = whole.decompose().map(|piece| piece.fragment().puts().len()).collect();
+    /// assert_eq!(live, [0, 1]);
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn decompose(&self) -> impl Iterator<Item = Piece> + '_ {
         self.fragment.decompose().map(|fragment| Piece {
             replicas: self.replicas.clone(),
@@ -118,6 +241,19 @@ impl Piece {
 }
 
 /// The value refused; it is as it was. Repeating is of no use, except for [`CausalError::Gap`].
+///
+/// ```
+/// use anabranch_crdt::{Causal, CausalError, Mutation, Type};
+/// # use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let enable = Causal::new(Type::Flag).mutate(me, 0, &Mutation::Enable)?;
+/// let refused = Causal::new(Type::OrSet).join_op(&enable);
+/// assert_eq!(refused, Err(CausalError::Type { mine: Type::OrSet, theirs: Type::Flag }));
+/// let refused = Causal::new(Type::OrSet).mutate(me, 0, &Mutation::Enable);
+/// assert!(matches!(refused, Err(CausalError::Mutation(_))));
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CausalError {
     /// The type has no such operation.
@@ -151,16 +287,50 @@ impl Op {
     }
 
     /// What the operation does, in terms of [`Op::replicas`].
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let op = Causal::new(Type::OrSet).mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?;
+    /// assert_eq!(op.delta().parts().len(), 2); // a dot an element
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn delta(&self) -> &Delta {
         &self.delta
     }
 
     /// The table that gives the delta's dots their meaning.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let op = Causal::new(Type::Flag).mutate(me, 0, &Mutation::Enable)?;
+    /// assert_eq!(op.delta().parts()[0].dot.full(op.replicas()), (me, 1));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn replicas(&self) -> &Replicas {
         &self.replicas
     }
 
     /// Its parts, each an operation of its own: they may travel alone and in any order.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Op, Reading, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut here = Causal::new(Type::OrSet);
+    /// let op = here.mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?;
+    /// let parts: Vec<Op> = op.split().collect();
+    /// assert_eq!(parts.len(), 2);
+    /// here.join_op(&parts[1])?; // the second without the first
+    /// assert_eq!(here.read(), Reading::Elements(vec!["y".into()]));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn split(&self) -> impl Iterator<Item = Op> + '_ {
         self.delta.parts().iter().map(|part| Op {
             replicas: self.replicas.clone(),
@@ -169,6 +339,21 @@ impl Op {
     }
 
     /// Several operations as one; nothing of none.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Op, Reading, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// let mut here = Causal::new(Type::PnCounter);
+    /// let ops = [here.mutate(a, 0, &Mutation::Increment(5))?, here.mutate(b, 0, &Mutation::Increment(-2))?];
+    /// if let Some(both) = Op::group(&ops)? {
+    ///     here.join_op(&both)?;
+    /// }
+    /// assert_eq!(here.read(), Reading::Count(3));
+    /// assert!(Op::group(&[])?.is_none());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -194,6 +379,14 @@ impl Op {
 
 impl Causal {
     /// A value that does not exist yet and has seen nothing.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Type};
+    ///
+    /// let set = Causal::new(Type::OrSet);
+    /// assert!(!set.value().exists());
+    /// assert!(set.seen().is_empty());
+    /// ```
     pub fn new(ty: Type) -> Causal {
         Causal {
             replicas: Replicas::new(),
@@ -203,6 +396,19 @@ impl Causal {
     }
 
     /// What the mutation would do if `me` did it now, with `stamp` from its hybrid clock. Changes nothing.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Reading, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let here = Causal::new(Type::GCounter);
+    /// let op = here.mutate(me, 0, &Mutation::Increment(5))?;
+    /// assert_eq!(op.delta().parts().len(), 1);
+    /// assert_eq!(here.read(), Reading::Count(0)); // unchanged
+    /// assert!(here.mutate(me, 0, &Mutation::Increment(-5)).is_err());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -229,6 +435,22 @@ impl Causal {
 
     /// Joins an operation, one's own or another's.
     ///
+    /// ```
+    /// use anabranch_crdt::{Mutation, Reading};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// # let mut there = here.clone();
+    /// let add = here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?;
+    /// here.join_op(&add)?;
+    /// let clear = here.mutate(me, 0, &Mutation::Clear)?;
+    /// there.join_op(&clear)?;
+    /// assert!(there.join_op(&add)?.is_empty()); // it comes late: what it added was removed
+    /// assert_eq!(there.read(), Reading::Elements(vec![]));
+    /// # Ok::<(), CausalError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`CausalError::Type`] and [`CausalError::Replicas`].
@@ -245,6 +467,19 @@ impl Causal {
     }
 
     /// Joins another state.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let (mut here, mut there) = (Causal::new(Type::GSet), Causal::new(Type::GSet));
+    /// there.join_op(&there.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// assert_eq!(here.join(&there)?.added.len(), 1);
+    /// assert!(here.join(&there)?.is_empty()); // once more changes nothing
+    /// assert!(here.join(&Causal::new(Type::Flag)).is_err());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -264,6 +499,21 @@ impl Causal {
 
     /// Lets go of the slots of counters in which everything that `me` added was reset, if `me` is this value's only
     /// author under that id, as every live replica is of its own: see [`Value::drop_waiting`].
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::CounterMap);
+    /// let hit = Mutation::Update { key: "hits".into(), ty: None, mutation: Box::new(Mutation::Increment(1)) };
+    /// here.join_op(&here.mutate(me, 0, &hit)?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Clear)?)?;
+    /// assert_eq!(here.value().waiting().count(), 1);
+    /// here.drop_own_waiting(me);
+    /// assert_eq!(here.value().waiting().count(), 0);
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn drop_own_waiting(&mut self, me: ReplicaId) {
         let Some(me) = self.replicas.get(me) else { return };
         let own: Vec<_> = self.value.waiting().filter(|(_, dot)| dot.ix() == me).collect();
@@ -273,6 +523,19 @@ impl Causal {
     }
 
     /// What this value has seen.
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::Flag);
+    /// let before = here.knowledge();
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+    /// assert!(before.seen().is_empty());
+    /// assert_eq!(here.knowledge().seen(), here.seen());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn knowledge(&self) -> Knowledge {
         Knowledge {
             replicas: self.replicas.clone(),
@@ -281,6 +544,20 @@ impl Causal {
     }
 
     /// What somebody who has seen `theirs` lacks of this value.
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// let theirs = here.knowledge();
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["y".into()]))?)?;
+    /// let piece = here.since(&theirs)?;
+    /// assert_eq!(piece.fragment().puts().len(), 1); // only "y"
+    /// # Ok::<(), CausalError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -293,6 +570,21 @@ impl Causal {
     }
 
     /// Joins a part of another state.
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// # let mut there = here.clone();
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// let piece = here.since(&there.knowledge())?;
+    /// assert_eq!(there.join_piece(&piece)?.added.len(), 1);
+    /// assert!(there.join_piece(&piece)?.is_empty());
+    /// assert_eq!(there.read(), here.read());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -310,6 +602,22 @@ impl Causal {
     }
 
     /// Whether the operation comes in causal order: everything it builds on has been seen.
+    ///
+    /// ```
+    /// use anabranch_crdt::{CausalError, Mutation};
+    /// # use anabranch_crdt::{Causal, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::PnCounter);
+    /// # let mut there = here.clone();
+    /// let first = here.mutate(me, 0, &Mutation::Increment(1))?;
+    /// here.join_op(&first)?;
+    /// let second = here.mutate(me, 0, &Mutation::Increment(1))?;
+    /// assert_eq!(there.check_order(&second), Err(CausalError::Gap { replica: me, seq: 1 }));
+    /// there.join_op(&first)?;
+    /// assert_eq!(there.check_order(&second), Ok(()));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -339,6 +647,14 @@ impl Causal {
 
     /// Whether `other` can be joined.
     ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Type};
+    ///
+    /// let set = Causal::new(Type::GSet);
+    /// assert!(set.check_join(&Causal::new(Type::GSet)).is_ok());
+    /// assert!(set.check_join(&Causal::new(Type::OrSet)).is_err());
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Causal::join`].
@@ -365,26 +681,87 @@ impl Causal {
     }
 
     /// The live dots.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Mutation, Value};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::Flag);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+    /// assert!(matches!(here.value(), Value::Flag(flag) if flag.is_enabled()));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn value(&self) -> &Value {
         &self.value
     }
 
     /// What has been seen, in terms of [`Causal::replicas`].
+    ///
+    /// ```
+    /// use anabranch_crdt::{Dot, Mutation, ReplicaIx};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Clear)?)?;
+    /// assert!(here.seen().contains(Dot::new(ReplicaIx(0), 1))); // also what is dead
+    /// assert!(!here.seen().contains(Dot::new(ReplicaIx(0), 3)));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn seen(&self) -> &Context {
         &self.seen
     }
 
     /// The table that gives dots their meaning.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, ReplicaIx, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut here = Causal::new(Type::Flag);
+    /// let op = here.mutate(me, 0, &Mutation::Enable)?;
+    /// assert_eq!(here.replicas().get(me), None);
+    /// here.join_op(&op)?;
+    /// assert_eq!(here.replicas().get(me), Some(ReplicaIx(0)));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn replicas(&self) -> &Replicas {
         &self.replicas
     }
 
     /// What a user sees.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Reading, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["y".into(), "x".into()]))?)?;
+    /// assert_eq!(here.read(), Reading::Elements(vec!["x".into(), "y".into()]));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn read(&self) -> Reading {
         self.value.read(&self.replicas)
     }
 
     /// The digest from the live dots: what [`Value::digest`] must be.
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::Flag);
+    /// assert_eq!(here.digest_from_scratch(), 0);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+    /// assert_ne!(here.digest_from_scratch(), 0);
+    /// assert_eq!(here.digest_from_scratch(), here.value().digest());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn digest_from_scratch(&self) -> u64 {
         let env = Env {
             replicas: &self.replicas,
@@ -394,6 +771,21 @@ impl Causal {
     }
 
     /// See [`Value::canonical_bytes`].
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// # let (mut here, mut there) = (Causal::new(Type::GSet), Causal::new(Type::GSet));
+    /// here.join_op(&here.mutate(a, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// there.join_op(&there.mutate(b, 0, &Mutation::Add(vec!["y".into()]))?)?;
+    /// assert_ne!(here.canonical_bytes(), there.canonical_bytes());
+    /// here.join(&there)?;
+    /// there.join(&here)?; // its table of replicas has another order
+    /// assert_eq!(here.canonical_bytes(), there.canonical_bytes());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn canonical_bytes(&self) -> Vec<u8> {
         self.value.canonical_bytes(&self.replicas)
     }

@@ -7,6 +7,16 @@
 
 /// How far ahead of the wall clock an observed stamp may be and still move this clock, in milliseconds.
 /// A stamp further ahead is kept where it was written; only this clock does not follow it.
+///
+/// ```
+/// use anabranch_crdt::{DRIFT_MS_MAX, HybridClock};
+///
+/// let mut clock = HybridClock::new();
+/// clock.observe(1_000, (1_000 + DRIFT_MS_MAX) << 16);
+/// assert_eq!(clock.tick(1_000), ((1_000 + DRIFT_MS_MAX) << 16) + 1);
+/// clock.observe(1_000, (1_000 + DRIFT_MS_MAX + 1) << 16); // too far ahead
+/// assert_eq!(clock.tick(1_000), ((1_000 + DRIFT_MS_MAX) << 16) + 2);
+/// ```
 pub const DRIFT_MS_MAX: u64 = 500;
 
 /// The low bits of a stamp that count within a millisecond.
@@ -33,11 +43,26 @@ pub struct HybridClock {
 
 impl HybridClock {
     /// A clock that has stamped and observed nothing.
+    ///
+    /// ```
+    /// use anabranch_crdt::HybridClock;
+    ///
+    /// assert_eq!(HybridClock::new().tick(0), 1); // the smallest stamp
+    /// ```
     pub fn new() -> HybridClock {
         HybridClock::default()
     }
 
     /// The next stamp: the wall time if it is past the last stamp, else just above the last.
+    ///
+    /// ```
+    /// use anabranch_crdt::HybridClock;
+    ///
+    /// let mut clock = HybridClock::new();
+    /// assert_eq!(clock.tick(7), 7 << 16);
+    /// assert_eq!(clock.tick(7), (7 << 16) + 1);
+    /// assert_eq!(clock.tick(8), 8 << 16);
+    /// ```
     pub fn tick(&mut self, wall_ms: u64) -> u64 {
         let wall = wall_ms.min(WALL_MS_MAX) << COUNTER_BITS;
         self.last = crate::planted!("raw_wall_clock", wall, wall.max(self.last.saturating_add(1)));
@@ -46,6 +71,16 @@ impl HybridClock {
 
     /// Takes note of a stamp seen elsewhere, so that later stamps here are above it. A stamp more than
     /// [`DRIFT_MS_MAX`] ahead of the wall clock is ignored.
+    ///
+    /// ```
+    /// use anabranch_crdt::HybridClock;
+    ///
+    /// let mut clock = HybridClock::new();
+    /// clock.observe(1_000, 1_200 << 16);
+    /// assert!(clock.tick(1_000) > 1_200 << 16);
+    /// clock.observe(1_000, 9_000 << 16); // eight seconds ahead
+    /// assert!(clock.tick(1_000) < 9_000 << 16);
+    /// ```
     pub fn observe(&mut self, wall_ms: u64, stamp: u64) {
         if stamp >> COUNTER_BITS <= wall_ms.saturating_add(DRIFT_MS_MAX) {
             self.last = self.last.max(stamp);

@@ -60,16 +60,39 @@ pub struct VersionVector {
 
 impl VersionVector {
     /// The empty set.
+    ///
+    /// ```
+    /// use anabranch_crdt::{ReplicaIx, VersionVector};
+    ///
+    /// assert!(VersionVector::new().is_empty());
+    /// assert_eq!(VersionVector::new().get(ReplicaIx(0)), 0);
+    /// ```
     pub fn new() -> VersionVector {
         VersionVector::default()
     }
 
     /// The largest sequence of `ix` in the set, 0 if there is none.
+    ///
+    /// ```
+    /// use anabranch_crdt::{ReplicaIx, VersionVector};
+    ///
+    /// let vv = VersionVector::from_iter([(ReplicaIx(1), 5)]);
+    /// assert_eq!((vv.get(ReplicaIx(0)), vv.get(ReplicaIx(1))), (0, 5));
+    /// ```
     pub fn get(&self, ix: ReplicaIx) -> u64 {
         self.maxima.get(ix.at()).copied().unwrap_or(0)
     }
 
     /// Adds all sequences of `ix` up to `to`; never takes any away.
+    ///
+    /// ```
+    /// use anabranch_crdt::{ReplicaIx, VersionVector};
+    ///
+    /// let mut vv = VersionVector::new();
+    /// vv.advance(ReplicaIx(0), 5);
+    /// vv.advance(ReplicaIx(0), 3);
+    /// assert_eq!(vv, VersionVector::from_iter([(ReplicaIx(0), 5)]));
+    /// ```
     pub fn advance(&mut self, ix: ReplicaIx, to: u64) {
         if to == 0 {
             return;
@@ -82,11 +105,29 @@ impl VersionVector {
     }
 
     /// Whether the set holds `dot`.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Dot, ReplicaIx, VersionVector};
+    ///
+    /// let vv = VersionVector::from_iter([(ReplicaIx(0), 5)]);
+    /// assert!(vv.contains(Dot::new(ReplicaIx(0), 5)));
+    /// assert!(!vv.contains(Dot::new(ReplicaIx(0), 6)));
+    /// assert!(!vv.contains(Dot::new(ReplicaIx(1), 1)));
+    /// ```
     pub fn contains(&self, dot: Dot) -> bool {
         dot.seq() <= self.get(dot.ix())
     }
 
     /// Whether the set holds all of `other`.
+    ///
+    /// ```
+    /// use anabranch_crdt::{ReplicaIx, VersionVector};
+    ///
+    /// let small = VersionVector::from_iter([(ReplicaIx(0), 5)]);
+    /// let large = VersionVector::from_iter([(ReplicaIx(0), 6), (ReplicaIx(1), 1)]);
+    /// assert!(large.covers(&small) && large.covers(&large));
+    /// assert!(!small.covers(&large));
+    /// ```
     pub fn covers(&self, other: &VersionVector) -> bool {
         // A longer vector ends with an entry above 0, which this one lacks.
         other.maxima.len() <= self.maxima.len()
@@ -98,6 +139,14 @@ impl VersionVector {
     }
 
     /// The union.
+    ///
+    /// ```
+    /// use anabranch_crdt::{ReplicaIx, VersionVector};
+    ///
+    /// let mut vv = VersionVector::from_iter([(ReplicaIx(0), 5), (ReplicaIx(1), 1)]);
+    /// vv.join(&VersionVector::from_iter([(ReplicaIx(0), 2), (ReplicaIx(1), 4)]));
+    /// assert_eq!(vv, VersionVector::from_iter([(ReplicaIx(0), 5), (ReplicaIx(1), 4)]));
+    /// ```
     pub fn join(&mut self, other: &VersionVector) {
         for (ix, to) in other.iter() {
             self.advance(ix, to);
@@ -105,6 +154,13 @@ impl VersionVector {
     }
 
     /// The maxima above 0, by index.
+    ///
+    /// ```
+    /// use anabranch_crdt::{ReplicaIx, VersionVector};
+    ///
+    /// let vv = VersionVector::from_iter([(ReplicaIx(3), 1), (ReplicaIx(0), 5)]);
+    /// assert_eq!(vv.iter().collect::<Vec<_>>(), [(ReplicaIx(0), 5), (ReplicaIx(3), 1)]);
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (ReplicaIx, u64)> + '_ {
         // Indices are u16 by construction, so the counter cannot pass it.
         (0..=u16::MAX)
@@ -114,6 +170,16 @@ impl VersionVector {
     }
 
     /// Whether the set is empty.
+    ///
+    /// ```
+    /// use anabranch_crdt::{ReplicaIx, VersionVector};
+    ///
+    /// let mut vv = VersionVector::new();
+    /// vv.advance(ReplicaIx(3), 0); // there is no sequence 0
+    /// assert!(vv.is_empty());
+    /// vv.advance(ReplicaIx(3), 1);
+    /// assert!(!vv.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.maxima.is_empty()
     }
@@ -156,16 +222,41 @@ pub struct Context {
 
 impl Context {
     /// The empty set.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, VersionVector};
+    ///
+    /// assert!(Context::new().is_empty());
+    /// assert_eq!(Context::new(), VersionVector::new().into());
+    /// ```
     pub fn new() -> Context {
         Context::default()
     }
 
     /// Adds one dot.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let mut context = Context::new();
+    /// context.insert(Dot::new(ReplicaIx(0), 3));
+    /// assert!(context.contains(Dot::new(ReplicaIx(0), 3)));
+    /// assert!(!context.contains(Dot::new(ReplicaIx(0), 2))); // this dot and no other
+    /// ```
     pub fn insert(&mut self, dot: Dot) {
         self.insert_run(dot.ix(), dot.seq() - 1, dot.seq());
     }
 
     /// Adds the sequences `from` (excluded) to `to` (included) of `ix`.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let mut context = Context::new();
+    /// context.insert_run(ReplicaIx(0), 1, 3);
+    /// let dots = Context::from_iter([Dot::new(ReplicaIx(0), 2), Dot::new(ReplicaIx(0), 3)]);
+    /// assert_eq!(context, dots);
+    /// ```
     pub fn insert_run(&mut self, ix: ReplicaIx, from: u64, to: u64) {
         if from >= to || to <= self.maxima.get(ix) {
             return;
@@ -208,6 +299,16 @@ impl Context {
     }
 
     /// Whether the set holds `dot`.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let mut context = Context::new();
+    /// context.insert_run(ReplicaIx(0), 0, 2);
+    /// context.insert_run(ReplicaIx(0), 4, 6);
+    /// let held: Vec<u64> = (1..=8).filter(|seq| context.contains(Dot::new(ReplicaIx(0), *seq))).collect();
+    /// assert_eq!(held, [1, 2, 5, 6]);
+    /// ```
     pub fn contains(&self, dot: Dot) -> bool {
         self.maxima.contains(dot) || self.run_covers(dot.ix(), dot.seq() - 1, dot.seq())
     }
@@ -221,6 +322,15 @@ impl Context {
     }
 
     /// Whether the set holds all of `other`.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx, VersionVector};
+    ///
+    /// let all = Context::from(VersionVector::from_iter([(ReplicaIx(0), 3)]));
+    /// let gap = Context::from_iter([Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(0), 3)]);
+    /// assert!(all.covers(&gap));
+    /// assert!(!gap.covers(&all));
+    /// ```
     pub fn covers(&self, other: &Context) -> bool {
         self.maxima.covers(&other.maxima)
             && other.runs().all(|(ix, from, to)| {
@@ -231,6 +341,14 @@ impl Context {
     }
 
     /// The union.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx, VersionVector};
+    ///
+    /// let mut context = Context::from_iter([Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(0), 3)]);
+    /// context.join(&Context::from_iter([Dot::new(ReplicaIx(0), 2)]));
+    /// assert_eq!(context, VersionVector::from_iter([(ReplicaIx(0), 3)]).into());
+    /// ```
     pub fn join(&mut self, other: &Context) {
         for (ix, to) in other.maxima.iter() {
             self.insert_run(ix, 0, to);
@@ -241,11 +359,25 @@ impl Context {
     }
 
     /// The contiguous part: per replica all sequences from 1 on without a gap.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let context = Context::from_iter([1, 2, 5].map(|seq| Dot::new(ReplicaIx(0), seq)));
+    /// assert_eq!(context.maxima().get(ReplicaIx(0)), 2);
+    /// ```
     pub fn maxima(&self) -> &VersionVector {
         &self.maxima
     }
 
     /// The runs above the contiguous part: replica, start (excluded), end (included).
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let context = Context::from_iter([1, 2, 5, 6, 9].map(|seq| Dot::new(ReplicaIx(0), seq)));
+    /// assert_eq!(context.runs().collect::<Vec<_>>(), [(ReplicaIx(0), 4, 6), (ReplicaIx(0), 8, 9)]);
+    /// ```
     pub fn runs(&self) -> impl Iterator<Item = (ReplicaIx, u64, u64)> + '_ {
         self.runs
             .iter()
@@ -253,6 +385,13 @@ impl Context {
     }
 
     /// The whole set as runs, in the order of dots: replica, start (excluded), end (included).
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let context = Context::from_iter([1, 2, 5, 6].map(|seq| Dot::new(ReplicaIx(0), seq)));
+    /// assert_eq!(context.all_runs().collect::<Vec<_>>(), [(ReplicaIx(0), 0, 2), (ReplicaIx(0), 4, 6)]);
+    /// ```
     pub fn all_runs(&self) -> impl Iterator<Item = (ReplicaIx, u64, u64)> + '_ {
         let mut runs: Vec<_> = self.maxima.iter().map(|(ix, max)| (ix, 0, max)).collect();
         runs.extend(self.runs());
@@ -261,6 +400,14 @@ impl Context {
     }
 
     /// The set without these dots, which are ascending.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let dots = [1, 2, 3].map(|seq| Dot::new(ReplicaIx(0), seq));
+    /// let rest = Context::from_iter(dots).without(&dots[1..2]);
+    /// assert_eq!(rest, Context::from_iter([dots[0], dots[2]]));
+    /// ```
     pub fn without(&self, dots: &[Dot]) -> Context {
         let mut rest = Context::new();
         let mut dots = dots.iter().peekable();
@@ -277,6 +424,15 @@ impl Context {
     }
 
     /// Whether the two have a dot in common.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let [one, two, three] = [1, 2, 3].map(|seq| Dot::new(ReplicaIx(0), seq));
+    /// let context = Context::from_iter([one, three]);
+    /// assert!(context.intersects(&Context::from_iter([two, three])));
+    /// assert!(!context.intersects(&Context::from_iter([two])));
+    /// ```
     pub fn intersects(&self, other: &Context) -> bool {
         other.all_runs().any(|(ix, from, to)| {
             from < self.maxima.get(ix)
@@ -289,16 +445,42 @@ impl Context {
     }
 
     /// Whether the set has no gap.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// let mut context = Context::from_iter([Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(0), 3)]);
+    /// assert!(!context.is_contiguous());
+    /// context.insert(Dot::new(ReplicaIx(0), 2));
+    /// assert!(context.is_contiguous());
+    /// ```
     pub fn is_contiguous(&self) -> bool {
         self.runs.is_empty()
     }
 
     /// The set as a version vector, if it has no gap.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx, VersionVector};
+    ///
+    /// let vv = VersionVector::from_iter([(ReplicaIx(0), 2)]);
+    /// let mut context = Context::from(vv.clone());
+    /// assert_eq!(context.as_version_vector(), Some(&vv));
+    /// context.insert(Dot::new(ReplicaIx(0), 4));
+    /// assert_eq!(context.as_version_vector(), None);
+    /// ```
     pub fn as_version_vector(&self) -> Option<&VersionVector> {
         self.is_contiguous().then_some(&self.maxima)
     }
 
     /// Whether the set is empty.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, ReplicaIx};
+    ///
+    /// assert!(Context::new().is_empty());
+    /// assert!(!Context::from_iter([Dot::new(ReplicaIx(0), 2)]).is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.maxima.is_empty() && self.runs.is_empty()
     }

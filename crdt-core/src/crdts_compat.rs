@@ -16,6 +16,16 @@ use crate::id::ReplicaId;
 use crate::replicas::{Replicas, ReplicasFull};
 
 /// A dot or clock of the `crdts` crate has no counterpart here; nothing was converted.
+///
+/// ```
+/// use anabranch_crdt::{Dot, Epoch, NodeId, ReplicaId, Replicas};
+/// use anabranch_crdt::crdts_compat::ConvertError;
+///
+/// let id = ReplicaId::new(NodeId(1), Epoch(1));
+/// let dot = crdts::Dot::new(id, 0); // ours begin at 1
+/// let refused = Dot::from_crdts(&dot, &mut Replicas::new());
+/// assert_eq!(refused, Err(ConvertError::Sequence { seq: 0 }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConvertError {
     /// The table has no room for its replica.
@@ -53,6 +63,18 @@ impl Dot {
 
     /// The dot that `crdts` writes so.
     ///
+    /// ```
+    /// use anabranch_crdt::{Dot, Replicas};
+    /// # use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+    ///
+    /// # let id = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut replicas = Replicas::new();
+    /// let dot = Dot::from_crdts(&crdts::Dot::new(id, 3), &mut replicas)?;
+    /// assert_eq!(dot.full(&replicas), (id, 3)); // the table has its replica now
+    /// assert!(Dot::from_crdts(&crdts::Dot::new(id, 0), &mut replicas).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ConvertError`] if the table is full or the sequence has no counterpart.
@@ -68,6 +90,17 @@ impl Dot {
 impl VersionVector {
     /// The set as `crdts` writes it.
     ///
+    /// ```
+    /// use anabranch_crdt::{Replicas, VersionVector};
+    /// # use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+    ///
+    /// # let id = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut replicas = Replicas::new();
+    /// let vv = VersionVector::from_iter([(replicas.intern(id)?, 3)]);
+    /// assert_eq!(vv.to_vclock(&replicas).get(&id), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// If an index is not of this table.
@@ -78,6 +111,19 @@ impl VersionVector {
     }
 
     /// The set that `crdts` writes so.
+    ///
+    /// ```
+    /// use anabranch_crdt::{ReplicaId, Replicas, VersionVector};
+    /// # use anabranch_crdt::{Epoch, NodeId};
+    ///
+    /// # let id = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut replicas = Replicas::new();
+    /// let clock: crdts::VClock<ReplicaId> = [crdts::Dot::new(id, 3)].into_iter().collect();
+    /// let vv = VersionVector::from_vclock(&clock, &mut replicas)?;
+    /// assert_eq!(replicas.get(id).map(|ix| vv.get(ix)), Some(3));
+    /// assert_eq!(vv.to_vclock(&replicas), clock);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -15,9 +15,36 @@ use crate::id::ReplicaId;
 use crate::kind::Type;
 
 /// How deep values may be nested in maps: a map of maps of counters is two deep.
+///
+/// ```
+/// use anabranch_crdt::{DEPTH_MAX, Mutation, MutationError, Type};
+///
+/// let within_maps = |maps: usize| {
+///     (0..maps).fold(Mutation::Create, |mutation, _| Mutation::Update {
+///         key: "k".into(),
+///         ty: Some(Type::OrMap),
+///         mutation: Box::new(mutation),
+///     })
+/// };
+/// assert!(within_maps(DEPTH_MAX).check(Type::OrMap).is_ok());
+/// assert_eq!(within_maps(DEPTH_MAX + 1).check(Type::OrMap), Err(MutationError::TooDeep));
+/// ```
 pub const DEPTH_MAX: usize = 8;
 
 /// Where in a value a dot lives. The root comes first, then elements and children bytewise.
+///
+/// ```
+/// use anabranch_crdt::{Path, Type};
+///
+/// let mut places = [
+///     Path::Root.within("k".into(), Type::Flag),
+///     Path::Element("y".into()),
+///     Path::Root,
+///     Path::Element("x".into()),
+/// ];
+/// places.sort();
+/// assert_eq!(places[..3], [Path::Root, Path::Element("x".into()), Path::Element("y".into())]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Path {
     /// The value itself: a counter's slots, a register's writes, the presence marks of a set or map.
@@ -29,6 +56,14 @@ pub enum Path {
 }
 
 /// A place in a child of a map.
+///
+/// ```
+/// use anabranch_crdt::{Child, Path, Type};
+///
+/// let place = Path::Element("x".into()).within("k".into(), Type::OrSet);
+/// let child = Child { key: "k".into(), ty: Type::OrSet, path: Path::Element("x".into()) };
+/// assert_eq!(place, Path::Child(Box::new(child)));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Child {
     /// The child's key.
@@ -41,11 +76,26 @@ pub struct Child {
 
 impl Path {
     /// The same place, seen from a map that has the value as a child.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Path, Type};
+    ///
+    /// let path = Path::Root.within("inner".into(), Type::Flag).within("outer".into(), Type::OrMap);
+    /// assert!(matches!(path, Path::Child(child) if child.key == "outer" && child.ty == Type::OrMap));
+    /// ```
     pub fn within(self, key: Bytes, ty: Type) -> Path {
         Path::Child(Box::new(Child { key, ty, path: self }))
     }
 
     /// About what it takes where it is written down, in bytes; never less.
+    ///
+    /// ```
+    /// use anabranch_crdt::Path;
+    ///
+    /// assert!(Path::Element("x".into()).weight() > Path::Root.weight());
+    /// let (short, long) = (Path::Element("x".into()), Path::Element("x".repeat(100).into()));
+    /// assert_eq!(long.weight() - short.weight(), 99);
+    /// ```
     pub fn weight(&self) -> usize {
         let (mut bytes, mut path) = (0, self);
         while let Path::Child(child) = path {
@@ -59,6 +109,13 @@ impl Path {
     }
 
     /// How many maps it leads through.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Path, Type};
+    ///
+    /// assert_eq!(Path::Element("x".into()).depth(), 0);
+    /// assert_eq!(Path::Element("x".into()).within("k".into(), Type::OrSet).depth(), 1);
+    /// ```
     pub fn depth(&self) -> usize {
         let (mut depth, mut path) = (0, self);
         while let Path::Child(child) = path {
@@ -69,6 +126,19 @@ impl Path {
 }
 
 /// What a replica added and took away in a counter, all in all.
+///
+/// ```
+/// use anabranch_crdt::{Mutation, Payload, Totals};
+/// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// # let mut here = Causal::new(Type::PnCounter);
+/// here.join_op(&here.mutate(me, 0, &Mutation::Increment(5))?)?;
+/// here.join_op(&here.mutate(me, 0, &Mutation::Increment(-2))?)?;
+/// let payload = here.value().puts().next().map(|(_, put)| put.payload);
+/// assert!(matches!(payload, Some(Payload::Count { totals: Totals { plus: 5, minus: 2 }, .. })));
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Totals {
     /// All it ever added.
@@ -79,6 +149,13 @@ pub struct Totals {
 
 impl Totals {
     /// What is left of them after a reset.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Base, Totals};
+    ///
+    /// let base = Base::reset(1, Totals { plus: 3, minus: 0 });
+    /// assert_eq!(Totals { plus: 5, minus: 2 }.beyond(base), Totals { plus: 2, minus: 2 });
+    /// ```
     pub fn beyond(self, base: Base) -> Totals {
         Totals {
             plus: self.plus.saturating_sub(base.totals.plus),
@@ -88,6 +165,15 @@ impl Totals {
 }
 
 /// From where a replica's totals count: from its first increment, or from what was reset.
+///
+/// ```
+/// use anabranch_crdt::{Base, Totals};
+///
+/// // The later one is larger; what was reset is later than the same increment.
+/// let totals = Totals { plus: 3, minus: 0 };
+/// assert!(Base::opened(4) < Base::reset(4, totals));
+/// assert!(Base::reset(4, totals) < Base::opened(5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Base {
     /// Twice the sequence of the increment that was reset; one less than twice the first increment's.
@@ -97,6 +183,12 @@ pub struct Base {
 
 impl Base {
     /// The slot was opened by this increment.
+    ///
+    /// ```
+    /// use anabranch_crdt::Base;
+    ///
+    /// assert_eq!(Base::opened(4).origin(), (4, None));
+    /// ```
     pub const fn opened(seq: u64) -> Base {
         Base {
             rank: (seq * 2).saturating_sub(1),
@@ -105,6 +197,15 @@ impl Base {
     }
 
     /// What this increment had reached was reset.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Base, Dot, Payload, ReplicaIx, Totals};
+    ///
+    /// let totals = Totals { plus: 3, minus: 0 };
+    /// let slot = Payload::Count { totals, base: Base::reset(4, totals) };
+    /// assert!(!slot.is_live(Dot::new(ReplicaIx(0), 4))); // nothing is left of it
+    /// assert!(slot.is_live(Dot::new(ReplicaIx(0), 5)));
+    /// ```
     pub const fn reset(seq: u64, totals: Totals) -> Base {
         Base {
             rank: seq * 2,
@@ -126,6 +227,14 @@ impl Base {
     }
 
     /// The sequence that opened the slot, or the one that was reset and what it had reached.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Base, Totals};
+    ///
+    /// let totals = Totals { plus: 3, minus: 0 };
+    /// assert_eq!(Base::reset(4, totals).origin(), (4, Some(totals)));
+    /// assert_eq!(Base::opened(4).origin(), (4, None));
+    /// ```
     pub fn origin(&self) -> (u64, Option<Totals>) {
         let seq = self.rank.div_ceil(2);
         (seq, self.rank.is_multiple_of(2).then_some(self.totals))
@@ -137,6 +246,24 @@ impl Base {
 }
 
 /// How a register write got its clock.
+///
+/// ```
+/// use anabranch_crdt::{CausalError, Clock, ClockMode, Mutation, Payload, Put};
+/// # use anabranch_crdt::{Causal, Epoch, NodeId, ReplicaId, Type};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// # let here = Causal::new(Type::LwwRegister);
+/// let mode = |clock| -> Result<ClockMode, CausalError> {
+///     let op = here.mutate(me, 9, &Mutation::Set { value: "x".into(), clock })?;
+///     match &op.delta().parts()[0].put {
+///         Some(Put { payload: Payload::Stamped { mode, .. }, .. }) => Ok(*mode),
+///         _ => unreachable!("a write puts a stamp"),
+///     }
+/// };
+/// assert_eq!(mode(Clock::Default)?, ClockMode::Default);
+/// assert_eq!(mode(Clock::Custom(7))?, ClockMode::Custom);
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClockMode {
     /// From the hybrid clock: later than everything the writer saw.
@@ -146,6 +273,20 @@ pub enum ClockMode {
 }
 
 /// What a live dot carries.
+///
+/// ```
+/// use anabranch_crdt::{Causal, CausalError, Mutation, Payload, Type};
+/// # use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let payload = |ty, mutation| -> Result<Option<Payload>, CausalError> {
+///     let op = Causal::new(ty).mutate(me, 0, &mutation)?;
+///     Ok(op.delta().parts()[0].put.clone().map(|put| put.payload))
+/// };
+/// assert_eq!(payload(Type::OrSet, Mutation::Add(vec!["x".into()]))?, Some(Payload::Present));
+/// assert_eq!(payload(Type::Vote, Mutation::Vote(true))?, Some(Payload::Ballot { yes: true }));
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Payload {
     /// Nothing but its presence: an element of a set, or the mark of a value that was created or removed from.
@@ -187,6 +328,15 @@ pub enum Payload {
 
 impl Payload {
     /// Whether it is alive under this dot: all are, but a counter's slot that is reset as far as it goes.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Base, Dot, Payload, ReplicaIx, Totals};
+    ///
+    /// let totals = Totals { plus: 3, minus: 0 };
+    /// let dot = Dot::new(ReplicaIx(0), 4);
+    /// assert!(Payload::Count { totals, base: Base::opened(4) }.is_live(dot));
+    /// assert!(!Payload::Count { totals, base: Base::reset(4, totals) }.is_live(dot));
+    /// ```
     pub fn is_live(&self, dot: Dot) -> bool {
         match self {
             Payload::Count { base, .. } => base.is_below(dot),
@@ -195,6 +345,16 @@ impl Payload {
     }
 
     /// Whether such a payload can stand under this dot: nothing is reset beyond it, and no more than was reached.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Base, Dot, Payload, ReplicaIx, Totals};
+    ///
+    /// let totals = Totals { plus: 3, minus: 0 };
+    /// let dot = Dot::new(ReplicaIx(0), 4);
+    /// assert!(Payload::Count { totals, base: Base::opened(4) }.fits(dot));
+    /// assert!(!Payload::Count { totals, base: Base::opened(5) }.fits(dot)); // opened after it
+    /// assert!(!Payload::Count { totals: Totals::default(), base: Base::reset(3, totals) }.fits(dot));
+    /// ```
     pub fn fits(&self, dot: Dot) -> bool {
         match self {
             Payload::Count { totals, base } => {
@@ -209,6 +369,17 @@ impl Payload {
 }
 
 /// What a dot put into a value, and where.
+///
+/// ```
+/// use anabranch_crdt::{Causal, Mutation, Path, Payload, Put, Type};
+/// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let op = Causal::new(Type::OrSet).mutate(me, 0, &Mutation::Add(vec!["x".into()]))?;
+/// let put = Put { path: Path::Element("x".into()), payload: Payload::Present };
+/// assert_eq!(op.delta().parts()[0].put, Some(put));
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Put {
     /// Where it lives.
@@ -219,6 +390,14 @@ pub struct Put {
 
 impl Put {
     /// About what it takes where it is written down, in bytes; never less. Its dot is not counted.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Path, Payload, Put};
+    ///
+    /// let put = |value: String| Put { path: Path::Root, payload: Payload::Written { value: value.into() } };
+    /// assert_eq!(put("x".repeat(100)).weight() - put("x".into()).weight(), 99);
+    /// assert!(put("x".repeat(100)).weight() > 100);
+    /// ```
     pub fn weight(&self) -> usize {
         let payload = match &self.payload {
             Payload::Present => 1,
@@ -233,6 +412,19 @@ impl Put {
 }
 
 /// A dot that an operation removed, and where it lived.
+///
+/// ```
+/// use anabranch_crdt::{Dot, Kill, Mutation, Path, ReplicaIx};
+/// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// # let mut here = Causal::new(Type::OrSet);
+/// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+/// let removal = here.mutate(me, 0, &Mutation::Remove(vec!["x".into()]))?;
+/// let added = Dot::new(ReplicaIx(0), 1);
+/// assert_eq!(removal.delta().parts()[0].kills, [Kill::of(Path::Element("x".into()), added)]);
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kill {
     /// Where it lived.
@@ -246,6 +438,13 @@ pub struct Kill {
 
 impl Kill {
     /// A kill that resets nothing.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Dot, Kill, Path, ReplicaIx};
+    ///
+    /// let dot = Dot::new(ReplicaIx(0), 1);
+    /// assert_eq!(Kill::of(Path::Root, dot), Kill { path: Path::Root, dot, reset: None });
+    /// ```
     pub const fn of(path: Path, dot: Dot) -> Kill {
         Kill {
             path,
@@ -256,6 +455,20 @@ impl Kill {
 }
 
 /// Everything one dot did; it cannot be divided further.
+///
+/// ```
+/// use anabranch_crdt::{Mutation, Part};
+/// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// # let mut here = Causal::new(Type::Flag);
+/// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+/// let op = here.mutate(me, 0, &Mutation::Disable)?;
+/// let Part { dot, put, kills } = &op.delta().parts()[0];
+/// assert_eq!((dot.seq(), kills.len()), (2, 1));
+/// assert!(put.is_some()); // the mark that the flag exists
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Part {
     /// The dot.
@@ -291,31 +504,101 @@ pub struct Delta {
 impl Delta {
     /// A delta for a value of type `ty`. Whoever read the parts from a peer or a disk asks
     /// [`Type::admits`] of every put first.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Delta, Mutation, ReplicaIx, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let op = Causal::new(Type::OrSet).mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?;
+    /// let first = Delta::from_parts(Type::OrSet, op.delta().parts()[..1].to_vec());
+    /// assert_eq!(first.context().maxima().get(ReplicaIx(0)), 1); // without "y"
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn from_parts(ty: Type, parts: Vec<Part>) -> Delta {
         Delta { ty, parts }
     }
 
     /// The type of the value it is for.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let op = Causal::new(Type::Flag).mutate(me, 0, &Mutation::Enable)?;
+    /// assert_eq!(op.delta().ty(), Type::Flag);
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn ty(&self) -> Type {
         self.ty
     }
 
     /// Its parts: for a mutation, in ascending sequence of one replica.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let op = Causal::new(Type::GSet).mutate(me, 0, &Mutation::Add(vec!["y".into(), "x".into()]))?;
+    /// let seqs: Vec<u64> = op.delta().parts().iter().map(|part| part.dot.seq()).collect();
+    /// assert_eq!(seqs, [1, 2]);
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }
 
     /// Its parts, owned.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Delta, Mutation, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let op = Causal::new(Type::Flag).mutate(me, 0, &Mutation::Enable)?;
+    /// let parts = op.delta().clone().into_parts();
+    /// assert_eq!(Delta::from_parts(Type::Flag, parts), *op.delta());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn into_parts(self) -> Vec<Part> {
         self.parts
     }
 
     /// Whether it does nothing: there was no mutation, and no dot was used.
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let here = Causal::new(Type::OrSet);
+    /// let remove = here.mutate(me, 0, &Mutation::Remove(vec!["x".into()]))?; // it is not there
+    /// assert!(remove.delta().is_empty());
+    /// let add = here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?;
+    /// assert!(!add.delta().is_empty());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
     /// What the delta has seen: exactly the dots of its parts and of their kills.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Context, Dot, Mutation, ReplicaIx};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["y".into()]))?)?;
+    /// let removal = here.mutate(me, 0, &Mutation::Remove(vec!["x".into()]))?;
+    /// let dots = [1, 3].map(|seq| Dot::new(ReplicaIx(0), seq)); // that of "x" and its own
+    /// assert_eq!(removal.delta().context(), Context::from_iter(dots));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn context(&self) -> Context {
         let kills = self
             .parts

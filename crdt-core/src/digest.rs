@@ -15,6 +15,12 @@ use crate::id::ReplicaId;
 use crate::value::Env;
 
 /// The cluster's key for hashing: whoever does not know it cannot aim for collisions.
+///
+/// ```
+/// use anabranch_crdt::HashKey;
+///
+/// assert_eq!(format!("{:?}", HashKey([7; 16])), "HashKey(..)"); // a log does not give it away
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct HashKey(pub [u8; 16]);
 

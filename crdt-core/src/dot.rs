@@ -13,6 +13,13 @@ use crate::replicas::{ReplicaIx, Replicas};
 const SEQ_BITS: u32 = 48;
 
 /// The largest sequence number of a dot. A million events a second reach it in nine years.
+///
+/// ```
+/// use anabranch_crdt::{Dot, ReplicaIx, SEQ_MAX};
+///
+/// assert!(Dot::try_new(ReplicaIx(0), SEQ_MAX).is_some());
+/// assert_eq!(Dot::try_new(ReplicaIx(0), SEQ_MAX + 1), None);
+/// ```
 pub const SEQ_MAX: u64 = (1 << SEQ_BITS) - 1;
 
 /// The number of one event of one replica: 16 bits of replica index, 48 bits of sequence, from 1.
@@ -30,6 +37,13 @@ pub struct Dot(u64);
 impl Dot {
     /// The dot `seq` of the replica `ix`.
     ///
+    /// ```
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// assert_eq!(format!("{:?}", Dot::new(ReplicaIx(3), 17)), "#3.17");
+    /// assert!(Dot::new(ReplicaIx(3), 17) < Dot::new(ReplicaIx(4), 1)); // first by replica
+    /// ```
+    ///
     /// # Panics
     ///
     /// If `seq` is 0 or above [`SEQ_MAX`]: a caller that read it from a peer or a disk uses [`Dot::try_new`].
@@ -42,21 +56,50 @@ impl Dot {
     }
 
     /// The dot `seq` of the replica `ix`, if there can be one.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// assert_eq!(Dot::try_new(ReplicaIx(3), 17), Some(Dot::new(ReplicaIx(3), 17)));
+    /// assert_eq!(Dot::try_new(ReplicaIx(3), 0), None); // they begin at 1
+    /// ```
     pub fn try_new(ix: ReplicaIx, seq: u64) -> Option<Dot> {
         (1..=SEQ_MAX).contains(&seq).then(|| Dot::new(ix, seq))
     }
 
     /// The replica's index.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// assert_eq!(Dot::new(ReplicaIx(3), 17).ix(), ReplicaIx(3));
+    /// ```
     pub const fn ix(self) -> ReplicaIx {
         ReplicaIx((self.0 >> SEQ_BITS) as u16)
     }
 
     /// The sequence number.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// assert_eq!(Dot::new(ReplicaIx(3), 17).seq(), 17);
+    /// ```
     pub const fn seq(self) -> u64 {
         self.0 & SEQ_MAX
     }
 
     /// The dot's identity beyond this table, and the order in which dots may be shown.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Dot, Epoch, NodeId, ReplicaId, Replicas};
+    ///
+    /// let mut replicas = Replicas::new();
+    /// let me = ReplicaId::new(NodeId(1), Epoch(7));
+    /// let dot = Dot::new(replicas.intern(me)?, 17);
+    /// assert_eq!(dot.full(&replicas), (me, 17));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///

@@ -102,8 +102,19 @@ impl Borrow<[u8]> for Element {
 }
 
 impl PartialEq for Element {
+    #[inline]
     fn eq(&self, other: &Element) -> bool {
-        self.cmp(other).is_eq()
+        match (&self.0, &other.0) {
+            // What is behind the end is 0 in both.
+            (
+                Repr::InPlace { len, bytes },
+                Repr::InPlace {
+                    len: other_len,
+                    bytes: other_bytes,
+                },
+            ) => len == other_len && bytes == other_bytes,
+            _ => self.as_slice() == other.as_slice(),
+        }
     }
 }
 

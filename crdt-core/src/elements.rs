@@ -195,21 +195,78 @@ macro_rules! set_of_elements {
     ($set:ident) => {
         impl $set {
             /// How many elements it has.
+            ///
+            /// ```
+            /// use anabranch_crdt::{Mutation, Value};
+            /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+            ///
+            /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+            /// # let (mut or_set, mut g_set) = (Causal::new(Type::OrSet), Causal::new(Type::GSet));
+            /// let add = Mutation::Add(vec!["x".into(), "y".into(), "x".into()]);
+            /// or_set.join_op(&or_set.mutate(me, 0, &add)?)?;
+            /// g_set.join_op(&g_set.mutate(me, 0, &add)?)?;
+            /// assert!(matches!(or_set.value(), Value::OrSet(set) if set.len() == 2));
+            /// assert!(matches!(g_set.value(), Value::GSet(set) if set.len() == 2));
+            /// # Ok::<(), CausalError>(())
+            /// ```
             pub fn len(&self) -> usize {
                 self.elements.len()
             }
 
             /// Whether it has no element. It may exist all the same.
+            ///
+            /// ```
+            /// use anabranch_crdt::{Mutation, Value};
+            /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+            ///
+            /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+            /// # let (mut or_set, mut g_set) = (Causal::new(Type::OrSet), Causal::new(Type::GSet));
+            /// or_set.join_op(&or_set.mutate(me, 0, &Mutation::Create)?)?;
+            /// g_set.join_op(&g_set.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+            /// assert!(matches!(or_set.value(), Value::OrSet(set) if set.is_empty()));
+            /// assert!(or_set.value().exists());
+            /// assert!(matches!(g_set.value(), Value::GSet(set) if !set.is_empty()));
+            /// # Ok::<(), CausalError>(())
+            /// ```
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
             }
 
             /// Whether it has this element.
+            ///
+            /// ```
+            /// use anabranch_crdt::Value;
+            /// # use anabranch_crdt::{Causal, CausalError, Epoch, Mutation, NodeId, ReplicaId, Type};
+            ///
+            /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+            /// # let (mut or_set, mut g_set) = (Causal::new(Type::OrSet), Causal::new(Type::GSet));
+            /// # let add = Mutation::Add(vec!["x".into()]);
+            /// # or_set.join_op(&or_set.mutate(me, 0, &add)?)?;
+            /// # g_set.join_op(&g_set.mutate(me, 0, &add)?)?;
+            /// // "x" was added to both.
+            /// assert!(matches!(or_set.value(), Value::OrSet(set) if set.contains(b"x") && !set.contains(b"y")));
+            /// assert!(matches!(g_set.value(), Value::GSet(set) if set.contains(b"x") && !set.contains(b"y")));
+            /// # Ok::<(), CausalError>(())
+            /// ```
             pub fn contains(&self, element: &[u8]) -> bool {
                 self.elements.contains(element)
             }
 
             /// Its elements, bytewise ascending.
+            ///
+            /// ```
+            /// use anabranch_crdt::{Mutation, Value};
+            /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+            ///
+            /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+            /// # let (mut or_set, mut g_set) = (Causal::new(Type::OrSet), Causal::new(Type::GSet));
+            /// let add = Mutation::Add(vec!["y".into(), "x".into()]);
+            /// or_set.join_op(&or_set.mutate(me, 0, &add)?)?;
+            /// g_set.join_op(&g_set.mutate(me, 0, &add)?)?;
+            /// assert!(matches!(or_set.value(), Value::OrSet(set) if set.iter().eq([b"x", b"y"])));
+            /// assert!(matches!(g_set.value(), Value::GSet(set) if set.iter().eq([b"x", b"y"])));
+            /// # Ok::<(), CausalError>(())
+            /// ```
             pub fn iter(&self) -> impl Iterator<Item = &[u8]> + '_ {
                 self.elements.iter()
             }

@@ -32,6 +32,19 @@ pub struct Flag {
 
 impl Flag {
     /// Whether it is enabled.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut here = Causal::new(Type::Flag);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+    /// assert!(matches!(here.value(), Value::Flag(flag) if flag.is_enabled()));
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Disable)?)?;
+    /// assert!(matches!(here.value(), Value::Flag(flag) if !flag.is_enabled()));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn is_enabled(&self) -> bool {
         self.elements.contains(&ENABLED)
     }

@@ -78,6 +78,19 @@ impl Fragment {
     /// A fragment of these puts, speaking for `claims`. Whoever read them from a peer or a disk asks
     /// [`Type::admits`] of every put first.
     ///
+    /// ```
+    /// use anabranch_crdt::{Fragment, Knowledge, Mutation, Type};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// let piece = here.since(&Knowledge::default())?;
+    /// let (puts, claims) = (piece.fragment().puts().to_vec(), piece.fragment().claims().clone());
+    /// assert_eq!(Fragment::from_parts(Type::OrSet, puts, claims), *piece.fragment());
+    /// # Ok::<(), CausalError>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// If a put is not among the claims, or two have one dot.
@@ -91,21 +104,70 @@ impl Fragment {
     }
 
     /// The type of the value it is of.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Knowledge, Type};
+    /// # use anabranch_crdt::CausalError;
+    ///
+    /// let piece = Causal::new(Type::Flag).since(&Knowledge::default())?;
+    /// assert_eq!(piece.fragment().ty(), Type::Flag);
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn ty(&self) -> Type {
         self.ty
     }
 
     /// The live dots it carries, ascending.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Knowledge, Mutation};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Remove(vec!["x".into()]))?)?;
+    /// let piece = here.since(&Knowledge::default())?;
+    /// let seqs: Vec<u64> = piece.fragment().puts().iter().map(|(dot, _)| dot.seq()).collect();
+    /// assert_eq!(seqs, [2, 3]); // "y", and the mark of the removal
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn puts(&self) -> &[(Dot, Put)] {
         &self.puts
     }
 
     /// The dots it speaks for: those it carries, and others that are dead.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Knowledge, Mutation, ReplicaIx};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Remove(vec!["x".into()]))?)?;
+    /// let piece = here.since(&Knowledge::default())?;
+    /// assert_eq!(piece.fragment().claims().maxima().get(ReplicaIx(0)), 3);
+    /// assert_eq!(piece.fragment().puts().len(), 2); // the dot of "x" is dead
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn claims(&self) -> &Context {
         &self.claims
     }
 
     /// Whether it says nothing.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Knowledge, Mutation};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::Flag);
+    /// assert!(here.since(&Knowledge::default())?.fragment().is_empty());
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Enable)?)?;
+    /// assert!(!here.since(&Knowledge::default())?.fragment().is_empty());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.claims.is_empty()
     }
@@ -118,6 +180,20 @@ impl Fragment {
     /// The same in pieces that take at most `bytes_max` bytes each ([`Fragment::encode`]), except that a put is never
     /// divided. Each can be joined
     /// alone, in any order, any number of times; all of them together say what this one says.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Knowledge, Mutation};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?)?;
+    /// let whole = here.since(&Knowledge::default())?.fragment().clone();
+    /// assert_eq!(whole.clone().split(1_000), [whole.clone()]);
+    /// let puts: Vec<usize> = whole.split(1).iter().map(|piece| piece.puts().len()).collect();
+    /// assert_eq!(puts, [1, 1]);
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn split(self, bytes_max: usize) -> Vec<Fragment> {
         let whole = planted!("chunk_taken_for_the_whole", self.claims.clone(), Context::new());
         let mut cutter = Cutter::new(self.ty, bytes_max, whole);
@@ -139,6 +215,20 @@ impl Fragment {
 
     /// Its irreducible parts: a live dot each, or a dead one. There are as many as dots are claimed, so this is for
     /// small values and tests; [`Fragment::split`] is for shipping.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Knowledge, Mutation};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// # let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into(), "y".into()]))?)?;
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Remove(vec!["x".into()]))?)?;
+    /// let piece = here.since(&Knowledge::default())?;
+    /// let live: Vec<usize> = piece.fragment().decompose().map(|part| part.puts().len()).collect();
+    /// assert_eq!(live, [0, 1, 1]); // "x" is dead
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn decompose(&self) -> impl Iterator<Item = Fragment> + '_ {
         let dots = self
             .claims

@@ -26,6 +26,18 @@ pub struct GCounter {
 
 impl GCounter {
     /// What it counts to.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// let mut here = Causal::new(Type::GCounter);
+    /// here.join_op(&here.mutate(a, 0, &Mutation::Increment(5))?)?;
+    /// here.join_op(&here.mutate(b, 0, &Mutation::Increment(2))?)?;
+    /// assert!(matches!(here.value(), Value::GCounter(counter) if counter.total() == 7));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn total(&self) -> i128 {
         self.slots.total()
     }

@@ -21,6 +21,13 @@ use core::str::FromStr;
 pub struct NodeId(pub u128);
 
 /// One run of a node: new at every start, strictly increasing per node.
+///
+/// ```
+/// use anabranch_crdt::Epoch;
+///
+/// assert!(Epoch(7) < Epoch(8));
+/// assert_eq!("8".parse(), Ok(Epoch(8)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u64);
 
@@ -44,17 +51,38 @@ pub struct ReplicaId {
 
 impl ReplicaId {
     /// The replica that `node` is in `epoch`.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+    ///
+    /// let id = ReplicaId::new(NodeId(1), Epoch(7));
+    /// assert_eq!((id.node, id.epoch), (NodeId(1), Epoch(7)));
+    /// ```
     pub const fn new(node: NodeId, epoch: Epoch) -> ReplicaId {
         ReplicaId { node, epoch }
     }
 }
 
 /// The text is not a node id: 32 lower-case hexadecimal digits are.
+///
+/// ```
+/// use anabranch_crdt::{NodeId, NodeIdError};
+///
+/// assert_eq!("beef".parse::<NodeId>(), Err(NodeIdError)); // too short
+/// assert_eq!("0000000000000000000000000000BEEF".parse::<NodeId>(), Err(NodeIdError));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a node id is 32 lower-case hexadecimal digits")]
 pub struct NodeIdError;
 
 /// The text is not an epoch: a decimal number below 2^64 is.
+///
+/// ```
+/// use anabranch_crdt::{Epoch, EpochError};
+///
+/// assert_eq!("-1".parse::<Epoch>(), Err(EpochError));
+/// assert_eq!("18446744073709551616".parse::<Epoch>(), Err(EpochError)); // 2^64
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an epoch is a decimal number below 2^64")]
 pub struct EpochError;

@@ -50,6 +50,14 @@ pub enum Type {
 }
 
 /// There is no type of that name; the message lists those there are.
+///
+/// ```
+/// use anabranch_crdt::{Type, TypeError};
+///
+/// let refused = "set".parse::<Type>();
+/// assert_eq!(refused, Err(TypeError));
+/// assert!(TypeError.to_string().contains("orset"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "no such type: it is one of gcounter, pncounter, lwwregister, orset, gset, flag, mvregister, vote, boundedcounter, ormap, countermap, registermap, multimap"
@@ -58,6 +66,12 @@ pub struct TypeError;
 
 impl Type {
     /// Every type, by id.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert!(Type::ALL.into_iter().map(Type::id).eq(1..=13));
+    /// ```
     pub const ALL: [Type; 13] = [
         Type::GCounter,
         Type::PnCounter,
@@ -75,16 +89,35 @@ impl Type {
     ];
 
     /// The number on disk and on the wire.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert_eq!(Type::OrSet.id(), 4);
+    /// ```
     pub const fn id(self) -> u8 {
         self as u8
     }
 
     /// The type with this number, if there is one.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert_eq!(Type::from_id(4), Some(Type::OrSet));
+    /// assert_eq!(Type::from_id(0), None);
+    /// ```
     pub fn from_id(id: u8) -> Option<Type> {
         Type::ALL.into_iter().find(|ty| ty.id() == id)
     }
 
     /// The name users type.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert_eq!(Type::OrSet.name(), "orset");
+    /// ```
     pub const fn name(self) -> &'static str {
         match self {
             Type::GCounter => "gcounter",
@@ -104,6 +137,12 @@ impl Type {
     }
 
     /// One value of the type, for people: its name with the article it takes.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert_eq!((Type::OrSet.indefinite(), Type::GSet.indefinite()), ("an orset", "a gset"));
+    /// ```
     pub const fn indefinite(self) -> &'static str {
         match self {
             Type::GCounter => "a gcounter",
@@ -123,6 +162,12 @@ impl Type {
     }
 
     /// The operations the type takes, for people.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert_eq!(Type::GSet.operations(), "create and add");
+    /// ```
     pub const fn operations(self) -> &'static str {
         match self {
             Type::GCounter => "create and incr (not negative)",
@@ -141,6 +186,13 @@ impl Type {
     }
 
     /// Whether values of this type hold others by key.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert!(Type::CounterMap.is_map());
+    /// assert!(!Type::OrSet.is_map());
+    /// ```
     pub const fn is_map(self) -> bool {
         matches!(
             self,
@@ -157,6 +209,13 @@ impl Type {
     }
 
     /// The only type of a map's children; nothing if it takes any, or is no map.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert_eq!(Type::CounterMap.child(), Some(Type::PnCounter));
+    /// assert_eq!((Type::OrMap.child(), Type::OrSet.child()), (None, None)); // takes any; is no map
+    /// ```
     pub const fn child(self) -> Option<Type> {
         match self {
             Type::CounterMap => Some(Type::PnCounter),
@@ -167,6 +226,14 @@ impl Type {
     }
 
     /// Whether a map of this type takes children of that one.
+    ///
+    /// ```
+    /// use anabranch_crdt::Type;
+    ///
+    /// assert!(Type::OrMap.takes(Type::OrMap) && Type::CounterMap.takes(Type::PnCounter));
+    /// assert!(!Type::CounterMap.takes(Type::Flag));
+    /// assert!(!Type::OrMap.takes(Type::BoundedCounter)); // no map does
+    /// ```
     pub fn takes(self, child: Type) -> bool {
         self.is_map() && child.is_child() && self.child().is_none_or(|only| only == child)
     }
@@ -179,6 +246,14 @@ impl Type {
 
     /// Whether a value of this type can hold `put`. Whoever decodes a delta asks this of every put before joining
     /// it; the join itself ignores a put that does not fit.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Path, Payload, Put, Type};
+    ///
+    /// let put = Put { path: Path::Element("x".into()), payload: Payload::Present };
+    /// assert!(Type::OrSet.admits(&put));
+    /// assert!(!Type::PnCounter.admits(&put));
+    /// ```
     pub fn admits(self, put: &Put) -> bool {
         self.admits_at(&put.path, &put.payload)
     }

@@ -51,6 +51,21 @@ fn rank(replicas: &Replicas, dot: Dot, payload: &Payload) -> Rank {
 
 impl LwwRegister {
     /// The value: nothing if it was never set.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Clock, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// let (mut here, mut there) = (Causal::new(Type::LwwRegister), Causal::new(Type::LwwRegister));
+    /// let set = |value: &'static str| Mutation::Set { value: value.into(), clock: Clock::Default };
+    /// here.join_op(&here.mutate(a, 20, &set("later"))?)?;
+    /// there.join_op(&there.mutate(b, 10, &set("earlier"))?)?;
+    /// here.join(&there)?;
+    /// let Value::LwwRegister(register) = here.value() else { unreachable!() };
+    /// assert_eq!(register.get(here.replicas()), Some(&"later".into()));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn get(&self, replicas: &Replicas) -> Option<&Bytes> {
         match self.winner(replicas)? {
             (_, Payload::Stamped { value, .. }) => Some(value),

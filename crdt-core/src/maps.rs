@@ -25,11 +25,47 @@ macro_rules! map {
 
         impl $map {
             /// The child under a key: of the lowest type, should two sides of a partition have differed.
+            ///
+            /// As a map of counters does it, so do the others:
+            ///
+            /// ```
+            /// use anabranch_crdt::{Mutation, Value};
+            /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId, Type};
+            ///
+            /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+            /// # let mut here = Causal::new(Type::CounterMap);
+            /// let three = Box::new(Mutation::Increment(3));
+            /// let hit = Mutation::Update { key: "hits".into(), ty: None, mutation: three };
+            /// here.join_op(&here.mutate(me, 0, &hit)?)?;
+            /// let Value::CounterMap(map) = here.value() else { unreachable!() };
+            /// assert!(matches!(map.get(b"hits"), Some(Value::PnCounter(hits)) if hits.total() == 3));
+            /// assert!(map.get(b"misses").is_none());
+            /// # Ok::<(), CausalError>(())
+            /// ```
             pub fn get(&self, key: &[u8]) -> Option<&Value> {
                 self.children.show(key)
             }
 
             /// The children by key, bytewise ascending.
+            ///
+            /// As a map of counters does it, so do the others:
+            ///
+            /// ```
+            /// use anabranch_crdt::{Mutation, Type, Value};
+            /// # use anabranch_crdt::{Causal, CausalError, Epoch, NodeId, ReplicaId};
+            ///
+            /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+            /// # let mut here = Causal::new(Type::CounterMap);
+            /// for key in ["y", "x"] {
+            ///     let three = Box::new(Mutation::Increment(3));
+            ///     let hit = Mutation::Update { key: key.into(), ty: None, mutation: three };
+            ///     here.join_op(&here.mutate(me, 0, &hit)?)?;
+            /// }
+            /// let Value::CounterMap(map) = here.value() else { unreachable!() };
+            /// assert!(map.iter().map(|(key, _)| key).eq([b"x", b"y"]));
+            /// assert!(map.iter().all(|(_, child)| child.ty() == Type::PnCounter));
+            /// # Ok::<(), CausalError>(())
+            /// ```
             pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Value)> + '_ {
                 self.children.iter()
             }

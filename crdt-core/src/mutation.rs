@@ -10,12 +10,28 @@ use bytes::Bytes;
 
 use crate::boundedcounter::TRANSFERS_MAX;
 use crate::delta::DEPTH_MAX;
-use crate::dot::Dot;
+use crate::dot::{Dot, SEQ_MAX};
 use crate::id::ReplicaId;
 use crate::kind::Type;
 use crate::replicas::{ReplicaIx, Replicas};
 
 /// An operation on a value.
+///
+/// ```
+/// use anabranch_crdt::{Causal, Mutation, Reading, Type};
+/// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let mut here = Causal::new(Type::OrMap);
+/// let add = Mutation::Add(vec!["apple".into()]);
+/// let update = Mutation::Update { key: "fruit".into(), ty: Some(Type::OrSet), mutation: Box::new(add) };
+/// here.join_op(&here.mutate(me, 0, &update)?)?;
+/// let fruit = Reading::Elements(vec!["apple".into()]);
+/// assert_eq!(here.read(), Reading::Map([("fruit".into(), fruit)].into()));
+/// here.join_op(&here.mutate(me, 0, &Mutation::Remove(vec!["fruit".into()]))?)?;
+/// assert_eq!(here.read(), Reading::Map([].into()));
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mutation {
     /// The value exists, empty; nothing if it exists. Every type takes it.
@@ -61,6 +77,24 @@ pub enum Mutation {
 
 /// What decides between a register's writes: the largest clock wins, of equal ones the larger replica's, then the
 /// later.
+///
+/// ```
+/// use anabranch_crdt::{Causal, CausalError, Clock, Mutation, Reading, Type};
+/// # use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// let after = |clock| -> Result<Reading, CausalError> {
+///     let mut here = Causal::new(Type::LwwRegister);
+///     for (stamp, value, clock) in [(5, "first", Clock::Custom(10)), (6, "second", clock)] {
+///         here.join_op(&here.mutate(me, stamp, &Mutation::Set { value: value.into(), clock })?)?;
+///     }
+///     Ok(here.read())
+/// };
+/// assert_eq!(after(Clock::Default)?, Reading::Register(Some("second".into())));
+/// assert_eq!(after(Clock::Custom(9))?, Reading::Register(Some("first".into())));
+/// assert_eq!(after(Clock::AutoIncrement(9))?, Reading::Register(Some("second".into())));
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Clock {
     /// The hybrid clock: later than everything the writer saw, which it supersedes.
@@ -76,6 +110,12 @@ pub enum Clock {
 
 impl Mutation {
     /// The operation's name, as users type it.
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    ///
+    /// assert_eq!(Mutation::Increment(5).name(), "incr");
+    /// ```
     pub const fn name(&self) -> &'static str {
         match self {
             Mutation::Create => "create",
@@ -89,6 +129,16 @@ impl Mutation {
             Mutation::Vote(_) => "vote",
             Mutation::Transfer { .. } => "transfer",
             Mutation::Update { .. } => "in",
+        }
+    }
+
+    /// How many dots it uses at most.
+    pub(crate) fn dots_max(&self) -> u64 {
+        match self {
+            Mutation::Add(elements) => elements.len() as u64,
+            Mutation::Transfer { .. } => 2,
+            Mutation::Update { mutation, .. } => mutation.dots_max(),
+            _ => 1,
         }
     }
 
@@ -151,6 +201,17 @@ impl Mutation {
 }
 
 /// Who mutates, and with which numbers.
+///
+/// ```
+/// use anabranch_crdt::{Dot, Epoch, Issuer, Mutation, NodeId, ReplicaId, Replicas, Type, Value};
+///
+/// let mut replicas = Replicas::new();
+/// let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
+/// let issuer = Issuer { replicas: &replicas, me, next_seq: 7, stamp: 0 };
+/// let delta = Value::new(Type::Flag).mutate(&issuer, &Mutation::Enable)?;
+/// assert_eq!(delta.parts()[0].dot, Dot::new(me, 7));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Issuer<'a> {
     /// The table that gives replica indices their meaning.
@@ -171,6 +232,14 @@ impl Issuer<'_> {
 }
 
 /// The mutation was refused; nothing was changed and no dot was used.
+///
+/// ```
+/// use anabranch_crdt::{Mutation, MutationError, Type};
+///
+/// assert_eq!(Mutation::Increment(-1).check(Type::GCounter), Err(MutationError::NegativeIncrement { by: -1 }));
+/// let refused = Mutation::Enable.check(Type::OrSet);
+/// assert_eq!(refused, Err(MutationError::WrongOperation { ty: Type::OrSet, operation: "enable" }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MutationError {
     /// The type has no such operation. Repeating it is of no use.
@@ -236,6 +305,9 @@ pub enum MutationError {
         /// The type that was asked for.
         asked: Type,
     },
+    /// The replica has no sequence left. Repeat it under another id.
+    #[error("this replica has used all {SEQ_MAX} sequences; it needs another id; nothing was changed")]
+    Exhausted,
     /// The child is new and no type was named. Repeat it with one.
     #[error("the child {} is new; name its type; nothing was changed", .key.escape_ascii())]
     NewChild {

@@ -31,6 +31,22 @@ pub struct MvRegister {
 
 impl MvRegister {
     /// Its values, bytewise ascending, each once. None if it was never set.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Clock, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// let (mut here, mut there) = (Causal::new(Type::MvRegister), Causal::new(Type::MvRegister));
+    /// let set = |value: &'static str| Mutation::Set { value: value.into(), clock: Clock::Default };
+    /// here.join_op(&here.mutate(a, 0, &set("y"))?)?;
+    /// there.join_op(&there.mutate(b, 0, &set("x"))?)?;
+    /// here.join(&there)?;
+    /// assert!(matches!(here.value(), Value::MvRegister(register) if register.values() == ["x", "y"]));
+    /// here.join_op(&here.mutate(a, 0, &set("z"))?)?; // it has seen both
+    /// assert!(matches!(here.value(), Value::MvRegister(register) if register.values() == ["z"]));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn values(&self) -> Vec<Bytes> {
         let values = self
             .writes

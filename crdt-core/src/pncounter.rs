@@ -26,6 +26,18 @@ pub struct PnCounter {
 
 impl PnCounter {
     /// What it counts to.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// let mut here = Causal::new(Type::PnCounter);
+    /// here.join_op(&here.mutate(a, 0, &Mutation::Increment(5))?)?;
+    /// here.join_op(&here.mutate(b, 0, &Mutation::Increment(-7))?)?;
+    /// assert!(matches!(here.value(), Value::PnCounter(counter) if counter.total() == -2));
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn total(&self) -> i128 {
         self.slots.total()
     }

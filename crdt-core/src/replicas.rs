@@ -11,22 +11,60 @@ use alloc::vec::Vec;
 use crate::id::ReplicaId;
 
 /// How many replicas one table can hold, ended epochs included.
+///
+/// ```
+/// use anabranch_crdt::{Epoch, NodeId, REPLICAS_MAX, ReplicaId, Replicas};
+///
+/// let mut replicas = Replicas::new();
+/// for node in 0..REPLICAS_MAX as u128 {
+///     replicas.intern(ReplicaId::new(NodeId(node), Epoch(1)))?;
+/// }
+/// assert!(replicas.intern(ReplicaId::new(NodeId(0), Epoch(2))).is_err());
+/// # Ok::<(), anabranch_crdt::ReplicasFull>(())
+/// ```
 pub const REPLICAS_MAX: usize = 65_535;
 
 /// The index of a replica in one [`Replicas`] table.
 ///
 /// The order of indices is the order of arrival and says nothing about the order of replicas.
+///
+/// ```
+/// use anabranch_crdt::{Epoch, NodeId, ReplicaId, ReplicaIx, Replicas};
+///
+/// let mut replicas = Replicas::new();
+/// let late = replicas.intern(ReplicaId::new(NodeId(2), Epoch(1)))?;
+/// let early = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
+/// assert_eq!((late, early), (ReplicaIx(0), ReplicaIx(1))); // as they came
+/// # Ok::<(), anabranch_crdt::ReplicasFull>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaIx(pub u16);
 
 impl ReplicaIx {
     /// The index as a position in an array.
+    ///
+    /// ```
+    /// use anabranch_crdt::ReplicaIx;
+    ///
+    /// assert_eq!(["a", "b", "c"][ReplicaIx(2).at()], "c");
+    /// ```
     pub const fn at(self) -> usize {
         self.0 as usize
     }
 }
 
 /// The table is full; nothing was added. Retire ended epochs to make room in a new table.
+///
+/// ```
+/// use anabranch_crdt::{Epoch, NodeId, REPLICAS_MAX, ReplicaId, Replicas, ReplicasFull};
+///
+/// let mut replicas = Replicas::new();
+/// let id = |node| ReplicaId::new(NodeId(node), Epoch(1));
+/// let first_refused = (0..).find_map(|node| replicas.intern(id(node)).err().map(|err| (node, err)));
+/// assert_eq!(first_refused, Some((REPLICAS_MAX as u128, ReplicasFull)));
+/// assert_eq!(replicas.intern(id(0))?.at(), 0); // what it has it still gives
+/// # Ok::<(), ReplicasFull>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("more than {REPLICAS_MAX} replicas in one shard")]
 pub struct ReplicasFull;
@@ -51,11 +89,27 @@ pub struct Replicas {
 
 impl Replicas {
     /// An empty table.
+    ///
+    /// ```
+    /// use anabranch_crdt::Replicas;
+    ///
+    /// assert!(Replicas::new().is_empty());
+    /// ```
     pub fn new() -> Replicas {
         Replicas::default()
     }
 
     /// The index of `id`, which is added if it is not there yet.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Epoch, NodeId, ReplicaId, ReplicaIx, Replicas};
+    ///
+    /// let mut replicas = Replicas::new();
+    /// let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// assert_eq!((replicas.intern(a)?, replicas.intern(b)?), (ReplicaIx(0), ReplicaIx(1)));
+    /// assert_eq!(replicas.intern(a)?, ReplicaIx(0)); // it is there already
+    /// # Ok::<(), anabranch_crdt::ReplicasFull>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -74,11 +128,31 @@ impl Replicas {
     }
 
     /// The index of `id` if the table has it.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Epoch, NodeId, ReplicaId, Replicas};
+    ///
+    /// let mut replicas = Replicas::new();
+    /// let id = ReplicaId::new(NodeId(1), Epoch(1));
+    /// assert_eq!(replicas.get(id), None);
+    /// let ix = replicas.intern(id)?;
+    /// assert_eq!(replicas.get(id), Some(ix));
+    /// # Ok::<(), anabranch_crdt::ReplicasFull>(())
+    /// ```
     pub fn get(&self, id: ReplicaId) -> Option<ReplicaIx> {
         self.by_id.get(&id).copied()
     }
 
     /// The full id behind an index.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Epoch, NodeId, ReplicaId, Replicas};
+    ///
+    /// let mut replicas = Replicas::new();
+    /// let ix = replicas.intern(ReplicaId::new(NodeId(1), Epoch(7)))?;
+    /// assert_eq!(replicas.id(ix), ReplicaId::new(NodeId(1), Epoch(7)));
+    /// # Ok::<(), anabranch_crdt::ReplicasFull>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -94,16 +168,49 @@ impl Replicas {
     }
 
     /// How many replicas the table holds.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Epoch, NodeId, ReplicaId, Replicas};
+    ///
+    /// let mut replicas = Replicas::new();
+    /// for epoch in [1, 2, 1] {
+    ///     replicas.intern(ReplicaId::new(NodeId(1), Epoch(epoch)))?;
+    /// }
+    /// assert_eq!(replicas.len(), 2);
+    /// # Ok::<(), anabranch_crdt::ReplicasFull>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.ids.len()
     }
 
     /// Whether the table holds none.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Epoch, NodeId, ReplicaId, Replicas};
+    ///
+    /// let mut replicas = Replicas::new();
+    /// assert!(replicas.is_empty());
+    /// replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
+    /// assert!(!replicas.is_empty());
+    /// # Ok::<(), anabranch_crdt::ReplicasFull>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
     /// All replicas in the order of their full ids.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Epoch, NodeId, ReplicaId, Replicas};
+    ///
+    /// let mut replicas = Replicas::new();
+    /// for node in [2, 1] {
+    ///     replicas.intern(ReplicaId::new(NodeId(node), Epoch(1)))?;
+    /// }
+    /// let nodes: Vec<_> = replicas.iter().map(|(ix, id)| (ix.at(), id.node)).collect();
+    /// assert_eq!(nodes, [(1, NodeId(1)), (0, NodeId(2))]);
+    /// # Ok::<(), anabranch_crdt::ReplicasFull>(())
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (ReplicaIx, ReplicaId)> + '_ {
         self.by_id.iter().map(|(id, ix)| (*ix, *id))
     }

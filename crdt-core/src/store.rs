@@ -15,7 +15,6 @@ use alloc::collections::{BTreeMap, btree_map};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::borrow::Borrow;
-use core::cmp::Ordering;
 use core::ops::Bound;
 
 use crate::context::Seen;
@@ -31,6 +30,17 @@ pub(crate) fn stays(dot: Dot, seen_by_the_other: &impl Seen) -> bool {
 }
 
 /// What a join changed.
+///
+/// ```
+/// use anabranch_crdt::store::{Diff, DotSet, DotStore};
+/// use anabranch_crdt::{Context, Dot, ReplicaIx};
+///
+/// let (a, b) = (Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(1), 1));
+/// let mut mine = DotSet::from_iter([a]);
+/// let theirs_seen = Context::from_iter([a, b]); // a too, which they removed
+/// let diff = mine.join(&Context::from_iter([a]), &DotSet::from_iter([b]), &theirs_seen);
+/// assert_eq!(diff, Diff { added: vec![b], removed: vec![a] });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff<E> {
     /// What was taken from the other side.
@@ -50,6 +60,15 @@ impl<E> Default for Diff<E> {
 
 impl<E> Diff<E> {
     /// Whether nothing changed.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::{DotSet, DotStore};
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let dots = DotSet::from_iter([Dot::new(ReplicaIx(0), 1)]);
+    /// assert!(!DotSet::default().join(&(), &dots, &()).is_empty());
+    /// assert!(dots.clone().join(&(), &dots, &()).is_empty()); // both have it
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
     }
@@ -61,6 +80,18 @@ impl<E> Diff<E> {
 }
 
 /// A store of dots.
+///
+/// ```
+/// use anabranch_crdt::store::{DotSet, DotStore};
+/// use anabranch_crdt::{Dot, ReplicaIx};
+///
+/// fn seqs<S: DotStore<Entry = Dot>>(store: &S) -> Vec<u64> {
+///     store.entries().map(|dot| dot.seq()).collect()
+/// }
+/// let dots = DotSet::from_iter([2, 1].map(|seq| Dot::new(ReplicaIx(0), seq)));
+/// assert_eq!(seqs(&dots), [1, 2]);
+/// assert!(!dots.is_empty() && DotSet::default().is_empty());
+/// ```
 pub trait DotStore: Clone + Default + PartialEq {
     /// A dot with its place in the store and what it carries.
     type Entry;
@@ -133,6 +164,14 @@ const _: () = assert!(size_of::<DotSet>() == 16);
 
 impl DotSet {
     /// The dots, ascending.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotSet;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let [one, two] = [1, 2].map(|seq| Dot::new(ReplicaIx(0), seq));
+    /// assert_eq!(DotSet::from_iter([two, one, two]).as_slice(), [one, two]);
+    /// ```
     pub fn as_slice(&self) -> &[Dot] {
         match &self.0 {
             Few::None => &[],
@@ -142,11 +181,30 @@ impl DotSet {
     }
 
     /// Whether it holds `dot`.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotSet;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let dots = DotSet::from_iter([Dot::new(ReplicaIx(0), 2)]);
+    /// assert!(dots.contains(Dot::new(ReplicaIx(0), 2)));
+    /// assert!(!dots.contains(Dot::new(ReplicaIx(0), 1)));
+    /// ```
     pub fn contains(&self, dot: Dot) -> bool {
         self.as_slice().binary_search(&dot).is_ok()
     }
 
     /// Adds `dot`; false if it was there.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotSet;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let mut dots = DotSet::default();
+    /// assert!(dots.insert(Dot::new(ReplicaIx(0), 1)));
+    /// assert!(!dots.insert(Dot::new(ReplicaIx(0), 1)));
+    /// assert_eq!(dots.as_slice().len(), 1);
+    /// ```
     pub fn insert(&mut self, dot: Dot) -> bool {
         let Err(at) = self.as_slice().binary_search(&dot) else {
             return false;
@@ -164,6 +222,17 @@ impl DotSet {
     }
 
     /// Takes `dot` out; false if it was not there.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotSet;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let dot = Dot::new(ReplicaIx(0), 1);
+    /// let mut dots = DotSet::from_iter([dot]);
+    /// assert!(dots.remove(dot));
+    /// assert!(!dots.remove(dot));
+    /// assert_eq!(dots, DotSet::default());
+    /// ```
     pub fn remove(&mut self, dot: Dot) -> bool {
         let Ok(at) = self.as_slice().binary_search(&dot) else {
             return false;
@@ -218,6 +287,17 @@ impl DotStore for DotSet {
 /// Dots that each carry something.
 ///
 /// Ascending in one piece of memory: a counter or register holds a few, and finds one of many by bisection.
+///
+/// ```
+/// use anabranch_crdt::store::{DotFun, DotStore};
+/// use anabranch_crdt::{Context, Dot, ReplicaIx};
+///
+/// let (a, b) = (Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(1), 1));
+/// let mut mine = DotFun::from_iter([(a, "mine")]);
+/// let theirs = DotFun::from_iter([(b, "theirs")]);
+/// mine.join(&Context::from_iter([a]), &theirs, &Context::from_iter([b]));
+/// assert_eq!(mine.as_slice(), [(a, "mine"), (b, "theirs")]);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DotFun<V>(Vec<(Dot, V)>);
 
@@ -233,16 +313,44 @@ impl<V> DotFun<V> {
     }
 
     /// The dots with what they carry, ascending.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotFun;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let (a, b) = (Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(1), 1));
+    /// let fun = DotFun::from_iter([(b, "y"), (a, "x")]);
+    /// assert_eq!(fun.as_slice(), [(a, "x"), (b, "y")]);
+    /// ```
     pub fn as_slice(&self) -> &[(Dot, V)] {
         &self.0
     }
 
     /// What `dot` carries.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotFun;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let fun = DotFun::from_iter([(Dot::new(ReplicaIx(0), 1), "x")]);
+    /// assert_eq!(fun.get(Dot::new(ReplicaIx(0), 1)), Some(&"x"));
+    /// assert_eq!(fun.get(Dot::new(ReplicaIx(0), 2)), None);
+    /// ```
     pub fn get(&self, dot: Dot) -> Option<&V> {
         self.find(dot).ok().map(|at| &self.0[at].1)
     }
 
     /// The dots of one replica, ascending.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotFun;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let (a, b) = (Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(1), 1));
+    /// let fun = DotFun::from_iter([(a, "x"), (b, "y")]);
+    /// assert_eq!(fun.of_replica(ReplicaIx(1)), [(b, "y")]);
+    /// assert_eq!(fun.of_replica(ReplicaIx(2)), []);
+    /// ```
     pub fn of_replica(&self, ix: ReplicaIx) -> &[(Dot, V)] {
         let from = self.0.partition_point(|(dot, _)| dot.ix() < ix);
         let len = self.0[from..].partition_point(|(dot, _)| dot.ix() == ix);
@@ -250,6 +358,16 @@ impl<V> DotFun<V> {
     }
 
     /// Adds `dot`; false, and nothing changes, if it was there.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotFun;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let mut fun = DotFun::default();
+    /// assert!(fun.insert(Dot::new(ReplicaIx(0), 1), "x"));
+    /// assert!(!fun.insert(Dot::new(ReplicaIx(0), 1), "y"));
+    /// assert_eq!(fun.get(Dot::new(ReplicaIx(0), 1)), Some(&"x"));
+    /// ```
     pub fn insert(&mut self, dot: Dot, value: V) -> bool {
         let Err(at) = self.find(dot) else { return false };
         self.0.insert(at, (dot, value));
@@ -257,6 +375,15 @@ impl<V> DotFun<V> {
     }
 
     /// Takes `dot` out with what it carries.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::DotFun;
+    /// use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// let mut fun = DotFun::from_iter([(Dot::new(ReplicaIx(0), 1), "x")]);
+    /// assert_eq!(fun.remove(Dot::new(ReplicaIx(0), 1)), Some("x"));
+    /// assert_eq!(fun.remove(Dot::new(ReplicaIx(0), 1)), None);
+    /// ```
     pub fn remove(&mut self, dot: Dot) -> Option<V> {
         self.find(dot).ok().map(|at| self.0.remove(at).1)
     }
@@ -307,6 +434,18 @@ impl<V: Clone + PartialEq> DotStore for DotFun<V> {
 }
 
 /// Stores of dots by key; none of them is empty.
+///
+/// ```
+/// use anabranch_crdt::store::{DotMap, DotSet, DotStore};
+/// use anabranch_crdt::{Context, Dot, ReplicaIx};
+///
+/// let dot = Dot::new(ReplicaIx(0), 1);
+/// let mut map = DotMap::<&str, DotSet>::default();
+/// map.update("x", |dots| dots.insert(dot));
+/// assert!(map.get("x").is_some_and(|dots| dots.contains(dot)));
+/// map.join(&(), &DotMap::default(), &Context::from_iter([dot])); // they have removed it
+/// assert_eq!(map.get("x"), None);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DotMap<K, S>(BTreeMap<K, S>);
 
@@ -318,11 +457,32 @@ impl<K, S> Default for DotMap<K, S> {
 
 impl<K: Ord, S: DotStore> DotMap<K, S> {
     /// How many keys have dots.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::{DotMap, DotSet};
+    /// # use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// # let (a, b) = (Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(1), 1));
+    /// let mut map = DotMap::<&str, DotSet>::default();
+    /// map.update("x", |dots| dots.insert(a) && dots.insert(b));
+    /// assert_eq!(map.key_count(), 1); // of two dots
+    /// ```
     pub fn key_count(&self) -> usize {
         self.0.len()
     }
 
     /// The store at `key`.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::{DotMap, DotSet};
+    /// # use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// # let dot = Dot::new(ReplicaIx(0), 1);
+    /// let mut map = DotMap::<String, DotSet>::default();
+    /// map.update("x".to_string(), |dots| dots.insert(dot));
+    /// assert_eq!(map.get("x"), Some(&DotSet::from_iter([dot])));
+    /// assert_eq!(map.get("y"), None);
+    /// ```
     pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&S>
     where
         K: Borrow<Q>,
@@ -331,11 +491,34 @@ impl<K: Ord, S: DotStore> DotMap<K, S> {
     }
 
     /// The keys that have dots with their stores, ascending.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::{DotMap, DotSet};
+    /// # use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// # let (a, b) = (Dot::new(ReplicaIx(0), 1), Dot::new(ReplicaIx(1), 1));
+    /// let mut map = DotMap::<&str, DotSet>::default();
+    /// map.update("y", |dots| dots.insert(a));
+    /// map.update("x", |dots| dots.insert(b));
+    /// assert!(map.iter().eq([(&"x", &DotSet::from_iter([b])), (&"y", &DotSet::from_iter([a]))]));
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (&K, &S)> + '_ {
         self.0.iter()
     }
 
     /// The same from `key` on.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::{DotMap, DotSet};
+    /// # use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// # let dot = Dot::new(ReplicaIx(0), 1);
+    /// let mut map = DotMap::<String, DotSet>::default();
+    /// for key in ["z", "x", "y"] {
+    ///     map.update(key.to_string(), |dots| dots.insert(dot));
+    /// }
+    /// assert!(map.iter_from("y").map(|(key, _)| key).eq(["y", "z"]));
+    /// ```
     pub fn iter_from<Q: Ord + ?Sized>(&self, key: &Q) -> impl Iterator<Item = (&K, &S)> + '_
     where
         K: Borrow<Q>,
@@ -344,6 +527,18 @@ impl<K: Ord, S: DotStore> DotMap<K, S> {
     }
 
     /// Changes the store at `key`, an empty one if there is none, and forgets the key if no dot is left.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::{DotMap, DotSet};
+    /// # use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// # let dot = Dot::new(ReplicaIx(0), 1);
+    /// let mut map = DotMap::<&str, DotSet>::default();
+    /// assert!(map.update("x", |dots| dots.insert(dot)));
+    /// assert_eq!(map.key_count(), 1);
+    /// assert!(map.update("x", |dots| dots.remove(dot)));
+    /// assert_eq!(map.key_count(), 0);
+    /// ```
     pub fn update<R>(&mut self, key: K, change: impl FnOnce(&mut S) -> R) -> R {
         match self.0.entry(key) {
             btree_map::Entry::Occupied(mut entry) => {
@@ -365,6 +560,18 @@ impl<K: Ord, S: DotStore> DotMap<K, S> {
     }
 
     /// Changes the store at `key` if there is one, and forgets the key if no dot is left.
+    ///
+    /// ```
+    /// use anabranch_crdt::store::{DotMap, DotSet};
+    /// # use anabranch_crdt::{Dot, ReplicaIx};
+    ///
+    /// # let dot = Dot::new(ReplicaIx(0), 1);
+    /// let mut map = DotMap::<&str, DotSet>::default();
+    /// assert_eq!(map.update_existing("x", |dots| dots.insert(dot)), None);
+    /// map.update("x", |dots| dots.insert(dot));
+    /// assert_eq!(map.update_existing("x", |dots| dots.remove(dot)), Some(true));
+    /// assert_eq!(map.key_count(), 0);
+    /// ```
     pub fn update_existing<Q: Ord + ?Sized, R>(
         &mut self,
         key: &Q,
@@ -433,14 +640,14 @@ impl<K: Ord + Clone, S: DotStore> DotStore for DotMap<K, S> {
                 let Some((other_key, other)) = next else {
                     break &nothing;
                 };
-                match other_key.cmp(key) {
-                    Ordering::Less => only_theirs(other_key, other, &mut diff),
-                    Ordering::Greater => break &nothing,
-                    Ordering::Equal => {
-                        next = rest.next();
-                        break other;
-                    }
+                if other_key == key {
+                    next = rest.next();
+                    break other;
                 }
+                if other_key > key {
+                    break &nothing;
+                }
+                only_theirs(other_key, other, &mut diff);
                 next = rest.next();
             };
             if store == other {

@@ -250,6 +250,12 @@ pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen,
     for resets in [true, false] {
         for part in delta.parts() {
             for kill in part.kills.iter().filter(|kill| kill.reset.is_some() == resets) {
+                if is_followed(kill, part)
+                    && stays(part.dot, seen)
+                    && killed.binary_search(&part.dot).is_err()
+                {
+                    continue;
+                }
                 crate::planted!(
                     "remove_takes_unseen",
                     remove_all_at(view, &kill.path, &mut ledger),
@@ -275,6 +281,17 @@ pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen,
     }
     *view.store_mut().1 = ledger.sum;
     ledger.finish()
+}
+
+/// Whether the kill is of a counter's increment that the put beside it stands for: to put that is to replace it, and the
+/// slot need not go and come back.
+fn is_followed(kill: &Kill, part: &Part) -> bool {
+    let is_its_slot = |put: &crate::Put| {
+        matches!(put.payload, Payload::Count { .. })
+            && kill.dot.ix() == part.dot.ix()
+            && put.path == kill.path
+    };
+    kill.reset.is_none() && kill.dot < part.dot && part.put.as_ref().is_some_and(is_its_slot)
 }
 
 /// The mistake of [`planted!`](crate::planted) `remove_takes_unseen`: whatever is there goes, seen by the remover or not.

@@ -32,6 +32,19 @@ pub struct Vote {
 }
 
 /// How a vote stands.
+///
+/// ```
+/// use anabranch_crdt::{Mutation, NodeId, Tally, Value};
+/// # use anabranch_crdt::{Causal, CausalError, Epoch, ReplicaId, Type};
+///
+/// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+/// # let mut here = Causal::new(Type::Vote);
+/// here.join_op(&here.mutate(me, 0, &Mutation::Vote(true))?)?;
+/// let Value::Vote(vote) = here.value() else { unreachable!() };
+/// let tally = vote.tally(here.replicas(), [NodeId(1), NodeId(2), NodeId(3)]);
+/// assert_eq!(tally, Tally { votes_for: 1, voters: 3 });
+/// # Ok::<(), CausalError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
     /// Members whose ballot says yes.
@@ -42,6 +55,20 @@ pub struct Tally {
 
 impl Vote {
     /// Every node's ballot, by node.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Mutation, NodeId, Value};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, ReplicaId, Type};
+    ///
+    /// # let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// # let mut here = Causal::new(Type::Vote);
+    /// here.join_op(&here.mutate(a, 0, &Mutation::Vote(true))?)?;
+    /// here.join_op(&here.mutate(b, 0, &Mutation::Vote(true))?)?;
+    /// here.join_op(&here.mutate(b, 0, &Mutation::Vote(false))?)?; // has changed its mind
+    /// let Value::Vote(vote) = here.value() else { unreachable!() };
+    /// assert_eq!(vote.ballots(here.replicas()), [(NodeId(1), true), (NodeId(2), false)].into());
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn ballots(&self, replicas: &Replicas) -> BTreeMap<NodeId, bool> {
         let mut latest: BTreeMap<NodeId, (Epoch, u64, bool)> = BTreeMap::new();
         for (dot, payload) in self.ballots.as_slice() {
@@ -58,6 +85,20 @@ impl Vote {
     }
 
     /// The count over these members, each named once.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Mutation, NodeId, Value};
+    /// # use anabranch_crdt::{Causal, CausalError, Epoch, ReplicaId, Type};
+    ///
+    /// # let (a, b) = (ReplicaId::new(NodeId(1), Epoch(1)), ReplicaId::new(NodeId(2), Epoch(1)));
+    /// # let mut here = Causal::new(Type::Vote);
+    /// here.join_op(&here.mutate(a, 0, &Mutation::Vote(true))?)?;
+    /// here.join_op(&here.mutate(b, 0, &Mutation::Vote(true))?)?;
+    /// let Value::Vote(vote) = here.value() else { unreachable!() };
+    /// assert_eq!(vote.tally(here.replicas(), [NodeId(1), NodeId(2)]).votes_for, 2);
+    /// assert_eq!(vote.tally(here.replicas(), [NodeId(1)]).votes_for, 1); // the other is no member any more
+    /// # Ok::<(), CausalError>(())
+    /// ```
     pub fn tally(&self, replicas: &Replicas, members: impl IntoIterator<Item = NodeId>) -> Tally {
         let ballots = self.ballots(replicas);
         let mut tally = Tally {

@@ -30,7 +30,10 @@ pub fn kind_name(kind: Kind) -> &'static str {
         Kind::MvRegister => "draft",
         Kind::Vote => "motion",
         Kind::Bounded => "seats",
+        Kind::OrMap => "dossier",
         Kind::CounterMap => "basket",
+        Kind::RegisterMap => "settings",
+        Kind::MultiMap => "index",
     }
 }
 
@@ -49,7 +52,10 @@ pub fn type_of(kind: Kind) -> Type {
         Kind::MvRegister => Type::MvRegister,
         Kind::Vote => Type::Vote,
         Kind::Bounded => Type::BoundedCounter,
+        Kind::OrMap => Type::OrMap,
         Kind::CounterMap => Type::CounterMap,
+        Kind::RegisterMap => Type::RegisterMap,
+        Kind::MultiMap => Type::MultiMap,
     }
 }
 
@@ -116,8 +122,18 @@ impl Names {
         (self.elements.get(n as usize)? == bytes).then_some(n)
     }
 
-    /// What the engine is asked for.
-    pub fn mutation(&self, action: &Action) -> Mutation {
+    /// An operation on a map's child. A type that follows from the map's is named for every other key.
+    fn within(&self, kind: Kind, key: ElementIx, mutation: Mutation) -> Mutation {
+        let is_named = kind == Kind::OrMap || key % 4 < 2;
+        Mutation::Update {
+            key: self.element(key),
+            ty: is_named.then(|| type_of(kind.child(key))),
+            mutation: Box::new(mutation),
+        }
+    }
+
+    /// What the engine is asked for, of an entity of this type.
+    pub fn mutation(&self, kind: Kind, action: &Action) -> Mutation {
         let elements = |list: &[ElementIx]| list.iter().map(|&e| self.element(e)).collect();
         match action {
             Action::Create => Mutation::Create,
@@ -137,10 +153,19 @@ impl Names {
                 value: value_bytes(*value),
                 clock: Clock::Default,
             },
-            Action::IncrementIn(key, by) => Mutation::Update {
-                key: self.element(*key),
-                ty: (key % 2 == 0).then_some(Type::PnCounter), // it need not be named
-                mutation: Box::new(Mutation::Increment(*by)),
+            Action::IncrementIn(key, by) => self.within(kind, *key, Mutation::Increment(*by)),
+            Action::AddIn(key, list) => self.within(kind, *key, Mutation::Add(elements(list))),
+            Action::RemoveIn(key, list) => self.within(kind, *key, Mutation::Remove(elements(list))),
+            Action::SetIn(key, value) => {
+                let set = Mutation::Set {
+                    value: value_bytes(*value),
+                    clock: Clock::Default,
+                };
+                self.within(kind, *key, set)
+            }
+            Action::SetFirst(value) => Mutation::Set {
+                value: value_bytes(*value),
+                clock: Clock::Reverse,
             },
             Action::Enable => Mutation::Enable,
             Action::Disable => Mutation::Disable,
@@ -161,10 +186,18 @@ impl Names {
             Path::Root => Some(Place::Root),
             Path::Element(bytes) if bytes.is_empty() => Some(Place::Element(ENABLED)),
             Path::Element(bytes) => self.find_element(bytes).map(Place::Element),
-            Path::Child(child) if child.ty == Type::PnCounter && child.path == Path::Root => {
-                self.find_element(&child.key).map(Place::Child)
+            Path::Child(child) => {
+                let key = self.find_element(&child.key)?;
+                match (child.ty, &child.path) {
+                    (Type::PnCounter | Type::LwwRegister | Type::OrSet, Path::Root) => {
+                        Some(Place::Child(key))
+                    }
+                    (Type::OrSet, Path::Element(element)) => {
+                        Some(Place::Member(key, self.find_element(element)?))
+                    }
+                    _ => None,
+                }
             }
-            Path::Child(_) => None,
         }
     }
 
@@ -187,13 +220,11 @@ impl Names {
                 Shown::Values(values)
             }
             Reading::Map(children) => {
-                let count = |(key, child): (&Bytes, &Reading)| match child {
-                    Reading::Count(n) => Some((self.find_element(key)?, *n)),
-                    _ => None,
-                };
-                let mut counts = children.iter().map(count).collect::<Option<Vec<_>>>()?;
-                counts.sort_unstable();
-                Shown::Counts(counts)
+                let child =
+                    |(key, child): (&Bytes, &Reading)| Some((self.find_element(key)?, self.shown(child)?));
+                let mut children = children.iter().map(child).collect::<Option<Vec<_>>>()?;
+                children.sort_unstable_by_key(|(key, _)| *key);
+                Shown::Map(children)
             }
             Reading::Ballots(ballots) => {
                 Shown::Ballots(ballots.iter().map(|(node, yes)| (node.0, *yes)).collect())

@@ -693,3 +693,22 @@ fn states_of_unequal_types_are_a_bug_of_the_caller() {
     };
     Value::new(Type::GCounter).join(&env, &(), &Value::new(Type::OrSet), &());
 }
+
+#[test]
+fn a_replica_without_sequences_left_is_refused_and_does_not_use_one_twice() {
+    let (replicas, me) = table();
+    let set = Value::new(Type::OrSet);
+    let add = |next_seq, elements: &[&str]| {
+        let issuer = Issuer {
+            replicas: &replicas,
+            me,
+            next_seq,
+            stamp: 0,
+        };
+        set.mutate(&issuer, &Mutation::Add(list(elements)))
+    };
+    assert!(add(SEQ_MAX, &["x"]).is_ok());
+    assert!(add(SEQ_MAX - 1, &["x", "y"]).is_ok());
+    assert_eq!(add(SEQ_MAX, &["x", "y"]), Err(MutationError::Exhausted));
+    assert_eq!(add(u64::MAX, &["x"]), Err(MutationError::Exhausted));
+}

@@ -75,6 +75,7 @@ fn kind_of(error: &MutationError) -> ErrorKind {
         MutationError::NewChild { .. } => ErrorKind::TypeRequired,
         MutationError::NotHeld { .. } | MutationError::HoldsTooMuch => ErrorKind::Rights,
         MutationError::TransfersWait { .. } => ErrorKind::Overloaded,
+        MutationError::Exhausted => ErrorKind::Internal,
     }
 }
 

@@ -42,8 +42,10 @@ pub enum Place {
     Root,
     /// A set's element.
     Element(ElementIx),
-    /// A counter in a map, by its key.
+    /// A child of a map, by its key: a counter's slots, a register's writes, a set's presence marks.
     Child(ElementIx),
+    /// An element of a set in a map, by the set's key.
+    Member(ElementIx, ElementIx),
 }
 
 /// What stands there.
@@ -101,13 +103,19 @@ pub enum Kind {
     Vote,
     /// A counter that never falls below 0.
     Bounded,
+    /// A map of counters under even keys and sets under odd ones.
+    OrMap,
     /// A map of counters.
     CounterMap,
+    /// A map of last-writer registers.
+    RegisterMap,
+    /// A map of add-wins sets.
+    MultiMap,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 13] = [
         Kind::GCounter,
         Kind::PnCounter,
         Kind::Register,
@@ -117,8 +125,31 @@ impl Kind {
         Kind::MvRegister,
         Kind::Vote,
         Kind::Bounded,
+        Kind::OrMap,
         Kind::CounterMap,
+        Kind::RegisterMap,
+        Kind::MultiMap,
     ];
+}
+
+impl Kind {
+    /// Whether it holds others by key.
+    pub fn is_map(self) -> bool {
+        matches!(
+            self,
+            Kind::OrMap | Kind::CounterMap | Kind::RegisterMap | Kind::MultiMap
+        )
+    }
+
+    /// The type of a map's child under a key.
+    pub fn child(self, key: ElementIx) -> Kind {
+        match self {
+            Kind::RegisterMap => Kind::Register,
+            Kind::MultiMap => Kind::Set,
+            Kind::OrMap if key % 2 == 1 => Kind::Set,
+            _ => Kind::PnCounter,
+        }
+    }
 }
 
 /// What a caller asked for.
@@ -148,6 +179,8 @@ pub enum Action {
         /// The least clock.
         least: u64,
     },
+    /// Set a register by the reversed hybrid clock: the first writer wins.
+    SetFirst(u64),
     /// Set a multi-value register.
     Write(u64),
     /// Enable a flag.
@@ -165,6 +198,12 @@ pub enum Action {
     },
     /// Count under this key of a map.
     IncrementIn(ElementIx, i64),
+    /// Add these elements to the set under this key.
+    AddIn(ElementIx, Vec<ElementIx>),
+    /// Remove these elements from the set under this key.
+    RemoveIn(ElementIx, Vec<ElementIx>),
+    /// Set the register under this key, without a clock of the caller's.
+    SetIn(ElementIx, u64),
 }
 
 /// What an entity shows.
@@ -182,8 +221,8 @@ pub enum Shown {
     Values(Vec<u64>),
     /// Each node's ballot, by the node's id.
     Ballots(Vec<(u128, bool)>),
-    /// A map's counters, by key.
-    Counts(Vec<(ElementIx, i128)>),
+    /// A map's children, by key.
+    Map(Vec<(ElementIx, Shown)>),
 }
 
 /// A version vector: by origin, zero where there is none.

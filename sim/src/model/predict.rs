@@ -50,6 +50,9 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
         Action::Increment(by) => increment(meaning, row, *by),
         Action::Transfer { amount, to } => transfer(meaning, row, *amount, *to),
         Action::IncrementIn(key, by) => increment_in(meaning, row, *key, *by),
+        Action::AddIn(key, elements) => add_in(row, *key, elements),
+        Action::RemoveIn(key, elements) => remove_in(row, *key, elements),
+        Action::SetIn(key, value) => set_in(meaning, row, *key, *value),
         Action::Add(elements) if meaning.kind == Kind::GSet => {
             let is_new =
                 |element: &&ElementIx| !row.live.keys().any(|(at, _)| *at == Place::Element(**element));
@@ -67,6 +70,7 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
             let clock = clocks.max().unwrap_or(0).max(*least);
             set(meaning, row, *value, Some(clock))
         }
+        Action::SetFirst(value) => set(meaning, row, *value, Some(meaning.clock)),
         Action::Write(value) => vec![put(Stands::Value(*value), row.live.keys().copied().collect())],
         Action::Enable => add(row, &[ENABLED]),
         Action::Disable => remove(row, |_| true),
@@ -177,6 +181,54 @@ fn increment_in(meaning: &Meaning<'_>, row: &Row, key: ElementIx, by: i64) -> Ve
     }]
 }
 
+/// One dot an element of a set in a map; the first also takes away the marks of the set and of the map.
+fn add_in(row: &Row, key: ElementIx, elements: &[ElementIx]) -> Vec<Draft> {
+    let elements: BTreeSet<ElementIx> = elements.iter().copied().collect();
+    let mut drafts: Vec<Draft> = Vec::new();
+    for element in elements {
+        let place = Place::Member(key, element);
+        let is_first = drafts.is_empty();
+        let is_mark = |at: &Place| *at == Place::Root || *at == Place::Child(key);
+        let goes = |at: &Place| *at == place || (is_first && is_mark(at));
+        drafts.push(Draft {
+            put: Some((place, Stands::Mark)),
+            kills: row.live.keys().filter(|(at, _)| goes(at)).copied().collect(),
+            counts: 0,
+        });
+    }
+    drafts
+}
+
+/// One dot for all that goes, which stays as the set's mark.
+fn remove_in(row: &Row, key: ElementIx, elements: &[ElementIx]) -> Vec<Draft> {
+    let is_member =
+        |at: &Place| matches!(at, Place::Member(of, element) if *of == key && elements.contains(element));
+    if !row.live.keys().any(|(at, _)| is_member(at)) {
+        return Vec::new();
+    }
+    let goes = |at: &Place| *at == Place::Root || *at == Place::Child(key) || is_member(at);
+    vec![Draft {
+        put: Some((Place::Child(key), Stands::Mark)),
+        kills: row.live.keys().filter(|(at, _)| goes(at)).copied().collect(),
+        counts: 0,
+    }]
+}
+
+/// Everything seen under the key is superseded, and whatever says no more than that the map exists.
+fn set_in(meaning: &Meaning<'_>, row: &Row, key: ElementIx, value: u64) -> Vec<Draft> {
+    let goes = |at: &Place| *at == Place::Root || *at == Place::Child(key);
+    let write = Stands::Register {
+        clock: meaning.clock,
+        custom: false,
+        value,
+    };
+    vec![Draft {
+        put: Some((Place::Child(key), write)),
+        kills: row.live.keys().filter(|(at, _)| goes(at)).copied().collect(),
+        counts: 0,
+    }]
+}
+
 /// One dot an element, ascending; the first also takes the presence marks away.
 fn add(row: &Row, elements: &[ElementIx]) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = elements
@@ -203,7 +255,8 @@ fn add(row: &Row, elements: &[ElementIx]) -> Vec<Draft> {
 
 /// One dot for all that goes. It stays as a presence mark also when elements remain: others may be removing those.
 fn remove(row: &Row, which: impl Fn(ElementIx) -> bool) -> Vec<Draft> {
-    let goes = |at: &Place| matches!(at, Place::Element(at) | Place::Child(at) if which(*at));
+    let goes =
+        |at: &Place| matches!(at, Place::Element(at) | Place::Child(at) | Place::Member(at, _) if which(*at));
     if !row.live.keys().any(|(at, _)| goes(at)) {
         return Vec::new();
     }

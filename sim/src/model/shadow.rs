@@ -133,7 +133,9 @@ impl Shadow {
             if !covers(&self.vv, killed) {
                 return Err(Broken::KilledUncovered { killer: dot, killed });
             }
+            let is_count = |record: &DotRecord| matches!(record.put, Some((_, Stands::Count { .. })));
             if let Place::Child(key) = place
+                && ledger.dot(shard, killed).is_some_and(is_count)
                 && record.put.is_some_and(|(at, _)| at != place)
             {
                 let upto = row.removed.entry((key, killed.origin)).or_default();
@@ -155,7 +157,7 @@ impl Shadow {
             changed.insert(record.entity);
             lives = true;
         }
-        if let Some((Place::Child(key), _)) = record.put {
+        if let Some((Place::Child(key), Stands::Count { .. })) = record.put {
             let increments = row.increments.entry((key, dot.origin)).or_default();
             increments.insert(dot.seq, record.counts);
         }
@@ -194,16 +196,10 @@ impl Row {
                 Shown::Values(values.collect::<BTreeSet<_>>().into_iter().collect())
             }
             Kind::Vote => Shown::Ballots(self.ballots(ledger)),
-            Kind::CounterMap => Shown::Counts(self.counts()),
-            Kind::Register => {
-                let writes = self.live.iter().filter_map(|((_, dot), stands)| match stands {
-                    Stands::Register { clock, value, .. } => {
-                        Some((*clock, ledger.origin_id(dot.origin), dot.seq, *value))
-                    }
-                    _ => None,
-                });
-                Shown::Register(writes.max().map(|(_, _, _, value)| value))
+            Kind::OrMap | Kind::CounterMap | Kind::RegisterMap | Kind::MultiMap => {
+                Shown::Map(self.children(ledger, kind))
             }
+            Kind::Register => Shown::Register(self.last_write(ledger, Place::Root)),
         }
     }
 }
@@ -225,8 +221,8 @@ impl Row {
 
     /// What must stand at a live dot.
     pub fn must(&self, place: Place, dot: DotAt, stands: Stands) -> Stands {
-        match place {
-            Place::Child(key) => {
+        match (place, stands) {
+            (Place::Child(key), Stands::Count { .. }) => {
                 let (plus, minus) = self.counted(key, dot.origin);
                 Stands::Count { plus, minus }
             }
@@ -245,10 +241,10 @@ impl Row {
         })
     }
 
-    /// The counters that exist, each with the sum of all authors' increments that count.
-    fn counts(&self) -> Vec<(ElementIx, i128)> {
+    /// The children that exist: a counter is the sum of all authors' increments that count.
+    fn children(&self, ledger: &Ledger, kind: Kind) -> Vec<(ElementIx, Shown)> {
         let keys = self.live.keys().filter_map(|(at, _)| match at {
-            Place::Child(key) => Some(*key),
+            Place::Child(key) | Place::Member(key, _) => Some(*key),
             _ => None,
         });
         let keys: BTreeSet<ElementIx> = keys.collect();
@@ -257,7 +253,30 @@ impl Row {
             let counted = authors.map(|(_, origin)| self.counted(key, *origin));
             counted.fold(0, |sum, (plus, minus)| sum + i128::from(plus) - i128::from(minus))
         };
-        keys.into_iter().map(|key| (key, sum(key))).collect()
+        let members = |key| {
+            let all = self.live.keys().filter_map(move |(at, _)| match at {
+                Place::Member(of, element) if *of == key => Some(*element),
+                _ => None,
+            });
+            all.collect::<BTreeSet<_>>().into_iter().collect()
+        };
+        let shown = |key| match kind.child(key) {
+            Kind::Register => Shown::Register(self.last_write(ledger, Place::Child(key))),
+            Kind::Set => Shown::Elements(members(key)),
+            _ => Shown::Count(sum(key)),
+        };
+        keys.into_iter().map(|key| (key, shown(key))).collect()
+    }
+
+    /// The largest of the writes in force at a place.
+    fn last_write(&self, ledger: &Ledger, place: Place) -> Option<u64> {
+        let writes = self.live.iter().filter_map(|((at, dot), stands)| match stands {
+            Stands::Register { clock, value, .. } if *at == place => {
+                Some((*clock, ledger.origin_id(dot.origin), dot.seq, *value))
+            }
+            _ => None,
+        });
+        writes.max().map(|(_, _, _, value)| value)
     }
 
     /// Each node's ballot: the one of its latest epoch.

@@ -2,7 +2,7 @@
 //! has seen and could follow, and not far above.
 
 use super::{Check, Oracle, Rule, broken};
-use crate::model::{Action, Draft, Row, Stamps, Stands};
+use crate::model::{Action, Draft, Place, Row, Stamps, Stands};
 use crate::net::NodeIx;
 
 /// A stamp is wall-clock milliseconds, and a count in so many low bits.
@@ -51,13 +51,18 @@ impl Oracle {
         drafts: &[Draft],
         stamp: u64,
     ) -> Check {
-        if !matches!(action, Action::Set { clock: None, .. }) {
-            return Ok(());
-        }
+        let (place, stamp) = match action {
+            Action::Set { clock: None, .. } => (Some(Place::Root), stamp),
+            Action::SetIn(key, _) => (Some(Place::Child(*key)), stamp),
+            // It supersedes nothing by its clock.
+            Action::SetFirst(_) => (None, u64::MAX - stamp),
+            _ => return Ok(()),
+        };
         let (least, most) = self.nodes[node].1.clock.tick(wall_ms);
-        let clocks = row.into_iter().flat_map(|row| row.live.values());
-        let above = clocks
-            .filter_map(|stands| match stands {
+        let live = row.into_iter().flat_map(|row| &row.live);
+        let above = live
+            .filter(|((at, _), _)| Some(*at) == place)
+            .filter_map(|(_, stands)| match stands {
                 Stands::Register { clock, .. } => Some(clock.saturating_add(1)),
                 _ => None,
             })

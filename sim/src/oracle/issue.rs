@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use anabranch::engine::{Engine, Output};
 use anabranch::wire::{Record, WirePayload};
 use anabranch::{Error, ErrorKind, ShardId};
+use bytes::Bytes;
 
 use super::{Failure, Oracle, Rule, broken};
 use crate::model::{
     Action, DotAt, DotRecord, Draft, EntityIx, Kind, Meaning, OriginIx, Row, Vv, is_refused, predict,
 };
+use crate::names::value_bytes;
 use crate::net::NodeIx;
 
 /// An update as the simulator's clients make it.
@@ -220,10 +222,7 @@ impl Oracle {
         asked: &Asked,
         outputs: &[Output],
     ) -> Result<Issue, Failure> {
-        let stamped = asked
-            .ops
-            .iter()
-            .any(|(_, action)| matches!(action, Action::Set { clock: None, .. }));
+        let stamped = asked.ops.iter().any(|(_, action)| is_stamped(action));
         let clocks = if stamped {
             chosen_clocks(self.nodes[node].0, epoch, outputs)
         } else {
@@ -235,7 +234,11 @@ impl Oracle {
             let seq = self.ledger.head(shard, me) + 1;
             let shadow = &self.nodes[node].1.shards[shard as usize].shadow;
             firsts.entry(shard).or_insert(seq);
-            let clock = clocks.get(&(shard, seq)).copied().unwrap_or(0);
+            // A write that loses is none: what stands under its number is another's.
+            let written = clocks
+                .get(&(shard, seq))
+                .filter(|(_, value)| written_by(action, value));
+            let clock = written.map_or(0, |(clock, _)| *clock);
             let kind = self.ledger.entity(*entity).kind;
             let meaning = Meaning {
                 kind,
@@ -250,7 +253,7 @@ impl Oracle {
                 return Err(broken(Rule::Value, node, what));
             }
             let drafts = predict(&meaning, row.as_ref(), action);
-            if kind == Kind::Register {
+            if is_stamped(action) {
                 self.check_stamp(node, wall_ms, row.as_ref(), action, &drafts, clock)?;
             }
             self.write_drafts(node, shard, *entity, DotAt { origin: me, seq }, drafts)?;
@@ -307,8 +310,26 @@ impl Oracle {
     }
 }
 
-/// The clocks of the registers written in a step, by shard and sequence, read from the record made of it.
-fn chosen_clocks(node: u128, epoch: u64, outputs: &[Output]) -> BTreeMap<(u32, u64), u64> {
+/// Whether a hybrid clock decides.
+fn is_stamped(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::Set { clock: None, .. } | Action::SetIn(..) | Action::SetFirst(_)
+    )
+}
+
+/// Whether this is the value that the action writes.
+fn written_by(action: &Action, value: &Bytes) -> bool {
+    match action {
+        Action::Set { value: number, .. } | Action::SetIn(_, number) | Action::SetFirst(number) => {
+            value_bytes(*number) == *value
+        }
+        _ => false,
+    }
+}
+
+/// The clocks of the registers written in a step with the values, by shard and sequence, read from the record made of it.
+fn chosen_clocks(node: u128, epoch: u64, outputs: &[Output]) -> BTreeMap<(u32, u64), (u64, Bytes)> {
     let mut clocks = BTreeMap::new();
     for output in outputs {
         let Output::Persist { payload, .. } = output else {
@@ -328,10 +349,10 @@ fn chosen_clocks(node: u128, epoch: u64, outputs: &[Output]) -> BTreeMap<(u32, u
                 .filter(|run| Some(usize::from(run.replica)) == mine)
             {
                 for (seq, slot) in (run.first..).zip(&run.slots) {
-                    if let Some(WirePayload::Stamped { clock, .. }) =
+                    if let Some(WirePayload::Stamped { clock, value, .. }) =
                         slot.put.as_ref().map(|put| &put.payload)
                     {
-                        clocks.insert((interval.shard, seq), *clock);
+                        clocks.insert((interval.shard, seq), (*clock, value.clone()));
                     }
                 }
             }

@@ -173,7 +173,7 @@ impl Trio {
             let entity = self.entity(entity)?;
             let action = Trio::action(&[&[*op], args].concat())?;
             let (id, kind) = self.oracle.names.entity(entity);
-            let mutation = self.oracle.names.mutation(&action);
+            let mutation = self.oracle.names.mutation(kind, &action);
             ops.push(Op {
                 entity: id.clone(),
                 ty: Some(type_of(kind)),

@@ -149,7 +149,7 @@ impl World {
             Op {
                 entity: id.clone(),
                 ty: Some(type_of(kind)).filter(|_| !asked.untyped),
-                mutation: self.oracle.names.mutation(action),
+                mutation: self.oracle.names.mutation(kind, action),
             }
         });
         let key = key.and_then(|key| IdempotencyKey::new(&key.to_be_bytes()).ok());
@@ -176,7 +176,8 @@ impl World {
             let (_, kind) = self.oracle.names.entity(ops[place].0);
             ops[place].1 = match kind {
                 Kind::GCounter => Action::Increment(-1),
-                Kind::Set | Kind::Flag | Kind::Vote | Kind::CounterMap => Action::Increment(1),
+                Kind::OrMap | Kind::CounterMap | Kind::RegisterMap | Kind::MultiMap => Action::Increment(1),
+                Kind::Set | Kind::Flag | Kind::Vote => Action::Increment(1),
                 Kind::Bounded => Action::Clear,
                 Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
                 Kind::GSet => Action::Remove(vec![0]),
@@ -244,6 +245,7 @@ impl World {
                 value: number,
                 least: rng.below(40),
             },
+            (Kind::Register, n) if n < 36 && rng.chance(load.clocks) => Action::SetFirst(number),
             (Kind::Register, _) => {
                 let clock = rng.chance(load.clocks).then(|| rng.below(40));
                 Action::Set { value: number, clock }
@@ -255,10 +257,17 @@ impl World {
             (Kind::Set, _) => Action::Add(one),
             (Kind::GSet, 4..30) => Action::Add(some),
             (Kind::GSet, _) => Action::Add(one),
-            (Kind::CounterMap, 4..8) => Action::Clear,
-            (Kind::CounterMap, 8..30) => Action::Remove(one),
-            (Kind::CounterMap, 30..35) => Action::Remove(some),
-            (Kind::CounterMap, n) => Action::IncrementIn(one[0], 60 - n as i64),
+            (kind, 4..8) if kind.is_map() => Action::Clear,
+            (kind, 8..30) if kind.is_map() => Action::Remove(one),
+            (kind, 30..35) if kind.is_map() => Action::Remove(some),
+            (kind @ (Kind::OrMap | Kind::CounterMap | Kind::RegisterMap | Kind::MultiMap), n) => {
+                match kind.child(one[0]) {
+                    Kind::Register => Action::SetIn(one[0], number),
+                    Kind::Set if n < 60 => Action::RemoveIn(one[0], some),
+                    Kind::Set => Action::AddIn(one[0], some),
+                    _ => Action::IncrementIn(one[0], 60 - n as i64),
+                }
+            }
             (Kind::Bounded, 4..20) => Action::Transfer {
                 amount: rng.below(40),
                 to: self.somebody(rng),

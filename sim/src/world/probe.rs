@@ -64,7 +64,9 @@ impl World {
             Kind::Set => Action::Add(vec![0]),
             // An element that is there already would be no update: this one no client adds.
             Kind::GSet => Action::Add(vec![(self.plan.load.elements as usize + own) as u32]),
-            Kind::CounterMap => Action::IncrementIn(0, 1),
+            Kind::CounterMap | Kind::OrMap => Action::IncrementIn(0, 1),
+            Kind::RegisterMap => Action::SetIn(0, own as u64),
+            Kind::MultiMap => Action::AddIn(0, vec![0]),
             Kind::Flag => Action::Enable,
             Kind::MvRegister => Action::Write(own as u64),
             Kind::Vote => Action::Vote(true),
