@@ -147,6 +147,10 @@ fn instructions(case: &Case, side: Side) -> Result<f64, String> {
 }
 
 fn print(rows: &[Row]) {
+    println!("# Measured\n");
+    println!(
+        "Written by the command in README.md: ours beside the others, with each goal that was set (\"at most\").\n"
+    );
     println!(
         "| case | beside | ours | theirs | ours/theirs | unit | at most |\n|---|---|--:|--:|--:|---|---|"
     );
