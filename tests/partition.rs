@@ -89,18 +89,27 @@ fn stock_is_never_oversold_by_nodes_that_are_apart() {
             .any(|member| member["name"] == "n2")
             .then_some(())
     });
-    stock(n1, &["transfer", "4", "n2"]).done();
+    let handed_over = ["transfer", "4", "n2", "--key", "handed-over"];
+    stock(n1, &handed_over).done();
+    stock(n1, &["transfer", "9", "n1"]).done(); // to itself: nothing
     stock(n1, &["transfer", "1", "nobody"])
         .failed(exit::INVALID, &["\"nobody\" is no node's id or name here"]);
     agreed(cluster.faces());
     cluster.network().cut_off(1);
     // Both sell what they have and no more, without a word to each other.
-    stock(n1, &["incr", "-7"]).failed(exit::RIGHTS, &["may take 6 away, not 7; 4 more"]);
+    stock(n1, &["incr", "-7"]).failed(exit::RIGHTS, &["may take 6 away, not 7; others hold 4"]);
     stock(n1, &["incr", "-6"]).done();
     stock(n2, &["incr", "-4"]).done();
-    stock(n2, &["incr", "-1"]).failed(exit::RIGHTS, &["may take 0 away, not 1; 6 more"]);
+    stock(n2, &["incr", "-1"]).failed(exit::RIGHTS, &["may take 0 away, not 1; others hold 6"]);
     n2.wait_for_links(0);
-    stock(n2, &["transfer", "1", "n1"]).failed(exit::INVALID, &["not connected"]);
+    stock(n2, &["transfer", "1", "n1"]).failed(exit::NOT_READY, &["not connected", "nothing was changed"]);
+    // What was done is known to be done, whoever can be reached now.
+    n1.wait_for_links(1);
+    assert!(
+        stock(n1, &handed_over)
+            .done()
+            .contains("done before under this key")
+    );
     cluster.network().heal();
     agreed(cluster.faces());
     assert_eq!(n3.value("stock", "seats"), Some(json!(0)));

@@ -131,14 +131,15 @@ impl BoundedCounter {
         let held = rights.get(&me).copied().unwrap_or(0);
         let after = i128::try_from(held).unwrap_or(i128::MAX).saturating_add(change);
         if change < 0 && planted!("rights_of_all", self.total() + change, after) < 0 {
-            let others: u128 = rights.iter().filter(|(by, _)| **by != me).map(|(_, n)| n).sum();
+            let (others, over) = elsewhere(replicas, &rights, me);
             return Err(MutationError::NotHeld {
                 asked: change.unsigned_abs(),
                 held,
                 others,
+                over,
             });
         }
-        if after > i128::from(u64::MAX) {
+        if change > 0 && after > i128::from(u64::MAX) {
             return Err(MutationError::HoldsTooMuch);
         }
         match mutation {
@@ -203,19 +204,41 @@ impl BoundedCounter {
         self.holdings.as_slice().is_empty()
     }
 
-    /// One holding of `me` in place of all it has, and so much more or less.
+    /// One holding of `me` in place of all it has, and so much more or less. What would not fit in one stays as it is.
     fn settle(&self, issuer: &Issuer<'_>, change: i128) -> Part {
         let me = issuer.replicas.id(issuer.me);
-        let mut amount = change;
-        let mut kills = Vec::new();
-        for held in self.all(issuer.replicas).filter(|held| held.by == me) {
-            amount = amount.saturating_add(held.amount.into());
-            kills.push(Kill::of(Path::Root, held.dot));
+        let mut own: Vec<Holding> = self.all(issuer.replicas).filter(|held| held.by == me).collect();
+        // The largest first: then what is taken away is covered before the rest could be too much.
+        own.sort_unstable_by_key(|held| core::cmp::Reverse((held.amount, held.dot)));
+        let (mut amount, mut kills) = (change, Vec::new());
+        for held in own {
+            let with = amount.saturating_add(held.amount.into());
+            if with <= i128::from(u64::MAX) {
+                amount = with;
+                kills.push(Kill::of(Path::Root, held.dot));
+            }
         }
         let amount = u64::try_from(amount.max(0)).unwrap_or(u64::MAX);
         let kills = planted!("transfer_stays", keep_transfers(kills, issuer.me), kills);
         holding(issuer.dot(0), amount, None, kills)
     }
+}
+
+/// What others hold, and what runs of nodes hold that a later one has followed.
+fn elsewhere(replicas: &Replicas, rights: &BTreeMap<ReplicaId, u128>, me: ReplicaId) -> (u128, u128) {
+    let mut last: BTreeMap<_, _> = [(me.node, me.epoch)].into();
+    for id in replicas.iter().map(|(_, id)| id).chain(rights.keys().copied()) {
+        let epoch = last.entry(id.node).or_insert(id.epoch);
+        *epoch = id.epoch.max(*epoch);
+    }
+    let others = rights.iter().filter(|(by, _)| **by != me);
+    others.fold((0, 0), |(others, over), (by, held)| {
+        if last.get(&by.node) == Some(&by.epoch) {
+            (others + held, over)
+        } else {
+            (others, over + held)
+        }
+    })
 }
 
 /// The mistake of `transfer_stays`: what was taken up is still there.
@@ -275,6 +298,7 @@ mod tests {
             asked: 4,
             held: 3,
             others: 5,
+            over: 0,
         };
         assert_eq!(refused, Err(why.clone()));
         assert_eq!(with(&mut counter, 2, give(1, 4)), Err(why));
@@ -324,7 +348,31 @@ mod tests {
         let mut counter = Causal::new(Type::BoundedCounter);
         with(&mut counter, 1, Mutation::Increment(5)).unwrap();
         let next = ReplicaId::new(NodeId(1), Epoch(2));
-        assert!(counter.mutate(next, 0, &Mutation::Increment(-1)).is_err());
+        let why = MutationError::NotHeld {
+            asked: 1,
+            held: 0,
+            others: 0,
+            over: 5,
+        };
+        let refused = counter.mutate(next, 0, &Mutation::Increment(-1));
+        assert_eq!(refused.err(), Some(CausalError::Mutation(why)));
+    }
+
+    #[test]
+    fn who_was_handed_more_than_fits_in_one_holding_can_take_all_of_it_away() {
+        let mut counter = Causal::new(Type::BoundedCounter);
+        for _ in 0..2 {
+            for _ in 0..2 {
+                with(&mut counter, 1, Mutation::Increment(i64::MAX)).unwrap();
+            }
+            with(&mut counter, 1, give(2, u64::MAX - 1)).unwrap();
+        }
+        with(&mut counter, 2, Mutation::Increment(-1)).unwrap();
+        with(&mut counter, 2, give(3, 5)).unwrap();
+        with(&mut counter, 2, give(3, u64::MAX)).unwrap();
+        let rest = i128::from(u64::MAX - 1) * 2 - 1;
+        assert_eq!(counter.read(), crate::Reading::Count(rest));
+        with(&mut counter, 2, Mutation::Increment(-i64::MAX)).unwrap();
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::mutation::{Issuer, Mutation, MutationError};
 use crate::replicas::{Replicas, ReplicasFull};
 use crate::translate;
 use crate::value::{Changed, Env, Reading, Value};
+use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -372,6 +373,9 @@ impl Op {
             }
             parts.extend(translate::delta(&op.delta, &op.replicas, &mut replicas)?.into_parts());
         }
+        // One that came twice is one.
+        let mut known = BTreeSet::new();
+        parts.retain(|part| known.insert(part.dot));
         let delta = Delta::from_parts(mine, parts);
         Ok(Some(Op { replicas, delta }))
     }

@@ -19,10 +19,8 @@ pub struct Element(Repr);
 
 #[derive(Clone)]
 enum Repr {
-    InPlace {
-        len: u8,
-        bytes: [u8; IN_PLACE_BYTES_MAX],
-    },
+    /// The bytes, zeros, and how many are bytes: in one array, so that equality is that of the array.
+    InPlace([u8; IN_PLACE_BYTES_MAX + 1]),
     Apart(Box<[u8]>),
 }
 
@@ -35,7 +33,7 @@ impl Element {
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
-            Repr::InPlace { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::InPlace(bytes) => &bytes[..usize::from(bytes[IN_PLACE_BYTES_MAX])],
             Repr::Apart(bytes) => bytes,
         }
     }
@@ -45,12 +43,7 @@ impl Element {
     /// The order of two whose heads are equal.
     fn cmp_whole(&self, other: &Element) -> Ordering {
         match (&self.0, &other.0) {
-            // Their bytes were all in their heads, but for how many zeros at the end are theirs.
-            (Repr::InPlace { len, .. }, Repr::InPlace { len: other, .. })
-                if usize::from(*len.max(other)) <= HEAD_BYTES =>
-            {
-                len.cmp(other)
-            }
+            (Repr::InPlace(bytes), Repr::InPlace(other)) => bytes.cmp(other),
             _ => self.as_slice().cmp(other.as_slice()),
         }
     }
@@ -59,7 +52,7 @@ impl Element {
     #[inline]
     fn head(&self) -> u64 {
         match &self.0 {
-            Repr::InPlace { bytes, .. } => match bytes.first_chunk::<HEAD_BYTES>() {
+            Repr::InPlace(bytes) => match bytes.first_chunk::<HEAD_BYTES>() {
                 Some(head) => u64::from_be_bytes(*head),
                 None => 0,
             },
@@ -86,12 +79,10 @@ impl From<&[u8]> for Element {
         if slice.len() > IN_PLACE_BYTES_MAX {
             return Element(Repr::Apart(slice.into()));
         }
-        let mut bytes = [0; IN_PLACE_BYTES_MAX];
+        let mut bytes = [0; IN_PLACE_BYTES_MAX + 1];
         bytes[..slice.len()].copy_from_slice(slice);
-        Element(Repr::InPlace {
-            len: slice.len() as u8,
-            bytes,
-        })
+        bytes[IN_PLACE_BYTES_MAX] = slice.len() as u8;
+        Element(Repr::InPlace(bytes))
     }
 }
 
@@ -105,14 +96,7 @@ impl PartialEq for Element {
     #[inline]
     fn eq(&self, other: &Element) -> bool {
         match (&self.0, &other.0) {
-            // What is behind the end is 0 in both.
-            (
-                Repr::InPlace { len, bytes },
-                Repr::InPlace {
-                    len: other_len,
-                    bytes: other_bytes,
-                },
-            ) => len == other_len && bytes == other_bytes,
+            (Repr::InPlace(bytes), Repr::InPlace(other)) => bytes == other,
             _ => self.as_slice() == other.as_slice(),
         }
     }

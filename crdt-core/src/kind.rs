@@ -7,7 +7,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use crate::delta::{DEPTH_MAX, Path, Payload, Put};
+use crate::delta::{DEPTH_MAX, Kill, Path, Payload, Put, Totals};
 
 /// Which of the types a value is of. Ordered by id.
 ///
@@ -258,9 +258,45 @@ impl Type {
         self.admits_at(&put.path, &put.payload)
     }
 
+    /// Whether an operation on a value of this type can kill there, and reset so much. Whoever decodes a delta asks this
+    /// of every kill.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Dot, Kill, Path, ReplicaIx, Totals, Type};
+    ///
+    /// let mut kill = Kill::of(Path::Root, Dot::new(ReplicaIx(0), 1));
+    /// assert!(Type::OrSet.admits_kill(&kill));
+    /// kill.reset = Some(Totals { plus: 1, minus: 0 }); // a set has nothing to reset
+    /// assert!(!Type::OrSet.admits_kill(&kill) && Type::GCounter.admits_kill(&kill));
+    /// ```
+    pub fn admits_kill(self, kill: &Kill) -> bool {
+        let (mut ty, mut path) = (self, &kill.path);
+        if path.depth() > DEPTH_MAX {
+            return false;
+        }
+        while let Path::Child(child) = path {
+            if !ty.takes(child.ty) {
+                return false;
+            }
+            (ty, path) = (child.ty, &child.path);
+        }
+        let fits = match (ty, path) {
+            (_, Path::Root) | (Type::OrSet | Type::GSet, Path::Element(_)) => true,
+            (Type::Flag, Path::Element(element)) => element.is_empty(),
+            _ => false,
+        };
+        let resets = |totals: Totals| match ty {
+            Type::GCounter => totals.minus == 0,
+            _ => ty == Type::PnCounter,
+        };
+        fits && kill.reset.is_none_or(resets)
+    }
+
     pub(crate) fn admits_at(self, path: &Path, payload: &Payload) -> bool {
         match (self, path, payload) {
-            (Type::GCounter, Path::Root, Payload::Count { totals, .. }) => totals.minus == 0,
+            (Type::GCounter, Path::Root, Payload::Count { totals, base }) => {
+                totals.minus == 0 && base.origin().1.is_none_or(|reset| reset.minus == 0)
+            }
             (Type::PnCounter, Path::Root, Payload::Count { .. })
             | (Type::LwwRegister, Path::Root, Payload::Present | Payload::Stamped { .. })
             | (Type::OrSet | Type::GSet, Path::Root | Path::Element(_), Payload::Present)

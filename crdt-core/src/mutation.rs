@@ -275,16 +275,18 @@ pub enum MutationError {
     /// A bounded counter's author does not hold so much of it. Repeat it once others have handed over to it, or where
     /// more is held.
     #[error(
-        "this replica may take {held} away, not {asked}; {others} more is held elsewhere and can be handed over; \
-         nothing was changed"
+        "this replica may take {held} away, not {asked}; others hold {others} that they could hand over, and runs of \
+         nodes that are over {over} that nobody can use; nothing was changed"
     )]
     NotHeld {
         /// How much it was to be.
         asked: u128,
         /// How much its author holds, as far as is known here.
         held: u128,
-        /// How much all others hold.
+        /// How much all others hold, as far as is known here.
         others: u128,
+        /// How much runs of nodes hold that a later one has followed.
+        over: u128,
     },
     /// One replica would hold more of a bounded counter than fits. Repeat it where less is held.
     #[error("one replica holds at most 2^64 - 1 of a boundedcounter; nothing was changed")]

@@ -245,15 +245,16 @@ fn take_common(added: &mut Vec<Dot>, removed: &mut Vec<Dot>) -> Vec<Dot> {
 pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen, delta: &Delta) -> Changed {
     let mut ledger = Ledger::new(env, view.digest());
     let killed = killed_dots(delta.parts());
+    let is_put = |part: &Part| stays(part.dot, seen) && killed.binary_search(&part.dot).is_err();
     // What a part kills it has seen and lacks: by the rule it does not stay. Resets come first: they need the slot that
     // an increment beside them replaces.
+    let parts = InOrder::of(delta.parts(), |part| part.dot);
     for resets in [true, false] {
-        for part in delta.parts() {
-            for kill in part.kills.iter().filter(|kill| kill.reset.is_some() == resets) {
-                if is_followed(kill, part)
-                    && stays(part.dot, seen)
-                    && killed.binary_search(&part.dot).is_err()
-                {
+        for part in parts.iter() {
+            // The last first: stores of a few dots keep them in one piece of memory.
+            let kills = InOrder::of(&part.kills, |kill| kill.dot);
+            for kill in kills.iter().rev().filter(|kill| kill.reset.is_some() == resets) {
+                if is_followed(view, kill, part) && is_put(part) {
                     continue;
                 }
                 crate::planted!(
@@ -266,32 +267,63 @@ pub(crate) fn join_delta<V: View>(view: &mut V, env: &Env<'_>, seen: &impl Seen,
             }
         }
     }
-    for part in delta.parts() {
+    for part in parts.iter() {
         let Some(put) = &part.put else { continue };
-        if !stays(part.dot, seen) {
+        if is_put(part) {
+            let shift = view.insert(&put.path, part.dot, &put.payload);
+            ledger.note(&put.path, shift, Some(&put.payload), None);
+        } else if !stays(part.dot, seen) {
             #[cfg(planted)]
             let count_again = |view: &mut V, ledger: &mut Ledger<'_>| {
                 ledger.note(&put.path, view.count_again(part.dot, &put.payload), None, None);
             };
             crate::planted!("duplicate_counted_twice", count_again(view, &mut ledger), ());
-        } else if killed.binary_search(&part.dot).is_err() {
-            let shift = view.insert(&put.path, part.dot, &put.payload);
-            ledger.note(&put.path, shift, Some(&put.payload), None);
         }
     }
     *view.store_mut().1 = ledger.sum;
     ledger.finish()
 }
 
+/// So many are taken in whatever order they come.
+const UNORDERED_MAX: usize = 64;
+
+/// Things by their dots: many at once would take the time of their number squared in the worst order, which only somebody
+/// hostile would choose.
+struct InOrder<'a, T> {
+    few: &'a [T],
+    many: Vec<&'a T>,
+}
+
+impl<'a, T> InOrder<'a, T> {
+    fn of(items: &'a [T], dot: impl Fn(&T) -> Dot) -> InOrder<'a, T> {
+        if items.len() <= UNORDERED_MAX {
+            return InOrder {
+                few: items,
+                many: Vec::new(),
+            };
+        }
+        let mut many: Vec<&T> = items.iter().collect();
+        many.sort_by_key(|item| dot(item));
+        InOrder { few: &[], many }
+    }
+
+    fn iter(&self) -> impl DoubleEndedIterator<Item = &'a T> + '_ {
+        self.few.iter().chain(self.many.iter().copied())
+    }
+}
+
 /// Whether the kill is of a counter's increment that the put beside it stands for: to put that is to replace it, and the
 /// slot need not go and come back.
-fn is_followed(kill: &Kill, part: &Part) -> bool {
-    let is_its_slot = |put: &crate::Put| {
-        matches!(put.payload, Payload::Count { .. })
-            && kill.dot.ix() == part.dot.ix()
-            && put.path == kill.path
+fn is_followed<V: View>(view: &V, kill: &Kill, part: &Part) -> bool {
+    let Some(put) = &part.put else { return false };
+    let Payload::Count { base, .. } = put.payload else {
+        return false;
     };
-    kill.reset.is_none() && kill.dot < part.dot && part.put.as_ref().is_some_and(is_its_slot)
+    let is_its_slot = kill.reset.is_none() && kill.dot.ix() == part.dot.ix() && kill.dot < part.dot;
+    is_its_slot
+        && put.path == kill.path
+        // Only a forged one goes back behind what the slot counts from.
+        && matches!(view.store().get(&kill.path, kill.dot), Some(Payload::Count { base: old, .. }) if old <= base)
 }
 
 /// The mistake of [`planted!`](crate::planted) `remove_takes_unseen`: whatever is there goes, seen by the remover or not.

@@ -19,8 +19,8 @@ pub enum ErrorKind {
     WrongType,
     /// The idempotency key was used before for a different update. Nothing changed; choose another key.
     KeyReused,
-    /// This node, in its current epoch, does not hold what the operation takes away from a bounded counter, or cannot
-    /// hold what it adds. Nothing changed; retry once another node has handed over, or at a node that holds more.
+    /// This node, in its current epoch, does not hold what the operation takes away from a bounded counter. Nothing
+    /// changed; retry once another node has handed over, or at a node that holds more.
     Rights,
     /// This node takes no writes yet: its directory is new or older than its peers', and it has not caught up.
     /// Nothing changed; retry later or at another node.

@@ -132,11 +132,9 @@ pub fn delta(bytes: &[u8]) {
     }
 }
 
-/// Whether no dot stands for two operations, and no slot is reset below an increment that is here too: where the slot was
-/// dropped nothing of it can be under way any more, so no author makes that.
+/// Whether no slot is reset below an increment that is here too: where the slot was dropped nothing of it can be under way
+/// any more, so no author makes that.
 fn is_sane(delta: &Delta) -> bool {
-    let mut dots: Vec<_> = delta.parts().iter().map(|part| part.dot).collect();
-    dots.sort_unstable();
     let counts = |kill: &Kill| {
         delta.parts().iter().any(|part| {
             let is_its_slot =
@@ -146,7 +144,7 @@ fn is_sane(delta: &Delta) -> bool {
     };
     let kills = delta.parts().iter().flat_map(|part| &part.kills);
     let mut resets = kills.filter(|kill| kill.reset.is_some());
-    dots.windows(2).all(|pair| pair[0] != pair[1]) && !resets.any(counts)
+    !resets.any(counts)
 }
 
 /// A value of this type after a few mutations, and what it has seen.
@@ -210,8 +208,30 @@ pub fn op(bytes: &[u8]) {
         if is_sane(op.delta()) {
             assert_eq!(value, before, "twice is once");
         }
+        is_told(&value);
         go_on(&mut value);
     }
+}
+
+/// What was joined can be told to others and kept.
+fn is_told(value: &Causal) {
+    let nothing = Causal::new(value.value().ty());
+    let mut copy = nothing.clone();
+    let piece = value
+        .since(&nothing.knowledge())
+        .map(|piece| Piece::decode(&piece.encode()));
+    match piece {
+        Ok(Ok(piece)) => assert!(copy.join_piece(&piece).is_ok(), "a copy of what is here"),
+        other => panic!("what is here cannot be told: {other:?}"),
+    }
+    assert_eq!(copy, *value, "a copy");
+    let bytes = value.canonical_bytes();
+    assert!(
+        Value::from_canonical_bytes(&bytes, &mut Replicas::new(), &KEY).is_ok(),
+        "one's own bytes"
+    );
+    let mut both = value.clone();
+    assert!(both.join(value).is_ok() && both == *value, "joining oneself");
 }
 
 /// Whoever joined it goes on: what was forged under its own id may have left it no sequence, and no more.
@@ -254,6 +274,7 @@ pub fn piece(bytes: &[u8]) {
         assert_eq!(value, before, "its pieces add nothing");
         let rest = value.since(&Causal::new(piece.fragment().ty()).knowledge());
         assert!(rest.is_ok(), "what is here can be told");
+        is_told(&value);
         go_on(&mut value);
     }
 }

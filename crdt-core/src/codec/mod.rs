@@ -18,10 +18,11 @@ mod puts;
 #[cfg(test)]
 mod tests;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::causal::{Knowledge, Op, Piece};
-use crate::delta::{Delta, Part, Put};
+use crate::delta::{Delta, Part, Payload, Put};
 use crate::dot::Dot;
 use crate::fragment::Fragment;
 use crate::id::ReplicaId;
@@ -80,7 +81,7 @@ pub enum DecodeError {
         /// The put's sequence.
         seq: u64,
     },
-    /// A dot stands twice, is not claimed, or kills itself.
+    /// A dot stands twice, is not claimed, or kills itself; or a replica has two slots in one counter.
     #[error("operation {seq} is out of place")]
     Misplaced {
         /// Its sequence.
@@ -124,7 +125,29 @@ pub fn decode_puts(bytes: &[u8], ty: Type, replicas: usize) -> Result<Vec<(Dot, 
     let mut reader = Reader::new(bytes);
     let puts = read_puts(&mut reader, ty, replicas)?;
     reader.end()?;
+    check_state(&puts)?;
     Ok(puts)
+}
+
+/// That these can be puts of one state: no dot is alive twice, and no replica has two slots in one counter.
+fn check_state(puts: &[(Dot, Put)]) -> Result<(), DecodeError> {
+    let live = puts.iter().filter(|(dot, put)| put.payload.is_live(*dot));
+    let mut dots: Vec<Dot> = live.map(|(dot, _)| *dot).collect();
+    dots.sort_unstable();
+    let twice = dots
+        .windows(2)
+        .find(|pair| pair[0] == pair[1])
+        .map(|pair| pair[0]);
+    let mut slots = BTreeSet::new();
+    let counts = |(_, put): &&(Dot, Put)| matches!(put.payload, Payload::Count { .. });
+    let again = puts
+        .iter()
+        .filter(counts)
+        .find(|(dot, put)| !slots.insert((&put.path, dot.ix())));
+    match twice.or(again.map(|(dot, _)| *dot)) {
+        Some(dot) => Err(DecodeError::Misplaced { seq: dot.seq() }),
+        None => Ok(()),
+    }
 }
 
 fn write_puts(out: &mut Vec<u8>, replicas: usize, puts: &[(Dot, Put)]) {
@@ -281,7 +304,7 @@ impl Value {
         let mut own = table(&ids)?;
         let puts = read_puts(&mut reader, ty, ids.len())?;
         reader.end()?;
-        check_distinct(puts.iter().map(|(dot, _)| *dot).collect())?;
+        check_state(&puts)?;
         let parts = |(dot, put)| Part {
             dot,
             put: Some(put),
@@ -303,14 +326,6 @@ impl Value {
             return Err(ReplicasFull.into());
         }
         Ok(crate::translate::value(&value, &own, replicas, key)?)
-    }
-}
-
-fn check_distinct(mut dots: Vec<Dot>) -> Result<(), DecodeError> {
-    dots.sort_unstable();
-    match dots.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(DecodeError::Misplaced { seq: pair[0].seq() }),
-        None => Ok(()),
     }
 }
 
@@ -447,7 +462,7 @@ impl Fragment {
         let claims = context::read(&mut reader, replicas)?;
         let puts = read_puts(&mut reader, ty, replicas)?;
         reader.end()?;
-        check_distinct(puts.iter().map(|(dot, _)| *dot).collect())?;
+        check_state(&puts)?;
         match puts.iter().find(|(dot, _)| !claims.contains(*dot)) {
             Some((dot, _)) => Err(DecodeError::Misplaced { seq: dot.seq() }),
             None => Ok(Fragment::from_parts(ty, puts, claims)),

@@ -73,7 +73,52 @@ fn write_kill(out: &mut Vec<u8>, dots: &mut DotWriter, front: &mut Front, put: O
 pub(super) fn read(reader: &mut Reader<'_>, replicas: usize) -> Result<Delta, DecodeError> {
     let head = reader.byte()?;
     let ty = Type::from_id(head & TYPE_BITS).ok_or(DecodeError::Type(head & TYPE_BITS))?;
-    let has_put = if head & HAS_GAPS != 0 {
+    let mut dots = DotReader::new(replicas);
+    let mut parts = read_puts(reader, ty, replicas, head & HAS_GAPS != 0, &mut dots)?;
+    if head & HAS_KILLS != 0 {
+        let mut front = Front::default();
+        for part in &mut parts {
+            let count = reader.count(2)?;
+            for _ in 0..count {
+                let kill = read_kill(reader, &mut dots, &mut front, part.put.as_ref())?;
+                if !ty.admits_kill(&kill) {
+                    return Err(DecodeError::Misfit {
+                        ty,
+                        seq: part.dot.seq(),
+                    });
+                }
+                part.kills.push(kill);
+            }
+        }
+    }
+    match misplaced(&parts) {
+        Some(dot) => Err(DecodeError::Misplaced { seq: dot.seq() }),
+        None => Ok(Delta::from_parts(ty, parts)),
+    }
+}
+
+/// A dot that stands for two operations, or kills itself.
+fn misplaced(parts: &[Part]) -> Option<Dot> {
+    let kills_itself = |part: &&Part| part.kills.iter().any(|kill| kill.dot == part.dot);
+    if let Some(part) = parts.iter().find(kills_itself) {
+        return Some(part.dot);
+    }
+    let mut dots: Vec<Dot> = parts.iter().map(|part| part.dot).collect();
+    dots.sort_unstable();
+    dots.windows(2)
+        .find(|pair| pair[0] == pair[1])
+        .map(|pair| pair[0])
+}
+
+/// The operations without their kills.
+fn read_puts(
+    reader: &mut Reader<'_>,
+    ty: Type,
+    replicas: usize,
+    has_gaps: bool,
+    dots: &mut DotReader,
+) -> Result<Vec<Part>, DecodeError> {
+    let has_put = if has_gaps {
         let count = reader.count(1)?;
         let has_put = (0..count).map(|_| payloads::read_bool(reader));
         Some(has_put.collect::<Result<Vec<bool>, _>>()?)
@@ -81,10 +126,10 @@ pub(super) fn read(reader: &mut Reader<'_>, replicas: usize) -> Result<Delta, De
         None
     };
     let puts = super::read_puts(reader, ty, replicas)?;
-    let mut dots = DotReader::new(replicas);
-    let mut parts = Vec::with_capacity(has_put.as_ref().map_or(puts.len(), Vec::len));
+    let has_put = has_put.unwrap_or_else(|| alloc::vec![true; puts.len()]);
+    let mut parts = Vec::with_capacity(has_put.len());
     let mut puts = puts.into_iter();
-    for has_put in has_put.unwrap_or_else(|| alloc::vec![true; puts.len()]) {
+    for has_put in has_put {
         let (dot, put) = if has_put {
             let (dot, put) = puts.next().ok_or(DecodeError::CutShort)?;
             (dot, Some(put))
@@ -97,23 +142,10 @@ pub(super) fn read(reader: &mut Reader<'_>, replicas: usize) -> Result<Delta, De
             kills: Vec::new(),
         });
     }
-    if puts.next().is_some() {
-        return Err(DecodeError::CutShort);
+    match puts.next() {
+        Some(_) => Err(DecodeError::CutShort),
+        None => Ok(parts),
     }
-    if head & HAS_KILLS != 0 {
-        let mut front = Front::default();
-        for part in &mut parts {
-            let count = reader.count(2)?;
-            for _ in 0..count {
-                let kill = read_kill(reader, &mut dots, &mut front, part.put.as_ref())?;
-                if kill.dot == part.dot {
-                    return Err(DecodeError::Misplaced { seq: kill.dot.seq() });
-                }
-                part.kills.push(kill);
-            }
-        }
-    }
-    Ok(Delta::from_parts(ty, parts))
 }
 
 fn read_kill(

@@ -14,7 +14,7 @@ use crate::engine::translate::{TableWriter, wire_entity};
 use crate::wire::{Resume, ShardId, ShardPart, WireEntity, WireRow};
 
 /// What a put takes beside its path and payload, at most.
-const PUT_BYTES: usize = 13;
+pub(crate) const PUT_BYTES: usize = 13;
 
 /// The state, and how far it has been handed out.
 #[derive(Debug)]

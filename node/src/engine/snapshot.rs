@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anabranch_crdt::{Delta, Dot, Env, NodeId, Part, Put, Replicas, Value, VersionVector, decode_puts};
 
 use crate::engine::Engine;
-use crate::engine::frozen::resume_after;
+use crate::engine::frozen::{PUT_BYTES, resume_after};
 use crate::engine::io::Output;
 use crate::engine::puts::check_sizes;
 use crate::engine::ring::Ring;
@@ -101,6 +101,20 @@ fn read_rows(table: &TableReader, part: &ShardPart, image: &mut Image) -> Result
     Ok(())
 }
 
+/// About what a part takes once it is unpacked, which may be many times what arrived.
+fn unpacked_bytes(part: &ShardPart) -> Result<usize, Refused> {
+    let mut bytes = part.len_bytes();
+    for row in &part.rows {
+        let (id, ty) = read_entity(&row.entity)?;
+        let puts = decode_puts(&row.puts, ty, part.replicas.len()).map_err(|e| format!("{id}: {e}"))?;
+        bytes += puts
+            .iter()
+            .map(|(_, put)| PUT_BYTES + put.weight())
+            .sum::<usize>();
+    }
+    Ok(bytes)
+}
+
 impl Engine {
     /// Stages a part; the last one installs them all.
     pub(crate) fn on_snapshot_part(&mut self, peer: NodeId, part: ShardPart) -> Result<(), Refused> {
@@ -113,6 +127,7 @@ impl Engine {
         else {
             return Ok(());
         };
+        let bytes = unpacked_bytes(&part)?;
         let arriving = pull.arriving.get_or_insert_with(Arriving::default);
         let expected = arriving.parts.last().and_then(resume_after);
         if part.after != expected || arriving.parts.last().is_some_and(|p| p.last) {
@@ -122,7 +137,7 @@ impl Engine {
         if part.rows.is_empty() && !part.last {
             return Err("a snapshot part that brings nothing and is not the last".into());
         }
-        arriving.bytes += part.len_bytes();
+        arriving.bytes += bytes;
         let (last, alone) = (part.last, arriving.bytes);
         arriving.parts.push(part);
         if !self.make_room_for(peer, id, alone) {

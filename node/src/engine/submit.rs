@@ -14,7 +14,7 @@ use crate::engine::levels::Pending;
 use crate::engine::limits::{ELEMENT_BYTES_MAX, ELEMENT_OVERHEAD_BYTES, UPDATE_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::engine::shard::{EntityKey, Entry};
 use crate::engine::translate::{Head, OutEntry, write_interval};
-use crate::engine::trial::Trial;
+use crate::engine::trial::Trials;
 use crate::error::{Error, ErrorKind};
 use crate::wire::{EntityId, Interval, Record, ShardId};
 
@@ -73,7 +73,8 @@ fn kind_of(error: &MutationError) -> ErrorKind {
             ErrorKind::Invalid
         }
         MutationError::NewChild { .. } => ErrorKind::TypeRequired,
-        MutationError::NotHeld { .. } | MutationError::HoldsTooMuch => ErrorKind::Rights,
+        MutationError::NotHeld { .. } => ErrorKind::Rights,
+        MutationError::HoldsTooMuch => ErrorKind::Invalid,
         MutationError::TransfersWait { .. } => ErrorKind::Overloaded,
         MutationError::Exhausted => ErrorKind::Internal,
     }
@@ -208,7 +209,7 @@ impl Engine {
     fn resolve(&self, ops: &[Op]) -> Result<Vec<(EntityKey, Mutation)>, Error> {
         let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
         let mut keys = Vec::with_capacity(ops.len());
-        let mut trials: BTreeMap<EntityKey, Trial> = BTreeMap::new();
+        let mut trials = Trials::new(self);
         for op in ops {
             let shard = self.shard_of(&op.entity);
             self.check_takes_writes(shard)?;
@@ -224,9 +225,7 @@ impl Engine {
             let refused = |e: MutationError| Error::new(kind_of(&e), format!("{}: {e}", op.entity));
             let mutation = resolved.map_err(refused)?;
             if ty == Type::BoundedCounter {
-                let new = || Trial::new(self, shard, here.map(|value| Value::clone(value)));
-                let trial = trials.entry(key.clone()).or_insert_with(new);
-                trial.make(&self.key, &mutation).map_err(refused)?;
+                trials.make(shard, &key, &mutation).map_err(refused)?;
             }
             keys.push((key, mutation));
         }

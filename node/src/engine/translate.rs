@@ -412,6 +412,10 @@ fn read_slot(table: &TableReader, ty: Type, dot: Dot, slot: WireSlot) -> Result<
     if part.kills.iter().any(|kill| kill.dot == dot) {
         return Err(format!("operation {} kills itself", dot.seq()));
     }
+    if !part.kills.iter().all(|kill| ty.admits_kill(kill)) {
+        let seq = dot.seq();
+        return Err(format!("operation {seq} kills what no {} has", ty.name()));
+    }
     check_put(ty, &part)?;
     Ok(part)
 }

@@ -1,54 +1,76 @@
-//! A bounded counter tried out: several operations of one update may each hold what they take, and all together not.
+//! Bounded counters tried out: several operations of one update may each hold what they take, and all together not.
 //!
-//! Contract: what passes here is not refused when the update is made, and nothing of the shard has changed.
+//! Contract: what passes here is not refused when the update is made, and nothing of the shards has changed.
 
-use anabranch_crdt::{
-    Env, HashKey, Issuer, Mutation, MutationError, ReplicaIx, Replicas, Type, Value, VersionVector,
-};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use anabranch_crdt::{Env, HashKey, Issuer, Mutation, MutationError, ReplicaIx, Replicas, Type, Value};
 
 use crate::engine::Engine;
+use crate::engine::shard::EntityKey;
 use crate::wire::ShardId;
 
-/// A copy of one counter, changed as the update goes.
-pub(crate) struct Trial {
-    replicas: Replicas,
-    me: ReplicaIx,
-    seen: VersionVector,
-    value: Value,
+/// Copies of the counters of one update, changed as it goes.
+pub(crate) struct Trials<'a> {
+    engine: &'a Engine,
+    /// Per shard its replicas, this node's epoch among them.
+    tables: BTreeMap<ShardId, (Cow<'a, Replicas>, ReplicaIx)>,
+    /// Each counter with its operations' next sequence, which is only the trial's.
+    counters: BTreeMap<EntityKey, (Value, u64)>,
 }
 
-impl Trial {
-    /// Of this value, or of one that is not there yet.
-    pub fn new(engine: &Engine, shard: ShardId, value: Option<Value>) -> Trial {
-        let shard = &engine.shards[shard.0 as usize];
-        let mut replicas = shard.replicas.clone();
-        let Ok(me) = replicas.intern(engine.me()) else {
-            unreachable!("shard {} was checked to have room for this epoch", shard.id);
-        };
-        Trial {
-            replicas,
-            me,
-            seen: shard.vv.clone(),
-            value: value.unwrap_or_else(|| Value::new(Type::BoundedCounter)),
+impl<'a> Trials<'a> {
+    /// Nothing tried yet.
+    pub fn new(engine: &'a Engine) -> Trials<'a> {
+        Trials {
+            engine,
+            tables: BTreeMap::new(),
+            counters: BTreeMap::new(),
         }
     }
 
-    /// Makes one operation on the copy.
-    pub fn make(&mut self, key: &HashKey, mutation: &Mutation) -> Result<(), MutationError> {
-        let next_seq = self.seen.get(self.me) + 1;
-        let issuer = Issuer {
-            replicas: &self.replicas,
-            me: self.me,
-            next_seq,
-            stamp: 0,
+    /// Makes one operation on the copy of a bounded counter.
+    pub fn make(&mut self, id: ShardId, key: &EntityKey, mutation: &Mutation) -> Result<(), MutationError> {
+        let engine = self.engine;
+        let shard = &engine.shards[id.0 as usize];
+        let (replicas, me) = self.tables.entry(id).or_insert_with(|| {
+            let mut replicas = Cow::Borrowed(&shard.replicas);
+            let known = replicas.get(engine.me());
+            let Some(me) = known.or_else(|| replicas.to_mut().intern(engine.me()).ok()) else {
+                unreachable!("shard {id} was checked to have room for this epoch");
+            };
+            (replicas, me)
+        });
+        if !self.counters.contains_key(key) {
+            let value = shard.entities.get(key).map(|value| Value::clone(value));
+            let value = value.unwrap_or_else(|| Value::new(Type::BoundedCounter));
+            self.counters.insert(key.clone(), (value, shard.vv.get(*me) + 1));
+        }
+        let Some((value, next_seq)) = self.counters.get_mut(key) else {
+            unreachable!("it was put there")
         };
-        let delta = self.value.mutate(&issuer, mutation)?;
-        let env = Env {
-            replicas: &self.replicas,
-            key,
-        };
-        self.value.join_delta(&env, &self.seen, &delta);
-        self.seen.advance(self.me, next_seq + delta.parts().len() as u64);
-        Ok(())
+        try_one(value, next_seq, replicas, *me, &engine.key, mutation)
     }
+}
+
+fn try_one(
+    value: &mut Value,
+    next_seq: &mut u64,
+    replicas: &Replicas,
+    me: ReplicaIx,
+    key: &HashKey,
+    mutation: &Mutation,
+) -> Result<(), MutationError> {
+    let issuer = Issuer {
+        replicas,
+        me,
+        next_seq: *next_seq,
+        stamp: 0,
+    };
+    let delta = value.mutate(&issuer, mutation)?;
+    *next_seq += delta.parts().len() as u64;
+    // What is killed is there, and what is put is new: what was seen does not matter.
+    value.join_delta(&Env { replicas, key }, &(), &delta);
+    Ok(())
 }

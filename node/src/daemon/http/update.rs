@@ -1,5 +1,6 @@
 //! Updates: a batch of operations, or one on the entity that the path names.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -11,13 +12,13 @@ use super::App;
 use super::body::{self, Place};
 use super::entities::names;
 use super::error::Refusal;
-use crate::MemberStatus;
-use crate::crdt::{Clock, DEPTH_MAX, Mutation, ReplicaId, Type};
+use crate::crdt::{Clock, DEPTH_MAX, Epoch, Mutation, NodeId, ReplicaId, Type};
 use crate::daemon::api::{
     AnswerBody, ClockMode, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody,
 };
 use crate::daemon::config::types;
 use crate::engine::{Answer, Level, Op, Update};
+use crate::error::{Error, ErrorKind};
 use crate::wire::{EntityId, IdempotencyKey};
 
 /// How long an update waits for its level unless it says otherwise, milliseconds.
@@ -50,7 +51,8 @@ async fn make(app: &App, update: UpdateBody, place: Place) -> Result<Response, R
             ),
         ));
     }
-    let update = checked(update, &|name| run_of(app, name))?;
+    let is_repeat = is_repeat(app, &update);
+    let update = checked(update, &|name| run_of(app, name, is_repeat))?;
     // From here on it is the engine's to bound; the wait for a level may be long.
     drop(place);
     let answer = app.node.update(update).await?;
@@ -91,16 +93,8 @@ fn checked(body: UpdateBody, run_of: &RunOf<'_>) -> Result<Update, Refusal> {
         .transpose();
     let key = key.map_err(|e| Refusal::invalid(e.to_string()))?;
     let count = body.ops.len();
-    let numbered = body.ops.into_iter().enumerate().map(|(i, op)| {
-        // One operation needs no number to be found.
-        op_of(op, run_of).map_err(|e| {
-            Refusal::invalid(if count == 1 {
-                e
-            } else {
-                format!("operation {}: {e}", i + 1)
-            })
-        })
-    });
+    let ops = body.ops.into_iter().enumerate();
+    let numbered = ops.map(|(i, op)| op_of(op, run_of).map_err(|wrong| wrong.refusal(i, count)));
     Ok(Update {
         ops: numbered.collect::<Result<_, _>>()?,
         level,
@@ -110,24 +104,75 @@ fn checked(body: UpdateBody, run_of: &RunOf<'_>) -> Result<Update, Refusal> {
 }
 
 /// The current run of the node with this id or name.
-type RunOf<'a> = dyn Fn(&str) -> Result<ReplicaId, String> + 'a;
+type RunOf<'a> = dyn Fn(&str) -> Result<ReplicaId, Wrong> + 'a;
 
-/// A transfer goes to a run of a node, which only somebody linked to it knows for sure.
-fn run_of(app: &App, name: &str) -> Result<ReplicaId, String> {
-    let members = app.node.status().members;
-    let is_meant =
-        |member: &&MemberStatus| member.node.to_string() == name || member.name.as_deref() == Some(name);
-    let meant: Vec<&MemberStatus> = members.iter().filter(is_meant).collect();
-    match meant[..] {
-        [member] => app.node.replica_of(member.node).ok_or_else(|| {
-            format!("{name} is not connected to this node now, so nothing can be handed over to it")
-        }),
-        [] => Err(format!("{name:?} is no node's id or name here")),
-        _ => Err(format!("{name:?} is the name of several nodes; use an id")),
+/// What is wrong with an operation.
+#[derive(Debug, PartialEq)]
+enum Wrong {
+    /// It is itself.
+    Invalid(String),
+    /// It would be right at another time.
+    NotNow(String),
+}
+
+impl Wrong {
+    /// Which of several it is about; one needs no number to be found.
+    fn refusal(self, position: usize, count: usize) -> Refusal {
+        let named = |why: String| match count {
+            1 => why,
+            _ => format!("operation {}: {why}", position + 1),
+        };
+        match self {
+            Wrong::Invalid(why) => Refusal::invalid(named(why)),
+            Wrong::NotNow(why) => Error::new(ErrorKind::NotReady, named(why)).into(),
+        }
     }
 }
 
-fn op_of(body: OpBody, run_of: &RunOf<'_>) -> Result<Op, String> {
+impl From<String> for Wrong {
+    fn from(why: String) -> Wrong {
+        Wrong::Invalid(why)
+    }
+}
+
+impl From<&str> for Wrong {
+    fn from(why: &str) -> Wrong {
+        Wrong::Invalid(why.to_string())
+    }
+}
+
+/// Whether the update was made here before, as far as its key tells.
+fn is_repeat(app: &App, update: &UpdateBody) -> bool {
+    let key = update.idempotency_key.as_ref();
+    let key = key.and_then(|key| IdempotencyKey::new(key.as_bytes()).ok());
+    key.is_some_and(|key| app.node.knows_key(&key))
+}
+
+/// A transfer goes to a run of a node, which only somebody linked to it knows for sure. A repeat is told by the node
+/// alone, and need not be possible any more.
+fn run_of(app: &App, name: &str, is_repeat: bool) -> Result<ReplicaId, Wrong> {
+    let members = app.node.status().members;
+    let others = members.iter().map(|member| (member.node, member.name.as_deref()));
+    let own = (app.node.id(), Some(app.node.name()));
+    let is_meant = |(id, known): &(NodeId, Option<&str>)| id.to_string() == name || *known == Some(name);
+    let meant: BTreeSet<NodeId> = others.chain([own]).filter(is_meant).map(|(id, _)| id).collect();
+    match (meant.first(), meant.len()) {
+        (Some(&node), 1) => match app.node.replica_of(node) {
+            Some(run) => Ok(run),
+            None if is_repeat => Ok(ReplicaId::new(node, Epoch::default())),
+            None => Err(Wrong::NotNow(format!(
+                "nothing was changed: {name} is not connected to this node now, so nothing can be handed over to it; \
+                 retry later"
+            ))),
+        },
+        (None, _) => Err(Wrong::Invalid(format!("{name:?} is no node's id or name here"))),
+        _ => Err(Wrong::Invalid(format!(
+            "{name:?} is the name of several nodes; use an id"
+        ))),
+    }
+}
+
+fn op_of(body: OpBody, run_of: &RunOf<'_>) -> Result<Op, Wrong> {
     let entity = EntityId::new(&body.kind, &body.key).map_err(|e| e.to_string())?;
     let ty = body.ty.as_deref().map(type_of).transpose()?;
     Ok(Op {
@@ -143,10 +188,10 @@ fn type_of(name: &str) -> Result<Type, String> {
 }
 
 /// The operation on the child that the steps lead to.
-fn mutation_within(mut body: OpBody, run_of: &RunOf<'_>) -> Result<Mutation, String> {
+fn mutation_within(mut body: OpBody, run_of: &RunOf<'_>) -> Result<Mutation, Wrong> {
     let steps = body.within.take().unwrap_or_default();
     if steps.len() > DEPTH_MAX {
-        return Err(format!("\"in\" has {} steps, at most {DEPTH_MAX}", steps.len()));
+        return Err(format!("\"in\" has {} steps, at most {DEPTH_MAX}", steps.len()).into());
     }
     let mut mutation = mutation(body, run_of)?;
     for step in steps.into_iter().rev() {
@@ -159,7 +204,7 @@ fn mutation_within(mut body: OpBody, run_of: &RunOf<'_>) -> Result<Mutation, Str
     Ok(mutation)
 }
 
-fn mutation(body: OpBody, run_of: &RunOf<'_>) -> Result<Mutation, String> {
+fn mutation(body: OpBody, run_of: &RunOf<'_>) -> Result<Mutation, Wrong> {
     let OpBody {
         op,
         by,
@@ -237,12 +282,11 @@ fn clock(clock: Option<u64>, mode: Option<ClockMode>) -> Result<Clock, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crdt::{Epoch, NodeId};
 
-    fn one_node(name: &str) -> Result<ReplicaId, String> {
+    fn one_node(name: &str) -> Result<ReplicaId, Wrong> {
         (name == "n7")
             .then(|| ReplicaId::new(NodeId(7), Epoch(3)))
-            .ok_or_else(|| "nobody".to_string())
+            .ok_or_else(|| "nobody".into())
     }
 
     fn update(text: &str) -> Result<Update, String> {

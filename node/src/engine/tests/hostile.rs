@@ -61,6 +61,8 @@ fn what_only_a_broken_peer_sends_is_refused() {
         (kill.replica, kill.seq) = (replica, seq);
     };
     assert!(is_refused(kills_itself), "an operation that kills what it puts");
+    let resets_a_set = |i: &mut Interval| i.runs[0].slots[0].kills[0].reset = Some((1, 0));
+    assert!(is_refused(resets_a_set), "a reset where nothing counts");
     assert!(
         is_refused(|i| i.runs[0].slots[0].entity = 7),
         "an entity that is not in the table"
@@ -149,8 +151,8 @@ fn what_no_map_holds_is_refused() {
         "opened at no operation"
     );
     assert!(
-        is_refused_in_a_map(base(1, Some((7, 0)))),
-        "more was reset than there is"
+        !is_refused_in_a_map(base(1, Some((7, 0)))),
+        "more was reset than there is: nothing is left of it, and all agree"
     );
 }
 
@@ -228,4 +230,29 @@ fn a_fence_beyond_all_time_is_refused() {
     world.fence('b', 'a', anabranch_crdt::Epoch(u64::MAX));
     assert_eq!(world.engine('a').counters().refused_frames, 1);
     world.script("a s/x add f\n run\n b s/x = [e f]");
+}
+
+#[test]
+fn a_forged_reset_does_not_make_a_state_that_nobody_can_read() {
+    // More is reset than was ever reached, and at another operation: nothing is left of the counter, and everybody can
+    // still write it down and read it again.
+    for (seq, reset) in [(1, (1_000, 0)), (2, (10, 7))] {
+        let start = "link a b\n run\n a c/m incr 5 in k\n run\n a c/m incr 5 in k\n run";
+        let mut world = check("ab", start);
+        let mut interval = check("ab", &format!("{start}\n a c/m remove k"))
+            .sent
+            .iter()
+            .filter_map(|(_, f)| match Frame::decode(f) {
+                Ok(Some(Frame::Intervals(mut i))) => i.pop(),
+                _ => None,
+            })
+            .next_back()
+            .unwrap();
+        let kills = &mut interval.runs[0].slots[0].kills;
+        let kill = kills.iter_mut().find(|kill| kill.reset.is_some()).unwrap();
+        (kill.seq, kill.reset) = (seq, Some(reset));
+        world.inject('a', 'b', Frame::Intervals(vec![interval]).encode());
+        assert_eq!(world.refused, 0);
+        world.assert_image_reads('b');
+    }
 }

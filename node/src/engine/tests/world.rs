@@ -257,6 +257,18 @@ impl World {
         }
     }
 
+    /// What a node writes down is read by one that starts from it, and is the same there.
+    pub(super) fn assert_image_reads(&self, name: char) {
+        let shard = crate::wire::ShardId(0);
+        let engine = self.engine(name);
+        let mut next = Engine::new(self.config(name), self.now());
+        for block in engine.image() {
+            next.recover_image(&block).unwrap();
+        }
+        assert_eq!(next.canonical_bytes(shard), engine.canonical_bytes(shard));
+        assert_eq!(next.fingerprint(shard), engine.fingerprint(shard));
+    }
+
     pub(super) fn engine(&self, name: char) -> &Engine {
         &self.running[&name].engine
     }
@@ -367,17 +379,21 @@ impl World {
         );
     }
 
-    fn start(&mut self, name: char) {
-        self.starts += 1;
-        let directory = self.directories.entry(name).or_default();
-        let config = EngineConfig {
+    fn config(&self, name: char) -> EngineConfig {
+        EngineConfig {
             cluster: "test".into(),
             node: node_id(name),
             shards: self.shards,
             members: self.members.clone(),
             kinds: BTreeMap::new(),
             limits: self.limits.clone(),
-        };
+        }
+    }
+
+    fn start(&mut self, name: char) {
+        self.starts += 1;
+        let config = self.config(name);
+        let directory = self.directories.entry(name).or_default();
         let now = Now {
             time: self.now,
             wall_ms: 1_700_000_000_000 + self.now.0 / 1_000,
