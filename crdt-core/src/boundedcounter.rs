@@ -24,7 +24,7 @@ use crate::id::ReplicaId;
 use crate::mutation::{Issuer, Mutation, MutationError};
 use crate::planted;
 use crate::replicas::Replicas;
-use crate::view::view;
+use crate::view::{Stored, view};
 use crate::writes::Writes;
 
 /// How many transfers to one replica may wait until it takes them up.
@@ -127,11 +127,11 @@ impl BoundedCounter {
     /// Whether `me` holds what this takes.
     fn check(&self, replicas: &Replicas, me: ReplicaId, mutation: &Mutation) -> Result<(), MutationError> {
         let change = mutation.gain(me);
-        let rights = self.rights(replicas);
-        let held = rights.get(&me).copied().unwrap_or(0);
+        let own = self.all(replicas).filter(|held| held.by == me);
+        let held: u128 = own.map(|held| u128::from(held.amount)).sum();
         let after = i128::try_from(held).unwrap_or(i128::MAX).saturating_add(change);
         if change < 0 && planted!("rights_of_all", self.total() + change, after) < 0 {
-            let (others, over) = elsewhere(replicas, &rights, me);
+            let (others, over) = elsewhere(replicas, &self.rights(replicas), me);
             return Err(MutationError::NotHeld {
                 asked: change.unsigned_abs(),
                 held,
@@ -188,7 +188,7 @@ impl BoundedCounter {
         let me = issuer.replicas.id(issuer.me);
         let change = mutation.gain(me);
         match mutation {
-            Mutation::Create | Mutation::Increment(0) if !self.is_new() => Vec::new(),
+            Mutation::Create | Mutation::Increment(0) if !self.holdings.is_empty() => Vec::new(),
             Mutation::Create | Mutation::Increment(_) => vec![self.settle(issuer, change)],
             Mutation::Transfer { to, .. } if change < 0 => {
                 let rest = self.settle(issuer, change);
@@ -198,10 +198,6 @@ impl BoundedCounter {
             }
             _ => Vec::new(),
         }
-    }
-
-    fn is_new(&self) -> bool {
-        self.holdings.as_slice().is_empty()
     }
 
     /// One holding of `me` in place of all it has, and so much more or less. What would not fit in one stays as it is.

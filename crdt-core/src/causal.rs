@@ -664,15 +664,7 @@ impl Causal {
     /// As [`Causal::join`].
     pub fn check_join(&self, other: &Causal) -> Result<(), CausalError> {
         self.check_type(other.value.ty())?;
-        let new = other
-            .replicas
-            .iter()
-            .filter(|(_, id)| self.replicas.get(*id).is_none())
-            .count();
-        if self.replicas.len() + new > crate::REPLICAS_MAX {
-            return Err(ReplicasFull.into());
-        }
-        Ok(())
+        Ok(self.replicas.check_room(&other.replicas)?)
     }
 
     fn check_type(&self, theirs: Type) -> Result<(), CausalError> {

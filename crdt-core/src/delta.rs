@@ -31,6 +31,21 @@ use crate::kind::Type;
 /// ```
 pub const DEPTH_MAX: usize = 8;
 
+/// What a put takes at most beside [`Put::weight`], in bytes: its dot, and that it may be of another kind than its
+/// neighbours.
+///
+/// ```
+/// use anabranch_crdt::{DOT_BYTES_MAX, Dot, Path, Payload, Put, REPLICAS_MAX, ReplicaIx, SEQ_MAX, encode_puts};
+///
+/// let put = Put { path: Path::Root, payload: Payload::Ballot { yes: true } };
+/// let (mut one, mut two) = (Vec::new(), Vec::new());
+/// let far = |ix| (Dot::new(ReplicaIx(ix), SEQ_MAX), put.clone());
+/// encode_puts(&mut one, REPLICAS_MAX, &[far(9)]);
+/// encode_puts(&mut two, REPLICAS_MAX, &[far(9), far(65_534)]);
+/// assert!(two.len() - one.len() <= DOT_BYTES_MAX + put.weight());
+/// ```
+pub const DOT_BYTES_MAX: usize = 13;
+
 /// Where in a value a dot lives. The root comes first, then elements and children bytewise.
 ///
 /// ```

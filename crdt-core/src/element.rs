@@ -37,9 +37,7 @@ impl Element {
             Repr::Apart(bytes) => bytes,
         }
     }
-}
 
-impl Element {
     /// The order of two whose heads are equal.
     fn cmp_whole(&self, other: &Element) -> Ordering {
         match (&self.0, &other.0) {

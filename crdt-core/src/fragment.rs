@@ -12,17 +12,13 @@
 //! by dots, lost, repeated and joined in any order.
 
 use crate::context::{Context, Seen};
-use crate::delta::{Kill, Payload, Put};
+use crate::delta::{DOT_BYTES_MAX, Kill, Payload, Put};
 use crate::dot::Dot;
 use crate::kind::Type;
 use crate::planted;
 use crate::value::{Changed, Env};
 use crate::view::{self, Entry, Ledger, Stored, View};
 use alloc::vec::Vec;
-
-/// What a put weighs beside its path and payload, in bytes: its dot, and that it may be of another kind than its
-/// neighbours.
-const DOT_BYTES: usize = 13;
 
 /// What a piece weighs before anything is in it, in bytes: how much is.
 const HEAD_BYTES: usize = 10;
@@ -202,7 +198,7 @@ impl Fragment {
             cutter.room_for(RUN_BYTES);
             let mut last = None;
             while let Some((dot, put)) = puts.next_if(|(dot, _)| dot.ix() == ix && dot.seq() <= to) {
-                if last.replace(dot) != Some(dot) && !cutter.has_room_for(DOT_BYTES + put.weight()) {
+                if last.replace(dot) != Some(dot) && !cutter.has_room_for(DOT_BYTES_MAX + put.weight()) {
                     cutter.claim(ix, from, dot.seq() - 1);
                     cutter.close();
                     from = dot.seq() - 1;
@@ -295,7 +291,7 @@ impl Cutter {
     }
 
     fn put(&mut self, dot: Dot, put: Put) {
-        self.bytes += DOT_BYTES + put.weight();
+        self.bytes += DOT_BYTES_MAX + put.weight();
         self.piece.puts.push((dot, put));
     }
 

@@ -133,7 +133,9 @@ pub use causal::{Causal, CausalError, Knowledge, Op, Piece};
 pub use clock::{DRIFT_MS_MAX, HybridClock};
 pub use codec::{DecodeError, decode_puts, encode_puts};
 pub use context::{Context, Seen, VersionVector};
-pub use delta::{Base, Child, ClockMode, DEPTH_MAX, Delta, Kill, Part, Path, Payload, Put, Totals};
+pub use delta::{
+    Base, Child, ClockMode, DEPTH_MAX, DOT_BYTES_MAX, Delta, Kill, Part, Path, Payload, Put, Totals,
+};
 pub use digest::HashKey;
 pub use dot::{Dot, SEQ_MAX};
 pub use flag::Flag;

@@ -198,6 +198,15 @@ impl Replicas {
         self.ids.is_empty()
     }
 
+    /// Whether there is room for all that `other` has.
+    pub(crate) fn check_room(&self, other: &Replicas) -> Result<(), ReplicasFull> {
+        let new = other.ids.iter().filter(|id| self.get(**id).is_none()).count();
+        if self.len() + new > REPLICAS_MAX {
+            return Err(ReplicasFull);
+        }
+        Ok(())
+    }
+
     /// All replicas in the order of their full ids.
     ///
     /// ```

@@ -72,19 +72,9 @@ pub(crate) fn value(
     to: &mut Replicas,
     key: &crate::HashKey,
 ) -> Result<Value, ReplicasFull> {
-    let mut parts = Vec::new();
+    let mut puts = Vec::new();
     for (put_dot, put) in value.kept() {
-        parts.push(Part {
-            dot: dot(put_dot, from, to)?,
-            put: Some(put),
-            kills: Vec::new(),
-        });
+        puts.push((dot(put_dot, from, to)?, put));
     }
-    let mut translated = Value::new(value.ty());
-    translated.join_delta(
-        &Env { replicas: to, key },
-        &(),
-        &Delta::from_parts(value.ty(), parts),
-    );
-    Ok(translated)
+    Ok(Value::from_puts(&Env { replicas: to, key }, value.ty(), puts))
 }

@@ -257,6 +257,32 @@ impl Value {
         }
     }
 
+    /// The value that keeps these: what [`Value::kept`] gave of one.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Env, HashKey, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let me = ReplicaId::new(NodeId(1), Epoch(1));
+    /// let mut here = Causal::new(Type::OrSet);
+    /// here.join_op(&here.mutate(me, 0, &Mutation::Add(vec!["x".into()]))?)?;
+    /// let env = Env { replicas: here.replicas(), key: &HashKey([0; 16]) };
+    /// let copy = Value::from_puts(&env, Type::OrSet, here.value().kept());
+    /// assert_eq!(copy.read(here.replicas()), here.read());
+    /// # Ok::<(), CausalError>(())
+    /// ```
+    pub fn from_puts(env: &Env<'_>, ty: Type, puts: impl IntoIterator<Item = (Dot, Put)>) -> Value {
+        let part = |(dot, put)| Part {
+            dot,
+            put: Some(put),
+            kills: Vec::new(),
+        };
+        let mut value = Value::new(ty);
+        let parts = puts.into_iter().map(part).collect();
+        value.join_delta(env, &(), &Delta::from_parts(ty, parts));
+        value
+    }
+
     /// Its type.
     ///
     /// ```

@@ -6,8 +6,9 @@
 //! over inputs that [`inputs`] makes.
 
 use anabranch_crdt::{
-    Causal, Context, Delta, Env, Epoch, HashKey, Issuer, Kill, Knowledge, Mutation, NodeId, Op, Payload,
-    Piece, Put, ReplicaId, Replicas, Type, Value, VersionVector, decode_puts, encode_puts,
+    Causal, CausalError, Changed, Context, Delta, Env, Epoch, HashKey, Issuer, Kill, Knowledge, Mutation,
+    NodeId, Op, Payload, Piece, Put, ReplicaId, Replicas, Type, Value, VersionVector, decode_puts,
+    encode_puts,
 };
 
 use crate::random;
@@ -122,7 +123,6 @@ pub fn delta(bytes: &[u8]) {
         let _ = value.read(&replicas);
         let digest = value.digest();
         let changed = value.join_delta(&env, &seen, &delta);
-        // What came under a dot that was claimed twice over may still go.
         if is_sane(&delta) {
             assert!(
                 changed.is_empty() && value.digest() == digest,
@@ -170,18 +170,53 @@ fn grown(ty: Type, replicas: &Replicas, steps: usize) -> (Value, VersionVector) 
     (value, seen)
 }
 
-/// A value that stands alone, after a few mutations.
-fn standing(ty: Type) -> Causal {
-    let mut value = Causal::new(ty);
-    let mut rng = Rng::new(u64::from(ty.id()) + 100);
-    for _ in 0..8 {
+/// A value that stands alone, after a few mutations, and the last of them.
+fn mutated(ty: Type, rng: &mut Rng, mutations: usize) -> (Causal, Option<Op>) {
+    let (mut value, mut last) = (Causal::new(ty), None);
+    for _ in 0..mutations {
         let by = crate::replica_id(rng.below(3));
-        let mutation = random::mutation(&mut rng, ty, 3);
-        if let Ok(op) = value.mutate(by, 3, &mutation) {
-            assert!(value.join_op(&op).is_ok(), "its own operation");
-        }
+        let mutation = random::mutation(rng, ty, 3);
+        let Ok(op) = value.mutate(by, rng.below(9) as u64, &mutation) else {
+            continue;
+        };
+        assert!(value.join_op(&op).is_ok(), "its own operation");
+        last = Some(op);
     }
-    value
+    (value, last)
+}
+
+fn standing(ty: Type) -> Causal {
+    mutated(ty, &mut Rng::new(u64::from(ty.id()) + 100), 8).0
+}
+
+/// What holds for whatever was let through, where nothing is and where something is: the digest, that it can be joined
+/// again, which `again` does and says how it must end, that the state can be told to others, and that whoever joined it
+/// goes on.
+fn joined(
+    ty: Type,
+    join: impl Fn(&mut Causal) -> Result<Changed, CausalError>,
+    again: impl Fn(&mut Causal) -> Again,
+) {
+    for mut value in [Causal::new(ty), standing(ty)] {
+        if join(&mut value).is_err() {
+            continue;
+        }
+        assert_eq!(value.value().digest(), value.digest_from_scratch(), "the digest");
+        let before = value.clone();
+        if again(&mut value) == Again::Same {
+            assert_eq!(value, before, "twice is once");
+        }
+        is_told(&value);
+        go_on(&mut value);
+    }
+}
+
+/// How it must be after the second time.
+#[derive(PartialEq)]
+enum Again {
+    Same,
+    /// Nobody honest makes such a thing.
+    Any,
 }
 
 /// An operation with its table.
@@ -197,20 +232,18 @@ pub fn op(bytes: &[u8]) {
         Ok(op.delta()),
         "what was read is written"
     );
-    for mut value in [Causal::new(op.delta().ty()), standing(op.delta().ty())] {
+    let join = |value: &mut Causal| {
         let _ = value.check_order(&op);
-        if value.join_op(&op).is_err() {
-            continue;
-        }
-        assert_eq!(value.value().digest(), value.digest_from_scratch(), "the digest");
-        let before = value.clone();
+        value.join_op(&op)
+    };
+    joined(op.delta().ty(), join, |value| {
         assert!(value.join_op(&op).is_ok(), "what was joined can be joined again");
         if is_sane(op.delta()) {
-            assert_eq!(value, before, "twice is once");
+            Again::Same
+        } else {
+            Again::Any
         }
-        is_told(&value);
-        go_on(&mut value);
-    }
+    });
 }
 
 /// What was joined can be told to others and kept.
@@ -259,24 +292,13 @@ pub fn piece(bytes: &[u8]) {
         Ok(piece.fragment()),
         "what was read is written"
     );
-    for mut value in [
-        Causal::new(piece.fragment().ty()),
-        standing(piece.fragment().ty()),
-    ] {
-        if value.join_piece(&piece).is_err() {
-            continue;
-        }
-        assert_eq!(value.value().digest(), value.digest_from_scratch(), "the digest");
-        let before = value.clone();
+    let join = |value: &mut Causal| value.join_piece(&piece);
+    joined(piece.fragment().ty(), join, |value| {
         for part in piece.clone().split(40) {
             assert!(value.join_piece(&part).is_ok(), "a part of what was joined");
         }
-        assert_eq!(value, before, "its pieces add nothing");
-        let rest = value.since(&Causal::new(piece.fragment().ty()).knowledge());
-        assert!(rest.is_ok(), "what is here can be told");
-        is_told(&value);
-        go_on(&mut value);
-    }
+        Again::Same
+    });
 }
 
 /// What somebody has seen.
@@ -324,17 +346,8 @@ pub fn inputs(name: &str, seed: u64) -> Vec<u8> {
 }
 
 fn valid(name: &str, ty: Type, rng: &mut Rng) -> Vec<u8> {
-    let mut value = Causal::new(ty);
-    let mut last = None;
-    for _ in 0..1 + rng.below(12) {
-        let by = crate::replica_id(rng.below(3));
-        let mutation = random::mutation(rng, ty, 3);
-        let Ok(op) = value.mutate(by, rng.below(9) as u64, &mutation) else {
-            continue;
-        };
-        assert!(value.join_op(&op).is_ok(), "its own operation");
-        last = Some(op);
-    }
+    let mutations = 1 + rng.below(12);
+    let (value, last) = mutated(ty, rng, mutations);
     let nothing = Causal::new(ty).knowledge();
     match (name, last) {
         ("value", _) => value.canonical_bytes(),

@@ -15,14 +15,12 @@ mod parts;
 mod paths;
 mod payloads;
 mod puts;
-#[cfg(test)]
-mod tests;
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::causal::{Knowledge, Op, Piece};
-use crate::delta::{Delta, Part, Payload, Put};
+use crate::delta::{Delta, Payload, Put};
 use crate::dot::Dot;
 use crate::fragment::Fragment;
 use crate::id::ReplicaId;
@@ -113,7 +111,9 @@ pub enum DecodeError {
 ///
 /// If a dot is not of the table.
 pub fn encode_puts(out: &mut Vec<u8>, replicas: usize, puts: &[(Dot, Put)]) {
-    write_puts(out, replicas, puts);
+    let dots: Vec<Dot> = puts.iter().map(|(dot, _)| *dot).collect();
+    let places: Vec<&Put> = puts.iter().map(|(_, put)| put).collect();
+    write_dots_and_puts(out, replicas, &dots, &places);
 }
 
 /// Reads what [`encode_puts`] wrote, all of it, for a value of this type.
@@ -148,12 +148,6 @@ fn check_state(puts: &[(Dot, Put)]) -> Result<(), DecodeError> {
         Some(dot) => Err(DecodeError::Misplaced { seq: dot.seq() }),
         None => Ok(()),
     }
-}
-
-fn write_puts(out: &mut Vec<u8>, replicas: usize, puts: &[(Dot, Put)]) {
-    let dots: Vec<Dot> = puts.iter().map(|(dot, _)| *dot).collect();
-    let places: Vec<&Put> = puts.iter().map(|(_, put)| put).collect();
-    write_dots_and_puts(out, replicas, &dots, &places);
 }
 
 fn write_dots_and_puts(out: &mut Vec<u8>, replicas: usize, dots: &[Dot], puts: &[&Put]) {
@@ -283,7 +277,7 @@ impl Value {
         }
         let mut out = alloc::vec![VERSION, self.ty().id()];
         write_table(&mut out, used.iter().map(|(_, id)| *id));
-        write_puts(&mut out, used.len(), &puts);
+        encode_puts(&mut out, used.len(), &puts);
         out
     }
 
@@ -301,30 +295,16 @@ impl Value {
         read_version(&mut reader)?;
         let ty = read_type(&mut reader)?;
         let ids = read_table(&mut reader)?;
-        let mut own = table(&ids)?;
+        let own = table(&ids)?;
         let puts = read_puts(&mut reader, ty, ids.len())?;
         reader.end()?;
         check_state(&puts)?;
-        let parts = |(dot, put)| Part {
-            dot,
-            put: Some(put),
-            kills: Vec::new(),
-        };
-        let delta = Delta::from_parts(ty, puts.into_iter().map(parts).collect());
-        let mut value = Value::new(ty);
         let env = Env { replicas: &own, key };
-        value.join_delta(&env, &(), &delta);
+        let value = Value::from_puts(&env, ty, puts);
         if value.canonical_bytes(&own) != bytes {
             return Err(DecodeError::NotCanonical);
         }
-        if replicas.is_empty() {
-            core::mem::swap(replicas, &mut own);
-            return Ok(value);
-        }
-        let lacking = ids.iter().filter(|id| replicas.get(**id).is_none()).count();
-        if replicas.len() + lacking > REPLICAS_MAX {
-            return Err(ReplicasFull.into());
-        }
+        replicas.check_room(&own)?;
         Ok(crate::translate::value(&value, &own, replicas, key)?)
     }
 }
@@ -449,7 +429,7 @@ impl Fragment {
         context::write(out, self.claims());
         let mut puts = self.puts().to_vec();
         puts.sort_by(|(a, x), (b, y)| (&x.path, a).cmp(&(&y.path, b)));
-        write_puts(out, replicas, &puts);
+        encode_puts(out, replicas, &puts);
     }
 
     /// The fragment with these bytes, of a value of this type, under a table of so many replicas.

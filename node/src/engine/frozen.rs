@@ -7,14 +7,11 @@
 
 use std::sync::Arc;
 
-use anabranch_crdt::{Dot, Path, Put, Replicas, Value, VersionVector, encode_puts};
+use anabranch_crdt::{DOT_BYTES_MAX, Dot, Path, Put, Replicas, Value, VersionVector, encode_puts};
 
 use crate::engine::shard::{EntityKey, Shard};
 use crate::engine::translate::{TableWriter, wire_entity};
 use crate::wire::{Resume, ShardId, ShardPart, WireEntity, WireRow};
-
-/// What a put takes beside its path and payload, at most.
-pub(crate) const PUT_BYTES: usize = 13;
 
 /// The state, and how far it has been handed out.
 #[derive(Debug)]
@@ -85,7 +82,7 @@ impl Frozen {
                         full = true;
                         break;
                     }
-                    bytes += PUT_BYTES + put.weight();
+                    bytes += DOT_BYTES_MAX + put.weight();
                     at.puts += 1;
                     at.after = Some((put.path.clone(), dot));
                     row.1.push((table.dot(dot), put));

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_crdt::{Delta, Dot, Env, NodeId, Part, Put, Replicas, Value, VersionVector, decode_puts};
+use anabranch_crdt::{DOT_BYTES_MAX, Dot, Env, NodeId, Put, Replicas, Value, VersionVector, decode_puts};
 
 use crate::engine::Engine;
-use crate::engine::frozen::{PUT_BYTES, resume_after};
+use crate::engine::frozen::resume_after;
 use crate::engine::io::Output;
 use crate::engine::puts::check_sizes;
 use crate::engine::ring::Ring;
@@ -109,7 +109,7 @@ fn unpacked_bytes(part: &ShardPart) -> Result<usize, Refused> {
         let puts = decode_puts(&row.puts, ty, part.replicas.len()).map_err(|e| format!("{id}: {e}"))?;
         bytes += puts
             .iter()
-            .map(|(_, put)| PUT_BYTES + put.weight())
+            .map(|(_, put)| DOT_BYTES_MAX + put.weight())
             .sum::<usize>();
     }
     Ok(bytes)
@@ -237,16 +237,7 @@ impl Engine {
             key: &self.key,
         };
         for (key, puts) in image.rows {
-            let parts = puts
-                .into_iter()
-                .map(|(dot, put)| Part {
-                    dot,
-                    put: Some(put),
-                    kills: Vec::new(),
-                })
-                .collect();
-            let mut value = Value::new(key.1);
-            value.join_delta(&env, &(), &Delta::from_parts(key.1, parts));
+            let value = Value::from_puts(&env, key.1, puts);
             theirs.insert(key, value);
         }
         // Every range is complete: a row of ours that they do not list has nothing alive under their vector.

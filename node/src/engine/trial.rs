@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use anabranch_crdt::{Env, HashKey, Issuer, Mutation, MutationError, ReplicaIx, Replicas, Type, Value};
+use anabranch_crdt::{Env, Issuer, Mutation, MutationError, ReplicaIx, Replicas, Type, Value};
 
 use crate::engine::Engine;
 use crate::engine::shard::EntityKey;
@@ -42,35 +42,25 @@ impl<'a> Trials<'a> {
             };
             (replicas, me)
         });
-        if !self.counters.contains_key(key) {
+        let (value, next_seq) = self.counters.entry(key.clone()).or_insert_with(|| {
             let value = shard.entities.get(key).map(|value| Value::clone(value));
             let value = value.unwrap_or_else(|| Value::new(Type::BoundedCounter));
-            self.counters.insert(key.clone(), (value, shard.vv.get(*me) + 1));
-        }
-        let Some((value, next_seq)) = self.counters.get_mut(key) else {
-            unreachable!("it was put there")
+            (value, shard.vv.get(*me) + 1)
+        });
+        let issuer = Issuer {
+            replicas,
+            me: *me,
+            next_seq: *next_seq,
+            stamp: 0,
         };
-        try_one(value, next_seq, replicas, *me, &engine.key, mutation)
+        let delta = value.mutate(&issuer, mutation)?;
+        *next_seq += delta.parts().len() as u64;
+        let env = Env {
+            replicas,
+            key: &engine.key,
+        };
+        // What is killed is there, and what is put is new: what was seen does not matter.
+        value.join_delta(&env, &(), &delta);
+        Ok(())
     }
-}
-
-fn try_one(
-    value: &mut Value,
-    next_seq: &mut u64,
-    replicas: &Replicas,
-    me: ReplicaIx,
-    key: &HashKey,
-    mutation: &Mutation,
-) -> Result<(), MutationError> {
-    let issuer = Issuer {
-        replicas,
-        me,
-        next_seq: *next_seq,
-        stamp: 0,
-    };
-    let delta = value.mutate(&issuer, mutation)?;
-    *next_seq += delta.parts().len() as u64;
-    // What is killed is there, and what is put is new: what was seen does not matter.
-    value.join_delta(&Env { replicas, key }, &(), &delta);
-    Ok(())
 }

@@ -50,15 +50,16 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
         Action::Increment(by) => increment(meaning, row, *by),
         Action::Transfer { amount, to } => transfer(meaning, row, *amount, *to),
         Action::IncrementIn(key, by) => increment_in(meaning, row, *key, *by),
-        Action::AddIn(key, elements) => add_in(row, *key, elements),
+        Action::AddIn(key, elements) => add(row, Some(*key), elements),
         Action::RemoveIn(key, elements) => remove_in(row, *key, elements),
         Action::SetIn(key, value) => set_in(meaning, row, *key, *value),
         Action::Add(elements) if meaning.kind == Kind::GSet => {
             let is_new =
                 |element: &&ElementIx| !row.live.keys().any(|(at, _)| *at == Place::Element(**element));
-            add(row, &elements.iter().filter(is_new).copied().collect::<Vec<_>>())
+            let new: Vec<ElementIx> = elements.iter().filter(is_new).copied().collect();
+            add(row, None, &new)
         }
-        Action::Add(elements) => add(row, elements),
+        Action::Add(elements) => add(row, None, elements),
         Action::Remove(elements) => remove(row, |element| elements.contains(&element)),
         Action::Clear => remove(row, |_| true),
         Action::Set { value, clock } => set(meaning, row, *value, *clock),
@@ -72,7 +73,7 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
         }
         Action::SetFirst(value) => set(meaning, row, *value, Some(meaning.clock)),
         Action::Write(value) => vec![put(Stands::Value(*value), row.live.keys().copied().collect())],
-        Action::Enable => add(row, &[ENABLED]),
+        Action::Enable => add(row, None, &[ENABLED]),
         Action::Disable => remove(row, |_| true),
         Action::Vote(yes) => vec![put(Stands::Ballot(*yes), superseded_ballots(meaning, row))],
     }
@@ -181,42 +182,8 @@ fn increment_in(meaning: &Meaning<'_>, row: &Row, key: ElementIx, by: i64) -> Ve
     }]
 }
 
-/// One dot an element of a set in a map; the first also takes away the marks of the set and of the map.
-fn add_in(row: &Row, key: ElementIx, elements: &[ElementIx]) -> Vec<Draft> {
-    let elements: BTreeSet<ElementIx> = elements.iter().copied().collect();
-    let mut drafts: Vec<Draft> = Vec::new();
-    for element in elements {
-        let place = Place::Member(key, element);
-        let is_first = drafts.is_empty();
-        let is_mark = |at: &Place| *at == Place::Root || *at == Place::Child(key);
-        let goes = |at: &Place| *at == place || (is_first && is_mark(at));
-        drafts.push(Draft {
-            put: Some((place, Stands::Mark)),
-            kills: row.live.keys().filter(|(at, _)| goes(at)).copied().collect(),
-            counts: 0,
-        });
-    }
-    drafts
-}
-
-/// One dot for all that goes, which stays as the set's mark.
-fn remove_in(row: &Row, key: ElementIx, elements: &[ElementIx]) -> Vec<Draft> {
-    let is_member =
-        |at: &Place| matches!(at, Place::Member(of, element) if *of == key && elements.contains(element));
-    if !row.live.keys().any(|(at, _)| is_member(at)) {
-        return Vec::new();
-    }
-    let goes = |at: &Place| *at == Place::Root || *at == Place::Child(key) || is_member(at);
-    vec![Draft {
-        put: Some((Place::Child(key), Stands::Mark)),
-        kills: row.live.keys().filter(|(at, _)| goes(at)).copied().collect(),
-        counts: 0,
-    }]
-}
-
 /// Everything seen under the key is superseded, and whatever says no more than that the map exists.
 fn set_in(meaning: &Meaning<'_>, row: &Row, key: ElementIx, value: u64) -> Vec<Draft> {
-    let goes = |at: &Place| *at == Place::Root || *at == Place::Child(key);
     let write = Stands::Register {
         clock: meaning.clock,
         custom: false,
@@ -224,49 +191,60 @@ fn set_in(meaning: &Meaning<'_>, row: &Row, key: ElementIx, value: u64) -> Vec<D
     };
     vec![Draft {
         put: Some((Place::Child(key), write)),
-        kills: row.live.keys().filter(|(at, _)| goes(at)).copied().collect(),
+        kills: live_in(row, |at| *at == Place::Root || *at == Place::Child(key)),
         counts: 0,
     }]
 }
 
-/// One dot an element, ascending; the first also takes the presence marks away.
-fn add(row: &Row, elements: &[ElementIx]) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> = elements
-        .iter()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .map(|&element| {
-            let place = Place::Element(element);
-            let kills = row.live.keys().filter(|(at, _)| *at == place).copied().collect();
-            Draft {
-                put: Some((place, Stands::Mark)),
-                kills,
-                counts: 0,
-            }
+/// What is alive in places that go.
+fn live_in(row: &Row, goes: impl Fn(&Place) -> bool) -> Vec<(Place, DotAt)> {
+    row.live.keys().filter(|(at, _)| goes(at)).copied().collect()
+}
+
+/// One dot an element, ascending, of the set or of the one under this key; the first also takes the presence marks away, of
+/// the set and of the map around it.
+fn add(row: &Row, key: Option<ElementIx>, elements: &[ElementIx]) -> Vec<Draft> {
+    let place = |element| key.map_or(Place::Element(element), |key| Place::Member(key, element));
+    let is_mark = |at: &Place| *at == Place::Root || key.is_some_and(|key| *at == Place::Child(key));
+    let elements: BTreeSet<ElementIx> = elements.iter().copied().collect();
+    let places = elements.into_iter().map(place).enumerate();
+    places
+        .map(|(n, place)| Draft {
+            put: Some((place, Stands::Mark)),
+            kills: live_in(row, |at| *at == place || (n == 0 && is_mark(at))),
+            counts: 0,
         })
-        .collect();
-    if let Some(first) = drafts.first_mut() {
-        first
-            .kills
-            .extend(row.live.keys().filter(|(at, _)| *at == Place::Root).copied());
-    }
-    drafts
+        .collect()
 }
 
 /// One dot for all that goes. It stays as a presence mark also when elements remain: others may be removing those.
 fn remove(row: &Row, which: impl Fn(ElementIx) -> bool) -> Vec<Draft> {
-    let goes =
-        |at: &Place| matches!(at, Place::Element(at) | Place::Child(at) | Place::Member(at, _) if which(*at));
-    if !row.live.keys().any(|(at, _)| goes(at)) {
+    remove_at(
+        row,
+        Place::Root,
+        |at| matches!(at, Place::Element(at) | Place::Child(at) | Place::Member(at, _) if which(*at)),
+    )
+}
+
+/// The same in the set under a key.
+fn remove_in(row: &Row, key: ElementIx, elements: &[ElementIx]) -> Vec<Draft> {
+    remove_at(
+        row,
+        Place::Child(key),
+        |at| matches!(at, Place::Member(of, element) if *of == key && elements.contains(element)),
+    )
+}
+
+/// The mark stays in this place, and takes those there and at the root away.
+fn remove_at(row: &Row, mark: Place, goes: impl Fn(&Place) -> bool) -> Vec<Draft> {
+    if live_in(row, &goes).is_empty() {
         return Vec::new();
     }
-    let kills = row
-        .live
-        .keys()
-        .filter(|(at, _)| *at == Place::Root || goes(at))
-        .copied()
-        .collect();
-    vec![put(Stands::Mark, kills)]
+    vec![Draft {
+        put: Some((mark, Stands::Mark)),
+        kills: live_in(row, |at| *at == Place::Root || *at == mark || goes(at)),
+        counts: 0,
+    }]
 }
 
 /// A node's own ballots, of whichever epoch, and what says no more than that there is a vote.

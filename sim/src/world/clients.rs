@@ -176,8 +176,13 @@ impl World {
             let (_, kind) = self.oracle.names.entity(ops[place].0);
             ops[place].1 = match kind {
                 Kind::GCounter => Action::Increment(-1),
-                Kind::OrMap | Kind::CounterMap | Kind::RegisterMap | Kind::MultiMap => Action::Increment(1),
-                Kind::Set | Kind::Flag | Kind::Vote => Action::Increment(1),
+                Kind::Set
+                | Kind::Flag
+                | Kind::Vote
+                | Kind::OrMap
+                | Kind::CounterMap
+                | Kind::RegisterMap
+                | Kind::MultiMap => Action::Increment(1),
                 Kind::Bounded => Action::Clear,
                 Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
                 Kind::GSet => Action::Remove(vec![0]),

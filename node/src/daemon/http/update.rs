@@ -1,5 +1,6 @@
 //! Updates: a batch of operations, or one on the entity that the path names.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -51,8 +52,12 @@ async fn make(app: &App, update: UpdateBody, place: Place) -> Result<Response, R
             ),
         ));
     }
-    let is_repeat = is_repeat(app, &update);
-    let update = checked(update, &|name| run_of(app, name, is_repeat))?;
+    let runs = Runs {
+        app,
+        key: update.idempotency_key.clone(),
+        nodes: OnceCell::new(),
+    };
+    let update = checked(update, &|name| runs.of(name))?;
     // From here on it is the engine's to bound; the wait for a level may be long.
     drop(place);
     let answer = app.node.update(update).await?;
@@ -141,34 +146,54 @@ impl From<&str> for Wrong {
     }
 }
 
-/// Whether the update was made here before, as far as its key tells.
-fn is_repeat(app: &App, update: &UpdateBody) -> bool {
-    let key = update.idempotency_key.as_ref();
-    let key = key.and_then(|key| IdempotencyKey::new(key.as_bytes()).ok());
-    key.is_some_and(|key| app.node.knows_key(&key))
+/// Whom the transfers of one update go to. Nothing is asked before the first of them.
+struct Runs<'a> {
+    app: &'a App,
+    key: Option<String>,
+    /// This node and all others, with the names that are known.
+    nodes: OnceCell<Vec<(NodeId, Option<String>)>>,
 }
 
-/// A transfer goes to a run of a node, which only somebody linked to it knows for sure. A repeat is told by the node
-/// alone, and need not be possible any more.
-fn run_of(app: &App, name: &str, is_repeat: bool) -> Result<ReplicaId, Wrong> {
-    let members = app.node.status().members;
-    let others = members.iter().map(|member| (member.node, member.name.as_deref()));
-    let own = (app.node.id(), Some(app.node.name()));
-    let is_meant = |(id, known): &(NodeId, Option<&str>)| id.to_string() == name || *known == Some(name);
-    let meant: BTreeSet<NodeId> = others.chain([own]).filter(is_meant).map(|(id, _)| id).collect();
-    match (meant.first(), meant.len()) {
-        (Some(&node), 1) => match app.node.replica_of(node) {
-            Some(run) => Ok(run),
-            None if is_repeat => Ok(ReplicaId::new(node, Epoch::default())),
-            None => Err(Wrong::NotNow(format!(
-                "nothing was changed: {name} is not connected to this node now, so nothing can be handed over to it; \
-                 retry later"
+impl Runs<'_> {
+    /// A transfer goes to a run of a node, which only somebody linked to it knows for sure. A repeat is told by the node
+    /// alone, and need not be possible any more.
+    fn of(&self, name: &str) -> Result<ReplicaId, Wrong> {
+        let nodes = self.nodes.get_or_init(|| self.nodes());
+        let is_meant = |(id, known): &&(NodeId, Option<String>)| {
+            id.to_string() == name || known.as_deref() == Some(name)
+        };
+        let meant: BTreeSet<NodeId> = nodes.iter().filter(is_meant).map(|(id, _)| *id).collect();
+        match (meant.first(), meant.len()) {
+            (Some(&node), 1) => match self.app.node.replica_of(node) {
+                Some(run) => Ok(run),
+                None if self.is_repeat() => Ok(ReplicaId::new(node, Epoch::default())),
+                None => Err(Wrong::NotNow(format!(
+                    "nothing was changed: {name} is not connected to this node now, so nothing can be handed over to \
+                     it; retry later"
+                ))),
+            },
+            (None, _) => Err(Wrong::Invalid(format!("{name:?} is no node's id or name here"))),
+            _ => Err(Wrong::Invalid(format!(
+                "{name:?} is the name of several nodes; use an id"
             ))),
-        },
-        (None, _) => Err(Wrong::Invalid(format!("{name:?} is no node's id or name here"))),
-        _ => Err(Wrong::Invalid(format!(
-            "{name:?} is the name of several nodes; use an id"
-        ))),
+        }
+    }
+
+    fn nodes(&self) -> Vec<(NodeId, Option<String>)> {
+        let node = &self.app.node;
+        let own = (node.id(), Some(node.name().to_string()));
+        let others = node.status().members.into_iter();
+        others
+            .map(|member| (member.node, member.name))
+            .chain([own])
+            .collect()
+    }
+
+    /// Whether the update was made here before, as far as its key tells.
+    fn is_repeat(&self) -> bool {
+        let key = self.key.as_ref();
+        let key = key.and_then(|key| IdempotencyKey::new(key.as_bytes()).ok());
+        key.is_some_and(|key| self.app.node.knows_key(&key))
     }
 }
 

@@ -13,33 +13,25 @@ const SCRIPT: &str = "link a b\n run\n a s/x add e f\n b s/x add e g\n run\n a s
 
 fn interval_from_a() -> Interval {
     let world = check("ab", SCRIPT);
-    let frames = world
-        .sent
-        .iter()
-        .filter(|(from, _)| *from == 'a')
-        .map(|(_, f)| Frame::decode(f).unwrap().unwrap());
-    frames
-        .filter_map(|f| match f {
-            Frame::Intervals(mut i) => i.pop(),
-            _ => None,
-        })
-        .next_back()
-        .unwrap()
+    last_interval(world.sent.iter().filter(|(from, _)| *from == 'a'))
+}
+
+/// The last of the intervals among these frames.
+fn last_interval<'a>(sent: impl IntoIterator<Item = &'a (char, Bytes)>) -> Interval {
+    let frames = sent.into_iter().map(|(_, f)| Frame::decode(f).unwrap());
+    let intervals = frames.filter_map(|f| match f {
+        Some(Frame::Intervals(mut i)) => i.pop(),
+        _ => None,
+    });
+    intervals.last().unwrap()
 }
 
 /// Whether `b` refuses this interval from `a` and stays as it is.
 fn is_refused(change: impl FnOnce(&mut Interval)) -> bool {
     let mut world = check("ab", "link a b\n run\n a s/x add e f\n run");
     let before = world.engine('b').canonical_bytes(crate::wire::ShardId(0));
-    let mut interval = check("ab", "link a b\n run\n a s/x add e f\n run\n a s/x add e")
-        .sent
-        .iter()
-        .filter_map(|(_, f)| match Frame::decode(f) {
-            Ok(Some(Frame::Intervals(mut i))) => i.pop(),
-            _ => None,
-        })
-        .next_back()
-        .unwrap();
+    let more = check("ab", "link a b\n run\n a s/x add e f\n run\n a s/x add e");
+    let mut interval = last_interval(&more.sent);
     change(&mut interval);
     world.inject('a', 'b', Frame::Intervals(vec![interval]).encode());
     let unchanged = world.engine('b').canonical_bytes(crate::wire::ShardId(0)) == before;
@@ -93,15 +85,7 @@ fn is_refused_in_a_map(change: impl FnOnce(&mut WirePut)) -> bool {
     let mut world = check("ab", script);
     let before = world.engine('b').canonical_bytes(crate::wire::ShardId(0));
     let more = check("ab", &format!("{script}\n a c/m incr 1 in k"));
-    let frames = more
-        .sent
-        .iter()
-        .filter_map(|(_, f)| Frame::decode(f).ok().flatten());
-    let intervals = frames.filter_map(|f| match f {
-        Frame::Intervals(mut i) => i.pop(),
-        _ => None,
-    });
-    let mut interval = intervals.last().unwrap();
+    let mut interval = last_interval(&more.sent);
     change(interval.runs[0].slots[0].put.as_mut().unwrap());
     world.inject('a', 'b', Frame::Intervals(vec![interval]).encode());
     let unchanged = world.engine('b').canonical_bytes(crate::wire::ShardId(0)) == before;
@@ -239,15 +223,8 @@ fn a_forged_reset_does_not_make_a_state_that_nobody_can_read() {
     for (seq, reset) in [(1, (1_000, 0)), (2, (10, 7))] {
         let start = "link a b\n run\n a c/m incr 5 in k\n run\n a c/m incr 5 in k\n run";
         let mut world = check("ab", start);
-        let mut interval = check("ab", &format!("{start}\n a c/m remove k"))
-            .sent
-            .iter()
-            .filter_map(|(_, f)| match Frame::decode(f) {
-                Ok(Some(Frame::Intervals(mut i))) => i.pop(),
-                _ => None,
-            })
-            .next_back()
-            .unwrap();
+        let more = check("ab", &format!("{start}\n a c/m remove k"));
+        let mut interval = last_interval(&more.sent);
         let kills = &mut interval.runs[0].slots[0].kills;
         let kill = kills.iter_mut().find(|kill| kill.reset.is_some()).unwrap();
         (kill.seq, kill.reset) = (seq, Some(reset));
