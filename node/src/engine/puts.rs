@@ -49,6 +49,9 @@ pub(crate) fn read_path(path: WirePath) -> Result<Path, Refused> {
             }
             path
         }
+        WirePath::Near { .. } | WirePath::Lean { .. } => {
+            return Err("a place that leans on another, which is gone".to_owned());
+        }
     };
     check_path(&path)?;
     Ok(path)

@@ -17,8 +17,11 @@ use super::window::read_full;
 use super::{Identity, Lsn, u32_at, u64_at, u128_at};
 
 /// Newest format written and read here. Format 1 had no salt, format 2 counters that could not be reset, format 3 puts
-/// one by one in its snapshots; none of them was ever released.
-pub(super) const VERSION: u8 = 4;
+/// one by one in its snapshots; none of them was ever released. Format 4 differs from 5 in that it never front-codes
+/// places in values.
+pub(super) const VERSION: u8 = 5;
+/// Oldest format read here.
+const OLDEST: u8 = 4;
 /// The meta file's name.
 pub(super) const NAME: &str = "meta";
 /// Its name while it is not whole yet.
@@ -160,22 +163,22 @@ impl Meta {
             return Err(bad("the checksum is wrong"));
         }
         match body[8] {
-            VERSION => {}
-            found if found > VERSION => {
-                return Err(StoreError::NewerFormat {
-                    file: file.to_owned(),
-                    found,
-                    known: VERSION,
-                });
-            }
-            found @ 1.. => {
+            OLDEST..=VERSION => {}
+            0 => return Err(bad("it names a format that never was")),
+            found @ 1..OLDEST => {
                 return Err(StoreError::OlderFormat {
                     file: file.to_owned(),
                     found,
                     known: VERSION,
                 });
             }
-            0 => return Err(bad("it names a format that never was")),
+            found => {
+                return Err(StoreError::NewerFormat {
+                    file: file.to_owned(),
+                    found,
+                    known: VERSION,
+                });
+            }
         }
         let name_bytes = usize::from(*body.get(9).unwrap_or(&0));
         if bytes.len() != FIXED_BYTES + name_bytes {

@@ -13,7 +13,7 @@ use crate::transport::event::CloseCode;
 use crate::transport::limits::{ADDRESSES_MAX, EPOCH_MAX, HELLO_BYTES_MAX};
 
 /// The protocol's version. Nodes of different versions do not talk.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// What a node says of itself when a link begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

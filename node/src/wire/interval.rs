@@ -106,6 +106,24 @@ pub enum WirePath {
         /// The element of a set that the last of them is, if the place is one.
         element: Option<Bytes>,
     },
+    /// Only on the way: an element as what it adds to the one before, see `lean`. Never where an interval is read.
+    Near {
+        /// How many bytes are those of the element before.
+        shared: u8,
+        /// The others.
+        rest: Bytes,
+    },
+    /// Only on the way: the same of a place in a map.
+    Lean {
+        /// How many steps are those of the place before.
+        steps: u8,
+        /// How many bytes the next key, or the element, has in common with what stood there.
+        shared: u8,
+        /// The other steps, the first without those bytes.
+        rest: Vec<WireStep>,
+        /// The element, without those bytes if no step is left.
+        element: Option<Bytes>,
+    },
 }
 
 /// One step of the way into a map.
@@ -179,8 +197,11 @@ impl WirePath {
     pub fn len_bytes(&self) -> usize {
         match self {
             WirePath::Root => 1,
-            WirePath::Element(e) => 3 + e.len(),
-            WirePath::Child { steps, element } => {
+            WirePath::Element(e) | WirePath::Near { rest: e, .. } => 4 + e.len(),
+            WirePath::Child { steps, element }
+            | WirePath::Lean {
+                rest: steps, element, ..
+            } => {
                 let steps: usize = steps.iter().map(|step| 4 + step.key.len()).sum();
                 5 + steps + element.as_ref().map_or(0, |e| 3 + e.len())
             }

@@ -1,4 +1,5 @@
-//! Several intervals in one message share one table of replicas: a few shards' news costs each id once.
+//! Several intervals in one message share one table of replicas: a few shards' news costs each id once. Within
+//! an interval the places in values are front-coded.
 //!
 //! Contract: unpacking what was packed gives the same intervals, each with a table of its own that holds just the
 //! replicas it uses, in the order of their use.
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::frame::DecodeError;
 use crate::wire::interval::{Interval, WireReplica};
+use crate::wire::lean;
 
 /// Intervals as they travel and are logged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,7 @@ impl Intervals {
                 "an interval indexes past its table of {} replicas",
                 own.len()
             );
+            lean::pack(interval);
         }
         Intervals {
             replicas,
@@ -48,7 +51,12 @@ impl Intervals {
     pub fn unpack(self) -> Result<Vec<Interval>, DecodeError> {
         let shared = self.replicas;
         let mut intervals = self.intervals;
+        let malformed = |why| DecodeError::Malformed {
+            what: "interval",
+            why,
+        };
         for interval in &mut intervals {
+            lean::unpack(interval).map_err(|why| malformed(why.to_owned()))?;
             let mut used: BTreeMap<u16, u16> = BTreeMap::new();
             let mut own = Vec::new();
             let known = remap(interval, |i| {
@@ -60,10 +68,7 @@ impl Intervals {
             });
             if known.is_none() {
                 let why = format!("a replica index past the table of {}", shared.len());
-                return Err(DecodeError::Malformed {
-                    what: "interval",
-                    why,
-                });
+                return Err(malformed(why));
             }
             interval.replicas = own;
         }

@@ -12,6 +12,7 @@ mod ids;
 mod interval;
 mod intervals;
 mod lane;
+mod lean;
 mod record;
 mod shard_part;
 #[cfg(test)]
