@@ -40,7 +40,7 @@ fn the_paths_in_the_readme_exist() {
         .collect();
     assert!(paths.len() >= 9, "{paths:?}");
     for path in paths {
-        let reply = http::request(&cluster.nodes[0].http, "DELETE", path, &[], "").unwrap();
+        let reply = http::request(&cluster.nodes[0].http, "PUT", path, &[], "").unwrap();
         assert_eq!(reply.status, 405, "{path}: {reply:?}");
     }
 }

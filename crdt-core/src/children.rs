@@ -123,18 +123,13 @@ impl Children {
     }
 }
 
-/// Every live dot of the children under a key, with what it had reached where it counts.
+/// The removal of the children under a key.
 fn kill_all<'a>(key: &'a Element, values: &'a [Value]) -> impl Iterator<Item = Kill> + 'a {
     values.iter().flat_map(move |value| {
-        let goes = |_put: &(Dot, crate::Put)| planted!("removal_is_shallow", _put.1.path.depth() == 0, true);
-        let puts = value.puts().filter(goes);
-        puts.map(move |(dot, put)| {
-            let reset = match put.payload {
-                Payload::Count { totals, .. } => planted!("removal_keeps_counters", None, Some(totals)),
-                _ => None,
-            };
-            let path = put.path.within(bytes_of(key), value.ty());
-            Kill { path, dot, reset }
+        let goes = |_kill: &Kill| planted!("removal_is_shallow", _kill.path.depth() == 0, true);
+        value.kills().filter(goes).map(move |kill| Kill {
+            path: kill.path.within(bytes_of(key), value.ty()),
+            ..kill
         })
     })
 }

@@ -279,7 +279,9 @@ impl Cutter {
     }
 
     fn has_room_for(&self, bytes: usize) -> bool {
-        self.piece.puts.is_empty() || self.bytes + bytes <= self.bytes_max
+        // A piece claims its puts last.
+        let is_new = self.piece.puts.is_empty() && self.piece.is_empty();
+        is_new || self.bytes + bytes <= self.bytes_max
     }
 
     /// Begins another piece if so much does not fit.

@@ -64,6 +64,26 @@ pub enum Mutation {
         /// How much it may take away then, and this replica no more.
         amount: u64,
     },
+    /// Removes the value itself, whole: everything of it that was seen. What others did to it meanwhile stands alone
+    /// then, and of a bounded counter the holding that they changed. The next mutation makes it anew. Every type takes
+    /// it; deleting what is not there is nothing. Of a map's child, [`Remove`](Mutation::Remove) is that.
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Reading, Type};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let [a, b] = [1, 2].map(|node| ReplicaId::new(NodeId(node), Epoch(1)));
+    /// let mut here = Causal::new(Type::PnCounter);
+    /// here.join_op(&here.mutate(a, 0, &Mutation::Increment(5))?)?;
+    /// let mut there = here.clone();
+    /// there.join_op(&there.mutate(b, 0, &Mutation::Delete)?)?;
+    /// assert!(!there.value().exists());
+    /// here.join_op(&here.mutate(a, 0, &Mutation::Increment(2))?)?; // has not seen that
+    /// here.join(&there)?;
+    /// assert_eq!(here.read(), Reading::Count(2));
+    /// # Ok::<(), CausalError>(())
+    /// ```
+    Delete,
     /// Changes a child of a map, which is made if it is not there.
     Update {
         /// Its key.
@@ -128,6 +148,7 @@ impl Mutation {
             Mutation::Disable => "disable",
             Mutation::Vote(_) => "vote",
             Mutation::Transfer { .. } => "transfer",
+            Mutation::Delete => "delete",
             Mutation::Update { .. } => "in",
         }
     }
@@ -183,6 +204,7 @@ impl Mutation {
                     None => Ok(()),
                 }
             }
+            (_, Mutation::Delete) if depth == 0 => Ok(()),
             (_, Mutation::Create)
             | (Type::GCounter | Type::PnCounter | Type::BoundedCounter, Mutation::Increment(_))
             | (Type::BoundedCounter, Mutation::Transfer { .. })

@@ -28,6 +28,7 @@ use crate::maps::{CounterMap, MultiMap, OrMap, RegisterMap};
 use crate::mutation::{Issuer, Mutation, MutationError};
 use crate::mvregister::MvRegister;
 use crate::orset::OrSet;
+use crate::planted;
 use crate::pncounter::PnCounter;
 use crate::replicas::Replicas;
 use crate::store::Diff;
@@ -324,8 +325,9 @@ impl Value {
         if issuer.next_seq.saturating_add(mutation.dots_max()) > SEQ_MAX + 1 {
             return Err(MutationError::Exhausted);
         }
-        let parts = match self {
-            Value::BoundedCounter(counter) => counter.try_parts(issuer, mutation)?,
+        let parts = match (self, mutation) {
+            (_, Mutation::Delete) => self.delete(issuer),
+            (Value::BoundedCounter(counter), _) => counter.try_parts(issuer, mutation)?,
             _ => self.parts(issuer, mutation),
         };
         Ok(Delta::from_parts(self.ty(), parts))
@@ -334,6 +336,29 @@ impl Value {
     /// What a mutation that the type takes does.
     pub(crate) fn parts(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Vec<Part> {
         each!(self, view => view.mutate(issuer, mutation))
+    }
+
+    /// One dot that puts nothing and kills everything; none if nothing is there.
+    fn delete(&self, issuer: &Issuer<'_>) -> Vec<Part> {
+        if !self.exists() {
+            return Vec::new();
+        }
+        vec![Part {
+            dot: issuer.dot(0),
+            put: None,
+            kills: self.kills().collect(),
+        }]
+    }
+
+    /// The removal of every live dot, with what it had reached where it counts.
+    pub(crate) fn kills(&self) -> impl Iterator<Item = Kill> + '_ {
+        self.puts().map(|(dot, Put { path, payload })| {
+            let reset = match payload {
+                Payload::Count { totals, .. } => planted!("removal_keeps_counters", None, Some(totals)),
+                _ => None,
+            };
+            Kill { path, dot, reset }
+        })
     }
 
     /// The mutation with every type of a child that it leaves open filled in from what is here.

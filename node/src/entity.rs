@@ -16,13 +16,11 @@ use anabranch_crdt::{
 };
 use bytes::Bytes;
 
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Level, Op, Update};
 use crate::error::{Error, ErrorKind};
 use crate::node::{Node, Watch};
 use crate::wire::EntityId;
-
-/// How long a mutator waits for its level unless told otherwise, milliseconds.
-pub const TIMEOUT_MS_DEFAULT: u64 = 10_000;
 
 /// One entity of a node, seen as a `T`. Made by [`Node::entity`]; keeps the node running.
 ///
@@ -95,6 +93,14 @@ impl<T: Crdt> Entity<T> {
         self.mutate(Mutation::Create).await
     }
 
+    /// Deletes it, whole: see [`Mutation::Delete`]. Nothing happens if it does not exist.
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn delete(&self) -> Result<Answer, Error> {
+        self.mutate(Mutation::Delete).await
+    }
+
     async fn mutate(&self, mutation: Mutation) -> Result<Answer, Error> {
         let op = Op {
             entity: self.id.clone(),
@@ -107,6 +113,7 @@ impl<T: Crdt> Entity<T> {
                 ops: vec![op],
                 level,
                 key: None,
+                after: None,
                 timeout_ms,
             })
             .await

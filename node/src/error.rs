@@ -25,6 +25,9 @@ pub enum ErrorKind {
     /// This node takes no writes yet: its directory is new or older than its peers', and it has not caught up.
     /// Nothing changed; retry later or at another node.
     NotReady,
+    /// This node has not seen everything that the session has, and what it lacks did not come in time. Nothing changed;
+    /// retry later or at another node.
+    Stale,
     /// A bounded queue is full. Nothing changed; retry later.
     Overloaded,
     /// The disk is full. When the message says "accepted", the update is visible and becomes durable once there
@@ -69,6 +72,7 @@ impl ErrorKind {
             ErrorKind::KeyReused => "key_reused",
             ErrorKind::Rights => "rights",
             ErrorKind::NotReady => "not_ready",
+            ErrorKind::Stale => "stale",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::DiskFull => "disk_full",
             ErrorKind::Poisoned => "poisoned",
@@ -126,6 +130,7 @@ impl Error {
             self.kind,
             ErrorKind::Rights
                 | ErrorKind::NotReady
+                | ErrorKind::Stale
                 | ErrorKind::Overloaded
                 | ErrorKind::DiskFull
                 | ErrorKind::Poisoned

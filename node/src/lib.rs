@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod base64;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "quic")]
@@ -46,15 +47,16 @@ pub use anabranch_crdt::{
 };
 #[cfg(feature = "quic")]
 pub use driver::{DiskState, MemberHint, MemberStatus};
+pub use engine::limits::TIMEOUT_MS_DEFAULT;
 pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update};
 #[cfg(feature = "quic")]
-pub use entity::{Entity, TIMEOUT_MS_DEFAULT};
+pub use entity::Entity;
 pub use error::{Error, ErrorKind};
 #[cfg(feature = "quic")]
 pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};
 #[cfg(feature = "quic")]
 pub use transport::ca;
-pub use wire::{DirectoryId, EntityId, IdempotencyKey, NameError, ShardId};
+pub use wire::{DirectoryId, EntityId, IdempotencyKey, NameError, ShardId, Token, TokenError};
 
 /// The README's example must compile.
 #[cfg(all(doctest, feature = "quic"))]

@@ -11,6 +11,7 @@ mod watch;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_crdt::{Crdt, Epoch, NodeId, Reading, ReplicaId, Type};
 
@@ -20,10 +21,10 @@ pub use status::NodeStatus;
 pub use watch::Watch;
 
 use crate::driver::Handle;
-use crate::engine::{Answer, ShardSummary, Update};
+use crate::engine::{Answer, Read, ShardSummary, Update};
 use crate::entity::Entity;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
+use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Token};
 
 /// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
 ///
@@ -141,6 +142,7 @@ impl Node {
     ///         ops: vec![op("alice", -10)?, op("bob", 10)?],
     ///         level: Level::default(),
     ///         key: Some(IdempotencyKey::new(b"transfer 4711")?),
+    ///         after: None,
     ///         timeout_ms: 5_000,
     ///     })
     ///     .await?;
@@ -150,6 +152,26 @@ impl Node {
     /// ```
     pub async fn update(&self, update: Update) -> Result<Answer, Error> {
         self.handle.update(update).await
+    }
+
+    /// Deletes an entity, whole, at the default level: everything of it that this node has seen, and nothing of what others
+    /// do to it meanwhile. Deleting what is not there changes nothing. Nothing is kept of it once all members have seen
+    /// that, and its next update makes it anew.
+    ///
+    /// For another level, make [`Mutation::Delete`](anabranch_crdt::Mutation::Delete) an operation of an update.
+    ///
+    /// ```no_run
+    /// # use anabranch::{EntityId, Node};
+    /// # async fn example(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// node.delete(&EntityId::new("cart", "alice")?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Node::update`].
+    pub async fn delete(&self, id: &EntityId) -> Result<Answer, Error> {
+        self.update(Update::delete(id.clone())).await
     }
 
     /// Whether this directory remembers an update with this idempotency key. Asking changes nothing and remembers
@@ -170,6 +192,47 @@ impl Node {
     /// task switch. After the node has stopped: its last state.
     pub fn read(&self, id: &EntityId) -> Option<(Type, Reading)> {
         self.handle.read(id)
+    }
+
+    /// The same, with what a session has seen that began with this.
+    pub fn read_with_token(&self, id: &EntityId) -> (Option<(Type, Reading)>, Token) {
+        self.handle
+            .peek(|engine| (engine.read(id), engine.token(&Token::default(), [id])))
+    }
+
+    /// The entity as a session must see it: as [`Node::read`], but not before everything that `after` has seen of it, at
+    /// whichever node, is here; and what the session has seen now, for its next request.
+    ///
+    /// ```no_run
+    /// # use anabranch::{Answer, EntityId, Node};
+    /// # use std::time::Duration;
+    /// # async fn example(here: Answer, there: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// // Written here, read there: never without what was written.
+    /// let cart = EntityId::new("cart", "alice")?;
+    /// let (value, token) = there.read_after(&cart, &here.token, Duration::from_secs(1)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Stale`: something did not come in time; retry later or at another node. `Invalid`: the token is of another cluster.
+    /// `Overloaded`, `Stopping`: retry later or elsewhere.
+    pub async fn read_after(
+        &self,
+        id: &EntityId,
+        after: &Token,
+        timeout: Duration,
+    ) -> Result<(Option<(Type, Reading)>, Token), Error> {
+        let read = Read {
+            entities: vec![id.clone()],
+            after: after.clone(),
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.handle.await_read(read).await?;
+        // What is here stays here: whatever is read now is at least as new, and so is the token.
+        Ok(self
+            .handle
+            .peek(|engine| (engine.read(id), engine.token(after, [id]))))
     }
 
     /// Follows one entity, which need not exist. The watch does not keep the node alive.

@@ -141,6 +141,7 @@ impl Names {
             Action::Add(list) => Mutation::Add(elements(list)),
             Action::Remove(list) => Mutation::Remove(elements(list)),
             Action::Clear => Mutation::Clear,
+            Action::Delete => Mutation::Delete,
             Action::Set { value, clock } => Mutation::Set {
                 value: value_bytes(*value),
                 clock: clock.map_or(Clock::Default, Clock::Custom),

@@ -22,3 +22,4 @@ pub const UNAUTHORIZED: i32 = 22;
 pub const NEWER_FORMAT: i32 = 24;
 pub const ADDRESS_IN_USE: i32 = 25;
 pub const RIGHTS: i32 = 26;
+pub const STALE: i32 = 27;

@@ -90,7 +90,11 @@ fn open(
     let (first, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
     let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("no status: {first}")))?;
-    let fields = fields.to_ascii_lowercase();
+    let lower = |line: &str| match line.split_once(':') {
+        Some((name, value)) => format!("{}:{value}\n", name.to_ascii_lowercase()),
+        None => String::new(),
+    };
+    let fields: String = fields.lines().map(lower).collect();
     let field = |name: &str| {
         fields
             .lines()

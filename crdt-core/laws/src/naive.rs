@@ -21,6 +21,8 @@ pub struct Naive {
 pub struct Effect {
     /// Its dot.
     pub dot: usize,
+    /// Whether it puts anything; all do but a deletion.
+    pub puts: bool,
     /// The dots it kills.
     pub kills: Atoms,
     /// Whether it is a removal.
@@ -50,10 +52,15 @@ impl Naive {
 
     /// Takes in one part of an operation.
     pub fn deliver(&mut self, effect: Effect) {
-        self.put |= 1 << effect.dot;
+        let dot = 1 << effect.dot;
+        if effect.puts {
+            self.put |= dot;
+        } else {
+            self.dead |= dot;
+        }
         self.dead |= effect.kills;
         self.removed |= if effect.removes { effect.kills } else { 0 };
-        self.whole |= 1 << effect.dot;
+        self.whole |= dot;
     }
 
     /// Takes in what another, with these live dots, holds of `claimed`, and nothing of what they killed.

@@ -183,6 +183,14 @@ fn number(rng: &mut Rng) -> i64 {
 
 /// A mutation that the type takes.
 pub(crate) fn mutation(rng: &mut Rng, ty: Type, nodes: usize) -> Mutation {
+    if rng.percent(3) {
+        return Mutation::Delete;
+    }
+    within(rng, ty, nodes)
+}
+
+/// A mutation that the type takes also as a map's child.
+fn within(rng: &mut Rng, ty: Type, nodes: usize) -> Mutation {
     if rng.percent(4) {
         return Mutation::Create;
     }
@@ -240,7 +248,7 @@ fn in_map(rng: &mut Rng, map: Type, depth: usize, nodes: usize) -> Mutation {
     let mutation = if ty.is_map() {
         in_map(rng, ty, depth + 1, nodes)
     } else {
-        mutation(rng, ty, nodes)
+        within(rng, ty, nodes)
     };
     Mutation::Update {
         key: key(rng),

@@ -210,7 +210,9 @@ fn write_mutation(f: &mut fmt::Formatter<'_>, mutation: &Mutation) -> fmt::Resul
     };
     write!(f, "{}", mutation.name())?;
     match mutation {
-        Mutation::Create | Mutation::Clear | Mutation::Enable | Mutation::Disable => Ok(()),
+        Mutation::Create | Mutation::Clear | Mutation::Delete | Mutation::Enable | Mutation::Disable => {
+            Ok(())
+        }
         Mutation::Update { key, ty, mutation } => {
             words(f, std::slice::from_ref(key))?;
             ty.map_or(Ok(()), |ty| write!(f, ":{ty}"))?;
@@ -346,6 +348,7 @@ fn mutation(words: &[&str]) -> Option<Mutation> {
     Some(match words {
         ["create"] => Mutation::Create,
         ["clear"] => Mutation::Clear,
+        ["delete"] => Mutation::Delete,
         ["enable"] => Mutation::Enable,
         ["disable"] => Mutation::Disable,
         ["in", key, inner @ ..] => {

@@ -161,6 +161,54 @@ fn every_bounded_counter_after_five_operations_at_three_replicas() {
 }
 
 #[test]
+fn every_deletion_after_four_operations_at_three_replicas() {
+    let to_first = Mutation::Transfer {
+        to: crate::replica_id(0),
+        amount: 1,
+    };
+    let set = |value: &'static str| Mutation::Set {
+        value: value.into(),
+        clock: Clock::Default,
+    };
+    let in_map = |mutation| within("k", Type::PnCounter, mutation);
+    let add = || Mutation::Add(words(&["x"]));
+    for (ty, others) in [
+        (Type::PnCounter, vec![Mutation::Increment(2), Mutation::Create]),
+        (
+            Type::BoundedCounter,
+            vec![Mutation::Increment(2), Mutation::Increment(-1), to_first],
+        ),
+        (Type::OrSet, vec![add(), Mutation::Clear]),
+        (Type::Flag, vec![Mutation::Enable, Mutation::Disable]),
+        (Type::LwwRegister, vec![set("a"), set("b")]),
+        (Type::Vote, vec![Mutation::Vote(true), Mutation::Vote(false)]),
+        (
+            Type::CounterMap,
+            vec![in_map(Mutation::Increment(3)), Mutation::Clear],
+        ),
+    ] {
+        let scope = Scope {
+            ty,
+            replicas: 3,
+            operations: 4,
+            mutations: [Mutation::Delete].into_iter().chain(others).collect(),
+        };
+        everything(&scope, 500);
+    }
+}
+
+#[test]
+fn a_piece_leaves_a_claim_behind_that_its_first_put_leaves_no_room_for() {
+    check(
+        "ormap causal
+         a create ~1
+         d < a1
+         d in k:ormap in k:ormap in j:lwwregister set an_element_of_more_than_22_bytes ~2",
+    )
+    .unwrap();
+}
+
+#[test]
 fn rights_that_were_handed_over_are_used_once() {
     // b uses them while a, which still has a copy from before, joins b's state and its own old one.
     check(

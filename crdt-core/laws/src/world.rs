@@ -215,6 +215,7 @@ impl World {
             self.by_dot.insert((by, atom.seq), self.history.len());
             effects.push(Effect {
                 dot: self.history.len(),
+                puts: *mutation != Mutation::Delete,
                 kills: self.atoms_of(part.kills.iter().map(|kill| kill.dot.full(op.replicas())))?,
                 removes: removes(mutation),
             });
@@ -454,11 +455,11 @@ impl World {
         let bytes = value.canonical_bytes();
         check_bytes(value, &bytes)?;
         // What was reset of a counter shows in its live slot, and the dots alone do not tell.
-        let state = (live, if self.ty.is_map() { naive.removed } else { 0 });
+        let state = (live, if counts(self.ty) { naive.removed } else { 0 });
         if let Some(before) = self.bytes.get(&state) {
             same!(&bytes, before, "the bytes of equal states");
         } else {
-            if !self.ty.is_map() && self.bytes.values().any(|other| *other == bytes) {
+            if !counts(self.ty) && self.bytes.values().any(|other| *other == bytes) {
                 return Err(Mismatch("different states have equal bytes".to_owned()));
             }
             self.bytes.insert(state, bytes);
@@ -492,11 +493,11 @@ fn slot(ty: Type, mutation: &Mutation) -> Option<Vec<(bytes::Bytes, Type)>> {
     }
 }
 
-/// Whether it removes children of a map, however deep.
+/// Whether it removes the value, or children of a map, however deep.
 fn removes(mutation: &Mutation) -> bool {
     match mutation {
         Mutation::Update { mutation, .. } => removes(mutation),
-        Mutation::Remove(_) | Mutation::Clear => true,
+        Mutation::Remove(_) | Mutation::Clear | Mutation::Delete => true,
         _ => false,
     }
 }

@@ -12,8 +12,13 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::strict;
+use crate::base64;
 use crate::engine::limits::{SHARDS_MAX, UPDATE_OPS_MAX};
-use crate::json::base64;
+
+/// The header of requests and answers with what their session has seen.
+pub const SESSION_HEADER: &str = "anabranch-session";
+/// The header that says how long a read waits for what its session has seen, milliseconds.
+pub const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 
 /// How long an update may wait for its level, milliseconds.
 pub const TIMEOUT_MS_MAX: u64 = 600_000;
@@ -97,6 +102,8 @@ pub enum OpName {
     Vote,
     /// Hands `amount` of a bounded counter over to the node `to`.
     Transfer,
+    /// Deletes the entity, whole.
+    Delete,
 }
 
 /// What a register's `clock` means.

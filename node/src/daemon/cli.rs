@@ -34,8 +34,10 @@ pub enum Command {
     Node(NodeArgs),
     /// Change one entity.
     Update(Update),
+    /// Delete one entity, whole; what others do to it meanwhile stays.
+    Delete(Delete),
     /// Print one entity's value.
-    Get(Entity),
+    Get(Get),
     /// Print one entity's value now and whenever it changes.
     Watch(Entity),
     /// Print every entity, one line of canonical JSON each, sorted by kind, then key.
@@ -98,7 +100,21 @@ pub struct Target {
     pub json: bool,
 }
 
-/// `get`, `watch`.
+/// `get`.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// What.
+    #[command(flatten)]
+    pub entity: Entity,
+    /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you see is kept there.
+    #[arg(long, value_name = "FILE")]
+    pub session: Option<PathBuf>,
+    /// How long the node may wait for what the session has seen, at most 10m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = level_timeout, requires = "session")]
+    pub timeout: Option<Duration>,
+}
+
+/// `watch`, and what `get` reads.
 #[derive(Debug, Args)]
 pub struct Entity {
     /// The entity's kind.
@@ -124,20 +140,45 @@ pub struct Update {
     /// The change.
     #[command(subcommand)]
     pub op: Op,
-    /// The entity's type, where its kind is new and not declared in the configuration.
-    #[arg(long = "type", value_name = "TYPE", value_parser = entity_type, global = true)]
-    pub ty: Option<Type>,
     /// The child of a map that the change is on, as KEY or TYPE:KEY where the child is new and the map takes several
     /// types; once a step, outermost first. A key that looks like the latter is written :KEY.
     #[arg(long = "in", value_name = "STEP", value_parser = step, global = true)]
     pub within: Vec<Step>,
+    /// How.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// The entity's kind.
+    #[arg(allow_hyphen_values = true)]
+    pub kind: String,
+    /// The entity's key.
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// How.
+    #[command(flatten)]
+    pub how: How,
+}
+
+/// What `update` and `delete` may say besides.
+#[derive(Debug, Args)]
+pub struct How {
+    /// The entity's type, where its kind is new and not declared in the configuration.
+    #[arg(long = "type", value_name = "TYPE", value_parser = entity_type, global = true)]
+    pub ty: Option<Type>,
     /// How many copies must confirm: local, 1 to 255, majority, all; durably, or in memory with -applied [default: local]
     #[arg(long, value_name = "LEVEL", value_parser = level, global = true)]
     pub level: Option<String>,
     /// An idempotency key, 1 to 64 bytes: a repeat at the same node changes nothing.
     #[arg(long = "key", value_name = "KEY", id = "idempotency", global = true)]
     pub idempotency_key: Option<String>,
-    /// How long to wait for the level, at most 10m [default: 10s]
+    /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you do is kept there.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub session: Option<PathBuf>,
+    /// How long to wait for the level, and for what the session has seen, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout, global = true)]
     pub timeout: Option<Duration>,
     /// Which node.
@@ -419,11 +460,11 @@ mod tests {
         ] {
             let update = update(line);
             assert_eq!(
-                (update.kind.as_str(), update.key.as_str(), update.ty),
+                (update.kind.as_str(), update.key.as_str(), update.how.ty),
                 ("cart", "alice", Some(Type::OrSet))
             );
             assert_eq!(
-                (update.target.at.as_deref(), update.target.json),
+                (update.how.target.at.as_deref(), update.how.target.json),
                 (Some("h:1"), true)
             );
             assert!(matches!(update.op, Op::Add { elements } if elements == ["a", "b"]));
@@ -464,7 +505,10 @@ mod tests {
             matches!(update("update k a add -1 -- -x").op, Op::Add { elements } if elements == ["-1", "-x"])
         );
         assert_eq!(
-            update("update k a --key i1 create").idempotency_key.as_deref(),
+            update("update k a --key i1 create")
+                .how
+                .idempotency_key
+                .as_deref(),
             Some("i1")
         );
     }
@@ -477,7 +521,7 @@ mod tests {
             "get -- -k -dash",
             "watch -k -dash --at h:1",
         ] {
-            let (Ok(Command::Get(entity)) | Ok(Command::Watch(entity))) = parse(line) else {
+            let (Ok(Command::Get(Get { entity, .. })) | Ok(Command::Watch(entity))) = parse(line) else {
                 panic!("{line}")
             };
             assert_eq!(
@@ -505,7 +549,7 @@ mod tests {
         );
         // A mistyped option is not taken for a name where that leaves too much.
         assert!(parse("update k a --levle all add x").is_err());
-        assert!(matches!(parse("get k -- --json"), Ok(Command::Get(get)) if get.key == "--json"));
+        assert!(matches!(parse("get k -- --json"), Ok(Command::Get(get)) if get.entity.key == "--json"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,8 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::api::ErrorBody;
+use super::api::{ErrorBody, SESSION_HEADER, TIMEOUT_HEADER};
 use super::exit::Failure;
+use crate::wire::{Token, TokenError};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +36,49 @@ pub const TOKEN_VARIABLE: &str = "ANABRANCH_TOKEN";
 pub struct Client {
     inner: legacy::Client<HttpConnector, Full<Bytes>>,
     authorization: Option<header::HeaderValue>,
+    /// Headers of the session that the requests belong to, and where it is kept.
+    session: Option<Session>,
+}
+
+/// A file with what its user has seen.
+#[derive(Clone)]
+pub struct Session {
+    /// Where it is; made by the first answer.
+    pub file: PathBuf,
+    /// How long a read may wait for what the session has seen.
+    pub timeout: Duration,
+}
+
+impl Session {
+    fn token(&self) -> Result<Token, Failure> {
+        let text = match std::fs::read_to_string(&self.file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Token::default()),
+            Err(e) => return Err(self.failed("io", "cannot be read", &e)),
+        };
+        text.trim_end()
+            .parse()
+            .map_err(|e: TokenError| self.failed("invalid", "is no session's file", &e))
+    }
+
+    /// Takes in what an answer says; another command may have used the file meanwhile.
+    fn note(&self, headers: &header::HeaderMap) -> Result<(), Failure> {
+        let text = headers.get(SESSION_HEADER).and_then(|value| value.to_str().ok());
+        let Some(seen) = text.and_then(|text| text.parse().ok()) else {
+            return Ok(()); // an answer that has nothing to do with sessions
+        };
+        let mut token = self.token()?;
+        token.join(&seen);
+        let mut new = self.file.clone().into_os_string();
+        new.push(".new");
+        let written = std::fs::write(&new, format!("{token}\n"));
+        let written = written.and_then(|()| std::fs::rename(&new, &self.file));
+        written.map_err(|e| self.failed("io", "cannot be written", &e))
+    }
+
+    fn failed(&self, name: &str, what: &str, why: &dyn std::fmt::Display) -> Failure {
+        Failure::new(name, format!("{} {what}: {why}", self.file.display()))
+    }
 }
 
 impl Client {
@@ -57,7 +102,11 @@ impl Client {
                 Ok::<_, Failure>(value)
             })
             .transpose()?;
-        Ok(Client { inner, authorization })
+        Ok(Client {
+            inner,
+            authorization,
+            session: None,
+        })
     }
 
     /// A client with the token of the environment.
@@ -68,6 +117,12 @@ impl Client {
                 .filter(|token| !token.is_empty())
                 .as_deref(),
         )
+    }
+
+    /// The same client for the requests of a session.
+    #[must_use]
+    pub fn in_session(self, session: Option<Session>) -> Client {
+        Client { session, ..self }
     }
 
     /// Reads a JSON answer.
@@ -144,12 +199,21 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
+        if let Some(session) = &self.session {
+            request = request
+                .header(SESSION_HEADER, session.token()?.to_string())
+                .header(TIMEOUT_HEADER, session.timeout.as_millis().to_string());
+        }
         let request = request
             .body(Full::new(body))
             .map_err(|e| Failure::usage(format!("{at:?} is not HOST:PORT of a node ({e})")))?;
         // Its own words ("client error (Connect)") say less than its cause's.
         let failed = |e: legacy::Error| unreachable_at(at, &chain(e.source().unwrap_or(&e)));
-        self.inner.request(request).await.map_err(failed)
+        let response = self.inner.request(request).await.map_err(failed)?;
+        if let Some(session) = &self.session {
+            session.note(response.headers())?;
+        }
+        Ok(response)
     }
 }
 

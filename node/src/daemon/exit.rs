@@ -104,6 +104,11 @@ pub const CODES: &[Code] = &[
         "rights",
         "the node does not hold what the operation takes away from a bounded counter",
     ),
+    row(
+        27,
+        "stale",
+        "the node has not seen everything that the session has",
+    ),
     row(70, "internal", "a bug in Anabranch"),
 ];
 
@@ -236,6 +241,7 @@ mod tests {
             KeyReused,
             Rights,
             NotReady,
+            Stale,
             Overloaded,
             DiskFull,
             Poisoned,
@@ -253,7 +259,7 @@ mod tests {
         for kind in kinds {
             // A new kind does not compile here: give it a row in the table and a place in the list.
             match kind {
-                Invalid | TypeRequired | WrongType | KeyReused | Rights | NotReady | Overloaded
+                Invalid | TypeRequired | WrongType | KeyReused | Rights | NotReady | Stale | Overloaded
                 | DiskFull | Poisoned => {}
                 Unconfirmed | Stopping | Config | Directory | NewerFormat | InUse | Corrupt | Io
                 | Identity | Internal => {}

@@ -61,6 +61,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Command::Up(args) => up::run(args).await,
             Command::Node(args) => node_command::run(args).await,
             Command::Update(args) => cmd::update::run(&args).await,
+            Command::Delete(args) => cmd::update::delete(&args).await,
             Command::Get(args) => cmd::read::get(&args).await,
             Command::Watch(args) => cmd::read::watch(&args).await,
             Command::Dump(args) => cmd::read::dump(&args).await,

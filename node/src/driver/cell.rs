@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use crate::engine::{Answer, Engine, Input, Output, RequestId, Time, Update};
+use crate::engine::{Answer, Engine, Input, Output, RequestId, Time};
 use crate::error::Error;
 use crate::wire::EntityId;
 
@@ -83,15 +83,18 @@ impl Cell {
         self.engine.is_ready()
     }
 
-    /// An update of a local caller.
-    pub(super) fn submit(&mut self, shared: &Shared, update: Update) -> (Submitted, After) {
+    /// An update or a read of a local caller.
+    pub(super) fn submit(
+        &mut self,
+        shared: &Shared,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> (Submitted, After) {
         if let Some(refused) = &self.refusing {
             return (Submitted::Done(Err(refused.clone())), After::default());
         }
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        self.engine
-            .handle(shared.clock.now(), Input::Submit { request, update });
+        self.engine.handle(shared.clock.now(), input(request));
         let mut after = self.drain(shared, Some(request));
         if let Some(outcome) = after.own.take() {
             return (Submitted::Done(outcome), after);

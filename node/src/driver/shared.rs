@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use anabranch_crdt::{Epoch, NodeId, Reading, Type};
 use tokio::sync::watch;
 
-use crate::engine::{Answer, Engine, Input, Update};
+use crate::engine::{Answer, Engine, Input, Read, RequestId, Update};
 use crate::error::{Error, ErrorKind};
 use crate::wire::{DirectoryId, EntityId};
 
@@ -86,7 +86,17 @@ impl Shared {
 
     /// Makes an update and waits for its answer. Dropping the future does not undo it.
     pub(crate) async fn update(&self, update: Update) -> Result<Answer, Error> {
-        let (submitted, after) = self.with_cell(|cell| cell.submit(self, update))?;
+        self.ask(|request| Input::Submit { request, update }).await
+    }
+
+    /// Waits until what a session has seen is here.
+    pub(crate) async fn await_read(&self, read: Read) -> Result<(), Error> {
+        let answer = self.ask(|request| Input::Read { request, read }).await;
+        answer.map(|_| ())
+    }
+
+    async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Answer, Error> {
+        let (submitted, after) = self.with_cell(|cell| cell.submit(self, input))?;
         self.finish(after);
         match submitted {
             Submitted::Done(outcome) => outcome,

@@ -91,6 +91,7 @@ pub(super) fn update(ops: &[(&str, &str, Type, Mutation)]) -> Update {
         mutation: mutation.clone(),
     };
     Update {
+        after: None,
         ops: ops.iter().map(op).collect(),
         level: Level::default(),
         key: None,

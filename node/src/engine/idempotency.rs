@@ -117,17 +117,33 @@ pub(crate) fn read_row(row: KeyRow) -> Result<(IdempotencyKey, Known), String> {
     Ok((key, known))
 }
 
-/// Tells one update from another under the same key: by what it does, so by the types its entities have, whether the
+/// How many bits of an update's hash are about types.
+const TYPE_BITS: u32 = 16;
+
+/// Tells one update from another under the same key: by what it does, and by the types its entities have, whether the
 /// caller named them or not.
-pub(crate) fn update_hash(ops: &[Op], types: impl IntoIterator<Item = Option<Type>>) -> u64 {
+pub(crate) fn update_hash(ops: &[Op], types: &[Option<Type>]) -> u64 {
     let mut h = SipHasher13::new_with_key(b"anabranch update");
+    let mut of_types = SipHasher13::new_with_key(b"anabranch utypes");
     for (op, ty) in ops.iter().zip(types) {
         hash_bytes(&mut h, op.entity.kind().as_bytes());
         hash_bytes(&mut h, op.entity.key().as_bytes());
-        h.write_u8(ty.map_or(0, Type::id));
         hash_mutation(&mut h, &op.mutation);
+        of_types.write_u8(ty.map_or(0, Type::id));
     }
-    h.finish()
+    (h.finish() << TYPE_BITS) | (of_types.finish() >> (u64::BITS - TYPE_BITS))
+}
+
+/// Whether an update is the one that has this hash. A type that is not known any more, since all entities of the kind
+/// were deleted, is not held against it.
+pub(crate) fn is_repeat(ops: &[Op], types: &[Option<Type>], known: u64) -> bool {
+    let hash = update_hash(ops, types);
+    let named = |(op, ty): (&Op, &Option<Type>)| ty.is_some() || op.mutation == Mutation::Delete;
+    if ops.iter().zip(types).all(named) {
+        hash == known
+    } else {
+        hash >> TYPE_BITS == known >> TYPE_BITS
+    }
 }
 
 fn hash_bytes(h: &mut SipHasher13, bytes: &[u8]) {
@@ -174,6 +190,7 @@ fn hash_mutation(h: &mut SipHasher13, mutation: &Mutation) {
             h.write_u128(to.node.0);
             h.write_u64(*amount);
         }
+        Mutation::Delete => h.write_u8(16),
         Mutation::Update { key, ty, mutation } => {
             h.write_u8(14);
             hash_bytes(h, key);

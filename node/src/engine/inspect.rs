@@ -121,6 +121,8 @@ pub struct EngineStatus {
     pub idempotency_keys: u64,
     /// Updates waiting for their level.
     pub updates_waiting: u64,
+    /// Requests waiting for what their session has seen.
+    pub requests_parked: u64,
     /// Batches held until what they depend on has come.
     pub batches_held: u64,
     /// Bytes of transfers that are not complete.
@@ -226,6 +228,7 @@ impl Engine {
             waiting_slots: self.shards.iter().map(|s| s.waiting.len() as u64).sum(),
             idempotency_keys: self.keys.len() as u64,
             updates_waiting: self.levels.len() as u64,
+            requests_parked: self.parked.len() as u64,
             batches_held: self.shards.iter().map(|s| s.held.len() as u64).sum(),
             staged_bytes: self.staged_bytes() as u64,
             snapshot_sessions: self.sessions.len() as u64,

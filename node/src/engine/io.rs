@@ -7,9 +7,9 @@ use std::str::FromStr;
 use anabranch_crdt::{Epoch, Mutation, NodeId, Type};
 use bytes::Bytes;
 
-use crate::engine::limits::Limits;
+use crate::engine::limits::{Limits, TIMEOUT_MS_DEFAULT};
 use crate::error::Error;
-use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Lane, ShardId};
+use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Lane, ShardId, Token};
 
 /// Monotonic time in microseconds since an origin of the caller's choice. Never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +85,38 @@ pub struct Update {
     pub level: Level,
     /// Makes a repeat at this node harmless.
     pub key: Option<IdempotencyKey>,
-    /// How long to wait for the level, milliseconds.
+    /// What must be here first, if it is an update of a session.
+    pub after: Option<Token>,
+    /// How long to wait for that and for the level, milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Update {
+    /// The deletion of an entity, under whichever type it has, with everything else at its default.
+    pub fn delete(entity: EntityId) -> Update {
+        let op = Op {
+            entity,
+            ty: None,
+            mutation: Mutation::Delete,
+        };
+        Update {
+            ops: vec![op],
+            level: Level::default(),
+            key: None,
+            after: None,
+            timeout_ms: TIMEOUT_MS_DEFAULT,
+        }
+    }
+}
+
+/// Waits until what a session has seen is here: then the entities can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// What is to be read.
+    pub entities: Vec<EntityId>,
+    /// What the session has seen.
+    pub after: Token,
+    /// How long to wait, milliseconds.
     pub timeout_ms: u64,
 }
 
@@ -188,6 +219,8 @@ pub struct Answer {
     /// The dots it consumed: per shard the first and the last sequence, both included. A shard in which nothing
     /// changed is not listed.
     pub dots: Vec<(ShardId, u64, u64)>,
+    /// What its session has seen now, for its next request.
+    pub token: Token,
 }
 
 /// Why records could not be made durable.
@@ -208,6 +241,14 @@ pub enum Input {
         request: RequestId,
         /// What to do.
         update: Update,
+    },
+    /// A caller wants to read what is not older than its session; answered by exactly one [`Output::Done`], whose
+    /// [`Answer`] has no dots. In the same step the entities can be read.
+    Read {
+        /// The caller's name for it, never used twice, for updates neither.
+        request: RequestId,
+        /// What to read.
+        read: Read,
     },
     /// A link to a peer is up: its hello has come.
     Connected {

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::engine::io::{Answer, Copies, Level, Output, RecordId, RequestId, Stage, Time};
 use crate::engine::shard::PeerView;
 use crate::error::{Error, ErrorKind};
-use crate::wire::ShardId;
+use crate::wire::{ShardId, Token};
 
 /// One update that is not answered yet.
 #[derive(Debug)]
@@ -281,6 +281,7 @@ impl Engine {
             repeated,
             confirmed: 0,
             dots,
+            token: Token::default(),
         }
     }
 }

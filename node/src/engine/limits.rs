@@ -2,6 +2,10 @@
 
 use crate::wire::FRAME_BYTES_MAX;
 
+/// How long an update waits for its level, and a session's request for what the session has seen, unless told otherwise,
+/// milliseconds.
+pub const TIMEOUT_MS_DEFAULT: u64 = 10_000;
+
 /// A set's element is at most this long.
 pub const ELEMENT_BYTES_MAX: usize = 64 << 10;
 /// A register's value is at most this long.

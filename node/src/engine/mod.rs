@@ -9,7 +9,7 @@
 //!
 //! The kinds of methods, each in a file of its own: local updates (`submit`), news out (`push`), news in (`receive`),
 //! what nodes say of themselves (`said`), catching up (`pull`, `snapshot`), durability (`persist`), write levels
-//! (`levels`), start (`recover`), reads (`inspect`).
+//! (`levels`), session tokens (`tokens`), start (`recover`), reads (`inspect`).
 
 mod frozen;
 mod idempotency;
@@ -32,6 +32,7 @@ mod snapshot;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod translate;
 mod trial;
 mod waiting;
@@ -44,8 +45,8 @@ use siphasher::sip::SipHasher13;
 
 pub use inspect::{Counters, EngineStatus, LiveDot, PeerSaid, ShardSummary};
 pub use io::{
-    Answer, Copies, EngineConfig, Input, Level, Now, Op, Output, PersistFailure, RecordId, RequestId, Stage,
-    Start, Time, Update,
+    Answer, Copies, EngineConfig, Input, Level, Now, Op, Output, PersistFailure, Read, RecordId, RequestId,
+    Stage, Start, Time, Update,
 };
 pub use limits::Limits;
 pub use recover::{RecoverError, epoch_for_start};
@@ -59,6 +60,7 @@ use crate::engine::recover::RecoverStage;
 use crate::engine::said::SaidQueue;
 use crate::engine::serve::Sessions;
 use crate::engine::shard::{Kinds, Shard};
+use crate::engine::tokens::Parked;
 use crate::wire::{DirectoryId, EntityId, ShardId};
 
 /// The replication engine of one node (or of some of its shards). See the module's front page for its contract.
@@ -83,6 +85,7 @@ pub struct Engine {
     pulls: Pulls,
     sessions: Sessions,
     levels: Levels,
+    parked: Parked,
     persist: Persist,
     keys: Keys,
     kinds: Kinds,
@@ -136,6 +139,7 @@ impl Engine {
             pulls: Pulls::default(),
             sessions: Sessions::default(),
             levels: Levels::default(),
+            parked: Parked::default(),
             persist: Persist::default(),
             keys: Keys::default(),
             kinds: Kinds::default(),
@@ -168,7 +172,8 @@ impl Engine {
         );
         self.now = now;
         match input {
-            Input::Submit { request, update } => self.on_submit(request, update),
+            Input::Submit { request, update } => self.on_update(request, update),
+            Input::Read { request, read } => self.on_read(request, read),
             Input::Connected { peer, epoch, wall_ms } => self.on_connected(peer, epoch, wall_ms),
             Input::Disconnected { peer, epoch } => self.on_disconnected(peer, epoch),
             Input::Received { peer, epoch, frame } => self.on_received(peer, epoch, &frame),
@@ -182,6 +187,7 @@ impl Engine {
             Input::Wakeup => {}
         }
         self.run_timers();
+        self.release_parked();
         self.flush_pushes();
     }
 
@@ -200,6 +206,7 @@ impl Engine {
             self.said.wakeup(),
             self.pulls.wakeup(self.config.limits.pulls_max),
             self.levels.wakeup(),
+            self.parked.wakeup(),
             self.sessions.wakeup(),
         ]
         .into_iter()
@@ -209,6 +216,7 @@ impl Engine {
 
     fn run_timers(&mut self) {
         self.on_levels_due();
+        self.on_parked_due();
         self.on_pulls_due();
         self.on_sessions_due();
         self.on_said_due();
@@ -242,6 +250,7 @@ impl Engine {
 
     /// A shard's vector or fingerprint has changed: everything that follows from it is due again.
     fn touch(&mut self, shard: ShardId) {
+        self.parked.recheck(shard);
         self.count_rings(shard);
         self.stale_summaries.insert(shard);
         self.said

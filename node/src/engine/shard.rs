@@ -199,10 +199,20 @@ impl Shard {
 
     /// The value an entity is read as.
     pub fn visible(&self, id: &EntityId) -> Option<(Type, &Arc<Value>)> {
+        self.all_types(id).next()
+    }
+
+    /// The types under which an entity exists.
+    pub fn types_of(&self, id: &EntityId) -> impl Iterator<Item = Type> {
+        self.all_types(id).map(|(ty, _)| ty)
+    }
+
+    /// What exists under an address, by type: more than one value if two sides of a partition disagreed.
+    fn all_types(&self, id: &EntityId) -> impl Iterator<Item = (Type, &Arc<Value>)> {
         // Rows are in the order of ids and then types, so those of one id follow one another.
         let rows = self.entities.range((id.clone(), Type::ALL[0])..);
-        rows.take_while(|((other, _), _)| other == id)
-            .find(|(_, value)| value.exists())
+        rows.take_while(move |((other, _), _)| other == id)
+            .filter(|(_, value)| value.exists())
             .map(|((_, ty), value)| (*ty, value))
     }
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_crdt::{
-    Clock, DEPTH_MAX, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaIx, SEQ_MAX, Type, Value,
-    VersionVector, planted,
+    Clock, DEPTH_MAX, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaId, ReplicaIx, SEQ_MAX, Type,
+    Value, VersionVector, planted,
 };
 
 use crate::engine::Engine;
-use crate::engine::idempotency::{Known, row, update_hash};
+use crate::engine::idempotency::{Known, is_repeat, row, update_hash};
 use crate::engine::io::{Copies, Op, Output, RecordId, RequestId, Update};
 use crate::engine::levels::Pending;
 use crate::engine::limits::{ELEMENT_BYTES_MAX, ELEMENT_OVERHEAD_BYTES, UPDATE_BYTES_MAX, VALUE_BYTES_MAX};
@@ -16,7 +16,7 @@ use crate::engine::shard::{EntityKey, Entry};
 use crate::engine::translate::{Head, OutEntry, write_interval};
 use crate::engine::trial::Trials;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{EntityId, Interval, Record, ShardId};
+use crate::wire::{EntityId, Interval, Record, ShardId, Token};
 
 fn invalid(message: String) -> Error {
     Error::new(ErrorKind::Invalid, message)
@@ -118,12 +118,12 @@ impl Engine {
     fn submit(&mut self, update: Update) -> Result<Pending, Error> {
         self.check_size(&update.ops)?;
         self.copies_needed(update.level)?;
-        if self.levels.len() >= self.config.limits.requests_max {
+        if self.levels.len() + self.parked.len() >= self.config.limits.requests_max {
             return Err(Error::new(
                 ErrorKind::Overloaded,
                 format!(
                     "not accepted, nothing changed: {} updates wait for confirmation; retry later",
-                    self.levels.len()
+                    self.levels.len() + self.parked.len()
                 ),
             ));
         }
@@ -131,8 +131,8 @@ impl Engine {
             return self.repeat(&update, known.clone());
         }
         self.check_store()?;
-        let keys = self.resolve(&update.ops)?;
-        let hash = update_hash(&update.ops, keys.iter().map(|((_, ty), _)| Some(*ty)));
+        let (keys, types) = self.resolve(&update.ops)?;
+        let hash = update_hash(&update.ops, &types);
         if update.key.is_some() && !self.keys.make_room(&self.config.limits, self.now.wall_ms) {
             return Err(Error::new(
                 ErrorKind::Overloaded,
@@ -145,7 +145,7 @@ impl Engine {
         Ok(self.make(update, keys, hash))
     }
 
-    fn check_size(&self, ops: &[Op]) -> Result<(), Error> {
+    pub(crate) fn check_size(&self, ops: &[Op]) -> Result<(), Error> {
         let max = self.config.limits.update_ops_max;
         if ops.is_empty() || ops.len() > max {
             return Err(invalid(format!(
@@ -168,8 +168,11 @@ impl Engine {
 
     fn repeat(&self, update: &Update, known: Known) -> Result<Pending, Error> {
         // It was made under the type that was asked for, or the one there was: a repeat may name it or not.
-        let types = update.ops.iter().map(|op| op.ty.or_else(|| self.known_type(op)));
-        if known.update != update_hash(&update.ops, types) {
+        let types = update.ops.iter().map(|op| match op.mutation {
+            Mutation::Delete => None,
+            _ => op.ty.or_else(|| self.known_type(op)),
+        });
+        if !is_repeat(&update.ops, &types.collect::<Vec<_>>(), known.update) {
             return Err(Error::new(
                 ErrorKind::KeyReused,
                 "nothing changed: this idempotency key was used for a different update; use another key"
@@ -184,6 +187,8 @@ impl Engine {
     }
 
     fn pending(&self, update: &Update, answer: crate::engine::Answer, record: RecordId) -> Pending {
+        let token = self.token_of(update, &answer);
+        let answer = crate::engine::Answer { token, ..answer };
         // An update that changed nothing answers for what it saw: that must be where its level says.
         let observed = if answer.dots.is_empty() && update.level.copies != Copies::Local {
             let shards: BTreeSet<ShardId> = update.ops.iter().map(|op| self.shard_of(&op.entity)).collect();
@@ -205,16 +210,40 @@ impl Engine {
         }
     }
 
-    /// Each operation's entity and type, all checked, and what it does with every child's type filled in.
-    fn resolve(&self, ops: &[Op]) -> Result<Vec<(EntityKey, Mutation)>, Error> {
+    /// What the update's session has seen: what it had, and what was made of the update, or what there was already.
+    fn token_of(&self, update: &Update, answer: &crate::engine::Answer) -> Token {
+        let before = update.after.as_ref();
+        if answer.dots.is_empty() {
+            let entities = update.ops.iter().map(|op| &op.entity);
+            return self.token(before.unwrap_or(&Token::default()), entities);
+        }
+        let mut token = before.cloned().unwrap_or_default();
+        let replica = ReplicaId::new(self.config.node, answer.epoch);
+        for &(shard, _, last) in &answer.dots {
+            token.insert(shard, replica, last);
+        }
+        token
+    }
+
+    /// Each operation's entity and type, all checked, and what it does with every child's type filled in; and the type
+    /// that each operation was taken to mean.
+    fn resolve(&self, ops: &[Op]) -> Result<(Vec<(EntityKey, Mutation)>, Vec<Option<Type>>), Error> {
         let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
-        let mut keys = Vec::with_capacity(ops.len());
+        let (mut keys, mut types) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
         let mut trials = Trials::new(self);
         for op in ops {
             let shard = self.shard_of(&op.entity);
             self.check_takes_writes(shard)?;
             self.check_room(shard)?;
+            let is_deletion = op.mutation == Mutation::Delete;
+            if is_deletion && op.ty.is_none() {
+                types.push(None);
+                self.resolve_delete(shard, op, &fixed, &mut trials, &mut keys)?;
+                continue;
+            }
             let ty = self.type_for(op, shard, &fixed)?;
+            // What is deleted has its type no more when it is asked for again.
+            types.push((!is_deletion).then_some(ty));
             fixed.entry(op.entity.kind()).or_insert(ty);
             let key = (op.entity.clone(), ty);
             let here = self.shards[shard.0 as usize].entities.get(&key);
@@ -229,7 +258,31 @@ impl Engine {
             }
             keys.push((key, mutation));
         }
-        Ok(keys)
+        Ok((keys, types))
+    }
+
+    /// A deletion that names no type is of the entity whole: under each of the types that two sides of a partition may
+    /// have given it, and that earlier operations of the update give it.
+    fn resolve_delete(
+        &self,
+        shard: ShardId,
+        op: &Op,
+        fixed: &BTreeMap<&str, Type>,
+        trials: &mut Trials<'_>,
+        keys: &mut Vec<(EntityKey, Mutation)>,
+    ) -> Result<(), Error> {
+        let here = self.shards[shard.0 as usize].types_of(&op.entity);
+        let new = fixed.get(op.entity.kind()).copied();
+        let types: BTreeSet<Type> = here.chain(new).collect();
+        for ty in types {
+            let key = (op.entity.clone(), ty);
+            if ty == Type::BoundedCounter {
+                let tried = trials.make(shard, &key, &op.mutation);
+                tried.map_err(|e| Error::new(kind_of(&e), format!("{}: {e}", op.entity)))?;
+            }
+            keys.push((key, op.mutation.clone()));
+        }
+        Ok(())
     }
 
     /// The type that an entity has, or would get, by what is here and declared.

@@ -65,6 +65,7 @@ impl NodeStatus {
             ("waiting_slots", engine.waiting_slots),
             ("shards_used", u64::from(engine.shards_used)),
             ("unpersisted_bytes", engine.unpersisted_bytes),
+            ("requests_waiting_for_session", engine.requests_parked),
             ("updates_waiting", engine.updates_waiting),
         ]);
         counters.extend(node.network().counters());

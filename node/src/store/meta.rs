@@ -17,11 +17,8 @@ use super::window::read_full;
 use super::{Identity, Lsn, u32_at, u64_at, u128_at};
 
 /// Newest format written and read here. Format 1 had no salt, format 2 counters that could not be reset, format 3 puts
-/// one by one in its snapshots; none of them was ever released. Format 4 differs from 5 in that it never front-codes
-/// places in values.
+/// one by one in its snapshots, format 4 whole places in its operations; none of them was ever released.
 pub(super) const VERSION: u8 = 5;
-/// Oldest format read here.
-const OLDEST: u8 = 4;
 /// The meta file's name.
 pub(super) const NAME: &str = "meta";
 /// Its name while it is not whole yet.
@@ -163,9 +160,9 @@ impl Meta {
             return Err(bad("the checksum is wrong"));
         }
         match body[8] {
-            OLDEST..=VERSION => {}
+            VERSION => {}
             0 => return Err(bad("it names a format that never was")),
-            found @ 1..OLDEST => {
+            found @ 1..VERSION => {
                 return Err(StoreError::OlderFormat {
                     file: file.to_owned(),
                     found,

@@ -17,6 +17,7 @@ mod record;
 mod shard_part;
 #[cfg(test)]
 mod tests;
+mod token;
 
 pub use frame::{
     Busy, DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext,
@@ -33,3 +34,4 @@ pub use interval::{
 pub use lane::Lane;
 pub use record::{ImageBlock, KeyRow, Record};
 pub use shard_part::{Resume, ShardPart, WireRow};
+pub use token::{TOKEN_TEXT_BYTES_MAX, Token, TokenError};

@@ -189,6 +189,7 @@ pub(super) fn marks(tally: &Tally) -> BTreeMap<&'static str, u64> {
     let (net, looks) = (&tally.net, &tally.looks);
     let mut marks: BTreeMap<&'static str, u64> = BTreeMap::from([
         ("updates answered", tally.answered),
+        ("reads answered", tally.read),
         ("dots issued", tally.dots),
         ("crashes", tally.crashes),
         ("frames lost", net.lost),

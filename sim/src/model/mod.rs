@@ -165,6 +165,8 @@ pub enum Action {
     Remove(Vec<ElementIx>),
     /// Remove all elements.
     Clear,
+    /// Delete it, whole.
+    Delete,
     /// Set a register; with a clock of the caller's or without.
     Set {
         /// The value's number.

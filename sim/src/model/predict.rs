@@ -39,6 +39,7 @@ pub fn predict(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> Vec
     let empty = Row::default();
     let row = row.unwrap_or(&empty);
     match action {
+        Action::Delete => delete(row),
         Action::Create if row.exists() => Vec::new(),
         Action::Create if meaning.kind == Kind::Bounded => vec![settle(meaning, row, 0)],
         Action::Create => match meaning.kind {
@@ -144,30 +145,20 @@ fn put(stands: Stands, kills: Vec<(Place, DotAt)>) -> Draft {
     }
 }
 
-/// One live dot a replica, with its totals; nothing for adding 0 to what exists.
+/// One live dot a replica; nothing for adding 0 to what exists. The totals are for the row to say: see [`Row::must`].
 fn increment(meaning: &Meaning<'_>, row: &Row, by: i64) -> Vec<Draft> {
     if by == 0 && row.exists() {
         return Vec::new();
     }
-    let mine = row.live.iter().find(|((_, dot), _)| dot.origin == meaning.me);
-    let (mut plus, mut minus) = match mine {
-        Some((_, Stands::Count { plus, minus })) => (*plus, *minus),
-        _ => (0, 0),
-    };
-    if by >= 0 {
-        plus = plus.saturating_add(by.unsigned_abs());
-    } else {
-        minus = minus.saturating_add(by.unsigned_abs());
-    }
-    let kills = mine.map(|(at, _)| *at).into_iter().collect();
+    let mine = row.live.keys().filter(|(_, dot)| dot.origin == meaning.me);
+    let kills = mine.copied().collect();
     vec![Draft {
         counts: by,
-        ..put(Stands::Count { plus, minus }, kills)
+        ..put(Stands::Count { plus: 0, minus: 0 }, kills)
     }]
 }
 
-/// The same under a key; whatever says no more than that the map exists goes too. What was taken away of a counter is
-/// for the row to say: see [`Row::counted`].
+/// The same under a key; whatever says no more than that the map exists goes too.
 fn increment_in(meaning: &Meaning<'_>, row: &Row, key: ElementIx, by: i64) -> Vec<Draft> {
     let place = Place::Child(key);
     if by == 0 && row.live.keys().any(|(at, _)| *at == place) {
@@ -215,6 +206,18 @@ fn add(row: &Row, key: Option<ElementIx>, elements: &[ElementIx]) -> Vec<Draft> 
             counts: 0,
         })
         .collect()
+}
+
+/// One dot for everything; nothing stays of it.
+fn delete(row: &Row) -> Vec<Draft> {
+    if !row.exists() {
+        return Vec::new();
+    }
+    vec![Draft {
+        put: None,
+        kills: live_in(row, |_| true),
+        counts: 0,
+    }]
 }
 
 /// One dot for all that goes. It stays as a presence mark also when elements remain: others may be removing those.

@@ -42,16 +42,33 @@ pub struct Stamps {
     pub most: u64,
 }
 
+/// What authors' increments counted for before a step, where the step has to do with them.
+#[derive(Debug, Default)]
+struct Counted(BTreeMap<(EntityIx, Place, OriginIx), (u64, u64)>);
+
+impl Counted {
+    fn note(&mut self, entity: EntityIx, row: &Row, place: Place, origin: OriginIx) {
+        let counted = self.0.entry((entity, place, origin));
+        counted.or_insert_with(|| row.counted(place, origin));
+    }
+
+    /// The entities in which they count for something else now.
+    fn changed<'a>(&'a self, rows: &'a BTreeMap<EntityIx, Row>) -> impl Iterator<Item = EntityIx> + 'a {
+        self.0
+            .iter()
+            .filter(|((entity, place, origin), before)| rows[entity].counted(*place, *origin) != **before)
+            .map(|((entity, ..), _)| *entity)
+    }
+}
+
 /// One entity as some replica must have it.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
     /// The dots alive.
     pub live: BTreeMap<(Place, DotAt), Stands>,
-    /// The sum of covered increments.
-    pub count: i128,
-    /// Of counters in maps, by key and author: the covered increments, and up to which of them covered removals had seen.
-    increments: BTreeMap<(ElementIx, OriginIx), BTreeMap<u64, i64>>,
-    removed: BTreeMap<(ElementIx, OriginIx), u64>,
+    /// Of counters, by place and author: the covered increments, and up to which of them covered removals had seen.
+    increments: BTreeMap<(Place, OriginIx), BTreeMap<u64, i64>>,
+    removed: BTreeMap<(Place, OriginIx), u64>,
 }
 
 /// One shard as some replica must have it.
@@ -87,7 +104,7 @@ impl Shadow {
     pub fn advance(&mut self, ledger: &Ledger, shard: u32, to: &[u64], follow: u64) -> Result<News, Broken> {
         let mut from = std::mem::replace(&mut self.vv, to.to_vec());
         from.resize(to.len(), 0);
-        let mut news = News::default();
+        let (mut news, mut counted) = (News::default(), Counted::default());
         for (origin, (&from, &to)) in from.iter().zip(to).enumerate() {
             let origin = origin as OriginIx;
             for seq in from + 1..=to {
@@ -96,7 +113,7 @@ impl Shadow {
                 if seq == to && !record.commit_end {
                     return Err(Broken::TornCommit(dot));
                 }
-                let lives = self.cover(ledger, shard, dot, record, &mut news.changed)?;
+                let lives = self.cover(ledger, shard, dot, record, &mut news.changed, &mut counted)?;
                 news.touched.insert(record.entity);
                 if let Some((_, Stands::Register { clock, custom, .. })) = record.put
                     && !custom
@@ -107,6 +124,7 @@ impl Shadow {
                 }
             }
         }
+        news.changed.extend(counted.changed(&self.rows));
         Ok(news)
     }
 
@@ -114,8 +132,15 @@ impl Shadow {
     pub fn issue(&mut self, ledger: &Ledger, shard: u32, dot: DotAt) -> Result<(), Broken> {
         super::raise_to(&mut self.vv, dot);
         let record = ledger.dot(shard, dot).ok_or(Broken::NeverIssued(dot))?;
-        self.cover(ledger, shard, dot, record, &mut BTreeSet::new())
-            .map(|_| ())
+        self.cover(
+            ledger,
+            shard,
+            dot,
+            record,
+            &mut BTreeSet::new(),
+            &mut Counted::default(),
+        )
+        .map(|_| ())
     }
 
     /// Says whether the dot's put has come alive.
@@ -126,6 +151,7 @@ impl Shadow {
         dot: DotAt,
         record: &DotRecord,
         changed: &mut BTreeSet<EntityIx>,
+        before: &mut Counted,
     ) -> Result<bool, Broken> {
         let mut lives = false;
         let row = self.rows.entry(record.entity).or_default();
@@ -134,15 +160,11 @@ impl Shadow {
                 return Err(Broken::KilledUncovered { killer: dot, killed });
             }
             let is_count = |record: &DotRecord| matches!(record.put, Some((_, Stands::Count { .. })));
-            if let Place::Child(key) = place
-                && ledger.dot(shard, killed).is_some_and(is_count)
-                && record.put.is_some_and(|(at, _)| at != place)
+            if ledger.dot(shard, killed).is_some_and(is_count) && record.put.is_none_or(|(at, _)| at != place)
             {
-                let upto = row.removed.entry((key, killed.origin)).or_default();
-                if killed.seq > *upto {
-                    *upto = killed.seq;
-                    changed.insert(record.entity);
-                }
+                before.note(record.entity, row, place, killed.origin);
+                let upto = row.removed.entry((place, killed.origin)).or_default();
+                *upto = killed.seq.max(*upto);
             }
             if row.live.remove(&(place, killed)).is_some() {
                 self.live -= 1;
@@ -157,11 +179,11 @@ impl Shadow {
             changed.insert(record.entity);
             lives = true;
         }
-        if let Some((Place::Child(key), Stands::Count { .. })) = record.put {
-            let increments = row.increments.entry((key, dot.origin)).or_default();
+        if let Some((place, Stands::Count { .. })) = record.put {
+            before.note(record.entity, row, place, dot.origin);
+            let increments = row.increments.entry((place, dot.origin)).or_default();
             increments.insert(dot.seq, record.counts);
         }
-        row.count += i128::from(record.counts);
         debug_assert!(
             ledger.entity(record.entity).shard == shard,
             "an entity in two shards"
@@ -180,7 +202,8 @@ impl Row {
     /// anew by who had seen that, the largest of the writes that no other superseded.
     pub fn shown(&self, ledger: &Ledger, kind: Kind) -> Shown {
         match kind {
-            Kind::GCounter | Kind::PnCounter | Kind::Bounded => Shown::Count(self.count),
+            Kind::GCounter | Kind::PnCounter => Shown::Count(self.sum(Place::Root)),
+            Kind::Bounded => Shown::Count(self.rights()),
             Kind::Set | Kind::GSet => {
                 let mut elements: Vec<ElementIx> =
                     self.live.keys().filter_map(|(at, _)| element(at)).collect();
@@ -222,18 +245,18 @@ impl Row {
     /// What must stand at a live dot.
     pub fn must(&self, place: Place, dot: DotAt, stands: Stands) -> Stands {
         match (place, stands) {
-            (Place::Child(key), Stands::Count { .. }) => {
-                let (plus, minus) = self.counted(key, dot.origin);
+            (_, Stands::Count { .. }) => {
+                let (plus, minus) = self.counted(place, dot.origin);
                 Stands::Count { plus, minus }
             }
             _ => stands,
         }
     }
 
-    /// What counts of an author's increments under a key: those that no covered removal had seen.
-    fn counted(&self, key: ElementIx, origin: OriginIx) -> (u64, u64) {
-        let removed = self.removed.get(&(key, origin)).copied().unwrap_or(0);
-        let all = self.increments.get(&(key, origin)).into_iter();
+    /// What counts of an author's increments in a place: those that no covered removal had seen.
+    fn counted(&self, place: Place, origin: OriginIx) -> (u64, u64) {
+        let removed = self.removed.get(&(place, origin)).copied().unwrap_or(0);
+        let all = self.increments.get(&(place, origin)).into_iter();
         let left = all.flat_map(|all| all.range(removed + 1..));
         left.fold((0, 0), |(plus, minus), (_, by)| match *by {
             by if by < 0 => (plus, minus + by.unsigned_abs()),
@@ -241,18 +264,29 @@ impl Row {
         })
     }
 
-    /// The children that exist: a counter is the sum of all authors' increments that count.
+    /// A counter: the sum of all authors' increments that count.
+    fn sum(&self, place: Place) -> i128 {
+        let authors = self.increments.keys().filter(|(at, _)| *at == place);
+        let counted = authors.map(|(_, origin)| self.counted(place, *origin));
+        counted.fold(0, |sum, (plus, minus)| sum + i128::from(plus) - i128::from(minus))
+    }
+
+    /// All that anybody may take away of a bounded counter.
+    fn rights(&self) -> i128 {
+        let amounts = self.live.values().map(|stands| match stands {
+            Stands::Rights { amount, .. } => i128::from(*amount),
+            _ => 0,
+        });
+        amounts.sum()
+    }
+
+    /// The children that exist.
     fn children(&self, ledger: &Ledger, kind: Kind) -> Vec<(ElementIx, Shown)> {
         let keys = self.live.keys().filter_map(|(at, _)| match at {
             Place::Child(key) | Place::Member(key, _) => Some(*key),
             _ => None,
         });
         let keys: BTreeSet<ElementIx> = keys.collect();
-        let sum = |key| {
-            let authors = self.increments.keys().filter(|(at, _)| *at == key);
-            let counted = authors.map(|(_, origin)| self.counted(key, *origin));
-            counted.fold(0, |sum, (plus, minus)| sum + i128::from(plus) - i128::from(minus))
-        };
         let members = |key| {
             let all = self.live.keys().filter_map(move |(at, _)| match at {
                 Place::Member(of, element) if *of == key => Some(*element),
@@ -263,7 +297,7 @@ impl Row {
         let shown = |key| match kind.child(key) {
             Kind::Register => Shown::Register(self.last_write(ledger, Place::Child(key))),
             Kind::Set => Shown::Elements(members(key)),
-            _ => Shown::Count(sum(key)),
+            _ => Shown::Count(self.sum(Place::Child(key))),
         };
         keys.into_iter().map(|key| (key, shown(key))).collect()
     }

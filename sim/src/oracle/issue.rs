@@ -188,6 +188,11 @@ impl Oracle {
             .collect()
     }
 
+    /// What a node covers of a shard.
+    pub(crate) fn vv(&self, node: NodeIx, shard: u32) -> &Vv {
+        self.nodes[node].1.shards[shard as usize].shadow.vv()
+    }
+
     /// How far this replica's own stream is, by shard.
     fn own_heads(&self, id: u128, epoch: u64, engine: &Engine) -> Vec<u64> {
         (0..self.shards)

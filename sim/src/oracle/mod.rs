@@ -54,6 +54,8 @@ pub enum Rule {
     Trim,
     /// One idempotency key had two effects.
     Once,
+    /// A session was shown less than it had seen.
+    Session,
     /// A node took writes before it had caught up.
     Barrier,
     /// An answer that does not fit the update.
@@ -95,6 +97,7 @@ impl Rule {
             Rule::Acknowledged => "acknowledged",
             Rule::Trim => "trim",
             Rule::Once => "once",
+            Rule::Session => "session",
             Rule::Barrier => "barrier",
             Rule::Answer => "answer",
             Rule::Bounds => "bounds",
@@ -249,7 +252,7 @@ impl Oracle {
     }
 
     /// A vector for people: node numbers and epochs' ranks instead of long ids.
-    fn tell(&self, vv: &[u64]) -> String {
+    pub(crate) fn tell(&self, vv: &[u64]) -> String {
         let mut all = Vec::new();
         for (origin, &seq) in vv.iter().enumerate().filter(|(_, seq)| **seq > 0) {
             all.push(format!("{}:{seq}", self.origin_name(origin as u16)));

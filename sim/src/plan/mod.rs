@@ -246,6 +246,8 @@ pub struct Load {
     pub clocks: f64,
     /// How likely a client goes to another node for its next update.
     pub roams: f64,
+    /// How likely a client reads before an update, at any node.
+    pub reads: f64,
 }
 
 impl Load {
@@ -269,6 +271,7 @@ impl Load {
             large: 0.05,
             clocks: 0.2,
             roams: 0.0,
+            reads: 0.0,
         }
     }
 }
@@ -458,6 +461,7 @@ fn swarm_load(seed: u64, nodes: usize) -> Load {
         large: rng.unit() * 0.1,
         clocks: *rng.pick(&[0.0, 0.2, 0.8]),
         roams: *rng.pick(&[0.0, 0.05, 0.5]),
+        reads: *rng.pick(&[0.0, 0.2, 0.8]),
     }
 }
 

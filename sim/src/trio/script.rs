@@ -135,6 +135,7 @@ impl Trio {
         match *words {
             ["create"] => Ok(Action::Create),
             ["clear"] => Ok(Action::Clear),
+            ["delete"] => Ok(Action::Delete),
             ["enable"] => Ok(Action::Enable),
             ["disable"] => Ok(Action::Disable),
             ["vote", yes] => Ok(Action::Vote(yes == "yes")),
@@ -185,6 +186,7 @@ impl Trio {
             .as_ref()
             .and_then(|key| IdempotencyKey::new(key.as_bytes()).ok());
         let update = Update {
+            after: None,
             ops,
             level: Level::default(),
             key: idempotency,

@@ -40,6 +40,7 @@ impl World {
             me.home = rng.below(self.plan.nodes as u64) as NodeIx;
         }
         let (node, number) = (me.home, (client as u64) << 32 | me.updates);
+        self.maybe_read(client, number)?;
         let think = rng.exponential(self.plan.load.think_us) as u64;
         self.kernel.after(1 + think, Event::Client { client });
         let level = level(&mut rng, &self.plan);
@@ -63,7 +64,7 @@ impl World {
             self.keys.add(key, node, asked.clone(), level);
         }
         let update = self.update(&asked, level, key, timeout_ms(&mut rng));
-        self.submit(node, asked, update, key)
+        self.submit(node, Some(client), asked, update, key)
     }
 
     /// A client asks again under a key it used before.
@@ -101,7 +102,7 @@ impl World {
             asked.misused = true;
         }
         let update = self.update(&asked, entry.level, Some(key), 2_000);
-        self.submit(node, asked, update, Some(key))
+        self.submit(node, None, asked, update, Some(key))
     }
 
     /// The client of an update got its answer, or an error.
@@ -126,6 +127,7 @@ impl World {
 
     /// A node died: its callers hear nothing more, and those with a key ask again.
     pub(crate) fn on_unanswered(&mut self, node: NodeIx) {
+        self.reads.retain(|_, reading| reading.node != node);
         let lost: Vec<u64> = self
             .waiting
             .iter()
@@ -154,6 +156,7 @@ impl World {
         });
         let key = key.and_then(|key| IdempotencyKey::new(&key.to_be_bytes()).ok());
         Update {
+            after: None,
             ops: ops.collect(),
             level,
             key,
@@ -205,7 +208,7 @@ impl World {
     }
 
     /// The hot entity of a type, any one of a type, or now and then one whose type is disputed.
-    fn choose(&self, rng: &mut Rng) -> EntityIx {
+    pub(super) fn choose(&self, rng: &mut Rng) -> EntityIx {
         let load = &self.plan.load;
         let declared = load.kinds.len() as u64 * load.entities;
         let disputed = u64::from(self.oracle.names.entities()) - declared;
@@ -239,8 +242,9 @@ impl World {
         };
         let (one, some) = (elements(1), elements(3));
         let action = match (kind, rng.below(100)) {
-            (_, 0..4) => Action::Create,
-            (Kind::GCounter, 4..10) | (Kind::PnCounter, 4..8) => Action::Increment(0),
+            (_, 0..3) => Action::Create,
+            (_, 3..5) => Action::Delete,
+            (Kind::GCounter, 5..10) | (Kind::PnCounter, 5..8) => Action::Increment(0),
             // Far above what 32 bits hold, and never so far that sums reach the end of 64.
             (Kind::GCounter, n) if rng.chance(load.large) => Action::Increment(1 << (n % 46)),
             (Kind::PnCounter, n) if rng.chance(load.large) => Action::Increment(-1 << (n % 46)),
@@ -255,14 +259,14 @@ impl World {
                 let clock = rng.chance(load.clocks).then(|| rng.below(40));
                 Action::Set { value: number, clock }
             }
-            (Kind::Set, 4..8) => Action::Clear,
+            (Kind::Set, 5..8) => Action::Clear,
             (Kind::Set, 8..30) => Action::Remove(one),
             (Kind::Set, 30..40) => Action::Remove(some),
             (Kind::Set, 40..55) => Action::Add(some),
             (Kind::Set, _) => Action::Add(one),
-            (Kind::GSet, 4..30) => Action::Add(some),
+            (Kind::GSet, 5..30) => Action::Add(some),
             (Kind::GSet, _) => Action::Add(one),
-            (kind, 4..8) if kind.is_map() => Action::Clear,
+            (kind, 5..8) if kind.is_map() => Action::Clear,
             (kind, 8..30) if kind.is_map() => Action::Remove(one),
             (kind, 30..35) if kind.is_map() => Action::Remove(some),
             (kind @ (Kind::OrMap | Kind::CounterMap | Kind::RegisterMap | Kind::MultiMap), n) => {
@@ -273,7 +277,7 @@ impl World {
                     _ => Action::IncrementIn(one[0], 60 - n as i64),
                 }
             }
-            (Kind::Bounded, 4..20) => Action::Transfer {
+            (Kind::Bounded, 5..20) => Action::Transfer {
                 amount: rng.below(40),
                 to: self.somebody(rng),
             },

@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod perform;
 mod probe;
+mod sessions;
 mod settle;
 mod tale;
 
@@ -82,6 +83,8 @@ pub struct Tally {
     pub submitted: u64,
     /// Of them answered at their level.
     pub answered: u64,
+    /// Reads answered to sessions.
+    pub read: u64,
     /// Dots issued.
     pub dots: u64,
     /// Deaths of processes.
@@ -123,6 +126,8 @@ pub struct World {
     clients: Vec<Client>,
     keys: KeyBook,
     waiting: BTreeMap<u64, Waiting>,
+    reads: BTreeMap<u64, sessions::Reading>,
+    sessions: Vec<sessions::Session>,
     next_request: u64,
     phase: Phase,
     healed_at: Micros,
@@ -165,6 +170,10 @@ impl World {
             clients: (0..plan.load.clients).map(|ix| Client::new(&plan, ix)).collect(),
             keys: KeyBook::default(),
             waiting: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            sessions: (0..plan.load.clients)
+                .map(|_| sessions::Session::default())
+                .collect(),
             next_request: 1,
             phase: Phase::Chaos,
             healed_at: 0,

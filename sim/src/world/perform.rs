@@ -17,6 +17,8 @@ use crate::rng::Rng;
 /// An update that waits for its answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
+    /// The client that hears the answer, unless it asks again.
+    pub client: Option<usize>,
     pub node: NodeIx,
     pub asked: Asked,
     pub issue: Issue,
@@ -129,7 +131,7 @@ impl World {
         Ok(())
     }
 
-    fn handle(&mut self, node: NodeIx, input: Input) -> Vec<Output> {
+    pub(super) fn handle(&mut self, node: NodeIx, input: Input) -> Vec<Output> {
         let host = &mut self.hosts[node];
         let now = host.now(self.kernel.now());
         let Some(life) = &mut host.life else {
@@ -140,7 +142,14 @@ impl World {
     }
 
     /// Hands a node an update; the model learns of it before anybody else can.
-    pub(crate) fn submit(&mut self, node: NodeIx, asked: Asked, update: Update, key: Option<u64>) -> Step {
+    pub(crate) fn submit(
+        &mut self,
+        node: NodeIx,
+        client: Option<usize>,
+        asked: Asked,
+        update: Update,
+        key: Option<u64>,
+    ) -> Step {
         self.oracle.note_surely(node);
         let standing = key.map_or(Standing::New, |key| self.keys.standing(node, key));
         let request = self.next_request;
@@ -183,6 +192,7 @@ impl World {
         self.waiting.insert(
             request,
             Waiting {
+                client,
                 node,
                 asked,
                 issue,
@@ -198,7 +208,7 @@ impl World {
         self.perform(node, outputs)
     }
 
-    fn look(&mut self, node: NodeIx, outputs: &[Output], touched: &BTreeSet<EntityIx>) -> Step {
+    pub(super) fn look(&mut self, node: NodeIx, outputs: &[Output], touched: &BTreeSet<EntityIx>) -> Step {
         let wall_ms = self.hosts[node].wall_ms(self.kernel.now());
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
@@ -208,7 +218,7 @@ impl World {
     }
 
     /// Carries out what an engine asked for; it may die half-way.
-    fn perform(&mut self, node: NodeIx, outputs: Vec<Output>) -> Step {
+    pub(super) fn perform(&mut self, node: NodeIx, outputs: Vec<Output>) -> Step {
         for output in outputs {
             if self.dies_at_output(node) {
                 return Ok(());
@@ -371,6 +381,9 @@ impl World {
     /// A caller gets its answer.
     fn on_done(&mut self, node: NodeIx, request: u64, result: Result<Answer, Error>) -> Step {
         self.tell(|| format!("n{node} answers #{request} {result:?}"));
+        if let Some(reading) = self.reads.remove(&request) {
+            return self.on_read_done(node, &reading, result);
+        }
         let Some(waiting) = self.waiting.remove(&request) else {
             let what = format!("#{request} is answered twice, or was never asked");
             return Err(broken(Rule::Answer, node, what));
@@ -380,7 +393,10 @@ impl World {
                 let what = format!("{:?} is nonsense and was answered {answer:?}", waiting.asked);
                 Err(broken(Rule::Answer, node, what))
             }
-            Ok(answer) => self.on_answered(node, &waiting, answer),
+            Ok(answer) => {
+                self.note_seen(&waiting, answer);
+                self.on_answered(node, &waiting, answer)
+            }
             // What a node holds of a bounded counter may be little even when all is well; the oracle saw to it.
             Err(error) if waiting.must && error.kind() != ErrorKind::Rights => {
                 let what = format!("all is well, but {:?} was refused: {error}", waiting.asked);
@@ -466,7 +482,8 @@ impl World {
                 self.oracle.may_not_be_ready(node) && !self.oracle.must_be_ready(node, &waiting.asked)
             }
             ErrorKind::Overloaded => {
-                let others = self.waiting.values().filter(|w| w.node == node).count();
+                let updates = self.waiting.values().filter(|w| w.node == node).count();
+                let others = updates + self.reads.values().filter(|read| read.node == node).count();
                 let keys = life.engine.status().idempotency_keys as usize;
                 let keys_full = waiting.key.is_some() && keys >= self.limits.keys_max;
                 let transfers = waiting

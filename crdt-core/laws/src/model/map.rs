@@ -9,7 +9,7 @@ use super::{Atom, Atoms, Seen, atoms, each, has, live, read};
 
 fn removes(mutation: &Mutation, key: &Bytes) -> bool {
     match mutation {
-        Mutation::Clear => true,
+        Mutation::Clear | Mutation::Delete => true,
         Mutation::Remove(keys) => keys.contains(key),
         _ => false,
     }

@@ -66,6 +66,13 @@ impl<'a> Seen<'a> {
         each(self.seen).map(move |i| (i, &self.history[i]))
     }
 
+    /// Those that no deletion seen had seen: all others are gone, and the deletions themselves are nothing any more.
+    fn standing(self) -> Seen<'a> {
+        let deletions = self.each().filter(|(_, atom)| atom.mutation == Mutation::Delete);
+        let seen = deletions.fold(self.seen, |seen, (i, atom)| seen & !atom.saw & !(1 << i));
+        Seen { seen, ..self }
+    }
+
     /// Those that had seen an operation.
     fn after(self, atom: usize) -> impl Iterator<Item = &'a Atom> {
         self.each()
@@ -76,8 +83,9 @@ impl<'a> Seen<'a> {
 
 /// What a replica that has seen this must show; nothing if the value is absent.
 pub fn read(ty: Type, seen: Seen<'_>) -> Option<Reading> {
+    let seen = seen.standing();
     if seen.seen == 0 {
-        return None; // nothing deletes a whole value yet
+        return None;
     }
     Some(match ty {
         Type::GCounter | Type::PnCounter => Reading::Count(counter::read(seen)),
@@ -93,6 +101,7 @@ pub fn read(ty: Type, seen: Seen<'_>) -> Option<Reading> {
 
 /// Which operations must still be in force, and so cost anything, where this has been seen.
 pub fn live(ty: Type, seen: Seen<'_>) -> Atoms {
+    let seen = seen.standing();
     let map_live = if ty.is_map() { map::in_force(seen) } else { 0 };
     let in_force = |(i, atom): &(usize, &Atom)| match ty {
         Type::GCounter | Type::PnCounter => counter::is_live(seen, *i, atom),
@@ -109,12 +118,15 @@ pub fn live(ty: Type, seen: Seen<'_>) -> Atoms {
 
 /// Whether a mutation must be refused where this has been seen.
 pub fn is_refused(ty: Type, seen: Seen<'_>, new: &Atom) -> bool {
-    ty == Type::BoundedCounter && bounded::is_refused(seen, new)
+    ty == Type::BoundedCounter && bounded::is_refused(seen.standing(), new)
 }
 
 /// What a mutation is made of where this has been seen; nothing if it changes nothing.
 pub fn atoms(ty: Type, seen: Seen<'_>, new: &Atom) -> Vec<Mutation> {
+    let seen = seen.standing();
     match (&new.mutation, ty) {
+        (Mutation::Delete, _) if seen.seen == 0 => Vec::new(),
+        (Mutation::Delete, _) => vec![Mutation::Delete],
         (Mutation::Create, _) if seen.seen != 0 => Vec::new(),
         (Mutation::Create, _) => vec![Mutation::Create],
         (Mutation::Increment(0), _) if seen.seen != 0 => Vec::new(),

@@ -33,7 +33,9 @@ fn clock(history: &[Atom], atom: &Atom) -> Option<u64> {
             history,
             seen: atom.saw,
         };
-        let clocks = in_force(saw).into_iter().filter_map(|(_, (clock, _, _))| clock);
+        let clocks = in_force(saw.standing())
+            .into_iter()
+            .filter_map(|(_, (clock, _, _))| clock);
         clocks.max().map_or(0, |highest| highest.saturating_add(1))
     };
     Some(match clock {

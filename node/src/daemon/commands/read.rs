@@ -1,20 +1,25 @@
 //! `get`, `watch`, `dump`: entities' values as one node has them.
 
-use super::super::cli::{Entity, Target};
-use super::super::client::Client;
+use super::super::cli::{Entity, Get, Target};
+use super::super::client::{Client, Session};
 use super::super::exit::Failure;
 use super::super::{output, percent, target};
 use super::ANSWER_TIMEOUT;
+use super::update::LEVEL_TIMEOUT;
 
 /// Prints one value.
-pub async fn get(args: &Entity) -> Result<(), Failure> {
+pub async fn get(args: &Get) -> Result<(), Failure> {
+    let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
+    let session = args.session.clone().map(|file| Session { file, timeout });
+    let args = &args.entity;
     let (client, at) = node(&args.target).await?;
+    let client = client.in_session(session);
     let path = format!(
         "/v1/entities/{}/{}",
         percent::encode(&args.kind),
         percent::encode(&args.key)
     );
-    let line = client.text(&at, &path, ANSWER_TIMEOUT).await?;
+    let line = client.text(&at, &path, timeout + ANSWER_TIMEOUT).await?;
     print(args, line.trim_end_matches('\n'))
 }
 

@@ -1,26 +1,43 @@
-//! `update`: one change to one entity.
+//! `update` and `delete`: one change to one entity.
 
 use std::time::Duration;
 
 use super::super::api::{AnswerBody, ClockMode, Octets, OpBody, OpName, StepBody, UpdateBody};
-use super::super::cli::{Ballot, Op, Update};
+use super::super::cli::{Ballot, Delete, How, Op, Update};
+use super::super::client::Session;
 use super::super::exit::Failure;
 use super::super::output;
 use super::ANSWER_TIMEOUT;
 use super::read::node;
 
-/// How long to wait for the level when nothing is said.
-const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the level, or for what a session has seen, when nothing is said.
+pub(super) const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes one change.
 pub async fn run(args: &Update) -> Result<(), Failure> {
-    let (client, at) = node(&args.target).await?;
-    let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
+    send(op(args), &args.how).await
+}
+
+/// Deletes an entity.
+pub async fn delete(args: &Delete) -> Result<(), Failure> {
+    let op = OpBody {
+        ty: args.how.ty.map(|ty| ty.name().to_string()),
+        ..OpBody::new(&args.kind, &args.key, OpName::Delete)
+    };
+    send(op, &args.how).await
+}
+
+async fn send(op: OpBody, how: &How) -> Result<(), Failure> {
+    let (client, at) = node(&how.target).await?;
+    let timeout = how.timeout.unwrap_or(LEVEL_TIMEOUT);
+    let session = how.session.clone().map(|file| Session { file, timeout });
+    let client = client.in_session(session);
+    let entity = output::printable(&format!("{}/{}", op.kind, op.key));
     let body = UpdateBody {
-        ops: vec![op(args)],
-        level: args.level.clone(),
+        ops: vec![op],
+        level: how.level.clone(),
         timeout_ms: Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        idempotency_key: args.idempotency_key.clone(),
+        idempotency_key: how.idempotency_key.clone(),
         directory: None,
     };
     let answer = client
@@ -32,10 +49,9 @@ pub async fn run(args: &Update) -> Result<(), Failure> {
         }
         _ => failure,
     })?;
-    if args.target.json {
+    if how.target.json {
         return output::object(&answer);
     }
-    let entity = output::printable(&format!("{}/{}", args.kind, args.key));
     let copies = output::plural(answer.confirmed.into(), "copy");
     output::line(&match (answer.repeated, answer.dots.is_empty()) {
         (true, _) => format!("{entity}: done before under this key, nothing changed again"),
@@ -53,7 +69,7 @@ fn op(args: &Update) -> OpBody {
     let steps: Vec<StepBody> = steps.collect();
     let new = |op| OpBody {
         within: (!steps.is_empty()).then(|| steps.clone()),
-        ty: args.ty.map(|ty| ty.name().to_string()),
+        ty: args.how.ty.map(|ty| ty.name().to_string()),
         ..OpBody::new(&args.kind, &args.key, op)
     };
     match &args.op {

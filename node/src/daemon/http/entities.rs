@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::Uri;
-use axum::response::Response;
+use axum::http::{HeaderMap, Uri};
+use axum::response::{IntoResponse, Response};
 use tokio::sync::watch::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{self, Chunks};
 use super::error::Refusal;
-use super::{App, told};
+use super::{App, session, told};
 use crate::daemon::percent;
 use crate::json;
 use crate::node::{Node, Watch};
@@ -23,13 +23,24 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// A watch says at least this often that it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// `GET /v1/entities/KIND/KEY`: its canonical line.
-pub(super) async fn read(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
+/// `GET /v1/entities/KIND/KEY`: its canonical line. That there is none is a reading too.
+pub(super) async fn read(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let id = entity(&uri)?;
-    match app.node.read(&id) {
-        Some((_, reading)) => Ok(body::line(json::line(&id, &reading))),
-        None => Err(Refusal::not_found(format!("there is no {id}"))),
-    }
+    let after = session::token(&headers)?;
+    let timeout = session::timeout(&headers)?;
+    let (read, token) = match &after {
+        Some(after) => app.node.read_after(&id, after, timeout).await?,
+        None => app.node.read_with_token(&id),
+    };
+    let response = match read {
+        Some((_, reading)) => body::line(json::line(&id, &reading)),
+        None => Refusal::not_found(format!("there is no {id}")).into_response(),
+    };
+    Ok(session::with_token(response, &token))
 }
 
 /// `GET /v1/watch/KIND/KEY`: server-sent events, first the value as it is, then each change.

@@ -78,7 +78,9 @@ fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid | ErrorKind::TypeRequired => StatusCode::BAD_REQUEST,
         ErrorKind::WrongType | ErrorKind::KeyReused | ErrorKind::Rights => StatusCode::CONFLICT,
-        ErrorKind::NotReady | ErrorKind::Overloaded | ErrorKind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::NotReady | ErrorKind::Stale | ErrorKind::Overloaded | ErrorKind::Stopping => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

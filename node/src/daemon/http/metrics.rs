@@ -142,6 +142,11 @@ const HELP: &[(&str, Kind, &str)] = &[
         "Bytes of records handed to the log and not durable yet.",
     ),
     (
+        "requests_waiting_for_session",
+        Gauge,
+        "Updates and reads that wait for what their session has seen.",
+    ),
+    (
         "updates_waiting",
         Gauge,
         "Updates that wait for their write level.",

@@ -14,6 +14,7 @@ mod keys;
 mod metrics;
 mod places;
 mod server;
+mod session;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -90,7 +91,10 @@ fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(status::ready))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/status", get(status::status))
-        .route("/v1/entities/{kind}/{key}", get(entities::read).post(update::one))
+        .route(
+            "/v1/entities/{kind}/{key}",
+            get(entities::read).post(update::one).delete(update::delete),
+        )
         .route("/v1/watch/{kind}/{key}", get(entities::watch))
         .route("/v1/dump", get(entities::dump))
         .route("/v1/updates", post(update::batch))

@@ -6,39 +6,75 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 
-use super::App;
 use super::body::{self, Place};
 use super::entities::names;
 use super::error::Refusal;
+use super::{App, session};
 use crate::crdt::{Clock, DEPTH_MAX, Epoch, Mutation, NodeId, ReplicaId, Type};
 use crate::daemon::api::{
     AnswerBody, ClockMode, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody,
 };
 use crate::daemon::config::types;
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Level, Op, Update};
 use crate::error::{Error, ErrorKind};
-use crate::wire::{EntityId, IdempotencyKey};
-
-/// How long an update waits for its level unless it says otherwise, milliseconds.
-const TIMEOUT_MS_DEFAULT: u64 = 10_000;
+use crate::wire::{EntityId, IdempotencyKey, Token};
 
 /// `POST /v1/updates`.
-pub(super) async fn batch(State(app): State<Arc<App>>, request: Body) -> Result<Response, Refusal> {
+pub(super) async fn batch(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, Refusal> {
+    let after = session::token(&headers)?;
     let (update, place) = app.bodies.read::<UpdateBody>(request).await?;
-    make(&app, update, place).await
+    make(&app, update, after, place).await
 }
 
 /// `POST /v1/entities/KIND/KEY`.
-pub(super) async fn one(State(app): State<Arc<App>>, uri: Uri, request: Body) -> Result<Response, Refusal> {
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, Refusal> {
     let (kind, key) = names(&uri)?;
+    let after = session::token(&headers)?;
     let (one, place) = app.bodies.read::<OneBody>(request).await?;
-    make(&app, one.into_update(kind, key), place).await
+    make(&app, one.into_update(kind, key), after, place).await
 }
 
-async fn make(app: &App, update: UpdateBody, place: Place) -> Result<Response, Refusal> {
+/// `DELETE /v1/entities/KIND/KEY`: the operation `delete` with the default level.
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let (kind, key) = names(&uri)?;
+    let entity = EntityId::new(&kind, &key).map_err(|e| Refusal::invalid(e.to_string()))?;
+    let update = Update {
+        after: session::token(&headers)?,
+        ..Update::delete(entity)
+    };
+    answered(&app.node.update(update).await?)
+}
+
+fn answered(answer: &Answer) -> Result<Response, Refusal> {
+    Ok(session::with_token(
+        body::json(&answer_body(answer)),
+        &answer.token,
+    ))
+}
+
+async fn make(
+    app: &App,
+    update: UpdateBody,
+    after: Option<Token>,
+    place: Place,
+) -> Result<Response, Refusal> {
     let here = app.node.directory_id();
     if let Some(expected) = &update.directory
         && *expected != here.to_string()
@@ -57,11 +93,13 @@ async fn make(app: &App, update: UpdateBody, place: Place) -> Result<Response, R
         key: update.idempotency_key.clone(),
         nodes: OnceCell::new(),
     };
-    let update = checked(update, &|name| runs.of(name))?;
+    let update = Update {
+        after,
+        ..checked(update, &|name| runs.of(name))?
+    };
     // From here on it is the engine's to bound; the wait for a level may be long.
     drop(place);
-    let answer = app.node.update(update).await?;
-    Ok(body::json(&answer_body(&answer)))
+    answered(&app.node.update(update).await?)
 }
 
 fn answer_body(answer: &Answer) -> AnswerBody {
@@ -101,6 +139,7 @@ fn checked(body: UpdateBody, run_of: &RunOf<'_>) -> Result<Update, Refusal> {
     let ops = body.ops.into_iter().enumerate();
     let numbered = ops.map(|(i, op)| op_of(op, run_of).map_err(|wrong| wrong.refusal(i, count)));
     Ok(Update {
+        after: None,
         ops: numbered.collect::<Result<_, _>>()?,
         level,
         key,
@@ -278,6 +317,7 @@ fn mutation(body: OpBody, run_of: &RunOf<'_>) -> Result<Mutation, Wrong> {
         OpName::Add => Mutation::Add(all(elements)?),
         OpName::Remove => Mutation::Remove(all(elements)?),
         OpName::Clear => Mutation::Clear,
+        OpName::Delete => Mutation::Delete,
         OpName::Set => Mutation::Set {
             value: bytes(value.ok_or("\"value\" is missing")?),
             clock: self::clock(clock, clock_mode)?,

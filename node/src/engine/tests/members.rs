@@ -125,6 +125,7 @@ fn an_update_does_not_wait_for_a_copy_of_who_left() {
     engine.recover_record(&Record::Settled.encode()).unwrap();
     let mut engine = start(engine);
     let update = Update {
+        after: None,
         ops: vec![Op {
             entity: EntityId::new("n", "k").unwrap(),
             ty: Some(Type::PnCounter),
@@ -183,6 +184,7 @@ fn what_others_wrote_is_handed_over_too() {
     let mut engine = start(engine);
     assert!(engine.is_handed_over());
     let update = Update {
+        after: None,
         ops: vec![Op {
             entity: EntityId::new("n", "k").unwrap(),
             ty: Some(Type::PnCounter),

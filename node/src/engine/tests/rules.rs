@@ -178,3 +178,49 @@ fn operations_of_one_update_hold_together_what_they_take() {
     world.update_all('a', "e/x", all(&[-2, 1, -1]));
     world.script("a e/x = 0");
 }
+
+#[test]
+fn delete_takes_what_it_saw_and_an_unseen_update_survives() {
+    check(
+        "abc",
+        "link a b\n link b c\n run\n a s/x add p q\n a p/n incr 5\n wait 6000\n cut a b\n a s/x delete\n a p/n delete\n a s/x absent\n a p/n absent
+         b s/x add r\n b p/n incr 2\n run\n c s/x = [p q r]\n c p/n = 7\n link a b\n run\n wait 6000
+         a s/x = [r]\n c s/x = [r]\n a p/n = 2\n c p/n = 2\n equal a b\n equal a c",
+    );
+}
+
+#[test]
+fn deleting_what_is_not_there_is_nothing_and_a_deleted_entity_can_be_made_again() {
+    let world = check(
+        "ab",
+        "link a b\n run\n a s/x delete\n b s/x absent\n a s/x add p\n run\n b s/x delete\n run\n a s/x absent\n a s/x delete\n a s/x create\n run
+         b s/x = []\n equal a b\n b s/x delete\n a p/n incr 4\n a p/n delete\n a p/n incr 1\n run\n wait 6000\n b p/n = 1\n a s/x absent\n equal a b",
+    );
+    let all = world.engine('a').version_vector(crate::wire::ShardId(0));
+    let issued: u64 = all.iter().map(|(_, seq)| seq).sum();
+    assert_eq!(issued, 7, "what changes nothing uses no dot");
+}
+
+#[test]
+fn delete_a_late_delivery_does_not_bring_it_back() {
+    // c has p; a takes it from b and deletes it; c, which is behind, meets a first by a snapshot and then by b's stream.
+    check_with(
+        "abc",
+        short_rings(),
+        "link b c\n link a b\n run\n b s/x add p\n wait 9000\n cut b c\n a s/x delete\n a s/y add q\n a s/z add r\n wait 9000\n a s/x absent
+         c s/x = [p]\n cut a b\n link a c\n wait 9000\n c s/x absent\n link b c\n wait 9000\n b s/x absent\n equal a c\n equal b c",
+    );
+}
+
+#[test]
+fn delete_leaves_nothing_once_all_have_seen_it() {
+    let world = check(
+        "ab",
+        "link a b\n run\n a s/x add p q r\n run\n b s/x delete\n run\n sync a\n sync b\n wait 9000\n sync a\n sync b\n wait 9000\n a s/x absent\n equal a b",
+    );
+    for node in ['a', 'b'] {
+        assert_eq!(world.engine(node).live(crate::wire::ShardId(0)).len(), 0);
+        let rows = &world.engine(node).shards[0].entities;
+        assert!(rows.is_empty(), "{node} keeps {} rows of it", rows.len());
+    }
+}

@@ -158,6 +158,7 @@ fn mutation(words: &[&str]) -> Mutation {
         ["add", e @ ..] => Mutation::Add(bytes(e)),
         ["remove", e @ ..] => Mutation::Remove(bytes(e)),
         ["clear"] => Mutation::Clear,
+        ["delete"] => Mutation::Delete,
         ["create"] => Mutation::Create,
         ["enable"] => Mutation::Enable,
         ["disable"] => Mutation::Disable,
@@ -365,6 +366,7 @@ impl World {
         self.requests += 1;
         let key = key.map(|k| IdempotencyKey::new(k.as_bytes()).unwrap());
         let update = Update {
+            after: None,
             ops,
             level,
             key,

@@ -18,16 +18,6 @@ const META_1: &[&str] = &[
     "24a0a8",
 ];
 
-/// The meta file of format 4: the same but for its number.
-const META_4: &[&str] = &[
-    "616e61626d6574610404746573740a00",
-    "0000000000000000000000000000d100",
-    "0000000000000000000000000000175a",
-    "175a0000000000000000000000000105",
-    "00000000000000020000000000000019",
-    "a74410",
-];
-
 const META: &[&str] = &[
     "616e61626d6574610504746573740a00",
     "0000000000000000000000000000d100",
@@ -143,15 +133,9 @@ fn what_is_written_has_these_bytes() {
 
 #[test]
 fn these_bytes_are_read() {
-    for meta in [META, META_4] {
-        reads(meta);
-    }
-}
-
-fn reads(meta: &[&str]) {
     let disk = MemDisk::new();
     for (name, golden) in [
-        ("meta", meta),
+        ("meta", META),
         ("log-0000000000000003", SEGMENT),
         ("snapshot-0000000000000002", SNAPSHOT),
     ] {

@@ -1,0 +1,46 @@
+//! The headers of sessions: what a request's caller has seen, and what it has seen with the answer.
+
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+
+use super::error::Refusal;
+use crate::daemon::api::{SESSION_HEADER, TIMEOUT_HEADER, TIMEOUT_MS_MAX};
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::wire::Token;
+
+/// The token that a request carries.
+pub(super) fn token(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
+    let Some(value) = headers.get(SESSION_HEADER) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let token = text.parse::<Token>();
+    token
+        .map(Some)
+        .map_err(|e| Refusal::invalid(format!("{SESSION_HEADER}: {e}")))
+}
+
+/// How long a read waits for what its session has seen.
+pub(super) fn timeout(headers: &HeaderMap) -> Result<Duration, Refusal> {
+    let Some(value) = headers.get(TIMEOUT_HEADER) else {
+        return Ok(Duration::from_millis(TIMEOUT_MS_DEFAULT));
+    };
+    let ms = value.to_str().ok().and_then(|text| text.parse().ok());
+    match ms.filter(|ms| *ms <= TIMEOUT_MS_MAX) {
+        Some(ms) => Ok(Duration::from_millis(ms)),
+        None => Err(Refusal::invalid(format!(
+            "{TIMEOUT_HEADER} is a whole number of milliseconds, at most {TIMEOUT_MS_MAX}"
+        ))),
+    }
+}
+
+/// An answer with what its caller has seen now.
+pub(super) fn with_token(mut response: Response, token: &Token) -> Response {
+    if let Ok(value) = HeaderValue::try_from(token.to_string()) {
+        let name = HeaderName::from_static(SESSION_HEADER);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}

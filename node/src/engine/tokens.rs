@@ -1,0 +1,254 @@
+//! Session tokens: what they say of answers, and requests that wait until what their session has seen is here.
+//!
+//! Contract: a request with a token is looked at once this node covers the token in the shards it is about, not before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_crdt::{ReplicaId, planted};
+
+use crate::engine::Engine;
+use crate::engine::io::{Output, Read, RequestId, Time, Update};
+use crate::error::{Error, ErrorKind};
+use crate::wire::{EntityId, ShardId, Token};
+
+/// What waits.
+#[derive(Debug)]
+enum Request {
+    Update(Update),
+    Read(Read),
+}
+
+impl Request {
+    fn after(&self) -> Option<&Token> {
+        match self {
+            Request::Update(update) => update.after.as_ref(),
+            Request::Read(read) => Some(&read.after),
+        }
+    }
+
+    fn timeout_ms(&self) -> u64 {
+        match self {
+            Request::Update(update) => update.timeout_ms,
+            Request::Read(read) => read.timeout_ms,
+        }
+    }
+
+    fn entities(&self) -> Box<dyn Iterator<Item = &EntityId> + '_> {
+        match self {
+            Request::Update(update) => Box::new(update.ops.iter().map(|op| &op.entity)),
+            Request::Read(read) => Box::new(read.entities.iter()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: Request,
+    shards: BTreeSet<ShardId>,
+    deadline: Time,
+}
+
+/// Requests whose session has seen what is not here yet.
+#[derive(Debug, Default)]
+pub(crate) struct Parked {
+    waiting: BTreeMap<RequestId, Waiting>,
+    deadlines: BTreeSet<(Time, RequestId)>,
+    by_shard: BTreeSet<(ShardId, RequestId)>,
+    /// Shards in which something has changed since they were looked at.
+    due: BTreeSet<ShardId>,
+}
+
+impl Parked {
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn wakeup(&self) -> Option<Time> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// A shard has changed: who waits for it may go on.
+    pub fn recheck(&mut self, shard: ShardId) {
+        if !self.waiting.is_empty() {
+            self.due.insert(shard);
+        }
+    }
+
+    fn insert(&mut self, id: RequestId, waiting: Waiting) {
+        self.deadlines.insert((waiting.deadline, id));
+        self.by_shard
+            .extend(waiting.shards.iter().map(|shard| (*shard, id)));
+        self.waiting.insert(id, waiting);
+    }
+
+    fn remove(&mut self, id: RequestId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        self.deadlines.remove(&(waiting.deadline, id));
+        for shard in &waiting.shards {
+            self.by_shard.remove(&(*shard, id));
+        }
+        Some(waiting)
+    }
+
+    fn of_shard(&self, shard: ShardId) -> Vec<RequestId> {
+        let range = (shard, RequestId(0))..=(shard, RequestId(u64::MAX));
+        self.by_shard.range(range).map(|(_, id)| *id).collect()
+    }
+}
+
+impl Engine {
+    /// What a session that had seen `after` has seen once it has read these entities here: all that their shards hold.
+    ///
+    /// What every member is known to have could be left out, were it known who the members are, and that none of them will
+    /// come back with an older disk. Neither is, and a token that leaves out too much is silently old.
+    pub fn token<'a>(&self, after: &Token, entities: impl IntoIterator<Item = &'a EntityId>) -> Token {
+        let mut token = after.clone();
+        let shards: BTreeSet<ShardId> = entities.into_iter().map(|id| self.shard_of(id)).collect();
+        for id in shards {
+            let shard = &self.shards[id.0 as usize];
+            for (ix, seq) in shard.vv.iter() {
+                token.insert(id, shard.replicas.id(ix), seq);
+            }
+        }
+        token
+    }
+
+    /// Whether what a session has seen of a shard is here.
+    fn has_seen(&self, token: &Token, id: ShardId) -> bool {
+        let shard = &self.shards[id.0 as usize];
+        let has = |(replica, seq): (ReplicaId, u64)| {
+            shard
+                .replicas
+                .get(replica)
+                .is_some_and(|ix| shard.vv.get(ix) >= seq)
+        };
+        planted!(
+            "token_by_maximum",
+            by_maximum(token, id, shard),
+            token.of(id).all(has)
+        )
+    }
+
+    pub(crate) fn on_update(&mut self, id: RequestId, update: Update) {
+        match &update.after {
+            None => self.on_submit(id, update),
+            Some(_) => self.on_request(id, Request::Update(update)),
+        }
+    }
+
+    pub(crate) fn on_read(&mut self, id: RequestId, read: Read) {
+        self.on_request(id, Request::Read(read));
+    }
+
+    /// Done at once if what the session has seen is here, otherwise when it is.
+    fn on_request(&mut self, id: RequestId, request: Request) {
+        let shards: BTreeSet<ShardId> = request.entities().map(|id| self.shard_of(id)).collect();
+        let waiting = Waiting {
+            deadline: self.now.time.after_ms(request.timeout_ms()),
+            request,
+            shards,
+        };
+        if let Err(error) = self.check_request(&waiting.request) {
+            return self.decline(id, error);
+        }
+        if self.is_here(&waiting) {
+            return self.go_on(id, waiting);
+        }
+        if self.levels.len() + self.parked.len() >= self.config.limits.requests_max {
+            let message = format!(
+                "nothing changed: {} requests wait already; retry later",
+                self.levels.len() + self.parked.len()
+            );
+            return self.decline(id, Error::new(ErrorKind::Overloaded, message));
+        }
+        let shards: Vec<ShardId> = waiting.shards.iter().copied().collect();
+        self.parked.insert(id, waiting);
+        for shard in shards {
+            self.want_the_rest(shard);
+        }
+    }
+
+    fn check_request(&self, request: &Request) -> Result<(), Error> {
+        let shards = self.config.shards;
+        let mut named = request.after().into_iter().flat_map(Token::iter);
+        if named.any(|(shard, ..)| shard.0 >= shards) {
+            let message = "nothing changed: the session token is of another cluster";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        match request {
+            Request::Update(update) => self.check_size(&update.ops),
+            Request::Read(_) => Ok(()),
+        }
+    }
+
+    fn is_here(&self, waiting: &Waiting) -> bool {
+        let after = waiting.request.after();
+        after.is_none_or(|after| waiting.shards.iter().all(|shard| self.has_seen(after, *shard)))
+    }
+
+    /// What its session has seen is here.
+    fn go_on(&mut self, id: RequestId, waiting: Waiting) {
+        match waiting.request {
+            Request::Update(update) => {
+                let left_us = waiting.deadline.0.saturating_sub(self.now.time.0);
+                let timeout_ms = left_us / 1_000;
+                self.on_submit(id, Update { timeout_ms, ..update });
+            }
+            Request::Read(read) => {
+                let token = self.token(&read.after, &read.entities);
+                let answer = self.answer_of(self.started.epoch, Vec::new(), false);
+                self.outputs.push_back(Output::Done {
+                    request: id,
+                    result: Ok(crate::engine::Answer { token, ..answer }),
+                });
+            }
+        }
+    }
+
+    fn decline(&mut self, request: RequestId, error: Error) {
+        self.outputs.push_back(Output::Done {
+            request,
+            result: Err(error),
+        });
+    }
+
+    /// Goes on with whoever waited for what has come.
+    pub(crate) fn release_parked(&mut self) {
+        while let Some(shard) = self.parked.due.pop_first() {
+            for id in self.parked.of_shard(shard) {
+                let is_here = self.parked.waiting.get(&id).is_some_and(|w| self.is_here(w));
+                if is_here && let Some(waiting) = self.parked.remove(id) {
+                    self.go_on(id, waiting);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_parked_due(&mut self) {
+        while let Some(&(deadline, id)) = self.parked.deadlines.first() {
+            if deadline > self.now.time {
+                return;
+            }
+            let Some(waiting) = self.parked.remove(id) else {
+                continue;
+            };
+            let after = waiting.request.after();
+            let is_behind = |shard: &&ShardId| after.is_some_and(|after| !self.has_seen(after, **shard));
+            let behind = waiting.shards.iter().filter(is_behind).count();
+            let message = format!(
+                "nothing changed: the session has seen more than this node has, in {behind} of the {} shards asked for, and it \
+                 did not come within {} ms; retry later or at another node",
+                waiting.shards.len(),
+                waiting.request.timeout_ms()
+            );
+            self.decline(id, Error::new(ErrorKind::Stale, message));
+        }
+    }
+}
+
+/// Planted: as if sequences of different replicas could be compared.
+#[cfg(planted)]
+fn by_maximum(token: &Token, id: ShardId, shard: &crate::engine::shard::Shard) -> bool {
+    let here = shard.vv.iter().map(|(_, seq)| seq).max();
+    here >= token.of(id).map(|(_, seq)| seq).max()
+}

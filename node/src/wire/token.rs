@@ -1,0 +1,209 @@
+//! Session tokens: what a caller has seen, for nodes that may be behind.
+//!
+//! Contract: a token names operations, never values; a replica that covers them all shows their effects or those of what
+//! superseded them. Joining is the only change.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+use serde::{Deserialize, Serialize};
+
+use crate::base64;
+use crate::wire::ids::ShardId;
+use crate::wire::interval::WireReplica;
+
+/// A token is at most this long as text.
+pub const TOKEN_TEXT_BYTES_MAX: usize = 256 << 10;
+
+/// The first byte of a token's bytes.
+const VERSION: u8 = 1;
+
+/// What a session has seen: for shards it has read or written, operations by their replica and sequence.
+///
+/// Every answer to an update or a read carries one. Given back with the next request, at whichever node, it makes that node
+/// show at least as much: it waits for what it lacks, and says [`Stale`](crate::ErrorKind::Stale) where that does not come
+/// in time. So a session reads its own writes, and never an older state than it has read before. It holds a number for each
+/// shard that the session touched and each run of a node that wrote there: some 30 bytes a run and 3 a number.
+///
+/// Its text ([`Display`](fmt::Display), [`FromStr`]) is for headers and files: opaque, and of the version that wrote it.
+///
+/// ```
+/// use anabranch::Token;
+///
+/// let token = Token::default();
+/// assert!(token.is_empty());
+/// assert_eq!(token.to_string().parse::<Token>()?, token);
+/// assert!("no token".parse::<Token>().is_err());
+/// # Ok::<(), anabranch::TokenError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Token {
+    seen: BTreeMap<(ShardId, ReplicaId), u64>,
+}
+
+/// The text is no token of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a session token that this version of Anabranch made")]
+pub struct TokenError;
+
+/// The form of its bytes after the version.
+#[derive(Serialize, Deserialize)]
+struct WireToken {
+    replicas: Vec<WireReplica>,
+    shards: Vec<(u32, Vec<(u16, u64)>)>,
+}
+
+impl Token {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// Takes in what another session has seen, or another answer to this one.
+    ///
+    /// ```
+    /// # use anabranch::Token;
+    /// let (mut mine, yours) = (Token::default(), Token::default());
+    /// mine.join(&yours); // from here on I read what you have written
+    /// ```
+    pub fn join(&mut self, other: &Token) {
+        for (&(shard, replica), &seq) in &other.seen {
+            self.insert(shard, replica, seq);
+        }
+    }
+
+    /// An operation was seen, and all of its replica before it.
+    pub(crate) fn insert(&mut self, shard: ShardId, replica: ReplicaId, seq: u64) {
+        let seen = self.seen.entry((shard, replica)).or_default();
+        *seen = seq.max(*seen);
+    }
+
+    /// What was seen, by shard and replica, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (ShardId, ReplicaId, u64)> + '_ {
+        self.seen
+            .iter()
+            .map(|(&(shard, replica), &seq)| (shard, replica, seq))
+    }
+
+    /// What was seen of a shard.
+    pub(crate) fn of(&self, shard: ShardId) -> impl Iterator<Item = (ReplicaId, u64)> + '_ {
+        let least = ReplicaId::new(NodeId(0), Epoch(0));
+        let most = ReplicaId::new(NodeId(u128::MAX), Epoch(u64::MAX));
+        self.seen
+            .range((shard, least)..=(shard, most))
+            .map(|(&(_, replica), &seq)| (replica, seq))
+    }
+
+    fn to_wire(&self) -> WireToken {
+        let mut index: BTreeMap<ReplicaId, u16> = BTreeMap::new();
+        let mut wire = WireToken {
+            replicas: Vec::new(),
+            shards: Vec::new(),
+        };
+        for (shard, replica, seq) in self.iter() {
+            let next = wire.replicas.len() as u16;
+            let ix = *index.entry(replica).or_insert_with(|| {
+                wire.replicas.push(WireReplica {
+                    node: replica.node.0,
+                    epoch: replica.epoch.0,
+                });
+                next
+            });
+            match wire.shards.last_mut() {
+                Some((last, seen)) if *last == shard.0 => seen.push((ix, seq)),
+                _ => wire.shards.push((shard.0, vec![(ix, seq)])),
+            }
+        }
+        wire
+    }
+
+    fn from_wire(wire: &WireToken) -> Option<Token> {
+        let mut token = Token::default();
+        for (shard, seen) in &wire.shards {
+            for (ix, seq) in seen {
+                let replica = wire.replicas.get(usize::from(*ix))?;
+                let replica = ReplicaId::new(NodeId(replica.node), Epoch(replica.epoch));
+                token.insert(ShardId(*shard), replica, *seq);
+            }
+        }
+        Some(token)
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        let bytes = postcard::to_extend(&self.to_wire(), vec![VERSION]).map_err(|_| fmt::Error)?;
+        base64::encode(&mut text, &bytes);
+        f.write_str(&text)
+    }
+}
+
+impl FromStr for Token {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Token, TokenError> {
+        if text.len() > TOKEN_TEXT_BYTES_MAX {
+            return Err(TokenError);
+        }
+        let bytes = base64::decode(text).ok_or(TokenError)?;
+        let body = bytes.strip_prefix(&[VERSION]).ok_or(TokenError)?;
+        let (wire, rest) = postcard::take_from_bytes(body).map_err(|_| TokenError)?;
+        if !rest.is_empty() {
+            return Err(TokenError);
+        }
+        Token::from_wire(&wire).ok_or(TokenError)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn replica(node: u128) -> ReplicaId {
+        ReplicaId::new(NodeId(node), Epoch(7))
+    }
+
+    #[test]
+    fn its_text_is_what_it_always_was() {
+        let mut token = Token::default();
+        assert_eq!(token.to_string(), "AQAA");
+        token.insert(ShardId(3), replica(0x0102), 300);
+        token.insert(ShardId(3), replica(1), 2);
+        token.insert(ShardId(900), replica(1), 5);
+        let text = token.to_string();
+        assert_eq!(text, "AQIBB4ICBwIDAgACAawChAcBAAU=");
+        assert_eq!(text.parse(), Ok(token));
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused() {
+        for bad in ["", "A", "AQ==", "AgAA", "AQAAAA==", "AQABAwEAAQ==", "\u{fffd}"] {
+            assert_eq!(bad.parse::<Token>(), Err(TokenError), "{bad}");
+        }
+        let long = "A".repeat(TOKEN_TEXT_BYTES_MAX + 4);
+        assert_eq!(long.parse::<Token>(), Err(TokenError));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut text = String::new();
+            base64::encode(&mut text, &[&[VERSION], &bytes[..]].concat());
+            let _ = text.parse::<Token>();
+        }
+
+        #[test]
+        fn a_token_reads_back(seen in prop::collection::vec((0u32..5, 0u128..4, any::<u64>()), 0..20)) {
+            let mut token = Token::default();
+            for (shard, node, seq) in seen {
+                token.insert(ShardId(shard), replica(node), seq);
+            }
+            prop_assert_eq!(token.to_string().parse(), Ok(token));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Sessions: what was written or read at one node is never missing at another; where it does not come, the node says so.
+
+use serde_json::{Value, json};
+
+use super::support::cluster::Cluster;
+use super::support::face::{Face, agreed, entity_path};
+use super::support::http::{self, Reply};
+use super::support::temp::TempDir;
+use super::support::{exit, wait_for};
+
+#[test]
+fn who_moves_to_another_node_reads_what_he_wrote() {
+    let cluster = Cluster::start_relayed("session", 3);
+    let [n1, n2, n3] = [0, 1, 2].map(|i| &*cluster.nodes[i]);
+    let dir = TempDir::new("session-files");
+    let file = dir.join("alice").display().to_string();
+    let add = |node: &Face, element: &str| {
+        let args = ["update", "cart", "alice", "add", element, "--type", "orset"];
+        node.run(args.into_iter().chain(["--session", &file])).done();
+    };
+    let get = |node: &Face, timeout: &str| {
+        node.run(["get", "cart", "alice", "--session", &file, "--timeout", timeout])
+    };
+    // As fast as commands go, round and round: never one element less.
+    for (i, node) in [n1, n2, n3, n1, n2, n3].into_iter().enumerate() {
+        add(node, &format!("e{i}"));
+        let next = [n2, n3, n1][i % 3];
+        assert_eq!(get(next, "20s").done().matches('e').count(), i + 1);
+    }
+    agreed(cluster.faces());
+
+    cluster.network().cut_off(2);
+    add(n1, "late");
+    let behind = get(n3, "300ms");
+    behind.failed(
+        exit::STALE,
+        &["nothing changed", "did not come within 300 ms", "another node"],
+    );
+    let update = [
+        "update",
+        "cart",
+        "alice",
+        "remove",
+        "late",
+        "--timeout",
+        "300ms",
+        "--session",
+        &file,
+    ];
+    n3.run(update).failed(exit::STALE, &["nothing changed"]);
+    assert!(get(n2, "20s").done().contains("late"));
+    // Without a session it is as ever.
+    assert!(!n3.run(["get", "cart", "alice"]).done().contains("late"));
+    // Who waits is answered as soon as it has come.
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| get(n3, "60s").done());
+        wait_for("n3 has a request that waits", || is_waiting(n3).then_some(()));
+        cluster.network().heal();
+        assert!(waiting.join().unwrap().contains("late"));
+    });
+    // A deletion was seen, too.
+    n2.run(["delete", "cart", "alice", "--session", &file]).done();
+    get(n1, "20s").failed(exit::NO, &["there is no cart/alice"]);
+    n1.run([
+        "get",
+        "cart",
+        "alice",
+        "--session",
+        &dir.write("bad", "hm").display().to_string(),
+    ])
+    .failed(exit::INVALID, &["is no session's file"]);
+}
+
+fn is_waiting(node: &Face) -> bool {
+    let metrics = http::get(&node.http, "/metrics").unwrap().body;
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("anabranch_requests_waiting_for_session "));
+    line.is_some_and(|line| !line.ends_with(" 0"))
+}
+
+#[test]
+fn the_session_header_carries_what_was_seen() {
+    let cluster = Cluster::start("session-http", 2);
+    let [n1, n2] = [0, 1].map(|i| &*cluster.nodes[i]);
+    let path = entity_path("entities", "count", "a");
+    let asks = |node: &Face, method: &str, headers: &[(&str, &str)], body: &str| {
+        http::request(&node.http, method, &path, headers, body).unwrap()
+    };
+    let seen = |reply: &Reply| {
+        let line = reply
+            .headers
+            .lines()
+            .find_map(|line| line.strip_prefix("anabranch-session: "));
+        line.map(str::to_owned).unwrap()
+    };
+    let mut token = seen(&asks(n1, "GET", &[], ""));
+    for i in 1..=20 {
+        let body = r#"{"op":"incr","by":1,"type":"gcounter"}"#;
+        let (here, there) = if i % 2 == 0 { (n1, n2) } else { (n2, n1) };
+        token = seen(&asks(here, "POST", &[("anabranch-session", &token)], body));
+        let reply = asks(there, "GET", &[("anabranch-session", &token)], "");
+        let line: Value = serde_json::from_str(&reply.body).unwrap();
+        assert_eq!(line["value"], json!(i));
+        token = seen(&reply);
+    }
+    for (name, value) in [
+        ("anabranch-session", "nonsense"),
+        ("anabranch-timeout-ms", "-1"),
+        ("anabranch-timeout-ms", "99999999999"),
+    ] {
+        let reply = asks(n1, "GET", &[(name, value)], "");
+        assert_eq!(reply.status, 400, "{reply:?}");
+        assert!(reply.body.contains(name), "{reply:?}");
+    }
+    // Of another cluster, or made up: nobody ever has that.
+    let strange = "AQEBAAEAAQABBQ==";
+    let reply = asks(
+        n1,
+        "GET",
+        &[("anabranch-session", strange), ("anabranch-timeout-ms", "50")],
+        "",
+    );
+    assert!([400, 503].contains(&reply.status), "{reply:?}");
+}
