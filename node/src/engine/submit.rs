@@ -96,6 +96,9 @@ fn is_stamped(mutation: &Mutation, ty: Type) -> bool {
     }
 }
 
+/// An operation as it is made: on which entity, of which type, and what it does.
+type Resolved = (EntityKey, Mutation);
+
 /// What an update does to one shard.
 struct Stretch {
     me: ReplicaIx,
@@ -227,7 +230,7 @@ impl Engine {
 
     /// Each operation's entity and type, all checked, and what it does with every child's type filled in; and the type
     /// that each operation was taken to mean.
-    fn resolve(&self, ops: &[Op]) -> Result<(Vec<(EntityKey, Mutation)>, Vec<Option<Type>>), Error> {
+    fn resolve(&self, ops: &[Op]) -> Result<(Vec<Resolved>, Vec<Option<Type>>), Error> {
         let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
         let (mut keys, mut types) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
         let mut trials = Trials::new(self);
@@ -269,7 +272,7 @@ impl Engine {
         op: &Op,
         fixed: &BTreeMap<&str, Type>,
         trials: &mut Trials<'_>,
-        keys: &mut Vec<(EntityKey, Mutation)>,
+        keys: &mut Vec<Resolved>,
     ) -> Result<(), Error> {
         let here = self.shards[shard.0 as usize].types_of(&op.entity);
         let new = fixed.get(op.entity.kind()).copied();
@@ -332,7 +335,7 @@ impl Engine {
     }
 
     /// Cannot fail: everything was checked.
-    fn make(&mut self, update: Update, keys: Vec<(EntityKey, Mutation)>, hash: u64) -> Pending {
+    fn make(&mut self, update: Update, keys: Vec<Resolved>, hash: u64) -> Pending {
         let mut stretches: BTreeMap<ShardId, Stretch> = BTreeMap::new();
         let mut changed: BTreeSet<EntityId> = BTreeSet::new();
         for (key, mutation) in keys {
