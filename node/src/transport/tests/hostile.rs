@@ -124,7 +124,7 @@ fn a_hello_of_another_version_or_size() {
     check_hello(
         &said(0, &newer.encode()),
         CloseCode::WrongVersion,
-        "version 4 met version 3",
+        &format!("version {} met version {PROTOCOL_VERSION}", PROTOCOL_VERSION + 1),
     );
     let wider = Hello {
         shards: 32,
@@ -135,7 +135,8 @@ fn a_hello_of_another_version_or_size() {
 
 #[test]
 fn a_hello_that_is_none() {
-    check_hello(&said(0, &[3, 0, 255, 255]), CloseCode::Protocol, "malformed");
+    let [low, high] = PROTOCOL_VERSION.to_le_bytes();
+    check_hello(&said(0, &[low, high, 255, 255]), CloseCode::Protocol, "malformed");
     check_hello(
         &said(0, &vec![1; HELLO_BYTES_MAX + 1]),
         CloseCode::Protocol,
