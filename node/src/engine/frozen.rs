@@ -18,7 +18,7 @@ use crate::wire::{Resume, ShardId, ShardPart, WireEntity, WireRow};
 pub(crate) struct Frozen {
     shard: ShardId,
     session: u64,
-    replicas: Replicas,
+    replicas: Arc<Replicas>,
     view: VersionVector,
     rows: Vec<(EntityKey, Arc<Value>)>,
     at: Place,
@@ -41,7 +41,7 @@ impl Frozen {
         Frozen {
             shard: shard.id,
             session,
-            replicas: shard.replicas.clone(),
+            replicas: Arc::clone(&shard.replicas),
             view: shard.vv.clone(),
             rows: shard
                 .entities

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use anabranch_crdt::{Epoch, Mutation, NodeId, Type};
 use bytes::Bytes;
 
+use crate::engine::commit::View;
 use crate::engine::limits::{Limits, TIMEOUT_MS_DEFAULT};
 use crate::error::Error;
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Lane, ShardId, Token};
@@ -241,6 +242,15 @@ pub enum Input {
         request: RequestId,
         /// What to do.
         update: Update,
+    },
+    /// The same for what a function did to its entity. What it removes or supersedes is what it saw there.
+    Commit {
+        /// The caller's name for it, never used twice, for other updates neither.
+        request: RequestId,
+        /// What to do. A session token in it is not looked at: whoever gave the function its command has.
+        update: Update,
+        /// What the function saw.
+        view: View,
     },
     /// A caller wants to read what is not older than its session; answered by exactly one [`Output::Done`], whose
     /// [`Answer`] has no dots. In the same step the entities can be read.

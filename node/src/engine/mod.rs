@@ -9,8 +9,9 @@
 //!
 //! The kinds of methods, each in a file of its own: local updates (`submit`), news out (`push`), news in (`receive`),
 //! what nodes say of themselves (`said`), catching up (`pull`, `snapshot`), durability (`persist`), write levels
-//! (`levels`), session tokens (`tokens`), start (`recover`), reads (`inspect`).
+//! (`levels`), what functions did (`commit`), session tokens (`tokens`), start (`recover`), reads (`inspect`).
 
+mod commit;
 mod frozen;
 mod idempotency;
 mod inspect;
@@ -43,6 +44,7 @@ use std::hash::Hasher;
 use anabranch_crdt::{Epoch, HashKey, HybridClock, NodeId, ReplicaId, VersionVector, planted};
 use siphasher::sip::SipHasher13;
 
+pub use commit::View;
 pub use inspect::{Counters, EngineStatus, LiveDot, PeerSaid, ShardSummary};
 pub use io::{
     Answer, Copies, EngineConfig, Input, Level, Now, Op, Output, PersistFailure, Read, RecordId, RequestId,
@@ -173,6 +175,11 @@ impl Engine {
         self.now = now;
         match input {
             Input::Submit { request, update } => self.on_update(request, update),
+            Input::Commit {
+                request,
+                update,
+                view,
+            } => self.on_commit(request, update, view),
             Input::Read { request, read } => self.on_read(request, read),
             Input::Connected { peer, epoch, wall_ms } => self.on_connected(peer, epoch, wall_ms),
             Input::Disconnected { peer, epoch } => self.on_disconnected(peer, epoch),

@@ -2,6 +2,7 @@
 //! one step or not at all.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anabranch_crdt::{ClockMode, Epoch, NodeId, Payload, Put, ReplicaIx, VersionVector, planted};
 
@@ -185,7 +186,7 @@ impl Engine {
                 return Ok(());
             }
         };
-        let incoming = read_intervals(&mut self.shard(id).replicas, parts)?;
+        let incoming = read_intervals(Arc::make_mut(&mut self.shard(id).replicas), parts)?;
         let answered = self.pull_answered(id, peer, transfer);
         self.peer_covers(peer, id, &incoming.to);
         self.peer_covers(peer, id, &incoming.deps);

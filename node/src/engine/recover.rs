@@ -2,6 +2,7 @@
 //! reaches.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anabranch_crdt::{Epoch, NodeId, planted};
 
@@ -220,7 +221,8 @@ impl Engine {
 
     fn recover_interval(&mut self, interval: Interval) -> Result<(), RecoverError> {
         let id = self.shard_id(interval.shard).map_err(refused)?;
-        let mut incoming = read_intervals(&mut self.shard(id).replicas, vec![interval]).map_err(refused)?;
+        let mut incoming =
+            read_intervals(Arc::make_mut(&mut self.shard(id).replicas), vec![interval]).map_err(refused)?;
         if !self.shards[id.0 as usize].vv.covers(&incoming.from) {
             return Err(refused(format!(
                 "shard {id}: a record begins behind what is there; records are missing"

@@ -4,6 +4,7 @@
 //! At rest two nodes exchange one number for all their shards. Where it differs they go on shard by shard.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anabranch_crdt::{NodeId, ReplicaId, Replicas, VersionVector, planted};
 
@@ -342,7 +343,7 @@ impl Engine {
         let applied = narrow(s.applied)?;
         let durable = s.durable.map(&mut narrow).transpose()?;
         let base = s.base.map(&mut narrow).transpose()?;
-        let reader = TableReader::new(&mut self.shard(id).replicas, &ids)?;
+        let reader = TableReader::new(Arc::make_mut(&mut self.shard(id).replicas), &ids)?;
         let applied = reader.vector(&applied)?;
         let durable = durable
             .map(|v| reader.vector(&v))

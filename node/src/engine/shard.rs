@@ -134,7 +134,7 @@ pub(crate) struct Incoming {
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub id: ShardId,
-    pub replicas: Replicas,
+    pub replicas: Arc<Replicas>,
     /// This node's current epoch here, once it has written.
     pub me: Option<ReplicaIx>,
     pub vv: VersionVector,
@@ -162,7 +162,7 @@ impl Shard {
     pub fn new(id: ShardId) -> Shard {
         Shard {
             id,
-            replicas: Replicas::new(),
+            replicas: Arc::default(),
             me: None,
             vv: VersionVector::new(),
             durable: VersionVector::new(),
@@ -185,7 +185,7 @@ impl Shard {
         match self.me {
             Some(ix) => Ok(ix),
             None => {
-                let ix = self.replicas.intern(id)?;
+                let ix = Arc::make_mut(&mut self.replicas).intern(id)?;
                 self.me = Some(ix);
                 Ok(ix)
             }

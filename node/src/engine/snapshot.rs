@@ -208,7 +208,7 @@ impl Engine {
     pub(crate) fn install(&mut self, id: ShardId, parts: &[ShardPart]) -> Result<Vec<EntityId>, Refused> {
         let me = self.me();
         let shard = &mut self.shards[id.0 as usize];
-        let image = read_image(&mut shard.replicas, parts)?;
+        let image = read_image(Arc::make_mut(&mut shard.replicas), parts)?;
         if let Some(me) = shard.replicas.get(me)
             && image.view.get(me) > shard.vv.get(me)
         {

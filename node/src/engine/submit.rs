@@ -8,6 +8,7 @@ use anabranch_crdt::{
 };
 
 use crate::engine::Engine;
+use crate::engine::commit::Sight;
 use crate::engine::idempotency::{Known, is_repeat, row, update_hash};
 use crate::engine::io::{Copies, Op, Output, RecordId, RequestId, Update};
 use crate::engine::levels::Pending;
@@ -108,7 +109,7 @@ struct Stretch {
 
 impl Engine {
     pub(crate) fn on_submit(&mut self, request: RequestId, update: Update) {
-        match self.submit(update) {
+        match self.submit(update, None) {
             Ok(pending) => self.await_level(request, pending),
             Err(error) => self.outputs.push_back(Output::Done {
                 request,
@@ -118,7 +119,7 @@ impl Engine {
     }
 
     /// On an error nothing has changed.
-    fn submit(&mut self, update: Update) -> Result<Pending, Error> {
+    pub(crate) fn submit(&mut self, update: Update, sight: Option<Sight>) -> Result<Pending, Error> {
         self.check_size(&update.ops)?;
         self.copies_needed(update.level)?;
         if self.levels.len() + self.parked.len() >= self.config.limits.requests_max {
@@ -134,7 +135,7 @@ impl Engine {
             return self.repeat(&update, known.clone());
         }
         self.check_store()?;
-        let (keys, types) = self.resolve(&update.ops)?;
+        let (keys, types) = self.resolve(&update.ops, sight.as_ref())?;
         let hash = update_hash(&update.ops, &types);
         if update.key.is_some() && !self.keys.make_room(&self.config.limits, self.now.wall_ms) {
             return Err(Error::new(
@@ -145,7 +146,7 @@ impl Engine {
                 ),
             ));
         }
-        Ok(self.make(update, keys, hash))
+        Ok(self.make(update, keys, hash, sight))
     }
 
     pub(crate) fn check_size(&self, ops: &[Op]) -> Result<(), Error> {
@@ -230,7 +231,11 @@ impl Engine {
 
     /// Each operation's entity and type, all checked, and what it does with every child's type filled in; and the type
     /// that each operation was taken to mean.
-    fn resolve(&self, ops: &[Op]) -> Result<(Vec<Resolved>, Vec<Option<Type>>), Error> {
+    fn resolve(
+        &self,
+        ops: &[Op],
+        sight: Option<&Sight>,
+    ) -> Result<(Vec<Resolved>, Vec<Option<Type>>), Error> {
         let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
         let (mut keys, mut types) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
         let mut trials = Trials::new(self);
@@ -256,6 +261,9 @@ impl Engine {
             };
             let refused = |e: MutationError| Error::new(kind_of(&e), format!("{}: {e}", op.entity));
             let mutation = resolved.map_err(refused)?;
+            if let Some(sight) = sight.filter(|sight| sight.concerns(&key, &mutation)) {
+                sight.check(&op.mutation, &mutation)?;
+            }
             if ty == Type::BoundedCounter {
                 trials.make(shard, &key, &mutation).map_err(refused)?;
             }
@@ -297,7 +305,12 @@ impl Engine {
             .or_else(|| self.kinds.type_of(kind))
     }
 
-    fn type_for(&self, op: &Op, shard: ShardId, fixed: &BTreeMap<&str, Type>) -> Result<Type, Error> {
+    pub(crate) fn type_for(
+        &self,
+        op: &Op,
+        shard: ShardId,
+        fixed: &BTreeMap<&str, Type>,
+    ) -> Result<Type, Error> {
         let kind = op.entity.kind();
         let known = self.known_type(op).or_else(|| fixed.get(kind).copied());
         match (known, op.ty) {
@@ -335,11 +348,11 @@ impl Engine {
     }
 
     /// Cannot fail: everything was checked.
-    fn make(&mut self, update: Update, keys: Vec<Resolved>, hash: u64) -> Pending {
+    fn make(&mut self, update: Update, keys: Vec<Resolved>, hash: u64, mut sight: Option<Sight>) -> Pending {
         let mut stretches: BTreeMap<ShardId, Stretch> = BTreeMap::new();
         let mut changed: BTreeSet<EntityId> = BTreeSet::new();
         for (key, mutation) in keys {
-            self.make_one(key, &mutation, &mut stretches, &mut changed);
+            self.make_one(key, &mutation, &mut stretches, &mut changed, sight.as_mut());
         }
         let dots: Vec<(ShardId, u64, u64)> = stretches
             .iter()
@@ -389,6 +402,7 @@ impl Engine {
         mutation: &Mutation,
         stretches: &mut BTreeMap<ShardId, Stretch>,
         changed: &mut BTreeSet<EntityId>,
+        sight: Option<&mut Sight>,
     ) {
         let id = self.shard_of(&key.0);
         let me = self.me();
@@ -416,9 +430,16 @@ impl Engine {
         let empty = Value::new(key.1);
         let value = shard.entities.get(&key).map_or(&empty, |v| v);
         let mutation = planted!("canary", more(mutation), mutation.clone());
-        let Ok(delta) = value.mutate(&issuer, &mutation) else {
-            unreachable!("{} was checked against its type", key.0);
+        let seen = sight.as_deref().filter(|sight| sight.concerns(&key, &mutation));
+        let delta = match seen {
+            Some(sight) => sight.mutate(&issuer, &mutation),
+            None => value.mutate(&issuer, &mutation).unwrap_or_else(|error| {
+                unreachable!("{} was checked against its type: {error}", key.0);
+            }),
         };
+        if let Some(sight) = sight {
+            sight.join(&key, &shard.replicas, &self.key, &delta);
+        }
         let entries: Vec<Entry> = delta
             .into_parts()
             .into_iter()

@@ -1,5 +1,6 @@
 //! The engine's behaviour as scripts; see `world` for their language.
 
+mod commits;
 mod hostile;
 mod links;
 mod members;

@@ -35,7 +35,7 @@ impl<'a> Trials<'a> {
         let engine = self.engine;
         let shard = &engine.shards[id.0 as usize];
         let (replicas, me) = self.tables.entry(id).or_insert_with(|| {
-            let mut replicas = Cow::Borrowed(&shard.replicas);
+            let mut replicas: Cow<'_, Replicas> = Cow::Borrowed(&shard.replicas);
             let known = replicas.get(engine.me());
             let Some(me) = known.or_else(|| replicas.to_mut().intern(engine.me()).ok()) else {
                 unreachable!("shard {id} was checked to have room for this epoch");

@@ -62,7 +62,7 @@ impl Counted {
 }
 
 /// One entity as some replica must have it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
     /// The dots alive.
     pub live: BTreeMap<(Place, DotAt), Stands>,
@@ -240,6 +240,27 @@ impl Row {
         };
         self.live
             .extend(draft.put.map(|(place, stands)| ((place, dot), stands)));
+    }
+
+    /// The same for operations whose first dot is known; of a counter the issuer's last increment stands for all.
+    pub fn see(&mut self, first: DotAt, drafts: &[Draft]) {
+        for (i, draft) in drafts.iter().enumerate() {
+            for at in &draft.kills {
+                self.live.remove(at);
+            }
+            let Some((place, stands)) = draft.put else {
+                continue;
+            };
+            if matches!(stands, Stands::Count { .. }) {
+                self.live
+                    .retain(|(at, dot), _| *at != place || dot.origin != first.origin);
+            }
+            let dot = DotAt {
+                seq: first.seq + i as u64,
+                ..first
+            };
+            self.live.insert((place, dot), stands);
+        }
     }
 
     /// What must stand at a live dot.

@@ -27,6 +27,8 @@ pub struct Asked {
     pub misused: bool,
     /// Whether it names a disputed kind: the type may be another one where it is asked.
     pub disputed: bool,
+    /// Whose commit it is, and what its function saw of it: what goes by that does not go by what is there now.
+    pub seen: Option<(EntityIx, Row)>,
 }
 
 /// What an update consumed.
@@ -188,6 +190,13 @@ impl Oracle {
             .collect()
     }
 
+    /// An entity as a node has it.
+    pub(crate) fn row(&self, node: NodeIx, entity: EntityIx) -> Row {
+        let shard = self.ledger.entity(entity).shard;
+        let shadow = &self.nodes[node].1.shards[shard as usize].shadow;
+        shadow.row(entity).cloned().unwrap_or_default()
+    }
+
     /// What a node covers of a shard.
     pub(crate) fn vv(&self, node: NodeIx, shard: u32) -> &Vv {
         self.nodes[node].1.shards[shard as usize].shadow.vv()
@@ -234,6 +243,7 @@ impl Oracle {
             BTreeMap::new()
         };
         let mut firsts: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut sight = asked.seen.clone();
         for (entity, action) in &asked.ops {
             let shard = self.ledger.entity(*entity).shard;
             let seq = self.ledger.head(shard, me) + 1;
@@ -257,7 +267,15 @@ impl Oracle {
                 let what = format!("{action:?} was made, and takes more than its issuer holds");
                 return Err(broken(Rule::Value, node, what));
             }
+            let sight = sight.as_mut().filter(|(of, _)| of == entity).map(|(_, row)| row);
+            let row = match &sight {
+                Some(then) if goes_by_sight(action) => Some((*then).clone()),
+                _ => row,
+            };
             let drafts = predict(&meaning, row.as_ref(), action);
+            if let Some(sight) = sight {
+                sight.see(DotAt { origin: me, seq }, &drafts);
+            }
             if is_stamped(action) {
                 self.check_stamp(node, wall_ms, row.as_ref(), action, &drafts, clock)?;
             }
@@ -313,6 +331,19 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Whether an operation of a function's commit goes by what the function saw. What it adds to its issuer's own share it adds
+/// to what there is now.
+fn goes_by_sight(action: &Action) -> bool {
+    !matches!(
+        action,
+        Action::Create
+            | Action::Increment(_)
+            | Action::IncrementIn(..)
+            | Action::Transfer { .. }
+            | Action::Vote(_)
+    )
 }
 
 /// Whether a hybrid clock decides.

@@ -248,6 +248,8 @@ pub struct Load {
     pub roams: f64,
     /// How likely a client reads before an update, at any node.
     pub reads: f64,
+    /// How many updates are commits of functions: made by what was seen some time before.
+    pub commits: f64,
 }
 
 impl Load {
@@ -272,6 +274,7 @@ impl Load {
             clocks: 0.2,
             roams: 0.0,
             reads: 0.0,
+            commits: 0.0,
         }
     }
 }
@@ -462,6 +465,7 @@ fn swarm_load(seed: u64, nodes: usize) -> Load {
         clocks: *rng.pick(&[0.0, 0.2, 0.8]),
         roams: *rng.pick(&[0.0, 0.05, 0.5]),
         reads: *rng.pick(&[0.0, 0.2, 0.8]),
+        commits: *rng.pick(&[0.0, 0.1, 0.5]),
     }
 }
 

@@ -64,7 +64,10 @@ impl World {
             self.keys.add(key, node, asked.clone(), level);
         }
         let update = self.update(&asked, level, key, timeout_ms(&mut rng));
-        self.submit(node, Some(client), asked, update, key)
+        if key.is_none() && self.is_function(number, &asked) {
+            return self.begin_function(node, client, number, asked, update);
+        }
+        self.submit(node, Some(client), asked, update, key, None)
     }
 
     /// A client asks again under a key it used before.
@@ -102,7 +105,7 @@ impl World {
             asked.misused = true;
         }
         let update = self.update(&asked, entry.level, Some(key), 2_000);
-        self.submit(node, None, asked, update, Some(key))
+        self.submit(node, None, asked, update, Some(key), None)
     }
 
     /// The client of an update got its answer, or an error.
@@ -202,8 +205,8 @@ impl World {
             ops,
             wrong,
             untyped: !disputed && rng.chance(self.plan.load.untyped),
-            misused: false,
             disputed,
+            ..Asked::default()
         }
     }
 

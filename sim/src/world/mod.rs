@@ -8,6 +8,7 @@
 mod clients;
 mod commit;
 mod faults;
+mod functions;
 pub(crate) mod host;
 mod keys;
 mod limits;
@@ -60,6 +61,8 @@ pub(crate) enum Event {
     Resume { node: NodeIx, life: u64 },
     /// A client makes its next update.
     Client { client: usize },
+    /// A function has done with a command.
+    Function { function: u64 },
     /// An update is sent again, under its key.
     Repeat { key: u64 },
     /// The plan's next fault.
@@ -83,6 +86,8 @@ pub struct Tally {
     pub submitted: u64,
     /// Of them answered at their level.
     pub answered: u64,
+    /// Of them made by what functions had seen.
+    pub committed: u64,
     /// Reads answered to sessions.
     pub read: u64,
     /// Dots issued.
@@ -127,6 +132,7 @@ pub struct World {
     keys: KeyBook,
     waiting: BTreeMap<u64, Waiting>,
     reads: BTreeMap<u64, sessions::Reading>,
+    functions: BTreeMap<u64, functions::Function>,
     sessions: Vec<sessions::Session>,
     next_request: u64,
     phase: Phase,
@@ -171,6 +177,7 @@ impl World {
             keys: KeyBook::default(),
             waiting: BTreeMap::new(),
             reads: BTreeMap::new(),
+            functions: BTreeMap::new(),
             sessions: (0..plan.load.clients)
                 .map(|_| sessions::Session::default())
                 .collect(),
@@ -269,6 +276,7 @@ impl World {
                 Ok(())
             }
             Event::Client { client } => self.on_client(client),
+            Event::Function { function } => self.on_function(function),
             Event::Repeat { key } => self.on_repeat(key),
             Event::Fault { index } => self.on_fault(index),
             Event::Probe { node } => self.on_probe(node),
@@ -303,6 +311,7 @@ impl World {
             Event::Probe { node } => hash.absorb(14 << 32 | *node as u64),
             Event::ProbeAgain { node } => hash.absorb(16 << 32 | *node as u64),
             Event::Seen { node } => hash.absorb(15 << 32 | *node as u64),
+            Event::Function { function } => hash.absorb(17 << 32 | function & 0xffff_ffff),
             Event::Look => hash.absorb(12 << 32),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anabranch::engine::{Input, Output, PersistFailure, RequestId};
+use anabranch::engine::{Input, Output, PersistFailure, RequestId, View};
 use anabranch::store::StoreError;
 use anabranch::wire::Frame;
 use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
@@ -31,6 +31,17 @@ pub(crate) struct Waiting {
     pub answer_by: Micros,
     /// Whether nothing may stand in its way: all was healed.
     pub must: bool,
+}
+
+fn ask(request: RequestId, update: Update, view: Option<View>) -> Input {
+    match view {
+        None => Input::Submit { request, update },
+        Some(view) => Input::Commit {
+            request,
+            update,
+            view,
+        },
+    }
 }
 
 /// At rest so many frames may be anything but digests.
@@ -149,6 +160,7 @@ impl World {
         asked: Asked,
         update: Update,
         key: Option<u64>,
+        view: Option<View>,
     ) -> Step {
         self.oracle.note_surely(node);
         let standing = key.map_or(Standing::New, |key| self.keys.standing(node, key));
@@ -157,13 +169,7 @@ impl World {
         self.tally.submitted += 1;
         let (level, timeout_us) = (update.level, update.timeout_ms * 1_000);
         self.tell(|| format!("n{node} asked #{request} {asked:?} level {level} key {key:?}"));
-        let outputs = self.handle(
-            node,
-            Input::Submit {
-                request: RequestId(request),
-                update,
-            },
-        );
+        let outputs = self.handle(node, ask(RequestId(request), update, view));
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };

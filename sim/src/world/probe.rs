@@ -99,7 +99,7 @@ impl World {
         };
         let wait = self.acknowledged_within();
         let update = self.update(&asked, level, None, wait / 1_000);
-        self.submit(node, None, asked, update, None)
+        self.submit(node, None, asked, update, None, None)
     }
 
     /// Everything of a node's own has arrived at the other ends of its links.

@@ -8,6 +8,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`, `transfer 4 b2`: to b's epoch 2) | an update, level local-applied |
+//! | `a sees s/x`, `a commits s/x remove E..` | a takes a view; an update by the view that was taken last, several operations with `;` |
 //! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
 //! | `link a b`, `cut a b` | a link comes up, goes down |
 //! | `ahead MS` | all wall clocks are so far ahead of the monotonic one |
@@ -31,7 +32,7 @@ use bytes::Bytes;
 
 use crate::engine::{
     Engine, EngineConfig, Input, Level, Limits, Now, Op, Output, RecordId, RequestId, Stage, Start, Time,
-    Update,
+    Update, View,
 };
 use crate::error::Error;
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
@@ -62,6 +63,8 @@ pub(super) struct World {
     now: Time,
     ahead_ms: u64,
     running: BTreeMap<char, Running>,
+    /// What functions at nodes saw of their entities.
+    views: BTreeMap<(char, EntityId), View>,
     directories: BTreeMap<char, Directory>,
     links: Vec<(char, char)>,
     under_way: BTreeMap<(char, char), VecDeque<Bytes>>,
@@ -97,6 +100,7 @@ pub(super) fn check_shards(nodes: &str, shards: u32, limits: Limits, script: &st
         now: Time(1_000_000),
         ahead_ms: 0,
         running: BTreeMap::new(),
+        views: BTreeMap::new(),
         directories: BTreeMap::new(),
         links: Vec::new(),
         under_way: BTreeMap::new(),
@@ -247,6 +251,12 @@ impl World {
             [x, level, e, rest @ ..] if level.parse::<Level>().is_ok() => {
                 self.update(name(x), e, mutation(rest), level.parse().unwrap(), None);
             }
+            [x, "sees", e] => {
+                let (id, ty) = entity(e);
+                let view = self.engine(name(x)).view(&id, ty).unwrap();
+                self.views.insert((name(x), id), view);
+            }
+            [x, "commits", e, rest @ ..] => self.commit(name(x), e, rest),
             [x, e, rest @ ..] => {
                 let level = Level {
                     stage: Stage::Applied,
@@ -256,6 +266,33 @@ impl World {
             }
             other => panic!("no command {other:?}"),
         }
+    }
+
+    fn commit(&mut self, name: char, e: &str, words: &[&str]) {
+        let (id, ty) = entity(e);
+        let view = self.views[&(name, id.clone())].clone();
+        let op = |words: &[&str]| Op {
+            entity: id.clone(),
+            ty: Some(ty),
+            mutation: mutation(words),
+        };
+        self.requests += 1;
+        let request = RequestId(self.requests);
+        let update = Update {
+            ops: words.split(|word| *word == ";").map(op).collect(),
+            level: APPLIED,
+            key: None,
+            after: None,
+            timeout_ms: 1_000,
+        };
+        self.handle(
+            name,
+            Input::Commit {
+                request,
+                update,
+                view,
+            },
+        );
     }
 
     /// What a node writes down is read by one that starts from it, and is the same there.

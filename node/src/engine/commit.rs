@@ -1,0 +1,191 @@
+//! What a function did to its entity, made as an update: by what the function saw, not by what came meanwhile.
+//!
+//! Contract: what a commit removes or supersedes was there when its function was given the command. What somebody else did
+//! since stays, as it would had the function run at another node.
+
+use std::sync::Arc;
+
+use anabranch_crdt::{Delta, Env, HashKey, Issuer, Mutation, Reading, Replicas, Type, Value, planted};
+
+use crate::engine::Engine;
+use crate::engine::io::{Op, Output, RequestId, Update};
+use crate::engine::shard::EntityKey;
+use crate::error::{Error, ErrorKind};
+use crate::wire::EntityId;
+
+/// An entity at one moment, as one type: what a function sees of it. Taking one and keeping it costs a reference; a change of
+/// the entity copies it while somebody keeps a view of it.
+///
+/// ```
+/// use anabranch::engine::{Engine, EngineConfig, Limits, Now};
+/// use anabranch::{EntityId, NodeId, Type};
+///
+/// let engine = Engine::new(
+///     EngineConfig {
+///         cluster: "docs".into(),
+///         node: NodeId(1),
+///         shards: 4,
+///         members: vec![NodeId(1)],
+///         kinds: Default::default(),
+///         limits: Limits::default(),
+///     },
+///     Now::default(),
+/// );
+/// let view = engine.view(&EntityId::new("cart", "alice")?, Type::CounterMap)?;
+/// assert_eq!(view.read(), None); // there is no such entity
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct View {
+    entity: EntityId,
+    ty: Type,
+    value: Option<Arc<Value>>,
+    replicas: Arc<Replicas>,
+}
+
+impl View {
+    /// Whose view it is.
+    pub fn entity(&self) -> &EntityId {
+        &self.entity
+    }
+
+    /// The type that it is seen as.
+    pub fn ty(&self) -> Type {
+        self.ty
+    }
+
+    /// Its value, if it exists.
+    pub fn value(&self) -> Option<&Value> {
+        self.value.as_deref()
+    }
+
+    /// What gives the replica indices in its value their meaning.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+
+    /// What a user sees of it, if it exists.
+    pub fn read(&self) -> Option<Reading> {
+        Some(self.value()?.read(&self.replicas))
+    }
+
+    /// Whether the two are of the same moment, or of two between which the entity did not change.
+    pub fn is_same(&self, other: &View) -> bool {
+        let is_same = match (&self.value, &other.value) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs) || mine == theirs,
+            (None, None) => true,
+            _ => false,
+        };
+        is_same && self.entity == other.entity && self.ty == other.ty
+    }
+}
+
+/// A view that is not the present any more, and what the commit has done to it so far.
+pub(crate) struct Sight {
+    key: EntityKey,
+    value: Value,
+}
+
+impl Sight {
+    /// Whether an operation goes by what was seen. Where it only concerns what its issuer has of its own (a counter's slot,
+    /// a ballot, rights), or only makes what is not there, it goes by the present, in which its issuer may have done more.
+    pub(crate) fn concerns(&self, key: &EntityKey, mutation: &Mutation) -> bool {
+        fn removes(mutation: &Mutation) -> bool {
+            match mutation {
+                Mutation::Create | Mutation::Increment(_) | Mutation::Transfer { .. } | Mutation::Vote(_) => {
+                    false
+                }
+                Mutation::Update { mutation, .. } => removes(mutation),
+                _ => true,
+            }
+        }
+        self.key == *key && removes(mutation)
+    }
+
+    /// The operation as it was meant; refused if the present understands something else by it.
+    pub(crate) fn check(&self, mutation: &Mutation, now: &Mutation) -> Result<(), Error> {
+        match self.value.resolve(mutation) {
+            Ok(then) if then == *now => Ok(()),
+            _ => Err(Error::new(
+                ErrorKind::WrongType,
+                format!(
+                    "nothing changed: {} is not any more what the function saw: a child has another type",
+                    self.key.0
+                ),
+            )),
+        }
+    }
+
+    /// What an operation that was checked does by this sight.
+    pub(crate) fn mutate(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Delta {
+        let Ok(delta) = self.value.mutate(issuer, mutation) else {
+            unreachable!("{} was checked against its type", self.key.0);
+        };
+        delta
+    }
+
+    /// The function sees what it does itself.
+    pub(crate) fn join(&mut self, key: &EntityKey, replicas: &Replicas, hash: &HashKey, delta: &Delta) {
+        if self.key == *key {
+            let env = Env { replicas, key: hash };
+            // What is put is new: what was seen does not matter.
+            self.value.join_delta(&env, &(), delta);
+        }
+    }
+}
+
+impl Engine {
+    /// An entity as one type, now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongType`] if it shows as another type, or the entities of its kind have another.
+    pub fn view(&self, id: &EntityId, ty: Type) -> Result<View, Error> {
+        let op = Op {
+            entity: id.clone(),
+            ty: Some(ty),
+            mutation: Mutation::Create,
+        };
+        let shard_id = self.shard_of(id);
+        self.type_for(&op, shard_id, &std::collections::BTreeMap::new())?;
+        let shard = &self.shards[shard_id.0 as usize];
+        let value = shard.entities.get(&(op.entity, ty));
+        Ok(View {
+            entity: id.clone(),
+            ty,
+            value: value.filter(|value| value.exists()).cloned(),
+            replicas: Arc::clone(&shard.replicas),
+        })
+    }
+
+    pub(crate) fn on_commit(&mut self, request: RequestId, mut update: Update, view: View) {
+        for op in update.ops.iter_mut().filter(|op| op.entity == view.entity) {
+            op.ty = op.ty.or(Some(view.ty));
+        }
+        let sight = self.sight(view);
+        match self.submit(update, sight) {
+            Ok(pending) => self.await_level(request, pending),
+            Err(error) => self.outputs.push_back(Output::Done {
+                request,
+                result: Err(error),
+            }),
+        }
+    }
+
+    /// None if it is the present: and then nobody keeps it any more.
+    fn sight(&self, view: View) -> Option<Sight> {
+        let key = (view.entity, view.ty);
+        let shard = &self.shards[self.shard_of(&key.0).0 as usize];
+        let present = shard.entities.get(&key).filter(|value| value.exists());
+        let is_present = match (&view.value, present) {
+            (Some(then), Some(now)) => Arc::ptr_eq(then, now),
+            (None, None) => true,
+            _ => false,
+        };
+        if planted!("commit_by_the_present", true, is_present) {
+            return None;
+        }
+        let value = view.value.map(|value| Value::clone(&value));
+        let value = value.unwrap_or_else(|| Value::new(key.1));
+        Some(Sight { key, value })
+    }
+}
