@@ -28,6 +28,15 @@ pub enum ErrorKind {
     /// This node has not seen everything that the session has, and what it lacks did not come in time. Nothing changed;
     /// retry later or at another node.
     Stale,
+    /// There is no function of this kind here, or it has no such method. Nothing changed; the same call will fail again.
+    NoFunction,
+    /// The function refused the command; the message is its own. Nothing changed.
+    Refused,
+    /// The deadline passed before the function was given the command. Nothing changed; retry later.
+    Expired,
+    /// The function was given the command and did not answer: it ended, broke its rules, or took too long. Its entity is
+    /// as it was; what it did elsewhere is not known, so that only what is harmless twice may be retried.
+    Lost,
     /// A bounded queue is full. Nothing changed; retry later.
     Overloaded,
     /// The disk is full. When the message says "accepted", the update is visible and becomes durable once there
@@ -73,6 +82,10 @@ impl ErrorKind {
             ErrorKind::Rights => "rights",
             ErrorKind::NotReady => "not_ready",
             ErrorKind::Stale => "stale",
+            ErrorKind::NoFunction => "no_function",
+            ErrorKind::Refused => "refused",
+            ErrorKind::Expired => "expired",
+            ErrorKind::Lost => "lost",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::DiskFull => "disk_full",
             ErrorKind::Poisoned => "poisoned",
@@ -131,6 +144,7 @@ impl Error {
             ErrorKind::Rights
                 | ErrorKind::NotReady
                 | ErrorKind::Stale
+                | ErrorKind::Expired
                 | ErrorKind::Overloaded
                 | ErrorKind::DiskFull
                 | ErrorKind::Poisoned

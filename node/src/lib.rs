@@ -34,9 +34,13 @@ mod network_tests;
 #[cfg(feature = "quic")]
 mod node;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod session;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod store;
+mod terms;
 #[cfg(feature = "quic")]
 pub mod transport;
+mod view;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod wire;
 

@@ -109,6 +109,18 @@ pub const CODES: &[Code] = &[
         "stale",
         "the node has not seen everything that the session has",
     ),
+    row(28, "no_function", "no such function, or no such method of it"),
+    row(29, "refused", "the function refused the command; nothing changed"),
+    row(
+        30,
+        "expired",
+        "the deadline passed before the command began; nothing changed",
+    ),
+    row(
+        31,
+        "lost",
+        "the function did not answer: its entity is as it was, the rest is not known",
+    ),
     row(70, "internal", "a bug in Anabranch"),
 ];
 
@@ -242,6 +254,10 @@ mod tests {
             Rights,
             NotReady,
             Stale,
+            NoFunction,
+            Refused,
+            Expired,
+            Lost,
             Overloaded,
             DiskFull,
             Poisoned,
@@ -259,8 +275,8 @@ mod tests {
         for kind in kinds {
             // A new kind does not compile here: give it a row in the table and a place in the list.
             match kind {
-                Invalid | TypeRequired | WrongType | KeyReused | Rights | NotReady | Stale | Overloaded
-                | DiskFull | Poisoned => {}
+                Invalid | TypeRequired | WrongType | KeyReused | Rights | NotReady | Stale | NoFunction
+                | Refused | Expired | Lost | Overloaded | DiskFull | Poisoned => {}
                 Unconfirmed | Stopping | Config | Directory | NewerFormat | InUse | Corrupt | Io
                 | Identity | Internal => {}
             }

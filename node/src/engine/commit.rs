@@ -5,80 +5,14 @@
 
 use std::sync::Arc;
 
-use anabranch_crdt::{Delta, Env, HashKey, Issuer, Mutation, Reading, Replicas, Type, Value, planted};
+use anabranch_crdt::{Delta, Env, HashKey, Issuer, Mutation, Replicas, Type, Value, planted};
 
 use crate::engine::Engine;
 use crate::engine::io::{Op, Output, RequestId, Update};
 use crate::engine::shard::EntityKey;
 use crate::error::{Error, ErrorKind};
+use crate::view::View;
 use crate::wire::EntityId;
-
-/// An entity at one moment, as one type: what a function sees of it. Taking one and keeping it costs a reference; a change of
-/// the entity copies it while somebody keeps a view of it.
-///
-/// ```
-/// use anabranch::engine::{Engine, EngineConfig, Limits, Now};
-/// use anabranch::{EntityId, NodeId, Type};
-///
-/// let engine = Engine::new(
-///     EngineConfig {
-///         cluster: "docs".into(),
-///         node: NodeId(1),
-///         shards: 4,
-///         members: vec![NodeId(1)],
-///         kinds: Default::default(),
-///         limits: Limits::default(),
-///     },
-///     Now::default(),
-/// );
-/// let view = engine.view(&EntityId::new("cart", "alice")?, Type::CounterMap)?;
-/// assert_eq!(view.read(), None); // there is no such entity
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct View {
-    entity: EntityId,
-    ty: Type,
-    value: Option<Arc<Value>>,
-    replicas: Arc<Replicas>,
-}
-
-impl View {
-    /// Whose view it is.
-    pub fn entity(&self) -> &EntityId {
-        &self.entity
-    }
-
-    /// The type that it is seen as.
-    pub fn ty(&self) -> Type {
-        self.ty
-    }
-
-    /// Its value, if it exists.
-    pub fn value(&self) -> Option<&Value> {
-        self.value.as_deref()
-    }
-
-    /// What gives the replica indices in its value their meaning.
-    pub fn replicas(&self) -> &Replicas {
-        &self.replicas
-    }
-
-    /// What a user sees of it, if it exists.
-    pub fn read(&self) -> Option<Reading> {
-        Some(self.value()?.read(&self.replicas))
-    }
-
-    /// Whether the two are of the same moment, or of two between which the entity did not change.
-    pub fn is_same(&self, other: &View) -> bool {
-        let is_same = match (&self.value, &other.value) {
-            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs) || mine == theirs,
-            (None, None) => true,
-            _ => false,
-        };
-        is_same && self.entity == other.entity && self.ty == other.ty
-    }
-}
 
 /// A view that is not the present any more, and what the commit has done to it so far.
 pub(crate) struct Sight {

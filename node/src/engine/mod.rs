@@ -44,7 +44,7 @@ use std::hash::Hasher;
 use anabranch_crdt::{Epoch, HashKey, HybridClock, NodeId, ReplicaId, VersionVector, planted};
 use siphasher::sip::SipHasher13;
 
-pub use commit::View;
+pub use crate::view::View;
 pub use inspect::{Counters, EngineStatus, LiveDot, PeerSaid, ShardSummary};
 pub use io::{
     Answer, Copies, EngineConfig, Input, Level, Now, Op, Output, PersistFailure, Read, RecordId, RequestId,

@@ -78,9 +78,14 @@ fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid | ErrorKind::TypeRequired => StatusCode::BAD_REQUEST,
         ErrorKind::WrongType | ErrorKind::KeyReused | ErrorKind::Rights => StatusCode::CONFLICT,
-        ErrorKind::NotReady | ErrorKind::Stale | ErrorKind::Overloaded | ErrorKind::Stopping => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorKind::NotReady
+        | ErrorKind::Stale
+        | ErrorKind::Expired
+        | ErrorKind::Overloaded
+        | ErrorKind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::NoFunction => StatusCode::NOT_FOUND,
+        ErrorKind::Refused => StatusCode::UNPROCESSABLE_ENTITY,
+        ErrorKind::Lost => StatusCode::BAD_GATEWAY,
         ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         ErrorKind::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -1,0 +1,144 @@
+//! What a function that keeps its own copy of the state believes, and what it must be told.
+
+use std::collections::BTreeMap;
+
+use anabranch_crdt::{Mutation, NodeId, Reading, Type};
+use bytes::Bytes;
+
+/// The difference between two readings of one entity: what a function is told that has the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A counter counts so much more, or less.
+    Count(i128),
+    /// Elements left a set, and came to it; both bytewise ascending.
+    Elements {
+        /// Those that left.
+        removed: Vec<Bytes>,
+        /// Those that came.
+        added: Vec<Bytes>,
+    },
+    /// What a register holds now.
+    Register(Option<Bytes>),
+    /// Whether a flag is enabled now.
+    Flag(bool),
+    /// All values that a register shows now.
+    Values(Vec<Bytes>),
+    /// Every ballot there is now.
+    Ballots(BTreeMap<NodeId, bool>),
+    /// What became of a map's children, each list by key.
+    Map {
+        /// Children that left.
+        removed: Vec<Bytes>,
+        /// Those that changed.
+        updated: Vec<(Bytes, Change)>,
+        /// Those that came, or came back as another type.
+        added: Vec<(Bytes, Reading)>,
+    },
+}
+
+/// What a value of a type reads when nothing was done to it.
+pub fn empty(ty: Type) -> Reading {
+    match ty {
+        Type::GCounter | Type::PnCounter | Type::BoundedCounter => Reading::Count(0),
+        Type::OrSet | Type::GSet => Reading::Elements(Vec::new()),
+        Type::LwwRegister => Reading::Register(None),
+        Type::MvRegister => Reading::Values(Vec::new()),
+        Type::Flag => Reading::Flag(false),
+        Type::Vote => Reading::Ballots(BTreeMap::new()),
+        Type::OrMap | Type::CounterMap | Type::RegisterMap | Type::MultiMap => Reading::Map(BTreeMap::new()),
+    }
+}
+
+/// What became of `before`; nothing if they are the same, or of different types.
+///
+/// ```
+/// use anabranch::Reading;
+/// use anabranch::session::{Change, diff};
+///
+/// assert_eq!(diff(&Reading::Count(3), &Reading::Count(1)), Some(Change::Count(-2)));
+/// assert_eq!(diff(&Reading::Flag(true), &Reading::Flag(true)), None);
+/// ```
+pub fn diff(before: &Reading, after: &Reading) -> Option<Change> {
+    if before == after {
+        return None;
+    }
+    match (before, after) {
+        (Reading::Count(before), Reading::Count(after)) => Some(Change::Count(after.saturating_sub(*before))),
+        (Reading::Elements(before), Reading::Elements(after)) => Some(Change::Elements {
+            removed: missing(before, after),
+            added: missing(after, before),
+        }),
+        (Reading::Register(_), Reading::Register(after)) => Some(Change::Register(after.clone())),
+        (Reading::Flag(_), Reading::Flag(after)) => Some(Change::Flag(*after)),
+        (Reading::Values(_), Reading::Values(after)) => Some(Change::Values(after.clone())),
+        (Reading::Ballots(_), Reading::Ballots(after)) => Some(Change::Ballots(after.clone())),
+        (Reading::Map(before), Reading::Map(after)) => Some(diff_maps(before, after)),
+        _ => None,
+    }
+}
+
+/// What of the first ascending list is not in the second.
+fn missing(of: &[Bytes], other: &[Bytes]) -> Vec<Bytes> {
+    let is_missing = |element: &&Bytes| other.binary_search(element).is_err();
+    of.iter().filter(is_missing).cloned().collect()
+}
+
+fn diff_maps(before: &BTreeMap<Bytes, Reading>, after: &BTreeMap<Bytes, Reading>) -> Change {
+    let gone = before.keys().filter(|key| !after.contains_key(*key));
+    let mut removed: Vec<Bytes> = gone.cloned().collect();
+    let (mut updated, mut added) = (Vec::new(), Vec::new());
+    for (key, now) in after {
+        match before.get(key) {
+            None => added.push((key.clone(), now.clone())),
+            Some(then) if std::mem::discriminant(then) != std::mem::discriminant(now) => {
+                removed.push(key.clone());
+                added.push((key.clone(), now.clone()));
+            }
+            Some(then) => updated.extend(diff(then, now).map(|change| (key.clone(), change))),
+        }
+    }
+    removed.sort();
+    Change::Map {
+        removed,
+        updated,
+        added,
+    }
+}
+
+/// What a function at `me` believes after it did this to what it believed. What others did, and which of two writes wins, it
+/// does not know.
+pub fn believe(reading: &mut Reading, me: NodeId, mutation: &Mutation) {
+    match (reading, mutation) {
+        (Reading::Count(count), Mutation::Increment(by)) => *count = count.saturating_add(i128::from(*by)),
+        (Reading::Elements(elements), Mutation::Add(added)) => {
+            for element in added {
+                if let Err(at) = elements.binary_search(element) {
+                    elements.insert(at, element.clone());
+                }
+            }
+        }
+        (Reading::Elements(elements), Mutation::Remove(removed)) => {
+            elements.retain(|element| !removed.contains(element))
+        }
+        (Reading::Elements(elements), Mutation::Clear) => elements.clear(),
+        (Reading::Register(held), Mutation::Set { value, .. }) => *held = Some(value.clone()),
+        (Reading::Values(values), Mutation::Set { value, .. }) => *values = vec![value.clone()],
+        (Reading::Flag(flag), Mutation::Enable) => *flag = true,
+        (Reading::Flag(flag), Mutation::Disable) => *flag = false,
+        (Reading::Ballots(ballots), Mutation::Vote(yes)) => {
+            ballots.insert(me, *yes);
+        }
+        (Reading::Map(children), Mutation::Remove(keys)) => children.retain(|key, _| !keys.contains(key)),
+        (Reading::Map(children), Mutation::Clear) => children.clear(),
+        (Reading::Map(children), Mutation::Update { key, ty, mutation }) => {
+            let new = ty.map(empty);
+            let child = match (children.get_mut(key), new) {
+                (Some(child), _) => child,
+                (None, Some(new)) => children.entry(key.clone()).or_insert(new),
+                (None, None) => return,
+            };
+            believe(child, me, mutation);
+        }
+        _ => {}
+    }
+}

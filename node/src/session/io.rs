@@ -1,0 +1,283 @@
+//! What goes into a session and what comes out of it: values, never effects.
+
+use anabranch_crdt::{Mutation, NodeId, Reading, Type};
+use bytes::Bytes;
+
+use crate::error::Error;
+use crate::session::change::Change;
+use crate::terms::{Level, Time};
+use crate::view::View;
+use crate::wire::EntityId;
+
+/// What a session is made of; fixed for its life.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node it is at.
+    pub node: NodeId,
+    /// Whose session it is.
+    pub entity: EntityId,
+    /// The type its function knows the entity as.
+    pub ty: Type,
+    /// Whether the function keeps a copy of the state between commands, and must be told what becomes of it. One that does
+    /// not is shown the entity with every command.
+    pub remembers: bool,
+    /// Whether the function's copy is as it was when it has refused a command. Otherwise it is given a new one.
+    pub trusts_refusals: bool,
+    /// The write level of a command that names none.
+    pub level: Level,
+    /// Commands that wait or are being answered, at most.
+    pub commands_max: usize,
+    /// How long a function may take for a command, milliseconds.
+    pub answer_ms: u64,
+    /// After how long without a command the function is passivated, milliseconds.
+    pub idle_ms: u64,
+    /// How long it may take to end when it is passivated, milliseconds.
+    pub closing_ms: u64,
+}
+
+impl Config {
+    /// The session of an entity with a function that remembers, with every bound at its default.
+    pub fn new(node: NodeId, entity: EntityId, ty: Type) -> Config {
+        Config {
+            node,
+            entity,
+            ty,
+            remembers: true,
+            trusts_refusals: false,
+            level: Level::default(),
+            commands_max: super::COMMANDS_MAX_DEFAULT,
+            answer_ms: super::ANSWER_MS_DEFAULT,
+            idle_ms: super::IDLE_MS_DEFAULT,
+            closing_ms: super::CLOSING_MS_DEFAULT,
+        }
+    }
+}
+
+/// Names one command until its [`Output::Answer`]; never used twice in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// Names one life of the function beside the entity: what an earlier one says is not heard any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u64);
+
+/// How the bytes of a payload are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// JSON text: what people and web clients send.
+    Json,
+    /// Postcard: what Rust sends to Rust.
+    Postcard,
+}
+
+/// An argument or a reply.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// How to read it.
+    pub encoding: Encoding,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// A named message to a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Which of the function's methods.
+    pub method: String,
+    /// Its argument.
+    pub payload: Payload,
+    /// When its caller gives up.
+    pub deadline: Time,
+}
+
+/// A command to another entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Which entity; its kind says which function.
+    pub entity: EntityId,
+    /// Which of the function's methods.
+    pub method: String,
+    /// Its argument.
+    pub payload: Payload,
+}
+
+/// A call that a function wants made once its own change is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// What to call.
+    pub call: Call,
+    /// Whether the caller waits until it is done. How it went nobody is told.
+    pub awaited: bool,
+}
+
+/// What its caller hears of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// This.
+    Reply(Payload),
+    /// What another entity's function answers to this.
+    Forward(Call),
+    /// That it was refused, and why. Nothing was changed.
+    Refuse(Error),
+}
+
+/// What a command does to the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Nothing.
+    #[default]
+    Same,
+    /// This, in order.
+    Update(Vec<Mutation>),
+    /// It deletes the entity, as far as the function sees it.
+    Delete,
+}
+
+/// A function's answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Which command.
+    pub command: CommandId,
+    /// For the caller.
+    pub action: Action,
+    /// For the entity; not looked at if the command is refused.
+    pub state: State,
+    /// For others.
+    pub effects: Vec<Effect>,
+    /// The write level, if it is not the session's.
+    pub level: Option<Level>,
+}
+
+/// What a function says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It answers.
+    Reply(Reply),
+    /// It failed, at a command or at all, and why: its copy of the state is not what it should be.
+    Failed {
+        /// At which command.
+        command: Option<CommandId>,
+        /// Why.
+        error: Error,
+    },
+    /// It has ended.
+    Ended,
+}
+
+/// What a function is told.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// It begins: this is the entity, if it exists.
+    Init(Option<Reading>),
+    /// What became of the entity.
+    Delta(Change),
+    /// The entity was deleted. The function is to end.
+    Delete,
+    /// A command, and what it is shown.
+    Command {
+        /// Its name.
+        id: CommandId,
+        /// What to do.
+        command: Command,
+        /// The entity now: the same as it was told, if it remembers.
+        view: View,
+    },
+    /// Nothing more comes: it is to end.
+    End,
+}
+
+/// One thing that happened, for [`Session::handle`](super::Session::handle).
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A caller's command; answered by exactly one [`Output::Answer`], unless it is cancelled before it begins.
+    Command {
+        /// The host's name for it.
+        id: CommandId,
+        /// What to do.
+        command: Command,
+    },
+    /// The caller of a command has gone. One that has not begun never does; another goes on.
+    Cancelled {
+        /// Which.
+        id: CommandId,
+    },
+    /// The entity may have changed at this node.
+    Changed,
+    /// The function said something.
+    Said {
+        /// In which of its lives.
+        stream: StreamId,
+        /// What.
+        said: Said,
+    },
+    /// What [`Output::Commit`] asked for was accepted: it is visible here.
+    Joined {
+        /// The command that made it.
+        id: CommandId,
+    },
+    /// It has reached its level, or was refused, or will not be known to have reached it.
+    Committed {
+        /// The command that made it.
+        id: CommandId,
+        /// How it went.
+        result: Result<(), Error>,
+    },
+    /// A command's awaited effects are done.
+    EffectsDone {
+        /// The command.
+        id: CommandId,
+    },
+    /// Time has passed.
+    Wakeup,
+}
+
+/// One thing to be done, in the order they come.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Tell the function, and begin a life of it where it is the first thing told on this stream.
+    Tell {
+        /// Which of its lives.
+        stream: StreamId,
+        /// What.
+        told: Told,
+    },
+    /// End this life of the function at once; nothing that it says is heard.
+    Reset {
+        /// Which.
+        stream: StreamId,
+    },
+    /// Make this update of the entity, by what was seen: [`Input::Joined`] and [`Input::Committed`] say how it went.
+    Commit {
+        /// For which command.
+        id: CommandId,
+        /// What the function did.
+        mutations: Vec<Mutation>,
+        /// What it had seen.
+        view: View,
+        /// How many copies must confirm it.
+        level: Level,
+        /// Until when.
+        deadline: Time,
+    },
+    /// Make these calls in order; the awaited ones done, say [`Input::EffectsDone`].
+    Effects {
+        /// The command that wants them.
+        id: CommandId,
+        /// What to call.
+        effects: Vec<Effect>,
+        /// Until when.
+        deadline: Time,
+    },
+    /// The answer to a command: a reply or a forward.
+    Answer {
+        /// Which.
+        id: CommandId,
+        /// How it went.
+        result: Result<Action, Error>,
+    },
+    /// The function broke the rules: for its author.
+    Report {
+        /// How.
+        what: String,
+    },
+}

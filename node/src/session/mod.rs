@@ -1,0 +1,553 @@
+//! One entity's dealings with its function at one node, sans I/O.
+//!
+//! Not here: how a function is reached (a call of Rust, a stream to another process), what its bytes mean, and the entity
+//! itself (`engine`). Whoever hosts functions performs the outputs; the simulator does so with functions that misbehave.
+//!
+//! Contract: one command at a time is with the function. What it did goes into the entity before anybody hears of it, by what
+//! it had seen. It is told nothing of the entity while it has a command. Whenever its copy of the state may not be what this
+//! side believes it to be, that life of it ends and the next command begins another. No command is given to it twice.
+
+mod change;
+mod io;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use anabranch_crdt::{Mutation, Reading, planted};
+
+pub use change::{Change, believe, diff, empty};
+pub use io::{
+    Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Output, Payload, Reply, Said, State,
+    StreamId, Told,
+};
+
+use crate::error::{Error, ErrorKind};
+use crate::terms::{Level, Time};
+use crate::view::View;
+
+/// Commands of one entity that wait or are being answered, at most, unless configured otherwise.
+pub const COMMANDS_MAX_DEFAULT: usize = 100;
+/// How long a function may take for a command.
+pub const ANSWER_MS_DEFAULT: u64 = 60_000;
+/// After how long without a command a function is passivated.
+pub const IDLE_MS_DEFAULT: u64 = 30_000;
+/// How long a function may take to end.
+pub const CLOSING_MS_DEFAULT: u64 = 5_000;
+
+/// See the module's front page.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    now: Time,
+    life: Life,
+    streams: u64,
+    /// Commands that the function was not given yet.
+    queue: VecDeque<(CommandId, Command)>,
+    /// The command whose commit is neither accepted nor refused yet: the next one must see what it did.
+    committing: Option<Committing>,
+    /// Commands that the function has answered and whose callers were not.
+    finishing: BTreeMap<CommandId, Finishing>,
+    outputs: VecDeque<Output>,
+}
+
+/// The function beside the entity.
+#[derive(Debug)]
+enum Life {
+    /// There is none.
+    None,
+    Open(Open),
+    /// It was asked to end.
+    Closing {
+        stream: StreamId,
+        until: Time,
+    },
+}
+
+#[derive(Debug)]
+struct Open {
+    stream: StreamId,
+    /// What it was shown last.
+    seen: View,
+    /// What it believes of the entity, if it remembers.
+    believes: Option<Reading>,
+    busy: Option<Busy>,
+    idle_since: Time,
+    /// The entity may be another than it was told.
+    is_stale: bool,
+}
+
+/// The command that the function has.
+#[derive(Debug)]
+struct Busy {
+    id: CommandId,
+    /// When it is given up.
+    until: Time,
+    /// When its caller does.
+    deadline: Time,
+}
+
+/// A command that waits to be in.
+#[derive(Debug)]
+struct Committing {
+    id: CommandId,
+    deletes: bool,
+}
+
+/// What is left to do for a command that is in, or has nothing to bring in.
+#[derive(Debug)]
+struct Finishing {
+    action: Action,
+    effects: Vec<Effect>,
+    deadline: Time,
+}
+
+/// How the session looks at its entity as it is now.
+type Look<'a> = &'a dyn Fn() -> Result<View, Error>;
+
+impl Session {
+    /// Of an entity nobody has asked anything of yet.
+    pub fn new(config: Config) -> Session {
+        Session {
+            config,
+            now: Time(0),
+            life: Life::None,
+            streams: 0,
+            queue: VecDeque::new(),
+            committing: None,
+            finishing: BTreeMap::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Whether it can be forgotten: nobody waits, and there is no life of the function.
+    pub fn is_vacant(&self) -> bool {
+        matches!(self.life, Life::None) && self.commands() == 0 && self.outputs.is_empty()
+    }
+
+    /// How many commands wait or are being answered.
+    pub fn commands(&self) -> usize {
+        let busy = matches!(&self.life, Life::Open(open) if open.busy.is_some());
+        self.queue.len() + usize::from(busy) + self.finishing.len()
+    }
+
+    /// Takes in one thing that happened; what follows is in [`Session::poll_output`]. `look` shows the entity as it is now.
+    pub fn handle(&mut self, now: Time, input: Input, look: Look<'_>) {
+        self.now = now;
+        match input {
+            Input::Command { id, command } => self.on_command(id, command),
+            Input::Cancelled { id } => self.queue.retain(|(queued, _)| *queued != id),
+            Input::Changed => self.on_changed(),
+            Input::Said { stream, said } => self.on_said(stream, said),
+            Input::Joined { id } => self.on_joined(id),
+            Input::Committed { id, result } => self.on_committed(id, result),
+            Input::EffectsDone { id } => self.answer_finished(id),
+            Input::Wakeup => {}
+        }
+        self.on_due();
+        self.show_news(look);
+        self.begin_next(look);
+    }
+
+    /// The next thing to be done, or `None` when all is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Session::handle`] with [`Input::Wakeup`] at the latest.
+    pub fn next_wakeup(&self) -> Option<Time> {
+        let queued = self.queue.iter().map(|(_, command)| command.deadline).min();
+        let life = match &self.life {
+            Life::None => None,
+            Life::Closing { until, .. } => Some(*until),
+            Life::Open(Open { busy: Some(busy), .. }) => Some(busy.until),
+            Life::Open(open) => Some(open.idle_since.after_ms(self.config.idle_ms)),
+        };
+        queued.into_iter().chain(life).min()
+    }
+
+    // Commands in.
+
+    fn on_command(&mut self, id: CommandId, command: Command) {
+        let most = self.config.commands_max;
+        if self.commands() >= most {
+            let entity = &self.config.entity;
+            let message = format!(
+                "nothing changed: {most} commands of {entity} wait or are being answered; retry later"
+            );
+            return self.answer(id, Err(Error::new(ErrorKind::Overloaded, message)));
+        }
+        if command.deadline <= self.now {
+            return self.answer(id, Err(self.expired()));
+        }
+        self.queue.push_back((id, command));
+    }
+
+    /// Gives the function its next command, if it has none.
+    fn begin_next(&mut self, look: Look<'_>) {
+        while self.committing.is_none() && !self.queue.is_empty() {
+            match &self.life {
+                Life::Closing { .. } | Life::Open(Open { busy: Some(_), .. }) => return,
+                Life::None => {
+                    if let Err(error) = self.open(look) {
+                        return self.answer_queued(&error);
+                    }
+                }
+                Life::Open(_) => {
+                    if let Err(error) = self.catch_up(look) {
+                        self.reset();
+                        return self.answer_queued(&error);
+                    }
+                }
+            }
+            let most = self.now.after_ms(self.config.answer_ms);
+            // It may have been told that its entity is gone, and be closing.
+            let Life::Open(open) = &mut self.life else { return };
+            let Some((id, command)) = self.queue.pop_front() else {
+                return;
+            };
+            open.busy = Some(Busy {
+                id,
+                until: command.deadline.min(most),
+                deadline: command.deadline,
+            });
+            let (stream, view) = (open.stream, open.seen.clone());
+            self.tell(stream, Told::Command { id, command, view });
+        }
+        self.let_go();
+    }
+
+    fn open(&mut self, look: Look<'_>) -> Result<(), Error> {
+        let seen = look()?;
+        self.streams += 1;
+        let stream = StreamId(self.streams);
+        let believes = seen.read().filter(|_| self.config.remembers);
+        if self.config.remembers {
+            self.tell(stream, Told::Init(believes.clone()));
+        }
+        self.life = Life::Open(Open {
+            stream,
+            seen,
+            believes,
+            busy: None,
+            idle_since: self.now,
+            is_stale: false,
+        });
+        Ok(())
+    }
+
+    /// Who does not remember is nothing between commands.
+    fn let_go(&mut self) {
+        let is_idle = matches!(&self.life, Life::Open(open) if open.busy.is_none());
+        if is_idle && !self.config.remembers && self.committing.is_none() {
+            self.life = Life::None;
+        }
+    }
+
+    // The entity out.
+
+    fn on_changed(&mut self) {
+        if let Life::Open(open) = &mut self.life {
+            open.is_stale = self.config.remembers;
+        }
+    }
+
+    /// Tells a function that has no command what has become of the entity.
+    fn show_news(&mut self, look: Look<'_>) {
+        let Life::Open(open) = &self.life else { return };
+        let waits = open.busy.is_some() || self.committing.is_some();
+        if open.is_stale && !planted!("delta_while_busy", false, waits) && self.catch_up(look).is_err() {
+            // Its type is another one now: the next command is told so.
+            self.reset();
+        }
+    }
+
+    /// Shows an open function what the entity is now.
+    fn catch_up(&mut self, look: Look<'_>) -> Result<(), Error> {
+        let remembers = self.config.remembers;
+        let Life::Open(open) = &mut self.life else {
+            return Ok(());
+        };
+        let now = look()?;
+        let was_stale = std::mem::take(&mut open.is_stale);
+        let stream = open.stream;
+        if !remembers {
+            open.seen = now;
+            return Ok(());
+        }
+        if !was_stale && open.seen.is_same(&now) {
+            return Ok(());
+        }
+        let after = now.read();
+        let none = empty(self.config.ty);
+        let change = match (&open.believes, &after) {
+            (Some(_), None) => None,
+            (before, after) => diff(before.as_ref().unwrap_or(&none), after.as_ref().unwrap_or(&none)),
+        };
+        let is_gone = open.believes.is_some() && after.is_none();
+        (open.seen, open.believes) = (now, after);
+        if is_gone {
+            self.tell(stream, Told::Delete);
+            self.close();
+        } else if let Some(change) = change {
+            self.tell(stream, Told::Delta(change));
+        }
+        Ok(())
+    }
+
+    // What the function says.
+
+    fn on_said(&mut self, stream: StreamId, said: Said) {
+        match &self.life {
+            Life::Open(open) if open.stream == stream => {}
+            Life::Closing { stream: closing, .. } if *closing == stream => {
+                if said == Said::Ended {
+                    self.life = Life::None;
+                }
+                return;
+            }
+            _ => return,
+        }
+        match said {
+            Said::Reply(reply) => self.on_reply(reply),
+            Said::Failed { command, error } => self.on_failed(command, &error),
+            Said::Ended => {
+                self.life_lost("it ended before it answered");
+                self.life = Life::None;
+            }
+        }
+    }
+
+    fn on_reply(&mut self, reply: Reply) {
+        let config = &self.config;
+        let Life::Open(open) = &mut self.life else { return };
+        let Some(busy) = open.busy.take_if(|busy| busy.id == reply.command) else {
+            let what = format!("it answered command {}, which it does not have", reply.command.0);
+            return self.broke(what);
+        };
+        open.idle_since = self.now;
+        if let Action::Refuse(error) = reply.action {
+            self.answer(busy.id, Err(error));
+            if self.config.remembers && !self.config.trusts_refusals {
+                self.close();
+            }
+            return;
+        }
+        let finishing = Finishing {
+            action: reply.action,
+            effects: reply.effects,
+            deadline: busy.deadline,
+        };
+        let deletes = reply.state == State::Delete;
+        let mutations = match reply.state {
+            State::Same => Vec::new(),
+            State::Update(mutations) => mutations,
+            State::Delete => vec![Mutation::Delete],
+        };
+        self.finishing.insert(busy.id, finishing);
+        if mutations.is_empty() {
+            return self.finish(busy.id);
+        }
+        if config.remembers {
+            let believes = open.believes.get_or_insert_with(|| empty(config.ty));
+            for mutation in &mutations {
+                believe(believes, config.node, mutation);
+            }
+        }
+        let (view, level) = (open.seen.clone(), reply.level.unwrap_or(self.config.level));
+        self.commit(busy, mutations, view, level, deletes);
+    }
+
+    fn commit(&mut self, busy: Busy, mutations: Vec<Mutation>, view: View, level: Level, deletes: bool) {
+        // Nobody but the commit keeps what was seen, so that nothing need be copied.
+        if !self.config.remembers {
+            self.life = Life::None;
+        }
+        self.committing = Some(Committing { id: busy.id, deletes });
+        self.outputs.push_back(Output::Commit {
+            id: busy.id,
+            mutations,
+            view,
+            level,
+            deadline: busy.deadline,
+        });
+    }
+
+    fn on_failed(&mut self, command: Option<CommandId>, error: &Error) {
+        let Life::Open(open) = &mut self.life else { return };
+        match (command, open.busy.as_ref().map(|busy| busy.id)) {
+            (Some(command), Some(id)) if command == id => {
+                open.busy = None;
+                self.answer(id, Err(error.clone()));
+                if self.config.remembers {
+                    self.close();
+                }
+            }
+            (Some(command), _) => self.broke(format!(
+                "it failed at command {}, which it does not have",
+                command.0
+            )),
+            (None, _) => {
+                self.life_lost(error.message());
+                self.reset();
+            }
+        }
+    }
+
+    /// It broke the rules: nothing of this life of it can be trusted.
+    fn broke(&mut self, what: String) {
+        self.life_lost(&what);
+        self.outputs.push_back(Output::Report { what });
+        self.reset();
+    }
+
+    // Commits.
+
+    fn on_joined(&mut self, id: CommandId) {
+        let Some(committing) = self.committing.take_if(|committing| committing.id == id) else {
+            return;
+        };
+        if let Life::Open(open) = &mut self.life {
+            open.idle_since = self.now;
+            open.is_stale = self.config.remembers;
+            if committing.deletes {
+                open.believes = None;
+                self.close();
+            }
+        }
+    }
+
+    fn on_committed(&mut self, id: CommandId, result: Result<(), Error>) {
+        let is_in = result.as_ref().err().is_none_or(Error::changed_state);
+        if is_in {
+            self.on_joined(id);
+        } else if self
+            .committing
+            .take_if(|committing| committing.id == id)
+            .is_some()
+        {
+            // The function believes that it did what was refused.
+            let error = result.as_ref().err();
+            let is_its_fault = |kind| matches!(kind, ErrorKind::Invalid | ErrorKind::WrongType);
+            if let Some(error) = error.filter(|error| is_its_fault(error.kind())) {
+                let what = format!("it did to its entity what cannot be done: {error}");
+                self.outputs.push_back(Output::Report { what });
+            }
+            self.reset();
+        }
+        match result {
+            Ok(()) => self.finish(id),
+            Err(error) => {
+                self.finishing.remove(&id);
+                self.answer(id, Err(error));
+            }
+        }
+    }
+
+    /// It is in, where its level wants it: what else it wants is next, and then its caller.
+    fn finish(&mut self, id: CommandId) {
+        let Some(finishing) = self.finishing.get_mut(&id) else {
+            return;
+        };
+        let effects = std::mem::take(&mut finishing.effects);
+        let waits = effects.iter().any(|effect| effect.awaited);
+        if !effects.is_empty() {
+            let deadline = finishing.deadline;
+            self.outputs.push_back(Output::Effects {
+                id,
+                effects,
+                deadline,
+            });
+        }
+        if !waits {
+            self.answer_finished(id);
+        }
+    }
+
+    fn answer_finished(&mut self, id: CommandId) {
+        if let Some(finishing) = self.finishing.remove(&id) {
+            self.answer(id, Ok(finishing.action));
+        }
+    }
+
+    // Ends.
+
+    fn on_due(&mut self) {
+        let now = self.now;
+        let expired = |(_, command): &(CommandId, Command)| command.deadline <= now;
+        while let Some(at) = self.queue.iter().position(expired) {
+            if let Some((id, _)) = self.queue.remove(at) {
+                self.answer(id, Err(self.expired()));
+            }
+        }
+        match &self.life {
+            Life::Closing { until, .. } if *until <= now => self.reset(),
+            Life::Open(Open { busy: Some(busy), .. }) if busy.until <= now => {
+                self.life_lost("it did not answer in time");
+                self.reset();
+            }
+            Life::Open(open) if open.busy.is_none() && self.committing.is_none() => {
+                if self.queue.is_empty() && open.idle_since.after_ms(self.config.idle_ms) <= now {
+                    self.close();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Asks the function to end.
+    fn close(&mut self) {
+        let Life::Open(open) = &self.life else { return };
+        let stream = open.stream;
+        if !self.config.remembers {
+            self.life = Life::None;
+            return;
+        }
+        self.tell(stream, Told::End);
+        let until = self.now.after_ms(self.config.closing_ms);
+        self.life = Life::Closing { stream, until };
+    }
+
+    /// Ends this life of the function.
+    fn reset(&mut self) {
+        let (Life::Open(Open { stream, .. }) | Life::Closing { stream, .. }) = self.life else {
+            return;
+        };
+        self.life = Life::None;
+        self.outputs.push_back(Output::Reset { stream });
+    }
+
+    /// The command that the function had is answered by nobody any more.
+    fn life_lost(&mut self, why: &str) {
+        let Life::Open(open) = &mut self.life else { return };
+        let Some(busy) = open.busy.take() else { return };
+        let message = format!(
+            "the function of {} was given the command and its answer is lost: {why}. The entity is as it was; what the \
+             function did elsewhere is not known",
+            self.config.entity
+        );
+        self.answer(busy.id, Err(Error::new(ErrorKind::Lost, message)));
+    }
+
+    fn expired(&self) -> Error {
+        let message = format!(
+            "nothing changed: the deadline passed before the function of {} was given the command; retry later",
+            self.config.entity
+        );
+        Error::new(ErrorKind::Expired, message)
+    }
+
+    fn answer_queued(&mut self, error: &Error) {
+        for (id, _) in std::mem::take(&mut self.queue) {
+            self.answer(id, Err(error.clone()));
+        }
+    }
+
+    fn answer(&mut self, id: CommandId, result: Result<Action, Error>) {
+        self.outputs.push_back(Output::Answer { id, result });
+    }
+
+    fn tell(&mut self, stream: StreamId, told: Told) {
+        self.outputs.push_back(Output::Tell { stream, told });
+    }
+}

@@ -1,0 +1,592 @@
+//! Sessions by script: beside a real engine, with a function that does what the script says.
+//!
+//! A line is what happens and, behind `=>`, everything that follows at once, `;` between.
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `command N [in MS]` | a caller's command, given up after so long (1000) |
+//! | `cancel N` | its caller has gone |
+//! | `reply N [OP..] [at LEVEL] [effect]` | the function answers it: `add E..`, `remove E..`, `delete`, `incr N` or nothing |
+//! | `refuse N`, `forward N`, `fail N`, `fail`, `end` | it refuses, forwards, fails at it, fails, ends |
+//! | `old REPLY` | an earlier life of the function says that |
+//! | `other OP..` | somebody else changes the entity, and the session is told |
+//! | `join` | the engine is given what is to be committed |
+//! | `sync` | what the engine wrote is durable |
+//! | `done N` | a command's effects are done |
+//! | `wait MS` | time passes |
+
+use std::collections::VecDeque;
+
+use anabranch_crdt::{Epoch, Mutation, NodeId, Reading, Type};
+use bytes::Bytes;
+
+use super::*;
+use crate::engine::{
+    Engine, EngineConfig, Input as EngineInput, Limits, Now, Op, Output as EngineOutput, RecordId, RequestId,
+    Start, Update,
+};
+use crate::wire::{DirectoryId, EntityId};
+
+struct World {
+    engine: Engine,
+    session: Session,
+    now: Time,
+    ty: Type,
+    commits: VecDeque<(CommandId, Vec<Mutation>, View, Level, Time)>,
+    record: RecordId,
+    requests: u64,
+    said: Vec<String>,
+}
+
+fn entity() -> EntityId {
+    EntityId::new("k", "x").unwrap()
+}
+
+/// Runs a script with a function that remembers a set.
+fn check(script: &str) -> World {
+    check_with(Config::new(NodeId(1), entity(), Type::OrSet), script)
+}
+
+/// The same with one that is shown the set with every command.
+fn check_forgetful(script: &str) -> World {
+    let config = Config::new(NodeId(1), entity(), Type::OrSet);
+    check_with(
+        Config {
+            remembers: false,
+            ..config
+        },
+        script,
+    )
+}
+
+fn check_with(config: Config, script: &str) -> World {
+    let ty = config.ty;
+    let mut engine = Engine::new(
+        EngineConfig {
+            cluster: "session".into(),
+            node: NodeId(1),
+            shards: 1,
+            members: vec![NodeId(1)],
+            kinds: Default::default(),
+            limits: Limits::default(),
+        },
+        Now::default(),
+    );
+    let start = Start {
+        epoch: Epoch(7),
+        directory: DirectoryId(1),
+    };
+    engine.start(Now::default(), start);
+    let mut world = World {
+        engine,
+        session: Session::new(config),
+        now: Time(0),
+        ty,
+        commits: VecDeque::new(),
+        record: RecordId(0),
+        requests: 0,
+        said: Vec::new(),
+    };
+    world.script(script);
+    world
+}
+
+fn reading(reading: &Option<Reading>) -> String {
+    match reading {
+        None => "nothing".into(),
+        Some(Reading::Count(n)) => n.to_string(),
+        Some(Reading::Elements(elements)) => format!("[{}]", words(elements)),
+        other => format!("{other:?}"),
+    }
+}
+
+fn words(elements: &[Bytes]) -> String {
+    let words = elements.iter().map(|e| String::from_utf8_lossy(e).into_owned());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn mutation(words: &[&str]) -> Mutation {
+    let bytes = |words: &[&str]| {
+        words
+            .iter()
+            .map(|w| Bytes::copy_from_slice(w.as_bytes()))
+            .collect()
+    };
+    match words {
+        ["add", elements @ ..] => Mutation::Add(bytes(elements)),
+        ["remove", elements @ ..] => Mutation::Remove(bytes(elements)),
+        ["incr", by] => Mutation::Increment(by.parse().unwrap()),
+        ["delete"] => Mutation::Delete,
+        other => panic!("no operation {other:?}"),
+    }
+}
+
+fn payload() -> Payload {
+    Payload {
+        encoding: Encoding::Json,
+        bytes: Bytes::new(),
+    }
+}
+
+fn call() -> Call {
+    Call {
+        entity: EntityId::new("other", "y").unwrap(),
+        method: "m".into(),
+        payload: payload(),
+    }
+}
+
+fn id(word: &str) -> CommandId {
+    CommandId(word.parse().unwrap())
+}
+
+impl World {
+    fn script(&mut self, script: &str) {
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (happens, follows) = line.split_once("=>").unwrap_or((line, ""));
+            self.said.clear();
+            self.happens(&happens.split_whitespace().collect::<Vec<_>>());
+            let expected: Vec<&str> = follows
+                .split(';')
+                .map(str::trim)
+                .filter(|s| !s.is_empty())
+                .collect();
+            assert_eq!(self.said, expected, "{line}");
+        }
+    }
+
+    fn happens(&mut self, words: &[&str]) {
+        match words {
+            ["command", n, rest @ ..] => {
+                let ms = rest.get(1).map_or(1_000, |ms| ms.parse().unwrap());
+                let command = Command {
+                    method: "m".into(),
+                    payload: payload(),
+                    deadline: self.now.after_ms(ms),
+                };
+                self.give(Input::Command { id: id(n), command });
+            }
+            ["cancel", n] => self.give(Input::Cancelled { id: id(n) }),
+            ["other", op @ ..] => {
+                let update = self.update(vec![mutation(op)], Level::default(), 1_000);
+                self.engine_does(|request| EngineInput::Submit { request, update }, None);
+                self.give(Input::Changed);
+            }
+            ["join"] => self.join(),
+            ["sync"] => {
+                let upto = self.record;
+                self.perform(EngineInput::Persisted { upto });
+            }
+            ["done", n] => self.give(Input::EffectsDone { id: id(n) }),
+            ["wait", ms] => {
+                self.now = self.now.after_ms(ms.parse().unwrap());
+                self.perform(EngineInput::Wakeup);
+                self.give(Input::Wakeup);
+            }
+            ["old", rest @ ..] => self.says(StreamId(self.session.streams - 1), rest),
+            said => self.says(StreamId(self.session.streams), said),
+        }
+    }
+
+    fn says(&mut self, stream: StreamId, words: &[&str]) {
+        let error = || Error::new(ErrorKind::Refused, "no");
+        let said = match words {
+            ["end"] => Said::Ended,
+            ["fail"] => Said::Failed {
+                command: None,
+                error: error(),
+            },
+            ["fail", n] => Said::Failed {
+                command: Some(id(n)),
+                error: error(),
+            },
+            ["refuse", n, op @ ..] => Said::Reply(self.reply(n, Action::Refuse(error()), op)),
+            ["forward", n] => Said::Reply(self.reply(n, Action::Forward(call()), &[])),
+            ["reply", n, op @ ..] => Said::Reply(self.reply(n, Action::Reply(payload()), op)),
+            other => panic!("no line {other:?}"),
+        };
+        self.give(Input::Said { stream, said });
+    }
+
+    fn reply(&self, n: &str, action: Action, words: &[&str]) -> Reply {
+        let effect = |awaited| Effect {
+            call: call(),
+            awaited,
+        };
+        let (words, effects) = match words {
+            [rest @ .., "effect"] => (rest, vec![effect(true)]),
+            [rest @ .., "side"] => (rest, vec![effect(false)]),
+            _ => (words, Vec::new()),
+        };
+        let (words, level) = match words {
+            [rest @ .., "at", level] => (rest, Some(level.parse().unwrap())),
+            _ => (words, None),
+        };
+        let state = match words {
+            [] => State::Same,
+            ["delete"] => State::Delete,
+            op => State::Update(vec![mutation(op)]),
+        };
+        Reply {
+            command: id(n),
+            action,
+            state,
+            effects,
+            level,
+        }
+    }
+
+    fn give(&mut self, input: Input) {
+        let (engine, ty) = (&self.engine, self.ty);
+        let look = move || engine.view(&entity(), ty);
+        self.session.handle(self.now, input, &look);
+        while let Some(output) = self.session.poll_output() {
+            let text = match output {
+                Output::Tell { told, .. } => match told {
+                    Told::Init(state) => format!("init {}", reading(&state)),
+                    Told::Delta(Change::Elements { removed, added }) => {
+                        format!("delta -[{}] +[{}]", words(&removed), words(&added))
+                    }
+                    Told::Delta(other) => format!("delta {other:?}"),
+                    Told::Delete => "delete".into(),
+                    Told::Command { id, view, .. } => format!("command {} {}", id.0, reading(&view.read())),
+                    Told::End => "end".into(),
+                },
+                Output::Reset { .. } => "reset".into(),
+                Output::Commit {
+                    id,
+                    mutations,
+                    view,
+                    level,
+                    deadline,
+                } => {
+                    self.commits.push_back((id, mutations, view, level, deadline));
+                    format!("commit {} {level}", id.0)
+                }
+                Output::Effects { id, .. } => format!("effects {}", id.0),
+                Output::Answer { id, result } => match result {
+                    Ok(Action::Reply(_)) => format!("answer {}", id.0),
+                    Ok(other) => format!(
+                        "answer {} {}",
+                        id.0,
+                        if matches!(other, Action::Forward(_)) {
+                            "forward"
+                        } else {
+                            "?"
+                        }
+                    ),
+                    Err(error) => format!("answer {} {}", id.0, error.kind().name()),
+                },
+                Output::Report { .. } => "report".into(),
+            };
+            self.said.push(text);
+        }
+    }
+
+    fn update(&self, mutations: Vec<Mutation>, level: Level, timeout_ms: u64) -> Update {
+        let op = |mutation| Op {
+            entity: entity(),
+            ty: Some(self.ty),
+            mutation,
+        };
+        Update {
+            ops: mutations.into_iter().map(op).collect(),
+            level,
+            key: None,
+            after: None,
+            timeout_ms,
+        }
+    }
+
+    fn join(&mut self) {
+        let (id, mutations, view, level, deadline) = self.commits.pop_front().expect("a commit");
+        let update = self.update(mutations, level, (deadline.0 - self.now.0) / 1_000);
+        let commit = |request| EngineInput::Commit {
+            request,
+            update,
+            view,
+        };
+        let is_done = self.engine_does(commit, Some(id));
+        if !is_done {
+            self.give(Input::Joined { id });
+        }
+    }
+
+    /// Whether it was answered at once.
+    fn engine_does(&mut self, input: impl FnOnce(RequestId) -> EngineInput, id: Option<CommandId>) -> bool {
+        self.requests += 1;
+        let request = RequestId(id.map_or(1_000 + self.requests, |id| id.0));
+        let before = self.said.len();
+        self.perform(input(request));
+        self.said.len() > before
+    }
+
+    fn perform(&mut self, input: EngineInput) {
+        let now = Now {
+            time: self.now,
+            wall_ms: 1 + self.now.0 / 1_000,
+        };
+        self.engine.handle(now, input);
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                EngineOutput::Persist { id, .. } => self.record = id,
+                EngineOutput::Done { request, result } if request.0 < 1_000 => self.give(Input::Committed {
+                    id: CommandId(request.0),
+                    result: result.map(|_| ()),
+                }),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_command_is_answered_once_its_change_is_where_its_level_wants_it() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         reply 1 add a => commit 1 local
+         join
+         sync => answer 1
+         command 2 => command 2 [a]
+         reply 2 add b at local-applied => commit 2 local-applied
+         join => answer 2
+         command 3 => command 3 [a b]
+         reply 3 => answer 3",
+    );
+}
+
+#[test]
+fn one_command_at_a_time_is_with_the_function_and_the_next_sees_what_it_did() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         command 2
+         reply 1 add a => commit 1 local
+         command 3
+         join => command 2 [a]
+         reply 2 remove a => commit 2 local
+         sync => answer 1
+         join => command 3 []
+         reply 3 => answer 3
+         sync => answer 2",
+    );
+}
+
+#[test]
+fn a_function_is_told_nothing_while_it_has_a_command_and_what_it_did_not_see_stays() {
+    check(
+        "other add a b
+         command 1 => init [a b]; command 1 [a b]
+         other add a c
+         reply 1 remove a => commit 1 local
+         other add d
+         join => delta -[] +[a c d]
+         sync => answer 1
+         command 2 => command 2 [a b c d]
+         reply 2 => answer 2
+         other remove b => delta -[b] +[]",
+    );
+}
+
+#[test]
+fn a_function_that_forgets_is_shown_the_entity_with_every_command() {
+    let world = check_forgetful(
+        "command 1 => command 1 nothing
+         other add z
+         reply 1 add a => commit 1 local
+         join
+         command 2 => command 2 [a z]
+         sync => answer 1
+         refuse 2 add b => answer 2 refused
+         command 3 => command 3 [a z]
+         fail 3 => answer 3 refused
+         other remove z
+         command 4 => command 4 [a]
+         reply 4 delete => commit 4 local
+         join
+         sync => answer 4",
+    );
+    assert!(world.session.is_vacant());
+}
+
+#[test]
+fn after_a_failed_command_the_function_begins_again() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         command 2
+         refuse 1 add a => answer 1 refused; end
+         old reply 2
+         command 3
+         end => init nothing; command 2 nothing
+         fail 2 => answer 2 refused; end
+         wait 4999 => answer 3 expired
+         wait 1 => reset
+         command 4 => init nothing; command 4 nothing
+         command 5
+         fail => answer 4 lost; reset; init nothing; command 5 nothing
+         end => answer 5 lost",
+    );
+}
+
+#[test]
+fn a_reply_to_nothing_and_a_second_reply_break_the_rules() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         reply 7 add a => answer 1 lost; report; reset
+         reply 1 add a
+         command 2 => init nothing; command 2 nothing
+         reply 2 add b => commit 2 local
+         join
+         command 3 => command 3 [b]
+         reply 2 add c => answer 3 lost; report; reset
+         sync => answer 2
+         command 4 => init [b]; command 4 [b]",
+    );
+}
+
+#[test]
+fn what_the_entity_does_not_take_is_the_functions_fault_and_changes_nothing() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         command 2
+         reply 1 incr 5 => commit 1 local
+         join => report; reset; answer 1 wrong_type; init nothing; command 2 nothing
+         reply 2 => answer 2",
+    );
+}
+
+#[test]
+fn a_function_that_does_not_answer_is_given_up() {
+    check(
+        "command 1 in 10 => init nothing; command 1 nothing
+         command 2 in 5000
+         command 3 in 5
+         wait 10 => answer 3 expired; answer 1 lost; reset; init nothing; command 2 nothing
+         old reply 1 add a
+         reply 2 add b => commit 2 local
+         join
+         sync => answer 2
+         command 4 => command 4 [b]",
+    );
+    let config = Config::new(NodeId(1), entity(), Type::OrSet);
+    let hasty = Config {
+        answer_ms: 100,
+        ..config
+    };
+    check_with(
+        hasty,
+        "command 1 => init nothing; command 1 nothing
+         wait 100 => answer 1 lost; reset",
+    );
+}
+
+#[test]
+fn a_commit_that_is_not_confirmed_in_time_is_in_all_the_same() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         reply 1 add a => commit 1 local
+         join
+         wait 1000 => answer 1 unconfirmed
+         command 2 => command 2 [a]
+         reply 2 => answer 2",
+    );
+}
+
+#[test]
+fn commands_that_wait_are_bounded_and_can_be_cancelled() {
+    let config = Config::new(NodeId(1), entity(), Type::OrSet);
+    let narrow = Config {
+        commands_max: 2,
+        ..config
+    };
+    check_with(
+        narrow,
+        "command 1 => init nothing; command 1 nothing
+         command 2
+         command 3 => answer 3 overloaded
+         cancel 2
+         command 4
+         reply 1 add a => commit 1 local
+         command 5 => answer 5 overloaded
+         join => command 4 [a]
+         cancel 4
+         sync => answer 1
+         reply 4 => answer 4
+         command 6 in 0 => answer 6 expired",
+    );
+}
+
+#[test]
+fn a_function_that_has_nothing_to_do_is_passivated_and_wakes_with_the_next_command() {
+    let mut world = check(
+        "command 1 => init nothing; command 1 nothing
+         reply 1 => answer 1
+         wait 29999
+         other add a => delta -[] +[a]
+         wait 1 => end
+         other add b
+         command 2
+         end => init [a b]; command 2 [a b]
+         reply 2 => answer 2
+         wait 30000 => end
+         end",
+    );
+    assert!(world.session.is_vacant());
+    assert_eq!(world.session.next_wakeup(), None);
+    world.script("other add c");
+    assert!(world.session.is_vacant());
+}
+
+#[test]
+fn a_deleted_entity_ends_the_function_and_can_be_made_again() {
+    check(
+        "other add a
+         command 1 => init [a]; command 1 [a]
+         reply 1 => answer 1
+         other delete => delete; end
+         command 2
+         end => init nothing; command 2 nothing
+         reply 2 add b => commit 2 local
+         join
+         sync => answer 2
+         command 3 => command 3 [b]
+         other add c
+         reply 3 delete => commit 3 local
+         join => end
+         sync => answer 3
+         command 4
+         end => init [c]; command 4 [c]",
+    );
+}
+
+#[test]
+fn effects_come_after_the_commit_and_the_awaited_ones_before_the_answer() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         reply 1 add a effect => commit 1 local
+         join
+         sync => effects 1
+         command 2 => command 2 [a]
+         done 1 => answer 1
+         reply 2 side => effects 2; answer 2
+         command 3 => command 3 [a]
+         forward 3 => answer 3 forward",
+    );
+}
+
+#[test]
+fn an_entity_that_shows_as_another_type_has_no_function() {
+    let config = Config::new(NodeId(1), entity(), Type::OrSet);
+    let mut world = check_with(config, "");
+    let op = Op {
+        entity: entity(),
+        ty: Some(Type::PnCounter),
+        mutation: Mutation::Increment(1),
+    };
+    let update = Update {
+        ops: vec![op],
+        ..Update::delete(entity())
+    };
+    let request = RequestId(5_000);
+    world.perform(EngineInput::Submit { request, update });
+    world.script("command 1 => answer 1 wrong_type");
+}
