@@ -106,8 +106,8 @@ fn diff_maps(before: &BTreeMap<Bytes, Reading>, after: &BTreeMap<Bytes, Reading>
 }
 
 /// What a function at `me` believes after it did this to what it believed. What others did, and which of two writes wins, it
-/// does not know.
-pub fn believe(reading: &mut Reading, me: NodeId, mutation: &Mutation) {
+/// does not know. The type, where it is known, says of which its children are.
+pub fn believe(reading: &mut Reading, is: Option<Type>, me: NodeId, mutation: &Mutation) {
     match (reading, mutation) {
         (Reading::Count(count), Mutation::Increment(by)) => *count = count.saturating_add(i128::from(*by)),
         (Reading::Elements(elements), Mutation::Add(added)) => {
@@ -131,13 +131,14 @@ pub fn believe(reading: &mut Reading, me: NodeId, mutation: &Mutation) {
         (Reading::Map(children), Mutation::Remove(keys)) => children.retain(|key, _| !keys.contains(key)),
         (Reading::Map(children), Mutation::Clear) => children.clear(),
         (Reading::Map(children), Mutation::Update { key, ty, mutation }) => {
+            let ty = ty.or(is.and_then(Type::child));
             let new = ty.map(empty);
             let child = match (children.get_mut(key), new) {
                 (Some(child), _) => child,
                 (None, Some(new)) => children.entry(key.clone()).or_insert(new),
                 (None, None) => return,
             };
-            believe(child, me, mutation);
+            believe(child, ty, me, mutation);
         }
         _ => {}
     }

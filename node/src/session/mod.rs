@@ -351,11 +351,13 @@ impl Session {
         if config.remembers {
             let believes = open.believes.get_or_insert_with(|| empty(config.ty));
             for mutation in &mutations {
-                believe(believes, config.node, mutation);
+                believe(believes, Some(config.ty), config.node, mutation);
             }
         }
         let (view, level) = (open.seen.clone(), reply.level.unwrap_or(self.config.level));
+        let id = busy.id;
         self.commit(busy, mutations, view, level, deletes);
+        planted!("reply_before_commit", self.finish(id), ());
     }
 
     fn commit(&mut self, busy: Busy, mutations: Vec<Mutation>, view: View, level: Level, deletes: bool) {
@@ -379,7 +381,7 @@ impl Session {
             (Some(command), Some(id)) if command == id => {
                 open.busy = None;
                 self.answer(id, Err(error.clone()));
-                if self.config.remembers {
+                if planted!("memory_kept_after_failure", false, self.config.remembers) {
                     self.close();
                 }
             }
@@ -418,7 +420,11 @@ impl Session {
     }
 
     fn on_committed(&mut self, id: CommandId, result: Result<(), Error>) {
-        let is_in = result.as_ref().err().is_none_or(Error::changed_state);
+        // Of other errors nobody knows for sure whether they changed something: a new life begins with what is there.
+        let is_in = result
+            .as_ref()
+            .err()
+            .is_none_or(|error| error.kind() == ErrorKind::Unconfirmed);
         if is_in {
             self.on_joined(id);
         } else if self

@@ -56,6 +56,8 @@ pub enum Rule {
     Once,
     /// A session was shown less than it had seen.
     Session,
+    /// A function was told what it must not be, or a command was not answered as it must be.
+    Function,
     /// A node took writes before it had caught up.
     Barrier,
     /// An answer that does not fit the update.
@@ -98,6 +100,7 @@ impl Rule {
             Rule::Trim => "trim",
             Rule::Once => "once",
             Rule::Session => "session",
+            Rule::Function => "function",
             Rule::Barrier => "barrier",
             Rule::Answer => "answer",
             Rule::Bounds => "bounds",

@@ -65,7 +65,7 @@ impl World {
         }
         let update = self.update(&asked, level, key, timeout_ms(&mut rng));
         if key.is_none() && self.is_function(number, &asked) {
-            return self.begin_function(node, client, number, asked, update);
+            return self.command(node, client, number, asked, update);
         }
         self.submit(node, Some(client), asked, update, key, None)
     }
@@ -131,6 +131,7 @@ impl World {
     /// A node died: its callers hear nothing more, and those with a key ask again.
     pub(crate) fn on_unanswered(&mut self, node: NodeIx) {
         self.reads.retain(|_, reading| reading.node != node);
+        self.forget_functions(node);
         let lost: Vec<u64> = self
             .waiting
             .iter()
@@ -180,23 +181,7 @@ impl World {
             // One bad operation spoils the whole update, wherever it stands.
             let place = rng.below(ops.len() as u64) as usize;
             let (_, kind) = self.oracle.names.entity(ops[place].0);
-            ops[place].1 = match kind {
-                Kind::GCounter => Action::Increment(-1),
-                Kind::Set
-                | Kind::Flag
-                | Kind::Vote
-                | Kind::OrMap
-                | Kind::CounterMap
-                | Kind::RegisterMap
-                | Kind::MultiMap => Action::Increment(1),
-                Kind::Bounded => Action::Clear,
-                Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
-                Kind::GSet => Action::Remove(vec![0]),
-                Kind::MvRegister => Action::Set {
-                    value: 0,
-                    clock: Some(1),
-                },
-            };
+            ops[place].1 = nonsense(kind);
         }
         let disputed = ops
             .iter()
@@ -291,6 +276,27 @@ impl World {
             (Kind::Vote, n) => Action::Vote(n % 2 == 0),
         };
         (entity, action)
+    }
+}
+
+/// What a type does not take.
+pub(super) fn nonsense(kind: Kind) -> Action {
+    match kind {
+        Kind::GCounter => Action::Increment(-1),
+        Kind::Set
+        | Kind::Flag
+        | Kind::Vote
+        | Kind::OrMap
+        | Kind::CounterMap
+        | Kind::RegisterMap
+        | Kind::MultiMap => Action::Increment(1),
+        Kind::Bounded => Action::Clear,
+        Kind::PnCounter | Kind::Register => Action::Add(vec![0]),
+        Kind::GSet => Action::Remove(vec![0]),
+        Kind::MvRegister => Action::Set {
+            value: 0,
+            clock: Some(1),
+        },
     }
 }
 

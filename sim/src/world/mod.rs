@@ -62,7 +62,14 @@ pub(crate) enum Event {
     /// A client makes its next update.
     Client { client: usize },
     /// A function has done with a command.
-    Function { function: u64 },
+    Function { act: functions::Act },
+    /// A session asked to be woken.
+    Session {
+        node: NodeIx,
+        entity: EntityIx,
+        lives: u64,
+        at: Micros,
+    },
     /// An update is sent again, under its key.
     Repeat { key: u64 },
     /// The plan's next fault.
@@ -86,7 +93,9 @@ pub struct Tally {
     pub submitted: u64,
     /// Of them answered at their level.
     pub answered: u64,
-    /// Of them made by what functions had seen.
+    /// Commands given to sessions of functions.
+    pub commands: u64,
+    /// Updates made by what functions had seen.
     pub committed: u64,
     /// Reads answered to sessions.
     pub read: u64,
@@ -132,7 +141,8 @@ pub struct World {
     keys: KeyBook,
     waiting: BTreeMap<u64, Waiting>,
     reads: BTreeMap<u64, sessions::Reading>,
-    functions: BTreeMap<u64, functions::Function>,
+    functions: functions::Functions,
+    next_act: u64,
     sessions: Vec<sessions::Session>,
     next_request: u64,
     phase: Phase,
@@ -178,6 +188,7 @@ impl World {
             waiting: BTreeMap::new(),
             reads: BTreeMap::new(),
             functions: BTreeMap::new(),
+            next_act: 0,
             sessions: (0..plan.load.clients)
                 .map(|_| sessions::Session::default())
                 .collect(),
@@ -276,7 +287,13 @@ impl World {
                 Ok(())
             }
             Event::Client { client } => self.on_client(client),
-            Event::Function { function } => self.on_function(function),
+            Event::Function { act } => self.on_function(act),
+            Event::Session {
+                node,
+                entity,
+                lives,
+                at,
+            } => self.on_session_due(node, entity, lives, at),
             Event::Repeat { key } => self.on_repeat(key),
             Event::Fault { index } => self.on_fault(index),
             Event::Probe { node } => self.on_probe(node),
@@ -311,7 +328,10 @@ impl World {
             Event::Probe { node } => hash.absorb(14 << 32 | *node as u64),
             Event::ProbeAgain { node } => hash.absorb(16 << 32 | *node as u64),
             Event::Seen { node } => hash.absorb(15 << 32 | *node as u64),
-            Event::Function { function } => hash.absorb(17 << 32 | function & 0xffff_ffff),
+            Event::Function { act } => hash.absorb(17 << 32 | act.node as u64),
+            Event::Session { node, entity, .. } => {
+                hash.absorb(18 << 32 | (*node as u64) << 16 | u64::from(*entity))
+            }
             Event::Look => hash.absorb(12 << 32),
         }
     }

@@ -7,6 +7,7 @@ use anabranch::store::StoreError;
 use anabranch::wire::Frame;
 use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
 
+use super::functions::By;
 use super::{Event, Phase, World};
 use crate::model::{Action, EntityIx, Vv};
 use crate::net::{NodeIx, Outgoing};
@@ -31,6 +32,8 @@ pub(crate) struct Waiting {
     pub answer_by: Micros,
     /// Whether nothing may stand in its way: all was healed.
     pub must: bool,
+    /// The entity and the command of the function whose commit it is.
+    pub function: Option<(EntityIx, u64)>,
 }
 
 fn ask(request: RequestId, update: Update, view: Option<View>) -> Input {
@@ -76,7 +79,7 @@ impl World {
                 self.give(node, input)?;
             }
         }
-        Ok(())
+        self.wake_sessions(node)
     }
 
     /// One input and all that follows from it, at one node.
@@ -160,7 +163,7 @@ impl World {
         asked: Asked,
         update: Update,
         key: Option<u64>,
-        view: Option<View>,
+        by: Option<By>,
     ) -> Step {
         self.oracle.note_surely(node);
         let standing = key.map_or(Standing::New, |key| self.keys.standing(node, key));
@@ -169,7 +172,8 @@ impl World {
         self.tally.submitted += 1;
         let (level, timeout_us) = (update.level, update.timeout_ms * 1_000);
         self.tell(|| format!("n{node} asked #{request} {asked:?} level {level} key {key:?}"));
-        let outputs = self.handle(node, ask(RequestId(request), update, view));
+        let function = by.as_ref().map(|by| (by.entity, by.command));
+        let outputs = self.handle(node, ask(RequestId(request), update, by.map(|by| by.view)));
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };
@@ -208,10 +212,15 @@ impl World {
                 key,
                 answer_by,
                 must: self.phase != Phase::Chaos,
+                function,
             },
         );
         self.check_waiting(node)?;
-        self.perform(node, outputs)
+        self.perform(node, outputs)?;
+        if self.waiting.contains_key(&request) {
+            return self.on_session_committed(node, function, None);
+        }
+        Ok(())
     }
 
     pub(super) fn look(&mut self, node: NodeIx, outputs: &[Output], touched: &BTreeSet<EntityIx>) -> Step {
@@ -279,7 +288,12 @@ impl World {
                 Ok(())
             }
             Output::Done { request, result } => self.on_done(node, request.0, result),
-            Output::Changed { .. } => Ok(()),
+            Output::Changed { entity } => {
+                for entity in self.oracle.names.alike(&entity).collect::<Vec<_>>() {
+                    self.session(node, entity, anabranch::session::Input::Changed)?;
+                }
+                Ok(())
+            }
             Output::Disconnect { peer, epoch, reason } => {
                 self.on_disconnect(node, peer, epoch, None, &reason)
             }
@@ -394,22 +408,28 @@ impl World {
             let what = format!("#{request} is answered twice, or was never asked");
             return Err(broken(Rule::Answer, node, what));
         };
+        let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.check_done(node, &waiting, result)?;
+        self.on_session_committed(node, waiting.function, Some(outcome))
+    }
+
+    fn check_done(&mut self, node: NodeIx, waiting: &Waiting, result: Result<Answer, Error>) -> Step {
         match &result {
             Ok(answer) if waiting.asked.wrong || waiting.asked.misused => {
                 let what = format!("{:?} is nonsense and was answered {answer:?}", waiting.asked);
                 Err(broken(Rule::Answer, node, what))
             }
             Ok(answer) => {
-                self.note_seen(&waiting, answer);
-                self.on_answered(node, &waiting, answer)
+                self.note_seen(waiting, answer);
+                self.on_answered(node, waiting, answer)
             }
             // What a node holds of a bounded counter may be little even when all is well; the oracle saw to it.
             Err(error) if waiting.must && error.kind() != ErrorKind::Rights => {
                 let what = format!("all is well, but {:?} was refused: {error}", waiting.asked);
                 Err(broken(Rule::Progress, node, what))
             }
-            Err(error) if self.is_expected(node, error.kind(), &waiting) => {
-                self.on_refused(node, &waiting, error)
+            Err(error) if self.is_expected(node, error.kind(), waiting) => {
+                self.on_refused(node, waiting, error)
             }
             Err(error) => {
                 let what = format!("{:?} was refused without a cause: {error:?}", waiting.asked);

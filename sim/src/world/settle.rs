@@ -25,6 +25,7 @@ impl World {
             self.check_progress(node)?;
         }
         self.check_answers()?;
+        self.check_functions()?;
         self.spread_hints()?;
         match self.phase {
             Phase::Chaos if self.kernel.now() >= self.plan.chaos_us => {

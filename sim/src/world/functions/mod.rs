@@ -1,0 +1,581 @@
+//! Functions beside their entities, each behind a session as in production: they take their time, and some misbehave.
+//!
+//! What must hold: a function has one command at a time and is told nothing meanwhile; its copy of the entity is the entity
+//! whenever it is given a command; what it does goes by what it had seen, and not at all if it was given up; each command is
+//! answered once, in time, and not before what it did is where its level says.
+
+mod memory;
+
+use std::collections::BTreeMap;
+
+use anabranch::Update;
+use anabranch::engine::{Time, View};
+use anabranch::session::{
+    Action, Command, CommandId, Config, Encoding, Input, Output, Payload, Reply, Said, Session, State,
+    StreamId, Told,
+};
+use anabranch::{Error, ErrorKind, Level, Op};
+use bytes::Bytes;
+
+use super::clients::nonsense;
+use super::{Event, World};
+use crate::model::{EntityIx, Row};
+use crate::names::type_of;
+use crate::net::NodeIx;
+use crate::oracle::{Asked, Failure, Rule, broken};
+use crate::plan::SECOND;
+use crate::queue::Micros;
+use crate::rng::Rng;
+
+use memory::Memory;
+
+type Step = Result<(), Failure>;
+
+/// Sessions and functions of a world, by node and entity.
+pub(super) type Functions = BTreeMap<(NodeIx, EntityIx), Hosted>;
+
+/// A session and the function behind it.
+#[derive(Debug)]
+pub(crate) struct Hosted {
+    session: Session,
+    remembers: bool,
+    wake_at: Option<Time>,
+    function: Option<Function>,
+    commands: BTreeMap<u64, Given>,
+}
+
+/// A command that is not answered.
+#[derive(Debug)]
+struct Given {
+    client: usize,
+    asked: Asked,
+    update: Update,
+    deadline: Micros,
+    /// What its function saw, by the model.
+    row: Option<Row>,
+    /// Whether its function's change was handed to the entity.
+    committed: bool,
+}
+
+/// A life of a function.
+#[derive(Debug)]
+struct Function {
+    stream: StreamId,
+    memory: Memory,
+    has: Option<u64>,
+    was_told_to_end: bool,
+}
+
+/// What a function is about to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Act {
+    pub node: NodeIx,
+    lives: u64,
+    entity: EntityIx,
+    stream: StreamId,
+    command: Option<u64>,
+    manner: Manner,
+}
+
+/// How a function takes a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    Well,
+    /// And again, though it was answered.
+    Twice,
+    /// With what the entity's type does not take.
+    Wrongly,
+    /// It refuses, though it says that it did something.
+    Refuses,
+    Fails,
+    FailsWhole,
+    /// It answers what it was not asked.
+    Babbles,
+    Ends,
+    Silent,
+}
+
+/// What a function did, as its session hands it on.
+struct Made {
+    mutations: Vec<anabranch::Mutation>,
+    level: Level,
+    deadline: Time,
+}
+
+/// Whose commit an update is.
+#[derive(Debug)]
+pub(crate) struct By {
+    pub entity: EntityIx,
+    pub command: u64,
+    pub view: View,
+}
+
+impl World {
+    /// Whether this update is to be made by a function.
+    pub(super) fn is_function(&self, number: u64, asked: &Asked) -> bool {
+        let mut rng = Rng::stream(self.plan.seed, "function", number, 0);
+        rng.chance(self.plan.load.commits) && !asked.wrong && !asked.disputed
+    }
+
+    /// The function of the first entity of an update is to make what is about that.
+    pub(super) fn command(
+        &mut self,
+        node: NodeIx,
+        client: usize,
+        number: u64,
+        mut asked: Asked,
+        update: Update,
+    ) -> Step {
+        let entity = asked.ops[0].0;
+        let (id, kind) = self.oracle.names.entity(entity);
+        let (id, ty) = (id.clone(), type_of(kind));
+        let mut ops = update.ops;
+        ops.retain(|op| op.entity == id);
+        asked.ops.retain(|(of, _)| *of == entity);
+        // It knows its entity's type.
+        asked.untyped = false;
+        let mut rng = Rng::stream(self.plan.seed, "command", number, 0);
+        let deadline = self.kernel.now() + rng.log_uniform(1e4, 2e7) as u64;
+        let seed = self.plan.seed;
+        let host_id = self.hosts[node].id;
+        let hosted = self.functions.entry((node, entity)).or_insert_with(|| {
+            let mut rng = Rng::stream(seed, "session", node as u64, u64::from(entity));
+            let config = Config {
+                remembers: rng.chance(0.7),
+                commands_max: rng.between(1, 6) as usize,
+                answer_ms: rng.between(100, 5_000),
+                idle_ms: rng.between(50, 3_000),
+                closing_ms: rng.between(10, 500),
+                ..Config::new(host_id, id, ty)
+            };
+            Hosted {
+                remembers: config.remembers,
+                session: Session::new(config),
+                wake_at: None,
+                function: None,
+                commands: BTreeMap::new(),
+            }
+        });
+        let given = Given {
+            client,
+            asked,
+            update: Update { ops, ..update },
+            deadline,
+            row: None,
+            committed: false,
+        };
+        hosted.commands.insert(number, given);
+        let command = Command {
+            method: String::new(),
+            payload: payload(),
+            deadline: Time(deadline),
+        };
+        let id = CommandId(number);
+        self.tell(|| format!("n{node} has command {number} for entity {entity}, until {deadline}"));
+        self.tally.commands += 1;
+        self.session(node, entity, Input::Command { id, command })
+    }
+
+    /// One thing that happened to a session, and all that follows.
+    pub(super) fn session(&mut self, node: NodeIx, entity: EntityIx, input: Input) -> Step {
+        let now = Time(self.kernel.now());
+        let wakes = matches!(input, Input::Wakeup);
+        let (Some(life), Some(hosted)) = (&self.hosts[node].life, self.functions.get_mut(&(node, entity)))
+        else {
+            return Ok(());
+        };
+        let (id, kind) = self.oracle.names.entity(entity);
+        let look = || life.engine.view(id, type_of(kind));
+        if wakes {
+            hosted.wake_at = None;
+        }
+        hosted.session.handle(now, input, &look);
+        while let Some(hosted) = self.functions.get_mut(&(node, entity))
+            && let Some(output) = hosted.session.poll_output()
+        {
+            self.on_session_output(node, entity, output)?;
+        }
+        self.schedule_session(node, entity);
+        Ok(())
+    }
+
+    fn schedule_session(&mut self, node: NodeIx, entity: EntityIx) {
+        let Some(hosted) = self.functions.get_mut(&(node, entity)) else {
+            return;
+        };
+        let due = hosted.session.next_wakeup();
+        if let Some(at) = due.filter(|at| hosted.wake_at.is_none_or(|scheduled| *at < scheduled)) {
+            hosted.wake_at = Some(at);
+            let lives = self.hosts[node].lives;
+            let event = Event::Session {
+                node,
+                entity,
+                lives,
+                at: at.0,
+            };
+            self.kernel.at(at.0.max(self.kernel.now()), event);
+        }
+    }
+
+    pub(super) fn on_session_due(&mut self, node: NodeIx, entity: EntityIx, lives: u64, at: Micros) -> Step {
+        let host = &self.hosts[node];
+        // A process that stands still is woken when it goes on.
+        if host.lives != lives || host.life.is_none() || host.paused_until > self.kernel.now() {
+            return Ok(());
+        }
+        if let Some(hosted) = self.functions.get_mut(&(node, entity))
+            && hosted.wake_at == Some(Time(at))
+        {
+            return self.session(node, entity, Input::Wakeup);
+        }
+        Ok(())
+    }
+
+    fn on_session_output(&mut self, node: NodeIx, entity: EntityIx, output: Output) -> Step {
+        self.tell(|| format!("n{node} session of entity {entity}: {output:?}"));
+        match output {
+            Output::Tell { stream, told } => self.on_told_function(node, entity, stream, told),
+            Output::Reset { stream } => {
+                if let Some(hosted) = self.functions.get_mut(&(node, entity)) {
+                    hosted.function.take_if(|function| function.stream == stream);
+                }
+                Ok(())
+            }
+            Output::Commit {
+                id,
+                mutations,
+                view,
+                level,
+                deadline,
+            } => {
+                let made = Made {
+                    mutations,
+                    level,
+                    deadline,
+                };
+                self.on_session_commit(node, entity, id.0, made, view)
+            }
+            Output::Answer { id, result } => self.on_session_answer(node, entity, id.0, &result),
+            Output::Effects { .. } | Output::Report { .. } => Ok(()),
+        }
+    }
+
+    /// A function is told something: what it may expect is checked, and what it does next is decided.
+    fn on_told_function(&mut self, node: NodeIx, entity: EntityIx, stream: StreamId, told: Told) -> Step {
+        let wrong = |what: String| Err(broken(Rule::Function, node, format!("entity {entity}: {what}")));
+        let ty = type_of(self.oracle.names.entity(entity).1);
+        let here = self.hosts[node].life.as_ref();
+        let here = here.and_then(|life| life.engine.read_as(self.oracle.names.entity(entity).0, ty));
+        let row = self.oracle.row(node, entity);
+        let Some(hosted) = self.functions.get_mut(&(node, entity)) else {
+            return Ok(());
+        };
+        let begins = matches!(told, Told::Init(_)) || !hosted.remembers;
+        let function = match &mut hosted.function {
+            Some(function) if function.stream == stream => function,
+            other if begins => other.insert(Function {
+                stream,
+                memory: Memory::of(None, ty),
+                has: None,
+                was_told_to_end: false,
+            }),
+            _ => return wrong(format!("a function that is not there was told {told:?}")),
+        };
+        if function.was_told_to_end {
+            return wrong(format!("a function that was told to end was told {told:?}"));
+        }
+        if function.has.is_some() {
+            return wrong(format!("a function that has a command was told {told:?}"));
+        }
+        match told {
+            Told::Init(state) => function.memory = Memory::of(state.as_ref(), ty),
+            Told::Delta(change) => {
+                let before = function.memory.clone();
+                if !function.memory.take(&change) {
+                    return wrong(format!("{before:?} was told {change:?}"));
+                }
+            }
+            Told::Delete => function.memory = Memory::of(None, ty),
+            Told::Command { id, view, .. } => {
+                if !hosted.remembers {
+                    function.memory = Memory::of(view.read().as_ref(), ty);
+                }
+                let must = Memory::of(here.as_ref(), ty);
+                if function.memory != must || Memory::of(view.read().as_ref(), ty) != must {
+                    return wrong(format!(
+                        "a function has {:?}, and it is {must:?}",
+                        function.memory
+                    ));
+                }
+                function.has = Some(id.0);
+                let Some(given) = hosted.commands.get_mut(&id.0) else {
+                    return wrong(format!(
+                        "a function was given command {id:?}, which is none or answered"
+                    ));
+                };
+                given.row = Some(row);
+                self.plan_act(node, entity, stream, Some(id.0));
+            }
+            Told::End => {
+                function.was_told_to_end = true;
+                self.plan_act(node, entity, stream, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// When a function does what, and how well.
+    fn plan_act(&mut self, node: NodeIx, entity: EntityIx, stream: StreamId, command: Option<u64>) {
+        let number = self.next_act;
+        self.next_act += 1;
+        let mut rng = Rng::stream(self.plan.seed, "act", node as u64, number);
+        let manner = match rng.below(100) {
+            0..70 => Manner::Well,
+            70..74 => Manner::Twice,
+            74..78 => Manner::Wrongly,
+            78..84 => Manner::Refuses,
+            84..88 => Manner::Fails,
+            88..90 => Manner::FailsWhole,
+            90..93 => Manner::Babbles,
+            93..96 => Manner::Ends,
+            _ => Manner::Silent,
+        };
+        let manner = match command {
+            None if manner != Manner::Silent => Manner::Ends,
+            _ => manner,
+        };
+        let act = Act {
+            node,
+            lives: self.hosts[node].lives,
+            entity,
+            stream,
+            command,
+            manner,
+        };
+        let takes = rng.log_uniform(1.0, 3e6) as u64;
+        self.kernel.after(takes, Event::Function { act });
+    }
+
+    /// A function has done with what it was told.
+    pub(super) fn on_function(&mut self, act: Act) -> Step {
+        let host = &self.hosts[act.node];
+        if host.life.is_none() || host.lives != act.lives || !self.is_chaos() {
+            return Ok(());
+        }
+        if host.paused_until > self.kernel.now() {
+            self.kernel.at(host.paused_until + 1, Event::Function { act });
+            return Ok(());
+        }
+        let ty = type_of(self.oracle.names.entity(act.entity).1);
+        let Some(hosted) = self.functions.get_mut(&(act.node, act.entity)) else {
+            return Ok(());
+        };
+        // One that was reset speaks all the same: nobody may hear it.
+        if let Some(function) = hosted.function.as_mut().filter(|f| f.stream == act.stream) {
+            function.has = None;
+            let given = act.command.and_then(|command| hosted.commands.get(&command));
+            for op in given.into_iter().flat_map(|given| &given.update.ops) {
+                function.memory.act(ty, host.id, &op.mutation);
+            }
+            if matches!(act.manner, Manner::Ends) {
+                hosted.function = None;
+            }
+        }
+        let given = act.command.and_then(|command| hosted.commands.get(&command));
+        let (mutations, level) = match given {
+            Some(_) if act.manner == Manner::Wrongly => {
+                let kind = self.oracle.names.entity(act.entity).1;
+                let wrong = self.oracle.names.mutation(kind, &nonsense(kind));
+                (vec![wrong], None)
+            }
+            Some(given) => {
+                let ops = given.update.ops.iter().map(|op| op.mutation.clone());
+                (ops.collect(), Some(given.update.level))
+            }
+            None => (vec![anabranch::Mutation::Create], None),
+        };
+        for said in act.says(&mutations, level) {
+            let stream = act.stream;
+            self.session(act.node, act.entity, Input::Said { stream, said })?;
+        }
+        Ok(())
+    }
+
+    fn on_session_commit(
+        &mut self,
+        node: NodeIx,
+        entity: EntityIx,
+        command: u64,
+        made: Made,
+        view: View,
+    ) -> Step {
+        let now = self.kernel.now();
+        let Some(given) = self
+            .functions
+            .get_mut(&(node, entity))
+            .and_then(|hosted| hosted.commands.get_mut(&command))
+        else {
+            let what = format!("command {command} is answered, and its function's change is to be made");
+            return Err(broken(Rule::Function, node, what));
+        };
+        given.committed = true;
+        let mut asked = given.asked.clone();
+        asked.seen = given.row.take().map(|row| (entity, row));
+        let id = self.oracle.names.entity(entity).0;
+        let op = |mutation| Op {
+            entity: id.clone(),
+            ty: None,
+            mutation,
+        };
+        let update = Update {
+            ops: made.mutations.into_iter().map(op).collect(),
+            level: made.level,
+            timeout_ms: made.deadline.0.saturating_sub(now) / 1_000,
+            ..given.update.clone()
+        };
+        asked.wrong = update.ops.iter().map(|op| &op.mutation).ne(given
+            .update
+            .ops
+            .iter()
+            .map(|op| &op.mutation));
+        let client = given.client;
+        self.tally.committed += 1;
+        let by = By {
+            entity,
+            command,
+            view,
+        };
+        self.submit(node, Some(client), asked, update, None, Some(by))
+    }
+
+    /// A function's commit was accepted, or refused, or has reached its level.
+    pub(super) fn on_session_committed(
+        &mut self,
+        node: NodeIx,
+        function: Option<(EntityIx, u64)>,
+        result: Option<Result<(), Error>>,
+    ) -> Step {
+        let Some((entity, command)) = function else {
+            return Ok(());
+        };
+        let id = CommandId(command);
+        let input = match result {
+            Some(result) => Input::Committed { id, result },
+            None => Input::Joined { id },
+        };
+        self.session(node, entity, input)
+    }
+
+    fn on_session_answer(
+        &mut self,
+        node: NodeIx,
+        entity: EntityIx,
+        command: u64,
+        result: &Result<Action, Error>,
+    ) -> Step {
+        let hosted = self.functions.get_mut(&(node, entity));
+        let Some(given) = hosted.and_then(|hosted| hosted.commands.remove(&command)) else {
+            let what = format!("command {command} of entity {entity} is answered twice: {result:?}");
+            return Err(broken(Rule::Function, node, what));
+        };
+        if result.is_ok() && !given.committed {
+            let what =
+                format!("command {command} of entity {entity} is answered, and nothing was made of it");
+            return Err(broken(Rule::Function, node, what));
+        }
+        let awaited = |waiting: &super::Waiting| waiting.function == Some((entity, command));
+        if result.is_ok() && self.waiting.values().any(awaited) {
+            let what =
+                format!("command {command} of entity {entity} is answered before its level is reached");
+            return Err(broken(Rule::Function, node, what));
+        }
+        let is_early = matches!(result, Err(error) if error.kind() == ErrorKind::Expired);
+        if is_early && self.kernel.now() < given.deadline {
+            let what = format!("command {command} of entity {entity} expired before its deadline");
+            return Err(broken(Rule::Function, node, what));
+        }
+        Ok(())
+    }
+
+    /// Nobody waits for a command longer than it may take.
+    pub(super) fn check_functions(&self) -> Step {
+        let now = self.kernel.now();
+        for (&(node, entity), hosted) in &self.functions {
+            let stood_still = self.hosts[node].paused_until + SECOND > now;
+            let late = hosted
+                .commands
+                .iter()
+                .find(|(_, given)| given.deadline + SECOND < now);
+            if let Some((command, given)) = late.filter(|_| !stood_still) {
+                let what = format!("command {command} of entity {entity} is not answered: {given:?}");
+                return Err(broken(Rule::Progress, node, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// A process that stood still goes on: what was due meanwhile is due now.
+    pub(super) fn wake_sessions(&mut self, node: NodeIx) -> Step {
+        let of_node = (node, EntityIx::MIN)..=(node, EntityIx::MAX);
+        let entities: Vec<EntityIx> = self
+            .functions
+            .range(of_node)
+            .map(|((_, entity), _)| *entity)
+            .collect();
+        for entity in entities {
+            self.session(node, entity, Input::Wakeup)?;
+        }
+        Ok(())
+    }
+
+    /// A node died, and its functions with it.
+    pub(super) fn forget_functions(&mut self, node: NodeIx) {
+        self.functions.retain(|(at, _), _| *at != node);
+    }
+}
+
+impl Act {
+    fn says(&self, mutations: &[anabranch::Mutation], level: Option<Level>) -> Vec<Said> {
+        let Some(command) = self.command.map(CommandId) else {
+            return match self.manner {
+                Manner::Silent => Vec::new(),
+                _ => vec![Said::Ended],
+            };
+        };
+        let reply = |command, action| {
+            Said::Reply(Reply {
+                command,
+                action,
+                state: match mutations {
+                    [anabranch::Mutation::Delete] => State::Delete,
+                    _ => State::Update(mutations.to_vec()),
+                },
+                effects: Vec::new(),
+                level,
+            })
+        };
+        let well = || reply(command, Action::Reply(payload()));
+        let error = || Error::new(ErrorKind::Refused, "the function says no");
+        let failed = |command| Said::Failed {
+            command,
+            error: error(),
+        };
+        match self.manner {
+            Manner::Well | Manner::Wrongly => vec![well()],
+            Manner::Twice => vec![well(), well()],
+            Manner::Refuses => vec![reply(command, Action::Refuse(error()))],
+            Manner::Fails => vec![failed(Some(command))],
+            Manner::FailsWhole => vec![failed(None)],
+            Manner::Babbles => vec![reply(CommandId(u64::MAX), Action::Reply(payload()))],
+            Manner::Ends => vec![Said::Ended],
+            Manner::Silent => Vec::new(),
+        }
+    }
+}
+
+fn payload() -> Payload {
+    Payload {
+        encoding: Encoding::Json,
+        bytes: Bytes::new(),
+    }
+}
