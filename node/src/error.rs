@@ -5,6 +5,10 @@
 
 use std::fmt;
 
+use serde::de::DeserializeOwned;
+
+use crate::payload::Payload;
+
 /// What went wrong, for programs. See each variant for what is now true and whether a retry is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -115,6 +119,7 @@ impl ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    details: Option<Box<Payload>>,
 }
 
 impl Error {
@@ -123,7 +128,27 @@ impl Error {
         Error {
             kind,
             message: message.into(),
+            details: None,
         }
+    }
+
+    /// The same with what a function says of why it refused, for programs.
+    pub(crate) fn with_details(self, details: Payload) -> Error {
+        Error {
+            details: Some(Box::new(details)),
+            ..self
+        }
+    }
+
+    /// What the function said of why it refused, as the type that it refused with; nothing if it said nothing, or something
+    /// else.
+    pub fn details<T: DeserializeOwned>(&self) -> Option<T> {
+        self.details.as_ref()?.read().ok()
+    }
+
+    /// The same as bytes.
+    pub fn details_payload(&self) -> Option<&Payload> {
+        self.details.as_deref()
     }
 
     /// What went wrong, for programs.

@@ -16,9 +16,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+// The derive macro names the crate, in its own tests too.
+extern crate self as anabranch;
+
 pub mod base64;
 #[cfg(feature = "daemon")]
 pub mod daemon;
+/// The program `anabranch`, for programs with functions of their own.
+#[cfg(feature = "daemon")]
+pub mod cli {
+    pub use crate::daemon::run;
+}
 #[cfg(feature = "quic")]
 mod driver;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -26,6 +34,7 @@ pub mod engine;
 #[cfg(feature = "quic")]
 mod entity;
 mod error;
+mod function;
 pub mod json;
 #[cfg(feature = "quic")]
 pub mod membership;
@@ -33,6 +42,7 @@ pub mod membership;
 mod network_tests;
 #[cfg(feature = "quic")]
 mod node;
+mod payload;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod session;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -56,8 +66,10 @@ pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update}
 #[cfg(feature = "quic")]
 pub use entity::Entity;
 pub use error::{Error, ErrorKind};
+pub use function::{Context, Function, FunctionBuilder, state};
 #[cfg(feature = "quic")]
 pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};
+pub use payload::{Encoding, Payload, PayloadError};
 #[cfg(feature = "quic")]
 pub use transport::ca;
 pub use wire::{DirectoryId, EntityId, IdempotencyKey, NameError, ShardId, Token, TokenError};

@@ -13,6 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use anabranch_crdt::{Crdt, Epoch, NodeId, Reading, ReplicaId, Type};
 
 pub use builder::{NodeBuilder, SHARDS_DEFAULT};
@@ -21,9 +24,13 @@ pub use status::NodeStatus;
 pub use watch::Watch;
 
 use crate::driver::Handle;
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Read, ShardSummary, Update};
 use crate::entity::Entity;
 use crate::error::{Error, ErrorKind};
+use crate::function::Function;
+use crate::payload::{Encoding, Payload};
+use crate::session::Call;
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Token};
 
 /// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
@@ -233,6 +240,67 @@ impl Node {
         Ok(self
             .handle
             .peek(|engine| (engine.read(id), engine.token(after, [id]))))
+    }
+
+    // Functions.
+
+    /// Calls a method of an entity's function at this node, with ten seconds for all of it.
+    ///
+    /// The function runs on this thread. Its reply is heard once what it did is where the method says: by default on this
+    /// node's disk.
+    ///
+    /// ```no_run
+    /// # async fn example(node: anabranch::Node) -> Result<(), anabranch::Error> {
+    /// let hits: i64 = node.call("hits", "/index.html", "hit", &1).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoFunction`], [`ErrorKind::Refused`] (with what the function said, for programs in
+    /// [`Error::details`]), [`ErrorKind::Expired`], [`ErrorKind::Lost`]; [`ErrorKind::Invalid`] for an argument or a reply of
+    /// another type; and all those of [`Node::update`]. Each says whether anything changed.
+    pub async fn call<A: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<R, Error> {
+        let invalid = |e: String| Error::new(ErrorKind::Invalid, e);
+        let entity = EntityId::new(kind, key).map_err(|e| invalid(e.to_string()))?;
+        let payload = Payload::of(Encoding::Postcard, argument).map_err(|e| invalid(e.to_string()))?;
+        let call = Call {
+            entity,
+            method: method.to_owned(),
+            payload,
+        };
+        let timeout = Duration::from_millis(TIMEOUT_MS_DEFAULT);
+        let (reply, _) = self.call_payload(call, None, timeout).await?;
+        reply.read().map_err(|e| {
+            let message =
+                format!("{kind}/{key} has answered {method}, and its reply is not what was expected: {e}");
+            Error::new(ErrorKind::Invalid, message)
+        })
+    }
+
+    /// The same with bytes, as a session: not before what it has seen is here, and with what it has seen then.
+    ///
+    /// # Errors
+    /// See [`Node::call`]; `Stale` if something that the session has seen did not come in time.
+    pub async fn call_payload(
+        &self,
+        call: Call,
+        after: Option<&Token>,
+        timeout: Duration,
+    ) -> Result<(Payload, Token), Error> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        self.handle.call(call, after, timeout_ms).await
+    }
+
+    /// The functions that run here, by kind.
+    pub fn functions(&self) -> impl Iterator<Item = &Function> {
+        self.handle.functions.iter().map(|function| &**function)
     }
 
     /// Follows one entity, which need not exist. The watch does not keep the node alive.

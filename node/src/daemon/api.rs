@@ -329,6 +329,9 @@ pub struct ErrorBody {
     pub retry: bool,
     /// Whether something was (or may have been) changed.
     pub changed: bool,
+    /// What the function says of why it refused, for programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<serde_json::Value>,
 }
 
 /// A node and what it knows of its cluster.

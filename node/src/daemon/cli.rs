@@ -36,6 +36,8 @@ pub enum Command {
     Update(Update),
     /// Delete one entity, whole; what others do to it meanwhile stays.
     Delete(Delete),
+    /// Call a function of one entity, and print its reply.
+    Call(Call),
     /// Print one entity's value.
     Get(Get),
     /// Print one entity's value now and whenever it changes.
@@ -98,6 +100,31 @@ pub struct Target {
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// `call`.
+#[derive(Debug, Args)]
+pub struct Call {
+    /// The entity's kind, which says whose function it is.
+    #[arg(allow_hyphen_values = true)]
+    pub kind: String,
+    /// The entity's key.
+    #[arg(allow_hyphen_values = true)]
+    pub key: String,
+    /// Which of the function's methods.
+    pub method: String,
+    /// Its argument, as JSON [default: null]
+    #[arg(allow_hyphen_values = true)]
+    pub argument: Option<String>,
+    /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you see is kept there.
+    #[arg(long, value_name = "FILE")]
+    pub session: Option<PathBuf>,
+    /// How long all of it may take, at most 10m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = level_timeout)]
+    pub timeout: Option<Duration>,
+    /// Which node.
+    #[command(flatten)]
+    pub target: Target,
 }
 
 /// `get`.

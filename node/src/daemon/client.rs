@@ -38,6 +38,8 @@ pub struct Client {
     authorization: Option<header::HeaderValue>,
     /// Headers of the session that the requests belong to, and where it is kept.
     session: Option<Session>,
+    /// How long the node may take, where it asks.
+    timeout: Option<Duration>,
 }
 
 /// A file with what its user has seen.
@@ -106,6 +108,7 @@ impl Client {
             inner,
             authorization,
             session: None,
+            timeout: None,
         })
     }
 
@@ -123,6 +126,15 @@ impl Client {
     #[must_use]
     pub fn in_session(self, session: Option<Session>) -> Client {
         Client { session, ..self }
+    }
+
+    /// The same client, for requests of which the node is told how long they may take.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Client {
+        Client {
+            timeout: Some(timeout),
+            ..self
+        }
     }
 
     /// Reads a JSON answer.
@@ -166,6 +178,18 @@ impl Client {
         parse(at, &answer)
     }
 
+    /// Sends a body that is JSON already and reads an answer as text.
+    pub async fn post_text(
+        &self,
+        at: &str,
+        path: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<String, Failure> {
+        let answer = within(at, timeout, self.ask(Method::POST, at, path, body)).await?;
+        String::from_utf8(answer.to_vec()).map_err(|_| strange(at, "it is not UTF-8"))
+    }
+
     /// Reads an answer line by line, however long it goes on.
     pub async fn lines(&self, at: &str, path: &str, timeout: Duration) -> Result<Lines, Failure> {
         let response = within(at, timeout, self.send(Method::GET, at, path, Bytes::new())).await?;
@@ -200,9 +224,11 @@ impl Client {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         if let Some(session) = &self.session {
-            request = request
-                .header(SESSION_HEADER, session.token()?.to_string())
-                .header(TIMEOUT_HEADER, session.timeout.as_millis().to_string());
+            request = request.header(SESSION_HEADER, session.token()?.to_string());
+        }
+        let timeout = self.session.as_ref().map(|session| session.timeout);
+        if let Some(timeout) = timeout.or(self.timeout) {
+            request = request.header(TIMEOUT_HEADER, timeout.as_millis().to_string());
         }
         let request = request
             .body(Full::new(body))

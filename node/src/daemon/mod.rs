@@ -24,18 +24,39 @@ mod target;
 mod up;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 
 use self::cli::{Cli, Command};
 use self::commands as cmd;
 use self::exit::Failure;
+use crate::function::Function;
 
 /// Runs the program `anabranch` with this process's arguments.
 pub fn main() -> ExitCode {
+    run([])
+}
+
+/// Runs it with functions: this program is then node, `up` and client at once, and every node that it starts has them.
+///
+/// ```no_run
+/// use anabranch::state::PnCounter;
+/// use anabranch::{Context, Function};
+///
+/// fn main() -> std::process::ExitCode {
+///     let hit = |hits: &mut PnCounter, _: &mut Context, by: u32| {
+///         hits.increment(by.into());
+///         Ok::<_, String>(hits.get())
+///     };
+///     anabranch::cli::run([Function::of::<PnCounter>("hits").command("hit", hit).into()])
+/// }
+/// ```
+pub fn run(functions: impl IntoIterator<Item = Function>) -> ExitCode {
+    let functions: Vec<Arc<Function>> = functions.into_iter().map(Arc::new).collect();
     // Wrong usage ends in here, with exit code 2 and clap's own words.
     let cli = Cli::parse();
-    match run(cli.command) {
+    match obey(cli.command, functions) {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(failure) => {
             if !failure.message().is_empty() {
@@ -46,7 +67,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn obey(command: Command, functions: Vec<Arc<Function>>) -> Result<(), Failure> {
     // A node serves many at once; the other commands wait for others.
     let mut builder = match command {
         Command::Node(_) => tokio::runtime::Builder::new_multi_thread(),
@@ -59,9 +80,10 @@ fn run(command: Command) -> Result<(), Failure> {
     runtime.block_on(async {
         match command {
             Command::Up(args) => up::run(args).await,
-            Command::Node(args) => node_command::run(args).await,
+            Command::Node(args) => node_command::run(args, functions).await,
             Command::Update(args) => cmd::update::run(&args).await,
             Command::Delete(args) => cmd::update::delete(&args).await,
+            Command::Call(args) => cmd::call::run(&args).await,
             Command::Get(args) => cmd::read::get(&args).await,
             Command::Watch(args) => cmd::read::watch(&args).await,
             Command::Dump(args) => cmd::read::dump(&args).await,

@@ -19,6 +19,7 @@ use super::exit::Failure;
 use super::http::{self, Server};
 use super::{output, remarks};
 use crate::error::{Error, ErrorKind};
+use crate::function::Function;
 use crate::node::Node;
 use crate::transport::Identity;
 
@@ -37,7 +38,7 @@ enum Stop {
 }
 
 /// Runs one node.
-pub async fn run(args: NodeArgs) -> Result<(), Failure> {
+pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     config.check_files()?;
     let cluster_id = cluster_id(&config)?;
@@ -50,7 +51,7 @@ pub async fn run(args: NodeArgs) -> Result<(), Failure> {
     let (leave, mut leaves) = mpsc::channel(1);
 
     let listener = bind(&config)?;
-    let node = match builder(&config).start().await {
+    let node = match builder(&config).functions(functions).start().await {
         Ok(node) => node,
         Err(error) => {
             drop(listener);

@@ -31,6 +31,8 @@ pub(super) struct Cell {
     pub(super) timer_at: Time,
     /// The writer waits until the peers have all that this node has written.
     pub(super) handing_over: bool,
+    /// When a session of a function is to be woken.
+    pub(super) functions_at: Option<Time>,
     next_request: u64,
     was_ready: bool,
 }
@@ -67,6 +69,7 @@ impl Cell {
             stopped: false,
             timer_at: Time(0),
             handing_over: false,
+            functions_at: None,
             next_request: 1,
             was_ready: false,
         }
@@ -102,6 +105,14 @@ impl Cell {
         let (sender, receiver) = oneshot::channel();
         self.waiting.insert(request, sender);
         (Submitted::Waiting(receiver), after)
+    }
+
+    /// The timer's thread is to look after the sessions of functions then.
+    pub(super) fn want_functions_woken(&mut self, at: Time) {
+        self.functions_at = Some(self.functions_at.map_or(at, |earlier| earlier.min(at)));
+        if at < self.timer_at {
+            self.timer_at = Time(0);
+        }
     }
 
     /// Performs every output there is.

@@ -21,6 +21,7 @@ mod cell;
 mod clock;
 mod created;
 mod epochs;
+mod functions;
 mod network;
 mod peers;
 mod queue;

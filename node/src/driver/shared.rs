@@ -18,6 +18,7 @@ use crate::wire::{DirectoryId, EntityId};
 use super::DiskState;
 use super::cell::{After, Cell, Submitted};
 use super::clock::Clock;
+use super::functions::Functions;
 use super::network::Network;
 use super::queue::{Closing, Queue};
 use super::watchers::Watchers;
@@ -50,6 +51,7 @@ pub(crate) struct Shared {
     pub(super) timer: Condvar,
     pub(super) queue: Queue,
     pub(super) watchers: Watchers,
+    pub(crate) functions: Functions,
     network: OnceLock<Arc<dyn Network>>,
     epoch: AtomicU64,
     disk: Mutex<DiskState>,
@@ -58,7 +60,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(about: About, clock: Clock, cell: Cell, epoch: Epoch) -> Shared {
+    pub(super) fn new(about: About, clock: Clock, cell: Cell, epoch: Epoch, functions: Functions) -> Shared {
         Shared {
             about,
             clock,
@@ -66,6 +68,7 @@ impl Shared {
             timer: Condvar::new(),
             queue: Queue::default(),
             watchers: Watchers::default(),
+            functions,
             network: OnceLock::new(),
             epoch: AtomicU64::new(epoch.0),
             disk: Mutex::new(DiskState::Fine),

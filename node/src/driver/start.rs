@@ -16,12 +16,14 @@ use tokio::sync::oneshot;
 use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Engine, EngineConfig, Limits, RecoverError, Start, epoch_for_start};
 use crate::error::{Error, ErrorKind};
+use crate::function::Function;
 use crate::store::{Disk, FsDisk, Identity, Options, Recovered, Store, StoreError};
 use crate::wire::DirectoryId;
 
 use super::cell::Cell;
 use super::clock::{Clock, wall_ms};
 use super::epochs::start_durably;
+use super::functions::Functions;
 use super::shared::{About, Shared, broken};
 use super::writer::Writer;
 use super::{Handle, created, quic, timer};
@@ -38,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) members: Vec<NodeId>,
     pub(crate) shards: u32,
     pub(crate) kinds: BTreeMap<String, Type>,
+    pub(crate) functions: Vec<Arc<Function>>,
     pub(crate) limits: Limits,
     pub(crate) snapshot_bytes: u64,
     pub(crate) mtu_bytes: u16,
@@ -110,7 +113,13 @@ pub(super) fn open<D: Disk>(
         shards: config.shards,
     };
     tracing::info!(node = %about.node, %epoch, new = opened.is_new, "store open");
-    let shared = Arc::new(Shared::new(about, clock, Cell::new(engine), epoch));
+    let shared = Arc::new(Shared::new(
+        about,
+        clock,
+        Cell::new(engine),
+        epoch,
+        Functions::new(&config.functions, rand::random()),
+    ));
     connect(&shared)?;
     let after = shared.with_cell(|cell| cell.drain(&shared, None))?;
     shared.finish(after);

@@ -20,6 +20,16 @@ pub(super) fn run(shared: &Arc<Shared>) {
     let Ok(mut cell) = shared.cell.lock() else { return };
     while !cell.stopped {
         let now = shared.clock.now().time;
+        if cell.functions_at.take_if(|at| *at <= now).is_some() {
+            drop(cell);
+            let again = shared.wake_sessions();
+            let Ok(back) = shared.cell.lock() else { return };
+            cell = back;
+            if let Some(at) = again {
+                cell.want_functions_woken(at);
+            }
+            continue;
+        }
         let next = cell.engine.next_wakeup();
         if next.is_some_and(|at| at <= now) {
             let after = cell.step(shared, Input::Wakeup);
@@ -29,6 +39,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
             cell = again;
             continue;
         }
+        let next = next.into_iter().chain(cell.functions_at).min();
         cell.timer_at = next.unwrap_or(Time(u64::MAX));
         let sleep = next.map_or(IDLE_SLEEP_MAX, |at| until(now, at).min(IDLE_SLEEP_MAX));
         let Ok((back, _)) = shared.timer.wait_timeout(cell, sleep) else {

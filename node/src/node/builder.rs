@@ -1,6 +1,6 @@
 //! What a node is started with, and the checks that need no disk and no network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use anabranch_crdt::{NodeId, Type};
 use crate::driver;
 use crate::engine::{Limits, limits};
 use crate::error::{Error, ErrorKind};
+use crate::function::Function;
 use crate::node::Node;
 use crate::store::limits::SNAPSHOT_BYTES_DEFAULT;
 use crate::transport::{Identity, MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
@@ -54,6 +55,7 @@ pub struct NodeBuilder {
     members: Vec<NodeId>,
     shards: u32,
     kinds: BTreeMap<String, Type>,
+    functions: Vec<Arc<Function>>,
     limits: Limits,
     snapshot_bytes: u64,
     mtu_bytes: u16,
@@ -71,6 +73,7 @@ impl NodeBuilder {
             members: Vec::new(),
             shards: SHARDS_DEFAULT,
             kinds: BTreeMap::new(),
+            functions: Vec::new(),
             limits: Limits::default(),
             snapshot_bytes: SNAPSHOT_BYTES_DEFAULT,
             mtu_bytes: MTU_BYTES_DEFAULT,
@@ -150,6 +153,18 @@ impl NodeBuilder {
         self
     }
 
+    /// Runs this function at the node, and declares the type of its kind. Each node of a cluster that is asked for a kind has
+    /// its function; versions of it may differ while a cluster is changed node by node.
+    pub fn function(self, function: impl Into<Function>) -> NodeBuilder {
+        self.functions([Arc::new(function.into())])
+    }
+
+    /// The same for several.
+    pub fn functions(mut self, functions: impl IntoIterator<Item = Arc<Function>>) -> NodeBuilder {
+        self.functions.extend(functions);
+        self
+    }
+
     /// Bounds and delays of the engine.
     pub fn limits(self, limits: Limits) -> NodeBuilder {
         NodeBuilder { limits, ..self }
@@ -188,7 +203,32 @@ impl NodeBuilder {
         })
     }
 
+    /// Each function's kind has its type, and one function.
+    fn kinds_of_functions(&self) -> Result<BTreeMap<String, Type>, Error> {
+        let mut kinds = self.kinds.clone();
+        let mut seen = BTreeSet::new();
+        for function in &self.functions {
+            if let Some(problem) = function.problem() {
+                return Err(config(problem));
+            }
+            let (kind, ty) = (function.kind(), function.ty());
+            if !seen.insert(kind) {
+                return Err(config(format!("kind {kind:?} has two functions")));
+            }
+            match kinds.insert(kind.to_owned(), ty) {
+                Some(declared) if declared != ty => {
+                    return Err(config(format!(
+                        "kind {kind:?} is declared to be of {declared}, and its function has it as {ty}"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(kinds)
+    }
+
     fn check(self) -> Result<driver::Config, Error> {
+        let kinds = self.kinds_of_functions()?;
         let Some(directory) = self.directory else {
             return Err(config("no data directory is set"));
         };
@@ -214,8 +254,7 @@ impl NodeBuilder {
             let (got, max) = (self.members.len(), limits::MEMBERS_MAX);
             return Err(config(format!("{got} members: at most {max} are possible")));
         }
-        if let Some(kind) = self
-            .kinds
+        if let Some(kind) = kinds
             .keys()
             .find(|kind| kind.is_empty() || kind.len() > KIND_BYTES_MAX)
         {
@@ -244,7 +283,8 @@ impl NodeBuilder {
             seeds: self.seeds,
             members: self.members,
             shards: self.shards,
-            kinds: self.kinds,
+            kinds,
+            functions: self.functions,
             limits: self.limits,
             snapshot_bytes: self.snapshot_bytes,
             mtu_bytes: self.mtu_bytes,

@@ -1,9 +1,9 @@
 //! What goes into a session and what comes out of it: values, never effects.
 
 use anabranch_crdt::{Mutation, NodeId, Reading, Type};
-use bytes::Bytes;
 
 use crate::error::Error;
+pub use crate::payload::{Encoding, Payload};
 use crate::session::change::Change;
 use crate::terms::{Level, Time};
 use crate::view::View;
@@ -60,24 +60,6 @@ pub struct CommandId(pub u64);
 /// Names one life of the function beside the entity: what an earlier one says is not heard any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
-
-/// How the bytes of a payload are to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// JSON text: what people and web clients send.
-    Json,
-    /// Postcard: what Rust sends to Rust.
-    Postcard,
-}
-
-/// An argument or a reply.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payload {
-    /// How to read it.
-    pub encoding: Encoding,
-    /// The bytes.
-    pub bytes: Bytes,
-}
 
 /// A named message to a function.
 #[derive(Clone, Debug, PartialEq, Eq)]

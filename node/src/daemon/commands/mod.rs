@@ -2,6 +2,7 @@
 //! their own.
 
 pub mod ca;
+pub mod call;
 pub mod leave;
 pub mod read;
 pub mod status;

@@ -80,7 +80,8 @@ impl Bodies {
         }
     }
 
-    async fn receive(&self, mut body: Body) -> Result<(Vec<u8>, Place), Refusal> {
+    /// Reads a body, whatever it is.
+    pub(super) async fn receive(&self, mut body: Body) -> Result<(Vec<u8>, Place), Refusal> {
         if body.size_hint().lower() > self.bytes_max as u64 {
             return Err(self.too_large());
         }

@@ -21,6 +21,7 @@ impl Refusal {
             message: message.into(),
             retry: false,
             changed: false,
+            details: None,
         };
         Refusal { status, body }
     }
@@ -69,6 +70,7 @@ impl From<Error> for Refusal {
                 message: error.message().to_string(),
                 retry: error.may_retry(),
                 changed: error.changed_state(),
+                details: error.details(),
             },
         }
     }

@@ -6,6 +6,7 @@
 //! Contract: every error is `{"error","message","retry","changed"}`; connections, bodies and waits are bounded.
 
 mod body;
+mod call;
 mod entities;
 mod error;
 mod guard;
@@ -95,6 +96,7 @@ fn router(app: Arc<App>) -> Router {
             "/v1/entities/{kind}/{key}",
             get(entities::read).post(update::one).delete(update::delete),
         )
+        .route("/v1/call/{kind}/{key}/{method}", post(call::call))
         .route("/v1/watch/{kind}/{key}", get(entities::watch))
         .route("/v1/dump", get(entities::dump))
         .route("/v1/updates", post(update::batch))
@@ -110,6 +112,11 @@ fn router(app: Arc<App>) -> Router {
 
 async fn no_route(uri: Uri) -> Refusal {
     let path = uri.path();
+    if path.starts_with("/v1/call/") {
+        return Refusal::invalid(format!(
+            "{path} is not /v1/call/KIND/KEY/METHOD: write a slash within one of them as %2F"
+        ));
+    }
     if path.starts_with("/v1/entities/") || path.starts_with("/v1/watch/") {
         return Refusal::invalid(format!(
             "{path} is not /v1/entities/KIND/KEY or /v1/watch/KIND/KEY: write a slash within a kind or a key as %2F"

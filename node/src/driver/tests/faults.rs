@@ -142,6 +142,7 @@ fn config(scratch: &Scratch, snapshot_bytes: u64) -> Config {
         seeds: Vec::new(),
         members: Vec::new(),
         shards: 4,
+        functions: Vec::new(),
         kinds: BTreeMap::new(),
         limits: Limits::default(),
         snapshot_bytes,

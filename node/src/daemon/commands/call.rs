@@ -1,0 +1,38 @@
+//! `call`: a function of one entity.
+
+use bytes::Bytes;
+
+use super::super::cli::Call;
+use super::super::client::Session;
+use super::super::exit::Failure;
+use super::super::{output, percent};
+use super::ANSWER_TIMEOUT;
+use super::read::node;
+use super::update::LEVEL_TIMEOUT;
+
+/// Calls it and prints its reply.
+pub async fn run(args: &Call) -> Result<(), Failure> {
+    let argument = args.argument.clone().unwrap_or_default();
+    if !argument.is_empty()
+        && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&argument)
+    {
+        return Err(Failure::usage(format!(
+            "the argument is no JSON ({error}); a text is written \"text\", quotes and all"
+        )));
+    }
+    let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
+    let (client, at) = node(&args.target).await?;
+    let client = client
+        .in_session(args.session.clone().map(|file| Session { file, timeout }))
+        .with_timeout(timeout);
+    let [kind, key, method] = [&args.kind, &args.key, &args.method].map(|name| percent::encode(name));
+    let path = format!("/v1/call/{kind}/{key}/{method}");
+    let reply = client
+        .post_text(&at, &path, Bytes::from(argument), timeout + ANSWER_TIMEOUT)
+        .await;
+    let reply = reply.map_err(|failure| match failure.name() {
+        "unreachable" => failure.at("the function may or may not have run"),
+        _ => failure,
+    })?;
+    output::line(reply.trim_end_matches('\n'))
+}

@@ -1,0 +1,70 @@
+//! Calls of functions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+
+use super::error::Refusal;
+use super::{App, body, session};
+use crate::daemon::percent;
+use crate::error::{Error, ErrorKind};
+use crate::payload::{Encoding, Payload};
+use crate::session::Call;
+use crate::wire::EntityId;
+
+/// A function that has not answered so long after its caller's deadline never will.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// `POST /v1/call/KIND/KEY/METHOD`: the body is the argument, the answer the reply, both JSON.
+pub(super) async fn call(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+    request: Body,
+) -> Result<Response, Refusal> {
+    let (entity, method) = names(&uri)?;
+    let after = session::token(&headers)?;
+    let timeout = session::timeout(&headers)?;
+    let (argument, place) = app.bodies.receive(request).await?;
+    let call = Call {
+        entity: entity.clone(),
+        method,
+        payload: Payload {
+            encoding: Encoding::Json,
+            bytes: Bytes::from(argument),
+        },
+    };
+    let node = app.node.clone();
+    let runtime = tokio::runtime::Handle::current();
+    // Not on a thread that serves others: a function may take its time, or never return.
+    let running = tokio::task::spawn_blocking(move || {
+        let result = runtime.block_on(node.call_payload(call, after.as_ref(), timeout));
+        drop(place);
+        result
+    });
+    let Ok(ended) = tokio::time::timeout(timeout + GRACE, running).await else {
+        let message = format!(
+            "the function of {entity} did not answer in time. The entity is as it was; what the function did elsewhere is not \
+             known"
+        );
+        return Err(Error::new(ErrorKind::Lost, message).into());
+    };
+    let (reply, token) = ended.map_err(|e| Refusal::internal(e.to_string()))??;
+    let text = String::from_utf8(reply.bytes.to_vec()).map_err(|e| Refusal::internal(e.to_string()))?;
+    Ok(session::with_token(body::line(text), &token))
+}
+
+fn names(uri: &Uri) -> Result<(EntityId, String), Refusal> {
+    let mut segments = uri.path().rsplit('/');
+    let mut name = || {
+        let segment = segments.next().unwrap_or_default();
+        percent::decode(segment).map_err(|e| Refusal::invalid(e.to_string()))
+    };
+    let (method, key, kind) = (name()?, name()?, name()?);
+    let entity = EntityId::new(&kind, &key).map_err(|e| Refusal::invalid(e.to_string()))?;
+    Ok((entity, method))
+}

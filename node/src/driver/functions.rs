@@ -1,0 +1,529 @@
+//! Where functions in Rust run: beside the entity, on the thread of whoever calls.
+//!
+//! Not here: the rules of it (`session`). Contract: nothing is locked while a function runs. Lock order: an entity's sessions
+//! first, the engine's cell below them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anabranch_crdt::Mutation;
+use tokio::sync::oneshot;
+
+use super::cell::Submitted;
+use super::shared::Shared;
+use crate::engine::{Input as EngineInput, Level, Op, Read, Time, Update};
+use crate::error::{Error, ErrorKind};
+use crate::function::{Context, Function};
+use crate::payload::Payload;
+use crate::session::{
+    Action, Call, Command, CommandId, Config, Input, Output, Said, Session, StreamId, Told,
+};
+use crate::view::View;
+use crate::wire::{EntityId, Token};
+
+/// An argument or a reply is at most so long.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// How many locks the sessions are spread over.
+const LOCKS: usize = 16;
+
+/// The functions of a node, and their sessions.
+#[derive(Debug)]
+pub(crate) struct Functions {
+    by_kind: BTreeMap<String, Arc<Function>>,
+    sessions: [Mutex<BTreeMap<EntityId, Hosted>>; LOCKS],
+    next: AtomicU64,
+    seed: u64,
+    /// When sessions with somebody who waits are to be woken.
+    due: Mutex<BTreeSet<(Time, EntityId)>>,
+}
+
+/// A session, and who waits for what it says. Bounded by the session's own bound.
+#[derive(Debug)]
+struct Hosted {
+    session: Session,
+    waiting: BTreeMap<CommandId, oneshot::Sender<Step>>,
+    /// What was said to those who were running.
+    late: BTreeMap<CommandId, Step>,
+}
+
+/// What a caller has to do next for its command.
+#[derive(Debug)]
+enum Step {
+    Run {
+        stream: StreamId,
+        command: Command,
+        view: View,
+    },
+    Commit {
+        mutations: Vec<Mutation>,
+        view: View,
+        level: Level,
+        deadline: Time,
+    },
+    Answer(Result<Action, Error>),
+}
+
+impl Functions {
+    pub(super) fn new(functions: &[Arc<Function>], seed: u64) -> Functions {
+        let by_kind = functions.iter();
+        Functions {
+            by_kind: by_kind
+                .map(|function| (function.kind().to_owned(), Arc::clone(function)))
+                .collect(),
+            sessions: Default::default(),
+            next: AtomicU64::new(1),
+            seed,
+            due: Mutex::default(),
+        }
+    }
+
+    /// All of them, by kind.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Function>> {
+        self.by_kind.values()
+    }
+
+    fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
+        self.by_kind.get(kind).ok_or_else(|| {
+            let there: Vec<&str> = self.by_kind.keys().map(String::as_str).collect();
+            let there = match there.as_slice() {
+                [] => "this node has none".to_owned(),
+                kinds => format!("this node has functions of {}", kinds.join(", ")),
+            };
+            let message = format!("nothing changed: there is no function of kind {kind:?}; {there}");
+            Error::new(ErrorKind::NoFunction, message)
+        })
+    }
+
+    fn sessions(&self, entity: &EntityId) -> MutexGuard<'_, BTreeMap<EntityId, Hosted>> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(entity);
+        let lock = &self.sessions[hash as usize % LOCKS];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many commands wait or are being answered.
+    pub(crate) fn commands(&self) -> usize {
+        let all = self.sessions.iter().map(|lock| {
+            let sessions = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions
+                .values()
+                .map(|hosted| hosted.session.commands())
+                .sum::<usize>()
+        });
+        all.sum()
+    }
+}
+
+impl Shared {
+    /// Calls the function of an entity, here. What the caller's session has seen is here before it begins.
+    pub(crate) async fn call(
+        &self,
+        call: Call,
+        after: Option<&Token>,
+        timeout_ms: u64,
+    ) -> Result<(Payload, Token), Error> {
+        let function = Arc::clone(self.functions.of(call.entity.kind())?);
+        let is_query = function.is_query(&call.method)?;
+        let bytes = call.payload.bytes.len();
+        if bytes > PAYLOAD_BYTES_MAX {
+            let message =
+                format!("nothing changed: an argument of {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        let deadline = self.clock.now().time.after_ms(timeout_ms);
+        if let Some(after) = after {
+            let read = Read {
+                entities: vec![call.entity.clone()],
+                after: after.clone(),
+                timeout_ms,
+            };
+            self.await_read(read).await?;
+        }
+        let command = Command {
+            method: call.method,
+            payload: call.payload,
+            deadline,
+        };
+        let mut token = after.cloned().unwrap_or_default();
+        let result = if is_query {
+            self.query(&function, &call.entity, &command, &mut token)
+        } else {
+            let mut turn = Turn::new(self, &function, call.entity);
+            turn.run(command, &mut token).await
+        };
+        match result? {
+            Action::Reply(payload) => Ok((payload, token)),
+            Action::Refuse(error) => Err(error),
+            Action::Forward(_) => unreachable!("functions in Rust do not forward"),
+        }
+    }
+
+    /// Looks, now, whoever else is at it.
+    fn query(
+        &self,
+        function: &Function,
+        entity: &EntityId,
+        command: &Command,
+        token: &mut Token,
+    ) -> Result<Action, Error> {
+        let (view, seen) = self.peek(|engine| {
+            let view = engine.view(entity, function.ty());
+            (view, engine.token(token, [entity]))
+        });
+        *token = seen;
+        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
+        match function.run(id, command, view?, self.context(entity, id)) {
+            Said::Reply(reply) => checked(reply.action),
+            Said::Failed { error, .. } => Err(error),
+            Said::Ended => unreachable!("a function in Rust answers"),
+        }
+    }
+
+    fn context(&self, entity: &EntityId, id: CommandId) -> Context {
+        let seed = self.functions.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Context::new(entity.clone(), self.about.node, self.clock.now().wall_ms, seed)
+    }
+
+    /// Gives an entity's session one input and everybody what follows for them; returns what follows for `own`.
+    fn tell_session(
+        &self,
+        function: &Function,
+        entity: &EntityId,
+        input: Input,
+        own: Option<CommandId>,
+    ) -> Option<Step> {
+        let mut sessions = self.functions.sessions(entity);
+        let hosted = match &input {
+            Input::Command { .. } => sessions.entry(entity.clone()).or_insert_with(|| {
+                let config = Config::new(self.about.node, entity.clone(), function.ty());
+                Hosted {
+                    session: Session::new(Config {
+                        remembers: false,
+                        ..config
+                    }),
+                    waiting: BTreeMap::new(),
+                    late: BTreeMap::new(),
+                }
+            }),
+            _ => sessions.get_mut(entity)?,
+        };
+        let mut mine = None;
+        let mut inputs = vec![input];
+        let look = || self.peek(|engine| engine.view(entity, function.ty()));
+        while let Some(input) = inputs.pop() {
+            hosted.session.handle(self.clock.now().time, input, &look);
+            while let Some(output) = hosted.session.poll_output() {
+                let Some((id, step)) = step(output) else { continue };
+                if own == Some(id) {
+                    mine = Some(step);
+                } else if let Some(gone) = hosted.deliver(id, step) {
+                    // Its caller has gone: the function was not given it after all.
+                    let said = Said::Ended;
+                    inputs.push(Input::Said { stream: gone, said });
+                }
+            }
+        }
+        let mine = mine.or_else(|| hosted.late.remove(&own?));
+        let next = hosted
+            .session
+            .next_wakeup()
+            .filter(|_| !hosted.waiting.is_empty());
+        if hosted.session.is_vacant() {
+            sessions.remove(entity);
+        }
+        drop(sessions);
+        if let Some(at) = next {
+            self.wake_session_at(at, entity);
+        }
+        mine
+    }
+
+    fn wake_session_at(&self, at: Time, entity: &EntityId) {
+        let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
+        due.insert((at, entity.clone()));
+        drop(due);
+        // After a bug broke the engine the node stops, and everybody is told.
+        let _ = self.with_cell(|cell| cell.want_functions_woken(at));
+        self.timer.notify_one();
+    }
+
+    /// For the timer's thread: time has passed. Returns when to come again.
+    pub(super) fn wake_sessions(&self) -> Option<Time> {
+        loop {
+            let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = self.clock.now().time;
+            let at = due.first().map(|(at, _)| *at)?;
+            if at > now {
+                return Some(at);
+            }
+            let Some((_, entity)) = due.pop_first() else {
+                return None;
+            };
+            drop(due);
+            if let Ok(function) = self.functions.of(entity.kind()) {
+                let function = Arc::clone(function);
+                self.tell_session(&function, &entity, Input::Wakeup, None);
+            }
+        }
+    }
+}
+
+impl Hosted {
+    /// Hands a caller its next step; gives back the life of the function that a caller who has gone was to run.
+    fn deliver(&mut self, id: CommandId, step: Step) -> Option<StreamId> {
+        let Some(sender) = self.waiting.remove(&id) else {
+            self.late.insert(id, step);
+            return None;
+        };
+        match sender.send(step) {
+            Err(Step::Run { stream, .. }) => Some(stream),
+            _ => None,
+        }
+    }
+}
+
+/// Whose step an output is.
+fn step(output: Output) -> Option<(CommandId, Step)> {
+    match output {
+        Output::Tell {
+            stream,
+            told: Told::Command { id, command, view },
+        } => Some((
+            id,
+            Step::Run {
+                stream,
+                command,
+                view,
+            },
+        )),
+        Output::Commit {
+            id,
+            mutations,
+            view,
+            level,
+            deadline,
+        } => Some((
+            id,
+            Step::Commit {
+                mutations,
+                view,
+                level,
+                deadline,
+            },
+        )),
+        Output::Answer { id, result } => Some((id, Step::Answer(result))),
+        Output::Report { what } => {
+            tracing::warn!("a function broke the rules: {what}");
+            None
+        }
+        // Who remembers nothing is told nothing else, and functions in Rust want no effects.
+        Output::Tell { .. } | Output::Reset { .. } | Output::Effects { .. } => None,
+    }
+}
+
+fn checked(action: Action) -> Result<Action, Error> {
+    match &action {
+        Action::Reply(payload) if payload.bytes.len() > PAYLOAD_BYTES_MAX => {
+            let message = format!(
+                "nothing changed: the function's reply has {} bytes, at most {PAYLOAD_BYTES_MAX}",
+                payload.bytes.len()
+            );
+            Err(Error::new(ErrorKind::Refused, message))
+        }
+        Action::Refuse(error) => Err(error.clone()),
+        _ => Ok(action),
+    }
+}
+
+/// One command, from its caller's side. Dropped before its end, it leaves nothing behind.
+struct Turn<'a> {
+    shared: &'a Shared,
+    function: &'a Function,
+    entity: EntityId,
+    id: CommandId,
+    stage: Stage,
+}
+
+enum Stage {
+    /// With the session, or not begun.
+    Idle,
+    Waiting(oneshot::Receiver<Step>),
+    /// What it did is in, and not yet where its level says.
+    Confirming,
+    Over,
+}
+
+impl<'a> Turn<'a> {
+    fn new(shared: &'a Shared, function: &'a Function, entity: EntityId) -> Turn<'a> {
+        Turn {
+            shared,
+            function,
+            entity,
+            id: CommandId(shared.functions.next.fetch_add(1, Ordering::Relaxed)),
+            stage: Stage::Idle,
+        }
+    }
+
+    async fn run(&mut self, command: Command, token: &mut Token) -> Result<Action, Error> {
+        let mut changed = false;
+        let id = self.id;
+        let mut next = self.tell(Input::Command { id, command });
+        loop {
+            let step = match next.take() {
+                Some(step) => step,
+                None => self.wait().await?,
+            };
+            next = match step {
+                Step::Run {
+                    stream,
+                    command,
+                    view,
+                } => {
+                    let context = self.shared.context(&self.entity, id);
+                    let said = match self.function.run(id, &command, view, context) {
+                        Said::Reply(reply) => match checked(reply.action.clone()) {
+                            Ok(_) => Said::Reply(reply),
+                            Err(error) => Said::Failed {
+                                command: Some(id),
+                                error,
+                            },
+                        },
+                        said => said,
+                    };
+                    self.tell(Input::Said { stream, said })
+                }
+                Step::Commit {
+                    mutations,
+                    view,
+                    level,
+                    deadline,
+                } => {
+                    changed = true;
+                    let result = self.commit(mutations, view, level, deadline, token).await;
+                    self.tell(Input::Committed { id, result })
+                }
+                Step::Answer(result) => {
+                    self.stage = Stage::Over;
+                    if !changed {
+                        *token = self.shared.peek(|engine| engine.token(token, [&self.entity]));
+                    }
+                    return result;
+                }
+            };
+        }
+    }
+
+    fn tell(&self, input: Input) -> Option<Step> {
+        self.shared
+            .tell_session(self.function, &self.entity, input, Some(self.id))
+    }
+
+    /// Waits for what the session says next.
+    async fn wait(&mut self) -> Result<Step, Error> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut sessions = self.shared.functions.sessions(&self.entity);
+            let Some(hosted) = sessions.get_mut(&self.entity) else {
+                unreachable!("a session with a command is kept");
+            };
+            // It may have been said since.
+            if let Some(step) = hosted.late.remove(&self.id) {
+                return Ok(step);
+            }
+            hosted.waiting.insert(self.id, sender);
+            if let Some(at) = hosted.session.next_wakeup() {
+                drop(sessions);
+                self.shared.wake_session_at(at, &self.entity);
+            }
+        }
+        self.stage = Stage::Waiting(receiver);
+        let Stage::Waiting(receiver) = &mut self.stage else {
+            unreachable!("it was just set");
+        };
+        let stopped = self.shared.stopped();
+        let step = tokio::select! {
+            step = receiver => step.map_err(|_| stopping()),
+            _ = stopped => Err(stopping()),
+        };
+        self.stage = Stage::Idle;
+        step
+    }
+
+    async fn commit(
+        &mut self,
+        mutations: Vec<Mutation>,
+        view: View,
+        level: Level,
+        deadline: Time,
+        token: &mut Token,
+    ) -> Result<(), Error> {
+        let op = |mutation| Op {
+            entity: self.entity.clone(),
+            ty: Some(self.function.ty()),
+            mutation,
+        };
+        let left_us = deadline.0.saturating_sub(self.shared.clock.now().time.0);
+        let update = Update {
+            ops: mutations.into_iter().map(op).collect(),
+            level,
+            key: None,
+            after: None,
+            timeout_ms: left_us / 1_000,
+        };
+        let commit = |request| EngineInput::Commit {
+            request,
+            update,
+            view,
+        };
+        let (submitted, after) = self.shared.with_cell(|cell| cell.submit(self.shared, commit))?;
+        self.shared.finish(after);
+        let outcome = match submitted {
+            Submitted::Done(outcome) => outcome,
+            Submitted::Waiting(answer) => {
+                self.stage = Stage::Confirming;
+                let id = self.id;
+                let next = self.tell(Input::Joined { id });
+                assert!(next.is_none(), "a command is answered once its commit is");
+                let outcome = answer.await.unwrap_or_else(|_| Err(super::shared::broken()));
+                self.stage = Stage::Idle;
+                outcome
+            }
+        };
+        let answer = outcome?;
+        token.join(&answer.token);
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let id = self.id;
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => return,
+            Stage::Idle => {}
+            Stage::Confirming => {
+                self.tell(Input::Committed { id, result: Ok(()) });
+            }
+            Stage::Waiting(mut receiver) => {
+                let mut sessions = self.shared.functions.sessions(&self.entity);
+                if let Some(hosted) = sessions.get_mut(&self.entity) {
+                    hosted.waiting.remove(&id);
+                }
+                drop(sessions);
+                if let Ok(Step::Run { stream, .. }) = receiver.try_recv() {
+                    let said = Said::Ended;
+                    self.tell(Input::Said { stream, said });
+                }
+            }
+        }
+        self.tell(Input::Cancelled { id });
+    }
+}
+
+fn stopping() -> Error {
+    Error::new(
+        ErrorKind::Stopping,
+        "nothing changed: the node stopped before the function was given the command; retry at another node",
+    )
+}

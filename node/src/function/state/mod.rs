@@ -1,0 +1,140 @@
+//! The state of an entity as its function sees it: replicated values, read and changed as if they were its own.
+//!
+//! A state is one of the values here, or a struct of them:
+//!
+//! ```
+//! use anabranch::state::{CounterMap, LwwRegister, State};
+//!
+//! #[derive(State)]
+//! struct Cart {
+//!     lines: CounterMap<String>,
+//!     note: LwwRegister<String>,
+//! }
+//! assert_eq!(Cart::TYPE, anabranch::Type::OrMap);
+//! ```
+//!
+//! What a command does to it shows at once to the command itself, and to others once the command has returned well: as the
+//! operations that it did, so that what others do meanwhile is neither lost nor undone. Elements, keys and values are any
+//! type of serde's: text and byte strings stand for themselves, so that they read the same on the command line.
+
+mod maps;
+mod values;
+
+use std::sync::{Arc, OnceLock};
+
+use anabranch_crdt::{DEPTH_MAX, Mutation, Replicas, Type, Value};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use anabranch_derive::State;
+pub use maps::{CounterMap, MultiMap, RegisterMap};
+pub use values::{BoundedCounter, Flag, GCounter, GSet, LwwRegister, MvRegister, OrSet, PnCounter, Vote};
+
+use super::datum;
+use crate::error::{Error, ErrorKind};
+use crate::view::View;
+
+/// What a function can have as its state, or as a field of it. `#[derive(State)]` makes it of a struct.
+pub trait State: Sized + 'static {
+    /// The type of the entity, or of the field.
+    const TYPE: Type;
+
+    /// What was there when the command began.
+    fn open(seen: &Seen) -> Self;
+
+    /// What the command did, in order.
+    fn changes(self) -> Vec<Mutation>;
+}
+
+/// A place in an entity as it was when a command began.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    value: Option<Arc<Value>>,
+    replicas: Arc<Replicas>,
+    path: [&'static str; DEPTH_MAX],
+    depth: usize,
+    fault: Arc<OnceLock<String>>,
+}
+
+impl Seen {
+    pub(crate) fn of(view: View) -> Seen {
+        Seen {
+            value: view.value,
+            replicas: view.replicas,
+            path: [""; DEPTH_MAX],
+            depth: 0,
+            fault: Arc::default(),
+        }
+    }
+
+    /// The field of this name.
+    ///
+    /// # Panics
+    /// If states are nested deeper than maps can be.
+    pub fn child(&self, name: &'static str) -> Seen {
+        assert!(
+            self.depth < DEPTH_MAX,
+            "states are nested at most {DEPTH_MAX} deep"
+        );
+        let mut child = self.clone();
+        child.path[self.depth] = name;
+        child.depth += 1;
+        child
+    }
+
+    fn value(&self) -> Option<&Value> {
+        let root = self.value.as_deref()?;
+        let mut path = self.path[..self.depth].iter();
+        path.try_fold(root, |value, name| value.child(name.as_bytes()))
+    }
+
+    /// What a value is as bytes. If that cannot be the command will be refused.
+    fn encode<T: Serialize + ?Sized>(&self, value: &T) -> Bytes {
+        datum::encode(value).unwrap_or_else(|why| {
+            self.fail(format!("a value cannot be kept: {why}"));
+            Bytes::new()
+        })
+    }
+
+    /// The value that these bytes are. If there is none the command will be refused.
+    fn decode<T: DeserializeOwned>(&self, bytes: &[u8]) -> Option<T> {
+        match datum::decode(bytes) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                let is = bytes.escape_ascii();
+                self.fail(format!(
+                    "what is kept, \"{is:.64}\", is no {}: {why}",
+                    std::any::type_name::<T>()
+                ));
+                None
+            }
+        }
+    }
+
+    fn fail(&self, why: String) {
+        // The first is told.
+        let _ = self.fault.set(why);
+    }
+
+    /// Whether everything could be read and written.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        match self.fault.get() {
+            None => Ok(()),
+            Some(why) => Err(Error::new(ErrorKind::Refused, format!("nothing changed: {why}"))),
+        }
+    }
+}
+
+/// Adds what was done to a field to what was done to its struct. For the derive macro.
+#[doc(hidden)]
+pub fn update(changes: &mut Vec<Mutation>, name: &'static str, ty: Type, of_field: Vec<Mutation>) {
+    changes.extend(of_field.into_iter().map(|mutation| Mutation::Update {
+        key: Bytes::from_static(name.as_bytes()),
+        ty: Some(ty),
+        mutation: Box::new(mutation),
+    }));
+}
+
+#[cfg(test)]
+mod tests;

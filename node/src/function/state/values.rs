@@ -1,0 +1,390 @@
+//! Counters, registers, sets, flags and votes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
+
+use anabranch_crdt::{Clock, Mutation, NodeId, ReplicaId, Type, Value};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Seen, State};
+use crate::function::overlay::Overlay;
+
+/// A counter: what was seen, and what the command added.
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name {
+            seen: Seen,
+            changes: Vec<Mutation>,
+            added: i128,
+        }
+
+        impl State for $name {
+            const TYPE: Type = Type::$name;
+
+            fn open(seen: &Seen) -> $name {
+                $name {
+                    seen: seen.clone(),
+                    changes: Vec::new(),
+                    added: 0,
+                }
+            }
+
+            fn changes(self) -> Vec<Mutation> {
+                self.changes
+            }
+        }
+
+        impl $name {
+            /// What it counts to.
+            pub fn get(&self) -> i128 {
+                let below = match self.seen.value() {
+                    Some(Value::$name(counter)) => counter.total(),
+                    _ => 0,
+                };
+                below + self.added
+            }
+
+            fn add(&mut self, by: i64) {
+                self.added += i128::from(by);
+                match self.changes.last_mut() {
+                    Some(Mutation::Increment(sum)) if sum.checked_add(by).is_some() => *sum += by,
+                    _ => self.changes.push(Mutation::Increment(by)),
+                }
+            }
+        }
+    };
+}
+
+counter! {
+    /// A counter that goes up and down.
+    PnCounter
+}
+counter! {
+    /// A counter that only grows.
+    GCounter
+}
+counter! {
+    /// A counter that never falls below 0: a node takes away only what it added or was handed over. A command that takes more
+    /// is refused ([`Rights`](crate::ErrorKind::Rights)), whole.
+    BoundedCounter
+}
+
+impl PnCounter {
+    /// Adds to it; a negative number subtracts.
+    pub fn increment(&mut self, by: i64) {
+        self.add(by);
+    }
+}
+
+impl GCounter {
+    /// Adds to it.
+    pub fn increment(&mut self, by: u32) {
+        self.add(by.into());
+    }
+}
+
+impl BoundedCounter {
+    /// Adds to it, and to what this node may take away.
+    pub fn increment(&mut self, by: u32) {
+        self.add(by.into());
+    }
+
+    /// Takes away from it.
+    pub fn take(&mut self, amount: u32) {
+        // Each by itself: together they might pass where one after the other does not.
+        self.added -= i128::from(amount);
+        self.changes.push(Mutation::Increment(-i64::from(amount)));
+    }
+
+    /// Hands over to another node's current run what this node may take away.
+    pub fn transfer(&mut self, to: ReplicaId, amount: u64) {
+        self.changes.push(Mutation::Transfer { to, amount });
+    }
+}
+
+/// A register: the last writer wins.
+#[derive(Debug)]
+pub struct LwwRegister<T> {
+    seen: Seen,
+    set: Option<Bytes>,
+    clock: Clock,
+    holds: PhantomData<fn() -> T>,
+}
+
+impl<T: 'static> State for LwwRegister<T> {
+    const TYPE: Type = Type::LwwRegister;
+
+    fn open(seen: &Seen) -> LwwRegister<T> {
+        LwwRegister {
+            seen: seen.clone(),
+            set: None,
+            clock: Clock::Default,
+            holds: PhantomData,
+        }
+    }
+
+    fn changes(self) -> Vec<Mutation> {
+        let clock = self.clock;
+        let set = self.set.map(|value| Mutation::Set { value, clock });
+        set.into_iter().collect()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> LwwRegister<T> {
+    /// What it holds; nothing if it was never set.
+    pub fn get(&self) -> Option<T> {
+        let bytes = match (&self.set, self.seen.value()) {
+            (Some(set), _) => set,
+            (None, Some(Value::LwwRegister(register))) => register.get(&self.seen.replicas)?,
+            _ => return None,
+        };
+        self.seen.decode(bytes)
+    }
+
+    /// Sets it. It supersedes every value that the command saw.
+    pub fn set<Q: Serialize + ?Sized>(&mut self, value: &Q) {
+        self.set = Some(self.seen.encode(value));
+        self.clock = Clock::Default;
+    }
+
+    /// Sets it under another clock than the default.
+    pub fn set_with_clock<Q: Serialize + ?Sized>(&mut self, value: &Q, clock: Clock) {
+        self.set = Some(self.seen.encode(value));
+        self.clock = clock;
+    }
+}
+
+/// A register that shows all concurrent values.
+#[derive(Debug)]
+pub struct MvRegister<T> {
+    seen: Seen,
+    set: Option<Bytes>,
+    holds: PhantomData<fn() -> T>,
+}
+
+impl<T: 'static> State for MvRegister<T> {
+    const TYPE: Type = Type::MvRegister;
+
+    fn open(seen: &Seen) -> MvRegister<T> {
+        MvRegister {
+            seen: seen.clone(),
+            set: None,
+            holds: PhantomData,
+        }
+    }
+
+    fn changes(self) -> Vec<Mutation> {
+        let clock = Clock::Default;
+        let set = self.set.map(|value| Mutation::Set { value, clock });
+        set.into_iter().collect()
+    }
+}
+
+impl<T: Serialize + DeserializeOwned> MvRegister<T> {
+    /// All values that were set concurrently, by their bytes; none if it was never set.
+    pub fn values(&self) -> Vec<T> {
+        let values = match (&self.set, self.seen.value()) {
+            (Some(set), _) => vec![set.clone()],
+            (None, Some(Value::MvRegister(register))) => register.values(),
+            _ => Vec::new(),
+        };
+        values
+            .iter()
+            .filter_map(|value| self.seen.decode(value))
+            .collect()
+    }
+
+    /// Sets it. It supersedes every value that the command saw.
+    pub fn set<Q: Serialize + ?Sized>(&mut self, value: &Q) {
+        self.set = Some(self.seen.encode(value));
+    }
+}
+
+/// A set: what was seen, and what the command did over it.
+macro_rules! set {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name<T> {
+            seen: Seen,
+            changes: Vec<Mutation>,
+            now: Overlay<()>,
+            holds: PhantomData<fn() -> T>,
+        }
+
+        impl<T: 'static> State for $name<T> {
+            const TYPE: Type = Type::$name;
+
+            fn open(seen: &Seen) -> $name<T> {
+                $name {
+                    seen: seen.clone(),
+                    changes: Vec::new(),
+                    now: Overlay::new(),
+                    holds: PhantomData,
+                }
+            }
+
+            fn changes(self) -> Vec<Mutation> {
+                self.changes
+            }
+        }
+
+        impl<T: Serialize + DeserializeOwned> $name<T> {
+            /// Whether the element is in it.
+            pub fn contains<Q: Serialize + ?Sized>(&self, element: &Q) -> bool {
+                let element = self.seen.encode(element);
+                let below = || match self.seen.value() {
+                    Some(Value::$name(set)) => set.contains(&element).then_some(()),
+                    _ => None,
+                };
+                self.now.get(&element, below).is_some()
+            }
+
+            /// The elements, by their bytes.
+            pub fn elements(&self) -> Vec<T> {
+                let elements = self.all().into_keys();
+                elements.filter_map(|element| self.seen.decode(&element)).collect()
+            }
+
+            /// How many there are.
+            pub fn len(&self) -> usize {
+                self.all().len()
+            }
+
+            /// Whether there is none.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            fn all(&self) -> BTreeMap<Bytes, ()> {
+                match self.seen.value() {
+                    Some(Value::$name(set)) => self.now.all(set.iter().map(|element| (element, ()))),
+                    _ => self.now.all(std::iter::empty()),
+                }
+            }
+
+            /// Adds an element.
+            pub fn add<Q: Serialize + ?Sized>(&mut self, element: &Q) {
+                let element = self.seen.encode(element);
+                self.now.put(element.clone(), Some(()));
+                match self.changes.last_mut() {
+                    Some(Mutation::Add(added)) => added.push(element),
+                    _ => self.changes.push(Mutation::Add(vec![element])),
+                }
+            }
+        }
+    };
+}
+
+set! {
+    /// A set in which an addition wins over a removal that has not seen it.
+    OrSet
+}
+set! {
+    /// A set that only grows.
+    GSet
+}
+
+impl<T: Serialize + DeserializeOwned> OrSet<T> {
+    /// Removes an element, if it is there.
+    pub fn remove<Q: Serialize + ?Sized>(&mut self, element: &Q) {
+        let element = self.seen.encode(element);
+        self.now.put(element.clone(), None);
+        match self.changes.last_mut() {
+            Some(Mutation::Remove(removed)) => removed.push(element),
+            _ => self.changes.push(Mutation::Remove(vec![element])),
+        }
+    }
+
+    /// Removes all that the command saw.
+    pub fn clear(&mut self) {
+        self.now.clear();
+        self.changes.push(Mutation::Clear);
+    }
+}
+
+/// A flag: enabling wins over a disabling that has not seen it.
+#[derive(Debug)]
+pub struct Flag {
+    seen: Seen,
+    set: Option<bool>,
+}
+
+impl State for Flag {
+    const TYPE: Type = Type::Flag;
+
+    fn open(seen: &Seen) -> Flag {
+        Flag {
+            seen: seen.clone(),
+            set: None,
+        }
+    }
+
+    fn changes(self) -> Vec<Mutation> {
+        let change = self.set.map(|set| match set {
+            true => Mutation::Enable,
+            false => Mutation::Disable,
+        });
+        change.into_iter().collect()
+    }
+}
+
+impl Flag {
+    /// Whether it is enabled.
+    pub fn get(&self) -> bool {
+        let below = || matches!(self.seen.value(), Some(Value::Flag(flag)) if flag.is_enabled());
+        self.set.unwrap_or_else(below)
+    }
+
+    /// Enables or disables it.
+    pub fn set(&mut self, enabled: bool) {
+        self.set = Some(enabled);
+    }
+}
+
+/// One ballot a node.
+#[derive(Debug)]
+pub struct Vote {
+    seen: Seen,
+    cast: Option<bool>,
+}
+
+impl State for Vote {
+    const TYPE: Type = Type::Vote;
+
+    fn open(seen: &Seen) -> Vote {
+        Vote {
+            seen: seen.clone(),
+            cast: None,
+        }
+    }
+
+    fn changes(self) -> Vec<Mutation> {
+        self.cast.map(Mutation::Vote).into_iter().collect()
+    }
+}
+
+impl Vote {
+    /// The ballots that were there, by node, without the one that the command casts.
+    pub fn ballots(&self) -> BTreeMap<NodeId, bool> {
+        match self.seen.value() {
+            Some(Value::Vote(vote)) => vote.ballots(&self.seen.replicas),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// The nodes that said yes.
+    pub fn in_favour(&self) -> BTreeSet<NodeId> {
+        let ballots = self.ballots().into_iter();
+        ballots.filter(|(_, yes)| *yes).map(|(node, _)| node).collect()
+    }
+
+    /// Casts this node's ballot, in place of an earlier one.
+    pub fn cast(&mut self, yes: bool) {
+        self.cast = Some(yes);
+    }
+}

@@ -1,0 +1,82 @@
+//! Arguments and replies as bytes.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// How the bytes of a payload are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// JSON text: what people and web clients send.
+    Json,
+    /// Postcard: what Rust sends to Rust.
+    Postcard,
+}
+
+/// An argument or a reply.
+///
+/// ```
+/// use anabranch::{Encoding, Payload};
+///
+/// let payload = Payload::of(Encoding::Json, &("umbrella", 2))?;
+/// assert_eq!(payload.bytes, r#"["umbrella",2]"#);
+/// assert_eq!(payload.read::<(String, u32)>()?, ("umbrella".into(), 2));
+/// assert!(payload.read::<bool>().is_err());
+/// # Ok::<(), anabranch::PayloadError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// How to read it.
+    pub encoding: Encoding,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// A value cannot be written so, or the bytes are not one of the type asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PayloadError(String);
+
+impl Payload {
+    /// A value's bytes.
+    ///
+    /// # Errors
+    /// It has something that the encoding has no way to write: for JSON, a map whose keys are no text.
+    pub fn of<T: Serialize + ?Sized>(encoding: Encoding, value: &T) -> Result<Payload, PayloadError> {
+        let bytes = match encoding {
+            Encoding::Json => serde_json::to_vec(value).map_err(|e| PayloadError(e.to_string()))?,
+            Encoding::Postcard => {
+                postcard::to_extend(value, Vec::new()).map_err(|e| PayloadError(e.to_string()))?
+            }
+        };
+        Ok(Payload {
+            encoding,
+            bytes: bytes.into(),
+        })
+    }
+
+    /// The value. JSON of no bytes is `null`.
+    ///
+    /// # Errors
+    /// The bytes are no value of the type, or there are more of them.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, PayloadError> {
+        match self.encoding {
+            Encoding::Json => {
+                let text: &[u8] = if self.bytes.is_empty() {
+                    b"null"
+                } else {
+                    &self.bytes
+                };
+                serde_json::from_slice(text).map_err(|e| PayloadError(e.to_string()))
+            }
+            Encoding::Postcard => {
+                let (value, rest) =
+                    postcard::take_from_bytes(&self.bytes).map_err(|e| PayloadError(e.to_string()))?;
+                if !rest.is_empty() {
+                    return Err(PayloadError(format!("{} bytes too many", rest.len())));
+                }
+                Ok(value)
+            }
+        }
+    }
+}
