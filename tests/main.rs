@@ -20,6 +20,7 @@ mod cluster_crash;
 mod damaged_segment;
 mod delete;
 mod full_disk;
+mod functions;
 mod generated_history;
 mod history;
 mod hostile_network;

@@ -29,6 +29,7 @@ pub struct Cluster {
 /// One node, running or not.
 pub struct Node {
     face: Face,
+    program: PathBuf,
     data: PathBuf,
     process: Option<Process>,
 }
@@ -106,11 +107,20 @@ impl Cluster {
             };
             nodes.push(Node {
                 face,
+                program: ANABRANCH.into(),
                 data: home.join("data"),
                 process: None,
             });
         }
         Cluster { nodes, network, dir }
+    }
+
+    /// The same nodes, run by another program.
+    pub fn with_program(mut self, program: &Path) -> Cluster {
+        self.nodes
+            .iter_mut()
+            .for_each(|node| node.program = program.into());
+        self
     }
 
     /// Starts all nodes and waits until they are ready.
@@ -223,7 +233,7 @@ impl Node {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(ANABRANCH);
+        let mut command = Command::new(&self.program);
         command.args(["node", "--json", "--config"]).arg(&self.config);
         command
     }

@@ -23,3 +23,5 @@ pub const NEWER_FORMAT: i32 = 24;
 pub const ADDRESS_IN_USE: i32 = 25;
 pub const RIGHTS: i32 = 26;
 pub const STALE: i32 = 27;
+pub const NO_FUNCTION: i32 = 28;
+pub const REFUSED: i32 = 29;

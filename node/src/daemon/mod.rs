@@ -79,7 +79,7 @@ fn obey(command: Command, functions: Vec<Arc<Function>>) -> Result<(), Failure> 
         .map_err(|e| Failure::io("cannot start the runtime", &e))?;
     runtime.block_on(async {
         match command {
-            Command::Up(args) => up::run(args).await,
+            Command::Up(args) => up::run(args, functions).await,
             Command::Node(args) => node_command::run(args, functions).await,
             Command::Update(args) => cmd::update::run(&args).await,
             Command::Delete(args) => cmd::update::delete(&args).await,

@@ -9,6 +9,7 @@ mod child;
 
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +22,7 @@ use super::cli::Up;
 use super::cluster_dir::{ClusterDir, DIR_DEFAULT};
 use super::exit::{self, Failure};
 use super::output::{self, plural, quoted};
+use crate::function::Function;
 
 /// A child that has not stopped this long after it was told to is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -32,7 +34,7 @@ const LAST_RUN_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs `up` until it is told to stop or has no child left.
-pub async fn run(args: Up) -> Result<(), Failure> {
+pub async fn run(args: Up, functions: Vec<Arc<Function>>) -> Result<(), Failure> {
     // Before anything is started: a signal must not find it half done.
     let stop = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
     let mut stop = Stop {
@@ -47,6 +49,7 @@ pub async fn run(args: Up) -> Result<(), Failure> {
     let mut cluster = Cluster {
         dir,
         json: args.json,
+        functions,
         children: Vec::new(),
         awaited: Vec::new(),
         was_up: false,
@@ -111,6 +114,8 @@ async fn sleep_until(deadline: Option<Instant>) {
 struct Cluster {
     dir: ClusterDir,
     json: bool,
+    /// What its nodes run.
+    functions: Vec<Arc<Function>>,
     /// Those that have not ended.
     children: Vec<Child>,
     /// Those that were not ready yet.
@@ -268,12 +273,29 @@ impl Cluster {
         };
         self.say(&format!(
             "\nThe cluster is up; its data is in {}. Type in another terminal:\n\
-             \x20 {program} update cart alice add apples pears --type orset{dir}\n\
-             \x20 {program} get cart alice{dir}\n\
+             {}\
              \x20 {program} status{dir}\n\
              Ctrl-C stops it; the same command resumes it.",
-            self.dir.path().display()
+            self.dir.path().display(),
+            self.what_to_try(&program, &dir),
         ));
+    }
+
+    fn what_to_try(&self, program: &str, dir: &str) -> String {
+        if self.functions.is_empty() {
+            return format!(
+                "\x20 {program} update cart alice add apples pears --type orset{dir}\n\x20 {program} get cart alice{dir}\n"
+            );
+        }
+        let call = |function: &Arc<Function>| {
+            let methods: Vec<&str> = function.methods().collect();
+            format!(
+                "\x20 {program} call {} KEY {} ['JSON']{dir}\n",
+                function.kind(),
+                methods.join("|")
+            )
+        };
+        self.functions.iter().map(call).collect()
     }
 
     /// Tells all children to stop and waits for them, killing those that do not.

@@ -229,7 +229,7 @@ impl Shared {
             .session
             .next_wakeup()
             .filter(|_| !hosted.waiting.is_empty());
-        if hosted.session.is_vacant() {
+        if hosted.session.is_vacant() && hosted.waiting.is_empty() && hosted.late.is_empty() {
             sessions.remove(entity);
         }
         drop(sessions);

@@ -3,6 +3,7 @@
 
 mod epochs;
 mod faults;
+mod functions;
 mod levels;
 
 use std::future::Future;

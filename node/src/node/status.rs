@@ -67,6 +67,7 @@ impl NodeStatus {
             ("unpersisted_bytes", engine.unpersisted_bytes),
             ("requests_waiting_for_session", engine.requests_parked),
             ("updates_waiting", engine.updates_waiting),
+            ("commands_waiting", node.functions.commands() as u64),
         ]);
         counters.extend(node.network().counters());
         NodeStatus {

@@ -147,6 +147,11 @@ const HELP: &[(&str, Kind, &str)] = &[
         "Updates and reads that wait for what their session has seen.",
     ),
     (
+        "commands_waiting",
+        Gauge,
+        "Commands that wait for their entity's function, or are being answered.",
+    ),
+    (
         "updates_waiting",
         Gauge,
         "Updates that wait for their write level.",

@@ -1,0 +1,362 @@
+//! Functions in Rust at whole nodes: one command at a time, nothing left of what failed, and nobody waits in vain.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PATIENCE, Scratch, id, increment, within};
+use crate::error::{Error, ErrorKind};
+use crate::function::state::{OrSet, PnCounter};
+use crate::function::{Context, Function};
+use crate::node::Node;
+use crate::payload::{Encoding, Payload};
+use crate::session::Call;
+use crate::wire::Token;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+enum No {
+    #[error("{0} is odd")]
+    Odd(i64),
+}
+
+/// A counter with methods that do well and ones that do not.
+fn counter() -> Function {
+    let add = |count: &mut PnCounter, _: &mut Context, by: i64| {
+        count.increment(by);
+        Ok::<_, String>(count.get())
+    };
+    let add_even = |count: &mut PnCounter, _: &mut Context, by: i64| {
+        count.increment(by);
+        if by % 2 == 1 { Err(No::Odd(by)) } else { Ok(()) }
+    };
+    let panic = |count: &mut PnCounter, _: &mut Context, by: i64| -> Result<(), String> {
+        count.increment(by);
+        panic!("by {by}")
+    };
+    let large = |count: &mut PnCounter, _: &mut Context, bytes: usize| {
+        count.increment(1);
+        Ok::<_, String>("x".repeat(bytes))
+    };
+    Function::of::<PnCounter>("count")
+        .command("add", add)
+        .command("add_even", add_even)
+        .command("panic", panic)
+        .command("large", large)
+        .command("delete", |_, context, ()| {
+            context.delete();
+            Ok::<_, String>(())
+        })
+        .command("everywhere", |count, context, ()| {
+            count.increment(1);
+            context.confirm("all".parse().map_err(|e: Error| e.to_string())?);
+            Ok::<_, String>(())
+        })
+        .query("get", |count, _, ()| Ok::<_, String>(count.get()))
+        .into()
+}
+
+async fn start(scratch: &Scratch, function: Function) -> Node {
+    within(scratch.builder(1).function(function).start())
+        .await
+        .unwrap()
+}
+
+async fn add(node: &Node, key: &str, by: i64) -> Result<i128, Error> {
+    within(node.call("count", key, "add", &by)).await
+}
+
+async fn kind<R: serde::de::DeserializeOwned>(
+    node: &Node,
+    method: &str,
+    argument: &impl Serialize,
+) -> ErrorKind {
+    let result = within(node.call::<_, R>("count", "a", method, argument)).await;
+    result.err().expect("it is refused").kind()
+}
+
+#[tokio::test]
+async fn a_command_that_fails_leaves_no_trace() {
+    let scratch = Scratch::new();
+    let node = start(&scratch, counter()).await;
+    assert_eq!(add(&node, "a", 3).await, Ok(3));
+    let refused = within(node.call::<_, ()>("count", "a", "add_even", &7))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.kind(), refused.message()),
+        (ErrorKind::Refused, "7 is odd")
+    );
+    assert_eq!(refused.details(), Some(No::Odd(7)));
+    assert_eq!(kind::<()>(&node, "panic", &5).await, ErrorKind::Lost);
+    assert_eq!(
+        kind::<String>(&node, "large", &(2 << 20)).await,
+        ErrorKind::Refused
+    );
+    assert_eq!(kind::<()>(&node, "add", &"text").await, ErrorKind::Invalid);
+    assert_eq!(kind::<()>(&node, "subtract", &1).await, ErrorKind::NoFunction);
+    let elsewhere = within(node.call::<_, ()>("n", "a", "add", &1)).await.unwrap_err();
+    assert_eq!(elsewhere.kind(), ErrorKind::NoFunction);
+    let huge = Call {
+        entity: id("count", "a"),
+        method: "add".into(),
+        payload: Payload {
+            encoding: Encoding::Json,
+            bytes: vec![b' '; 2 << 20].into(),
+        },
+    };
+    let refused = within(node.call_payload(huge, None, PATIENCE)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    let count: i128 = within(node.call("count", "a", "get", &())).await.unwrap();
+    assert_eq!(count, 3);
+    // What did well goes on, and the entity is one like any other.
+    within(node.call::<_, ()>("count", "a", "add_even", &4))
+        .await
+        .unwrap();
+    let counter = node.entity::<crate::PnCounter>("count", "a").unwrap();
+    within(counter.increment(10)).await.unwrap();
+    assert_eq!(add(&node, "a", 1).await, Ok(18));
+    within(node.call::<_, ()>("count", "a", "delete", &()))
+        .await
+        .unwrap();
+    assert_eq!(counter.get(), None);
+    assert_eq!(node.status().counters["commands_waiting"], 0);
+    within(node.shutdown()).await.unwrap();
+    assert_eq!(add(&node, "a", 1).await.unwrap_err().kind(), ErrorKind::Stopping);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_one_entity_run_one_after_the_other_and_see_each_other() {
+    let scratch = Scratch::new();
+    let running = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&running);
+    let function = Function::of::<OrSet<i128>>("set").command("next", move |set, _, ()| {
+        assert_eq!(counted.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+        let next = set.len() as i128;
+        set.add(&next);
+        std::thread::yield_now();
+        counted.fetch_sub(1, Ordering::SeqCst);
+        Ok::<_, String>(next)
+    });
+    let node = start(&scratch, function.into()).await;
+    let calls: Vec<_> = (0..64)
+        .map(|_| {
+            let node = node.clone();
+            tokio::spawn(async move {
+                within(node.call::<_, i128>("set", "a", "next", &()))
+                    .await
+                    .unwrap()
+            })
+        })
+        .collect();
+    let mut replies = Vec::new();
+    for call in calls {
+        replies.push(call.await.unwrap());
+    }
+    replies.sort_unstable();
+    assert!(replies.into_iter().eq(0..64), "each has seen those before it");
+}
+
+/// A function of which one method waits until the test lets it go on.
+fn slow() -> (Function, Arc<Barrier>) {
+    let barrier = Arc::new(Barrier::new(2));
+    let (begun, ended) = (Arc::clone(&barrier), Arc::clone(&barrier));
+    let function = Function::of::<PnCounter>("count")
+        .command("slow", move |count, _, ()| {
+            count.increment(1);
+            begun.wait();
+            begun.wait();
+            Ok::<_, String>(count.get())
+        })
+        .command("add", |count, _, by: i64| {
+            count.increment(by);
+            Ok::<_, String>(count.get())
+        });
+    (function.into(), ended)
+}
+
+/// Begins a call of the slow method on a thread of its own, and returns once it runs.
+fn begin_slow(node: &Node, barrier: &Barrier, timeout: Duration) -> mpsc::Receiver<Result<(), Error>> {
+    let (sender, receiver) = mpsc::channel();
+    let (node, runtime) = (node.clone(), tokio::runtime::Handle::current());
+    std::thread::spawn(move || {
+        let call = Call {
+            entity: id("count", "a"),
+            method: "slow".into(),
+            payload: Payload::of(Encoding::Postcard, &()).unwrap(),
+        };
+        let result = runtime.block_on(node.call_payload(call, None, timeout));
+        sender.send(result.map(|_| ())).unwrap();
+    });
+    barrier.wait();
+    receiver
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_function_that_does_not_return_is_told_so() {
+    let scratch = Scratch::new();
+    let (function, barrier) = slow();
+    let node = start(&scratch, function).await;
+    let hung = begin_slow(&node, &barrier, Duration::from_millis(300));
+    // It waits until the one before it is given up, and is then run.
+    assert_eq!(add(&node, "a", 10).await, Ok(10));
+    assert_eq!(add(&node, "b", 10).await, Ok(10), "others go on");
+    barrier.wait();
+    let lost = hung.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::Lost);
+    assert_eq!(add(&node, "a", 0).await, Ok(10), "what it did late is nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_whose_time_is_over_before_it_begins_never_does() {
+    let scratch = Scratch::new();
+    let (function, barrier) = slow();
+    let node = start(&scratch, function).await;
+    let first = begin_slow(&node, &barrier, PATIENCE);
+    let call = Call {
+        entity: id("count", "a"),
+        method: "add".into(),
+        payload: Payload::of(Encoding::Postcard, &100).unwrap(),
+    };
+    let late = within(node.call_payload(call, None, Duration::from_millis(50))).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Expired);
+    barrier.wait();
+    first.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(add(&node, "a", 0).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_goes_away_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let (function, barrier) = slow();
+    let node = start(&scratch, function).await;
+    let first = begin_slow(&node, &barrier, PATIENCE);
+    let waiting = || node.status().counters["commands_waiting"];
+    let gone: Vec<_> = (0..20)
+        .map(|_| {
+            let node = node.clone();
+            tokio::spawn(async move { node.call::<_, i128>("count", "a", "add", &100).await })
+        })
+        .collect();
+    within(async {
+        while waiting() < 21 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    gone.iter().for_each(tokio::task::JoinHandle::abort);
+    within(async {
+        while waiting() > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    barrier.wait();
+    first.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(add(&node, "a", 0).await, Ok(1));
+    assert_eq!(waiting(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_did_not_see_stays() {
+    let scratch = Scratch::new();
+    let (begun, go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let barriers = (Arc::clone(&begun), Arc::clone(&go_on));
+    let function = Function::of::<OrSet<String>>("set").command("clear", move |set, _, ()| {
+        barriers.0.wait();
+        barriers.1.wait();
+        set.clear();
+        Ok::<_, String>(set.len())
+    });
+    let node = start(&scratch, function.into()).await;
+    let set = node.entity::<crate::OrSet>("set", "a").unwrap();
+    within(set.add("seen")).await.unwrap();
+    let clearing = {
+        let (node, runtime) = (node.clone(), tokio::runtime::Handle::current());
+        std::thread::spawn(move || runtime.block_on(node.call::<_, usize>("set", "a", "clear", &())))
+    };
+    begun.wait();
+    within(set.add("unseen")).await.unwrap();
+    go_on.wait();
+    assert_eq!(clearing.join().unwrap(), Ok(0), "as far as it sees");
+    assert_eq!(set.get(), Some(vec!["unseen".into()]));
+}
+
+#[tokio::test]
+async fn a_reply_waits_for_its_level_and_a_session_for_what_it_has_seen() {
+    let scratch = Scratch::new();
+    let one = start(&scratch, counter()).await;
+    let two = within(
+        scratch
+            .builder(2)
+            .seeds(vec![one.quic_address().to_string()])
+            .function(counter())
+            .start(),
+    )
+    .await
+    .unwrap();
+    within(two.ready()).await;
+    within(one.call::<_, ()>("count", "a", "everywhere", &()))
+        .await
+        .unwrap();
+    let call = |method: &str| Call {
+        entity: id("count", "a"),
+        method: method.into(),
+        payload: Payload::of(Encoding::Json, &()).unwrap(),
+    };
+    // Round and round, as fast as it goes.
+    let mut token = Token::default();
+    for round in 2..12 {
+        let node = [&one, &two][round % 2];
+        let add = Call {
+            payload: Payload::of(Encoding::Json, &1).unwrap(),
+            ..call("add")
+        };
+        let (reply, seen) = within(node.call_payload(add, Some(&token), PATIENCE))
+            .await
+            .unwrap();
+        assert_eq!(reply.read::<usize>().unwrap(), round);
+        let other = [&two, &one][round % 2];
+        let (reply, seen) = within(other.call_payload(call("get"), Some(&seen), PATIENCE))
+            .await
+            .unwrap();
+        assert_eq!(reply.read::<usize>().unwrap(), round);
+        token = seen;
+    }
+    within(two.shutdown()).await.unwrap();
+    let alone = within(one.call_payload(call("everywhere"), None, Duration::from_millis(200))).await;
+    assert_eq!(alone.unwrap_err().kind(), ErrorKind::Unconfirmed);
+    assert_eq!(add(&one, "a", 0).await, Ok(12), "it is in all the same");
+}
+
+#[tokio::test]
+async fn functions_that_cannot_be_are_refused_before_anything_starts() {
+    let scratch = Scratch::new();
+    let show = |_: &PnCounter, _: &Context, (): ()| Ok::<_, String>(());
+    let of = |kind: &str| Function::of::<PnCounter>(kind).query("show", show);
+    let long = "m".repeat(200);
+    let wrong = [
+        scratch.builder(1).function(of("")),
+        scratch.builder(1).function(of("a").query("show", show)),
+        scratch.builder(1).function(of("a").query(&long, show)),
+        scratch.builder(1).function(of("a")).function(of("a")),
+        scratch.builder(1).kind("a", crate::Type::OrSet).function(of("a")),
+    ];
+    for builder in wrong {
+        assert_eq!(
+            within(builder.start()).await.unwrap_err().kind(),
+            ErrorKind::Config
+        );
+    }
+    // An entity that has another type already.
+    let node = start(&scratch, of("a").into()).await;
+    within(node.update(increment("x", 1))).await.unwrap();
+    within(node.shutdown()).await.unwrap();
+    drop(node);
+    let sets = Function::of::<OrSet<u8>>("n").query("show", |_, _, ()| Ok::<_, String>(()));
+    let refused = within(scratch.builder(1).function(sets).start())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
+}
