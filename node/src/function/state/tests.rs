@@ -1,1 +1,338 @@
-//! placeholder
+//! One law for all values: what a command sees of what it did is what everybody reads once it is in.
+
+use anabranch_crdt::{Epoch, NodeId};
+use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::*;
+use crate::engine::{Engine, EngineConfig, Input, Limits, Now, Op, Output, RequestId, Start, Update};
+use crate::function::{Context, Function};
+use crate::payload::{Encoding, Payload};
+use crate::session::{Action, Command, CommandId, Said, State as StateAction};
+use crate::terms::Time;
+use crate::wire::{DirectoryId, EntityId};
+
+#[derive(State)]
+struct Inner {
+    count: PnCounter,
+    r#type: LwwRegister<u8>,
+}
+
+#[derive(State)]
+struct All {
+    up: GCounter,
+    count: PnCounter,
+    set: OrSet<String>,
+    grows: GSet<u32>,
+    last: LwwRegister<String>,
+    values: MvRegister<u32>,
+    flag: Flag,
+    vote: Vote,
+    counters: CounterMap<String>,
+    registers: RegisterMap<u8, String>,
+    sets: MultiMap<String, u8>,
+    inner: Inner,
+}
+
+/// Everything that can be seen of it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Shown {
+    counts: Vec<i128>,
+    set: Vec<String>,
+    grows: Vec<u32>,
+    last: Option<String>,
+    values: Vec<u32>,
+    flag: bool,
+    counters: Vec<(String, i128)>,
+    registers: Vec<(u8, String)>,
+    sets: Vec<(String, Vec<u8>)>,
+    inner: Option<u8>,
+    lens: Vec<usize>,
+    has: Vec<bool>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Step {
+    Up(u8),
+    Count(i8),
+    Add(u8),
+    Remove(u8),
+    Clear,
+    Grow(u8),
+    Set(u8),
+    Value(u8),
+    Flag(bool),
+    Vote(bool),
+    CountIn(u8, i8),
+    DropCounter(u8),
+    ClearCounters,
+    SetIn(u8, u8),
+    DropRegister(u8),
+    AddIn(u8, u8),
+    RemoveIn(u8, u8),
+    DropSet(u8),
+    ClearSets,
+    Inner(i8, u8),
+}
+
+impl All {
+    fn step(&mut self, step: &Step) {
+        let name = |n: &u8| format!("e{n}");
+        match step {
+            Step::Up(by) => self.up.increment((*by).into()),
+            Step::Count(by) => self.count.increment((*by).into()),
+            Step::Add(n) => self.set.add(&name(n)),
+            Step::Remove(n) => self.set.remove(&name(n)),
+            Step::Clear => self.set.clear(),
+            Step::Grow(n) => self.grows.add(&u32::from(*n)),
+            Step::Set(n) => self.last.set(&name(n)),
+            Step::Value(n) => self.values.set(&u32::from(*n)),
+            Step::Flag(on) => self.flag.set(*on),
+            Step::Vote(yes) => self.vote.cast(*yes),
+            Step::CountIn(n, by) => self.counters.increment(&name(n), (*by).into()),
+            Step::DropCounter(n) => self.counters.remove(&name(n)),
+            Step::ClearCounters => self.counters.clear(),
+            Step::SetIn(n, value) => self.registers.set(n, &name(value)),
+            Step::DropRegister(n) => self.registers.remove(n),
+            Step::AddIn(n, element) => self.sets.add(&name(n), element),
+            Step::RemoveIn(n, element) => self.sets.remove_element(&name(n), element),
+            Step::DropSet(n) => self.sets.remove(&name(n)),
+            Step::ClearSets => self.sets.clear(),
+            Step::Inner(by, n) => {
+                self.inner.count.increment((*by).into());
+                self.inner.r#type.set(n);
+            }
+        }
+    }
+
+    fn shown(&self) -> Shown {
+        Shown {
+            counts: vec![
+                self.up.get(),
+                self.count.get(),
+                self.inner.count.get(),
+                self.counters.get("e1"),
+            ],
+            set: self.set.elements(),
+            grows: self.grows.elements(),
+            last: self.last.get(),
+            values: self.values.values(),
+            flag: self.flag.get(),
+            counters: self.counters.entries(),
+            registers: self.registers.entries(),
+            sets: self.sets.entries(),
+            inner: self.inner.r#type.get(),
+            lens: vec![
+                self.set.len(),
+                self.grows.len(),
+                self.counters.len(),
+                self.registers.len(),
+                self.sets.len(),
+            ],
+            has: vec![
+                self.set.contains("e1"),
+                self.grows.contains(&1u32),
+                self.counters.contains_key("e2"),
+                self.registers.get(&1) == Some("e1".into()),
+                self.sets.contains("e1", &1),
+                self.sets.get("e2").contains(&0),
+                self.set.is_empty() && self.counters.is_empty(),
+            ],
+        }
+    }
+}
+
+fn all() -> Function {
+    Function::of::<All>("all")
+        .command("do", |all, _, steps: Vec<Step>| {
+            steps.iter().for_each(|step| all.step(step));
+            Ok::<_, String>(all.shown())
+        })
+        .query("show", |all, _, ()| Ok::<_, String>(all.shown()))
+        .into()
+}
+
+/// A function and the engine that has its entity.
+struct World {
+    engine: Engine,
+    function: Function,
+    requests: u64,
+}
+
+impl World {
+    fn new(function: Function) -> World {
+        let mut engine = Engine::new(
+            EngineConfig {
+                cluster: "state".into(),
+                node: NodeId(1),
+                shards: 1,
+                members: vec![NodeId(1)],
+                kinds: Default::default(),
+                limits: Limits::default(),
+            },
+            Now::default(),
+        );
+        let start = Start {
+            epoch: Epoch(7),
+            directory: DirectoryId(1),
+        };
+        engine.start(Now::default(), start);
+        World {
+            engine,
+            function,
+            requests: 0,
+        }
+    }
+
+    /// Runs a method and commits what it did.
+    fn call<A: Serialize>(&mut self, method: &str, argument: &A) -> Result<Payload, Error> {
+        self.requests += 1;
+        let entity = EntityId::new(self.function.kind(), "x").unwrap();
+        let view = self.engine.view(&entity, self.function.ty()).unwrap();
+        let command = Command {
+            method: method.to_owned(),
+            payload: Payload::of(Encoding::Json, argument).unwrap(),
+            deadline: Time(u64::MAX),
+        };
+        let context = Context::new(entity.clone(), NodeId(1), 0, 0);
+        let said = self.function.run(CommandId(1), &command, view.clone(), context);
+        let Said::Reply(reply) = said else {
+            panic!("{said:?}")
+        };
+        let payload = match reply.action {
+            Action::Reply(payload) => payload,
+            Action::Refuse(error) => {
+                assert_eq!(reply.state, StateAction::Same);
+                return Err(error);
+            }
+            Action::Forward(_) => unreachable!(),
+        };
+        if let StateAction::Update(mutations) = reply.state {
+            let op = |mutation| Op {
+                entity: entity.clone(),
+                ty: Some(self.function.ty()),
+                mutation,
+            };
+            let update = Update {
+                ops: mutations.into_iter().map(op).collect(),
+                level: "local-applied".parse().unwrap(),
+                ..Update::delete(entity.clone())
+            };
+            let request = RequestId(self.requests);
+            let now = Now {
+                wall_ms: self.requests,
+                ..Now::default()
+            };
+            let input = Input::Commit {
+                request,
+                update,
+                view,
+            };
+            self.engine.handle(now, input);
+            while let Some(output) = self.engine.poll_output() {
+                if let Output::Done { result, .. } = output {
+                    result?;
+                }
+            }
+        }
+        Ok(payload)
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = 0u8..4;
+    prop_oneof![
+        any::<u8>().prop_map(Step::Up),
+        any::<i8>().prop_map(Step::Count),
+        n.clone().prop_map(Step::Add),
+        n.clone().prop_map(Step::Remove),
+        Just(Step::Clear),
+        n.clone().prop_map(Step::Grow),
+        n.clone().prop_map(Step::Set),
+        n.clone().prop_map(Step::Value),
+        any::<bool>().prop_map(Step::Flag),
+        any::<bool>().prop_map(Step::Vote),
+        (n.clone(), any::<i8>()).prop_map(|(n, by)| Step::CountIn(n, by)),
+        n.clone().prop_map(Step::DropCounter),
+        Just(Step::ClearCounters),
+        (n.clone(), n.clone()).prop_map(|(n, value)| Step::SetIn(n, value)),
+        n.clone().prop_map(Step::DropRegister),
+        (n.clone(), n.clone()).prop_map(|(n, element)| Step::AddIn(n, element)),
+        (n.clone(), n.clone()).prop_map(|(n, element)| Step::RemoveIn(n, element)),
+        n.clone().prop_map(Step::DropSet),
+        Just(Step::ClearSets),
+        (any::<i8>(), n).prop_map(|(by, n)| Step::Inner(by, n)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn what_a_command_sees_of_what_it_did_is_what_everybody_reads_then(
+        commands in prop::collection::vec(prop::collection::vec(step(), 0..12), 1..8),
+    ) {
+        let mut world = World::new(all());
+        for steps in commands {
+            let seen: Shown = world.call("do", &steps).unwrap().read().unwrap();
+            let read: Shown = world.call("show", &()).unwrap().read().unwrap();
+            prop_assert_eq!(seen, read, "{:?}", steps);
+        }
+    }
+}
+
+#[test]
+fn what_others_kept_there_and_the_function_cannot_read_is_said() {
+    let words = Function::of::<OrSet<String>>("kept").command("add", |set, _, word: String| {
+        set.add(&word);
+        Ok::<_, String>(set.elements())
+    });
+    let mut world = World::new(words.into());
+    world.call("add", &"one").unwrap();
+    world.function = Function::of::<OrSet<u32>>("kept")
+        .command("add", |set, _, n: u32| {
+            set.add(&n);
+            Ok::<_, String>(set.elements())
+        })
+        .into();
+    let refused = world.call("add", &1).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert!(
+        refused
+            .message()
+            .starts_with("nothing changed: what is kept, \"one\", is no u32"),
+        "{refused}"
+    );
+    // What cannot be written is nobody's state either.
+    let odd = Function::of::<LwwRegister<Unwritable>>("kept2").command("set", |register, _, ()| {
+        register.set(&Unwritable);
+        Ok::<_, String>(())
+    });
+    let refused = World::new(odd.into()).call("set", &()).unwrap_err();
+    assert!(refused.message().contains("cannot be kept"), "{refused}");
+}
+
+#[derive(Deserialize)]
+struct Unwritable;
+
+impl Serialize for Unwritable {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("never"))
+    }
+}
+
+#[test]
+fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
+    let stock = Function::of::<BoundedCounter>("stock")
+        .command("put", |stock, _, n: u32| {
+            stock.increment(n);
+            Ok::<_, String>(stock.get())
+        })
+        .command("take", |stock, _, n: u32| {
+            stock.take(n);
+            Ok::<_, String>(stock.get())
+        });
+    let mut world = World::new(stock.into());
+    world.call("put", &3).unwrap();
+    assert_eq!(world.call("take", &2).unwrap().read::<i128>(), Ok(1));
+    assert_eq!(world.call("take", &2).unwrap_err().kind(), ErrorKind::Rights);
+    assert_eq!(world.call("take", &1).unwrap().read::<i128>(), Ok(0));
+}
