@@ -66,7 +66,7 @@ fn nothing_in_a_cart_is_lost_or_doubled_whatever_happens_to_nodes_and_links() {
         .started();
     let mut added = [0u64; 2];
     let products = ["umbrella", "boots"];
-    let mut round = |cluster: &Cluster, nodes: &[usize], added: &mut [u64; 2]| {
+    let round = |cluster: &Cluster, nodes: &[usize], added: &mut [u64; 2]| {
         for i in 0..30 {
             let node = &cluster.nodes[nodes[i % nodes.len()]];
             add(node, "alice", products[i % 2], 1);

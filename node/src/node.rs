@@ -275,8 +275,7 @@ impl Node {
             method: method.to_owned(),
             payload,
         };
-        let timeout = Duration::from_millis(TIMEOUT_MS_DEFAULT);
-        let (reply, _) = self.call_payload(call, None, timeout).await?;
+        let reply = self.handle.call(call, None, TIMEOUT_MS_DEFAULT).await?;
         reply.read().map_err(|e| {
             let message =
                 format!("{kind}/{key} has answered {method}, and its reply is not what was expected: {e}");
@@ -295,7 +294,9 @@ impl Node {
         timeout: Duration,
     ) -> Result<(Payload, Token), Error> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        self.handle.call(call, after, timeout_ms).await
+        let mut token = after.cloned().unwrap_or_default();
+        let reply = self.handle.call(call, Some(&mut token), timeout_ms).await?;
+        Ok((reply, token))
     }
 
     /// The functions that run here, by kind.

@@ -116,13 +116,14 @@ impl Functions {
 }
 
 impl Shared {
-    /// Calls the function of an entity, here. What the caller's session has seen is here before it begins.
+    /// Calls the function of an entity, here. What the caller's session has seen, if it has one, is here before it begins, and
+    /// what it sees then is added.
     pub(crate) async fn call(
         &self,
         call: Call,
-        after: Option<&Token>,
+        session: Option<&mut Token>,
         timeout_ms: u64,
-    ) -> Result<(Payload, Token), Error> {
+    ) -> Result<Payload, Error> {
         let function = Arc::clone(self.functions.of(call.entity.kind())?);
         let is_query = function.is_query(&call.method)?;
         let bytes = call.payload.bytes.len();
@@ -132,10 +133,10 @@ impl Shared {
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         let deadline = self.clock.now().time.after_ms(timeout_ms);
-        if let Some(after) = after {
+        if let Some(token) = session.as_deref().filter(|token| !token.is_empty()) {
             let read = Read {
                 entities: vec![call.entity.clone()],
-                after: after.clone(),
+                after: token.clone(),
                 timeout_ms,
             };
             self.await_read(read).await?;
@@ -145,15 +146,14 @@ impl Shared {
             payload: call.payload,
             deadline,
         };
-        let mut token = after.cloned().unwrap_or_default();
         let result = if is_query {
-            self.query(&function, &call.entity, &command, &mut token)
+            self.query(&function, &call.entity, &command, session)
         } else {
             let mut turn = Turn::new(self, &function, call.entity);
-            turn.run(command, &mut token).await
+            turn.run(command, session).await
         };
         match result? {
-            Action::Reply(payload) => Ok((payload, token)),
+            Action::Reply(payload) => Ok(payload),
             Action::Refuse(error) => Err(error),
             Action::Forward(_) => unreachable!("functions in Rust do not forward"),
         }
@@ -165,13 +165,14 @@ impl Shared {
         function: &Function,
         entity: &EntityId,
         command: &Command,
-        token: &mut Token,
+        session: Option<&mut Token>,
     ) -> Result<Action, Error> {
-        let (view, seen) = self.peek(|engine| {
-            let view = engine.view(entity, function.ty());
-            (view, engine.token(token, [entity]))
+        let view = self.peek(|engine| {
+            if let Some(token) = session {
+                *token = engine.token(token, [entity]);
+            }
+            engine.view(entity, function.ty())
         });
-        *token = seen;
         let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
         match function.run(id, command, view?, self.context(entity, id)) {
             Said::Reply(reply) => checked(reply.action),
@@ -257,9 +258,7 @@ impl Shared {
             if at > now {
                 return Some(at);
             }
-            let Some((_, entity)) = due.pop_first() else {
-                return None;
-            };
+            let (_, entity) = due.pop_first()?;
             drop(due);
             if let Ok(function) = self.functions.of(entity.kind()) {
                 let function = Arc::clone(function);
@@ -365,7 +364,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    async fn run(&mut self, command: Command, token: &mut Token) -> Result<Action, Error> {
+    async fn run(&mut self, command: Command, mut session: Option<&mut Token>) -> Result<Action, Error> {
         let mut changed = false;
         let id = self.id;
         let mut next = self.tell(Input::Command { id, command });
@@ -400,12 +399,13 @@ impl<'a> Turn<'a> {
                     deadline,
                 } => {
                     changed = true;
-                    let result = self.commit(mutations, view, level, deadline, token).await;
+                    let seen = session.as_deref_mut();
+                    let result = self.commit(mutations, view, level, deadline, seen).await;
                     self.tell(Input::Committed { id, result })
                 }
                 Step::Answer(result) => {
                     self.stage = Stage::Over;
-                    if !changed {
+                    if let Some(token) = session.filter(|_| !changed) {
                         *token = self.shared.peek(|engine| engine.token(token, [&self.entity]));
                     }
                     return result;
@@ -456,7 +456,7 @@ impl<'a> Turn<'a> {
         view: View,
         level: Level,
         deadline: Time,
-        token: &mut Token,
+        session: Option<&mut Token>,
     ) -> Result<(), Error> {
         let op = |mutation| Op {
             entity: self.entity.clone(),
@@ -491,7 +491,9 @@ impl<'a> Turn<'a> {
             }
         };
         let answer = outcome?;
-        token.join(&answer.token);
+        if let Some(token) = session {
+            token.join(&answer.token);
+        }
         Ok(())
     }
 }

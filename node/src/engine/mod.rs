@@ -29,6 +29,7 @@ mod ring;
 mod said;
 mod serve;
 mod shard;
+mod size;
 mod snapshot;
 mod submit;
 #[cfg(test)]

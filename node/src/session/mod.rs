@@ -499,10 +499,13 @@ impl Session {
                 self.life_lost("it did not answer in time");
                 self.reset();
             }
-            Life::Open(open) if open.busy.is_none() && self.committing.is_none() => {
-                if self.queue.is_empty() && open.idle_since.after_ms(self.config.idle_ms) <= now {
-                    self.close();
-                }
+            Life::Open(open)
+                if open.busy.is_none()
+                    && self.committing.is_none()
+                    && self.queue.is_empty()
+                    && open.idle_since.after_ms(self.config.idle_ms) <= now =>
+            {
+                self.close();
             }
             _ => {}
         }

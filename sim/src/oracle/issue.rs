@@ -268,18 +268,14 @@ impl Oracle {
                 return Err(broken(Rule::Value, node, what));
             }
             let sight = sight.as_mut().filter(|(of, _)| of == entity).map(|(_, row)| row);
-            let row = match &sight {
-                Some(then) if goes_by_sight(action) => Some((*then).clone()),
-                _ => row,
-            };
+            let row = by_sight(row, sight.as_deref(), action);
             let drafts = predict(&meaning, row.as_ref(), action);
-            if let Some(sight) = sight {
-                sight.see(DotAt { origin: me, seq }, &drafts);
-            }
+            let first = DotAt { origin: me, seq };
+            sight.into_iter().for_each(|row| row.see(first, &drafts));
             if is_stamped(action) {
                 self.check_stamp(node, wall_ms, row.as_ref(), action, &drafts, clock)?;
             }
-            self.write_drafts(node, shard, *entity, DotAt { origin: me, seq }, drafts)?;
+            self.write_drafts(node, shard, *entity, first, drafts)?;
         }
         let mut dots = Vec::new();
         for (shard, first) in firsts {
@@ -330,6 +326,14 @@ impl Oracle {
                 .map_err(|why| broken(Rule::LiveState, node, why.to_string()))?;
         }
         Ok(())
+    }
+}
+
+/// The row that an operation goes by.
+fn by_sight(now: Option<Row>, then: Option<&Row>, action: &Action) -> Option<Row> {
+    match then {
+        Some(then) if goes_by_sight(action) => Some(then.clone()),
+        _ => now,
     }
 }
 

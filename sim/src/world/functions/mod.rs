@@ -4,18 +4,15 @@
 //! whenever it is given a command; what it does goes by what it had seen, and not at all if it was given up; each command is
 //! answered once, in time, and not before what it did is where its level says.
 
+mod act;
 mod memory;
 
 use std::collections::BTreeMap;
 
 use anabranch::Update;
 use anabranch::engine::{Time, View};
-use anabranch::session::{
-    Action, Command, CommandId, Config, Encoding, Input, Output, Payload, Reply, Said, Session, State,
-    StreamId, Told,
-};
+use anabranch::session::{Action, Command, CommandId, Config, Input, Output, Session, StreamId, Told};
 use anabranch::{Error, ErrorKind, Level, Op};
-use bytes::Bytes;
 
 use super::clients::nonsense;
 use super::{Event, World};
@@ -27,6 +24,8 @@ use crate::plan::SECOND;
 use crate::queue::Micros;
 use crate::rng::Rng;
 
+pub(crate) use act::Act;
+use act::{Manner, payload};
 use memory::Memory;
 
 type Step = Result<(), Failure>;
@@ -64,35 +63,6 @@ struct Function {
     memory: Memory,
     has: Option<u64>,
     was_told_to_end: bool,
-}
-
-/// What a function is about to do.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Act {
-    pub node: NodeIx,
-    lives: u64,
-    entity: EntityIx,
-    stream: StreamId,
-    command: Option<u64>,
-    manner: Manner,
-}
-
-/// How a function takes a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    Well,
-    /// And again, though it was answered.
-    Twice,
-    /// With what the entity's type does not take.
-    Wrongly,
-    /// It refuses, though it says that it did something.
-    Refuses,
-    Fails,
-    FailsWhole,
-    /// It answers what it was not asked.
-    Babbles,
-    Ends,
-    Silent,
 }
 
 /// What a function did, as its session hands it on.
@@ -329,17 +299,7 @@ impl World {
         let number = self.next_act;
         self.next_act += 1;
         let mut rng = Rng::stream(self.plan.seed, "act", node as u64, number);
-        let manner = match rng.below(100) {
-            0..70 => Manner::Well,
-            70..74 => Manner::Twice,
-            74..78 => Manner::Wrongly,
-            78..84 => Manner::Refuses,
-            84..88 => Manner::Fails,
-            88..90 => Manner::FailsWhole,
-            90..93 => Manner::Babbles,
-            93..96 => Manner::Ends,
-            _ => Manner::Silent,
-        };
+        let manner = Manner::draw(&mut rng);
         let manner = match command {
             None if manner != Manner::Silent => Manner::Ends,
             _ => manner,
@@ -531,51 +491,5 @@ impl World {
     /// A node died, and its functions with it.
     pub(super) fn forget_functions(&mut self, node: NodeIx) {
         self.functions.retain(|(at, _), _| *at != node);
-    }
-}
-
-impl Act {
-    fn says(&self, mutations: &[anabranch::Mutation], level: Option<Level>) -> Vec<Said> {
-        let Some(command) = self.command.map(CommandId) else {
-            return match self.manner {
-                Manner::Silent => Vec::new(),
-                _ => vec![Said::Ended],
-            };
-        };
-        let reply = |command, action| {
-            Said::Reply(Reply {
-                command,
-                action,
-                state: match mutations {
-                    [anabranch::Mutation::Delete] => State::Delete,
-                    _ => State::Update(mutations.to_vec()),
-                },
-                effects: Vec::new(),
-                level,
-            })
-        };
-        let well = || reply(command, Action::Reply(payload()));
-        let error = || Error::new(ErrorKind::Refused, "the function says no");
-        let failed = |command| Said::Failed {
-            command,
-            error: error(),
-        };
-        match self.manner {
-            Manner::Well | Manner::Wrongly => vec![well()],
-            Manner::Twice => vec![well(), well()],
-            Manner::Refuses => vec![reply(command, Action::Refuse(error()))],
-            Manner::Fails => vec![failed(Some(command))],
-            Manner::FailsWhole => vec![failed(None)],
-            Manner::Babbles => vec![reply(CommandId(u64::MAX), Action::Reply(payload()))],
-            Manner::Ends => vec![Said::Ended],
-            Manner::Silent => Vec::new(),
-        }
-    }
-}
-
-fn payload() -> Payload {
-    Payload {
-        encoding: Encoding::Json,
-        bytes: Bytes::new(),
     }
 }
