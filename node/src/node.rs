@@ -270,12 +270,8 @@ impl Node {
         let invalid = |e: String| Error::new(ErrorKind::Invalid, e);
         let entity = EntityId::new(kind, key).map_err(|e| invalid(e.to_string()))?;
         let payload = Payload::of(Encoding::Postcard, argument).map_err(|e| invalid(e.to_string()))?;
-        let call = Call {
-            entity,
-            method: method.to_owned(),
-            payload,
-        };
-        let reply = self.handle.call(call, None, TIMEOUT_MS_DEFAULT).await?;
+        let call = Call::new(entity, method, payload);
+        let reply = self.handle.shared().call(call, None, TIMEOUT_MS_DEFAULT).await?;
         reply.read().map_err(|e| {
             let message =
                 format!("{kind}/{key} has answered {method}, and its reply is not what was expected: {e}");
@@ -295,7 +291,11 @@ impl Node {
     ) -> Result<(Payload, Token), Error> {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let mut token = after.cloned().unwrap_or_default();
-        let reply = self.handle.call(call, Some(&mut token), timeout_ms).await?;
+        let reply = self
+            .handle
+            .shared()
+            .call(call, Some(&mut token), timeout_ms)
+            .await?;
         Ok((reply, token))
     }
 

@@ -1,9 +1,16 @@
 //! What a function is given besides its entity and its argument.
 
 use anabranch_crdt::NodeId;
+use serde::Serialize;
 
+use crate::error::{Error, ErrorKind};
+use crate::payload::{Encoding, Payload};
+use crate::session::{Call, Command, Effect};
 use crate::terms::Level;
 use crate::wire::EntityId;
+
+/// So many calls may one command want made when it is in.
+pub const EFFECTS_MAX: usize = 1_000;
 
 /// Who runs a command, where and when, and what its answer waits for.
 #[derive(Clone, Debug)]
@@ -12,8 +19,13 @@ pub struct Context {
     node: NodeId,
     now_ms: u64,
     random: u64,
+    encoding: Encoding,
+    depth: u8,
     level: Option<Level>,
     is_deleted: bool,
+    effects: Vec<Effect>,
+    forward: Option<Call>,
+    problem: Option<String>,
 }
 
 impl Context {
@@ -24,8 +36,13 @@ impl Context {
             node,
             now_ms,
             random: seed,
+            encoding: Encoding::Postcard,
+            depth: 0,
             level: None,
             is_deleted: false,
+            effects: Vec::new(),
+            forward: None,
+            problem: None,
         }
     }
 
@@ -69,6 +86,72 @@ impl Context {
     /// then.
     pub fn delete(&mut self) {
         self.is_deleted = true;
+    }
+
+    /// Calls another entity's function once what this command did is in, where its level says, and before its reply is heard; in
+    /// the order in which they were asked for. How it goes nobody is told: a function that fails leaves a line in the log.
+    ///
+    /// A node runs it at most once, and not at all if it stops before.
+    pub fn effect<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
+        self.add_effect(kind, key, method, argument, true);
+    }
+
+    /// The same, and the reply does not wait for it.
+    pub fn effect_later<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
+        self.add_effect(kind, key, method, argument, false);
+    }
+
+    /// The caller is to hear what another entity's function answers to this, in place of this one's reply. What this command did
+    /// is in before.
+    pub fn forward<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
+        self.forward = self.call(kind, key, method, argument);
+    }
+
+    fn add_effect<A: Serialize + ?Sized>(
+        &mut self,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+        awaited: bool,
+    ) {
+        if self.effects.len() >= EFFECTS_MAX {
+            self.problem = Some(format!("a command has at most {EFFECTS_MAX} effects"));
+        } else if let Some(call) = self.call(kind, key, method, argument) {
+            self.effects.push(Effect { call, awaited });
+        }
+    }
+
+    fn call<A: Serialize + ?Sized>(
+        &mut self,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Option<Call> {
+        let entity = EntityId::new(kind, key).map_err(|e| e.to_string());
+        let payload = Payload::of(self.encoding, argument).map_err(|e| e.to_string());
+        let call = entity.and_then(|entity| {
+            Ok(Call {
+                depth: self.depth.saturating_add(1),
+                ..Call::new(entity, method, payload?)
+            })
+        });
+        call.map_err(|why| self.problem = Some(format!("a call of {kind}/{key} cannot be made: {why}")))
+            .ok()
+    }
+
+    /// The command that it is for.
+    pub(crate) fn begin(&mut self, command: &Command) {
+        (self.encoding, self.depth) = (command.payload.encoding, command.depth);
+    }
+
+    /// What the command wants done once it is in; refused where some of it cannot be.
+    pub(crate) fn calls(&mut self) -> Result<(Vec<Effect>, Option<Call>), Error> {
+        match self.problem.take() {
+            None => Ok((std::mem::take(&mut self.effects), self.forward.take())),
+            Some(why) => Err(Error::new(ErrorKind::Refused, format!("nothing changed: {why}"))),
+        }
     }
 
     pub(crate) fn level(&self) -> Option<Level> {

@@ -142,21 +142,25 @@ impl Function {
         };
         let entity = view.entity().clone();
         let seen = Seen::of(view);
-        let run = || (method.run)(&seen, &command.payload, &mut context);
+        context.begin(command);
+        let run = || {
+            let (reply, changes) = (method.run)(&seen, &command.payload, &mut context)?;
+            Ok((reply, changes, context.calls()?))
+        };
         let outcome = catch_unwind(AssertUnwindSafe(run))
             .unwrap_or_else(|panic| Err(panicked(&entity, &command.method, panic.as_ref())));
         // Whoever commits finds nobody else who keeps the entity as it was.
         drop(seen);
         match outcome {
-            Ok((payload, changes)) => Said::Reply(Reply {
+            Ok((payload, changes, (effects, forward))) => Said::Reply(Reply {
                 command: id,
-                action: Action::Reply(payload),
+                action: forward.map_or(Action::Reply(payload), Action::Forward),
                 state: match (context.is_deleted(), changes.is_empty()) {
                     (true, _) => StateAction::Delete,
                     (false, true) => StateAction::Same,
                     (false, false) => StateAction::Update(changes),
                 },
-                effects: Vec::new(),
+                effects,
                 level: context.level(),
             }),
             Err(error) => Said::Reply(Reply {

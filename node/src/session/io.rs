@@ -70,6 +70,8 @@ pub struct Command {
     pub payload: Payload,
     /// When its caller gives up.
     pub deadline: Time,
+    /// How many functions have called one another to get here.
+    pub depth: u8,
 }
 
 /// A command to another entity.
@@ -81,6 +83,20 @@ pub struct Call {
     pub method: String,
     /// Its argument.
     pub payload: Payload,
+    /// How many functions have called one another to get here; 0 for a caller who is none.
+    pub depth: u8,
+}
+
+impl Call {
+    /// A call from outside.
+    pub fn new(entity: EntityId, method: impl Into<String>, payload: Payload) -> Call {
+        Call {
+            entity,
+            method: method.into(),
+            payload,
+            depth: 0,
+        }
+    }
 }
 
 /// A call that a function wants made once its own change is in.

@@ -129,11 +129,7 @@ fn payload() -> Payload {
 }
 
 fn call() -> Call {
-    Call {
-        entity: EntityId::new("other", "y").unwrap(),
-        method: "m".into(),
-        payload: payload(),
-    }
+    Call::new(EntityId::new("other", "y").unwrap(), "m", payload())
 }
 
 fn id(word: &str) -> CommandId {
@@ -163,6 +159,7 @@ impl World {
                     method: "m".into(),
                     payload: payload(),
                     deadline: self.now.after_ms(ms),
+                    depth: 0,
                 };
                 self.give(Input::Command { id: id(n), command });
             }

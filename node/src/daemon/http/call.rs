@@ -30,14 +30,11 @@ pub(super) async fn call(
     let after = session::token(&headers)?;
     let timeout = session::timeout(&headers)?;
     let (argument, place) = app.bodies.receive(request).await?;
-    let call = Call {
-        entity: entity.clone(),
-        method,
-        payload: Payload {
-            encoding: Encoding::Json,
-            bytes: Bytes::from(argument),
-        },
+    let argument = Payload {
+        encoding: Encoding::Json,
+        bytes: Bytes::from(argument),
     };
+    let call = Call::new(entity.clone(), method, argument);
     let node = app.node.clone();
     let runtime = tokio::runtime::Handle::current();
     // Not on a thread that serves others: a function may take its time, or never return.

@@ -98,14 +98,11 @@ async fn a_command_that_fails_leaves_no_trace() {
     assert_eq!(kind::<()>(&node, "subtract", &1).await, ErrorKind::NoFunction);
     let elsewhere = within(node.call::<_, ()>("n", "a", "add", &1)).await.unwrap_err();
     assert_eq!(elsewhere.kind(), ErrorKind::NoFunction);
-    let huge = Call {
-        entity: id("count", "a"),
-        method: "add".into(),
-        payload: Payload {
-            encoding: Encoding::Json,
-            bytes: vec![b' '; 2 << 20].into(),
-        },
+    let spaces = Payload {
+        encoding: Encoding::Json,
+        bytes: vec![b' '; 2 << 20].into(),
     };
+    let huge = Call::new(id("count", "a"), "add", spaces);
     let refused = within(node.call_payload(huge, None, PATIENCE)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);
     let count: i128 = within(node.call("count", "a", "get", &())).await.unwrap();
@@ -181,11 +178,11 @@ fn begin_slow(node: &Node, barrier: &Barrier, timeout: Duration) -> mpsc::Receiv
     let (sender, receiver) = mpsc::channel();
     let (node, runtime) = (node.clone(), tokio::runtime::Handle::current());
     std::thread::spawn(move || {
-        let call = Call {
-            entity: id("count", "a"),
-            method: "slow".into(),
-            payload: Payload::of(Encoding::Postcard, &()).unwrap(),
-        };
+        let call = Call::new(
+            id("count", "a"),
+            "slow",
+            Payload::of(Encoding::Postcard, &()).unwrap(),
+        );
         let result = runtime.block_on(node.call_payload(call, None, timeout));
         sender.send(result.map(|_| ())).unwrap();
     });
@@ -214,11 +211,11 @@ async fn a_command_whose_time_is_over_before_it_begins_never_does() {
     let (function, barrier) = slow();
     let node = start(&scratch, function).await;
     let first = begin_slow(&node, &barrier, PATIENCE);
-    let call = Call {
-        entity: id("count", "a"),
-        method: "add".into(),
-        payload: Payload::of(Encoding::Postcard, &100).unwrap(),
-    };
+    let call = Call::new(
+        id("count", "a"),
+        "add",
+        Payload::of(Encoding::Postcard, &100).unwrap(),
+    );
     let late = within(node.call_payload(call, None, Duration::from_millis(50))).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Expired);
     barrier.wait();
@@ -300,10 +297,12 @@ async fn a_reply_waits_for_its_level_and_a_session_for_what_it_has_seen() {
     within(one.call::<_, ()>("count", "a", "everywhere", &()))
         .await
         .unwrap();
-    let call = |method: &str| Call {
-        entity: id("count", "a"),
-        method: method.into(),
-        payload: Payload::of(Encoding::Json, &()).unwrap(),
+    let call = |method: &str| {
+        Call::new(
+            id("count", "a"),
+            method,
+            Payload::of(Encoding::Json, &()).unwrap(),
+        )
     };
     // Round and round, as fast as it goes.
     let mut token = Token::default();
@@ -359,4 +358,138 @@ async fn functions_that_cannot_be_are_refused_before_anything_starts() {
         .await
         .unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
+}
+
+/// Orders that take from a stock, which another entity's function keeps.
+fn shop() -> [Function; 2] {
+    let order = |orders: &mut OrSet<String>, context: &mut Context, (product, n): (String, i64)| {
+        orders.add(&product);
+        context.effect("stock", &product, "add", &-n);
+        context.effect("nobody", &product, "add", &n); // which fails, and nobody minds
+        Ok::<_, String>(orders.len())
+    };
+    let order_later = |orders: &mut OrSet<String>, context: &mut Context, (product, n): (String, i64)| {
+        orders.add(&product);
+        context.effect_later("stock", &product, "add", &-n);
+        Ok::<_, String>(orders.len())
+    };
+    let left = |orders: &mut OrSet<String>, context: &mut Context, product: String| {
+        orders.add(&format!("{product}?"));
+        context.forward("stock", &product, "get", &());
+        Ok::<_, String>("never heard")
+    };
+    let wrong = |orders: &mut OrSet<String>, context: &mut Context, ()| {
+        orders.add("wrong");
+        context.effect("", "x", "add", &1);
+        Ok::<_, String>(())
+    };
+    let refuse = |_: &mut OrSet<String>, context: &mut Context, product: String| {
+        context.effect("stock", &product, "add", &1_000);
+        Err::<(), _>("no".to_owned())
+    };
+    let again = |_: &mut OrSet<String>, context: &mut Context, ()| {
+        context.forward("orders", context.key().to_owned().as_str(), "again", &());
+        Ok::<_, String>(())
+    };
+    let again_as_effect = |orders: &mut OrSet<String>, context: &mut Context, ()| {
+        orders.add(&format!("{}", orders.len()));
+        context.effect(
+            "orders",
+            context.key().to_owned().as_str(),
+            "again_as_effect",
+            &(),
+        );
+        Ok::<_, String>(orders.len())
+    };
+    [
+        Function::of::<OrSet<String>>("orders")
+            .command("order", order)
+            .command("order_later", order_later)
+            .command("left", left)
+            .command("wrong", wrong)
+            .command("refuse", refuse)
+            .command("again", again)
+            .command("again_as_effect", again_as_effect)
+            .query("all", |orders, _, ()| Ok::<_, String>(orders.elements()))
+            .into(),
+        Function::of::<PnCounter>("stock")
+            .command("add", |stock, _, by: i64| {
+                stock.increment(by);
+                Ok::<_, String>(stock.get())
+            })
+            .query("get", |stock, _, ()| Ok::<_, String>(stock.get()))
+            .into(),
+    ]
+}
+
+#[tokio::test]
+async fn effects_are_done_before_the_reply_and_a_forward_answers_in_its_place() {
+    let scratch = Scratch::new();
+    let [orders, stock] = shop();
+    let node = within(scratch.builder(1).function(orders).function(stock).start())
+        .await
+        .unwrap();
+    let order = |method: &'static str, n: i64| {
+        let node = node.clone();
+        async move { within(node.call::<_, usize>("orders", "a", method, &("hat", n))).await }
+    };
+    let left = || async {
+        within(node.call::<_, i64>("orders", "a", "left", "hat"))
+            .await
+            .unwrap()
+    };
+    assert_eq!(order("order", 3).await, Ok(1));
+    let stock = node.entity::<crate::PnCounter>("stock", "hat").unwrap();
+    assert_eq!(stock.get(), Some(-3));
+    assert_eq!(left().await, -3);
+    assert_eq!(order("order_later", 4).await, Ok(2));
+    let mut watch = stock.watch();
+    within(async {
+        while stock.get() != Some(-7) {
+            watch.next().await;
+        }
+    })
+    .await;
+    // A forwarded JSON call is answered in JSON.
+    let json = Payload::of(Encoding::Json, "hat").unwrap();
+    let (reply, token) =
+        within(node.call_payload(Call::new(id("orders", "a"), "left", json), None, PATIENCE))
+            .await
+            .unwrap();
+    assert_eq!((reply.encoding, &reply.bytes[..]), (Encoding::Json, &b"-7"[..]));
+    assert!(!token.is_empty());
+    // Nothing of what a refused command wanted is done, nor of one whose wish cannot be.
+    for (method, argument) in [("refuse", "\"hat\""), ("wrong", "null")] {
+        let payload = Payload {
+            encoding: Encoding::Json,
+            bytes: argument.into(),
+        };
+        let call = Call::new(id("orders", "a"), method, payload);
+        let refused = within(node.call_payload(call, None, PATIENCE)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Refused, "{method}");
+    }
+    assert_eq!(stock.get(), Some(-7));
+    let all: Vec<String> = within(node.call("orders", "a", "all", &())).await.unwrap();
+    assert_eq!(all, ["hat", "hat?"]);
+}
+
+#[tokio::test]
+async fn functions_that_call_one_another_for_ever_are_stopped() {
+    let scratch = Scratch::new();
+    let [orders, stock] = shop();
+    let node = within(scratch.builder(1).function(orders).function(stock).start())
+        .await
+        .unwrap();
+    let refused = within(node.call::<_, ()>("orders", "a", "again", &()))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Refused);
+    assert!(refused.message().contains("32 deep"), "{refused}");
+    assert_eq!(
+        within(node.call::<_, usize>("orders", "a", "again_as_effect", &())).await,
+        Ok(1)
+    );
+    let all: Vec<String> = within(node.call("orders", "a", "all", &())).await.unwrap();
+    assert_eq!(all.len(), 33, "the first and 32 within one another");
+    assert_eq!(node.status().counters["commands_waiting"], 0);
 }

@@ -1,0 +1,73 @@
+//! Calls that nobody waits for.
+
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::driver::shared::Shared;
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::error::Error;
+use crate::payload::Payload;
+use crate::session::Call;
+
+/// So many commands' effects that nobody waits for run at once; those of the next are waited for.
+const LATER_MAX: usize = 64;
+
+/// Nobody is told but the log.
+pub(super) fn note_failure(name: &str, result: Result<Payload, Error>) {
+    if let Err(error) = result {
+        tracing::warn!("an effect, {name}, failed: {error}");
+    }
+}
+
+/// Makes calls, one after the other, on a thread of their own; gives them back where too many do so already.
+pub(super) fn call_later(shared: &Arc<Shared>, calls: Vec<Call>) -> Result<(), Vec<Call>> {
+    let running = &shared.functions.later;
+    if running.fetch_add(1, Ordering::Relaxed) >= LATER_MAX {
+        running.fetch_sub(1, Ordering::Relaxed);
+        return Err(calls);
+    }
+    let calls = Arc::new(Mutex::new(calls));
+    let (theirs, at) = (Arc::clone(&calls), Arc::clone(shared));
+    let run = move || {
+        let calls = std::mem::take(&mut *theirs.lock().unwrap_or_else(PoisonError::into_inner));
+        for call in calls {
+            let name = format!("{} of {}", call.method, call.entity);
+            note_failure(&name, block_on(at.call(call, None, TIMEOUT_MS_DEFAULT)));
+        }
+        at.functions.later.fetch_sub(1, Ordering::Relaxed);
+    };
+    let thread = std::thread::Builder::new().name("anabranch-effects".into());
+    match thread.spawn(run) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!("no thread for effects: {error}");
+            running.fetch_sub(1, Ordering::Relaxed);
+            let calls = std::mem::take(&mut *calls.lock().unwrap_or_else(PoisonError::into_inner));
+            Err(calls)
+        }
+    }
+}
+
+/// Wakes the thread that waits for a future.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread, without a runtime: a call needs none.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Where functions in Rust run: beside the entity, on the thread of whoever calls.
+//!
+//! Not here: the rules of it (`session`). Contract: nothing is locked while a function runs. Lock order: an entity's sessions
+//! first, the engine's cell below them.
+
+mod later;
+mod step;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use self::step::{Step, step};
+use self::turn::Turn;
+use super::shared::Shared;
+use crate::engine::{Read, Time};
+use crate::error::{Error, ErrorKind};
+use crate::function::{Context, Function};
+use crate::payload::Payload;
+use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session, StreamId};
+use crate::wire::{EntityId, Token};
+
+/// An argument or a reply is at most so long.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Functions call one another at most so deep.
+const DEPTH_MAX: u8 = 32;
+/// How many locks the sessions are spread over.
+const LOCKS: usize = 16;
+
+/// The functions of a node, and their sessions.
+#[derive(Debug)]
+pub(crate) struct Functions {
+    by_kind: BTreeMap<String, Arc<Function>>,
+    sessions: [Mutex<BTreeMap<EntityId, Hosted>>; LOCKS],
+    next: AtomicU64,
+    seed: u64,
+    /// Commands whose effects nobody waits for, and that run.
+    later: AtomicUsize,
+    /// When sessions with somebody who waits are to be woken.
+    due: Mutex<BTreeSet<(Time, EntityId)>>,
+}
+
+/// A session, and who waits for what it says. Bounded by the session's own bound.
+#[derive(Debug)]
+struct Hosted {
+    session: Session,
+    waiting: BTreeMap<CommandId, oneshot::Sender<Step>>,
+    /// What was said to those who were running.
+    late: BTreeMap<CommandId, Step>,
+}
+
+impl Functions {
+    pub(super) fn new(functions: &[Arc<Function>], seed: u64) -> Functions {
+        let by_kind = functions.iter();
+        Functions {
+            by_kind: by_kind
+                .map(|function| (function.kind().to_owned(), Arc::clone(function)))
+                .collect(),
+            sessions: Default::default(),
+            next: AtomicU64::new(1),
+            seed,
+            later: AtomicUsize::new(0),
+            due: Mutex::default(),
+        }
+    }
+
+    /// All of them, by kind.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Function>> {
+        self.by_kind.values()
+    }
+
+    fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
+        self.by_kind.get(kind).ok_or_else(|| {
+            let there: Vec<&str> = self.by_kind.keys().map(String::as_str).collect();
+            let there = match there.as_slice() {
+                [] => "this node has none".to_owned(),
+                kinds => format!("this node has functions of {}", kinds.join(", ")),
+            };
+            let message = format!("nothing changed: there is no function of kind {kind:?}; {there}");
+            Error::new(ErrorKind::NoFunction, message)
+        })
+    }
+
+    fn sessions(&self, entity: &EntityId) -> MutexGuard<'_, BTreeMap<EntityId, Hosted>> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(entity);
+        let lock = &self.sessions[hash as usize % LOCKS];
+        lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many commands wait or are being answered.
+    pub(crate) fn commands(&self) -> usize {
+        let all = self.sessions.iter().map(|lock| {
+            let sessions = lock.lock().unwrap_or_else(PoisonError::into_inner);
+            sessions
+                .values()
+                .map(|hosted| hosted.session.commands())
+                .sum::<usize>()
+        });
+        all.sum()
+    }
+}
+
+impl Shared {
+    /// Calls the function of an entity, here. What the caller's session has seen, if it has one, is here before it begins, and
+    /// what it sees then is added.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        mut call: Call,
+        mut session: Option<&mut Token>,
+        timeout_ms: u64,
+    ) -> Result<Payload, Error> {
+        let deadline = self.clock.now().time.after_ms(timeout_ms);
+        loop {
+            let action = self.call_one(call, session.as_deref_mut(), deadline).await?;
+            match action {
+                Action::Reply(payload) => return Ok(payload),
+                Action::Refuse(error) => return Err(error),
+                Action::Forward(next) => call = next,
+            }
+        }
+    }
+
+    async fn call_one(
+        self: &Arc<Self>,
+        call: Call,
+        session: Option<&mut Token>,
+        deadline: Time,
+    ) -> Result<Action, Error> {
+        let function = Arc::clone(self.functions.of(call.entity.kind())?);
+        let is_query = function.is_query(&call.method)?;
+        check_call(&call)?;
+        if let Some(token) = session.as_deref().filter(|token| !token.is_empty()) {
+            let left_us = deadline.0.saturating_sub(self.clock.now().time.0);
+            let read = Read {
+                entities: vec![call.entity.clone()],
+                after: token.clone(),
+                timeout_ms: left_us / 1_000,
+            };
+            self.await_read(read).await?;
+        }
+        let command = Command {
+            method: call.method,
+            payload: call.payload,
+            deadline,
+            depth: call.depth,
+        };
+        if is_query {
+            return self.query(&function, &call.entity, &command, session);
+        }
+        let mut turn = Turn::new(self, &function, call.entity);
+        turn.run(command, session).await
+    }
+
+    /// Looks, now, whoever else is at it.
+    fn query(
+        &self,
+        function: &Function,
+        entity: &EntityId,
+        command: &Command,
+        session: Option<&mut Token>,
+    ) -> Result<Action, Error> {
+        let view = self.peek(|engine| {
+            if let Some(token) = session {
+                *token = engine.token(token, [entity]);
+            }
+            engine.view(entity, function.ty())
+        });
+        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
+        match function.run(id, command, view?, self.context(entity, id)) {
+            Said::Reply(reply) => checked(reply.action),
+            Said::Failed { error, .. } => Err(error),
+            Said::Ended => unreachable!("a function in Rust answers"),
+        }
+    }
+
+    fn context(&self, entity: &EntityId, id: CommandId) -> Context {
+        let seed = self.functions.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Context::new(entity.clone(), self.about.node, self.clock.now().wall_ms, seed)
+    }
+
+    /// Gives an entity's session one input and everybody what follows for them; returns what follows for `own`.
+    fn tell_session(
+        &self,
+        function: &Function,
+        entity: &EntityId,
+        input: Input,
+        own: Option<CommandId>,
+    ) -> Option<Step> {
+        let mut sessions = self.functions.sessions(entity);
+        let hosted = match &input {
+            Input::Command { .. } => sessions.entry(entity.clone()).or_insert_with(|| {
+                let config = Config::new(self.about.node, entity.clone(), function.ty());
+                Hosted {
+                    session: Session::new(Config {
+                        remembers: false,
+                        ..config
+                    }),
+                    waiting: BTreeMap::new(),
+                    late: BTreeMap::new(),
+                }
+            }),
+            _ => sessions.get_mut(entity)?,
+        };
+        let mut mine = None;
+        let mut inputs = vec![input];
+        let look = || self.peek(|engine| engine.view(entity, function.ty()));
+        while let Some(input) = inputs.pop() {
+            hosted.session.handle(self.clock.now().time, input, &look);
+            while let Some(output) = hosted.session.poll_output() {
+                let Some((id, step)) = step(output) else { continue };
+                if own == Some(id) {
+                    mine = Some(step.after(mine.take()));
+                } else if let Some(gone) = hosted.deliver(id, step) {
+                    // Its caller has gone: the function was not given it after all.
+                    let said = Said::Ended;
+                    inputs.push(Input::Said { stream: gone, said });
+                }
+            }
+        }
+        let mine = mine.or_else(|| hosted.late.remove(&own?));
+        let next = hosted
+            .session
+            .next_wakeup()
+            .filter(|_| !hosted.waiting.is_empty());
+        if hosted.session.is_vacant() && hosted.waiting.is_empty() && hosted.late.is_empty() {
+            sessions.remove(entity);
+        }
+        drop(sessions);
+        if let Some(at) = next {
+            self.wake_session_at(at, entity);
+        }
+        mine
+    }
+
+    fn wake_session_at(&self, at: Time, entity: &EntityId) {
+        let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
+        due.insert((at, entity.clone()));
+        drop(due);
+        // After a bug broke the engine the node stops, and everybody is told.
+        let _ = self.with_cell(|cell| cell.want_functions_woken(at));
+        self.timer.notify_one();
+    }
+
+    /// For the timer's thread: time has passed. Returns when to come again.
+    pub(super) fn wake_sessions(&self) -> Option<Time> {
+        loop {
+            let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = self.clock.now().time;
+            let at = due.first().map(|(at, _)| *at)?;
+            if at > now {
+                return Some(at);
+            }
+            let (_, entity) = due.pop_first()?;
+            drop(due);
+            if let Ok(function) = self.functions.of(entity.kind()) {
+                let function = Arc::clone(function);
+                self.tell_session(&function, &entity, Input::Wakeup, None);
+            }
+        }
+    }
+}
+
+impl Hosted {
+    /// Hands a caller its next step; gives back the life of the function that a caller who has gone was to run.
+    fn deliver(&mut self, id: CommandId, step: Step) -> Option<StreamId> {
+        let Some(sender) = self.waiting.remove(&id) else {
+            self.late.insert(id, step);
+            return None;
+        };
+        match sender.send(step) {
+            Err(Step::Run { stream, .. }) => Some(stream),
+            _ => None,
+        }
+    }
+}
+
+/// What a call may be, whoever makes it.
+fn check_call(call: &Call) -> Result<(), Error> {
+    let bytes = call.payload.bytes.len();
+    if bytes > PAYLOAD_BYTES_MAX {
+        let message = format!("nothing changed: an argument of {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    if call.depth > DEPTH_MAX {
+        let message = format!(
+            "nothing changed: functions have called one another {DEPTH_MAX} deep, at last {} of {}",
+            call.method, call.entity
+        );
+        return Err(Error::new(ErrorKind::Refused, message));
+    }
+    Ok(())
+}
+
+fn checked(action: Action) -> Result<Action, Error> {
+    match &action {
+        Action::Reply(payload) if payload.bytes.len() > PAYLOAD_BYTES_MAX => {
+            let message = format!(
+                "nothing changed: the function's reply has {} bytes, at most {PAYLOAD_BYTES_MAX}",
+                payload.bytes.len()
+            );
+            Err(Error::new(ErrorKind::Refused, message))
+        }
+        Action::Refuse(error) => Err(error.clone()),
+        _ => Ok(action),
+    }
+}

@@ -1,0 +1,101 @@
+//! What follows for a caller from what a session says.
+
+use anabranch_crdt::Mutation;
+
+use crate::engine::{Level, Time};
+use crate::error::Error;
+use crate::session::{Action, Command, CommandId, Effect, Output, StreamId, Told};
+use crate::view::View;
+
+/// What a caller has to do next for its command.
+#[derive(Debug)]
+pub(super) enum Step {
+    Run {
+        stream: StreamId,
+        command: Command,
+        view: View,
+    },
+    Commit {
+        mutations: Vec<Mutation>,
+        view: View,
+        level: Level,
+        deadline: Time,
+    },
+    Effects {
+        effects: Vec<Effect>,
+        deadline: Time,
+        /// The answer, if nothing of them is waited for.
+        answer: Option<Result<Action, Error>>,
+    },
+    Answer(Result<Action, Error>),
+}
+
+impl Step {
+    /// Both, where one came before.
+    pub(super) fn after(self, earlier: Option<Step>) -> Step {
+        match (earlier, self) {
+            (
+                Some(Step::Effects {
+                    effects, deadline, ..
+                }),
+                Step::Answer(result),
+            ) => Step::Effects {
+                effects,
+                deadline,
+                answer: Some(result),
+            },
+            (_, step) => step,
+        }
+    }
+}
+
+/// Whose step an output is.
+pub(super) fn step(output: Output) -> Option<(CommandId, Step)> {
+    match output {
+        Output::Tell {
+            stream,
+            told: Told::Command { id, command, view },
+        } => Some((
+            id,
+            Step::Run {
+                stream,
+                command,
+                view,
+            },
+        )),
+        Output::Commit {
+            id,
+            mutations,
+            view,
+            level,
+            deadline,
+        } => Some((
+            id,
+            Step::Commit {
+                mutations,
+                view,
+                level,
+                deadline,
+            },
+        )),
+        Output::Effects {
+            id,
+            effects,
+            deadline,
+        } => Some((
+            id,
+            Step::Effects {
+                effects,
+                deadline,
+                answer: None,
+            },
+        )),
+        Output::Answer { id, result } => Some((id, Step::Answer(result))),
+        Output::Report { what } => {
+            tracing::warn!("a function broke the rules: {what}");
+            None
+        }
+        // Who remembers nothing is told nothing else.
+        Output::Tell { .. } | Output::Reset { .. } => None,
+    }
+}

@@ -1,0 +1,262 @@
+//! One command, from its caller's side: what the session says is done here, one step after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anabranch_crdt::Mutation;
+use tokio::sync::oneshot;
+
+use super::checked;
+use super::later::{call_later, note_failure};
+use super::step::Step;
+use crate::driver::cell::Submitted;
+use crate::driver::shared::{Shared, broken};
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
+use crate::error::{Error, ErrorKind};
+use crate::function::Function;
+use crate::session::{Action, Command, CommandId, Effect, Input, Said};
+use crate::view::View;
+use crate::wire::{EntityId, Token};
+
+/// One command, from its caller's side. Dropped before its end, it leaves nothing behind.
+pub(super) struct Turn<'a> {
+    shared: &'a Arc<Shared>,
+    function: &'a Function,
+    entity: EntityId,
+    id: CommandId,
+    stage: Stage,
+}
+
+enum Stage {
+    /// With the session, or not begun.
+    Idle,
+    Waiting(oneshot::Receiver<Step>),
+    /// What it did is in, and not yet where its level says.
+    Confirming,
+    /// Its effects are being waited for.
+    Effecting,
+    Over,
+}
+
+impl<'a> Turn<'a> {
+    pub(super) fn new(shared: &'a Arc<Shared>, function: &'a Function, entity: EntityId) -> Turn<'a> {
+        Turn {
+            shared,
+            function,
+            entity,
+            id: CommandId(shared.functions.next.fetch_add(1, Ordering::Relaxed)),
+            stage: Stage::Idle,
+        }
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        command: Command,
+        mut session: Option<&mut Token>,
+    ) -> Result<Action, Error> {
+        let mut changed = false;
+        let id = self.id;
+        let mut next = self.tell(Input::Command { id, command });
+        loop {
+            let step = match next.take() {
+                Some(step) => step,
+                None => self.wait().await?,
+            };
+            next = match step {
+                Step::Run {
+                    stream,
+                    command,
+                    view,
+                } => {
+                    let context = self.shared.context(&self.entity, id);
+                    let said = match self.function.run(id, &command, view, context) {
+                        Said::Reply(reply) => match checked(reply.action.clone()) {
+                            Ok(_) => Said::Reply(reply),
+                            Err(error) => Said::Failed {
+                                command: Some(id),
+                                error,
+                            },
+                        },
+                        said => said,
+                    };
+                    self.tell(Input::Said { stream, said })
+                }
+                Step::Commit {
+                    mutations,
+                    view,
+                    level,
+                    deadline,
+                } => {
+                    changed = true;
+                    let seen = session.as_deref_mut();
+                    let result = self.commit(mutations, view, level, deadline, seen).await;
+                    self.tell(Input::Committed { id, result })
+                }
+                Step::Effects {
+                    effects,
+                    deadline,
+                    answer,
+                } => {
+                    self.effects(effects, deadline, session.as_deref_mut()).await;
+                    match answer {
+                        Some(result) => Some(Step::Answer(result)),
+                        None => self.tell(Input::EffectsDone { id }),
+                    }
+                }
+                Step::Answer(result) => {
+                    self.stage = Stage::Over;
+                    if let Some(token) = session.filter(|_| !changed) {
+                        *token = self.shared.peek(|engine| engine.token(token, [&self.entity]));
+                    }
+                    return result;
+                }
+            };
+        }
+    }
+
+    /// Makes the calls that the command wants, in order.
+    async fn effects(&mut self, effects: Vec<Effect>, deadline: Time, mut session: Option<&mut Token>) {
+        self.stage = Stage::Effecting;
+        let mut later = Vec::new();
+        for Effect { call, awaited } in effects {
+            if !awaited {
+                later.push(call);
+                continue;
+            }
+            let left_us = deadline.0.saturating_sub(self.shared.clock.now().time.0);
+            let name = format!("{} of {}", call.method, call.entity);
+            // A call within a call: its future would contain itself.
+            let calling = Box::pin(self.shared.call(call, session.as_deref_mut(), left_us / 1_000));
+            note_failure(&name, calling.await);
+        }
+        if !later.is_empty()
+            && let Err(later) = call_later(self.shared, later)
+        {
+            for call in later {
+                let name = format!("{} of {}", call.method, call.entity);
+                let calling = Box::pin(self.shared.call(call, None, TIMEOUT_MS_DEFAULT));
+                note_failure(&name, calling.await);
+            }
+        }
+        self.stage = Stage::Idle;
+    }
+
+    fn tell(&self, input: Input) -> Option<Step> {
+        self.shared
+            .tell_session(self.function, &self.entity, input, Some(self.id))
+    }
+
+    /// Waits for what the session says next.
+    async fn wait(&mut self) -> Result<Step, Error> {
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut sessions = self.shared.functions.sessions(&self.entity);
+            let Some(hosted) = sessions.get_mut(&self.entity) else {
+                unreachable!("a session with a command is kept");
+            };
+            // It may have been said since.
+            if let Some(step) = hosted.late.remove(&self.id) {
+                return Ok(step);
+            }
+            hosted.waiting.insert(self.id, sender);
+            if let Some(at) = hosted.session.next_wakeup() {
+                drop(sessions);
+                self.shared.wake_session_at(at, &self.entity);
+            }
+        }
+        self.stage = Stage::Waiting(receiver);
+        let Stage::Waiting(receiver) = &mut self.stage else {
+            unreachable!("it was just set");
+        };
+        let stopped = self.shared.stopped();
+        let step = tokio::select! {
+            step = receiver => step.map_err(|_| stopping()),
+            _ = stopped => Err(stopping()),
+        };
+        self.stage = Stage::Idle;
+        step
+    }
+
+    async fn commit(
+        &mut self,
+        mutations: Vec<Mutation>,
+        view: View,
+        level: Level,
+        deadline: Time,
+        session: Option<&mut Token>,
+    ) -> Result<(), Error> {
+        let op = |mutation| Op {
+            entity: self.entity.clone(),
+            ty: Some(self.function.ty()),
+            mutation,
+        };
+        let left_us = deadline.0.saturating_sub(self.shared.clock.now().time.0);
+        let update = Update {
+            ops: mutations.into_iter().map(op).collect(),
+            level,
+            key: None,
+            after: None,
+            timeout_ms: left_us / 1_000,
+        };
+        let commit = |request| EngineInput::Commit {
+            request,
+            update,
+            view,
+        };
+        let (submitted, after) = self.shared.with_cell(|cell| cell.submit(self.shared, commit))?;
+        self.shared.finish(after);
+        let outcome = match submitted {
+            Submitted::Done(outcome) => outcome,
+            Submitted::Waiting(answer) => {
+                self.stage = Stage::Confirming;
+                let id = self.id;
+                let next = self.tell(Input::Joined { id });
+                assert!(next.is_none(), "a command is answered once its commit is");
+                let outcome = answer.await.unwrap_or_else(|_| Err(broken()));
+                self.stage = Stage::Idle;
+                outcome
+            }
+        };
+        let answer = outcome?;
+        if let Some(token) = session {
+            token.join(&answer.token);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let id = self.id;
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => return,
+            Stage::Idle => {}
+            Stage::Confirming => {
+                self.tell(Input::Committed { id, result: Ok(()) });
+            }
+            Stage::Effecting => {
+                self.tell(Input::EffectsDone { id });
+            }
+            Stage::Waiting(mut receiver) => {
+                let mut sessions = self.shared.functions.sessions(&self.entity);
+                if let Some(hosted) = sessions.get_mut(&self.entity) {
+                    hosted.waiting.remove(&id);
+                }
+                drop(sessions);
+                if let Ok(Step::Run { stream, .. }) = receiver.try_recv() {
+                    let said = Said::Ended;
+                    self.tell(Input::Said { stream, said });
+                }
+            }
+        }
+        self.tell(Input::Cancelled { id });
+    }
+}
+
+fn stopping() -> Error {
+    Error::new(
+        ErrorKind::Stopping,
+        "nothing changed: the node stopped before the function was given the command; retry at another node",
+    )
+}
