@@ -41,6 +41,9 @@ pub enum ErrorKind {
     /// The function was given the command and did not answer: it ended, broke its rules, or took too long. Its entity is
     /// as it was; what it did elsewhere is not known, so that only what is harmless twice may be retried.
     Lost,
+    /// Another node was called and its answer did not come. Whether the function ran, and so whether anything changed, is not
+    /// known: only what is harmless twice may be retried.
+    Unanswered,
     /// A bounded queue is full. Nothing changed; retry later.
     Overloaded,
     /// The disk is full. When the message says "accepted", the update is visible and becomes durable once there
@@ -52,6 +55,8 @@ pub enum ErrorKind {
     /// Accepted here, but fewer copies than asked for confirmed it in time. It is not rolled back and goes on
     /// replicating; a retry with the same idempotency key waits again without applying it twice.
     Unconfirmed,
+    /// There is no link with the node that was asked. Nothing changed; retry later, or at another node.
+    Unreachable,
     /// The node is stopping. Nothing changed; retry at another node.
     Stopping,
     /// Configuration: a bad value, an unknown key, a missing file. Nothing was started.
@@ -76,6 +81,41 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    const ALL: [ErrorKind; 26] = [
+        ErrorKind::Invalid,
+        ErrorKind::TypeRequired,
+        ErrorKind::WrongType,
+        ErrorKind::KeyReused,
+        ErrorKind::Rights,
+        ErrorKind::NotReady,
+        ErrorKind::Stale,
+        ErrorKind::NoFunction,
+        ErrorKind::Refused,
+        ErrorKind::Expired,
+        ErrorKind::Lost,
+        ErrorKind::Unanswered,
+        ErrorKind::Overloaded,
+        ErrorKind::DiskFull,
+        ErrorKind::Poisoned,
+        ErrorKind::Unconfirmed,
+        ErrorKind::Unreachable,
+        ErrorKind::Stopping,
+        ErrorKind::Config,
+        ErrorKind::Directory,
+        ErrorKind::NewerFormat,
+        ErrorKind::InUse,
+        ErrorKind::Corrupt,
+        ErrorKind::Io,
+        ErrorKind::Identity,
+        ErrorKind::Internal,
+    ];
+
+    /// The kind of this name.
+    pub(crate) fn from_name(name: &str) -> Option<ErrorKind> {
+        ErrorKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// A stable lower-case name, used in JSON answers.
     pub fn name(self) -> &'static str {
         match self {
@@ -90,10 +130,12 @@ impl ErrorKind {
             ErrorKind::Refused => "refused",
             ErrorKind::Expired => "expired",
             ErrorKind::Lost => "lost",
+            ErrorKind::Unanswered => "unanswered",
             ErrorKind::Overloaded => "overloaded",
             ErrorKind::DiskFull => "disk_full",
             ErrorKind::Poisoned => "poisoned",
             ErrorKind::Unconfirmed => "unconfirmed",
+            ErrorKind::Unreachable => "unreachable",
             ErrorKind::Stopping => "stopping",
             ErrorKind::Config => "config",
             ErrorKind::Directory => "directory",
@@ -174,14 +216,15 @@ impl Error {
                 | ErrorKind::DiskFull
                 | ErrorKind::Poisoned
                 | ErrorKind::Unconfirmed
+                | ErrorKind::Unreachable
                 | ErrorKind::Stopping
-        ) || self.changed_state()
+        ) || (self.changed_state() && self.kind != ErrorKind::Unanswered)
     }
 
     /// Whether the update is (or may be) visible although this error came back.
     pub fn changed_state(&self) -> bool {
         match self.kind {
-            ErrorKind::Unconfirmed | ErrorKind::Poisoned => true,
+            ErrorKind::Unconfirmed | ErrorKind::Unanswered | ErrorKind::Poisoned => true,
             // What may end a node; those that wait for an answer then are told so.
             ErrorKind::DiskFull | ErrorKind::InUse | ErrorKind::Io | ErrorKind::Internal => {
                 self.message.starts_with("accepted")

@@ -70,6 +70,7 @@ pub use function::{Context, Function, FunctionBuilder, state};
 #[cfg(feature = "quic")]
 pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};
 pub use payload::{Encoding, Payload, PayloadError};
+pub use session::Call;
 #[cfg(feature = "quic")]
 pub use transport::ca;
 pub use wire::{DirectoryId, EntityId, IdempotencyKey, NameError, ShardId, Token, TokenError};

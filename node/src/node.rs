@@ -299,6 +299,39 @@ impl Node {
         Ok((reply, token))
     }
 
+    /// The same at another node, which has to be linked with this one: where what is asked depends on the node, as what it
+    /// holds of a bounded counter does. The function runs there, with what is left of the time, and at most once.
+    ///
+    /// ```no_run
+    /// use anabranch::{Call, Encoding, EntityId, NodeId, Payload};
+    /// # use std::time::Duration;
+    ///
+    /// # async fn example(node: anabranch::Node, other: NodeId) -> Result<(), Box<dyn std::error::Error>> {
+    /// let argument = Payload::of(Encoding::Postcard, &100)?;
+    /// let call = Call::new(EntityId::new("quota", "api")?, "hand_over", argument);
+    /// let (reply, _) = node.call_on(other, call, None, Duration::from_secs(1)).await?;
+    /// println!("{:?}", reply.read::<u32>());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Node::call`]; [`ErrorKind::Unreachable`] where there is no link, and nothing was sent;
+    /// [`ErrorKind::Unanswered`] where the link ended or the answer did not come: the function may have run.
+    pub async fn call_on(
+        &self,
+        node: NodeId,
+        call: Call,
+        after: Option<&Token>,
+        timeout: Duration,
+    ) -> Result<(Payload, Token), Error> {
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let mut token = after.cloned().unwrap_or_default();
+        let shared = self.handle.shared();
+        let reply = shared.call_on(node, call, Some(&mut token), timeout_ms).await?;
+        Ok((reply, token))
+    }
+
     /// The functions that run here, by kind.
     pub fn functions(&self) -> impl Iterator<Item = &Function> {
         self.handle.functions.iter().map(|function| &**function)

@@ -121,6 +121,11 @@ pub const CODES: &[Code] = &[
         "lost",
         "the function did not answer: its entity is as it was, the rest is not known",
     ),
+    row(
+        32,
+        "unanswered",
+        "another node was called and did not answer: whether the function ran is not known",
+    ),
     row(70, "internal", "a bug in Anabranch"),
 ];
 
@@ -258,10 +263,12 @@ mod tests {
             Refused,
             Expired,
             Lost,
+            Unanswered,
             Overloaded,
             DiskFull,
             Poisoned,
             Unconfirmed,
+            Unreachable,
             Stopping,
             Config,
             Directory,
@@ -276,9 +283,9 @@ mod tests {
             // A new kind does not compile here: give it a row in the table and a place in the list.
             match kind {
                 Invalid | TypeRequired | WrongType | KeyReused | Rights | NotReady | Stale | NoFunction
-                | Refused | Expired | Lost | Overloaded | DiskFull | Poisoned => {}
-                Unconfirmed | Stopping | Config | Directory | NewerFormat | InUse | Corrupt | Io
-                | Identity | Internal => {}
+                | Refused | Expired | Lost | Unanswered | Overloaded | DiskFull | Poisoned => {}
+                Unconfirmed | Unreachable | Stopping | Config | Directory | NewerFormat | InUse | Corrupt
+                | Io | Identity | Internal => {}
             }
             let failure = Failure::from(Error::new(kind, "message"));
             assert!(

@@ -17,6 +17,7 @@ const _: () = assert!(
 );
 
 mod advertise;
+mod calls;
 mod cell;
 mod clock;
 mod created;

@@ -23,6 +23,9 @@ pub(crate) trait Network: fmt::Debug + Send + Sync {
     /// Sends a frame over the link to this epoch of a peer; dropped where there is no such link.
     fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes);
 
+    /// Runs this on a thread that may block.
+    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>);
+
     /// Ends a link.
     fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str);
 

@@ -168,20 +168,31 @@ impl Quic {
             Event::Frame {
                 peer,
                 epoch,
+                lane,
                 frame,
                 credit,
-                ..
             } => {
                 self.peers
                     .with(peer, |status| status.bytes_received += frame.len() as u64);
-                self.step(Input::Received { peer, epoch, frame });
+                match (lane, self.shared.upgrade()) {
+                    (Lane::Calls, Some(shared)) => shared.on_call_frame(peer, epoch, &frame),
+                    (Lane::Calls, None) => {}
+                    _ => self.step(Input::Received { peer, epoch, frame }),
+                }
                 drop(credit);
             }
             Event::Taken {
-                peer, epoch, bytes, ..
+                peer,
+                epoch,
+                lane,
+                bytes,
             } => {
                 self.peers.with(peer, |status| status.bytes_sent += bytes);
-                self.step(Input::Writable { peer, epoch, bytes });
+                match (lane, self.shared.upgrade()) {
+                    (Lane::Calls, Some(shared)) => shared.calls.on_taken(peer, bytes),
+                    (Lane::Calls, None) => {}
+                    _ => self.step(Input::Writable { peer, epoch, bytes }),
+                }
             }
             Event::Gossip { from, message } => self.with_gossip(|gossip| gossip.on_message(from, message)),
             Event::Outdated { by, newest } => {
@@ -225,6 +236,9 @@ impl Quic {
         });
         self.with_gossip(|gossip| gossip.on_link_down(peer));
         self.step(Input::Disconnected { peer, epoch });
+        if let Some(shared) = self.shared.upgrade() {
+            shared.calls.on_disconnected(peer);
+        }
         if has_left {
             self.step(Input::MemberLeft { node: peer });
         }
@@ -287,6 +301,13 @@ impl Network for Quic {
                 // The engine hears of either by `Disconnected`.
                 Sent::Queued | Sent::NoLink | Sent::Overflow => {}
             }
+        }
+    }
+
+    fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
+        // Where the network is closed nobody waits for what it would do.
+        if let Some(links) = &*self.links() {
+            links.transport.runtime().spawn_blocking(work);
         }
     }
 

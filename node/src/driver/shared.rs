@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::wire::{DirectoryId, EntityId};
 
 use super::DiskState;
+use super::calls::Calls;
 use super::cell::{After, Cell, Submitted};
 use super::clock::Clock;
 use super::functions::Functions;
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(super) queue: Queue,
     pub(super) watchers: Watchers,
     pub(crate) functions: Functions,
+    pub(super) calls: Calls,
     network: OnceLock<Arc<dyn Network>>,
     epoch: AtomicU64,
     disk: Mutex<DiskState>,
@@ -69,6 +71,7 @@ impl Shared {
             queue: Queue::default(),
             watchers: Watchers::default(),
             functions,
+            calls: Calls::default(),
             network: OnceLock::new(),
             epoch: AtomicU64::new(epoch.0),
             disk: Mutex::new(DiskState::Fine),

@@ -1,6 +1,7 @@
 //! Whole nodes in one process: real directories, real QUIC on loopback. What needs a disk or a peer that misbehaves is
 //! in `faults`, on an in-memory disk and without sockets.
 
+mod calls;
 mod epochs;
 mod faults;
 mod functions;

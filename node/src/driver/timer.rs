@@ -22,7 +22,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
         let now = shared.clock.now().time;
         if cell.functions_at.take_if(|at| *at <= now).is_some() {
             drop(cell);
-            let again = shared.wake_sessions();
+            let again = shared.wake_due();
             let Ok(back) = shared.cell.lock() else { return };
             cell = back;
             if let Some(at) = again {

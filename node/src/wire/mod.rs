@@ -6,6 +6,7 @@
 //!
 //! Not here: what a message means (see `engine`), how it gets to a peer (see `transport`).
 
+mod call;
 mod frame;
 mod front;
 mod ids;
@@ -19,6 +20,7 @@ mod shard_part;
 mod tests;
 mod token;
 
+pub use call::{CallFrame, CallReply, CallRequest, WireError, WireValue};
 pub use frame::{
     Busy, DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext,
     Summaries,

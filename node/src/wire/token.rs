@@ -132,11 +132,29 @@ impl Token {
     }
 }
 
+impl Token {
+    /// Its bytes, of which the text is the base64 form.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let Ok(bytes) = postcard::to_extend(&self.to_wire(), vec![VERSION]) else {
+            unreachable!("a vector takes whatever is written into it");
+        };
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Token, TokenError> {
+        let body = bytes.strip_prefix(&[VERSION]).ok_or(TokenError)?;
+        let (wire, rest) = postcard::take_from_bytes(body).map_err(|_| TokenError)?;
+        if !rest.is_empty() {
+            return Err(TokenError);
+        }
+        Token::from_wire(&wire).ok_or(TokenError)
+    }
+}
+
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
-        let bytes = postcard::to_extend(&self.to_wire(), vec![VERSION]).map_err(|_| fmt::Error)?;
-        base64::encode(&mut text, &bytes);
+        base64::encode(&mut text, &self.to_bytes());
         f.write_str(&text)
     }
 }
@@ -148,13 +166,7 @@ impl FromStr for Token {
         if text.len() > TOKEN_TEXT_BYTES_MAX {
             return Err(TokenError);
         }
-        let bytes = base64::decode(text).ok_or(TokenError)?;
-        let body = bytes.strip_prefix(&[VERSION]).ok_or(TokenError)?;
-        let (wire, rest) = postcard::take_from_bytes(body).map_err(|_| TokenError)?;
-        if !rest.is_empty() {
-            return Err(TokenError);
-        }
-        Token::from_wire(&wire).ok_or(TokenError)
+        Token::from_bytes(&base64::decode(text).ok_or(TokenError)?)
     }
 }
 

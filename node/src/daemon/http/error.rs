@@ -84,12 +84,13 @@ fn status(kind: ErrorKind) -> StatusCode {
         | ErrorKind::Stale
         | ErrorKind::Expired
         | ErrorKind::Overloaded
+        | ErrorKind::Unreachable
         | ErrorKind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::NoFunction => StatusCode::NOT_FOUND,
         ErrorKind::Refused => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::Lost => StatusCode::BAD_GATEWAY,
         ErrorKind::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-        ErrorKind::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Unconfirmed | ErrorKind::Unanswered => StatusCode::GATEWAY_TIMEOUT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

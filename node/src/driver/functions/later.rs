@@ -1,10 +1,9 @@
 //! Calls that nobody waits for.
 
-use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
 
+use crate::driver::quic::block_on;
 use crate::driver::shared::Shared;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::Error;
@@ -46,28 +45,6 @@ pub(super) fn call_later(shared: &Arc<Shared>, calls: Vec<Call>) -> Result<(), V
             running.fetch_sub(1, Ordering::Relaxed);
             let calls = std::mem::take(&mut *calls.lock().unwrap_or_else(PoisonError::into_inner));
             Err(calls)
-        }
-    }
-}
-
-/// Wakes the thread that waits for a future.
-struct Unpark(std::thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread, without a runtime: a call needs none.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => std::thread::park(),
         }
     }
 }

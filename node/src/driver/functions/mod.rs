@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use self::step::{Step, step};
 use self::turn::Turn;
+use super::calls::Due;
 use super::shared::Shared;
 use crate::engine::{Read, Time};
 use crate::error::{Error, ErrorKind};
@@ -25,7 +26,7 @@ use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Sess
 use crate::wire::{EntityId, Token};
 
 /// An argument or a reply is at most so long.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = 1 << 20;
+pub(crate) const PAYLOAD_BYTES_MAX: usize = 768 << 10;
 /// Functions call one another at most so deep.
 const DEPTH_MAX: u8 = 32;
 /// How many locks the sessions are spread over.
@@ -41,7 +42,7 @@ pub(crate) struct Functions {
     /// Commands whose effects nobody waits for, and that run.
     later: AtomicUsize,
     /// When sessions with somebody who waits are to be woken.
-    due: Mutex<BTreeSet<(Time, EntityId)>>,
+    due: Mutex<BTreeSet<(Time, Due)>>,
 }
 
 /// A session, and who waits for what it says. Bounded by the session's own bound.
@@ -231,14 +232,15 @@ impl Shared {
         }
         drop(sessions);
         if let Some(at) = next {
-            self.wake_session_at(at, entity);
+            self.wake_at(at, Due::Session(entity.clone()));
         }
         mine
     }
 
-    fn wake_session_at(&self, at: Time, entity: &EntityId) {
+    /// Has somebody looked after then, who waits.
+    pub(super) fn wake_at(&self, at: Time, what: Due) {
         let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
-        due.insert((at, entity.clone()));
+        due.insert((at, what));
         drop(due);
         // After a bug broke the engine the node stops, and everybody is told.
         let _ = self.with_cell(|cell| cell.want_functions_woken(at));
@@ -246,7 +248,7 @@ impl Shared {
     }
 
     /// For the timer's thread: time has passed. Returns when to come again.
-    pub(super) fn wake_sessions(&self) -> Option<Time> {
+    pub(super) fn wake_due(&self) -> Option<Time> {
         loop {
             let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
             let now = self.clock.now().time;
@@ -254,11 +256,16 @@ impl Shared {
             if at > now {
                 return Some(at);
             }
-            let (_, entity) = due.pop_first()?;
+            let (_, what) = due.pop_first()?;
             drop(due);
-            if let Ok(function) = self.functions.of(entity.kind()) {
-                let function = Arc::clone(function);
-                self.tell_session(&function, &entity, Input::Wakeup, None);
+            match what {
+                Due::Call(id) => self.calls.on_due(id),
+                Due::Session(entity) => {
+                    if let Ok(function) = self.functions.of(entity.kind()) {
+                        let function = Arc::clone(function);
+                        self.tell_session(&function, &entity, Input::Wakeup, None);
+                    }
+                }
             }
         }
     }
@@ -279,7 +286,7 @@ impl Hosted {
 }
 
 /// What a call may be, whoever makes it.
-fn check_call(call: &Call) -> Result<(), Error> {
+pub(super) fn check_call(call: &Call) -> Result<(), Error> {
     let bytes = call.payload.bytes.len();
     if bytes > PAYLOAD_BYTES_MAX {
         let message = format!("nothing changed: an argument of {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");

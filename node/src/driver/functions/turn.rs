@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::checked;
 use super::later::{call_later, note_failure};
 use super::step::Step;
+use crate::driver::calls::Due;
 use crate::driver::cell::Submitted;
 use crate::driver::shared::{Shared, broken};
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
@@ -162,7 +163,7 @@ impl<'a> Turn<'a> {
             hosted.waiting.insert(self.id, sender);
             if let Some(at) = hosted.session.next_wakeup() {
                 drop(sessions);
-                self.shared.wake_session_at(at, &self.entity);
+                self.shared.wake_at(at, Due::Session(self.entity.clone()));
             }
         }
         self.stage = Stage::Waiting(receiver);

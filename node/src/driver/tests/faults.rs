@@ -40,6 +40,8 @@ impl Network for Nobody {
         self.say(format!("send {} {lane}", peer.0));
     }
 
+    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) {}
+
     fn disconnect(&self, peer: NodeId, _: Epoch, _: &str) {
         self.say(format!("disconnect {}", peer.0));
     }

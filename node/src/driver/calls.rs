@@ -1,0 +1,393 @@
+//! Calls between nodes: asked here and answered there, each once.
+//!
+//! Contract: a call that was sent is never sent again. It ends with its answer, with its caller's deadline, or with the link,
+//! and then nobody knows whether it ran. Its end travels: a caller that goes away, or whose link does, is waited for by nobody
+//! over there either.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anabranch_crdt::{Epoch, NodeId};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::quic::block_on;
+use super::shared::Shared;
+use crate::engine::Time;
+use crate::error::{Error, ErrorKind};
+use crate::payload::{Encoding, Payload};
+use crate::session::Call;
+use crate::wire::{CallFrame, CallReply, CallRequest, EntityId, Lane, Token, WireError, WireValue};
+
+/// Calls of others that are being answered, at most.
+const SERVED_MAX: usize = 256;
+/// Calls of others' functions that are being waited for, at most.
+const ASKED_MAX: usize = 10_000;
+/// Bytes that wait to be written to one peer: above this its calls are refused here, and answers to it wait.
+const QUEUED_BYTES_MAX: u64 = 8 << 20;
+/// An answer waits so long for room at most.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+/// The other node says itself when a deadline has passed; after so much more nobody waits for it.
+const GRACE_MS: u64 = 500;
+
+// A peer that is given no more than this does not lose its link for it.
+const _: () = assert!(QUEUED_BYTES_MAX + crate::wire::FRAME_BYTES_MAX as u64 <= 16 << 20);
+
+/// What a caller hears.
+type Heard = Result<CallReply, Error>;
+
+/// The calls of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    next: AtomicU64,
+    state: Mutex<State>,
+    /// Something was written to a peer, or its link has ended.
+    room: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    asked: BTreeMap<u64, (NodeId, oneshot::Sender<Heard>)>,
+    served: BTreeMap<(NodeId, Epoch, u64), oneshot::Sender<()>>,
+    /// Bytes given to the network for a peer and not written yet.
+    queued: BTreeMap<NodeId, u64>,
+}
+
+impl Calls {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// So much was written to a peer.
+    pub(super) fn on_taken(&self, peer: NodeId, bytes: u64) {
+        if let Some(queued) = self.lock().queued.get_mut(&peer) {
+            *queued = queued.saturating_sub(bytes);
+        }
+        self.room.notify_all();
+    }
+
+    /// A link has ended, and what was under way on it.
+    pub(super) fn on_disconnected(&self, peer: NodeId) {
+        let mut state = self.lock();
+        state.queued.remove(&peer);
+        let asked = state.asked.extract_if(.., |_, (of, _)| *of == peer);
+        let asked: Vec<_> = asked.map(|(_, (_, sender))| sender).collect();
+        state.served.retain(|(of, ..), _| *of != peer);
+        drop(state);
+        self.room.notify_all();
+        for sender in asked {
+            let _ = sender.send(Err(unanswered(peer, "the link ended")));
+        }
+    }
+
+    /// A call was not answered so long after its deadline that it will not be.
+    pub(super) fn on_due(&self, id: u64) {
+        let asked = self.lock().asked.remove(&id);
+        if let Some((peer, sender)) = asked {
+            let _ = sender.send(Err(unanswered(peer, "it did not answer in time")));
+        }
+    }
+
+    fn queue(&self, peer: NodeId, bytes: usize) -> bool {
+        let mut state = self.lock();
+        let queued = state.queued.entry(peer).or_default();
+        if *queued + bytes as u64 > QUEUED_BYTES_MAX {
+            return false;
+        }
+        *queued += bytes as u64;
+        true
+    }
+
+    /// Waits for room; false where there comes none.
+    fn queue_later(&self, peer: NodeId, bytes: usize) -> bool {
+        let is_full = |state: &mut State| {
+            let queued = state.queued.get(&peer).copied().unwrap_or(0);
+            queued + bytes as u64 > QUEUED_BYTES_MAX
+        };
+        let waited = self.room.wait_timeout_while(self.lock(), ROOM_TIMEOUT, is_full);
+        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !waited.timed_out() {
+            *state.queued.entry(peer).or_default() += bytes as u64;
+        }
+        !waited.timed_out()
+    }
+}
+
+impl Shared {
+    /// Calls the function of an entity at another node.
+    pub(crate) async fn call_on(
+        self: &Arc<Self>,
+        peer: NodeId,
+        call: Call,
+        session: Option<&mut Token>,
+        timeout_ms: u64,
+    ) -> Result<Payload, Error> {
+        if peer == self.about.node {
+            return self.call(call, session, timeout_ms).await;
+        }
+        super::functions::check_call(&call)?;
+        let id = self.calls.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.calls.lock();
+            if state.asked.len() >= ASKED_MAX {
+                let message =
+                    format!("nothing changed: {ASKED_MAX} calls of other nodes wait already; retry later");
+                return Err(Error::new(ErrorKind::Overloaded, message));
+            }
+            state.asked.insert(id, (peer, sender));
+        }
+        let mut asked = Asked {
+            shared: self,
+            peer,
+            id,
+            sent: None,
+        };
+        let token = session.as_deref().map(|token| Bytes::from(token.to_bytes()));
+        let frame = CallFrame::Request(CallRequest {
+            id,
+            kind: call.entity.kind().to_owned(),
+            key: call.entity.key().to_owned(),
+            method: call.method,
+            argument: to_wire(call.payload),
+            timeout_ms,
+            depth: call.depth,
+            token,
+        });
+        asked.send(frame.encode())?;
+        let at = self
+            .clock
+            .now()
+            .time
+            .after_ms(timeout_ms.saturating_add(GRACE_MS));
+        self.call_due_at(at, id);
+        let reply = tokio::select! {
+            heard = receiver => heard.unwrap_or_else(|_| Err(unanswered(peer, "this node stopped")))?,
+            _ = self.stopped() => return Err(unanswered(peer, "this node stopped")),
+        };
+        asked.sent = None;
+        if let (Some(token), Some(seen)) = (session, &reply.token) {
+            let seen = Token::from_bytes(seen);
+            token.join(&seen.map_err(|_| strange(peer, "what it has seen"))?);
+        }
+        match reply.result {
+            Ok(value) => from_wire(value).ok_or_else(|| strange(peer, "its reply's encoding")),
+            Err(error) => Err(read_error(error)),
+        }
+    }
+
+    /// A frame of a peer on the lane of calls.
+    pub(super) fn on_call_frame(self: &Arc<Self>, peer: NodeId, epoch: Epoch, frame: &[u8]) {
+        match CallFrame::decode(frame) {
+            Ok(Some(CallFrame::Request(request))) => self.serve(peer, epoch, request),
+            Ok(Some(CallFrame::Reply(reply))) => {
+                let asked = self.calls.lock().asked.remove(&reply.id);
+                match asked {
+                    Some((of, sender)) if of == peer => {
+                        let _ = sender.send(Ok(reply));
+                    }
+                    // Somebody else's answer to it is no answer.
+                    Some(other) => {
+                        self.calls.lock().asked.insert(reply.id, other);
+                    }
+                    None => {} // nobody waits any more
+                }
+            }
+            Ok(Some(CallFrame::Cancel { id })) => {
+                // Dropping it is the word.
+                self.calls.lock().served.remove(&(peer, epoch, id));
+            }
+            Ok(None) => {}
+            Err(error) => self
+                .network()
+                .disconnect(peer, epoch, &format!("on the lane of calls: {error}")),
+        }
+    }
+
+    /// Answers a call of another node, on a thread of its own: a function may take its time.
+    fn serve(self: &Arc<Self>, peer: NodeId, epoch: Epoch, request: CallRequest) {
+        let id = request.id;
+        let (cancel, cancelled) = oneshot::channel();
+        {
+            let mut state = self.calls.lock();
+            if state.served.len() < SERVED_MAX {
+                state.served.insert((peer, epoch, id), cancel);
+            } else {
+                drop(state);
+                let message =
+                    "nothing changed: the node answers as many calls of others as it may; retry later";
+                let error = Error::new(ErrorKind::Overloaded, message);
+                let reply = reply(id, Err(error), None);
+                // Whoever floods it is not waited for.
+                let frame = CallFrame::Reply(reply).encode();
+                if self.calls.queue(peer, frame.len()) {
+                    self.network().send(peer, epoch, Lane::Calls, frame);
+                }
+                return;
+            }
+        }
+        let shared = Arc::clone(self);
+        self.network().spawn_blocking(Box::new(move || {
+            let answered = block_on(async {
+                tokio::select! {
+                    reply = shared.answer(request) => Some(reply),
+                    _ = cancelled => None,
+                }
+            });
+            let was_wanted = shared.calls.lock().served.remove(&(peer, epoch, id)).is_some();
+            if let Some(reply) = answered.filter(|_| was_wanted) {
+                let frame = CallFrame::Reply(reply).encode();
+                if shared.calls.queue_later(peer, frame.len()) {
+                    shared.network().send(peer, epoch, Lane::Calls, frame);
+                }
+            }
+        }));
+    }
+
+    async fn answer(self: &Arc<Self>, request: CallRequest) -> CallReply {
+        let id = request.id;
+        let mut token = None;
+        let result = self.try_answer(request, &mut token).await;
+        reply(id, result, token)
+    }
+
+    async fn try_answer(
+        self: &Arc<Self>,
+        request: CallRequest,
+        token: &mut Option<Token>,
+    ) -> Result<Payload, Error> {
+        let invalid = |what: String| Error::new(ErrorKind::Invalid, format!("nothing changed: {what}"));
+        let entity = EntityId::new(&request.kind, &request.key).map_err(|e| invalid(e.to_string()))?;
+        let argument = from_wire(request.argument).ok_or_else(|| {
+            invalid("the argument is in an encoding that this node does not know".to_owned())
+        })?;
+        *token = match &request.token {
+            Some(bytes) => Some(Token::from_bytes(bytes).map_err(|e| invalid(e.to_string()))?),
+            None => None,
+        };
+        let call = Call {
+            depth: request.depth,
+            ..Call::new(entity, request.method, argument)
+        };
+        self.call(call, token.as_mut(), request.timeout_ms).await
+    }
+}
+
+/// One call that is waited for. Dropped before it is answered, the other node is told.
+struct Asked<'a> {
+    shared: &'a Arc<Shared>,
+    peer: NodeId,
+    id: u64,
+    /// Over the link with this epoch.
+    sent: Option<Epoch>,
+}
+
+impl Asked<'_> {
+    fn send(&mut self, frame: Bytes) -> Result<(), Error> {
+        // Looked at after the call is among those that a link's end ends.
+        let Some(epoch) = self.shared.peek(|engine| engine.linked_epoch(self.peer)) else {
+            let message = format!("nothing changed: there is no link with node {}", self.peer);
+            return Err(Error::new(ErrorKind::Unreachable, message));
+        };
+        if frame.len() > crate::wire::FRAME_BYTES_MAX {
+            let message = format!(
+                "nothing changed: a call of {} bytes is too large for another node",
+                frame.len()
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if !self.shared.calls.queue(self.peer, frame.len()) {
+            let message = format!(
+                "nothing changed: too much waits to be sent to node {}; retry later",
+                self.peer
+            );
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
+        self.sent = Some(epoch);
+        self.shared.network().send(self.peer, epoch, Lane::Calls, frame);
+        Ok(())
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.shared.calls.lock().asked.remove(&self.id);
+        let frame = CallFrame::Cancel { id: self.id }.encode();
+        if let Some(epoch) = self.sent
+            && self.shared.calls.queue(self.peer, frame.len())
+        {
+            self.shared.network().send(self.peer, epoch, Lane::Calls, frame);
+        }
+    }
+}
+
+fn reply(id: u64, result: Result<Payload, Error>, token: Option<Token>) -> CallReply {
+    CallReply {
+        id,
+        result: result.map(to_wire).map_err(|error| WireError {
+            kind: error.kind().name().to_owned(),
+            message: error.message().to_owned(),
+            details: error.details_payload().cloned().map(to_wire),
+        }),
+        token: token.map(|token| token.to_bytes().into()),
+    }
+}
+
+fn to_wire(payload: Payload) -> WireValue {
+    WireValue {
+        encoding: match payload.encoding {
+            Encoding::Json => 0,
+            Encoding::Postcard => 1,
+        },
+        bytes: payload.bytes,
+    }
+}
+
+fn from_wire(value: WireValue) -> Option<Payload> {
+    let encoding = match value.encoding {
+        0 => Encoding::Json,
+        1 => Encoding::Postcard,
+        _ => return None,
+    };
+    let bytes = value.bytes;
+    Some(Payload { encoding, bytes })
+}
+
+fn read_error(error: WireError) -> Error {
+    // A kind of a later version is one that this one has no name for.
+    let kind = ErrorKind::from_name(&error.kind).unwrap_or(ErrorKind::Unanswered);
+    let read = Error::new(kind, error.message);
+    match error.details.and_then(from_wire) {
+        Some(details) => read.with_details(details),
+        None => read,
+    }
+}
+
+fn unanswered(peer: NodeId, why: &str) -> Error {
+    let message = format!(
+        "node {peer} was called and its answer is lost: {why}. Whether the function ran is not known"
+    );
+    Error::new(ErrorKind::Unanswered, message)
+}
+
+fn strange(peer: NodeId, what: &str) -> Error {
+    let message = format!("node {peer} has answered, and {what} cannot be read: it is of another version");
+    Error::new(ErrorKind::Unanswered, message)
+}
+
+/// For [`Shared::call_due_at`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// An entity's session.
+    Session(EntityId),
+    /// A call of another node.
+    Call(u64),
+}
+
+impl Shared {
+    fn call_due_at(&self, at: Time, id: u64) {
+        self.wake_at(at, Due::Call(id));
+    }
+}

@@ -1,0 +1,173 @@
+//! Calls between nodes, on the lane of that name.
+//!
+//! Contract: names and ids are not checked here; whoever makes a call of what came checks it as any caller's.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::frame::{DecodeError, FRAME_BYTES_MAX, open, seal};
+
+/// A command for an entity's function at the receiver.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRequest {
+    /// The sender's name for it, never used twice in an epoch of it.
+    pub id: u64,
+    /// The entity's kind.
+    pub kind: String,
+    /// The entity's key.
+    pub key: String,
+    /// Which method.
+    pub method: String,
+    /// The argument.
+    pub argument: WireValue,
+    /// How long the caller still waits, milliseconds.
+    pub timeout_ms: u64,
+    /// How many functions have called one another to get here.
+    pub depth: u8,
+    /// What the caller's session has seen, if it has one.
+    pub token: Option<Bytes>,
+}
+
+/// A value as bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireValue {
+    /// Which encoding: 0 JSON, 1 postcard.
+    pub encoding: u8,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// How a call went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallReply {
+    /// Which call.
+    pub id: u64,
+    /// The reply, or why there is none.
+    pub result: Result<WireValue, WireError>,
+    /// What the caller's session has seen now, if it has one.
+    pub token: Option<Bytes>,
+}
+
+/// An error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireError {
+    /// The name of its kind.
+    pub kind: String,
+    /// Its message.
+    pub message: String,
+    /// What a function said of why it refused.
+    pub details: Option<WireValue>,
+}
+
+/// A frame on the lane of calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallFrame {
+    /// A call.
+    Request(CallRequest),
+    /// Its end.
+    Reply(CallReply),
+    /// Its caller does not wait any more.
+    Cancel {
+        /// Which call.
+        id: u64,
+    },
+}
+
+mod kind {
+    pub const REQUEST: u8 = 0x40;
+    pub const REPLY: u8 = 0x41;
+    pub const CANCEL: u8 = 0x42;
+}
+
+impl CallFrame {
+    /// Its bytes: a kind and a body.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            CallFrame::Request(request) => seal(kind::REQUEST, request),
+            CallFrame::Reply(reply) => seal(kind::REPLY, reply),
+            CallFrame::Cancel { id } => seal(kind::CANCEL, id),
+        }
+    }
+
+    /// The frame in these bytes; `None` when its kind is of a later version, which is skipped.
+    ///
+    /// # Errors
+    /// The bytes are not of the form that their kind promises, or too many.
+    pub fn decode(bytes: &[u8]) -> Result<Option<CallFrame>, DecodeError> {
+        if bytes.len() > FRAME_BYTES_MAX {
+            return Err(DecodeError::TooLarge(bytes.len()));
+        }
+        let Some((&kind, body)) = bytes.split_first() else {
+            let why = "it is empty".to_owned();
+            return Err(DecodeError::Malformed { what: "call", why });
+        };
+        Ok(Some(match kind {
+            kind::REQUEST => CallFrame::Request(open("call", body)?),
+            kind::REPLY => CallFrame::Reply(open("reply", body)?),
+            kind::CANCEL => CallFrame::Cancel {
+                id: open("cancellation", body)?,
+            },
+            _ => return Ok(None),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value() -> WireValue {
+        WireValue {
+            encoding: 1,
+            bytes: Bytes::from_static(b"ab"),
+        }
+    }
+
+    #[test]
+    fn frames_are_what_they_always_were() {
+        let request = CallFrame::Request(CallRequest {
+            id: 300,
+            kind: "k".into(),
+            key: "x".into(),
+            method: "m".into(),
+            argument: value(),
+            timeout_ms: 5,
+            depth: 1,
+            token: None,
+        });
+        let reply = CallFrame::Reply(CallReply {
+            id: 1,
+            result: Err(WireError {
+                kind: "lost".into(),
+                message: "no".into(),
+                details: Some(value()),
+            }),
+            token: Some(Bytes::from_static(b"t")),
+        });
+        let golden: [(CallFrame, &[u8]); 3] = [
+            (request, b"\x40\xac\x02\x01k\x01x\x01m\x01\x02ab\x05\x01\0"),
+            (reply, b"\x41\x01\x01\x04lost\x02no\x01\x01\x02ab\x01\x01t"),
+            (CallFrame::Cancel { id: 7 }, b"\x42\x07"),
+        ];
+        for (frame, bytes) in golden {
+            assert_eq!(frame.encode(), bytes);
+            assert_eq!(CallFrame::decode(bytes).unwrap(), Some(frame));
+        }
+        assert_eq!(CallFrame::decode(b"\x50later"), Ok(None));
+        for bad in [&b""[..], b"\x40", b"\x42\x07\x00", b"\x41\x01\x02"] {
+            assert!(CallFrame::decode(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(kind in 0x40u8..0x43, body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let bytes = [&[kind], &body[..]].concat();
+            if let Ok(Some(frame)) = CallFrame::decode(&bytes) {
+                prop_assert_eq!(CallFrame::decode(&frame.encode()).unwrap(), Some(frame));
+            }
+        }
+    }
+}
