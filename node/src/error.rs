@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::de::DeserializeOwned;
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::payload::Payload;
 
@@ -231,6 +232,16 @@ impl Error {
             }
             _ => false,
         }
+    }
+}
+
+/// Its kind's name and its message: so that a function can refuse with an error of a call that it made.
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Error", 2)?;
+        fields.serialize_field("error", self.kind.name())?;
+        fields.serialize_field("message", &self.message)?;
+        fields.end()
     }
 }
 

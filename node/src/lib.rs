@@ -66,7 +66,7 @@ pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update}
 #[cfg(feature = "quic")]
 pub use entity::Entity;
 pub use error::{Error, ErrorKind};
-pub use function::{Context, Function, FunctionBuilder, state};
+pub use function::{BoxFuture, Caller, Context, Function, FunctionBuilder, state};
 #[cfg(feature = "quic")]
 pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};
 pub use payload::{Encoding, Payload, PayloadError};

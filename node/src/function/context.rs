@@ -1,8 +1,13 @@
 //! What a function is given besides its entity and its argument.
 
+use std::fmt;
+use std::sync::Arc;
+
 use anabranch_crdt::NodeId;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use super::BoxFuture;
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Call, Command, Effect};
@@ -13,7 +18,7 @@ use crate::wire::EntityId;
 pub const EFFECTS_MAX: usize = 1_000;
 
 /// Who runs a command, where and when, and what its answer waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Context {
     entity: EntityId,
     node: NodeId,
@@ -26,6 +31,13 @@ pub struct Context {
     effects: Vec<Effect>,
     forward: Option<Call>,
     problem: Option<String>,
+    caller: Option<Arc<dyn Caller>>,
+}
+
+/// Makes calls for a function while it runs. A host of functions has one; so has a simulation.
+pub trait Caller: Send + Sync {
+    /// Calls an entity's function, at a certain node or at this one, within the time that the function itself has.
+    fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>>;
 }
 
 impl Context {
@@ -43,6 +55,16 @@ impl Context {
             effects: Vec::new(),
             forward: None,
             problem: None,
+            caller: None,
+        }
+    }
+
+    /// The same with somebody who makes its calls.
+    #[must_use]
+    pub fn with_caller(self, caller: Arc<dyn Caller>) -> Context {
+        Context {
+            caller: Some(caller),
+            ..self
         }
     }
 
@@ -88,6 +110,73 @@ impl Context {
         self.is_deleted = true;
     }
 
+    /// Calls another entity's function now, and waits for its answer, no longer than the function's own caller does. Whatever
+    /// becomes of this command, what the other one did stays. At most once: [`ErrorKind::Unanswered`] and
+    /// [`ErrorKind::Lost`] leave open what happened. For methods made with
+    /// [`command_async`](crate::FunctionBuilder::command_async).
+    ///
+    /// Functions that wait for one another in a circle wait until their deadline.
+    ///
+    /// # Errors
+    /// See [`Node::call`](crate::Function); [`ErrorKind::Refused`] for its own entity, which it would wait for itself.
+    pub async fn call<A: Serialize + ?Sized, R: DeserializeOwned>(
+        &mut self,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<R, Error> {
+        self.call_at(None, kind, key, method, argument)?.await?.decode()
+    }
+
+    /// The same at a certain node.
+    ///
+    /// # Errors
+    /// As [`Context::call`]; [`ErrorKind::Unreachable`] where there is no link with it.
+    pub async fn call_on<A: Serialize + ?Sized, R: DeserializeOwned>(
+        &mut self,
+        node: NodeId,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<R, Error> {
+        self.call_at(Some(node), kind, key, method, argument)?
+            .await?
+            .decode()
+    }
+
+    /// The call, not made yet: nothing of its argument is kept in its future.
+    fn call_at<A: Serialize + ?Sized>(
+        &mut self,
+        on: Option<NodeId>,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<BoxFuture<'static, Result<Answered, Error>>, Error> {
+        let Some(call) = self.new_call(kind, key, method, argument) else {
+            let why = self.problem.take().unwrap_or_default();
+            return Err(Error::new(ErrorKind::Invalid, format!("nothing changed: {why}")));
+        };
+        if call.entity == self.entity && on.is_none_or(|on| on == self.node) {
+            let message = format!(
+                "nothing changed: the function of {} would wait for itself",
+                self.entity
+            );
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        let Some(caller) = self.caller.clone() else {
+            let message = "nothing changed: nobody makes calls for functions here";
+            return Err(Error::new(ErrorKind::NoFunction, message));
+        };
+        let name = format!("{method} of {kind}/{key}");
+        Ok(Box::pin(async move {
+            let reply = caller.call(on, call).await?;
+            Ok(Answered { name, reply })
+        }))
+    }
+
     /// Calls another entity's function once what this command did is in, where its level says, and before its reply is heard; in
     /// the order in which they were asked for. How it goes nobody is told: a function that fails leaves a line in the log.
     ///
@@ -104,7 +193,7 @@ impl Context {
     /// The caller is to hear what another entity's function answers to this, in place of this one's reply. What this command did
     /// is in before.
     pub fn forward<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
-        self.forward = self.call(kind, key, method, argument);
+        self.forward = self.new_call(kind, key, method, argument);
     }
 
     fn add_effect<A: Serialize + ?Sized>(
@@ -117,12 +206,12 @@ impl Context {
     ) {
         if self.effects.len() >= EFFECTS_MAX {
             self.problem = Some(format!("a command has at most {EFFECTS_MAX} effects"));
-        } else if let Some(call) = self.call(kind, key, method, argument) {
+        } else if let Some(call) = self.new_call(kind, key, method, argument) {
             self.effects.push(Effect { call, awaited });
         }
     }
 
-    fn call<A: Serialize + ?Sized>(
+    fn new_call<A: Serialize + ?Sized>(
         &mut self,
         kind: &str,
         key: &str,
@@ -160,5 +249,33 @@ impl Context {
 
     pub(crate) fn is_deleted(&self) -> bool {
         self.is_deleted
+    }
+}
+
+/// What a call was answered.
+struct Answered {
+    name: String,
+    reply: Payload,
+}
+
+impl Answered {
+    fn decode<R: DeserializeOwned>(self) -> Result<R, Error> {
+        self.reply.read().map_err(|e| {
+            let message = format!(
+                "{} was answered, and its reply is not what was expected: {e}",
+                self.name
+            );
+            Error::new(ErrorKind::Invalid, message)
+        })
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("entity", &self.entity)
+            .field("node", &self.node)
+            .field("now_ms", &self.now_ms)
+            .finish_non_exhaustive()
     }
 }

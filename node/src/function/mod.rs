@@ -15,19 +15,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 
 use anabranch_crdt::{Mutation, Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use context::Context;
+pub use context::{Caller, Context};
 
 use self::state::{Seen, State};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload, PayloadError};
-use crate::session::{Action, Command, CommandId, Reply, Said, State as StateAction};
+use crate::session::{Action, Call, Command, CommandId, Effect, Reply, Said, State as StateAction};
 use crate::view::View;
-use crate::wire::{EntityId, KIND_BYTES_MAX};
+use crate::wire::KIND_BYTES_MAX;
 
 /// A method's name is at most this long.
 pub const METHOD_BYTES_MAX: usize = 128;
@@ -35,9 +38,26 @@ pub const METHOD_BYTES_MAX: usize = 128;
 /// What a method makes of an entity and an argument: its reply, and what it did.
 type Run = dyn Fn(&Seen, &Payload, &mut Context) -> Result<(Payload, Vec<Mutation>), Error> + Send + Sync;
 
+/// The same for one that waits for others.
+type RunAsync = dyn for<'a> Fn(
+        &'a Seen,
+        &'a Payload,
+        &'a mut Context,
+    ) -> BoxFuture<'a, Result<(Payload, Vec<Mutation>), Error>>
+    + Send
+    + Sync;
+
+/// A future of any type.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 struct Method {
     is_query: bool,
-    run: Box<Run>,
+    run: Runs,
+}
+
+enum Runs {
+    Now(Box<Run>),
+    Async(Box<RunAsync>),
 }
 
 /// The function of a kind of entities, with all its methods. Made by [`Function::of`], given to
@@ -131,51 +151,112 @@ impl Function {
         }
     }
 
-    /// Answers a command, as it does at a node: for hosts of functions, simulations among them. A panic in there is the end of this command and of nothing else.
+    /// Whether the method waits for others: it is then run with [`Function::run_async`].
+    pub fn is_async(&self, method: &str) -> bool {
+        matches!(
+            self.methods.get(method),
+            Some(Method {
+                run: Runs::Async(_),
+                ..
+            })
+        )
+    }
+
+    /// Answers a command, as it does at a node: for hosts of functions, simulations among them. A panic in there is the end of
+    /// this command and of nothing else.
     pub fn run(&self, id: CommandId, command: &Command, view: View, mut context: Context) -> Said {
-        let Some(method) = self.methods.get(&command.method) else {
-            let error = self.is_query(&command.method).err();
-            return Said::Failed {
-                command: Some(id),
-                error: error.unwrap_or_else(|| Error::new(ErrorKind::NoFunction, "no such method")),
-            };
+        let Some(Runs::Now(run)) = self.methods.get(&command.method).map(|method| &method.run) else {
+            return self.cannot_run(id, command);
         };
-        let entity = view.entity().clone();
-        let seen = Seen::of(view);
         context.begin(command);
-        let run = || {
-            let (reply, changes) = (method.run)(&seen, &command.payload, &mut context)?;
-            Ok((reply, changes, context.calls()?))
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(run))
-            .unwrap_or_else(|panic| Err(panicked(&entity, &command.method, panic.as_ref())));
+        let seen = Seen::of(view);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let done = run(&seen, &command.payload, &mut context)?;
+            Ok((done, context.calls()?))
+        }));
         // Whoever commits finds nobody else who keeps the entity as it was.
         drop(seen);
-        match outcome {
-            Ok((payload, changes, (effects, forward))) => Said::Reply(Reply {
-                command: id,
-                action: forward.map_or(Action::Reply(payload), Action::Forward),
-                state: match (context.is_deleted(), changes.is_empty()) {
-                    (true, _) => StateAction::Delete,
-                    (false, true) => StateAction::Same,
-                    (false, false) => StateAction::Update(changes),
-                },
-                effects,
-                level: context.level(),
-            }),
-            Err(error) => Said::Reply(Reply {
-                command: id,
-                action: Action::Refuse(error),
-                state: StateAction::Same,
-                effects: Vec::new(),
-                level: None,
-            }),
+        let outcome =
+            outcome.unwrap_or_else(|panic| Err(panicked(&context, &command.method, panic.as_ref())));
+        said(id, outcome, &context)
+    }
+
+    /// The same for a method that waits for others.
+    pub async fn run_async(
+        &self,
+        id: CommandId,
+        command: &Command,
+        view: View,
+        mut context: Context,
+    ) -> Said {
+        let Some(Runs::Async(run)) = self.methods.get(&command.method).map(|method| &method.run) else {
+            return self.cannot_run(id, command);
+        };
+        context.begin(command);
+        let seen = Seen::of(view);
+        let outcome = Caught(run(&seen, &command.payload, &mut context)).await;
+        drop(seen);
+        let outcome = match outcome {
+            Ok(done) => done.and_then(|done| Ok((done, context.calls()?))),
+            Err(panic) => Err(panicked(&context, &command.method, panic.as_ref())),
+        };
+        said(id, outcome, &context)
+    }
+
+    fn cannot_run(&self, id: CommandId, command: &Command) -> Said {
+        let error = self.is_query(&command.method).err();
+        let otherwise = || Error::new(ErrorKind::Internal, "the method is run in another way");
+        Said::Failed {
+            command: Some(id),
+            error: error.unwrap_or_else(otherwise),
+        }
+    }
+}
+
+type Done = ((Payload, Vec<Mutation>), (Vec<Effect>, Option<Call>));
+
+/// What became of a command, as its session hears it.
+fn said(command: CommandId, outcome: Result<Done, Error>, context: &Context) -> Said {
+    Said::Reply(match outcome {
+        Ok(((payload, changes), (effects, forward))) => Reply {
+            command,
+            action: forward.map_or(Action::Reply(payload), Action::Forward),
+            state: match (context.is_deleted(), changes.is_empty()) {
+                (true, _) => StateAction::Delete,
+                (false, true) => StateAction::Same,
+                (false, false) => StateAction::Update(changes),
+            },
+            effects,
+            level: context.level(),
+        },
+        Err(error) => Reply {
+            command,
+            action: Action::Refuse(error),
+            state: StateAction::Same,
+            effects: Vec::new(),
+            level: None,
+        },
+    })
+}
+
+/// A future whose panic is its own.
+struct Caught<'a, T>(BoxFuture<'a, T>);
+
+impl<T> Future for Caught<'_, T> {
+    type Output = std::thread::Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<std::thread::Result<T>> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(task))) {
+            Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(panic)),
         }
     }
 }
 
 /// A function's own bug.
-fn panicked(entity: &EntityId, method: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+fn panicked(context: &Context, method: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+    let entity = context.entity();
     let text = panic
         .downcast_ref::<&str>()
         .copied()
@@ -204,7 +285,7 @@ impl<S: State> FunctionBuilder<S> {
         R: Serialize,
         E: fmt::Display + Serialize,
     {
-        self.method(method, false, move |seen, payload, context| {
+        let run = move |seen: &Seen, payload: &Payload, context: &mut Context| {
             let argument = argument(payload)?;
             let mut state = S::open(seen);
             let reply = run(&mut state, context, argument);
@@ -212,7 +293,8 @@ impl<S: State> FunctionBuilder<S> {
             let changes = state.changes();
             seen.check()?;
             Ok((written(payload.encoding, &reply)?, changes))
-        })
+        };
+        self.method(method, false, Runs::Now(Box::new(run)))
     }
 
     /// A method that only looks: many run at once, none waits for a command.
@@ -227,31 +309,66 @@ impl<S: State> FunctionBuilder<S> {
         R: Serialize,
         E: fmt::Display + Serialize,
     {
-        self.method(method, true, move |seen, payload, context| {
+        let run = move |seen: &Seen, payload: &Payload, context: &mut Context| {
             let argument = argument(payload)?;
             let reply = run(&S::open(seen), context, argument);
             let reply = reply.map_err(|error| refusal(payload.encoding, &error))?;
             seen.check()?;
             Ok((written(payload.encoding, &reply)?, Vec::new()))
-        })
+        };
+        self.method(method, true, Runs::Now(Box::new(run)))
     }
 
-    fn method(
-        mut self,
-        name: &str,
-        is_query: bool,
-        run: impl Fn(&Seen, &Payload, &mut Context) -> Result<(Payload, Vec<Mutation>), Error>
-        + Send
-        + Sync
-        + 'static,
-    ) -> FunctionBuilder<S> {
+    /// A method that calls other functions and waits for their answers, with [`Context::call`]. It is boxed, so that its future
+    /// has a type; while it waits, the entity's next commands do too.
+    ///
+    /// ```
+    /// use anabranch::state::OrSet;
+    /// use anabranch::{Context, Error, Function};
+    ///
+    /// let function: Function = Function::of::<OrSet<String>>("orders")
+    ///     .command_async("order", |orders, context: &mut Context, product: String| {
+    ///         Box::pin(async move {
+    ///             let left: i64 = context.call("stock", &product, "take", &1).await?;
+    ///             orders.add(&product);
+    ///             Ok::<_, Error>(left)
+    ///         })
+    ///     })
+    ///     .into();
+    /// assert!(function.is_async("order"));
+    /// ```
+    #[must_use]
+    pub fn command_async<A, R, E>(
+        self,
+        method: &str,
+        run: impl for<'a> Fn(&'a mut S, &'a mut Context, A) -> BoxFuture<'a, Result<R, E>> + Send + Sync + 'static,
+    ) -> FunctionBuilder<S>
+    where
+        S: Send,
+        A: DeserializeOwned + Send + 'static,
+        R: Serialize + Send + 'static,
+        E: fmt::Display + Serialize + Send + 'static,
+    {
+        let run = Arc::new(run);
+        let run: Box<RunAsync> = Box::new(move |seen, payload, context| {
+            let run = Arc::clone(&run);
+            Box::pin(async move {
+                let argument = argument(payload)?;
+                let mut state = S::open(seen);
+                let reply = run(&mut state, context, argument).await;
+                let reply = reply.map_err(|error| refusal(payload.encoding, &error))?;
+                let changes = state.changes();
+                seen.check()?;
+                Ok((written(payload.encoding, &reply)?, changes))
+            })
+        });
+        self.method(method, false, Runs::Async(run))
+    }
+
+    fn method(mut self, name: &str, is_query: bool, run: Runs) -> FunctionBuilder<S> {
         let function = &mut self.function;
-        let method = Method {
-            is_query,
-            run: Box::new(run),
-        };
         let is_name = (1..=METHOD_BYTES_MAX).contains(&name.len());
-        let problem = match function.methods.insert(name.to_owned(), method) {
+        let problem = match function.methods.insert(name.to_owned(), Method { is_query, run }) {
             Some(_) => Some(format!(
                 "the function of {} has two methods {name:?}",
                 function.kind

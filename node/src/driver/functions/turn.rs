@@ -1,9 +1,9 @@
 //! One command, from its caller's side: what the session says is done here, one step after the other.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_crdt::Mutation;
+use anabranch_crdt::{Mutation, NodeId};
 use tokio::sync::oneshot;
 
 use super::checked;
@@ -15,8 +15,9 @@ use crate::driver::shared::{Shared, broken};
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
 use crate::error::{Error, ErrorKind};
-use crate::function::Function;
-use crate::session::{Action, Command, CommandId, Effect, Input, Said};
+use crate::function::{BoxFuture, Caller, Context, Function};
+use crate::payload::Payload;
+use crate::session::{Action, Call, Command, CommandId, Effect, Input, Said, StreamId};
 use crate::view::View;
 use crate::wire::{EntityId, Token};
 
@@ -33,6 +34,8 @@ enum Stage {
     /// With the session, or not begun.
     Idle,
     Waiting(oneshot::Receiver<Step>),
+    /// In a function that waits for others.
+    Running(StreamId),
     /// What it did is in, and not yet where its level says.
     Confirming,
     /// Its effects are being waited for.
@@ -70,18 +73,11 @@ impl<'a> Turn<'a> {
                     command,
                     view,
                 } => {
-                    let context = self.shared.context(&self.entity, id);
-                    let said = match self.function.run(id, &command, view, context) {
-                        Said::Reply(reply) => match checked(reply.action.clone()) {
-                            Ok(_) => Said::Reply(reply),
-                            Err(error) => Said::Failed {
-                                command: Some(id),
-                                error,
-                            },
-                        },
-                        said => said,
-                    };
-                    self.tell(Input::Said { stream, said })
+                    let seen = session.as_deref_mut();
+                    match self.run_function(stream, &command, view, seen).await {
+                        Ok(said) => self.tell(Input::Said { stream, said }),
+                        Err(step) => Some(step),
+                    }
                 }
                 Step::Commit {
                     mutations,
@@ -114,6 +110,63 @@ impl<'a> Turn<'a> {
                 }
             };
         }
+    }
+
+    /// What the function says; or what its session says of it meanwhile.
+    async fn run_function(
+        &mut self,
+        stream: StreamId,
+        command: &Command,
+        view: View,
+        session: Option<&mut Token>,
+    ) -> Result<Said, Step> {
+        let id = self.id;
+        let context = self.shared.context(&self.entity, id);
+        let said = if self.function.is_async(&command.method) {
+            self.run_async(stream, command, view, context, session).await?
+        } else {
+            self.function.run(id, command, view, context)
+        };
+        Ok(match said {
+            Said::Reply(reply) => match checked(reply.action.clone()) {
+                Ok(_) => Said::Reply(reply),
+                Err(error) => Said::Failed {
+                    command: Some(id),
+                    error,
+                },
+            },
+            said => said,
+        })
+    }
+
+    async fn run_async(
+        &mut self,
+        stream: StreamId,
+        command: &Command,
+        view: View,
+        context: Context,
+        session: Option<&mut Token>,
+    ) -> Result<Said, Step> {
+        let mut otherwise = self.listen()?;
+        self.stage = Stage::Running(stream);
+        let caller = Arc::new(HostCaller {
+            shared: Arc::clone(self.shared),
+            deadline: command.deadline,
+            seen: Mutex::default(),
+        });
+        let context = context.with_caller(Arc::clone(&caller) as Arc<dyn Caller>);
+        let answered = |step: Option<Step>| step.unwrap_or_else(|| Step::Answer(Err(stopping())));
+        let outcome = tokio::select! {
+            said = self.function.run_async(self.id, command, view, context) => Ok(said),
+            step = &mut otherwise => Err(answered(step.ok())),
+            _ = self.shared.stopped() => Err(answered(None)),
+        };
+        if let Some(token) = session {
+            token.join(&caller.seen());
+        }
+        self.stage = Stage::Idle;
+        self.do_not_listen();
+        outcome
     }
 
     /// Makes the calls that the command wants, in order.
@@ -150,22 +203,10 @@ impl<'a> Turn<'a> {
 
     /// Waits for what the session says next.
     async fn wait(&mut self) -> Result<Step, Error> {
-        let (sender, receiver) = oneshot::channel();
-        {
-            let mut sessions = self.shared.functions.sessions(&self.entity);
-            let Some(hosted) = sessions.get_mut(&self.entity) else {
-                unreachable!("a session with a command is kept");
-            };
-            // It may have been said since.
-            if let Some(step) = hosted.late.remove(&self.id) {
-                return Ok(step);
-            }
-            hosted.waiting.insert(self.id, sender);
-            if let Some(at) = hosted.session.next_wakeup() {
-                drop(sessions);
-                self.shared.wake_at(at, Due::Session(self.entity.clone()));
-            }
-        }
+        let receiver = match self.listen() {
+            Ok(receiver) => receiver,
+            Err(step) => return Ok(step),
+        };
         self.stage = Stage::Waiting(receiver);
         let Stage::Waiting(receiver) = &mut self.stage else {
             unreachable!("it was just set");
@@ -177,6 +218,32 @@ impl<'a> Turn<'a> {
         };
         self.stage = Stage::Idle;
         step
+    }
+
+    /// Where the session's next word comes; or that word, if it was said already.
+    fn listen(&self) -> Result<oneshot::Receiver<Step>, Step> {
+        let (sender, receiver) = oneshot::channel();
+        let mut sessions = self.shared.functions.sessions(&self.entity);
+        let Some(hosted) = sessions.get_mut(&self.entity) else {
+            unreachable!("a session with a command is kept");
+        };
+        if let Some(step) = hosted.late.remove(&self.id) {
+            return Err(step);
+        }
+        hosted.waiting.insert(self.id, sender);
+        let next = hosted.session.next_wakeup();
+        drop(sessions);
+        if let Some(at) = next {
+            self.shared.wake_at(at, Due::Session(self.entity.clone()));
+        }
+        Ok(receiver)
+    }
+
+    fn do_not_listen(&self) {
+        let mut sessions = self.shared.functions.sessions(&self.entity);
+        if let Some(hosted) = sessions.get_mut(&self.entity) {
+            hosted.waiting.remove(&self.id);
+        }
     }
 
     async fn commit(
@@ -236,15 +303,16 @@ impl Drop for Turn<'_> {
             Stage::Confirming => {
                 self.tell(Input::Committed { id, result: Ok(()) });
             }
+            Stage::Running(stream) => {
+                self.do_not_listen();
+                let said = Said::Ended;
+                self.tell(Input::Said { stream, said });
+            }
             Stage::Effecting => {
                 self.tell(Input::EffectsDone { id });
             }
             Stage::Waiting(mut receiver) => {
-                let mut sessions = self.shared.functions.sessions(&self.entity);
-                if let Some(hosted) = sessions.get_mut(&self.entity) {
-                    hosted.waiting.remove(&id);
-                }
-                drop(sessions);
+                self.do_not_listen();
                 if let Ok(Step::Run { stream, .. }) = receiver.try_recv() {
                     let said = Said::Ended;
                     self.tell(Input::Said { stream, said });
@@ -252,6 +320,38 @@ impl Drop for Turn<'_> {
             }
         }
         self.tell(Input::Cancelled { id });
+    }
+}
+
+/// Makes a function's calls within its own caller's time, and keeps what it has seen by them.
+struct HostCaller {
+    shared: Arc<Shared>,
+    deadline: Time,
+    seen: Mutex<Token>,
+}
+
+impl HostCaller {
+    fn seen(&self) -> Token {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Caller for HostCaller {
+    fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>> {
+        Box::pin(async move {
+            let left_us = self.deadline.0.saturating_sub(self.shared.clock.now().time.0);
+            let mut token = self.seen();
+            let on = on.unwrap_or(self.shared.about.node);
+            let reply = self
+                .shared
+                .call_on(on, call, Some(&mut token), left_us / 1_000)
+                .await;
+            self.seen
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .join(&token);
+            reply
+        })
     }
 }
 

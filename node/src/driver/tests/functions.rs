@@ -493,3 +493,157 @@ async fn functions_that_call_one_another_for_ever_are_stopped() {
     assert_eq!(all.len(), 33, "the first and 32 within one another");
     assert_eq!(node.status().counters["commands_waiting"], 0);
 }
+
+/// Orders that ask the stock, and wait for what it says.
+fn asking_shop(gate: &Arc<tokio::sync::Semaphore>) -> [Function; 2] {
+    let gate = Arc::clone(gate);
+    let orders = Function::of::<OrSet<String>>("orders")
+        .command_async("order", |orders, context: &mut Context, product: String| {
+            Box::pin(async move {
+                let left: i64 = context.call("stock", &product, "take", &1).await?;
+                orders.add(&product);
+                Ok::<_, Error>((left, orders.len()))
+            })
+        })
+        .command_async("panic", |orders, context, ()| {
+            Box::pin(async move {
+                orders.add("panic");
+                context.call::<_, i64>("stock", "hat", "put", &1).await?;
+                panic!("after a call");
+                #[allow(unreachable_code)]
+                Ok::<(), Error>(())
+            })
+        })
+        .command_async("itself", |_, context: &mut Context, ()| {
+            Box::pin(async move {
+                let key = context.key().to_owned();
+                context.call::<_, usize>("orders", &key, "len", &()).await
+            })
+        })
+        .command_async("wait", move |orders, _, ()| {
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                orders.add("waited");
+                gate.acquire().await.map_err(|e| e.to_string())?.forget();
+                Ok::<_, String>(orders.len())
+            })
+        })
+        .query("len", |orders, _, ()| Ok::<_, String>(orders.len()));
+    let stock = Function::of::<PnCounter>("stock")
+        .command("put", |stock, _, n: i64| {
+            stock.increment(n);
+            Ok::<_, String>(stock.get())
+        })
+        .command("take", |stock, _, n: i64| {
+            if stock.get() < i128::from(n) {
+                return Err(No::Odd(n));
+            }
+            stock.increment(-n);
+            Ok(stock.get())
+        });
+    [orders.into(), stock.into()]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_calls_another_waits_for_its_answer() {
+    let scratch = Scratch::new();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let [orders, stock] = asking_shop(&gate);
+    let node = within(scratch.builder(1).function(orders).function(stock).start())
+        .await
+        .unwrap();
+    let order = || async { within(node.call::<_, (i64, usize)>("orders", "a", "order", "hat")).await };
+    let refused = order().await.unwrap_err();
+    assert_eq!(
+        (refused.kind(), refused.message()),
+        (ErrorKind::Refused, "1 is odd")
+    );
+    within(node.call::<_, i64>("stock", "hat", "put", &2))
+        .await
+        .unwrap();
+    let call = Call::new(
+        id("orders", "a"),
+        "order",
+        Payload::of(Encoding::Postcard, "hat").unwrap(),
+    );
+    let (_, token) = within(node.call_payload(call, None, PATIENCE)).await.unwrap();
+    // Who calls has seen what was done for him: the stock is in another shard.
+    assert!(token.iter().count() >= 2, "{token:?}");
+    assert_eq!(order().await, Ok((0, 1)));
+    assert_eq!(order().await.unwrap_err().kind(), ErrorKind::Refused);
+    // What the other did stays, whatever becomes of the caller.
+    let panicked = within(node.call::<_, ()>("orders", "a", "panic", &()))
+        .await
+        .unwrap_err();
+    assert_eq!(panicked.kind(), ErrorKind::Lost);
+    assert_eq!(order().await, Ok((0, 1)));
+    let itself = within(node.call::<_, usize>("orders", "a", "itself", &()))
+        .await
+        .unwrap_err();
+    assert!(itself.message().contains("wait for itself"), "{itself}");
+    assert_eq!(node.status().counters["commands_waiting"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_function_waits_its_entity_does_and_a_caller_that_goes_away_ends_it() {
+    let scratch = Scratch::new();
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let [orders, stock] = asking_shop(&gate);
+    let node = within(scratch.builder(1).function(orders).function(stock).start())
+        .await
+        .unwrap();
+    within(node.call::<_, i64>("stock", "hat", "put", &5))
+        .await
+        .unwrap();
+    let begin = |method: &'static str, argument: &'static str| {
+        let node = node.clone();
+        let argument = Payload {
+            encoding: Encoding::Json,
+            bytes: argument.into(),
+        };
+        let call = Call::new(id("orders", "a"), method, argument);
+        tokio::spawn(async move { node.call_payload(call, None, PATIENCE).await })
+    };
+    let waiting = || node.status().counters["commands_waiting"];
+    let until = async |n| {
+        within(async {
+            while waiting() != n {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    let first = begin("wait", "null");
+    until(1).await;
+    let second = begin("order", "\"hat\"");
+    until(2).await;
+    gate.add_permits(1);
+    within(first).await.unwrap().unwrap();
+    let (reply, _) = within(second).await.unwrap().unwrap();
+    assert_eq!(reply.read::<(i64, usize)>(), Ok((4, 2)));
+    let gone = begin("wait", "null");
+    until(1).await;
+    gone.abort();
+    until(0).await;
+    assert_eq!(
+        within(node.call::<_, (i64, usize)>("orders", "a", "order", "hat")).await,
+        Ok((3, 2))
+    );
+    // And one that takes too long is given up, whoever waits for it.
+    let call = Call::new(
+        id("orders", "a"),
+        "wait",
+        Payload::of(Encoding::Postcard, &()).unwrap(),
+    );
+    let late = tokio::spawn({
+        let node = node.clone();
+        async move { node.call_payload(call, None, Duration::from_millis(100)).await }
+    });
+    until(1).await;
+    assert_eq!(
+        within(node.call::<_, (i64, usize)>("orders", "a", "order", "hat")).await,
+        Ok((2, 2))
+    );
+    let error = within(late).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Lost);
+}
