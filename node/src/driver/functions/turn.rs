@@ -147,7 +147,7 @@ impl<'a> Turn<'a> {
         context: Context,
         session: Option<&mut Token>,
     ) -> Result<Said, Step> {
-        let mut otherwise = self.listen()?;
+        let mut otherwise = self.listen().map_err(|step| *step)?;
         self.stage = Stage::Running(stream);
         let caller = Arc::new(HostCaller {
             shared: Arc::clone(self.shared),
@@ -205,7 +205,7 @@ impl<'a> Turn<'a> {
     async fn wait(&mut self) -> Result<Step, Error> {
         let receiver = match self.listen() {
             Ok(receiver) => receiver,
-            Err(step) => return Ok(step),
+            Err(step) => return Ok(*step),
         };
         self.stage = Stage::Waiting(receiver);
         let Stage::Waiting(receiver) = &mut self.stage else {
@@ -221,14 +221,14 @@ impl<'a> Turn<'a> {
     }
 
     /// Where the session's next word comes; or that word, if it was said already.
-    fn listen(&self) -> Result<oneshot::Receiver<Step>, Step> {
+    fn listen(&self) -> Result<oneshot::Receiver<Step>, Box<Step>> {
         let (sender, receiver) = oneshot::channel();
         let mut sessions = self.shared.functions.sessions(&self.entity);
         let Some(hosted) = sessions.get_mut(&self.entity) else {
             unreachable!("a session with a command is kept");
         };
         if let Some(step) = hosted.late.remove(&self.id) {
-            return Err(step);
+            return Err(Box::new(step));
         }
         hosted.waiting.insert(self.id, sender);
         let next = hosted.session.next_wakeup();
