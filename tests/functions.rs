@@ -13,28 +13,31 @@ use super::support::temp::TempDir;
 use super::support::{exit, wait_for};
 
 /// The example, built: `cargo test` builds it with the tests, unless it is told to build only these.
-fn cart() -> PathBuf {
+fn example(name: &str) -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let mut command = Command::new(cargo);
-    command.args([
-        "build",
-        "--quiet",
-        "--example",
-        "cart",
-        "--manifest-path",
-        manifest,
-    ]);
+    command.args(["build", "--quiet", "--example", name, "--manifest-path", manifest]);
     Process::start("cargo", &mut command).wait().done();
     let tests = std::env::current_exe().unwrap();
-    let built = tests.parent().unwrap().parent().unwrap().join("examples/cart");
+    let built = tests
+        .parent()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("examples")
+        .join(name);
     assert!(built.is_file(), "{} is not there", built.display());
     built
 }
 
 /// Calls by HTTP what needs no waiting for.
 fn call(node: &Face, key: &str, method: &str, argument: &Value) -> Reply {
-    let path = format!("/v1/call/cart/{key}/{method}");
+    call_of(node, "cart", key, method, argument)
+}
+
+fn call_of(node: &Face, kind: &str, key: &str, method: &str, argument: &Value) -> Reply {
+    let path = format!("/v1/call/{kind}/{key}/{method}");
     http::post(&node.http, &path, &argument.to_string()).unwrap()
 }
 
@@ -62,7 +65,7 @@ fn quantity(node: &Face, key: &str, product: &str) -> u64 {
 #[test]
 fn nothing_in_a_cart_is_lost_or_doubled_whatever_happens_to_nodes_and_links() {
     let mut cluster = Cluster::prepare_relayed("cart", 3)
-        .with_program(&cart())
+        .with_program(&example("cart"))
         .started();
     let mut added = [0u64; 2];
     let products = ["umbrella", "boots"];
@@ -111,7 +114,7 @@ fn nothing_in_a_cart_is_lost_or_doubled_whatever_happens_to_nodes_and_links() {
 #[test]
 fn a_session_reads_its_own_cart_at_every_node() {
     let cluster = Cluster::prepare_relayed("cart-session", 3)
-        .with_program(&cart())
+        .with_program(&example("cart"))
         .started();
     let [n1, n2, n3] = [0, 1, 2].map(|i| &*cluster.nodes[i]);
     let dir = TempDir::new("cart-session-files");
@@ -148,7 +151,9 @@ fn a_session_reads_its_own_cart_at_every_node() {
 
 #[test]
 fn what_is_wrong_with_a_call_is_said_and_nothing_is_done() {
-    let cluster = Cluster::prepare("cart-wrong", 1).with_program(&cart()).started();
+    let cluster = Cluster::prepare("cart-wrong", 1)
+        .with_program(&example("cart"))
+        .started();
     let node = &*cluster.nodes[0];
     let post = |path: &str, body: &str| http::post(&node.http, path, body).unwrap();
     let refused = |reply: &Reply, status: u16, error: &str| {
@@ -183,4 +188,63 @@ fn what_is_wrong_with_a_call_is_said_and_nothing_is_done() {
     let note = json!({"kind": "cart", "key": "a", "op": "set", "in": [{"key": "note", "type": "lwwregister"}], "value": {"base64": "/w=="}});
     node.updated(&json!({ "ops": [note] }));
     refused(&post("/v1/call/cart/a/show", ""), 422, "refused");
+}
+
+/// Takes one unit at a node; whether there was one.
+#[track_caller]
+fn take(node: &Face) -> bool {
+    let reply = call_of(node, "quota", "api", "take", &json!(1));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    match serde_json::from_str::<Value>(&reply.body).unwrap() {
+        Value::String(taken) if taken == "taken" => true,
+        denied => {
+            assert!(denied["denied"]["here"] == 0, "{denied}");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_quota_is_taken_to_the_last_unit_and_never_beyond() {
+    const ALL: usize = 300;
+    let cluster = Cluster::prepare_relayed("quota", 3)
+        .with_program(&example("quota"))
+        .started();
+    let nodes = [0, 1, 2].map(|i| &*cluster.nodes[i]);
+    assert_eq!(
+        call_of(nodes[0], "quota", "api", "deposit", &json!(ALL)).status,
+        200
+    );
+    agreed(cluster.faces());
+    // Others have none yet, and it comes to them, though nobody waits for it.
+    let mut taken = 0;
+    for node in nodes {
+        wait_for("its first unit", || take(node).then_some(()));
+        taken += 1;
+    }
+    // Cut off, a node goes on with what it holds, and then says that it has none.
+    cluster.network().cut_off(2);
+    nodes[2].wait_for_links(0);
+    let mut alone = 0;
+    while take(nodes[2]) {
+        alone += 1;
+    }
+    taken += alone;
+    assert!(alone > 0 && taken < ALL, "{alone} of {ALL}");
+    for node in &nodes[..2] {
+        for _ in 0..20 {
+            taken += usize::from(take(node));
+        }
+    }
+    cluster.network().heal();
+    // Together they find every last one.
+    wait_for("the last unit", || {
+        taken += nodes.iter().filter(|node| take(node)).count();
+        (taken >= ALL).then_some(())
+    });
+    agreed(cluster.faces());
+    assert_eq!(taken, ALL);
+    assert!(nodes.iter().all(|node| !take(node)));
+    let left = call_of(nodes[1], "quota", "api", "left", &Value::Null).body;
+    assert_eq!(left.trim(), r#"{"here":0,"in_all":0}"#);
 }

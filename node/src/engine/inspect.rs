@@ -370,6 +370,11 @@ impl Engine {
         self.peers.get(&node).map(|peer| peer.epoch)
     }
 
+    /// The nodes that this one is linked with now.
+    pub fn linked(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.peers.keys().copied()
+    }
+
     /// Highest epoch known of each node.
     pub fn known_epochs(&self) -> &BTreeMap<NodeId, Epoch> {
         &self.known_epochs

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use anabranch_crdt::NodeId;
+use anabranch_crdt::{NodeId, ReplicaId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,7 +21,7 @@ pub const EFFECTS_MAX: usize = 1_000;
 #[derive(Clone)]
 pub struct Context {
     entity: EntityId,
-    node: NodeId,
+    replica: ReplicaId,
     now_ms: u64,
     random: u64,
     encoding: Encoding,
@@ -38,14 +38,17 @@ pub struct Context {
 pub trait Caller: Send + Sync {
     /// Calls an entity's function, at a certain node or at this one, within the time that the function itself has.
     fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>>;
+
+    /// The nodes that can be called, without the function's own.
+    fn peers(&self) -> Vec<NodeId>;
 }
 
 impl Context {
-    /// For a function at a node, at a moment of its wall clock, with a seed for whatever it leaves to chance.
-    pub fn new(entity: EntityId, node: NodeId, now_ms: u64, seed: u64) -> Context {
+    /// For a function at a node's current run, at a moment of its wall clock, with a seed for whatever it leaves to chance.
+    pub fn new(entity: EntityId, replica: ReplicaId, now_ms: u64, seed: u64) -> Context {
         Context {
             entity,
-            node,
+            replica,
             now_ms,
             random: seed,
             encoding: Encoding::Postcard,
@@ -80,7 +83,20 @@ impl Context {
 
     /// The node that runs the function.
     pub fn node(&self) -> NodeId {
-        self.node
+        self.replica.node
+    }
+
+    /// The node's current run: who makes what this command does, and holds what is handed over to it.
+    pub fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// The nodes that this one is linked with now: who can be called. None where nobody makes calls for functions, or this one
+    /// does not wait for any.
+    pub fn peers(&self) -> Vec<NodeId> {
+        self.caller
+            .as_ref()
+            .map_or_else(Vec::new, |caller| caller.peers())
     }
 
     /// The node's wall clock when the command began, milliseconds since 1970. A function that asks no other clock does the
@@ -159,7 +175,7 @@ impl Context {
             let why = self.problem.take().unwrap_or_default();
             return Err(Error::new(ErrorKind::Invalid, format!("nothing changed: {why}")));
         };
-        if call.entity == self.entity && on.is_none_or(|on| on == self.node) {
+        if call.entity == self.entity && on.is_none_or(|on| on == self.node()) {
             let message = format!(
                 "nothing changed: the function of {} would wait for itself",
                 self.entity
@@ -274,7 +290,7 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("entity", &self.entity)
-            .field("node", &self.node)
+            .field("replica", &self.replica)
             .field("now_ms", &self.now_ms)
             .finish_non_exhaustive()
     }

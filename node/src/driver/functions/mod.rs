@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anabranch_crdt::ReplicaId;
 use tokio::sync::oneshot;
 
 use self::step::{Step, step};
@@ -180,7 +181,8 @@ impl Shared {
 
     fn context(&self, entity: &EntityId, id: CommandId) -> Context {
         let seed = self.functions.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Context::new(entity.clone(), self.about.node, self.clock.now().wall_ms, seed)
+        let replica = ReplicaId::new(self.about.node, self.epoch());
+        Context::new(entity.clone(), replica, self.clock.now().wall_ms, seed)
     }
 
     /// Gives an entity's session one input and everybody what follows for them; returns what follows for `own`.

@@ -337,6 +337,10 @@ impl HostCaller {
 }
 
 impl Caller for HostCaller {
+    fn peers(&self) -> Vec<NodeId> {
+        self.shared.peek(|engine| engine.linked().collect())
+    }
+
     fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>> {
         Box::pin(async move {
             let left_us = self.deadline.0.saturating_sub(self.shared.clock.now().time.0);

@@ -1,6 +1,6 @@
 //! One law for all values: what a command sees of what it did is what everybody reads once it is in.
 
-use anabranch_crdt::{Epoch, NodeId};
+use anabranch_crdt::{Epoch, NodeId, ReplicaId};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -195,7 +195,7 @@ impl World {
             deadline: Time(u64::MAX),
             depth: 0,
         };
-        let context = Context::new(entity.clone(), NodeId(1), 0, 0);
+        let context = Context::new(entity.clone(), ReplicaId::new(NodeId(1), Epoch(7)), 0, 0);
         let said = self.function.run(CommandId(1), &command, view.clone(), context);
         let Said::Reply(reply) = said else {
             panic!("{said:?}")
@@ -327,6 +327,10 @@ fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
             stock.increment(n);
             Ok::<_, String>(stock.get())
         })
+        .command("give", |stock, context: &mut Context, n: u64| {
+            stock.transfer(ReplicaId::new(NodeId(2), Epoch(1)), n);
+            Ok::<_, String>(stock.held(context.replica()))
+        })
         .command("take", |stock, _, n: u32| {
             stock.take(n);
             Ok::<_, String>(stock.get())
@@ -336,4 +340,8 @@ fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
     assert_eq!(world.call("take", &2).unwrap().read::<i128>(), Ok(1));
     assert_eq!(world.call("take", &2).unwrap_err().kind(), ErrorKind::Rights);
     assert_eq!(world.call("take", &1).unwrap().read::<i128>(), Ok(0));
+    world.call("put", &5).unwrap();
+    assert_eq!(world.call("give", &2).unwrap().read::<u64>(), Ok(3));
+    assert_eq!(world.call("give", &1).unwrap().read::<u64>(), Ok(2));
+    assert_eq!(world.call("give", &3).unwrap_err().kind(), ErrorKind::Rights);
 }

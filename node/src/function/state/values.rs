@@ -100,6 +100,21 @@ impl BoundedCounter {
         self.changes.push(Mutation::Increment(-i64::from(amount)));
     }
 
+    /// What the node's current run may take away: [`Context::replica`](crate::Context::replica) is that.
+    pub fn held(&self, by: ReplicaId) -> u64 {
+        let held = match self.seen.value() {
+            Some(Value::BoundedCounter(counter)) => counter.rights(&self.seen.replicas).remove(&by),
+            _ => None,
+        };
+        let handed_over = |change: &Mutation| match change {
+            Mutation::Transfer { to, amount } if *to != by => u128::from(*amount),
+            _ => 0,
+        };
+        let given: u128 = self.changes.iter().map(handed_over).sum();
+        let held = held.unwrap_or(0).saturating_add_signed(self.added);
+        u64::try_from(held.saturating_sub(given)).unwrap_or(u64::MAX)
+    }
+
     /// Hands over to another node's current run what this node may take away.
     pub fn transfer(&mut self, to: ReplicaId, amount: u64) {
         self.changes.push(Mutation::Transfer { to, amount });
