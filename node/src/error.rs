@@ -42,8 +42,8 @@ pub enum ErrorKind {
     /// The function was given the command and did not answer: it ended, broke its rules, or took too long. Its entity is
     /// as it was; what it did elsewhere is not known, so that only what is harmless twice may be retried.
     Lost,
-    /// Another node was called and its answer did not come. Whether the function ran, and so whether anything changed, is not
-    /// known: only what is harmless twice may be retried.
+    /// Another node was called, or a call was forwarded by what had changed something already, and the answer did not come.
+    /// Something may have changed, as the message says: only what is harmless twice may be retried.
     Unanswered,
     /// A bounded queue is full. Nothing changed; retry later.
     Overloaded,

@@ -77,7 +77,7 @@ fn obey(command: Command, functions: Vec<Arc<Function>>) -> Result<(), Failure> 
         .enable_all()
         .build()
         .map_err(|e| Failure::io("cannot start the runtime", &e))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match command {
             Command::Up(args) => up::run(args, functions).await,
             Command::Node(args) => node_command::run(args, functions).await,
@@ -94,5 +94,8 @@ fn obey(command: Command, functions: Vec<Arc<Function>>) -> Result<(), Failure> 
             Command::Ca(command) => cmd::ca::ca(&command),
             Command::Cert(command) => cmd::ca::cert(&command),
         }
-    })
+    });
+    // A function that never returns is not waited for.
+    runtime.shutdown_background();
+    ended
 }

@@ -19,10 +19,16 @@ use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
-use crate::wire::{CallFrame, CallReply, CallRequest, EntityId, Lane, Token, WireError, WireValue};
+use crate::wire::{
+    CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, Lane, Token, WireError, WireValue,
+};
 
 /// Calls of others that are being answered, at most.
 const SERVED_MAX: usize = 256;
+/// And of one peer.
+const SERVED_OF_PEER_MAX: usize = 128;
+/// Nobody is waited for longer, whatever he says.
+const TIMEOUT_MS_MAX: u64 = 600_000;
 /// Calls of others' functions that are being waited for, at most.
 const ASKED_MAX: usize = 10_000;
 /// Bytes that wait to be written to one peer: above this its calls are refused here, and answers to it wait.
@@ -33,7 +39,7 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 const GRACE_MS: u64 = 500;
 
 // A peer that is given no more than this does not lose its link for it.
-const _: () = assert!(QUEUED_BYTES_MAX + crate::wire::FRAME_BYTES_MAX as u64 <= 16 << 20);
+const _: () = assert!(QUEUED_BYTES_MAX + FRAME_BYTES_MAX as u64 <= 16 << 20);
 
 /// What a caller hears.
 type Heard = Result<CallReply, Error>;
@@ -50,7 +56,8 @@ pub(crate) struct Calls {
 #[derive(Debug, Default)]
 struct State {
     asked: BTreeMap<u64, (NodeId, oneshot::Sender<Heard>)>,
-    served: BTreeMap<(NodeId, Epoch, u64), oneshot::Sender<()>>,
+    /// Calls that are being answered, until their thread is done; with what ends them, unless they were ended.
+    served: BTreeMap<(NodeId, Epoch, u64), Option<oneshot::Sender<()>>>,
     /// Bytes given to the network for a peer and not written yet.
     queued: BTreeMap<NodeId, u64>,
 }
@@ -74,7 +81,8 @@ impl Calls {
         state.queued.remove(&peer);
         let asked = state.asked.extract_if(.., |_, (of, _)| *of == peer);
         let asked: Vec<_> = asked.map(|(_, (_, sender))| sender).collect();
-        state.served.retain(|(of, ..), _| *of != peer);
+        let served = state.served.iter_mut().filter(|((of, ..), _)| *of == peer);
+        served.for_each(|(_, cancel)| *cancel = None);
         drop(state);
         self.room.notify_all();
         for sender in asked {
@@ -128,6 +136,7 @@ impl Shared {
             return self.call(call, session, timeout_ms).await;
         }
         super::functions::check_call(&call)?;
+        let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let id = self.calls.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         {
@@ -143,6 +152,11 @@ impl Shared {
             shared: self,
             peer,
             id,
+            at: self
+                .clock
+                .now()
+                .time
+                .after_ms(timeout_ms.saturating_add(GRACE_MS)),
             sent: None,
         };
         let token = session.as_deref().map(|token| Bytes::from(token.to_bytes()));
@@ -157,12 +171,7 @@ impl Shared {
             token,
         });
         asked.send(frame.encode())?;
-        let at = self
-            .clock
-            .now()
-            .time
-            .after_ms(timeout_ms.saturating_add(GRACE_MS));
-        self.call_due_at(at, id);
+        self.wake_at(asked.at, Due::Call(id));
         let reply = tokio::select! {
             heard = receiver => heard.unwrap_or_else(|_| Err(unanswered(peer, "this node stopped")))?,
             _ = self.stopped() => return Err(unanswered(peer, "this node stopped")),
@@ -183,21 +192,19 @@ impl Shared {
         match CallFrame::decode(frame) {
             Ok(Some(CallFrame::Request(request))) => self.serve(peer, epoch, request),
             Ok(Some(CallFrame::Reply(reply))) => {
-                let asked = self.calls.lock().asked.remove(&reply.id);
-                match asked {
-                    Some((of, sender)) if of == peer => {
-                        let _ = sender.send(Ok(reply));
-                    }
-                    // Somebody else's answer to it is no answer.
-                    Some(other) => {
-                        self.calls.lock().asked.insert(reply.id, other);
-                    }
-                    None => {} // nobody waits any more
+                let mut state = self.calls.lock();
+                // Somebody else's answer to it is no answer, and where there is none nobody waits any more.
+                let is_of_peer = state.asked.get(&reply.id).is_some_and(|(of, _)| *of == peer);
+                let asked = is_of_peer.then(|| state.asked.remove(&reply.id)).flatten();
+                drop(state);
+                if let Some((_, sender)) = asked {
+                    let _ = sender.send(Ok(reply));
                 }
             }
             Ok(Some(CallFrame::Cancel { id })) => {
-                // Dropping it is the word.
-                self.calls.lock().served.remove(&(peer, epoch, id));
+                if let Some(cancel) = self.calls.lock().served.get_mut(&(peer, epoch, id)) {
+                    *cancel = None;
+                }
             }
             Ok(None) => {}
             Err(error) => self
@@ -212,16 +219,21 @@ impl Shared {
         let (cancel, cancelled) = oneshot::channel();
         {
             let mut state = self.calls.lock();
-            if state.served.len() < SERVED_MAX {
-                state.served.insert((peer, epoch, id), cancel);
+            let of_peer = state.served.keys().filter(|(of, ..)| *of == peer).count();
+            if state.served.contains_key(&(peer, epoch, id)) {
+                drop(state);
+                let why = "on the lane of calls: a call under the name of another";
+                return self.network().disconnect(peer, epoch, why);
+            }
+            if state.served.len() < SERVED_MAX && of_peer < SERVED_OF_PEER_MAX {
+                state.served.insert((peer, epoch, id), Some(cancel));
             } else {
                 drop(state);
                 let message =
                     "nothing changed: the node answers as many calls of others as it may; retry later";
                 let error = Error::new(ErrorKind::Overloaded, message);
-                let reply = reply(id, Err(error), None);
+                let frame = CallFrame::Reply(reply(id, Err(error), None)).encode();
                 // Whoever floods it is not waited for.
-                let frame = CallFrame::Reply(reply).encode();
                 if self.calls.queue(peer, frame.len()) {
                     self.network().send(peer, epoch, Lane::Calls, frame);
                 }
@@ -232,17 +244,19 @@ impl Shared {
         self.network().spawn_blocking(Box::new(move || {
             let answered = block_on(async {
                 tokio::select! {
-                    reply = shared.answer(request) => Some(reply),
+                    biased;
                     _ = cancelled => None,
+                    reply = shared.answer(request) => Some(reply),
                 }
             });
-            let was_wanted = shared.calls.lock().served.remove(&(peer, epoch, id)).is_some();
-            if let Some(reply) = answered.filter(|_| was_wanted) {
-                let frame = CallFrame::Reply(reply).encode();
+            if let Some(reply) = answered {
+                let frame = fitting(reply);
                 if shared.calls.queue_later(peer, frame.len()) {
                     shared.network().send(peer, epoch, Lane::Calls, frame);
                 }
             }
+            // Its place is taken until its thread is free.
+            shared.calls.lock().served.remove(&(peer, epoch, id));
         }));
     }
 
@@ -271,7 +285,8 @@ impl Shared {
             depth: request.depth,
             ..Call::new(entity, request.method, argument)
         };
-        self.call(call, token.as_mut(), request.timeout_ms).await
+        let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
+        self.call(call, token.as_mut(), timeout_ms).await
     }
 }
 
@@ -280,6 +295,8 @@ struct Asked<'a> {
     shared: &'a Arc<Shared>,
     peer: NodeId,
     id: u64,
+    /// When it is given up.
+    at: Time,
     /// Over the link with this epoch.
     sent: Option<Epoch>,
 }
@@ -291,7 +308,7 @@ impl Asked<'_> {
             let message = format!("nothing changed: there is no link with node {}", self.peer);
             return Err(Error::new(ErrorKind::Unreachable, message));
         };
-        if frame.len() > crate::wire::FRAME_BYTES_MAX {
+        if frame.len() > FRAME_BYTES_MAX {
             let message = format!(
                 "nothing changed: a call of {} bytes is too large for another node",
                 frame.len()
@@ -314,6 +331,7 @@ impl Asked<'_> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         self.shared.calls.lock().asked.remove(&self.id);
+        self.shared.forget_due(self.at, Due::Call(self.id));
         let frame = CallFrame::Cancel { id: self.id }.encode();
         if let Some(epoch) = self.sent
             && self.shared.calls.queue(self.peer, frame.len())
@@ -333,6 +351,20 @@ fn reply(id: u64, result: Result<Payload, Error>, token: Option<Token>) -> CallR
         }),
         token: token.map(|token| token.to_bytes().into()),
     }
+}
+
+/// The frame of a reply; of one that is too large for a frame, that it is.
+fn fitting(answer: CallReply) -> Bytes {
+    let id = answer.id;
+    let frame = CallFrame::Reply(answer).encode();
+    if frame.len() <= FRAME_BYTES_MAX {
+        return frame;
+    }
+    let message = format!(
+        "the function has run, and its answer of {} bytes is too large for another node",
+        frame.len()
+    );
+    CallFrame::Reply(reply(id, Err(Error::new(ErrorKind::Unanswered, message)), None)).encode()
 }
 
 fn to_wire(payload: Payload) -> WireValue {
@@ -377,17 +409,11 @@ fn strange(peer: NodeId, what: &str) -> Error {
     Error::new(ErrorKind::Unanswered, message)
 }
 
-/// For [`Shared::call_due_at`].
+/// Who is to be looked after at some time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     /// An entity's session.
     Session(EntityId),
     /// A call of another node.
     Call(u64),
-}
-
-impl Shared {
-    fn call_due_at(&self, at: Time, id: u64) {
-        self.wake_at(at, Due::Call(id));
-    }
 }

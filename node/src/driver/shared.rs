@@ -337,7 +337,7 @@ fn stopping() -> Error {
 }
 
 /// What a caller is told whose update was accepted but not answered before the node stopped.
-fn unanswered(result: &Result<(), Error>) -> Error {
+pub(super) fn unanswered(result: &Result<(), Error>) -> Error {
     match result {
         Ok(()) => Error::new(
             ErrorKind::Unconfirmed,

@@ -35,6 +35,11 @@ use crate::wire::KIND_BYTES_MAX;
 /// A method's name is at most this long.
 pub const METHOD_BYTES_MAX: usize = 128;
 
+/// What a function says of why it refuses is cut off behind so much.
+const REFUSAL_BYTES_MAX: usize = 4 << 10;
+/// What it says for programs is left out when it is more.
+const DETAILS_BYTES_MAX: usize = 64 << 10;
+
 /// What a method makes of an entity and an argument: its reply, and what it did.
 type Run = dyn Fn(&Seen, &Payload, &mut Context) -> Result<(Payload, Vec<Mutation>), Error> + Send + Sync;
 
@@ -411,10 +416,15 @@ fn written<R: Serialize>(encoding: Encoding, reply: &R) -> Result<Payload, Error
 }
 
 fn refusal<E: fmt::Display + Serialize>(encoding: Encoding, error: &E) -> Error {
-    let refused = Error::new(ErrorKind::Refused, error.to_string());
+    let mut message = error.to_string();
+    if message.len() > REFUSAL_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(REFUSAL_BYTES_MAX));
+        message.push('…');
+    }
+    let refused = Error::new(ErrorKind::Refused, message);
     match Payload::of(encoding, error) {
-        Ok(details) => refused.with_details(details),
-        Err(_) => refused,
+        Ok(details) if details.bytes.len() <= DETAILS_BYTES_MAX => refused.with_details(details),
+        _ => refused,
     }
 }
 

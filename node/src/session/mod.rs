@@ -134,6 +134,8 @@ impl Session {
     /// Takes in one thing that happened; what follows is in [`Session::poll_output`]. `look` shows the entity as it is now.
     pub fn handle(&mut self, now: Time, input: Input, look: Look<'_>) {
         self.now = now;
+        // What is said after its time is not heard any more.
+        self.on_due();
         match input {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Cancelled { id } => self.queue.retain(|(queued, _)| *queued != id),

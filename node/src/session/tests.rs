@@ -13,7 +13,7 @@
 //! | `join` | the engine is given what is to be committed |
 //! | `sync` | what the engine wrote is durable |
 //! | `done N` | a command's effects are done |
-//! | `wait MS` | time passes |
+//! | `wait MS`, `later MS` | time passes; and nobody has said so yet |
 
 use std::collections::VecDeque;
 
@@ -180,6 +180,7 @@ impl World {
                 self.perform(EngineInput::Wakeup);
                 self.give(Input::Wakeup);
             }
+            ["later", ms] => self.now = self.now.after_ms(ms.parse().unwrap()),
             ["old", rest @ ..] => self.says(StreamId(self.session.streams - 1), rest),
             said => self.says(StreamId(self.session.streams), said),
         }
@@ -463,6 +464,13 @@ fn a_function_that_does_not_answer_is_given_up() {
          join
          sync => answer 2
          command 4 => command 4 [b]",
+    );
+    // Its answer is too late as well where nobody has looked at the clock meanwhile.
+    check_forgetful(
+        "command 1 in 10 => command 1 nothing
+         later 10
+         reply 1 add a => answer 1 lost; reset
+         command 2 => command 2 nothing",
     );
     let config = Config::new(NodeId(1), entity(), Type::OrSet);
     let hasty = Config {

@@ -1,7 +1,7 @@
 //! Calls of functions.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -16,6 +16,8 @@ use crate::payload::{Encoding, Payload};
 use crate::session::Call;
 use crate::wire::EntityId;
 
+/// Calls under way at a time, at most: each has a thread while its function runs.
+pub(super) const CALLS_MAX: usize = 128;
 /// A function that has not answered so long after its caller's deadline never will.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -35,20 +37,24 @@ pub(super) async fn call(
         bytes: Bytes::from(argument),
     };
     let call = Call::new(entity.clone(), method, argument);
-    let node = app.node.clone();
+    drop(place);
+    let Ok(permit) = Arc::clone(&app.calls).try_acquire_owned() else {
+        let message = format!("nothing changed: {CALLS_MAX} calls are under way already; retry later");
+        return Err(Error::new(ErrorKind::Overloaded, message).into());
+    };
+    let (node, begun) = (app.node.clone(), Instant::now());
     let runtime = tokio::runtime::Handle::current();
     // Not on a thread that serves others: a function may take its time, or never return.
     let running = tokio::task::spawn_blocking(move || {
-        let result = runtime.block_on(node.call_payload(call, after.as_ref(), timeout));
-        drop(place);
+        let left = timeout.saturating_sub(begun.elapsed());
+        let result = runtime.block_on(node.call_payload(call, after.as_ref(), left));
+        drop(permit);
         result
     });
     let Ok(ended) = tokio::time::timeout(timeout + GRACE, running).await else {
-        let message = format!(
-            "the function of {entity} did not answer in time. The entity is as it was; what the function did elsewhere is not \
-             known"
-        );
-        return Err(Error::new(ErrorKind::Lost, message).into());
+        let message =
+            format!("{entity} was called and did not answer in time. Whether anything changed is not known");
+        return Err(Error::new(ErrorKind::Unanswered, message).into());
     };
     let (reply, token) = ended.map_err(|e| Refusal::internal(e.to_string()))??;
     let text = String::from_utf8(reply.bytes.to_vec()).map_err(|e| Refusal::internal(e.to_string()))?;

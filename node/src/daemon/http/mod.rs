@@ -54,6 +54,7 @@ pub struct App {
     /// Places for answers that go on, so that they leave others for everybody else.
     watches: Arc<Semaphore>,
     dumps: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
     /// How long an answer waits for a reader who takes nothing.
     write_timeout: Duration,
     /// Asks whoever runs the node to make it leave.
@@ -73,6 +74,7 @@ impl App {
             connections_max: config.connections_max,
             watches: Arc::new(Semaphore::new(config.watches_max)),
             dumps: Arc::new(Semaphore::new(config.dumps_max)),
+            calls: Arc::new(Semaphore::new(call::CALLS_MAX)),
             write_timeout: WRITE_TIMEOUT,
             leave,
             stop: watch::Sender::new(false),

@@ -53,6 +53,8 @@ struct Hosted {
     waiting: BTreeMap<CommandId, oneshot::Sender<Step>>,
     /// What was said to those who were running.
     late: BTreeMap<CommandId, Step>,
+    /// When it is looked after, if that is planned.
+    due: Option<Time>,
 }
 
 impl Functions {
@@ -116,12 +118,19 @@ impl Shared {
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         let deadline = self.clock.now().time.after_ms(timeout_ms);
+        let mut changed = false;
         loop {
-            let action = self.call_one(call, session.as_deref_mut(), deadline).await?;
-            match action {
-                Action::Reply(payload) => return Ok(payload),
-                Action::Refuse(error) => return Err(error),
-                Action::Forward(next) => call = next,
+            let from = call.entity.clone();
+            match self.call_one(call, session.as_deref_mut(), deadline).await {
+                Ok((Action::Reply(payload), _)) => return Ok(payload),
+                Ok((Action::Forward(next), did)) => {
+                    changed |= did;
+                    call = next;
+                }
+                Ok((Action::Refuse(error), _)) | Err(error) if changed => {
+                    return Err(forward_failed(&from, &error));
+                }
+                Ok((Action::Refuse(error), _)) | Err(error) => return Err(error),
             }
         }
     }
@@ -131,7 +140,7 @@ impl Shared {
         call: Call,
         session: Option<&mut Token>,
         deadline: Time,
-    ) -> Result<Action, Error> {
+    ) -> Result<(Action, bool), Error> {
         let function = Arc::clone(self.functions.of(call.entity.kind())?);
         let is_query = function.is_query(&call.method)?;
         check_call(&call)?;
@@ -151,7 +160,8 @@ impl Shared {
             depth: call.depth,
         };
         if is_query {
-            return self.query(&function, &call.entity, &command, session);
+            let action = self.query(&function, &call.entity, &command, session)?;
+            return Ok((action, false));
         }
         let mut turn = Turn::new(self, &function, call.entity);
         turn.run(command, session).await
@@ -173,9 +183,30 @@ impl Shared {
         });
         let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
         match function.run(id, command, view?, self.context(entity, id)) {
-            Said::Reply(reply) => checked(reply.action),
+            Said::Reply(reply) => {
+                self.check_action(&reply.action)?;
+                Ok(reply.action)
+            }
             Said::Failed { error, .. } => Err(error),
             Said::Ended => unreachable!("a function in Rust answers"),
+        }
+    }
+
+    /// What can be known to be wrong with an answer before what the command did is in.
+    fn check_action(&self, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::Reply(payload) if payload.bytes.len() > PAYLOAD_BYTES_MAX => {
+                let message = format!(
+                    "nothing changed: the function's reply has {} bytes, at most {PAYLOAD_BYTES_MAX}",
+                    payload.bytes.len()
+                );
+                Err(Error::new(ErrorKind::Refused, message))
+            }
+            Action::Forward(call) => {
+                self.functions.of(call.entity.kind())?.is_query(&call.method)?;
+                check_call(call)
+            }
+            Action::Reply(_) | Action::Refuse(_) => Ok(()),
         }
     }
 
@@ -204,10 +235,14 @@ impl Shared {
                     }),
                     waiting: BTreeMap::new(),
                     late: BTreeMap::new(),
+                    due: None,
                 }
             }),
             _ => sessions.get_mut(entity)?,
         };
+        if matches!(input, Input::Wakeup) {
+            hosted.due = None;
+        }
         let mut mine = None;
         let mut inputs = vec![input];
         let look = || self.peek(|engine| engine.view(entity, function.ty()));
@@ -225,10 +260,7 @@ impl Shared {
             }
         }
         let mine = mine.or_else(|| hosted.late.remove(&own?));
-        let next = hosted
-            .session
-            .next_wakeup()
-            .filter(|_| !hosted.waiting.is_empty());
+        let next = hosted.next_due();
         if hosted.session.is_vacant() && hosted.waiting.is_empty() && hosted.late.is_empty() {
             sessions.remove(entity);
         }
@@ -247,6 +279,12 @@ impl Shared {
         // After a bug broke the engine the node stops, and everybody is told.
         let _ = self.with_cell(|cell| cell.want_functions_woken(at));
         self.timer.notify_one();
+    }
+
+    /// Nobody needs to be looked after then.
+    pub(super) fn forget_due(&self, at: Time, what: Due) {
+        let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
+        due.remove(&(at, what));
     }
 
     /// For the timer's thread: time has passed. Returns when to come again.
@@ -274,6 +312,16 @@ impl Shared {
 }
 
 impl Hosted {
+    /// When it is to be looked after, where somebody waits and no earlier time is planned.
+    fn next_due(&mut self) -> Option<Time> {
+        let at = self.session.next_wakeup().filter(|_| !self.waiting.is_empty())?;
+        if self.due.is_some_and(|due| due <= at) {
+            return None;
+        }
+        self.due = Some(at);
+        Some(at)
+    }
+
     /// Hands a caller its next step; gives back the life of the function that a caller who has gone was to run.
     fn deliver(&mut self, id: CommandId, step: Step) -> Option<StreamId> {
         let Some(sender) = self.waiting.remove(&id) else {
@@ -304,16 +352,13 @@ pub(super) fn check_call(call: &Call) -> Result<(), Error> {
     Ok(())
 }
 
-fn checked(action: Action) -> Result<Action, Error> {
-    match &action {
-        Action::Reply(payload) if payload.bytes.len() > PAYLOAD_BYTES_MAX => {
-            let message = format!(
-                "nothing changed: the function's reply has {} bytes, at most {PAYLOAD_BYTES_MAX}",
-                payload.bytes.len()
-            );
-            Err(Error::new(ErrorKind::Refused, message))
-        }
-        Action::Refuse(error) => Err(error.clone()),
-        _ => Ok(action),
+/// A forward that failed after what forwarded it was in.
+fn forward_failed(to: &EntityId, error: &Error) -> Error {
+    let message =
+        format!("what was asked for is in, and {to}, which it was forwarded to, has failed: {error}");
+    let failed = Error::new(ErrorKind::Unanswered, message);
+    match error.details_payload() {
+        Some(details) => failed.with_details(details.clone()),
+        None => failed,
     }
 }

@@ -1,18 +1,17 @@
 //! One command, from its caller's side: what the session says is done here, one step after the other.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_crdt::{Mutation, NodeId};
 use tokio::sync::oneshot;
 
-use super::checked;
 use super::later::{call_later, note_failure};
 use super::step::Step;
 use crate::driver::calls::Due;
 use crate::driver::cell::Submitted;
-use crate::driver::shared::{Shared, broken};
-use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::driver::shared::{Shared, broken, unanswered};
 use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Context, Function};
@@ -28,6 +27,8 @@ pub(super) struct Turn<'a> {
     entity: EntityId,
     id: CommandId,
     stage: Stage,
+    /// Effects that are not done yet.
+    rest: VecDeque<Call>,
 }
 
 enum Stage {
@@ -51,14 +52,16 @@ impl<'a> Turn<'a> {
             entity,
             id: CommandId(shared.functions.next.fetch_add(1, Ordering::Relaxed)),
             stage: Stage::Idle,
+            rest: VecDeque::new(),
         }
     }
 
+    /// The command's answer, and whether it changed anything.
     pub(super) async fn run(
         &mut self,
         command: Command,
         mut session: Option<&mut Token>,
-    ) -> Result<Action, Error> {
+    ) -> Result<(Action, bool), Error> {
         let mut changed = false;
         let id = self.id;
         let mut next = self.tell(Input::Command { id, command });
@@ -106,7 +109,7 @@ impl<'a> Turn<'a> {
                     if let Some(token) = session.filter(|_| !changed) {
                         *token = self.shared.peek(|engine| engine.token(token, [&self.entity]));
                     }
-                    return result;
+                    return result.map(|action| (action, changed));
                 }
             };
         }
@@ -128,8 +131,8 @@ impl<'a> Turn<'a> {
             self.function.run(id, command, view, context)
         };
         Ok(match said {
-            Said::Reply(reply) => match checked(reply.action.clone()) {
-                Ok(_) => Said::Reply(reply),
+            Said::Reply(reply) => match self.shared.check_action(&reply.action) {
+                Ok(()) => Said::Reply(reply),
                 Err(error) => Said::Failed {
                     command: Some(id),
                     error,
@@ -152,48 +155,67 @@ impl<'a> Turn<'a> {
         let caller = Arc::new(HostCaller {
             shared: Arc::clone(self.shared),
             deadline: command.deadline,
-            seen: Mutex::default(),
+            seen: Mutex::new(session.as_deref().cloned().unwrap_or_default()),
         });
         let context = context.with_caller(Arc::clone(&caller) as Arc<dyn Caller>);
-        let answered = |step: Option<Step>| step.unwrap_or_else(|| Step::Answer(Err(stopping())));
+        let cut_off = || {
+            let message = format!(
+                "the node stopped while the function of {} ran: its entity is as it was, what it did elsewhere is not known",
+                self.entity
+            );
+            Step::Answer(Err(Error::new(ErrorKind::Lost, message)))
+        };
         let outcome = tokio::select! {
             said = self.function.run_async(self.id, command, view, context) => Ok(said),
-            step = &mut otherwise => Err(answered(step.ok())),
-            _ = self.shared.stopped() => Err(answered(None)),
+            step = &mut otherwise => Err(step.unwrap_or_else(|_| cut_off())),
+            _ = self.shared.stopped() => Err(cut_off()),
         };
         if let Some(token) = session {
             token.join(&caller.seen());
         }
         self.stage = Stage::Idle;
         self.do_not_listen();
-        outcome
+        // What its session said is so, whatever it came to say in the same moment.
+        match otherwise.try_recv() {
+            Ok(step) => Err(step),
+            Err(_) => outcome,
+        }
     }
 
-    /// Makes the calls that the command wants, in order.
+    /// Makes the calls that the command wants: those that are waited for in order, the others meanwhile.
     async fn effects(&mut self, effects: Vec<Effect>, deadline: Time, mut session: Option<&mut Token>) {
         self.stage = Stage::Effecting;
-        let mut later = Vec::new();
-        for Effect { call, awaited } in effects {
-            if !awaited {
-                later.push(call);
-                continue;
-            }
+        let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
+        let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
+        self.rest.extend(calls(awaited));
+        if !later.is_empty()
+            && let Err(later) = call_later(self.shared, calls(later).collect())
+        {
+            self.rest.extend(later);
+        }
+        while let Some(call) = self.rest.pop_front() {
             let left_us = deadline.0.saturating_sub(self.shared.clock.now().time.0);
             let name = format!("{} of {}", call.method, call.entity);
             // A call within a call: its future would contain itself.
             let calling = Box::pin(self.shared.call(call, session.as_deref_mut(), left_us / 1_000));
             note_failure(&name, calling.await);
         }
-        if !later.is_empty()
-            && let Err(later) = call_later(self.shared, later)
-        {
-            for call in later {
-                let name = format!("{} of {}", call.method, call.entity);
-                let calling = Box::pin(self.shared.call(call, None, TIMEOUT_MS_DEFAULT));
-                note_failure(&name, calling.await);
-            }
-        }
         self.stage = Stage::Idle;
+    }
+
+    /// The caller has gone: what its command still wants done is done without it.
+    fn leave_effects(&mut self) {
+        let rest: Vec<Call> = std::mem::take(&mut self.rest).into();
+        if !rest.is_empty()
+            && let Err(rest) = call_later(self.shared, rest)
+        {
+            tracing::warn!(
+                "{} effects of {} are not done: too many run already",
+                rest.len(),
+                self.entity
+            );
+        }
+        self.tell(Input::EffectsDone { id: self.id });
     }
 
     fn tell(&self, input: Input) -> Option<Step> {
@@ -231,7 +253,7 @@ impl<'a> Turn<'a> {
             return Err(Box::new(step));
         }
         hosted.waiting.insert(self.id, sender);
-        let next = hosted.session.next_wakeup();
+        let next = hosted.next_due();
         drop(sessions);
         if let Some(at) = next {
             self.shared.wake_at(at, Due::Session(self.entity.clone()));
@@ -281,7 +303,7 @@ impl<'a> Turn<'a> {
                 let id = self.id;
                 let next = self.tell(Input::Joined { id });
                 assert!(next.is_none(), "a command is answered once its commit is");
-                let outcome = answer.await.unwrap_or_else(|_| Err(broken()));
+                let outcome = answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken()))));
                 self.stage = Stage::Idle;
                 outcome
             }
@@ -297,29 +319,37 @@ impl<'a> Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let id = self.id;
+        let ended = |stream| Input::Said {
+            stream,
+            said: Said::Ended,
+        };
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Over => return,
             Stage::Idle => {}
             Stage::Confirming => {
-                self.tell(Input::Committed { id, result: Ok(()) });
+                if let Some(Step::Effects { effects, .. }) =
+                    self.tell(Input::Committed { id, result: Ok(()) })
+                {
+                    self.rest.extend(effects.into_iter().map(|effect| effect.call));
+                    self.leave_effects();
+                }
             }
+            Stage::Effecting => self.leave_effects(),
             Stage::Running(stream) => {
                 self.do_not_listen();
-                let said = Said::Ended;
-                self.tell(Input::Said { stream, said });
-            }
-            Stage::Effecting => {
-                self.tell(Input::EffectsDone { id });
+                self.tell(ended(stream));
             }
             Stage::Waiting(mut receiver) => {
                 self.do_not_listen();
                 if let Ok(Step::Run { stream, .. }) = receiver.try_recv() {
-                    let said = Said::Ended;
-                    self.tell(Input::Said { stream, said });
+                    self.tell(ended(stream));
                 }
             }
         }
-        self.tell(Input::Cancelled { id });
+        // Between the two it may have been given the function after all.
+        if let Some(Step::Run { stream, .. }) = self.tell(Input::Cancelled { id }) {
+            self.tell(ended(stream));
+        }
     }
 }
 

@@ -387,6 +387,18 @@ fn shop() -> [Function; 2] {
         context.effect("stock", &product, "add", &1_000);
         Err::<(), _>("no".to_owned())
     };
+    let astray = |orders: &mut OrSet<String>, context: &mut Context, (kind, by): (String, String)| {
+        orders.add("astray");
+        context.forward(&kind, "hat", "add", &by);
+        Ok::<_, String>(())
+    };
+    let verbose = |_: &mut OrSet<String>, _: &mut Context, ()| Err::<(), _>("no ".repeat(300_000));
+    let everywhere = |orders: &mut OrSet<String>, context: &mut Context, ()| {
+        orders.add("everywhere");
+        context.confirm("2".parse().map_err(|e: Error| e.to_string())?);
+        context.effect("stock", "boots", "add", &5);
+        Ok::<_, String>(())
+    };
     let again = |_: &mut OrSet<String>, context: &mut Context, ()| {
         context.forward("orders", context.key().to_owned().as_str(), "again", &());
         Ok::<_, String>(())
@@ -408,6 +420,9 @@ fn shop() -> [Function; 2] {
             .command("left", left)
             .command("wrong", wrong)
             .command("refuse", refuse)
+            .command("astray", astray)
+            .command("verbose", verbose)
+            .command("everywhere", everywhere)
             .command("again", again)
             .command("again_as_effect", again_as_effect)
             .query("all", |orders, _, ()| Ok::<_, String>(orders.elements()))
@@ -646,4 +661,123 @@ async fn while_a_function_waits_its_entity_does_and_a_caller_that_goes_away_ends
     );
     let error = within(late).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Lost);
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_forward_that_fails_is_what_is_now_true() {
+    let scratch = Scratch::new();
+    let [orders, stock] = shop();
+    let node = within(scratch.builder(1).function(orders).function(stock).start())
+        .await
+        .unwrap();
+    let astray = async |kind: &str| {
+        let argument = (kind, "no number");
+        within(node.call::<_, ()>("orders", "a", "astray", &argument))
+            .await
+            .unwrap_err()
+    };
+    let all = async || {
+        within(node.call::<_, Vec<String>>("orders", "a", "all", &()))
+            .await
+            .unwrap()
+    };
+    // That there is nobody of that kind is known before.
+    let error = astray("nobody").await;
+    assert!(
+        error.kind() == ErrorKind::NoFunction && !error.changed_state(),
+        "{error}"
+    );
+    assert!(all().await.is_empty());
+    let error = astray("stock").await;
+    assert!(
+        error.kind() == ErrorKind::Unanswered && error.changed_state(),
+        "{error}"
+    );
+    assert!(!error.may_retry() && error.message().contains("is in"), "{error}");
+    assert_eq!(all().await, ["astray"]);
+    let verbose = within(node.call::<_, ()>("orders", "a", "verbose", &()))
+        .await
+        .unwrap_err();
+    assert!(verbose.message().len() < 5_000 && verbose.details_payload().is_none());
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_before_the_level_is_reached_leaves_no_effect_undone() {
+    let scratch = Scratch::new();
+    let [orders, stock] = shop();
+    let builder = scratch.builder(1).function(orders).function(stock);
+    let node = within(builder.start()).await.unwrap();
+    // Another member, which is never there.
+    let two = within(
+        scratch
+            .builder(2)
+            .seeds(vec![node.quic_address().to_string()])
+            .start(),
+    )
+    .await
+    .unwrap();
+    within(two.ready()).await;
+    within(two.shutdown()).await.unwrap();
+    let waiting = || node.status().counters["commands_waiting"];
+    let gone = {
+        let node = node.clone();
+        tokio::spawn(async move { node.call::<_, ()>("orders", "a", "everywhere", &()).await })
+    };
+    within(async {
+        while node.status().counters["updates_waiting"] == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    gone.abort();
+    let boots = node.entity::<crate::PnCounter>("stock", "boots").unwrap();
+    let mut watch = boots.watch();
+    within(async {
+        while boots.get() != Some(5) {
+            watch.next().await;
+        }
+        while waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_waits_and_then_computes_beyond_its_time_is_lost() {
+    let scratch = Scratch::new();
+    let barrier = Arc::new(Barrier::new(2));
+    let theirs = Arc::clone(&barrier);
+    let function =
+        Function::of::<PnCounter>("count").command_async("slow", move |count: &mut PnCounter, _, ()| {
+            let barrier = Arc::clone(&theirs);
+            Box::pin(async move {
+                count.increment(1);
+                barrier.wait();
+                Ok::<_, String>(count.get())
+            })
+        });
+    let node = start(&scratch, function.into()).await;
+    let call = Call::new(
+        id("count", "a"),
+        "slow",
+        Payload::of(Encoding::Postcard, &()).unwrap(),
+    );
+    let late = tokio::spawn({
+        let node = node.clone();
+        async move { node.call_payload(call, None, Duration::from_millis(50)).await }
+    });
+    let waiting = || node.status().counters["commands_waiting"];
+    within(async {
+        while waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        while waiting() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    barrier.wait();
+    assert_eq!(within(late).await.unwrap().unwrap_err().kind(), ErrorKind::Lost);
+    assert_eq!(node.read(&id("count", "a")), None);
 }

@@ -327,6 +327,11 @@ fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
             stock.increment(n);
             Ok::<_, String>(stock.get())
         })
+        .command("take_and_put", |stock, _, ()| {
+            stock.take(5);
+            stock.increment(3);
+            Ok::<_, String>(stock.get())
+        })
         .command("give", |stock, context: &mut Context, n: u64| {
             stock.transfer(ReplicaId::new(NodeId(2), Epoch(1)), n);
             Ok::<_, String>(stock.held(context.replica()))
@@ -340,8 +345,32 @@ fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
     assert_eq!(world.call("take", &2).unwrap().read::<i128>(), Ok(1));
     assert_eq!(world.call("take", &2).unwrap_err().kind(), ErrorKind::Rights);
     assert_eq!(world.call("take", &1).unwrap().read::<i128>(), Ok(0));
-    world.call("put", &5).unwrap();
+    world.call("put", &3).unwrap();
+    assert_eq!(
+        world.call("take_and_put", &()).unwrap_err().kind(),
+        ErrorKind::Rights,
+        "one after the other"
+    );
+    world.call("put", &2).unwrap();
     assert_eq!(world.call("give", &2).unwrap().read::<u64>(), Ok(3));
     assert_eq!(world.call("give", &1).unwrap().read::<u64>(), Ok(2));
     assert_eq!(world.call("give", &3).unwrap_err().kind(), ErrorKind::Rights);
+}
+
+#[test]
+fn a_register_is_set_in_the_order_in_which_it_was() {
+    let register = Function::of::<LwwRegister<String>>("register").command("set", |register, _, ()| {
+        register.set("first");
+        register.set("second");
+        register.set_with_clock("old", anabranch_crdt::Clock::Custom(1));
+        Ok::<_, String>(())
+    });
+    let mut world = World::new(register.into());
+    world.call("set", &()).unwrap();
+    let view = world
+        .engine
+        .view(&EntityId::new("register", "x").unwrap(), Type::LwwRegister)
+        .unwrap();
+    let second = anabranch_crdt::Reading::Register(Some("second".into()));
+    assert_eq!(view.read(), Some(second), "what is set under an old clock loses");
 }

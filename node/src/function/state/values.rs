@@ -51,7 +51,10 @@ macro_rules! counter {
             fn add(&mut self, by: i64) {
                 self.added += i128::from(by);
                 match self.changes.last_mut() {
-                    Some(Mutation::Increment(sum)) if sum.checked_add(by).is_some() => *sum += by,
+                    // What is taken away is tried by itself: together with an addition it might pass.
+                    Some(Mutation::Increment(sum)) if *sum >= 0 && by >= 0 && sum.checked_add(by).is_some() => {
+                        *sum += by;
+                    }
                     _ => self.changes.push(Mutation::Increment(by)),
                 }
             }
@@ -125,8 +128,8 @@ impl BoundedCounter {
 #[derive(Debug)]
 pub struct LwwRegister<T> {
     seen: Seen,
+    changes: Vec<Mutation>,
     set: Option<Bytes>,
-    clock: Clock,
     holds: PhantomData<fn() -> T>,
 }
 
@@ -136,21 +139,20 @@ impl<T: 'static> State for LwwRegister<T> {
     fn open(seen: &Seen) -> LwwRegister<T> {
         LwwRegister {
             seen: seen.clone(),
+            changes: Vec::new(),
             set: None,
-            clock: Clock::Default,
             holds: PhantomData,
         }
     }
 
     fn changes(self) -> Vec<Mutation> {
-        let clock = self.clock;
-        let set = self.set.map(|value| Mutation::Set { value, clock });
-        set.into_iter().collect()
+        self.changes
     }
 }
 
 impl<T: Serialize + DeserializeOwned> LwwRegister<T> {
-    /// What it holds; nothing if it was never set.
+    /// What it holds; nothing if it was never set. After [`set_with_clock`](LwwRegister::set_with_clock) what was set with it,
+    /// though that may lose to what was there.
     pub fn get(&self) -> Option<T> {
         let bytes = match (&self.set, self.seen.value()) {
             (Some(set), _) => set,
@@ -162,14 +164,24 @@ impl<T: Serialize + DeserializeOwned> LwwRegister<T> {
 
     /// Sets it. It supersedes every value that the command saw.
     pub fn set<Q: Serialize + ?Sized>(&mut self, value: &Q) {
-        self.set = Some(self.seen.encode(value));
-        self.clock = Clock::Default;
+        self.set_with_clock(value, Clock::Default);
     }
 
     /// Sets it under another clock than the default.
     pub fn set_with_clock<Q: Serialize + ?Sized>(&mut self, value: &Q, clock: Clock) {
-        self.set = Some(self.seen.encode(value));
-        self.clock = clock;
+        let value = self.seen.encode(value);
+        self.set = Some(value.clone());
+        let set = Mutation::Set { value, clock };
+        match self.changes.last_mut() {
+            // It would be superseded at once.
+            Some(
+                last @ Mutation::Set {
+                    clock: Clock::Default,
+                    ..
+                },
+            ) if clock == Clock::Default => *last = set,
+            _ => self.changes.push(set),
+        }
     }
 }
 
