@@ -191,6 +191,13 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_done() {
     let reply = http::request(&node.http, "PATCH", "/v1/entities/count/a", &[], "").unwrap();
     assert_refused(&reply, 405, "no_method", "PATCH");
     assert_refused(&http::get(&node.http, "/v2").unwrap(), 404, "no_route", "/v2");
+    let read = http::get(&node.http, "/v1/entities/count/a?level=some").unwrap();
+    assert_refused(&read, 400, "invalid", "level=majority");
+    let read = http::get(&node.http, "/v1/entities/count/a?level=majority").unwrap();
+    assert_eq!(
+        (read.status, read.headers.contains("anabranch-session")),
+        (200, true)
+    );
     // A batch is done whole or not at all: not one of those first operations was.
     assert_eq!(node.count("count", "a"), 1);
     assert_eq!(node.value("cart", "a"), None);

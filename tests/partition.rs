@@ -55,6 +55,10 @@ fn a_node_that_is_cut_off_goes_on_and_finds_back() {
     level(n1, "all").failed(exit::UNCONFIRMED, &["2 of 3"]);
     level(n3, "majority").failed(exit::UNCONFIRMED, &["1 of 2"]);
     level(n3, "local").done();
+    // A majority read is never older, and there is none where no majority is.
+    let read = |node: &Face| node.run(["get", "count", "a", "--level", "majority", "--timeout", "2s"]);
+    assert_eq!(read(n2).done().trim(), "21");
+    read(n3).failed(exit::STALE, &["majority"]);
 
     // Long enough that the links are given up, not only slow.
     n3.wait_for_links(0);

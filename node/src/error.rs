@@ -83,6 +83,7 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
+    #[cfg(feature = "quic")]
     const ALL: [ErrorKind; 26] = [
         ErrorKind::Invalid,
         ErrorKind::TypeRequired,
@@ -113,6 +114,7 @@ impl ErrorKind {
     ];
 
     /// The kind of this name.
+    #[cfg(feature = "quic")]
     pub(crate) fn from_name(name: &str) -> Option<ErrorKind> {
         ErrorKind::ALL.into_iter().find(|kind| kind.name() == name)
     }

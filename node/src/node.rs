@@ -230,9 +230,20 @@ impl Node {
         after: &Token,
         timeout: Duration,
     ) -> Result<(Option<(Type, Reading)>, Token), Error> {
+        self.read_when(id, after, false, timeout).await
+    }
+
+    async fn read_when(
+        &self,
+        id: &EntityId,
+        after: &Token,
+        majority: bool,
+        timeout: Duration,
+    ) -> Result<(Option<(Type, Reading)>, Token), Error> {
         let read = Read {
             entities: vec![id.clone()],
             after: after.clone(),
+            majority,
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         };
         self.handle.await_read(read).await?;
@@ -335,6 +346,31 @@ impl Node {
     /// The functions that run here, by kind.
     pub fn functions(&self) -> impl Iterator<Item = &Function> {
         self.handle.functions.iter().map(|function| &**function)
+    }
+
+    /// The entity as more than half of the members have it: not older than anything that a majority had on its disks when this
+    /// was asked, nor than what an earlier majority read at any node has shown; nor, as [`Node::read_after`], than the session.
+    /// It costs a round trip, or two where something has to be kept first, and waits where there is no majority.
+    ///
+    /// ```no_run
+    /// # use anabranch::{EntityId, Node, Token};
+    /// # use std::time::Duration;
+    /// # async fn example(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// let leader = EntityId::new("leader", "shard 7")?;
+    /// let (value, _) = node.read_majority(&leader, &Token::default(), Duration::from_secs(1)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Stale`: no majority answered in time, or keeps it; retry later. The others as for [`Node::read_after`].
+    pub async fn read_majority(
+        &self,
+        id: &EntityId,
+        after: &Token,
+        timeout: Duration,
+    ) -> Result<(Option<(Type, Reading)>, Token), Error> {
+        self.read_when(id, after, true, timeout).await
     }
 
     /// Follows one entity, which need not exist. The watch does not keep the node alive.

@@ -102,6 +102,15 @@ pub struct Target {
     pub json: bool,
 }
 
+/// How far a read goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReadLevel {
+    /// As this node has it.
+    Local,
+    /// As a majority has it.
+    Majority,
+}
+
 /// `call`.
 #[derive(Debug, Args)]
 pub struct Call {
@@ -136,8 +145,11 @@ pub struct Get {
     /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you see is kept there.
     #[arg(long, value_name = "FILE")]
     pub session: Option<PathBuf>,
-    /// How long the node may wait for what the session has seen, at most 10m [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = level_timeout, requires = "session")]
+    /// What it must not be older than: local (this node), or what a majority of the nodes have on disk
+    #[arg(long, value_name = "LEVEL", default_value = "local")]
+    pub level: ReadLevel,
+    /// How long the node may wait for what the session has seen, and for a majority, at most 10m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = level_timeout)]
     pub timeout: Option<Duration>,
 }
 

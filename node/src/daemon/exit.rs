@@ -295,6 +295,11 @@ mod tests {
                 "{kind:?}"
             );
             assert!(failure.code() > USAGE);
+            assert_eq!(
+                ErrorKind::from_name(kind.name()),
+                Some(kind),
+                "other nodes know it by its name"
+            );
         }
     }
 

@@ -96,6 +96,8 @@ pub struct Read {
     pub entities: Vec<EntityId>,
     /// What the session has seen.
     pub after: Token,
+    /// Whether what a majority has must be here too, and kept by one before it is shown; or what this node has is enough.
+    pub majority: bool,
     /// How long to wait, milliseconds.
     pub timeout_ms: u64,
 }

@@ -18,6 +18,8 @@ pub(crate) struct Pending {
     pub observed: Vec<(ShardId, VersionVector)>,
     /// Whether it carries an idempotency key.
     pub keyed: bool,
+    /// Whether it is a read, and nothing was done.
+    pub reads: bool,
     pub level: Level,
     pub record: RecordId,
     pub deadline: Time,
@@ -176,10 +178,15 @@ impl Engine {
         } else {
             self.confirmed(&pending) as u32
         };
-        let answer = Answer {
+        let mut answer = Answer {
             confirmed,
             ..pending.answer
         };
+        if pending.reads {
+            // What is read is what is here now.
+            let shards = pending.observed.iter().map(|(shard, _)| *shard);
+            self.add_shards(&mut answer.token, shards);
+        }
         self.outputs.push_back(Output::Done {
             request,
             result: Ok(answer),
@@ -230,7 +237,9 @@ impl Engine {
             .levels
             .pending
             .iter()
-            .filter(|(_, p)| p.level.stage == Stage::Durable && !self.persist.is_durable(p.record))
+            .filter(|(_, p)| {
+                !p.reads && p.level.stage == Stage::Durable && !self.persist.is_durable(p.record)
+            })
             .map(|(request, _)| *request)
             .collect();
         for request in waiting {
@@ -251,6 +260,15 @@ impl Engine {
                 continue;
             };
             let needed = self.copies_needed(pending.level).unwrap_or(self.members.len());
+            if pending.reads {
+                let message = format!(
+                    "nothing is shown: {} of {needed} nodes are known to keep it within {} ms; retry later",
+                    self.confirmed(&pending),
+                    pending.timeout_ms
+                );
+                self.decline(request, Error::new(ErrorKind::Stale, message));
+                continue;
+            }
             let error = Error::new(
                 ErrorKind::Unconfirmed,
                 format!(

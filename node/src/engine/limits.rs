@@ -12,6 +12,8 @@ pub const ELEMENT_BYTES_MAX: usize = 64 << 10;
 pub const VALUE_BYTES_MAX: usize = 256 << 10;
 /// All bytes of one update together.
 pub const UPDATE_BYTES_MAX: usize = 64 << 20;
+/// Entities of one read.
+pub const READ_ENTITIES_MAX: usize = 1_000;
 /// Operations of one update, at most; fewer where [`Limits::update_ops_max`] says so.
 pub const UPDATE_OPS_MAX: usize = 1 << 20;
 /// What an element counts beside its bytes in an update.

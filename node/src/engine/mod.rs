@@ -9,7 +9,7 @@
 //!
 //! The kinds of methods, each in a file of its own: local updates (`submit`), news out (`push`), news in (`receive`),
 //! what nodes say of themselves (`said`), catching up (`pull`, `snapshot`), durability (`persist`), write levels
-//! (`levels`), what functions did (`commit`), session tokens (`tokens`), start (`recover`), reads (`inspect`).
+//! (`levels`), what functions did (`commit`), session tokens (`tokens`), majority reads (`polls`), start (`recover`), reads (`inspect`).
 
 mod commit;
 mod frozen;
@@ -20,6 +20,7 @@ mod levels;
 pub mod limits;
 mod peers;
 mod persist;
+mod polls;
 mod pull;
 mod push;
 mod puts;
@@ -58,6 +59,7 @@ use crate::engine::idempotency::Keys;
 use crate::engine::levels::Levels;
 use crate::engine::peers::Peer;
 use crate::engine::persist::Persist;
+use crate::engine::polls::Polls;
 use crate::engine::pull::Pulls;
 use crate::engine::recover::RecoverStage;
 use crate::engine::said::SaidQueue;
@@ -89,6 +91,7 @@ pub struct Engine {
     sessions: Sessions,
     levels: Levels,
     parked: Parked,
+    polls: Polls,
     persist: Persist,
     keys: Keys,
     kinds: Kinds,
@@ -143,6 +146,7 @@ impl Engine {
             sessions: Sessions::default(),
             levels: Levels::default(),
             parked: Parked::default(),
+            polls: Polls::default(),
             persist: Persist::default(),
             keys: Keys::default(),
             kinds: Kinds::default(),
@@ -215,6 +219,7 @@ impl Engine {
             self.pulls.wakeup(self.config.limits.pulls_max),
             self.levels.wakeup(),
             self.parked.wakeup(),
+            self.polls.wakeup(),
             self.sessions.wakeup(),
         ]
         .into_iter()
@@ -225,6 +230,7 @@ impl Engine {
     fn run_timers(&mut self) {
         self.on_levels_due();
         self.on_parked_due();
+        self.on_polls_due();
         self.on_pulls_due();
         self.on_sessions_due();
         self.on_said_due();

@@ -73,6 +73,7 @@ impl Engine {
                 clock_ahead_ms,
             },
         );
+        self.ask_new_peer(peer);
     }
 
     /// Operations of these replicas are here: the epochs they were made in have been. A node whose link is under an

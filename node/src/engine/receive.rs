@@ -153,6 +153,11 @@ impl Engine {
             Frame::SnapshotPart(m) => self.on_snapshot_part(peer, m),
             Frame::SnapshotNext(m) => self.on_snapshot_next(peer, m),
             Frame::Busy(m) => self.on_busy(peer, &m),
+            Frame::Ask(m) => self.on_ask(peer, &m),
+            Frame::Told(id) => {
+                self.on_told(peer, id);
+                Ok(())
+            }
         }
     }
 

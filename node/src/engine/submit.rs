@@ -76,12 +76,12 @@ impl Engine {
     pub(crate) fn submit(&mut self, update: Update, sight: Option<Sight>) -> Result<Pending, Error> {
         self.check_size(&update.ops)?;
         self.copies_needed(update.level)?;
-        if self.levels.len() + self.parked.len() >= self.config.limits.requests_max {
+        if self.requests_waiting() >= self.config.limits.requests_max {
             return Err(Error::new(
                 ErrorKind::Overloaded,
                 format!(
                     "not accepted, nothing changed: {} updates wait for confirmation; retry later",
-                    self.levels.len() + self.parked.len()
+                    self.requests_waiting()
                 ),
             ));
         }
@@ -142,6 +142,7 @@ impl Engine {
             level: update.level,
             record,
             keyed: update.key.is_some(),
+            reads: false,
             deadline: self.now.time.after_ms(update.timeout_ms),
             timeout_ms: update.timeout_ms,
         }

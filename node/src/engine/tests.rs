@@ -3,6 +3,7 @@
 mod commits;
 mod hostile;
 mod links;
+mod majority;
 mod members;
 mod rules;
 mod world;

@@ -8,6 +8,7 @@ use anabranch_crdt::{ReplicaId, planted};
 
 use crate::engine::Engine;
 use crate::engine::io::{Output, Read, RequestId, Time, Update};
+use crate::engine::limits::READ_ENTITIES_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::wire::{EntityId, ShardId, Token};
 
@@ -16,27 +17,29 @@ use crate::wire::{EntityId, ShardId, Token};
 enum Request {
     Update(Update),
     Read(Read),
+    /// A read that has heard what a majority has: that is what it is after now.
+    Polled(Read),
 }
 
 impl Request {
     fn after(&self) -> Option<&Token> {
         match self {
             Request::Update(update) => update.after.as_ref(),
-            Request::Read(read) => Some(&read.after),
+            Request::Read(read) | Request::Polled(read) => Some(&read.after),
         }
     }
 
     fn timeout_ms(&self) -> u64 {
         match self {
             Request::Update(update) => update.timeout_ms,
-            Request::Read(read) => read.timeout_ms,
+            Request::Read(read) | Request::Polled(read) => read.timeout_ms,
         }
     }
 
     fn entities(&self) -> Box<dyn Iterator<Item = &EntityId> + '_> {
         match self {
             Request::Update(update) => Box::new(update.ops.iter().map(|op| &op.entity)),
-            Request::Read(read) => Box::new(read.entities.iter()),
+            Request::Read(read) | Request::Polled(read) => Box::new(read.entities.iter()),
         }
     }
 }
@@ -104,13 +107,18 @@ impl Engine {
     pub fn token<'a>(&self, after: &Token, entities: impl IntoIterator<Item = &'a EntityId>) -> Token {
         let mut token = after.clone();
         let shards: BTreeSet<ShardId> = entities.into_iter().map(|id| self.shard_of(id)).collect();
+        self.add_shards(&mut token, shards);
+        token
+    }
+
+    /// Adds all that these shards hold now.
+    pub(crate) fn add_shards(&self, token: &mut Token, shards: impl IntoIterator<Item = ShardId>) {
         for id in shards {
             let shard = &self.shards[id.0 as usize];
             for (ix, seq) in shard.vv.iter() {
                 token.insert(id, shard.replicas.id(ix), seq);
             }
         }
-        token
     }
 
     /// Whether what a session has seen of a shard is here.
@@ -140,6 +148,18 @@ impl Engine {
         self.on_request(id, Request::Read(read));
     }
 
+    /// A majority has told what it has: that must be here now.
+    pub(crate) fn take_in(&mut self, id: RequestId, read: Read, seen: Token, deadline: Time) {
+        let shards = read.entities.iter().map(|id| self.shard_of(id)).collect();
+        let request = Request::Polled(Read { after: seen, ..read });
+        let waiting = Waiting {
+            request,
+            shards,
+            deadline,
+        };
+        self.wait_for(id, waiting);
+    }
+
     /// Done at once if what the session has seen is here, otherwise when it is.
     fn on_request(&mut self, id: RequestId, request: Request) {
         let shards: BTreeSet<ShardId> = request.entities().map(|id| self.shard_of(id)).collect();
@@ -151,15 +171,23 @@ impl Engine {
         if let Err(error) = self.check_request(&waiting.request) {
             return self.decline(id, error);
         }
+        let waits = self.requests_waiting();
+        let polls = matches!(&waiting.request, Request::Read(read) if read.majority);
+        if (polls || !self.is_here(&waiting)) && waits >= self.config.limits.requests_max {
+            let message = format!("nothing changed: {waits} requests wait already; retry later");
+            return self.decline(id, Error::new(ErrorKind::Overloaded, message));
+        }
+        self.wait_for(id, waiting);
+    }
+
+    /// Requests that are not answered yet.
+    pub(crate) fn requests_waiting(&self) -> usize {
+        self.levels.len() + self.parked.len() + self.polls.len()
+    }
+
+    fn wait_for(&mut self, id: RequestId, waiting: Waiting) {
         if self.is_here(&waiting) {
             return self.go_on(id, waiting);
-        }
-        if self.levels.len() + self.parked.len() >= self.config.limits.requests_max {
-            let message = format!(
-                "nothing changed: {} requests wait already; retry later",
-                self.levels.len() + self.parked.len()
-            );
-            return self.decline(id, Error::new(ErrorKind::Overloaded, message));
         }
         let shards: Vec<ShardId> = waiting.shards.iter().copied().collect();
         self.parked.insert(id, waiting);
@@ -177,7 +205,14 @@ impl Engine {
         }
         match request {
             Request::Update(update) => self.check_size(&update.ops),
-            Request::Read(_) => Ok(()),
+            Request::Read(read) | Request::Polled(read) if read.entities.len() > READ_ENTITIES_MAX => {
+                let message = format!(
+                    "nothing changed: a read of {} entities, at most {READ_ENTITIES_MAX}",
+                    read.entities.len()
+                );
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+            Request::Read(_) | Request::Polled(_) => Ok(()),
         }
     }
 
@@ -194,6 +229,8 @@ impl Engine {
                 let timeout_ms = left_us / 1_000;
                 self.on_submit(id, Update { timeout_ms, ..update });
             }
+            Request::Read(read) if read.majority => self.poll(id, read, waiting.shards, waiting.deadline),
+            Request::Polled(read) => self.show_once_kept(id, &read, waiting.deadline),
             Request::Read(read) => {
                 let token = self.token(&read.after, &read.entities);
                 let answer = self.answer_of(self.started.epoch, Vec::new(), false);
@@ -205,7 +242,7 @@ impl Engine {
         }
     }
 
-    fn decline(&mut self, request: RequestId, error: Error) {
+    pub(crate) fn decline(&mut self, request: RequestId, error: Error) {
         self.outputs.push_back(Output::Done {
             request,
             result: Err(error),

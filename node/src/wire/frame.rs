@@ -118,6 +118,15 @@ pub struct Busy {
     pub id: u64,
 }
 
+/// "Tell me what you have of these shards, now": the answer is a [`Said`], and then [`Frame::Told`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// The asker's number for it.
+    pub id: u64,
+    /// Which shards, ascending.
+    pub shards: Vec<u32>,
+}
+
 /// A message between two engines.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -137,6 +146,10 @@ pub enum Frame {
     SnapshotNext(SnapshotNext),
     /// See [`Busy`].
     Busy(Busy),
+    /// See [`Ask`].
+    Ask(Ask),
+    /// What the ask of this number was about has been said.
+    Told(u64),
 }
 
 /// Kinds are append-only: a number is never used for anything else.
@@ -150,6 +163,8 @@ mod kind {
     pub const SNAPSHOT_NEXT: u8 = 7;
     // 8 was a fence, which the end of the link now says.
     pub const BUSY: u8 = 9;
+    pub const ASK: u8 = 10;
+    pub const TOLD: u8 = 11;
 }
 
 impl Frame {
@@ -164,6 +179,8 @@ impl Frame {
             Frame::SnapshotPart(m) => seal(kind::SNAPSHOT_PART, m),
             Frame::SnapshotNext(m) => seal(kind::SNAPSHOT_NEXT, m),
             Frame::Busy(m) => seal(kind::BUSY, m),
+            Frame::Ask(m) => seal(kind::ASK, m),
+            Frame::Told(id) => seal(kind::TOLD, id),
         }
     }
 
@@ -187,6 +204,8 @@ impl Frame {
             kind::SNAPSHOT_PART => Frame::SnapshotPart(open("snapshot part", body)?),
             kind::SNAPSHOT_NEXT => Frame::SnapshotNext(open("snapshot request", body)?),
             kind::BUSY => Frame::Busy(open("busy", body)?),
+            kind::ASK => Frame::Ask(open("ask", body)?),
+            kind::TOLD => Frame::Told(open("told", body)?),
             _ => return Ok(None),
         };
         Ok(Some(frame))

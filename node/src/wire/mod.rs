@@ -22,7 +22,7 @@ mod token;
 
 pub use call::{CallFrame, CallReply, CallRequest, WireError, WireValue};
 pub use frame::{
-    Busy, DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext,
+    Ask, Busy, DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext,
     Summaries,
 };
 pub use ids::{

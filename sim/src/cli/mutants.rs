@@ -39,7 +39,7 @@ const fn planted(number: &'static str, name: &'static str, class: &'static str, 
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 28] = [
+const PLANTED: [Planted; 29] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -62,6 +62,7 @@ const PLANTED: [Planted; 28] = [
     planted("22", "failed_sync_believed", "II", 100),
     planted("23", "token_by_maximum", "III", 1_000),
     planted("-", "commit_by_the_present", "II", 100),
+    planted("-", "majority_of_one", "II", 100),
     planted("-", "delta_while_busy", "I", 10),
     planted("-", "reply_before_commit", "I", 10),
     planted("-", "memory_kept_after_failure", "II", 100),

@@ -190,6 +190,7 @@ pub(super) fn marks(tally: &Tally) -> BTreeMap<&'static str, u64> {
     let mut marks: BTreeMap<&'static str, u64> = BTreeMap::from([
         ("updates answered", tally.answered),
         ("reads answered", tally.read),
+        ("majority reads answered", tally.majorities),
         ("commands of functions", tally.commands),
         ("commits of functions", tally.committed),
         ("dots issued", tally.dots),

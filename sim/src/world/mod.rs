@@ -98,6 +98,8 @@ pub struct Tally {
     pub commands: u64,
     /// Updates made by what functions had seen.
     pub committed: u64,
+    /// Of the reads answered, those that asked a majority.
+    pub majorities: u64,
     /// Reads answered to sessions.
     pub read: u64,
     /// Dots issued.
@@ -145,6 +147,10 @@ pub struct World {
     functions: functions::Functions,
     next_act: u64,
     sessions: Vec<sessions::Session>,
+    /// Per shard what a majority has been known to have on its disks.
+    kept: BTreeMap<u32, crate::model::Vv>,
+    /// Whether no disk is ever lost or goes back.
+    keeps_disks: bool,
     next_request: u64,
     phase: Phase,
     healed_at: Micros,
@@ -193,6 +199,11 @@ impl World {
             sessions: (0..plan.load.clients)
                 .map(|_| sessions::Session::default())
                 .collect(),
+            kept: BTreeMap::new(),
+            keeps_disks: !plan.families.iter().any(|family| {
+                use crate::plan::Family;
+                matches!(family, Family::LostDisk | Family::Backup | Family::Rot)
+            }),
             next_request: 1,
             phase: Phase::Chaos,
             healed_at: 0,

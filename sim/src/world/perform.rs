@@ -421,6 +421,7 @@ impl World {
             }
             Ok(answer) => {
                 self.note_seen(waiting, answer);
+                self.note_kept(waiting);
                 self.on_answered(node, waiting, answer)
             }
             // What a node holds of a bounded counter may be little even when all is well; the oracle saw to it.

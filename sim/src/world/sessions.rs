@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch::engine::{Input, Read, RequestId};
-use anabranch::{Answer, Error, ErrorKind, Token};
+use anabranch::{Answer, Copies, Error, ErrorKind, Stage, Token};
 
 use super::World;
 use super::perform::Waiting;
@@ -33,6 +33,7 @@ pub(crate) struct Session {
 #[derive(Debug)]
 pub(crate) struct Reading {
     client: usize,
+    majority: bool,
     pub node: NodeIx,
     /// What must be shown, by shard: what the client had seen when it asked.
     must: BTreeMap<u32, Vv>,
@@ -56,8 +57,19 @@ impl World {
         let count = rng.between(1, 2);
         let entities: Vec<_> = (0..count).map(|_| self.choose(&mut rng)).collect();
         let timeout_ms = rng.log_uniform(1.0, 20_000.0) as u64;
+        let majority = rng.chance(0.3) && self.knows_all(node);
         let shard = |&entity: &u32| self.oracle.ledger.entity(entity).shard;
-        let seen = |shard: u32| self.sessions[client].seen.get(&shard).cloned();
+        let seen = |shard: u32| {
+            let mut seen = self.sessions[client]
+                .seen
+                .get(&shard)
+                .cloned()
+                .unwrap_or_default();
+            if let Some(kept) = self.kept.get(&shard).filter(|_| majority) {
+                raise(&mut seen, kept);
+            }
+            Some(seen)
+        };
         let must = entities.iter().map(shard);
         let must = must
             .map(|shard| (shard, seen(shard).unwrap_or_default()))
@@ -66,6 +78,7 @@ impl World {
         let read = Read {
             entities: entities.iter().map(id).collect(),
             after: self.sessions[client].token.clone(),
+            majority,
             timeout_ms,
         };
         let request = self.next_request;
@@ -78,6 +91,7 @@ impl World {
         });
         let reading = Reading {
             client,
+            majority,
             node,
             must,
             answer_by: self.kernel.now() + timeout_ms * 1_000,
@@ -126,9 +140,43 @@ impl World {
                 return Err(broken(Rule::Session, node, what));
             }
             raise(session.seen.entry(shard).or_default(), here);
+            // What one was shown the next one must be shown, too: as far as was kept for that when the answer was decided.
+            if reading.majority && self.keeps_disks {
+                raise(self.kept.entry(shard).or_default(), must);
+            }
         }
         session.token.join(&answer.token);
+        self.tally.majorities += u64::from(reading.majority);
         Ok(())
+    }
+
+    fn knows_all(&self, node: NodeIx) -> bool {
+        let life = self.hosts[node].life.as_ref();
+        life.is_some_and(|life| life.engine.members().len() == self.hosts.len())
+    }
+
+    /// An update has reached its level: if that is the disks of a majority, every majority read from now on must show it.
+    pub(super) fn note_kept(&mut self, waiting: &Waiting) {
+        let nodes = self.hosts.len();
+        let copies = match waiting.level.copies {
+            Copies::Local => 1,
+            Copies::N(n) => usize::from(n),
+            Copies::Majority => nodes / 2 + 1,
+            Copies::All => nodes,
+        };
+        if waiting.level.stage != Stage::Durable || copies <= nodes / 2 || !self.keeps_disks {
+            return;
+        }
+        for &(shard, _, last) in &waiting.issue.dots {
+            let dot = DotAt {
+                origin: waiting.issue.origin,
+                seq: last,
+            };
+            raise_to(self.kept.entry(shard).or_default(), dot);
+        }
+        for (shard, saw) in &waiting.saw {
+            raise(self.kept.entry(*shard).or_default(), saw);
+        }
     }
 
     /// A client's update was answered: it has seen what it wrote, or what stood in its place.

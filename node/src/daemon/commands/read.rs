@@ -1,6 +1,6 @@
 //! `get`, `watch`, `dump`: entities' values as one node has them.
 
-use super::super::cli::{Entity, Get, Target};
+use super::super::cli::{Entity, Get, ReadLevel, Target};
 use super::super::client::{Client, Session};
 use super::super::exit::Failure;
 use super::super::{output, percent, target};
@@ -11,11 +11,15 @@ use super::update::LEVEL_TIMEOUT;
 pub async fn get(args: &Get) -> Result<(), Failure> {
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
     let session = args.session.clone().map(|file| Session { file, timeout });
+    let level = match args.level {
+        ReadLevel::Local => "",
+        ReadLevel::Majority => "?level=majority",
+    };
     let args = &args.entity;
     let (client, at) = node(&args.target).await?;
-    let client = client.in_session(session);
+    let client = client.in_session(session).with_timeout(timeout);
     let path = format!(
-        "/v1/entities/{}/{}",
+        "/v1/entities/{}/{}{level}",
         percent::encode(&args.kind),
         percent::encode(&args.key)
     );

@@ -32,15 +32,35 @@ pub(super) async fn read(
     let id = entity(&uri)?;
     let after = session::token(&headers)?;
     let timeout = session::timeout(&headers)?;
-    let (read, token) = match &after {
-        Some(after) => app.node.read_after(&id, after, timeout).await?,
-        None => app.node.read_with_token(&id),
+    let (read, token) = match (level(&uri)?, &after) {
+        (ReadLevel::Majority, after) => {
+            let after = after.clone().unwrap_or_default();
+            app.node.read_majority(&id, &after, timeout).await?
+        }
+        (ReadLevel::Local, Some(after)) => app.node.read_after(&id, after, timeout).await?,
+        (ReadLevel::Local, None) => app.node.read_with_token(&id),
     };
     let response = match read {
         Some((_, reading)) => body::line(json::line(&id, &reading)),
         None => Refusal::not_found(format!("there is no {id}")).into_response(),
     };
     Ok(session::with_token(response, &token))
+}
+
+/// How far a read goes.
+enum ReadLevel {
+    Local,
+    Majority,
+}
+
+fn level(uri: &Uri) -> Result<ReadLevel, Refusal> {
+    match uri.query() {
+        None | Some("level=local") => Ok(ReadLevel::Local),
+        Some("level=majority") => Ok(ReadLevel::Majority),
+        Some(query) => Err(Refusal::invalid(format!(
+            "{query:?} asks for nothing that there is: level=local or level=majority"
+        ))),
+    }
 }
 
 /// `GET /v1/watch/KIND/KEY`: server-sent events, first the value as it is, then each change.

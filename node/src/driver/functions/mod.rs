@@ -149,6 +149,7 @@ impl Shared {
             let read = Read {
                 entities: vec![call.entity.clone()],
                 after: token.clone(),
+                majority: false,
                 timeout_ms: left_us / 1_000,
             };
             self.await_read(read).await?;

@@ -8,6 +8,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`, `transfer 4 b2`: to b's epoch 2) | an update, level local-applied |
+//! | `a asks s/x` | a majority read, given up after a second: `answers` and `refused` tell of it as of an update |
 //! | `a sees s/x`, `a commits s/x remove E..` | a takes a view; an update by the view that was taken last, several operations with `;` |
 //! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
 //! | `link a b`, `cut a b` | a link comes up, goes down |
@@ -31,8 +32,8 @@ use anabranch_crdt::{Clock, Epoch, Mutation, NodeId, Reading, ReplicaId, Type};
 use bytes::Bytes;
 
 use crate::engine::{
-    Engine, EngineConfig, Input, Level, Limits, Now, Op, Output, RecordId, RequestId, Stage, Start, Time,
-    Update, View,
+    Engine, EngineConfig, Input, Level, Limits, Now, Op, Output, Read, RecordId, RequestId, Stage, Start,
+    Time, Update, View,
 };
 use crate::error::Error;
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
@@ -250,6 +251,17 @@ impl World {
             }
             [x, level, e, rest @ ..] if level.parse::<Level>().is_ok() => {
                 self.update(name(x), e, mutation(rest), level.parse().unwrap(), None);
+            }
+            [x, "asks", e] => {
+                self.requests += 1;
+                let request = RequestId(self.requests);
+                let read = Read {
+                    entities: vec![entity(e).0],
+                    after: crate::wire::Token::default(),
+                    majority: true,
+                    timeout_ms: 1_000,
+                };
+                self.handle(name(x), Input::Read { request, read });
             }
             [x, "sees", e] => {
                 let (id, ty) = entity(e);

@@ -1,0 +1,48 @@
+//! Majority reads: never older than what a majority has, and kept by one before they are shown.
+
+use super::world::{check, check_with};
+use crate::engine::Limits;
+
+#[test]
+fn a_majority_read_is_shown_once_what_others_have_is_here_and_kept() {
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n cut a c\n cut b c\n a majority p/x incr 5\n run\n sync a\n sync b\n run\n answers a 1
+         c p/x absent\n link b c\n c asks p/x\n answers c 0\n run\n c p/x = 5\n sync c\n run\n wait 300\n answers c 1",
+    );
+}
+
+#[test]
+fn a_majority_read_waits_for_a_majority_and_says_that_there_is_none() {
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n a durable p/x incr 1\n run\n sync a\n sync b\n sync c\n wait 9000\n answers a 1
+         cut a b\n cut a c\n a asks p/x\n wait 999\n answers a 0\n wait 1\n refused a stale
+         a asks p/x\n link a b\n run\n sync a\n sync b\n wait 600\n answers a 1",
+    );
+}
+
+#[test]
+fn what_one_node_alone_has_is_shown_when_a_majority_keeps_it() {
+    // What is shown must not vanish again with the one that had it.
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n wait 9000\n cut a b\n cut a c\n a durable p/x incr 1\n sync a\n answers a 1\n cut b c\n link a b
+         b asks p/x\n run\n b p/x = 1\n answers b 0\n sync b\n run\n wait 300\n answers b 1\n cut a b\n link b c\n c asks p/x\n run\n sync c\n run
+         wait 300\n answers c 1\n c p/x = 1",
+    );
+}
+
+#[test]
+fn a_majority_read_of_a_node_alone_is_a_read() {
+    check("a", "a p/x incr 1\n sync a\n a asks p/x\n answers a 2");
+    let limits = Limits {
+        requests_max: 1,
+        ..Limits::default()
+    };
+    check_with(
+        "ab",
+        limits,
+        "link a b\n run\n wait 9000\n cut a b\n a asks p/x\n a asks p/x\n refused a overloaded\n wait 1000\n refused a stale",
+    );
+}
