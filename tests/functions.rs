@@ -178,6 +178,18 @@ fn what_is_wrong_with_a_call_is_said_and_nothing_is_done() {
     let body = refused(&post(add, r#"{"product": "hat", "quantity": 0}"#), 422, "refused");
     assert_eq!(body["details"], json!({"NothingToAdd": {"product": "hat"}}));
     assert_eq!(body["message"], "there is nothing to add of hat");
+    let metrics = http::get(&node.http, "/metrics").unwrap().body;
+    let count = |name: &str| {
+        let line = format!("anabranch_function_{name}{{kind=\"cart\",method=\"add\"}} ");
+        let value = metrics
+            .lines()
+            .find_map(|found| found.strip_prefix(line.as_str()));
+        value
+            .unwrap_or_else(|| panic!("{line} is not in\n{metrics}"))
+            .parse::<f64>()
+            .unwrap()
+    };
+    assert_eq!((count("seconds_count"), count("errors_total")), (5.0, 5.0));
     // By the command line the same, with exit codes.
     let run = |args: &[&str]| node.run(["call", "cart", "a"].iter().chain(args));
     run(&["add", "hat"]).failed(exit::USAGE, &["no JSON"]);

@@ -60,7 +60,7 @@ pub use anabranch_crdt::{
     MvRegister, NodeId, OrMap, OrSet, PnCounter, Reading, RegisterMap, ReplicaId, Type, Vote,
 };
 #[cfg(feature = "quic")]
-pub use driver::{DiskState, MemberHint, MemberStatus};
+pub use driver::{DiskState, MemberHint, MemberStatus, MethodStatus};
 pub use engine::limits::TIMEOUT_MS_DEFAULT;
 pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update};
 #[cfg(feature = "quic")]

@@ -40,6 +40,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+pub use functions::MethodStatus;
 pub(crate) use shared::Shared;
 /// Set when the entity it stands for changes.
 pub(crate) type Mark = tokio::sync::watch::Receiver<()>;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anabranch_crdt::{Epoch, NodeId};
 
-use crate::driver::{DiskState, MemberStatus, Shared};
+use crate::driver::{DiskState, MemberStatus, MethodStatus, Shared};
 use crate::wire::DirectoryId;
 
 /// A node, and its cluster as seen from it, at one moment.
@@ -37,6 +37,8 @@ pub struct NodeStatus {
     pub entities: u64,
     /// The other members, sorted by id.
     pub members: Vec<MemberStatus>,
+    /// The methods of its functions, by kind and name.
+    pub methods: Vec<MethodStatus>,
     /// What engine, network and driver count, by name, since this start.
     pub counters: BTreeMap<&'static str, u64>,
     /// Bytes of the log's files on disk: what no snapshot covers yet, and what is filled ahead.
@@ -83,6 +85,7 @@ impl NodeStatus {
             shards: node.about.shards,
             entities: engine.entities,
             members: members.into_values().collect(),
+            methods: node.functions.methods(),
             counters,
             log_bytes: node.log_bytes(),
         }

@@ -238,6 +238,7 @@ fn exposition(status: &NodeStatus) -> String {
         out.sample(name, &[], value);
     }
     members(&mut out, status);
+    methods(&mut out, status);
     for (name, count) in &status.counters {
         let (kind, help) = help(name);
         let (kind, suffix) = match kind {
@@ -293,6 +294,39 @@ fn members(out: &mut Text, status: &NodeStatus) {
         "Bytes received from the peer.",
         &received,
     );
+}
+
+/// A histogram of each method's latency, and its errors.
+fn methods(out: &mut Text, status: &NodeStatus) {
+    let seconds = |micros: u64| micros as f64 / 1e6;
+    let name = "anabranch_function_seconds";
+    out.family(name, "histogram", "From a call of a method here to its answer.");
+    for of in &status.methods {
+        let labels = [("kind", of.kind.as_str()), ("method", of.method.as_str())];
+        let mut bucket = |end: &str, count: u64| {
+            out.sample(
+                &format!("{name}_bucket"),
+                &[labels[0], labels[1], ("le", end)],
+                count,
+            );
+        };
+        for (end, count) in &of.within {
+            bucket(&seconds(*end).to_string(), *count);
+        }
+        bucket("+Inf", of.calls);
+        out.sample(&format!("{name}_sum"), &labels, seconds(of.micros));
+        out.sample(&format!("{name}_count"), &labels, of.calls);
+    }
+    let name = "anabranch_function_errors_total";
+    out.family(
+        name,
+        "counter",
+        "Calls of a method here that ended with an error, refusals among them.",
+    );
+    for of in &status.methods {
+        let labels = [("kind", of.kind.as_str()), ("method", of.method.as_str())];
+        out.sample(name, &labels, of.errors);
+    }
 }
 
 fn is_full(disk: &DiskState) -> bool {

@@ -4,6 +4,7 @@
 //! first, the engine's cell below them.
 
 mod later;
+mod stats;
 mod step;
 mod turn;
 
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anabranch_crdt::ReplicaId;
 use tokio::sync::oneshot;
 
+pub use self::stats::MethodStatus;
+use self::stats::Stats;
 use self::step::{Step, step};
 use self::turn::Turn;
 use super::calls::Due;
@@ -37,6 +40,7 @@ const LOCKS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Functions {
     by_kind: BTreeMap<String, Arc<Function>>,
+    stats: Stats,
     sessions: [Mutex<BTreeMap<EntityId, Hosted>>; LOCKS],
     next: AtomicU64,
     seed: u64,
@@ -61,6 +65,7 @@ impl Functions {
     pub(super) fn new(functions: &[Arc<Function>], seed: u64) -> Functions {
         let by_kind = functions.iter();
         Functions {
+            stats: Stats::new(functions),
             by_kind: by_kind
                 .map(|function| (function.kind().to_owned(), Arc::clone(function)))
                 .collect(),
@@ -95,6 +100,11 @@ impl Functions {
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was counted of each method, by kind and name.
+    pub(crate) fn methods(&self) -> Vec<MethodStatus> {
+        self.stats.all()
+    }
+
     /// How many commands wait or are being answered.
     pub(crate) fn commands(&self) -> usize {
         let all = self.sessions.iter().map(|lock| {
@@ -120,8 +130,15 @@ impl Shared {
         let deadline = self.clock.now().time.after_ms(timeout_ms);
         let mut changed = false;
         loop {
-            let from = call.entity.clone();
-            match self.call_one(call, session.as_deref_mut(), deadline).await {
+            let (from, method) = (call.entity.clone(), call.method.clone());
+            let began = self.clock.now().time;
+            let ended = self.call_one(call, session.as_deref_mut(), deadline).await;
+            let is_error = !matches!(ended, Ok((Action::Reply(_) | Action::Forward(_), _)));
+            let now = self.clock.now().time;
+            self.functions
+                .stats
+                .note(from.kind(), &method, began, now, is_error);
+            match ended {
                 Ok((Action::Reply(payload), _)) => return Ok(payload),
                 Ok((Action::Forward(next), did)) => {
                     changed |= did;

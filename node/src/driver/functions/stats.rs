@@ -1,0 +1,124 @@
+//! What is counted of each method. The methods are known from the start, so that nothing grows here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::engine::Time;
+use crate::function::Function;
+
+/// Upper ends of the classes of latency, microseconds; what is above the last has a class of its own.
+const BUCKETS_US: [u64; 12] = [
+    5, 20, 100, 500, 2_000, 5_000, 20_000, 50_000, 200_000, 1_000_000, 5_000_000, 20_000_000,
+];
+
+/// What a node has counted of a method since its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MethodStatus {
+    /// Whose function's.
+    pub kind: String,
+    /// Its name.
+    pub method: String,
+    /// Calls that have ended.
+    pub calls: u64,
+    /// Of them those that ended with an error, refusals among them.
+    pub errors: u64,
+    /// What all of them took together, until they were answered, microseconds.
+    pub micros: u64,
+    /// How many took at most so long, microseconds; the longest class first holds all that took no longer.
+    pub within: Vec<(u64, u64)>,
+}
+
+#[derive(Debug, Default)]
+struct Method {
+    errors: AtomicU64,
+    micros: AtomicU64,
+    classes: [AtomicU64; BUCKETS_US.len() + 1],
+}
+
+/// See the module's front page.
+#[derive(Debug, Default)]
+pub(super) struct Stats(BTreeMap<String, BTreeMap<String, Method>>);
+
+impl Stats {
+    pub(super) fn new(functions: &[Arc<Function>]) -> Stats {
+        let methods = |function: &Arc<Function>| {
+            let methods = function.methods();
+            methods.map(|name| (name.to_owned(), Method::default())).collect()
+        };
+        let all = functions.iter();
+        Stats(
+            all.map(|function| (function.kind().to_owned(), methods(function)))
+                .collect(),
+        )
+    }
+
+    /// A call has ended.
+    pub(super) fn note(&self, kind: &str, method: &str, began: Time, now: Time, is_error: bool) {
+        let Some(method) = self.0.get(kind).and_then(|methods| methods.get(method)) else {
+            return;
+        };
+        let micros = now.0.saturating_sub(began.0);
+        let class = BUCKETS_US.partition_point(|end| *end < micros);
+        method.classes[class].fetch_add(1, Ordering::Relaxed);
+        method.micros.fetch_add(micros, Ordering::Relaxed);
+        method.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
+    }
+
+    pub(super) fn all(&self) -> Vec<MethodStatus> {
+        let methods = self.0.iter().flat_map(|(kind, methods)| {
+            let status = move |(name, method): (&String, &Method)| method.status(kind, name);
+            methods.iter().map(status)
+        });
+        methods.collect()
+    }
+}
+
+impl Method {
+    fn status(&self, kind: &str, method: &str) -> MethodStatus {
+        let mut calls = 0;
+        let mut upto = |class: &AtomicU64| {
+            calls += class.load(Ordering::Relaxed);
+            calls
+        };
+        let (last, classes) = (&self.classes[BUCKETS_US.len()], &self.classes[..BUCKETS_US.len()]);
+        let within = BUCKETS_US
+            .into_iter()
+            .zip(classes.iter().map(&mut upto))
+            .collect();
+        let calls = upto(last);
+        MethodStatus {
+            kind: kind.to_owned(),
+            method: method.to_owned(),
+            calls,
+            errors: self.errors.load(Ordering::Relaxed),
+            micros: self.micros.load(Ordering::Relaxed),
+            within,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::state::PnCounter;
+
+    #[test]
+    fn calls_are_counted_in_their_class() {
+        let function =
+            Function::of::<PnCounter>("n").query("get", |count, _, ()| Ok::<_, String>(count.get()));
+        let stats = Stats::new(&[Arc::new(function.into())]);
+        for micros in [0, 5, 6, 19, 30_000_000] {
+            stats.note("n", "get", Time(1_000), Time(1_000 + micros), micros == 6);
+        }
+        stats.note("n", "none", Time(0), Time(1), true);
+        let [status] = &stats.all()[..] else {
+            panic!("one method")
+        };
+        assert_eq!((status.kind.as_str(), status.method.as_str()), ("n", "get"));
+        assert_eq!((status.calls, status.errors, status.micros), (5, 1, 30_000_030));
+        assert_eq!(status.within[..3], [(5, 2), (20, 4), (100, 4)]);
+        assert_eq!(status.within.last(), Some(&(20_000_000, 4)));
+    }
+}
