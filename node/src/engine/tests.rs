@@ -6,6 +6,7 @@ mod links;
 mod majority;
 mod members;
 mod rules;
+mod sessions;
 mod world;
 
 use crate::engine::Limits;

@@ -127,17 +127,17 @@ impl Shared {
         mut session: Option<&mut Token>,
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
-        let deadline = self.clock.now().time.after_ms(timeout_ms);
+        let deadline = self.clock.time().after_ms(timeout_ms);
         let mut changed = false;
         loop {
-            let (from, method) = (call.entity.clone(), call.method.clone());
-            let began = self.clock.now().time;
+            let from = call.entity.clone();
+            let method = self.functions.stats.of(from.kind(), &call.method);
+            let began = self.clock.time();
             let ended = self.call_one(call, session.as_deref_mut(), deadline).await;
             let is_error = !matches!(ended, Ok((Action::Reply(_) | Action::Forward(_), _)));
-            let now = self.clock.now().time;
-            self.functions
-                .stats
-                .note(from.kind(), &method, began, now, is_error);
+            if let Some(method) = method {
+                method.note(began, self.clock.time(), is_error);
+            }
             match ended {
                 Ok((Action::Reply(payload), _)) => return Ok(payload),
                 Ok((Action::Forward(next), did)) => {
@@ -162,7 +162,7 @@ impl Shared {
         let is_query = function.is_query(&call.method)?;
         check_call(&call)?;
         if let Some(token) = session.as_deref().filter(|token| !token.is_empty()) {
-            let left_us = deadline.0.saturating_sub(self.clock.now().time.0);
+            let left_us = deadline.0.saturating_sub(self.clock.time().0);
             let read = Read {
                 entities: vec![call.entity.clone()],
                 after: token.clone(),
@@ -265,7 +265,7 @@ impl Shared {
         let mut inputs = vec![input];
         let look = || self.peek(|engine| engine.view(entity, function.ty()));
         while let Some(input) = inputs.pop() {
-            hosted.session.handle(self.clock.now().time, input, &look);
+            hosted.session.handle(self.clock.time(), input, &look);
             while let Some(output) = hosted.session.poll_output() {
                 let Some((id, step)) = step(output) else { continue };
                 if own == Some(id) {
@@ -309,7 +309,7 @@ impl Shared {
     pub(super) fn wake_due(&self) -> Option<Time> {
         loop {
             let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = self.clock.now().time;
+            let now = self.clock.time();
             let at = due.first().map(|(at, _)| *at)?;
             if at > now {
                 return Some(at);

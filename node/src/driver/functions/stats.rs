@@ -31,7 +31,7 @@ pub struct MethodStatus {
 }
 
 #[derive(Debug, Default)]
-struct Method {
+pub(super) struct Method {
     errors: AtomicU64,
     micros: AtomicU64,
     classes: [AtomicU64; BUCKETS_US.len() + 1],
@@ -54,16 +54,9 @@ impl Stats {
         )
     }
 
-    /// A call has ended.
-    pub(super) fn note(&self, kind: &str, method: &str, began: Time, now: Time, is_error: bool) {
-        let Some(method) = self.0.get(kind).and_then(|methods| methods.get(method)) else {
-            return;
-        };
-        let micros = now.0.saturating_sub(began.0);
-        let class = BUCKETS_US.partition_point(|end| *end < micros);
-        method.classes[class].fetch_add(1, Ordering::Relaxed);
-        method.micros.fetch_add(micros, Ordering::Relaxed);
-        method.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
+    /// What is counted of a method, if there is one of that name.
+    pub(super) fn of(&self, kind: &str, method: &str) -> Option<&Method> {
+        self.0.get(kind)?.get(method)
     }
 
     pub(super) fn all(&self) -> Vec<MethodStatus> {
@@ -76,6 +69,15 @@ impl Stats {
 }
 
 impl Method {
+    /// A call has ended.
+    pub(super) fn note(&self, began: Time, now: Time, is_error: bool) {
+        let micros = now.0.saturating_sub(began.0);
+        let class = BUCKETS_US.partition_point(|end| *end < micros);
+        self.classes[class].fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        self.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
+    }
+
     fn status(&self, kind: &str, method: &str) -> MethodStatus {
         let mut calls = 0;
         let mut upto = |class: &AtomicU64| {
@@ -110,9 +112,10 @@ mod tests {
             Function::of::<PnCounter>("n").query("get", |count, _, ()| Ok::<_, String>(count.get()));
         let stats = Stats::new(&[Arc::new(function.into())]);
         for micros in [0, 5, 6, 19, 30_000_000] {
-            stats.note("n", "get", Time(1_000), Time(1_000 + micros), micros == 6);
+            let method = stats.of("n", "get").unwrap();
+            method.note(Time(1_000), Time(1_000 + micros), micros == 6);
         }
-        stats.note("n", "none", Time(0), Time(1), true);
+        assert!(stats.of("n", "none").is_none());
         let [status] = &stats.all()[..] else {
             panic!("one method")
         };

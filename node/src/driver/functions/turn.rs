@@ -194,7 +194,7 @@ impl<'a> Turn<'a> {
             self.rest.extend(later);
         }
         while let Some(call) = self.rest.pop_front() {
-            let left_us = deadline.0.saturating_sub(self.shared.clock.now().time.0);
+            let left_us = deadline.0.saturating_sub(self.shared.clock.time().0);
             let name = format!("{} of {}", call.method, call.entity);
             // A call within a call: its future would contain itself.
             let calling = Box::pin(self.shared.call(call, session.as_deref_mut(), left_us / 1_000));
@@ -281,7 +281,7 @@ impl<'a> Turn<'a> {
             ty: Some(self.function.ty()),
             mutation,
         };
-        let left_us = deadline.0.saturating_sub(self.shared.clock.now().time.0);
+        let left_us = deadline.0.saturating_sub(self.shared.clock.time().0);
         let update = Update {
             ops: mutations.into_iter().map(op).collect(),
             level,
@@ -373,7 +373,7 @@ impl Caller for HostCaller {
 
     fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>> {
         Box::pin(async move {
-            let left_us = self.deadline.0.saturating_sub(self.shared.clock.now().time.0);
+            let left_us = self.deadline.0.saturating_sub(self.shared.clock.time().0);
             let mut token = self.seen();
             let on = on.unwrap_or(self.shared.about.node);
             let reply = self

@@ -8,6 +8,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`, `transfer 4 b2`: to b's epoch 2) | an update, level local-applied |
+//! | `token a T`, `a reads s/x after T` | the token of a's last answer is added to session T; a read of that session, as below |
 //! | `a asks s/x` | a majority read, given up after a second: `answers` and `refused` tell of it as of an update |
 //! | `a sees s/x`, `a commits s/x remove E..` | a takes a view; an update by the view that was taken last, several operations with `;` |
 //! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
@@ -36,7 +37,7 @@ use crate::engine::{
     Time, Update, View,
 };
 use crate::error::Error;
-use crate::wire::{DirectoryId, EntityId, IdempotencyKey};
+use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Token};
 
 /// Answered at once.
 const APPLIED: Level = Level {
@@ -55,6 +56,8 @@ struct Running {
     unsynced: VecDeque<(RecordId, Bytes)>,
     answered: usize,
     last: Option<Result<(), Error>>,
+    /// Of the last answer.
+    token: Token,
 }
 
 pub(super) struct World {
@@ -64,6 +67,7 @@ pub(super) struct World {
     now: Time,
     ahead_ms: u64,
     running: BTreeMap<char, Running>,
+    tokens: BTreeMap<String, Token>,
     /// What functions at nodes saw of their entities.
     views: BTreeMap<(char, EntityId), View>,
     directories: BTreeMap<char, Directory>,
@@ -102,6 +106,7 @@ pub(super) fn check_shards(nodes: &str, shards: u32, limits: Limits, script: &st
         ahead_ms: 0,
         running: BTreeMap::new(),
         views: BTreeMap::new(),
+        tokens: BTreeMap::new(),
         directories: BTreeMap::new(),
         links: Vec::new(),
         under_way: BTreeMap::new(),
@@ -252,12 +257,27 @@ impl World {
             [x, level, e, rest @ ..] if level.parse::<Level>().is_ok() => {
                 self.update(name(x), e, mutation(rest), level.parse().unwrap(), None);
             }
+            ["token", x, token] => {
+                let seen = self.running[&name(x)].token.clone();
+                self.tokens.entry((*token).to_owned()).or_default().join(&seen);
+            }
+            [x, "reads", e, "after", token] => {
+                self.requests += 1;
+                let request = RequestId(self.requests);
+                let read = Read {
+                    entities: vec![entity(e).0],
+                    after: self.tokens[*token].clone(),
+                    majority: false,
+                    timeout_ms: 1_000,
+                };
+                self.handle(name(x), Input::Read { request, read });
+            }
             [x, "asks", e] => {
                 self.requests += 1;
                 let request = RequestId(self.requests);
                 let read = Read {
                     entities: vec![entity(e).0],
-                    after: crate::wire::Token::default(),
+                    after: Token::default(),
                     majority: true,
                     timeout_ms: 1_000,
                 };
@@ -278,6 +298,11 @@ impl World {
             }
             other => panic!("no command {other:?}"),
         }
+    }
+
+    /// Sessions go on in another cluster.
+    pub(super) fn take_tokens(&mut self, from: &mut World) {
+        self.tokens.append(&mut from.tokens);
     }
 
     fn commit(&mut self, name: char, e: &str, words: &[&str]) {
@@ -341,6 +366,9 @@ impl World {
                 Output::Persist { id, payload } => running.unsynced.push_back((id, payload)),
                 Output::Done { result, .. } => {
                     running.answered += usize::from(result.is_ok());
+                    if let Ok(answer) = &result {
+                        running.token = answer.token.clone();
+                    }
                     running.last = Some(result.map(|_| ()));
                 }
                 Output::Changed { .. } => {}
@@ -470,6 +498,7 @@ impl World {
             unsynced: VecDeque::new(),
             answered: 0,
             last: None,
+            token: Token::default(),
         };
         self.running.insert(name, running);
     }

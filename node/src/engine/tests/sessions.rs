@@ -1,0 +1,63 @@
+//! Sessions: what one has seen, no node shows less of.
+
+use super::world::{check, check_shards};
+use crate::engine::Limits;
+
+#[test]
+fn a_session_reads_what_it_wrote_once_that_has_come() {
+    check(
+        "ab",
+        "link a b\n run\n cut a b\n a p/x incr 5\n token a T\n b reads p/x after T\n answers b 0\n link a b\n run\n answers b 1\n b p/x = 5
+         b reads p/x after T\n answers b 1\n token b T\n a reads p/x after T\n answers a 2",
+    );
+}
+
+#[test]
+fn a_session_is_told_that_a_node_is_behind() {
+    check(
+        "ab",
+        "link a b\n run\n cut a b\n a p/x incr 5\n token a T\n b reads p/x after T\n wait 999\n answers b 0\n wait 1\n refused b stale
+         b p/y incr 1\n b reads p/y after T\n wait 1000\n refused b stale",
+    );
+}
+
+#[test]
+fn a_session_has_seen_operations_and_not_so_many_of_them() {
+    // b has more operations than the session has seen, and not the one that it has seen.
+    check(
+        "abc",
+        "link a b\n link b c\n run\n cut a b\n b p/x incr 1\n b p/x incr 1\n b p/x incr 1\n run\n a p/x incr 5\n token a T\n b reads p/x after T
+         c reads p/x after T\n answers b 3\n answers c 0\n link a b\n run\n wait 500\n answers b 1\n answers c 1\n c p/x = 8",
+    );
+}
+
+#[test]
+fn a_session_waits_for_the_shards_that_it_asks_about() {
+    // x and y are in different shards: what was seen of x does not hold up y.
+    let world = check_shards(
+        "ab",
+        64,
+        Limits::default(),
+        "link a b\n run\n cut a b\n a p/x incr 5\n token a T\n b p/y incr 1\n b reads p/y after T\n answers b 2",
+    );
+    let shard = |entity: &str| {
+        let (kind, key) = entity.split_once('/').unwrap();
+        world
+            .engine('a')
+            .shard_of(&crate::wire::EntityId::new(kind, key).unwrap())
+    };
+    assert_ne!(shard("p/x"), shard("p/y"));
+}
+
+#[test]
+fn a_session_of_another_cluster_is_refused() {
+    let mut small = check("a", "a p/x incr 1");
+    let mut large = check_shards(
+        "a",
+        64,
+        Limits::default(),
+        "a p/x incr 1\n a p/y incr 1\n a p/z incr 1\n token a T",
+    );
+    small.take_tokens(&mut large);
+    small.script("a reads p/x after T\n refused a invalid");
+}
