@@ -1,11 +1,14 @@
 //! Ratios that matter, both sides measured in one run on one machine:
 //!
 //! - one update's visibility on the other two of three nodes, against a bare quinn round trip;
-//! - a durable commit of one update, against a bare append and fdatasync of the same bytes in the same directory.
+//! - a durable commit of one update, against a bare append and fdatasync of the same bytes in the same directory;
+//! - a command and a query of a function in Rust, against the same update and read without one, and these against a bare map;
+//! - a call of a function at another node, against a bare quinn round trip.
 //!
 //! `cargo bench -p anabranch --bench side_by_side` (absolute figures move with the machine's load; quote the ratios).
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::Write;
@@ -16,7 +19,9 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anabranch::transport::ca::IssueOptions;
-use anabranch::{Level, Node, NodeId, PnCounter, Stage, ca};
+use anabranch::{
+    Call, Encoding, EntityId, Function, Level, Node, NodeId, Payload, PnCounter, Stage, ca, state,
+};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -28,6 +33,7 @@ fn main() {
     fs::create_dir_all(&dir).unwrap();
     visibility(&dir);
     durable_commit(&dir);
+    functions(&dir);
     fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -48,6 +54,23 @@ fn report(what: &str, mut samples: Vec<Duration>) -> f64 {
     at(50)
 }
 
+/// Many short ones, of which one alone is less than the clock can tell; gives nanoseconds for each.
+fn report_each(what: &str, mut once: impl FnMut()) -> f64 {
+    const EACH: u32 = 100;
+    (0..WARM_UP as u32 * EACH).for_each(|_| once());
+    let mut samples: Vec<Duration> = (0..ROUNDS)
+        .map(|_| {
+            let begun = Instant::now();
+            (0..EACH).for_each(|_| once());
+            begun.elapsed() / EACH
+        })
+        .collect();
+    samples.sort();
+    let at = |p: usize| samples[samples.len() * p / 100].as_nanos() as f64;
+    println!("{what:<58} p50 {:>8.0} ns   p99 {:>8.0} ns", at(50), at(99));
+    at(50)
+}
+
 fn start(dir: &Path, i: u128, members: &[NodeId], seeds: Vec<String>) -> Node {
     let own = dir.join(format!("n{i}"));
     ca::issue(&dir.join("ca"), NodeId(i), &own, &IssueOptions::default()).unwrap();
@@ -55,6 +78,7 @@ fn start(dir: &Path, i: u128, members: &[NodeId], seeds: Vec<String>) -> Node {
         .directory(own.join("data"))
         .identity_files(own.join("ca.pem"), own.join("node.pem"), own.join("node.key"))
         .members(members.to_vec())
+        .function(hits())
         .seeds(seeds);
     block_on(builder.start()).unwrap()
 }
@@ -189,4 +213,81 @@ fn durable_commit(dir: &Path) {
         ours / bare
     );
     block_on(node.shutdown()).unwrap();
+}
+
+/// A counter, raised in memory or on disk.
+fn hits() -> Function {
+    let raise = |hits: &mut state::PnCounter, by: i64| {
+        hits.increment(by);
+        Ok::<_, String>(hits.get())
+    };
+    Function::of::<state::PnCounter>("hits")
+        .command("hit", move |hits, context, by| {
+            context.confirm(APPLIED);
+            raise(hits, by)
+        })
+        .query("get", |hits, _, ()| Ok::<_, String>(hits.get()))
+        .into()
+}
+
+const APPLIED: Level = Level {
+    copies: anabranch::Copies::Local,
+    stage: Stage::Applied,
+};
+
+fn functions(dir: &Path) {
+    let home = dir.join("functions");
+    ca::init(&home.join("ca"), "functions").unwrap();
+    let members = [NodeId(1), NodeId(2)];
+    let one = start(&home, 1, &members, vec![]);
+    let two = start(&home, 2, &members, vec![one.quic_address().to_string()]);
+    block_on(async {
+        one.ready().await;
+        two.ready().await;
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    println!();
+    let mut map = BTreeMap::from([(("hits".to_owned(), "a".to_owned()), 0i64)]);
+    let key = ("hits".to_owned(), "a".to_owned());
+    let map = report_each("a number in a BTreeMap, raised", || {
+        *map.get_mut(std::hint::black_box(&key)).unwrap() += 1;
+    });
+    let entity = one.entity::<PnCounter>("bare", "a").unwrap().with_level(APPLIED);
+    let update = report_each("one update of a counter, in memory", || {
+        runtime.block_on(entity.increment(1)).unwrap();
+    });
+    let command = report_each("the same by a command of its function", || {
+        runtime
+            .block_on(one.call::<_, i64>("hits", "a", "hit", &1))
+            .unwrap();
+    });
+    let read = report_each("one read of a counter", || {
+        std::hint::black_box(entity.get());
+    });
+    let query = report_each("the same by a query of its function", || {
+        runtime
+            .block_on(one.call::<_, i64>("hits", "a", "get", &()))
+            .unwrap();
+    });
+    println!(
+        "ratio: update / map = {:.1}, command / update = {:.2}, query / read = {:.2}\n",
+        update / map,
+        command / update,
+        query / read
+    );
+
+    let echo = report("bare quinn, one stream, 64 B there and back", quinn_echo());
+    let argument = Payload::of(Encoding::Postcard, &()).unwrap();
+    let call = || Call::new(EntityId::new("hits", "a").unwrap(), "get", argument.clone());
+    let samples = (0..ROUNDS).map(|_| {
+        let begun = Instant::now();
+        runtime
+            .block_on(one.call_on(NodeId(2), call(), None, Duration::from_secs(10)))
+            .unwrap();
+        begun.elapsed()
+    });
+    let called = report("a query of a function at another node", samples.collect());
+    println!("ratio: call / quinn round trip = {:.2}", called / echo);
+    block_on(one.shutdown()).unwrap();
+    block_on(two.shutdown()).unwrap();
 }
