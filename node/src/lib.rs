@@ -3,8 +3,53 @@
 //! local copy.
 //!
 //! Embed a node with [`Node::builder`]; run one as a daemon with the `anabranch` binary. The layers below are public so
-//! that the simulator can stand in the driver's place: [`engine`] is the sans-IO replication engine, [`store`] the log
-//! and snapshots beneath it, [`wire`] the bytes.
+//! that the simulator can stand in the driver's place: [`engine`] is the sans-IO replication engine, [`session`] an entity's
+//! dealings with its function, [`store`] the log and snapshots beneath it, [`wire`] the bytes.
+//!
+//! # A tour
+//!
+//! **Entities** are addressed by kind and key, and hold a value of one of the [types](Type) that replicas can change apart and
+//! join. [`Node::entity`] gives a typed handle to one, [`Node::update`] changes several together, [`Node::read`] reads this node's
+//! copy without waiting:
+//!
+//! ```no_run
+//! # async fn example(node: anabranch::Node) -> Result<(), anabranch::Error> {
+//! let tags = node.entity::<anabranch::OrSet>("tags", "article 7")?;
+//! tags.add("rust").await?; // on this node's disk when this returns
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **How sure** a caller is it says itself: a [`Level`] is how many copies must confirm a write; a [`Token`] is what a session has
+//! seen, for [`Node::read_after`] at any node; [`Node::read_majority`] asks them all.
+//!
+//! **Functions** are code beside an entity: its state is a struct of [replicated values](state), its methods take commands. Here is
+//! one, and what it does in a test, where no node is needed:
+//!
+//! ```
+//! use anabranch::state::{OrSet, State};
+//! use anabranch::{Context, Function};
+//!
+//! #[derive(State)]
+//! struct Room {
+//!     guests: OrSet<String>,
+//! }
+//!
+//! let room: Function = Function::of::<Room>("room")
+//!     .command("enter", |room, _: &mut Context, guest: String| {
+//!         if room.guests.contains(&guest) {
+//!             return Err(format!("{guest} is in already"));
+//!         }
+//!         room.guests.add(&guest);
+//!         Ok(room.guests.len())
+//!     })
+//!     .query("guests", |room, _, ()| Ok::<_, String>(room.guests.elements()))
+//!     .into();
+//! assert!(room.methods().eq(["enter", "guests"]));
+//! ```
+//!
+//! A node that was [given it](NodeBuilder::function) answers [`Node::call`]; a program that hands it to [`cli::run`] is the whole
+//! `anabranch` program with it. Functions call one another with [`Context::call`] and [`Context::effect`].
 //!
 //! ```
 //! use anabranch::{EntityId, Level};
