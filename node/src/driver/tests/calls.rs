@@ -179,7 +179,7 @@ async fn who_does_not_wait_any_more_is_waited_for_by_nobody() {
     queued.iter().for_each(tokio::task::JoinHandle::abort);
     until(|| waiting(&pair.two) == 1).await;
     // One whose time is over hears it from over there.
-    let late = ask(&pair, call("add", &100), None, Duration::from_millis(100))
+    let late = ask(&pair, call("add", &100), None, Duration::from_secs(1))
         .await
         .unwrap_err();
     assert_eq!(late.kind(), ErrorKind::Expired);
@@ -191,7 +191,7 @@ async fn who_does_not_wait_any_more_is_waited_for_by_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_whose_answer_does_not_come_may_have_run() {
     let pair = pair().await;
-    let silent = ask(&pair, call("slow", &()), None, Duration::from_millis(200));
+    let silent = ask(&pair, call("slow", &()), None, Duration::from_secs(2));
     let (silent, ()) = tokio::join!(silent, async {
         let barrier = Arc::clone(&pair.barrier);
         tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();

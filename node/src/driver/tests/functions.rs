@@ -195,7 +195,7 @@ async fn who_waits_for_a_function_that_does_not_return_is_told_so() {
     let scratch = Scratch::new();
     let (function, barrier) = slow();
     let node = start(&scratch, function).await;
-    let hung = begin_slow(&node, &barrier, Duration::from_millis(300));
+    let hung = begin_slow(&node, &barrier, Duration::from_secs(2));
     // It waits until the one before it is given up, and is then run.
     assert_eq!(add(&node, "a", 10).await, Ok(10));
     assert_eq!(add(&node, "b", 10).await, Ok(10), "others go on");
@@ -652,7 +652,7 @@ async fn while_a_function_waits_its_entity_does_and_a_caller_that_goes_away_ends
     );
     let late = tokio::spawn({
         let node = node.clone();
-        async move { node.call_payload(call, None, Duration::from_millis(100)).await }
+        async move { node.call_payload(call, None, Duration::from_secs(1)).await }
     });
     until(1).await;
     assert_eq!(
@@ -765,7 +765,7 @@ async fn a_function_that_waits_and_then_computes_beyond_its_time_is_lost() {
     );
     let late = tokio::spawn({
         let node = node.clone();
-        async move { node.call_payload(call, None, Duration::from_millis(50)).await }
+        async move { node.call_payload(call, None, Duration::from_secs(1)).await }
     });
     let waiting = || node.status().counters["commands_waiting"];
     within(async {
