@@ -20,6 +20,7 @@ use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Level, Op, Update};
 use crate::error::{Error, ErrorKind};
 use crate::node::{Node, Watch};
+use crate::terms::millis;
 use crate::wire::EntityId;
 
 /// One entity of a node, seen as a `T`. Made by [`Node::entity`]; keeps the node running.
@@ -75,7 +76,7 @@ impl<T: Crdt> Entity<T> {
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Entity<T> {
         Entity {
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: millis(timeout),
             ..self
         }
     }

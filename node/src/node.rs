@@ -28,9 +28,10 @@ use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Read, ShardSummary, Update};
 use crate::entity::Entity;
 use crate::error::{Error, ErrorKind};
-use crate::function::Function;
+use crate::function::{Function, read_reply};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
+use crate::terms::millis;
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Token};
 
 /// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
@@ -233,6 +234,31 @@ impl Node {
         self.read_when(id, after, false, timeout).await
     }
 
+    /// The entity as more than half of the members have it: not older than anything that a majority had on its disks when this
+    /// was asked, nor than what an earlier majority read at any node has shown; nor, as [`Node::read_after`], than the session.
+    /// It costs a round trip, or two where something has to be kept first, and waits where there is no majority.
+    ///
+    /// ```no_run
+    /// # use anabranch::{EntityId, Node, Token};
+    /// # use std::time::Duration;
+    /// # async fn example(node: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// let leader = EntityId::new("leader", "shard 7")?;
+    /// let (value, _) = node.read_majority(&leader, &Token::default(), Duration::from_secs(1)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Stale`: no majority answered in time, or keeps it; retry later. The others as for [`Node::read_after`].
+    pub async fn read_majority(
+        &self,
+        id: &EntityId,
+        after: &Token,
+        timeout: Duration,
+    ) -> Result<(Option<(Type, Reading)>, Token), Error> {
+        self.read_when(id, after, true, timeout).await
+    }
+
     async fn read_when(
         &self,
         id: &EntityId,
@@ -244,7 +270,7 @@ impl Node {
             entities: vec![id.clone()],
             after: after.clone(),
             majority,
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: millis(timeout),
         };
         self.handle.await_read(read).await?;
         // What is here stays here: whatever is read now is at least as new, and so is the token.
@@ -282,12 +308,9 @@ impl Node {
         let entity = EntityId::new(kind, key).map_err(|e| invalid(e.to_string()))?;
         let payload = Payload::of(Encoding::Postcard, argument).map_err(|e| invalid(e.to_string()))?;
         let call = Call::new(entity, method, payload);
+        let name = call.to_string();
         let reply = self.handle.shared().call(call, None, TIMEOUT_MS_DEFAULT).await?;
-        reply.read().map_err(|e| {
-            let message =
-                format!("{kind}/{key} has answered {method}, and its reply is not what was expected: {e}");
-            Error::new(ErrorKind::Invalid, message)
-        })
+        read_reply(&name, &reply)
     }
 
     /// The same with bytes, as a session: not before what it has seen is here, and with what it has seen then.
@@ -300,14 +323,7 @@ impl Node {
         after: Option<&Token>,
         timeout: Duration,
     ) -> Result<(Payload, Token), Error> {
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let mut token = after.cloned().unwrap_or_default();
-        let reply = self
-            .handle
-            .shared()
-            .call(call, Some(&mut token), timeout_ms)
-            .await?;
-        Ok((reply, token))
+        self.call_on(self.id(), call, after, timeout).await
     }
 
     /// The same at another node, which has to be linked with this one: where what is asked depends on the node, as what it
@@ -336,41 +352,17 @@ impl Node {
         after: Option<&Token>,
         timeout: Duration,
     ) -> Result<(Payload, Token), Error> {
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let mut token = after.cloned().unwrap_or_default();
         let shared = self.handle.shared();
-        let reply = shared.call_on(node, call, Some(&mut token), timeout_ms).await?;
+        let reply = shared
+            .call_on(node, call, Some(&mut token), millis(timeout))
+            .await?;
         Ok((reply, token))
     }
 
     /// The functions that run here, by kind.
     pub fn functions(&self) -> impl Iterator<Item = &Function> {
         self.handle.functions.iter().map(|function| &**function)
-    }
-
-    /// The entity as more than half of the members have it: not older than anything that a majority had on its disks when this
-    /// was asked, nor than what an earlier majority read at any node has shown; nor, as [`Node::read_after`], than the session.
-    /// It costs a round trip, or two where something has to be kept first, and waits where there is no majority.
-    ///
-    /// ```no_run
-    /// # use anabranch::{EntityId, Node, Token};
-    /// # use std::time::Duration;
-    /// # async fn example(node: Node) -> Result<(), Box<dyn std::error::Error>> {
-    /// let leader = EntityId::new("leader", "shard 7")?;
-    /// let (value, _) = node.read_majority(&leader, &Token::default(), Duration::from_secs(1)).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// `Stale`: no majority answered in time, or keeps it; retry later. The others as for [`Node::read_after`].
-    pub async fn read_majority(
-        &self,
-        id: &EntityId,
-        after: &Token,
-        timeout: Duration,
-    ) -> Result<(Option<(Type, Reading)>, Token), Error> {
-        self.read_when(id, after, true, timeout).await
     }
 
     /// Follows one entity, which need not exist. The watch does not keep the node alive.

@@ -14,6 +14,17 @@ impl Time {
     pub fn after_ms(self, ms: u64) -> Time {
         Time(self.0.saturating_add(ms.saturating_mul(1_000)))
     }
+
+    /// How long it is until then, whole milliseconds; 0 once it has passed.
+    pub fn ms_until(self, deadline: Time) -> u64 {
+        deadline.0.saturating_sub(self.0) / 1_000
+    }
+}
+
+/// A duration as whole milliseconds; the most there are where it is longer.
+#[cfg(feature = "quic")]
+pub(crate) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The two clocks at one moment: the monotonic one for waiting, the wall clock for hybrid-clock stamps only.

@@ -20,8 +20,7 @@ pub const SESSION_HEADER: &str = "anabranch-session";
 /// The header that says how long a read waits for what its session has seen, milliseconds.
 pub const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 
-/// How long an update may wait for its level, milliseconds.
-pub const TIMEOUT_MS_MAX: u64 = 600_000;
+pub use crate::engine::limits::TIMEOUT_MS_MAX;
 const SHARDS_COUNT_MAX: usize = SHARDS_MAX as usize;
 
 /// Bytes in a request: a string stands for its UTF-8, `{"base64":"..."}` for anything else.

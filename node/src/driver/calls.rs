@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 use super::quic::block_on;
 use super::shared::Shared;
 use crate::engine::Time;
+use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
@@ -27,8 +28,6 @@ use crate::wire::{
 const SERVED_MAX: usize = 256;
 /// And of one peer.
 const SERVED_OF_PEER_MAX: usize = 128;
-/// Nobody is waited for longer, whatever he says.
-const TIMEOUT_MS_MAX: u64 = 600_000;
 /// Calls of others' functions that are being waited for, at most.
 const ASKED_MAX: usize = 10_000;
 /// Bytes that wait to be written to one peer: above this its calls are refused here, and answers to it wait.
@@ -152,11 +151,7 @@ impl Shared {
             shared: self,
             peer,
             id,
-            at: self
-                .clock
-                .now()
-                .time
-                .after_ms(timeout_ms.saturating_add(GRACE_MS)),
+            at: self.clock.time().after_ms(timeout_ms.saturating_add(GRACE_MS)),
             sent: None,
         };
         let token = session.as_deref().map(|token| Bytes::from(token.to_bytes()));

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::{Now, Time};
+use crate::terms::millis;
 
 /// Monotonic time since this clock was made, and the wall clock beside it.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub(super) fn until(now: Time, at: Time) -> Duration {
 #[allow(clippy::disallowed_methods, reason = "the driver is where clocks are read")]
 pub(super) fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    millis(since)
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver is where clocks are read")]

@@ -82,6 +82,11 @@ pub(super) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("this hangs")
 }
 
+/// How many commands of functions wait at a node, or are being answered.
+pub(super) fn commands_waiting(node: &Node) -> u64 {
+    node.status().counters["commands_waiting"]
+}
+
 pub(super) fn id(kind: &str, key: &str) -> EntityId {
     EntityId::new(kind, key).unwrap()
 }

@@ -3,12 +3,13 @@
 //! Contract: what a commit removes or supersedes was there when its function was given the command. What somebody else did
 //! since stays, as it would had the function run at another node.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_crdt::{Delta, Env, HashKey, Issuer, Mutation, Replicas, Type, Value, planted};
 
 use crate::engine::Engine;
-use crate::engine::io::{Op, Output, RequestId, Update};
+use crate::engine::io::{RequestId, Update};
 use crate::engine::shard::EntityKey;
 use crate::error::{Error, ErrorKind};
 use crate::view::View;
@@ -74,21 +75,20 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::WrongType`] if it shows as another type, or the entities of its kind have another.
     pub fn view(&self, id: &EntityId, ty: Type) -> Result<View, Error> {
-        let op = Op {
-            entity: id.clone(),
-            ty: Some(ty),
-            mutation: Mutation::Create,
-        };
-        let shard_id = self.shard_of(id);
-        self.type_for(&op, shard_id, &std::collections::BTreeMap::new())?;
-        let shard = &self.shards[shard_id.0 as usize];
-        let value = shard.entities.get(&(op.entity, ty));
-        Ok(View {
-            entity: id.clone(),
-            ty,
-            value: value.filter(|value| value.exists()).cloned(),
+        self.type_for(id, Some(ty), &BTreeMap::new())?;
+        Ok(self.view_as(id.clone(), ty))
+    }
+
+    fn view_as(&self, entity: EntityId, ty: Type) -> View {
+        let shard = &self.shards[self.shard_of(&entity).0 as usize];
+        let key = (entity, ty);
+        let value = shard.entities.get(&key).filter(|value| value.exists());
+        View {
+            value: value.cloned(),
             replicas: Arc::clone(&shard.replicas),
-        })
+            entity: key.0,
+            ty,
+        }
     }
 
     pub(crate) fn on_commit(&mut self, request: RequestId, mut update: Update, view: View) {
@@ -96,28 +96,16 @@ impl Engine {
             op.ty = op.ty.or(Some(view.ty));
         }
         let sight = self.sight(view);
-        match self.submit(update, sight) {
-            Ok(pending) => self.await_level(request, pending),
-            Err(error) => self.outputs.push_back(Output::Done {
-                request,
-                result: Err(error),
-            }),
-        }
+        self.submit_by(request, update, sight);
     }
 
     /// None if it is the present: and then nobody keeps it any more.
     fn sight(&self, view: View) -> Option<Sight> {
-        let key = (view.entity, view.ty);
-        let shard = &self.shards[self.shard_of(&key.0).0 as usize];
-        let present = shard.entities.get(&key).filter(|value| value.exists());
-        let is_present = match (&view.value, present) {
-            (Some(then), Some(now)) => Arc::ptr_eq(then, now),
-            (None, None) => true,
-            _ => false,
-        };
+        let is_present = self.view_as(view.entity.clone(), view.ty).is_same(&view);
         if planted!("commit_by_the_present", true, is_present) {
             return None;
         }
+        let key = (view.entity, view.ty);
         let value = view.value.map(|value| Value::clone(&value));
         let value = value.unwrap_or_else(|| Value::new(key.1));
         Some(Sight { key, value })

@@ -244,10 +244,7 @@ impl Engine {
             .collect();
         for request in waiting {
             self.levels.remove(request);
-            self.outputs.push_back(Output::Done {
-                request,
-                result: Err(error.clone()),
-            });
+            self.decline(request, error.clone());
         }
     }
 
@@ -284,10 +281,7 @@ impl Engine {
                     }
                 ),
             );
-            self.outputs.push_back(Output::Done {
-                request,
-                result: Err(error),
-            });
+            self.decline(request, error);
         }
     }
 

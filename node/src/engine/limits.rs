@@ -12,6 +12,8 @@ pub const ELEMENT_BYTES_MAX: usize = 64 << 10;
 pub const VALUE_BYTES_MAX: usize = 256 << 10;
 /// All bytes of one update together.
 pub const UPDATE_BYTES_MAX: usize = 64 << 20;
+/// Nobody who asks over a network is waited for longer, whatever he says, milliseconds.
+pub const TIMEOUT_MS_MAX: u64 = 600_000;
 /// Entities of one read.
 pub const READ_ENTITIES_MAX: usize = 1_000;
 /// Operations of one update, at most; fewer where [`Limits::update_ops_max`] says so.

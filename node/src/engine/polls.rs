@@ -114,13 +114,8 @@ impl Engine {
             poll.told.insert(peer);
             for shard_id in &poll.shards {
                 let shard = &self.shards[shard_id.0 as usize];
-                for (ix, seq) in shard
-                    .peers
-                    .get(&peer)
-                    .into_iter()
-                    .flat_map(|view| view.applied.iter())
-                {
-                    poll.seen.insert(*shard_id, shard.replicas.id(ix), seq);
+                if let Some(view) = shard.peers.get(&peer) {
+                    shard.add_to(&mut poll.seen, &view.applied);
                 }
             }
             self.settle_poll(id);
@@ -134,8 +129,9 @@ impl Engine {
         };
         let own = poll.shards.iter().all(|shard| self.votes(*shard));
         let heard = usize::from(own) + poll.told.len();
-        let needed = planted!("majority_of_one", 1, self.members.len() / 2 + 1);
-        if heard < needed {
+        // More copies than there are members no majority is.
+        let needed = self.copies_needed(MAJORITY).unwrap_or(usize::MAX);
+        if heard < planted!("majority_of_one", 1, needed) {
             return;
         }
         if let Some(poll) = self.polls.waiting.remove(&id) {

@@ -16,7 +16,7 @@ use std::hash::Hasher;
 use crate::engine::io::{RecordId, Time};
 use crate::engine::ring::{Ring, Slot};
 use crate::engine::waiting::{OwnResets, Waiting};
-use crate::wire::{EntityId, ShardId};
+use crate::wire::{EntityId, ShardId, Token};
 
 /// An entity under one type. Two sides of a partition may write the same id under different types: both are kept,
 /// the lower type id is the visible one.
@@ -242,6 +242,13 @@ impl Shard {
     /// The base of an origin's ring; without a ring, what is covered cannot be served.
     pub fn base(&self, ix: ReplicaIx) -> u64 {
         self.rings.get(&ix).map_or_else(|| self.vv.get(ix), Ring::base)
+    }
+
+    /// Adds operations of this shard to what a session has seen.
+    pub fn add_to(&self, token: &mut Token, seen: &VersionVector) {
+        for (ix, seq) in seen.iter() {
+            token.insert(self.id, self.replicas.id(ix), seq);
+        }
     }
 
     /// The bases of all origins.

@@ -63,17 +63,19 @@ struct Stretch {
 
 impl Engine {
     pub(crate) fn on_submit(&mut self, request: RequestId, update: Update) {
-        match self.submit(update, None) {
+        self.submit_by(request, update, None);
+    }
+
+    /// Makes it, by what a function saw if it is one's, and answers once its level is reached, or that it is refused.
+    pub(crate) fn submit_by(&mut self, request: RequestId, update: Update, sight: Option<Sight>) {
+        match self.submit(update, sight) {
             Ok(pending) => self.await_level(request, pending),
-            Err(error) => self.outputs.push_back(Output::Done {
-                request,
-                result: Err(error),
-            }),
+            Err(error) => self.decline(request, error),
         }
     }
 
     /// On an error nothing has changed.
-    pub(crate) fn submit(&mut self, update: Update, sight: Option<Sight>) -> Result<Pending, Error> {
+    fn submit(&mut self, update: Update, sight: Option<Sight>) -> Result<Pending, Error> {
         self.check_size(&update.ops)?;
         self.copies_needed(update.level)?;
         if self.requests_waiting() >= self.config.limits.requests_max {
@@ -107,7 +109,7 @@ impl Engine {
         // It was made under the type that was asked for, or the one there was: a repeat may name it or not.
         let types = update.ops.iter().map(|op| match op.mutation {
             Mutation::Delete => None,
-            _ => op.ty.or_else(|| self.known_type(op)),
+            _ => op.ty.or_else(|| self.known_type(&op.entity)),
         });
         if !is_repeat(&update.ops, &types.collect::<Vec<_>>(), known.update) {
             return Err(Error::new(
@@ -183,7 +185,7 @@ impl Engine {
                 self.resolve_delete(shard, op, &fixed, &mut trials, &mut keys)?;
                 continue;
             }
-            let ty = self.type_for(op, shard, &fixed)?;
+            let ty = self.type_for(&op.entity, op.ty, &fixed)?;
             // What is deleted has its type no more when it is asked for again.
             types.push((!is_deletion).then_some(ty));
             fixed.entry(op.entity.kind()).or_insert(ty);
@@ -231,25 +233,26 @@ impl Engine {
     }
 
     /// The type that an entity has, or would get, by what is here and declared.
-    fn known_type(&self, op: &Op) -> Option<Type> {
-        let (kind, shard) = (op.entity.kind(), self.shard_of(&op.entity));
+    fn known_type(&self, entity: &EntityId) -> Option<Type> {
+        let (kind, shard) = (entity.kind(), self.shard_of(entity));
         self.shards[shard.0 as usize]
-            .visible_type(&op.entity)
+            .visible_type(entity)
             .or_else(|| self.config.kinds.get(kind).copied())
             .or_else(|| self.kinds.type_of(kind))
     }
 
     pub(crate) fn type_for(
         &self,
-        op: &Op,
-        shard: ShardId,
+        entity: &EntityId,
+        asked: Option<Type>,
         fixed: &BTreeMap<&str, Type>,
     ) -> Result<Type, Error> {
-        let kind = op.entity.kind();
-        let known = self.known_type(op).or_else(|| fixed.get(kind).copied());
-        match (known, op.ty) {
+        let kind = entity.kind();
+        let known = self.known_type(entity).or_else(|| fixed.get(kind).copied());
+        match (known, asked) {
             (Some(known), Some(asked)) if known != asked => {
-                let exists = self.shards[shard.0 as usize].visible_type(&op.entity).is_some();
+                let shard = &self.shards[self.shard_of(entity).0 as usize];
+                let exists = shard.visible_type(entity).is_some();
                 let (what, known) = (
                     if exists {
                         ""
@@ -261,8 +264,7 @@ impl Engine {
                 Err(Error::new(
                     ErrorKind::WrongType,
                     format!(
-                        "nothing changed: {} is {what}{known}, not {}",
-                        op.entity,
+                        "nothing changed: {entity} is {what}{known}, not {}",
                         asked.indefinite()
                     ),
                 ))

@@ -115,9 +115,7 @@ impl Engine {
     pub(crate) fn add_shards(&self, token: &mut Token, shards: impl IntoIterator<Item = ShardId>) {
         for id in shards {
             let shard = &self.shards[id.0 as usize];
-            for (ix, seq) in shard.vv.iter() {
-                token.insert(id, shard.replicas.id(ix), seq);
-            }
+            shard.add_to(token, &shard.vv);
         }
     }
 
@@ -225,8 +223,7 @@ impl Engine {
     fn go_on(&mut self, id: RequestId, waiting: Waiting) {
         match waiting.request {
             Request::Update(update) => {
-                let left_us = waiting.deadline.0.saturating_sub(self.now.time.0);
-                let timeout_ms = left_us / 1_000;
+                let timeout_ms = self.now.time.ms_until(waiting.deadline);
                 self.on_submit(id, Update { timeout_ms, ..update });
             }
             Request::Read(read) if read.majority => self.poll(id, read, waiting.shards, waiting.deadline),

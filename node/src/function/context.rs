@@ -7,7 +7,7 @@ use anabranch_crdt::{NodeId, ReplicaId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::BoxFuture;
+use super::{BoxFuture, read_reply};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Call, Command, Effect};
@@ -134,7 +134,7 @@ impl Context {
     /// Functions that wait for one another in a circle wait until their deadline.
     ///
     /// # Errors
-    /// See [`Node::call`](crate::Function); [`ErrorKind::Refused`] for its own entity, which it would wait for itself.
+    /// Those of a call of this node; [`ErrorKind::Refused`] for its own entity, which it would wait for itself.
     pub async fn call<A: Serialize + ?Sized, R: DeserializeOwned>(
         &mut self,
         kind: &str,
@@ -142,7 +142,8 @@ impl Context {
         method: &str,
         argument: &A,
     ) -> Result<R, Error> {
-        self.call_at(None, kind, key, method, argument)?.await?.decode()
+        let (name, calling) = self.call_at(None, kind, key, method, argument)?;
+        read_reply(&name, &calling.await?)
     }
 
     /// The same at a certain node.
@@ -157,12 +158,11 @@ impl Context {
         method: &str,
         argument: &A,
     ) -> Result<R, Error> {
-        self.call_at(Some(node), kind, key, method, argument)?
-            .await?
-            .decode()
+        let (name, calling) = self.call_at(Some(node), kind, key, method, argument)?;
+        read_reply(&name, &calling.await?)
     }
 
-    /// The call, not made yet: nothing of its argument is kept in its future.
+    /// The call's name, and the call, not made yet: nothing of its argument is kept in its future.
     fn call_at<A: Serialize + ?Sized>(
         &mut self,
         on: Option<NodeId>,
@@ -170,7 +170,7 @@ impl Context {
         key: &str,
         method: &str,
         argument: &A,
-    ) -> Result<BoxFuture<'static, Result<Answered, Error>>, Error> {
+    ) -> Result<(String, BoxFuture<'static, Result<Payload, Error>>), Error> {
         let Some(call) = self.new_call(kind, key, method, argument) else {
             let why = self.problem.take().unwrap_or_default();
             return Err(Error::new(ErrorKind::Invalid, format!("nothing changed: {why}")));
@@ -186,11 +186,8 @@ impl Context {
             let message = "nothing changed: nobody makes calls for functions here";
             return Err(Error::new(ErrorKind::NoFunction, message));
         };
-        let name = format!("{method} of {kind}/{key}");
-        Ok(Box::pin(async move {
-            let reply = caller.call(on, call).await?;
-            Ok(Answered { name, reply })
-        }))
+        let name = call.to_string();
+        Ok((name, Box::pin(async move { caller.call(on, call).await })))
     }
 
     /// Calls another entity's function once what this command did is in, where its level says, and before its reply is heard; in
@@ -265,24 +262,6 @@ impl Context {
 
     pub(crate) fn is_deleted(&self) -> bool {
         self.is_deleted
-    }
-}
-
-/// What a call was answered.
-struct Answered {
-    name: String,
-    reply: Payload,
-}
-
-impl Answered {
-    fn decode<R: DeserializeOwned>(self) -> Result<R, Error> {
-        self.reply.read().map_err(|e| {
-            let message = format!(
-                "{} was answered, and its reply is not what was expected: {e}",
-                self.name
-            );
-            Error::new(ErrorKind::Invalid, message)
-        })
     }
 }
 

@@ -294,10 +294,7 @@ impl<S: State> FunctionBuilder<S> {
             let argument = argument(payload)?;
             let mut state = S::open(seen);
             let reply = run(&mut state, context, argument);
-            let reply = reply.map_err(|error| refusal(payload.encoding, &error))?;
-            let changes = state.changes();
-            seen.check()?;
-            Ok((written(payload.encoding, &reply)?, changes))
+            outcome(seen, payload.encoding, reply, || state.changes())
         };
         self.method(method, false, Runs::Now(Box::new(run)))
     }
@@ -317,9 +314,7 @@ impl<S: State> FunctionBuilder<S> {
         let run = move |seen: &Seen, payload: &Payload, context: &mut Context| {
             let argument = argument(payload)?;
             let reply = run(&S::open(seen), context, argument);
-            let reply = reply.map_err(|error| refusal(payload.encoding, &error))?;
-            seen.check()?;
-            Ok((written(payload.encoding, &reply)?, Vec::new()))
+            outcome(seen, payload.encoding, reply, Vec::new)
         };
         self.method(method, true, Runs::Now(Box::new(run)))
     }
@@ -361,10 +356,7 @@ impl<S: State> FunctionBuilder<S> {
                 let argument = argument(payload)?;
                 let mut state = S::open(seen);
                 let reply = run(&mut state, context, argument).await;
-                let reply = reply.map_err(|error| refusal(payload.encoding, &error))?;
-                let changes = state.changes();
-                seen.check()?;
-                Ok((written(payload.encoding, &reply)?, changes))
+                outcome(seen, payload.encoding, reply, || state.changes())
             })
         });
         self.method(method, false, Runs::Async(run))
@@ -395,6 +387,14 @@ impl<S> From<FunctionBuilder<S>> for Function {
     }
 }
 
+/// What a call was answered, as what its caller expects.
+pub(crate) fn read_reply<R: DeserializeOwned>(call: &str, reply: &Payload) -> Result<R, Error> {
+    reply.read().map_err(|e: PayloadError| {
+        let message = format!("{call} was answered, and its reply is not what was expected: {e}");
+        Error::new(ErrorKind::Invalid, message)
+    })
+}
+
 fn argument<A: DeserializeOwned>(payload: &Payload) -> Result<A, Error> {
     let read = payload.read();
     read.map_err(|e: PayloadError| {
@@ -403,6 +403,19 @@ fn argument<A: DeserializeOwned>(payload: &Payload) -> Result<A, Error> {
             format!("nothing changed: the argument is not what the method takes: {e}"),
         )
     })
+}
+
+/// What a method made of its command: its reply, and what it did, if all of that can be.
+fn outcome<R: Serialize, E: fmt::Display + Serialize>(
+    seen: &Seen,
+    encoding: Encoding,
+    reply: Result<R, E>,
+    changes: impl FnOnce() -> Vec<Mutation>,
+) -> Result<(Payload, Vec<Mutation>), Error> {
+    let reply = reply.map_err(|error| refusal(encoding, &error))?;
+    let changes = changes();
+    seen.check()?;
+    Ok((written(encoding, &reply)?, changes))
 }
 
 fn written<R: Serialize>(encoding: Encoding, reply: &R) -> Result<Payload, Error> {

@@ -1,5 +1,7 @@
 //! What goes into a session and what comes out of it: values, never effects.
 
+use std::fmt;
+
 use anabranch_crdt::{Mutation, NodeId, Reading, Type};
 
 use crate::error::Error;
@@ -96,6 +98,12 @@ impl Call {
             payload,
             depth: 0,
         }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.method, self.entity)
     }
 }
 

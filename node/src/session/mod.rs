@@ -146,7 +146,6 @@ impl Session {
             Input::EffectsDone { id } => self.answer_finished(id),
             Input::Wakeup => {}
         }
-        self.on_due();
         self.show_news(look);
         self.begin_next(look);
     }

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anabranch_crdt::{Epoch, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::terms::millis;
 use crate::transport::event::CloseCode;
 use crate::transport::limits::{ADDRESSES_MAX, EPOCH_MAX, HELLO_BYTES_MAX};
 
@@ -144,5 +145,5 @@ impl Hello {
 /// This machine's wall clock in milliseconds since 1970; 0 before that.
 pub(super) fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    millis(since)
 }

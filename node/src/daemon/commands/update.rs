@@ -9,6 +9,7 @@ use super::super::exit::Failure;
 use super::super::output;
 use super::ANSWER_TIMEOUT;
 use super::read::node;
+use crate::terms::millis;
 
 /// How long to wait for the level, or for what a session has seen, when nothing is said.
 pub(super) const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ async fn send(op: OpBody, how: &How) -> Result<(), Failure> {
     let body = UpdateBody {
         ops: vec![op],
         level: how.level.clone(),
-        timeout_ms: Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+        timeout_ms: Some(millis(timeout)),
         idempotency_key: how.idempotency_key.clone(),
         directory: None,
     };

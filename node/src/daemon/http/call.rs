@@ -8,9 +8,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
 
+use super::entities::last_segments;
 use super::error::Refusal;
 use super::{App, body, session};
-use crate::daemon::percent;
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
@@ -62,12 +62,7 @@ pub(super) async fn call(
 }
 
 fn names(uri: &Uri) -> Result<(EntityId, String), Refusal> {
-    let mut segments = uri.path().rsplit('/');
-    let mut name = || {
-        let segment = segments.next().unwrap_or_default();
-        percent::decode(segment).map_err(|e| Refusal::invalid(e.to_string()))
-    };
-    let (method, key, kind) = (name()?, name()?, name()?);
+    let [kind, key, method] = last_segments(uri)?;
     let entity = EntityId::new(&kind, &key).map_err(|e| Refusal::invalid(e.to_string()))?;
     Ok((entity, method))
 }

@@ -156,12 +156,18 @@ pub(super) fn entity(uri: &Uri) -> Result<EntityId, Refusal> {
 
 /// The kind and the key in a path's last two segments.
 pub(super) fn names(uri: &Uri) -> Result<(String, String), Refusal> {
+    let [kind, key] = last_segments(uri)?;
+    Ok((kind, key))
+}
+
+/// A path's last segments, decoded.
+pub(super) fn last_segments<const N: usize>(uri: &Uri) -> Result<[String; N], Refusal> {
     // The segments as they came: decoded first, an encoded slash would look like a separator.
     let mut segments = uri.path().rsplit('/');
-    let (key, kind) = (
-        segments.next().unwrap_or_default(),
-        segments.next().unwrap_or_default(),
-    );
-    let decode = |segment| percent::decode(segment).map_err(|e| Refusal::invalid(e.to_string()));
-    Ok((decode(kind)?, decode(key)?))
+    let mut names = std::array::from_fn(|_| String::new());
+    for name in names.iter_mut().rev() {
+        let segment = segments.next().unwrap_or_default();
+        *name = percent::decode(segment).map_err(|e| Refusal::invalid(e.to_string()))?;
+    }
+    Ok(names)
 }

@@ -1,7 +1,7 @@
 //! Calls that nobody waits for.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, mpsc};
 
 use crate::driver::quic::block_on;
 use crate::driver::shared::Shared;
@@ -27,24 +27,24 @@ pub(super) fn call_later(shared: &Arc<Shared>, calls: Vec<Call>) -> Result<(), V
         running.fetch_sub(1, Ordering::Relaxed);
         return Err(calls);
     }
-    let calls = Arc::new(Mutex::new(calls));
-    let (theirs, at) = (Arc::clone(&calls), Arc::clone(shared));
+    let (hand_over, taken) = mpsc::channel::<Call>();
+    let at = Arc::clone(shared);
     let run = move || {
-        let calls = std::mem::take(&mut *theirs.lock().unwrap_or_else(PoisonError::into_inner));
-        for call in calls {
-            let name = format!("{} of {}", call.method, call.entity);
+        for call in taken {
+            let name = call.to_string();
             note_failure(&name, block_on(at.call(call, None, TIMEOUT_MS_DEFAULT)));
         }
         at.functions.later.fetch_sub(1, Ordering::Relaxed);
     };
     let thread = std::thread::Builder::new().name("anabranch-effects".into());
-    match thread.spawn(run) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            tracing::warn!("no thread for effects: {error}");
-            running.fetch_sub(1, Ordering::Relaxed);
-            let calls = std::mem::take(&mut *calls.lock().unwrap_or_else(PoisonError::into_inner));
-            Err(calls)
-        }
+    if let Err(error) = thread.spawn(run) {
+        tracing::warn!("no thread for effects: {error}");
+        running.fetch_sub(1, Ordering::Relaxed);
+        return Err(calls);
     }
+    for call in calls {
+        // It takes them all before it ends.
+        let _ = hand_over.send(call);
+    }
+    Ok(())
 }

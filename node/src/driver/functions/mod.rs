@@ -127,16 +127,17 @@ impl Shared {
         mut session: Option<&mut Token>,
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
-        let deadline = self.clock.time().after_ms(timeout_ms);
+        let mut began = self.clock.time();
+        let deadline = began.after_ms(timeout_ms);
         let mut changed = false;
         loop {
             let from = call.entity.clone();
             let method = self.functions.stats.of(from.kind(), &call.method);
-            let began = self.clock.time();
             let ended = self.call_one(call, session.as_deref_mut(), deadline).await;
             let is_error = !matches!(ended, Ok((Action::Reply(_) | Action::Forward(_), _)));
             if let Some(method) = method {
-                method.note(began, self.clock.time(), is_error);
+                let now = self.clock.time();
+                method.note(std::mem::replace(&mut began, now), now, is_error);
             }
             match ended {
                 Ok((Action::Reply(payload), _)) => return Ok(payload),
@@ -162,12 +163,11 @@ impl Shared {
         let is_query = function.is_query(&call.method)?;
         check_call(&call)?;
         if let Some(token) = session.as_deref().filter(|token| !token.is_empty()) {
-            let left_us = deadline.0.saturating_sub(self.clock.time().0);
             let read = Read {
                 entities: vec![call.entity.clone()],
                 after: token.clone(),
                 majority: false,
-                timeout_ms: left_us / 1_000,
+                timeout_ms: self.clock.time().ms_until(deadline),
             };
             self.await_read(read).await?;
         }
@@ -361,10 +361,8 @@ pub(super) fn check_call(call: &Call) -> Result<(), Error> {
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     if call.depth > DEPTH_MAX {
-        let message = format!(
-            "nothing changed: functions have called one another {DEPTH_MAX} deep, at last {} of {}",
-            call.method, call.entity
-        );
+        let message =
+            format!("nothing changed: functions have called one another {DEPTH_MAX} deep, at last {call}");
         return Err(Error::new(ErrorKind::Refused, message));
     }
     Ok(())

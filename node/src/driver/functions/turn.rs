@@ -194,10 +194,10 @@ impl<'a> Turn<'a> {
             self.rest.extend(later);
         }
         while let Some(call) = self.rest.pop_front() {
-            let left_us = deadline.0.saturating_sub(self.shared.clock.time().0);
-            let name = format!("{} of {}", call.method, call.entity);
+            let left_ms = self.shared.clock.time().ms_until(deadline);
+            let name = call.to_string();
             // A call within a call: its future would contain itself.
-            let calling = Box::pin(self.shared.call(call, session.as_deref_mut(), left_us / 1_000));
+            let calling = Box::pin(self.shared.call(call, session.as_deref_mut(), left_ms));
             note_failure(&name, calling.await);
         }
         self.stage = Stage::Idle;
@@ -281,13 +281,12 @@ impl<'a> Turn<'a> {
             ty: Some(self.function.ty()),
             mutation,
         };
-        let left_us = deadline.0.saturating_sub(self.shared.clock.time().0);
         let update = Update {
             ops: mutations.into_iter().map(op).collect(),
             level,
             key: None,
             after: None,
-            timeout_ms: left_us / 1_000,
+            timeout_ms: self.shared.clock.time().ms_until(deadline),
         };
         let commit = |request| EngineInput::Commit {
             request,
@@ -373,13 +372,10 @@ impl Caller for HostCaller {
 
     fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>> {
         Box::pin(async move {
-            let left_us = self.deadline.0.saturating_sub(self.shared.clock.time().0);
+            let left_ms = self.shared.clock.time().ms_until(self.deadline);
             let mut token = self.seen();
             let on = on.unwrap_or(self.shared.about.node);
-            let reply = self
-                .shared
-                .call_on(on, call, Some(&mut token), left_us / 1_000)
-                .await;
+            let reply = self.shared.call_on(on, call, Some(&mut token), left_ms).await;
             self.seen
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

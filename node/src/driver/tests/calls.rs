@@ -3,7 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use super::{PATIENCE, Scratch, id, within};
+use super::{PATIENCE, Scratch, commands_waiting, id, until, within};
 use crate::NodeId;
 use crate::error::{Error, ErrorKind};
 use crate::function::state::PnCounter;
@@ -88,19 +88,6 @@ async fn ask(
     within(pair.one.call_on(NodeId(2), call, after, timeout)).await
 }
 
-fn waiting(node: &Node) -> u64 {
-    node.status().counters["commands_waiting"]
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    within(async {
-        while !condition() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_runs_at_the_node_that_is_asked_and_its_caller_reads_what_it_did() {
     let pair = pair().await;
@@ -175,9 +162,9 @@ async fn who_does_not_wait_any_more_is_waited_for_by_nobody() {
             tokio::spawn(async move { one.call_on(NodeId(2), call("add", &100), None, PATIENCE).await })
         })
         .collect();
-    until(|| waiting(&pair.two) == 11).await;
+    until(|| commands_waiting(&pair.two) == 11).await;
     queued.iter().for_each(tokio::task::JoinHandle::abort);
-    until(|| waiting(&pair.two) == 1).await;
+    until(|| commands_waiting(&pair.two) == 1).await;
     // One whose time is over hears it from over there.
     let late = ask(&pair, call("add", &100), None, Duration::from_secs(1))
         .await

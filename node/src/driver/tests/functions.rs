@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{PATIENCE, Scratch, id, increment, within};
+use super::{PATIENCE, Scratch, commands_waiting, id, increment, until, within};
 use crate::error::{Error, ErrorKind};
 use crate::function::state::{OrSet, PnCounter};
 use crate::function::{Context, Function};
@@ -118,7 +118,7 @@ async fn a_command_that_fails_leaves_no_trace() {
         .await
         .unwrap();
     assert_eq!(counter.get(), None);
-    assert_eq!(node.status().counters["commands_waiting"], 0);
+    assert_eq!(commands_waiting(&node), 0);
     within(node.shutdown()).await.unwrap();
     assert_eq!(add(&node, "a", 1).await.unwrap_err().kind(), ErrorKind::Stopping);
 }
@@ -229,26 +229,16 @@ async fn a_caller_that_goes_away_leaves_nothing_behind() {
     let (function, barrier) = slow();
     let node = start(&scratch, function).await;
     let first = begin_slow(&node, &barrier, PATIENCE);
-    let waiting = || node.status().counters["commands_waiting"];
+    let waiting = || commands_waiting(&node);
     let gone: Vec<_> = (0..20)
         .map(|_| {
             let node = node.clone();
             tokio::spawn(async move { node.call::<_, i128>("count", "a", "add", &100).await })
         })
         .collect();
-    within(async {
-        while waiting() < 21 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| waiting() >= 21).await;
     gone.iter().for_each(tokio::task::JoinHandle::abort);
-    within(async {
-        while waiting() > 1 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| waiting() <= 1).await;
     barrier.wait();
     first.recv_timeout(PATIENCE).unwrap().unwrap();
     assert_eq!(add(&node, "a", 0).await, Ok(1));
@@ -506,7 +496,7 @@ async fn functions_that_call_one_another_for_ever_are_stopped() {
     );
     let all: Vec<String> = within(node.call("orders", "a", "all", &())).await.unwrap();
     assert_eq!(all.len(), 33, "the first and 32 within one another");
-    assert_eq!(node.status().counters["commands_waiting"], 0);
+    assert_eq!(commands_waiting(&node), 0);
 }
 
 /// Orders that ask the stock, and wait for what it says.
@@ -596,7 +586,7 @@ async fn a_function_that_calls_another_waits_for_its_answer() {
         .await
         .unwrap_err();
     assert!(itself.message().contains("wait for itself"), "{itself}");
-    assert_eq!(node.status().counters["commands_waiting"], 0);
+    assert_eq!(commands_waiting(&node), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -619,27 +609,20 @@ async fn while_a_function_waits_its_entity_does_and_a_caller_that_goes_away_ends
         let call = Call::new(id("orders", "a"), method, argument);
         tokio::spawn(async move { node.call_payload(call, None, PATIENCE).await })
     };
-    let waiting = || node.status().counters["commands_waiting"];
-    let until = async |n| {
-        within(async {
-            while waiting() != n {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-    };
+    let waiting = || commands_waiting(&node);
+    let until_waiting = async |n| until(|| waiting() == n).await;
     let first = begin("wait", "null");
-    until(1).await;
+    until_waiting(1).await;
     let second = begin("order", "\"hat\"");
-    until(2).await;
+    until_waiting(2).await;
     gate.add_permits(1);
     within(first).await.unwrap().unwrap();
     let (reply, _) = within(second).await.unwrap().unwrap();
     assert_eq!(reply.read::<(i64, usize)>(), Ok((4, 2)));
     let gone = begin("wait", "null");
-    until(1).await;
+    until_waiting(1).await;
     gone.abort();
-    until(0).await;
+    until_waiting(0).await;
     assert_eq!(
         within(node.call::<_, (i64, usize)>("orders", "a", "order", "hat")).await,
         Ok((3, 2))
@@ -654,7 +637,7 @@ async fn while_a_function_waits_its_entity_does_and_a_caller_that_goes_away_ends
         let node = node.clone();
         async move { node.call_payload(call, None, Duration::from_secs(1)).await }
     });
-    until(1).await;
+    until_waiting(1).await;
     assert_eq!(
         within(node.call::<_, (i64, usize)>("orders", "a", "order", "hat")).await,
         Ok((2, 2))
@@ -718,17 +701,12 @@ async fn a_caller_that_goes_away_before_the_level_is_reached_leaves_no_effect_un
     .unwrap();
     within(two.ready()).await;
     within(two.shutdown()).await.unwrap();
-    let waiting = || node.status().counters["commands_waiting"];
+    let waiting = || commands_waiting(&node);
     let gone = {
         let node = node.clone();
         tokio::spawn(async move { node.call::<_, ()>("orders", "a", "everywhere", &()).await })
     };
-    within(async {
-        while node.status().counters["updates_waiting"] == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until(|| node.status().counters["updates_waiting"] > 0).await;
     gone.abort();
     let boots = node.entity::<crate::PnCounter>("stock", "boots").unwrap();
     let mut watch = boots.watch();
@@ -736,11 +714,9 @@ async fn a_caller_that_goes_away_before_the_level_is_reached_leaves_no_effect_un
         while boots.get() != Some(5) {
             watch.next().await;
         }
-        while waiting() > 0 {
-            tokio::task::yield_now().await;
-        }
     })
     .await;
+    until(|| waiting() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -767,16 +743,9 @@ async fn a_function_that_waits_and_then_computes_beyond_its_time_is_lost() {
         let node = node.clone();
         async move { node.call_payload(call, None, Duration::from_secs(1)).await }
     });
-    let waiting = || node.status().counters["commands_waiting"];
-    within(async {
-        while waiting() == 0 {
-            tokio::task::yield_now().await;
-        }
-        while waiting() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let waiting = || commands_waiting(&node);
+    until(|| waiting() > 0).await;
+    until(|| waiting() == 0).await;
     barrier.wait();
     assert_eq!(within(late).await.unwrap().unwrap_err().kind(), ErrorKind::Lost);
     assert_eq!(node.read(&id("count", "a")), None);

@@ -18,7 +18,6 @@ macro_rules! map {
         #[derive(Debug)]
         pub struct $name<$($param),*> {
             seen: Seen,
-            changes: Vec<Mutation>,
             now: Overlay<$child>,
             holds: PhantomData<fn() -> ($($param,)*)>,
         }
@@ -29,14 +28,13 @@ macro_rules! map {
             fn open(seen: &Seen) -> $name<$($param),*> {
                 $name {
                     seen: seen.clone(),
-                    changes: Vec::new(),
                     now: Overlay::new(),
                     holds: PhantomData,
                 }
             }
 
             fn changes(self) -> Vec<Mutation> {
-                self.changes
+                self.now.into_changes()
             }
         }
 
@@ -59,17 +57,12 @@ macro_rules! map {
             /// Removes a key and what the command saw under it, if it is there.
             pub fn remove<Q: Serialize + ?Sized>(&mut self, key: &Q) {
                 let key = self.seen.encode(key);
-                self.now.put(key.clone(), None);
-                match self.changes.last_mut() {
-                    Some(Mutation::Remove(removed)) => removed.push(key),
-                    _ => self.changes.push(Mutation::Remove(vec![key])),
-                }
+                self.now.remove(key);
             }
 
             /// Removes all that the command saw.
             pub fn clear(&mut self) {
                 self.now.clear();
-                self.changes.push(Mutation::Clear);
             }
 
             fn child(&self, key: &[u8]) -> Option<$child> {
@@ -85,12 +78,12 @@ macro_rules! map {
             }
 
             fn update(&mut self, key: Bytes, child: $child, mutation: Mutation) {
-                self.now.put(key.clone(), Some(child));
-                self.changes.push(Mutation::Update {
-                    key,
+                let update = Mutation::Update {
+                    key: key.clone(),
                     ty: None,
                     mutation: Box::new(mutation),
-                });
+                };
+                self.now.put(key, child, update);
             }
         }
     };

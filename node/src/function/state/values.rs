@@ -238,7 +238,6 @@ macro_rules! set {
         #[derive(Debug)]
         pub struct $name<T> {
             seen: Seen,
-            changes: Vec<Mutation>,
             now: Overlay<()>,
             holds: PhantomData<fn() -> T>,
         }
@@ -249,14 +248,13 @@ macro_rules! set {
             fn open(seen: &Seen) -> $name<T> {
                 $name {
                     seen: seen.clone(),
-                    changes: Vec::new(),
                     now: Overlay::new(),
                     holds: PhantomData,
                 }
             }
 
             fn changes(self) -> Vec<Mutation> {
-                self.changes
+                self.now.into_changes()
             }
         }
 
@@ -297,11 +295,7 @@ macro_rules! set {
             /// Adds an element.
             pub fn add<Q: Serialize + ?Sized>(&mut self, element: &Q) {
                 let element = self.seen.encode(element);
-                self.now.put(element.clone(), Some(()));
-                match self.changes.last_mut() {
-                    Some(Mutation::Add(added)) => added.push(element),
-                    _ => self.changes.push(Mutation::Add(vec![element])),
-                }
+                self.now.put(element.clone(), (), Mutation::Add(vec![element]));
             }
         }
     };
@@ -320,17 +314,12 @@ impl<T: Serialize + DeserializeOwned> OrSet<T> {
     /// Removes an element, if it is there.
     pub fn remove<Q: Serialize + ?Sized>(&mut self, element: &Q) {
         let element = self.seen.encode(element);
-        self.now.put(element.clone(), None);
-        match self.changes.last_mut() {
-            Some(Mutation::Remove(removed)) => removed.push(element),
-            _ => self.changes.push(Mutation::Remove(vec![element])),
-        }
+        self.now.remove(element);
     }
 
     /// Removes all that the command saw.
     pub fn clear(&mut self) {
         self.now.clear();
-        self.changes.push(Mutation::Clear);
     }
 }
 

@@ -391,7 +391,7 @@ impl World {
         let update = Update {
             ops: made.mutations.into_iter().map(op).collect(),
             level: made.level,
-            timeout_ms: made.deadline.0.saturating_sub(now) / 1_000,
+            timeout_ms: Time(now).ms_until(made.deadline),
             ..given.update.clone()
         };
         asked.wrong = update.ops.iter().map(|op| &op.mutation).ne(given
