@@ -111,10 +111,13 @@ pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update}
 #[cfg(feature = "quic")]
 pub use entity::Entity;
 pub use error::{Error, ErrorKind};
-pub use function::{BoxFuture, Caller, Context, Function, FunctionBuilder, state};
+pub use function::{
+    BoxFuture, Caller, Context, Ended, Function, FunctionBuilder, Host, Messages, STREAM_WAITING_MAX,
+    Snapshot, Stream, Streaming, state,
+};
 #[cfg(feature = "quic")]
 pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};
-pub use payload::{Encoding, Payload, PayloadError};
+pub use payload::{Encoding, PAYLOAD_BYTES_MAX, Payload, PayloadError};
 pub use session::Call;
 #[cfg(feature = "quic")]
 pub use transport::ca;

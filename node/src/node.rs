@@ -28,7 +28,7 @@ use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Read, ShardSummary, Update};
 use crate::entity::Entity;
 use crate::error::{Error, ErrorKind};
-use crate::function::{Function, read_reply};
+use crate::function::{Function, Streaming, read_reply};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
 use crate::terms::millis;
@@ -281,7 +281,8 @@ impl Node {
 
     // Functions.
 
-    /// Calls a method of an entity's function at this node, with ten seconds for all of it.
+    /// Calls a method of an entity's function, with ten seconds for all of it: at this node, or, where that has no function of
+    /// this kind, at the nearest that does.
     ///
     /// The function runs on this thread. Its reply is heard once what it did is where the method says: by default on this
     /// node's disk.
@@ -304,12 +305,10 @@ impl Node {
         method: &str,
         argument: &A,
     ) -> Result<R, Error> {
-        let invalid = |e: String| Error::new(ErrorKind::Invalid, e);
-        let entity = EntityId::new(kind, key).map_err(|e| invalid(e.to_string()))?;
-        let payload = Payload::of(Encoding::Postcard, argument).map_err(|e| invalid(e.to_string()))?;
-        let call = Call::new(entity, method, payload);
+        let call = call_of(kind, key, method, argument)?;
         let name = call.to_string();
-        let reply = self.handle.shared().call(call, None, TIMEOUT_MS_DEFAULT).await?;
+        let shared = self.handle.shared();
+        let reply = shared.call_anywhere(call, None, TIMEOUT_MS_DEFAULT).await?;
         read_reply(&name, &reply)
     }
 
@@ -323,7 +322,10 @@ impl Node {
         after: Option<&Token>,
         timeout: Duration,
     ) -> Result<(Payload, Token), Error> {
-        self.call_on(self.id(), call, after, timeout).await
+        let mut token = after.cloned().unwrap_or_default();
+        let shared = self.handle.shared();
+        let reply = shared.call_anywhere(call, Some(&mut token), millis(timeout));
+        Ok((reply.await?, token))
     }
 
     /// The same at another node, which has to be linked with this one: where what is asked depends on the node, as what it
@@ -358,6 +360,45 @@ impl Node {
             .call_on(node, call, Some(&mut token), millis(timeout))
             .await?;
         Ok((reply, token))
+    }
+
+    /// Opens a stream of an entity's function: of a method that [streams](crate::FunctionBuilder::stream), or of what a query
+    /// answers, now and whenever that has changed. Here, or, where there is no function of this kind, at the nearest node that
+    /// has one. It runs while its caller waits for it, and ends when it is dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoFunction`]; [`ErrorKind::Invalid`] for a command; [`ErrorKind::Overloaded`], [`ErrorKind::Unreachable`],
+    /// [`ErrorKind::Unanswered`]. Nothing has changed. What the function ends with is told by [`Streaming::next`].
+    pub async fn open<A: Serialize + ?Sized>(
+        &self,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<Streaming, Error> {
+        let call = call_of(kind, key, method, argument)?;
+        let shared = self.handle.shared();
+        shared
+            .open_anywhere(call, Token::default(), TIMEOUT_MS_DEFAULT)
+            .await
+    }
+
+    /// The same with bytes, as a session, at a certain node or at any.
+    ///
+    /// # Errors
+    /// See [`Node::open`]; `Stale` if something that the session has seen did not come in time.
+    pub async fn open_payload(
+        &self,
+        on: Option<NodeId>,
+        call: Call,
+        after: &Token,
+        timeout: Duration,
+    ) -> Result<Streaming, Error> {
+        let (shared, after) = (self.handle.shared(), after.clone());
+        match on {
+            Some(on) => shared.open_on(on, call, after, millis(timeout)).await,
+            None => shared.open_anywhere(call, after, millis(timeout)).await,
+        }
     }
 
     /// The functions that run here, by kind.
@@ -456,4 +497,11 @@ impl Node {
         self.handle.stop(true);
         self.handle.stopped().await
     }
+}
+
+fn call_of<A: Serialize + ?Sized>(kind: &str, key: &str, method: &str, argument: &A) -> Result<Call, Error> {
+    let invalid = |e: String| Error::new(ErrorKind::Invalid, e);
+    let entity = EntityId::new(kind, key).map_err(|e| invalid(e.to_string()))?;
+    let payload = Payload::of(Encoding::Postcard, argument).map_err(|e| invalid(e.to_string()))?;
+    Ok(Call::new(entity, method, payload))
 }

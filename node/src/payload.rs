@@ -4,6 +4,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// An argument, a reply or a message of a stream is at most so long.
+pub const PAYLOAD_BYTES_MAX: usize = 768 << 10;
+
 /// How the bytes of a payload are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {

@@ -1,4 +1,4 @@
-//! Calls between nodes: asked here and answered there, each once.
+//! Calls between nodes: asked here and answered there, each once. Those that stream are in `streams`.
 //!
 //! Contract: a call that was sent is never sent again. It ends with its answer, with its caller's deadline, or with the link,
 //! and then nobody knows whether it ran. Its end travels: a caller that goes away, or whose link does, is waited for by nobody
@@ -154,18 +154,12 @@ impl Shared {
             at: self.clock.time().after_ms(timeout_ms.saturating_add(GRACE_MS)),
             sent: None,
         };
-        let token = session.as_deref().map(|token| Bytes::from(token.to_bytes()));
-        let frame = CallFrame::Request(CallRequest {
-            id,
-            kind: call.entity.kind().to_owned(),
-            key: call.entity.key().to_owned(),
-            method: call.method,
-            argument: to_wire(call.payload),
+        let asking = Asking {
+            call,
+            token: session.as_deref(),
             timeout_ms,
-            depth: call.depth,
-            token,
-        });
-        asked.send(frame.encode())?;
+        };
+        asked.send(CallFrame::Request(asking.request(id)).encode())?;
         self.wake_at(asked.at, Due::Call(id));
         let reply = tokio::select! {
             heard = receiver => heard.unwrap_or_else(|_| Err(unanswered(peer, "this node stopped")))?,
@@ -202,9 +196,13 @@ impl Shared {
                 }
             }
             Ok(None) => {}
+            Ok(Some(CallFrame::Open(_) | CallFrame::Opened | CallFrame::Message(_))) => {
+                let why = "a stream's frame outside of a stream";
+                self.network().disconnect(peer, epoch, why);
+            }
             Err(error) => self
                 .network()
-                .disconnect(peer, epoch, &format!("on the lane of calls: {error}")),
+                .disconnect(peer, epoch, &format!("a call's frame: {error}")),
         }
     }
 
@@ -247,7 +245,7 @@ impl Shared {
             if let Some(reply) = answered {
                 let frame = fitting(reply);
                 if shared.calls.queue_later(peer, frame.len()) {
-                    shared.network().send(peer, epoch, Lane::Calls, frame);
+                    shared.send_call(peer, epoch, frame);
                 }
             }
             // Its place is taken until its thread is free.
@@ -267,12 +265,49 @@ impl Shared {
         request: CallRequest,
         token: &mut Option<Token>,
     ) -> Result<Payload, Error> {
+        let (call, seen, timeout_ms) = Asking::read(request)?;
+        *token = seen;
+        self.call(call, token.as_mut(), timeout_ms).await
+    }
+}
+
+/// What another node is asked, and how that is written.
+pub(super) struct Asking<'a> {
+    pub(super) call: Call,
+    /// What the caller's session has seen, if it has one.
+    pub(super) token: Option<&'a Token>,
+    pub(super) timeout_ms: u64,
+}
+
+impl Asking<'_> {
+    pub(super) fn request(self, id: u64) -> CallRequest {
+        let Call {
+            entity,
+            method,
+            payload,
+            depth,
+            ..
+        } = self.call;
+        CallRequest {
+            id,
+            kind: entity.kind().to_owned(),
+            key: entity.key().to_owned(),
+            method,
+            argument: to_wire(payload),
+            timeout_ms: self.timeout_ms,
+            depth,
+            token: self.token.map(|token| Bytes::from(token.to_bytes())),
+        }
+    }
+
+    /// What somebody else asks, checked; with what his caller has seen, and how long he waits.
+    pub(super) fn read(request: CallRequest) -> Result<(Call, Option<Token>, u64), Error> {
         let invalid = |what: String| Error::new(ErrorKind::Invalid, format!("nothing changed: {what}"));
         let entity = EntityId::new(&request.kind, &request.key).map_err(|e| invalid(e.to_string()))?;
         let argument = from_wire(request.argument).ok_or_else(|| {
             invalid("the argument is in an encoding that this node does not know".to_owned())
         })?;
-        *token = match &request.token {
+        let token = match &request.token {
             Some(bytes) => Some(Token::from_bytes(bytes).map_err(|e| invalid(e.to_string()))?),
             None => None,
         };
@@ -280,8 +315,7 @@ impl Shared {
             depth: request.depth,
             ..Call::new(entity, request.method, argument)
         };
-        let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
-        self.call(call, token.as_mut(), timeout_ms).await
+        Ok((call, token, request.timeout_ms.min(TIMEOUT_MS_MAX)))
     }
 }
 
@@ -318,7 +352,7 @@ impl Asked<'_> {
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
         self.sent = Some(epoch);
-        self.shared.network().send(self.peer, epoch, Lane::Calls, frame);
+        self.shared.send_call(self.peer, epoch, frame);
         Ok(())
     }
 }
@@ -336,7 +370,7 @@ impl Drop for Asked<'_> {
     }
 }
 
-fn reply(id: u64, result: Result<Payload, Error>, token: Option<Token>) -> CallReply {
+pub(super) fn reply(id: u64, result: Result<Payload, Error>, token: Option<Token>) -> CallReply {
     CallReply {
         id,
         result: result.map(to_wire).map_err(|error| WireError {
@@ -362,7 +396,7 @@ fn fitting(answer: CallReply) -> Bytes {
     CallFrame::Reply(reply(id, Err(Error::new(ErrorKind::Unanswered, message)), None)).encode()
 }
 
-fn to_wire(payload: Payload) -> WireValue {
+pub(super) fn to_wire(payload: Payload) -> WireValue {
     WireValue {
         encoding: match payload.encoding {
             Encoding::Json => 0,
@@ -372,7 +406,7 @@ fn to_wire(payload: Payload) -> WireValue {
     }
 }
 
-fn from_wire(value: WireValue) -> Option<Payload> {
+pub(super) fn from_wire(value: WireValue) -> Option<Payload> {
     let encoding = match value.encoding {
         0 => Encoding::Json,
         1 => Encoding::Postcard,
@@ -382,7 +416,7 @@ fn from_wire(value: WireValue) -> Option<Payload> {
     Some(Payload { encoding, bytes })
 }
 
-fn read_error(error: WireError) -> Error {
+pub(super) fn read_error(error: WireError) -> Error {
     // A kind of a later version is one that this one has no name for.
     let kind = ErrorKind::from_name(&error.kind).unwrap_or(ErrorKind::Unanswered);
     let read = Error::new(kind, error.message);
@@ -392,14 +426,14 @@ fn read_error(error: WireError) -> Error {
     }
 }
 
-fn unanswered(peer: NodeId, why: &str) -> Error {
+pub(super) fn unanswered(peer: NodeId, why: &str) -> Error {
     let message = format!(
         "node {peer} was called and its answer is lost: {why}. Whether the function ran is not known"
     );
     Error::new(ErrorKind::Unanswered, message)
 }
 
-fn strange(peer: NodeId, what: &str) -> Error {
+pub(super) fn strange(peer: NodeId, what: &str) -> Error {
     let message = format!("node {peer} has answered, and {what} cannot be read: it is of another version");
     Error::new(ErrorKind::Unanswered, message)
 }

@@ -27,9 +27,11 @@ mod network;
 mod peers;
 mod queue;
 mod quic;
+mod route;
 mod shared;
 mod start;
 mod status;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod timer;

@@ -3,14 +3,26 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 
 use crate::error::Error;
+use crate::function::BoxFuture;
+use crate::transport::Stream;
 use crate::wire::Lane;
 
 use super::MemberStatus;
+
+/// Why a stream was not opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotOpened {
+    /// There is no such link.
+    NoLink,
+    /// As many as the peer takes were open all the time.
+    Full,
+}
 
 /// The network of one node. No call waits, but for [`Network::open`] and [`Network::close`].
 pub(crate) trait Network: fmt::Debug + Send + Sync {
@@ -23,8 +35,22 @@ pub(crate) trait Network: fmt::Debug + Send + Sync {
     /// Sends a frame over the link to this epoch of a peer; dropped where there is no such link.
     fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes);
 
+    /// Opens a stream over the link to this epoch of a peer.
+    fn open_stream(
+        &self,
+        peer: NodeId,
+        epoch: Epoch,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<Stream, NotOpened>>;
+
+    /// Runs this on the network's thread: short steps only.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+
     /// Runs this on a thread that may block.
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>);
+
+    /// The peers that this node is linked with, the nearest first.
+    fn nearest(&self) -> Vec<NodeId>;
 
     /// Ends a link.
     fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str);

@@ -14,15 +14,20 @@ use std::time::Duration;
 
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::engine::Input;
 use crate::error::{Error, ErrorKind};
+use crate::function::BoxFuture;
 use crate::membership::{Announcement, Gossip, GossipConfig, Hint, Membership};
-use crate::transport::{BindError, Event, Identity, Limits, Reason, Sent, Transport, TransportConfig};
+use crate::transport::{
+    BindError, Event, Identity, Limits, Reason, Sent, Stream, Transport, TransportConfig,
+};
 use crate::wire::Lane;
 
 use super::advertise::resolve;
-use super::network::Network;
+use super::network::{Network, NotOpened};
 use super::peers::{Peers, Room};
 use super::queue::Closing;
 use super::shared::Shared;
@@ -181,6 +186,11 @@ impl Quic {
                 }
                 drop(credit);
             }
+            Event::Stream { peer, epoch, stream } => {
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.on_stream(peer, epoch, stream);
+                }
+            }
             Event::Taken {
                 peer,
                 epoch,
@@ -304,11 +314,48 @@ impl Network for Quic {
         }
     }
 
+    fn open_stream(
+        &self,
+        peer: NodeId,
+        epoch: Epoch,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<Stream, NotOpened>> {
+        let (sender, opened) = oneshot::channel();
+        if let Some(links) = &*self.links() {
+            let opening = links.transport.open_stream(peer, epoch);
+            // There, where seconds are counted. What nobody waits for any more is dropped, and the peer told.
+            links.transport.spawn(async move {
+                let opened = timeout(within, opening).await;
+                let _ = sender.send(match opened {
+                    Ok(stream) => stream.ok_or(NotOpened::NoLink),
+                    Err(_elapsed) => Err(NotOpened::Full),
+                });
+            });
+        }
+        Box::pin(async { opened.await.unwrap_or(Err(NotOpened::NoLink)) })
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        // Where the network is closed nobody waits for what it would do.
+        if let Some(links) = &*self.links() {
+            links.transport.spawn(task);
+        }
+    }
+
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {
         // Where the network is closed nobody waits for what it would do.
         if let Some(links) = &*self.links() {
             links.transport.runtime().spawn_blocking(work);
         }
+    }
+
+    fn nearest(&self) -> Vec<NodeId> {
+        let links = self.links();
+        let mut links = links
+            .as_ref()
+            .map_or_else(Vec::new, |links| links.transport.links());
+        links.sort_by_key(|link| link.rtt);
+        links.into_iter().map(|link| link.peer).collect()
     }
 
     fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str) {

@@ -6,6 +6,7 @@ mod epochs;
 mod faults;
 mod functions;
 mod levels;
+mod streams;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use anabranch_crdt::{NodeId, ReplicaId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{BoxFuture, read_reply};
+use super::{BoxFuture, Streaming, read_reply};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Call, Command, Effect};
@@ -41,6 +41,19 @@ pub trait Caller: Send + Sync {
 
     /// The nodes that can be called, without the function's own.
     fn peers(&self) -> Vec<NodeId>;
+
+    /// Opens a stream of an entity's function, at a certain node or at this one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoFunction`]: whoever makes calls here opens no streams, or there is no such function.
+    fn open(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Streaming, Error>> {
+        let _ = on;
+        let message = format!("nothing changed: nobody opens streams here, as {call} would be");
+        Box::pin(std::future::ready(Err(Error::new(
+            ErrorKind::NoFunction,
+            message,
+        ))))
+    }
 }
 
 impl Context {
@@ -171,10 +184,7 @@ impl Context {
         method: &str,
         argument: &A,
     ) -> Result<(String, BoxFuture<'static, Result<Payload, Error>>), Error> {
-        let Some(call) = self.new_call(kind, key, method, argument) else {
-            let why = self.problem.take().unwrap_or_default();
-            return Err(Error::new(ErrorKind::Invalid, format!("nothing changed: {why}")));
-        };
+        let call = self.call_of(kind, key, method, argument)?;
         if call.entity == self.entity && on.is_none_or(|on| on == self.node()) {
             let message = format!(
                 "nothing changed: the function of {} would wait for itself",
@@ -188,6 +198,20 @@ impl Context {
         };
         let name = call.to_string();
         Ok((name, Box::pin(async move { caller.call(on, call).await })))
+    }
+
+    /// The call of these names.
+    pub(super) fn call_of<A: Serialize + ?Sized>(
+        &mut self,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<Call, Error> {
+        self.new_call(kind, key, method, argument).ok_or_else(|| {
+            let why = self.problem.take().unwrap_or_default();
+            Error::new(ErrorKind::Invalid, format!("nothing changed: {why}"))
+        })
     }
 
     /// Calls another entity's function once what this command did is in, where its level says, and before its reply is heard; in
@@ -241,6 +265,11 @@ impl Context {
         });
         call.map_err(|why| self.problem = Some(format!("a call of {kind}/{key} cannot be made: {why}")))
             .ok()
+    }
+
+    /// The same at another moment.
+    pub(super) fn at(self, now_ms: u64) -> Context {
+        Context { now_ms, ..self }
     }
 
     /// The command that it is for.

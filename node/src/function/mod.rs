@@ -10,6 +10,7 @@ mod context;
 mod datum;
 mod overlay;
 pub mod state;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use context::{Caller, Context};
+#[cfg(feature = "quic")]
+pub(crate) use stream::Pipe;
+pub use stream::{Ended, Host, Messages, STREAM_WAITING_MAX, Snapshot, Stream, Streaming};
 
 use self::state::{Seen, State};
 use crate::error::{Error, ErrorKind};
@@ -63,6 +67,7 @@ struct Method {
 enum Runs {
     Now(Box<Run>),
     Async(Box<RunAsync>),
+    Stream(Box<stream::RunStream>),
 }
 
 /// The function of a kind of entities, with all its methods. Made by [`Function::of`], given to
@@ -136,11 +141,23 @@ impl Function {
         self.problem.as_deref()
     }
 
-    /// Whether the method only looks.
+    /// Whether the method only looks, and answers once.
     ///
     /// # Errors
-    /// [`ErrorKind::NoFunction`] if there is none of that name.
+    /// [`ErrorKind::NoFunction`] if there is none of that name; [`ErrorKind::Invalid`] if it is one that streams.
     pub fn is_query(&self, method: &str) -> Result<bool, Error> {
+        let is_query = self.is_query_or_stream(method)?;
+        if self.is_stream(method) {
+            let message = format!(
+                "nothing changed: {method} of {} answers with a stream, which is opened, not called",
+                self.kind
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Ok(is_query)
+    }
+
+    fn is_query_or_stream(&self, method: &str) -> Result<bool, Error> {
         match self.methods.get(method) {
             Some(method) => Ok(method.is_query),
             None => {

@@ -70,6 +70,7 @@ impl NodeStatus {
             ("requests_waiting_for_session", engine.requests_parked),
             ("updates_waiting", engine.updates_waiting),
             ("commands_waiting", node.functions.commands() as u64),
+            ("streams_open", node.functions.streams() as u64),
         ]);
         counters.extend(node.network().counters());
         NodeStatus {

@@ -87,6 +87,8 @@ pub struct Call {
     pub payload: Payload,
     /// How many functions have called one another to get here; 0 for a caller who is none.
     pub depth: u8,
+    /// Whether it may run more than once: then it is tried at other nodes where one does not answer.
+    pub is_idempotent: bool,
 }
 
 impl Call {
@@ -97,6 +99,16 @@ impl Call {
             method: method.into(),
             payload,
             depth: 0,
+            is_idempotent: false,
+        }
+    }
+
+    /// The same, and it may run more than once.
+    #[must_use]
+    pub fn idempotent(self) -> Call {
+        Call {
+            is_idempotent: true,
+            ..self
         }
     }
 }

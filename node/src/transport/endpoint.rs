@@ -25,6 +25,7 @@ use crate::transport::limits::{
 };
 use crate::transport::link::{canonical, drain};
 use crate::transport::net::Net;
+use crate::transport::stream::Stream;
 use crate::transport::{Counters, Handler, Hello, LinkStatus, Sent, TransportConfig, establish, socket, tls};
 use crate::wire::Lane;
 
@@ -229,6 +230,22 @@ impl Transport {
     /// On a frame that is empty, larger than [`super::FRAME_BYTES_MAX`], or of a kind that is the transport's.
     pub fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes) -> Sent {
         self.net.send(peer, epoch, lane, frame)
+    }
+
+    /// Starts a task beside the transport's own: short steps only. A panic in it is told as the transport's.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.net.spawn(task);
+    }
+
+    /// Opens a stream over the link with this epoch of a peer, from whatever thread; `None` where there is no such link, or no
+    /// longer. Waits while as many as the peer takes are open.
+    pub fn open_stream(
+        &self,
+        peer: NodeId,
+        epoch: Epoch,
+    ) -> impl Future<Output = Option<Stream>> + Send + use<> {
+        let link = self.net.table().link(peer, epoch).cloned();
+        async move { link?.open_stream().await }
     }
 
     /// Queues a message for the peer's membership, or drops it where it would have to wait.

@@ -10,10 +10,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::transport::Hello;
 use crate::transport::limits::EPOCH_MAX;
+use crate::transport::stream::Stream;
 use crate::wire::Lane;
 
 /// Something that happened on the network. All events come from the transport's one thread, in order: between
-/// `Connected` and `Disconnected` of a peer lie exactly the frames of that link.
+/// `Connected` and `Disconnected` of a peer lie exactly the frames and the streams of that link.
 #[derive(Debug)]
 pub enum Event {
     /// The peer's hello has come: the link is up. At most one link per peer is.
@@ -49,6 +50,15 @@ pub enum Event {
         frame: Bytes,
         /// Drop it when the frame has been handled: until then it counts against the lane's bound.
         credit: Credit,
+    },
+    /// The peer has opened a stream.
+    Stream {
+        /// Who.
+        peer: NodeId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// Both ways.
+        stream: Stream,
     },
     /// So many bytes of what was given to `send` were written into the lane's stream.
     Taken {

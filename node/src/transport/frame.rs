@@ -128,6 +128,20 @@ impl Reader {
         Ok(Bytes::from(frame))
     }
 
+    /// The same, taking no more memory than has come: for streams, which have no credit for their bytes.
+    pub(super) async fn frame_as_it_comes(&mut self, header: Header) -> Result<Bytes, Fault> {
+        let mut frame = Vec::with_capacity(1 + header.body_bytes.min(CHUNK_BYTES));
+        frame.push(header.kind);
+        while frame.len() <= header.body_bytes {
+            if self.chunk.is_empty() && !self.more().await? {
+                return Err(cut());
+            }
+            let now = (1 + header.body_bytes - frame.len()).min(self.chunk.len());
+            frame.extend_from_slice(&self.chunk.split_to(now));
+        }
+        Ok(Bytes::from(frame))
+    }
+
     /// The body under `header` alone.
     pub(super) async fn body(&mut self, header: Header) -> Result<Bytes, Fault> {
         let mut frame = self.frame(header).await?;
@@ -173,5 +187,5 @@ impl Reader {
 }
 
 fn cut() -> Fault {
-    Fault::Protocol("the lane ended within a frame".into())
+    Fault::Protocol("the stream ended within a frame".into())
 }

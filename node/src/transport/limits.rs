@@ -40,9 +40,13 @@ pub const MTU_BYTES_DEFAULT: u16 = 1452;
 pub const MTU_BYTES_MAX: u16 = 6550;
 /// Bytes one lane may have received and not yet handed on.
 pub const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-/// Bytes all lanes of a link may have received and not yet handed on. With room for every lane's own window, a
-/// full lane never takes another one's.
-pub const LINK_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * Lane::COUNT as u32;
+/// Streams beside the lanes that one side may have opened over a link at the same time; it waits with the next.
+pub const STREAMS_MAX: u32 = 64;
+/// Bytes all lanes and streams of a link may have received and not yet handed on. With room for everyone's own window, a full one
+/// never takes another one's.
+pub const LINK_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * (Lane::COUNT as u32 + 2 * STREAMS_MAX);
+/// Bytes of a link that were sent and are not confirmed.
+pub const SEND_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * Lane::COUNT as u32;
 /// Bytes of one lane that were handed to the receiver of events and are still held by it (see `Credit`).
 pub const INBOUND_BYTES_MAX: usize = 2 << 20;
 /// Bytes a lane's writer takes from its queue at once.

@@ -23,6 +23,7 @@ use crate::transport::limits::{
 };
 use crate::transport::net::Net;
 use crate::transport::queue::Queue;
+use crate::transport::stream::Stream;
 use crate::wire::Lane;
 
 pub(super) struct Link {
@@ -61,6 +62,11 @@ impl Link {
 
     pub(super) fn stats(&self) -> quinn::ConnectionStats {
         self.connection.stats()
+    }
+
+    /// Opens a stream beside the lanes.
+    pub(super) fn open_stream(&self) -> impl Future<Output = Option<Stream>> + Send + use<> {
+        Stream::open(self.connection.clone())
     }
 
     /// Ends the link from this side and tells the peer why. Only the first call counts.
@@ -136,6 +142,7 @@ pub(super) async fn run(
     let control = read_lane(net.clone(), link.clone(), Lane::Control, control_in);
     readers.spawn(net.alarm.over(control));
     readers.spawn(net.alarm.over(accept_lanes(net.clone(), link.clone())));
+    readers.spawn(net.alarm.over(accept_streams(net.clone(), link.clone())));
 
     let error = link.connection.closed().await;
     // What came before the close is still handed on, as far as it is whole.
@@ -169,11 +176,15 @@ pub(super) async fn drain(link: Arc<Link>, code: CloseCode) {
     link.end(Reason::Shutdown, code);
 }
 
+/// What quinn goes by when several streams have something to send.
+pub(super) fn urgency(lane: Lane) -> i32 {
+    (Lane::COUNT - lane.index()) as i32
+}
+
 /// Opens the stream of a lane, the most urgent of those with something to send first.
 pub(super) async fn open_lane(connection: &Connection, lane: Lane) -> Result<SendStream, WriteError> {
     let mut stream = connection.open_uni().await?;
-    let urgency = Lane::COUNT - lane.index();
-    stream.set_priority(urgency as i32)?;
+    stream.set_priority(urgency(lane))?;
     stream.write_all(&[lane.id()]).await?;
     Ok(stream)
 }
@@ -218,6 +229,18 @@ async fn accept_lanes(net: Arc<Net>, link: Arc<Link>) {
         while readers.try_join_next().is_some() {}
     }
     while readers.join_next().await.is_some() {}
+}
+
+async fn accept_streams(net: Arc<Net>, link: Arc<Link>) {
+    while let Ok((out, input)) = link.connection.accept_bi().await {
+        if link.is_current() {
+            net.emit(Event::Stream {
+                peer: link.peer,
+                epoch: link.offer.epoch,
+                stream: Stream::new(out, input),
+            });
+        }
+    }
 }
 
 async fn accept_lane(net: Arc<Net>, link: Arc<Link>, mut reader: Reader) {

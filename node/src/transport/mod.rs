@@ -17,7 +17,7 @@
 //!   seeds go to [`Transport::set_seeds`].
 //!
 //! Reading order: `event` and `limits`; `net` (what is shared), `establish` (a connection becomes a link), `admit`
-//! (which of two is kept), `link` (its life), `dial` (keeping it), `arrivals`, `alarm`; `frame`, `hello`, `queue`; `identity`, `ca`,
+//! (which of two is kept), `link` (its life), `stream`, `dial` (keeping it), `arrivals`, `alarm`; `frame`, `hello`, `queue`; `identity`, `ca`,
 //! `tls`, `socket`.
 
 mod admit;
@@ -36,6 +36,7 @@ mod link;
 mod net;
 mod queue;
 mod socket;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -56,6 +57,7 @@ pub use limits::{
     ADDRESSES_MAX, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_DEFAULT,
     MTU_BYTES_MAX, MTU_BYTES_MIN, PEERS_MAX, SEEDS_MAX,
 };
+pub use stream::{CutOff, Stream, StreamIn, StreamOut};
 pub use tls::ALPN;
 
 /// Takes the transport's events, on the transport's thread.

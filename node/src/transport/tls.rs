@@ -15,7 +15,8 @@ use rustls::sign::SingleCertAndKey;
 
 use crate::transport::identity::Identity;
 use crate::transport::limits::{
-    INCOMING_BYTES_MAX, INCOMING_MAX, LINK_WINDOW_BYTES, Limits, STREAM_WINDOW_BYTES,
+    INCOMING_BYTES_MAX, INCOMING_MAX, LINK_WINDOW_BYTES, Limits, SEND_WINDOW_BYTES, STREAM_WINDOW_BYTES,
+    STREAMS_MAX,
 };
 use crate::wire::Lane;
 
@@ -81,9 +82,9 @@ fn pacing(limits: &Limits) -> Result<quinn::TransportConfig, String> {
         .keep_alive_interval(Some(limits.keep_alive()))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(LINK_WINDOW_BYTES))
-        .send_window(u64::from(LINK_WINDOW_BYTES))
+        .send_window(u64::from(SEND_WINDOW_BYTES))
         .max_concurrent_uni_streams(VarInt::from_u32(Lane::COUNT as u32))
-        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(Arc::new(CubicConfig::default()))

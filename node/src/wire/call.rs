@@ -1,4 +1,4 @@
-//! Calls between nodes, on the lane of that name.
+//! Calls between nodes, on the lane of that name; on a stream of their own where they are large or stream.
 //!
 //! Contract: names and ids are not checked here; whoever makes a call of what came checks it as any caller's.
 
@@ -59,13 +59,19 @@ pub struct WireError {
     pub details: Option<WireValue>,
 }
 
-/// A frame on the lane of calls.
+/// A frame of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallFrame {
     /// A call.
     Request(CallRequest),
     /// Its end.
     Reply(CallReply),
+    /// A streaming call: the first frame of a stream of its own. Its id says nothing.
+    Open(CallRequest),
+    /// The stream's function begins.
+    Opened,
+    /// A message to a stream's function, or a reply of it. A [`CallFrame::Reply`] without a value is its end.
+    Message(WireValue),
     /// Its caller does not wait any more.
     Cancel {
         /// Which call.
@@ -77,6 +83,9 @@ mod kind {
     pub const REQUEST: u8 = 0x40;
     pub const REPLY: u8 = 0x41;
     pub const CANCEL: u8 = 0x42;
+    pub const OPEN: u8 = 0x43;
+    pub const MESSAGE: u8 = 0x44;
+    pub const OPENED: u8 = 0x45;
 }
 
 impl CallFrame {
@@ -85,6 +94,9 @@ impl CallFrame {
         match self {
             CallFrame::Request(request) => seal(kind::REQUEST, request),
             CallFrame::Reply(reply) => seal(kind::REPLY, reply),
+            CallFrame::Open(request) => seal(kind::OPEN, request),
+            CallFrame::Opened => seal(kind::OPENED, &()),
+            CallFrame::Message(value) => seal(kind::MESSAGE, value),
             CallFrame::Cancel { id } => seal(kind::CANCEL, id),
         }
     }
@@ -104,6 +116,12 @@ impl CallFrame {
         Ok(Some(match kind {
             kind::REQUEST => CallFrame::Request(open("call", body)?),
             kind::REPLY => CallFrame::Reply(open("reply", body)?),
+            kind::OPEN => CallFrame::Open(open("stream", body)?),
+            kind::OPENED => {
+                let () = open("opening", body)?;
+                CallFrame::Opened
+            }
+            kind::MESSAGE => CallFrame::Message(open("message", body)?),
             kind::CANCEL => CallFrame::Cancel {
                 id: open("cancellation", body)?,
             },
@@ -127,7 +145,7 @@ mod tests {
 
     #[test]
     fn frames_are_what_they_always_were() {
-        let request = CallFrame::Request(CallRequest {
+        let request = CallRequest {
             id: 300,
             kind: "k".into(),
             key: "x".into(),
@@ -136,7 +154,9 @@ mod tests {
             timeout_ms: 5,
             depth: 1,
             token: None,
-        });
+        };
+        let open = CallFrame::Open(request.clone());
+        let request = CallFrame::Request(request);
         let reply = CallFrame::Reply(CallReply {
             id: 1,
             result: Err(WireError {
@@ -146,10 +166,13 @@ mod tests {
             }),
             token: Some(Bytes::from_static(b"t")),
         });
-        let golden: [(CallFrame, &[u8]); 3] = [
+        let golden: [(CallFrame, &[u8]); 6] = [
             (request, b"\x40\xac\x02\x01k\x01x\x01m\x01\x02ab\x05\x01\0"),
             (reply, b"\x41\x01\x01\x04lost\x02no\x01\x01\x02ab\x01\x01t"),
             (CallFrame::Cancel { id: 7 }, b"\x42\x07"),
+            (open, b"\x43\xac\x02\x01k\x01x\x01m\x01\x02ab\x05\x01\0"),
+            (CallFrame::Opened, b"\x45"),
+            (CallFrame::Message(value()), b"\x44\x01\x02ab"),
         ];
         for (frame, bytes) in golden {
             assert_eq!(frame.encode(), bytes);
@@ -163,7 +186,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(kind in 0x40u8..0x43, body in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_or_refused(kind in 0x40u8..0x46, body in prop::collection::vec(any::<u8>(), 0..200)) {
             let bytes = [&[kind], &body[..]].concat();
             if let Ok(Some(frame)) = CallFrame::decode(&bytes) {
                 prop_assert_eq!(CallFrame::decode(&frame.encode()).unwrap(), Some(frame));

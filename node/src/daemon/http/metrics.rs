@@ -152,6 +152,11 @@ const HELP: &[(&str, Kind, &str)] = &[
         "Commands that wait for their entity's function, or are being answered.",
     ),
     (
+        "streams_open",
+        Gauge,
+        "Streams of functions that are open, at this node.",
+    ),
+    (
         "updates_waiting",
         Gauge,
         "Updates that wait for their write level.",

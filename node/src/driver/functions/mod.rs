@@ -3,9 +3,12 @@
 //! Not here: the rules of it (`session`). Contract: nothing is locked while a function runs. Lock order: an entity's sessions
 //! first, the engine's cell below them.
 
+mod aside;
+mod caller;
 mod later;
 mod stats;
 mod step;
+mod stream;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +17,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_crdt::ReplicaId;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 pub use self::stats::MethodStatus;
 use self::stats::Stats;
@@ -25,12 +28,10 @@ use super::shared::Shared;
 use crate::engine::{Read, Time};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Context, Function};
-use crate::payload::Payload;
+use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
 use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session, StreamId};
 use crate::wire::{EntityId, Token};
 
-/// An argument or a reply is at most so long.
-pub(crate) const PAYLOAD_BYTES_MAX: usize = 768 << 10;
 /// Functions call one another at most so deep.
 const DEPTH_MAX: u8 = 32;
 /// How many locks the sessions are spread over.
@@ -46,6 +47,10 @@ pub(crate) struct Functions {
     seed: u64,
     /// Commands whose effects nobody waits for, and that run.
     later: AtomicUsize,
+    /// Streams that are open.
+    streams: AtomicUsize,
+    /// Places for steps of streams that run on a thread aside.
+    aside: Arc<Semaphore>,
     /// When sessions with somebody who waits are to be woken.
     due: Mutex<BTreeSet<(Time, Due)>>,
 }
@@ -73,6 +78,8 @@ impl Functions {
             next: AtomicU64::new(1),
             seed,
             later: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
+            aside: Arc::new(Semaphore::new(aside::STEPS_MAX)),
             due: Mutex::default(),
         }
     }
@@ -80,6 +87,11 @@ impl Functions {
     /// All of them, by kind.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Function>> {
         self.by_kind.values()
+    }
+
+    /// Whether there is one of this kind.
+    pub(super) fn has(&self, kind: &str) -> bool {
+        self.by_kind.contains_key(kind)
     }
 
     fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
@@ -103,6 +115,11 @@ impl Functions {
     /// What was counted of each method, by kind and name.
     pub(crate) fn methods(&self) -> Vec<MethodStatus> {
         self.stats.all()
+    }
+
+    /// How many streams are open.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
     }
 
     /// How many commands wait or are being answered.

@@ -28,6 +28,10 @@ pub struct MethodStatus {
     pub micros: u64,
     /// How many took at most so long, microseconds; the longest class first holds all that took no longer.
     pub within: Vec<(u64, u64)>,
+    /// Streams that have ended.
+    pub streams: u64,
+    /// Of them those that the function ended with an error.
+    pub stream_errors: u64,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +39,8 @@ pub(super) struct Method {
     errors: AtomicU64,
     micros: AtomicU64,
     classes: [AtomicU64; BUCKETS_US.len() + 1],
+    streams: AtomicU64,
+    stream_errors: AtomicU64,
 }
 
 /// See the module's front page.
@@ -78,6 +84,13 @@ impl Method {
         self.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
     }
 
+    /// A stream has ended.
+    pub(super) fn note_stream(&self, is_error: bool) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.stream_errors
+            .fetch_add(u64::from(is_error), Ordering::Relaxed);
+    }
+
     fn status(&self, kind: &str, method: &str) -> MethodStatus {
         let mut calls = 0;
         let mut upto = |class: &AtomicU64| {
@@ -97,6 +110,8 @@ impl Method {
             errors: self.errors.load(Ordering::Relaxed),
             micros: self.micros.load(Ordering::Relaxed),
             within,
+            streams: self.streams.load(Ordering::Relaxed),
+            stream_errors: self.stream_errors.load(Ordering::Relaxed),
         }
     }
 }

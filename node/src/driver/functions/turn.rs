@@ -1,12 +1,13 @@
 //! One command, from its caller's side: what the session says is done here, one step after the other.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use anabranch_crdt::{Mutation, NodeId};
+use anabranch_crdt::Mutation;
 use tokio::sync::oneshot;
 
+use super::caller::HostCaller;
 use super::later::{call_later, note_failure};
 use super::step::Step;
 use crate::driver::calls::Due;
@@ -14,8 +15,7 @@ use crate::driver::cell::Submitted;
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
 use crate::error::{Error, ErrorKind};
-use crate::function::{BoxFuture, Caller, Context, Function};
-use crate::payload::Payload;
+use crate::function::{Caller, Context, Function};
 use crate::session::{Action, Call, Command, CommandId, Effect, Input, Said, StreamId};
 use crate::view::View;
 use crate::wire::{EntityId, Token};
@@ -152,11 +152,8 @@ impl<'a> Turn<'a> {
     ) -> Result<Said, Step> {
         let mut otherwise = self.listen().map_err(|step| *step)?;
         self.stage = Stage::Running(stream);
-        let caller = Arc::new(HostCaller {
-            shared: Arc::clone(self.shared),
-            deadline: command.deadline,
-            seen: Mutex::new(session.as_deref().cloned().unwrap_or_default()),
-        });
+        let seen = session.as_deref().cloned().unwrap_or_default();
+        let caller = Arc::new(HostCaller::new(self.shared, Some(command.deadline), seen));
         let context = context.with_caller(Arc::clone(&caller) as Arc<dyn Caller>);
         let cut_off = || {
             let message = format!(
@@ -349,39 +346,6 @@ impl Drop for Turn<'_> {
         if let Some(Step::Run { stream, .. }) = self.tell(Input::Cancelled { id }) {
             self.tell(ended(stream));
         }
-    }
-}
-
-/// Makes a function's calls within its own caller's time, and keeps what it has seen by them.
-struct HostCaller {
-    shared: Arc<Shared>,
-    deadline: Time,
-    seen: Mutex<Token>,
-}
-
-impl HostCaller {
-    fn seen(&self) -> Token {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Caller for HostCaller {
-    fn peers(&self) -> Vec<NodeId> {
-        self.shared.peek(|engine| engine.linked().collect())
-    }
-
-    fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>> {
-        Box::pin(async move {
-            let left_ms = self.shared.clock.time().ms_until(self.deadline);
-            let mut token = self.seen();
-            let on = on.unwrap_or(self.shared.about.node);
-            let reply = self.shared.call_on(on, call, Some(&mut token), left_ms).await;
-            self.seen
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .join(&token);
-            reply
-        })
     }
 }
 

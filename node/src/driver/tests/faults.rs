@@ -10,15 +10,16 @@ use std::time::Instant;
 use anabranch_crdt::Epoch;
 use bytes::Bytes;
 
-use super::super::network::Network;
+use super::super::network::{Network, NotOpened};
 use super::super::shared::Shared;
 use super::super::start::{Config, live, new_epoch, open};
 use super::super::{DiskState, MemberStatus};
 use super::*;
 use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Input, Limits};
+use crate::function::BoxFuture;
 use crate::store::{Disk, DiskFile, Identity, MemDisk, Options, Store};
-use crate::transport::{self, MTU_BYTES_DEFAULT};
+use crate::transport::{self, MTU_BYTES_DEFAULT, Stream};
 use crate::wire::Lane;
 
 /// What the engine wanted of the network.
@@ -40,7 +41,17 @@ impl Network for Nobody {
         self.say(format!("send {} {lane}", peer.0));
     }
 
+    fn open_stream(&self, _: NodeId, _: Epoch, _: Duration) -> BoxFuture<'static, Result<Stream, NotOpened>> {
+        Box::pin(std::future::ready(Err(NotOpened::NoLink)))
+    }
+
+    fn spawn(&self, _: BoxFuture<'static, ()>) {}
+
     fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) {}
+
+    fn nearest(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
 
     fn disconnect(&self, peer: NodeId, _: Epoch, _: &str) {
         self.say(format!("disconnect {}", peer.0));

@@ -1,0 +1,191 @@
+//! Streaming calls of functions at this node.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anabranch_crdt::NodeId;
+
+use super::aside::aside;
+use super::caller::HostCaller;
+use super::check_call;
+use crate::driver::Mark;
+use crate::driver::shared::Shared;
+use crate::engine::{Read, Time};
+use crate::error::{Error, ErrorKind};
+use crate::function::{BoxFuture, Caller, Ended, Function, Host, Streaming};
+use crate::payload::Payload;
+use crate::session::{Call, Command, CommandId};
+use crate::view::View;
+use crate::wire::{EntityId, Token};
+
+impl Shared {
+    /// Opens a stream of an entity's function here, which runs on whatever thread waits for it. It begins once what its caller's
+    /// session has seen is here.
+    pub(crate) async fn open(
+        self: &Arc<Self>,
+        call: Call,
+        after: Token,
+        timeout_ms: u64,
+    ) -> Result<Streaming, Error> {
+        let function = Arc::clone(self.functions.of(call.entity.kind())?);
+        check_call(&call)?;
+        if !after.is_empty() {
+            let read = Read {
+                entities: vec![call.entity.clone()],
+                after: after.clone(),
+                majority: false,
+                timeout_ms,
+            };
+            self.await_read(read).await?;
+        }
+        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
+        let context = self.context(&call.entity, id);
+        let host = Arc::new(StreamHost::new(self, &function, &call.entity, after));
+        let command = Command {
+            method: call.method,
+            payload: call.payload,
+            deadline: Time(u64::MAX),
+            depth: call.depth,
+        };
+        let method = command.method.clone();
+        let streaming = function.open(command, context, Arc::clone(&host) as Arc<dyn Host>)?;
+        let open = Open::new(self, &function, method);
+        Ok(streaming.map(|run| Box::pin(run_here(open, host, run))))
+    }
+
+    /// The same, for whoever must not wait for a function's steps.
+    pub(crate) async fn open_aside(
+        self: &Arc<Self>,
+        call: Call,
+        after: Token,
+        timeout_ms: u64,
+    ) -> Result<Streaming, Error> {
+        let streaming = self.open(call, after, timeout_ms).await?;
+        let shared = Arc::clone(self);
+        Ok(streaming.map(|run| {
+            Box::pin(async move {
+                let ended = aside(&shared, run).await;
+                ended.unwrap_or_else(|| (Err(stopped()), Token::default()))
+            })
+        }))
+    }
+}
+
+async fn run_here(mut open: Open, host: Arc<StreamHost>, run: BoxFuture<'static, Ended>) -> Ended {
+    let result = tokio::select! {
+        (result, _) = run => result,
+        _ = host.shared.stopped() => Err(stopped()),
+    };
+    open.is_error = result.is_err();
+    let token = host
+        .shared
+        .peek(|engine| engine.token(&host.caller.seen(), [&host.entity]));
+    (result, token)
+}
+
+/// A stream that is open; counted when it is not any more.
+struct Open {
+    shared: Arc<Shared>,
+    kind: String,
+    method: String,
+    is_error: bool,
+}
+
+impl Open {
+    fn new(shared: &Arc<Shared>, function: &Function, method: String) -> Open {
+        shared.functions.streams.fetch_add(1, Ordering::Relaxed);
+        Open {
+            shared: Arc::clone(shared),
+            kind: function.kind().to_owned(),
+            method,
+            is_error: false,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let functions = &self.shared.functions;
+        functions.streams.fetch_sub(1, Ordering::Relaxed);
+        if let Some(method) = functions.stats.of(&self.kind, &self.method) {
+            method.note_stream(self.is_error);
+        }
+    }
+}
+
+/// What a stream's function is beside.
+struct StreamHost {
+    shared: Arc<Shared>,
+    function: Arc<Function>,
+    entity: EntityId,
+    caller: HostCaller,
+    /// Set whenever the entity changes; none if the node had stopped before.
+    mark: Mutex<Option<Mark>>,
+}
+
+impl StreamHost {
+    fn new(shared: &Arc<Shared>, function: &Arc<Function>, entity: &EntityId, seen: Token) -> StreamHost {
+        StreamHost {
+            shared: Arc::clone(shared),
+            function: Arc::clone(function),
+            entity: entity.clone(),
+            caller: HostCaller::new(shared, None, seen),
+            mark: Mutex::new(shared.subscribe(entity)),
+        }
+    }
+}
+
+impl Caller for StreamHost {
+    fn peers(&self) -> Vec<NodeId> {
+        self.caller.peers()
+    }
+
+    fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>> {
+        self.caller.call(on, call)
+    }
+
+    fn open(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Streaming, Error>> {
+        self.caller.open(on, call)
+    }
+}
+
+impl Host for StreamHost {
+    fn look(&self) -> Result<View, Error> {
+        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        // The mark is down before the entity is looked at, so a change in between sets it again.
+        if let Some(mark) = &mut *mark {
+            mark.mark_unchanged();
+        }
+        drop(mark);
+        self.shared
+            .peek(|engine| engine.view(&self.entity, self.function.ty()))
+    }
+
+    fn changed(&self) -> BoxFuture<'_, Result<(), Error>> {
+        let mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Box::pin(async move {
+            let mut mark = mark.ok_or_else(stopped)?;
+            mark.changed().await.map_err(|_| stopped())
+        })
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.shared.clock.now().wall_ms
+    }
+}
+
+impl Drop for StreamHost {
+    fn drop(&mut self) {
+        let mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mark) = mark {
+            self.shared.unsubscribe(&self.entity, mark);
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(
+        ErrorKind::Stopping,
+        "the node has stopped, and the stream with it; open it at another node",
+    )
+}

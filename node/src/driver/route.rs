@@ -1,0 +1,114 @@
+//! Which node answers a call: this one if it has the function, else the nearest that does; and who comes next where that is
+//! allowed.
+
+use std::sync::Arc;
+
+use anabranch_crdt::NodeId;
+
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind};
+use crate::function::Streaming;
+use crate::payload::Payload;
+use crate::session::Call;
+use crate::wire::Token;
+
+impl Shared {
+    /// Calls the function of an entity, here if it is here. Each node is asked once: the next one where the one before has not
+    /// run it; and, if it may run twice, where that one may have.
+    pub(crate) async fn call_anywhere(
+        self: &Arc<Self>,
+        call: Call,
+        mut session: Option<&mut Token>,
+        timeout_ms: u64,
+    ) -> Result<Payload, Error> {
+        let is_here = self.functions.has(call.entity.kind());
+        if is_here && !call.is_idempotent {
+            return self.call(call, session, timeout_ms).await;
+        }
+        let deadline = self.clock.time().after_ms(timeout_ms);
+        let nodes = self.candidates(is_here);
+        let mut last = None;
+        for (i, node) in nodes.iter().enumerate() {
+            let left_ms = self.clock.time().ms_until(deadline);
+            if left_ms == 0 && last.is_some() {
+                break;
+            }
+            // One that hangs must leave the others some of it.
+            let share = if call.is_idempotent { nodes.len() - i } else { 1 };
+            let own_ms = left_ms / share as u64;
+            let asked = self.call_on(*node, call.clone(), session.as_deref_mut(), own_ms);
+            match asked.await {
+                Err(error) if goes_on(&error, call.is_idempotent) => last = Some(error),
+                ended => return ended,
+            }
+        }
+        Err(self.nobody(&call, &nodes, last))
+    }
+
+    /// Opens a stream of an entity's function, here if it is here.
+    pub(crate) async fn open_anywhere(
+        self: &Arc<Self>,
+        call: Call,
+        after: Token,
+        timeout_ms: u64,
+    ) -> Result<Streaming, Error> {
+        if self.functions.has(call.entity.kind()) {
+            return self.open(call, after, timeout_ms).await;
+        }
+        let deadline = self.clock.time().after_ms(timeout_ms);
+        let nodes = self.candidates(false);
+        let mut last = None;
+        for node in &nodes {
+            let left_ms = self.clock.time().ms_until(deadline);
+            match self.open_on(*node, call.clone(), after.clone(), left_ms).await {
+                // A stream has changed nothing before it began.
+                Err(error) if goes_on(&error, true) => last = Some(error),
+                opened => return opened,
+            }
+        }
+        Err(self.nobody(&call, &nodes, last))
+    }
+
+    fn candidates(&self, is_here: bool) -> Vec<NodeId> {
+        let mut nodes = if is_here {
+            vec![self.about.node]
+        } else {
+            Vec::new()
+        };
+        nodes.extend(self.network().nearest());
+        nodes
+    }
+
+    /// What to say where everybody was asked.
+    fn nobody(&self, call: &Call, nodes: &[NodeId], last: Option<Error>) -> Error {
+        match last {
+            Some(error) if error.kind() != ErrorKind::NoFunction => error,
+            last => {
+                let asked = match nodes.len() {
+                    0 => "and no other node is linked".to_owned(),
+                    n => format!("nor at the {n} nodes that it is linked with"),
+                };
+                let last = last.map(|error| format!("; the last of them says: {}", error.message()));
+                let message = format!(
+                    "nothing changed: {call}: there is no such function at this node, {asked}{}",
+                    last.unwrap_or_default()
+                );
+                Error::new(ErrorKind::NoFunction, message)
+            }
+        }
+    }
+}
+
+/// Whether another node may be asked after this.
+fn goes_on(error: &Error, is_idempotent: bool) -> bool {
+    match error.kind() {
+        // It has not begun there.
+        ErrorKind::NoFunction
+        | ErrorKind::Unreachable
+        | ErrorKind::Overloaded
+        | ErrorKind::NotReady
+        | ErrorKind::Stopping => true,
+        ErrorKind::Lost | ErrorKind::Unanswered | ErrorKind::Expired | ErrorKind::Stale => is_idempotent,
+        _ => false,
+    }
+}
