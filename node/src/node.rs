@@ -369,7 +369,7 @@ impl Node {
     /// # Errors
     /// [`ErrorKind::NoFunction`]; [`ErrorKind::Invalid`] for a command; [`ErrorKind::Overloaded`], [`ErrorKind::Unreachable`],
     /// [`ErrorKind::Unanswered`]. Nothing has changed. What the function ends with is told by [`Streaming::next`].
-    pub async fn open<A: Serialize + ?Sized>(
+    pub async fn stream<A: Serialize + ?Sized>(
         &self,
         kind: &str,
         key: &str,
@@ -386,8 +386,8 @@ impl Node {
     /// The same with bytes, as a session, at a certain node or at any.
     ///
     /// # Errors
-    /// See [`Node::open`]; `Stale` if something that the session has seen did not come in time.
-    pub async fn open_payload(
+    /// See [`Node::stream`]; `Stale` if something that the session has seen did not come in time.
+    pub async fn stream_payload(
         &self,
         on: Option<NodeId>,
         call: Call,
@@ -398,6 +398,22 @@ impl Node {
         match on {
             Some(on) => shared.open_on(on, call, after, millis(timeout)).await,
             None => shared.open_anywhere(call, after, millis(timeout)).await,
+        }
+    }
+
+    /// The same, for whoever must not be held up by a function's steps.
+    #[cfg(feature = "daemon")]
+    pub(crate) async fn stream_aside(
+        &self,
+        call: Call,
+        after: &Token,
+        timeout: Duration,
+    ) -> Result<Streaming, Error> {
+        let (shared, after) = (self.handle.shared(), after.clone());
+        let is_here = self.handle.functions.has(call.entity.kind());
+        match is_here {
+            true => shared.open_aside(call, after, millis(timeout)).await,
+            false => shared.open_anywhere(call, after, millis(timeout)).await,
         }
     }
 

@@ -38,6 +38,8 @@ pub enum Command {
     Delete(Delete),
     /// Call a function of one entity, and print its reply.
     Call(Call),
+    /// Open a stream of a function: print what a query answers whenever that changes, or what a method that streams replies.
+    Stream(Stream),
     /// Print one entity's value.
     Get(Get),
     /// Print one entity's value now and whenever it changes.
@@ -134,6 +136,17 @@ pub struct Call {
     /// Which node.
     #[command(flatten)]
     pub target: Target,
+}
+
+/// `stream`.
+#[derive(Debug, Args)]
+pub struct Stream {
+    /// What.
+    #[command(flatten)]
+    pub call: Call,
+    /// Send the function each line of the standard input, which is JSON, as a message
+    #[arg(long)]
+    pub messages: bool,
 }
 
 /// `get`.

@@ -3,20 +3,24 @@
 //! Contract: every answer is either what was asked for or a [`Failure`] with the node's own words; a node that cannot
 //! be reached is the failure `unreachable`, which a retry may mend and which leaves open whether an update was made.
 
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Incoming;
+use hyper::http::request;
 use hyper::{Method, Request, Response, header};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::Receiver;
 
 use super::api::{ErrorBody, SESSION_HEADER, TIMEOUT_HEADER};
 use super::exit::Failure;
@@ -31,10 +35,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The environment variable with the bearer token.
 pub const TOKEN_VARIABLE: &str = "ANABRANCH_TOKEN";
 
+/// A request's body: there at once, or as it comes.
+type Sent = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+
 /// Asks nodes. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
-    inner: legacy::Client<HttpConnector, Full<Bytes>>,
+    inner: legacy::Client<HttpConnector, Sent>,
     authorization: Option<header::HeaderValue>,
     /// Headers of the session that the requests belong to, and where it is kept.
     session: Option<Session>,
@@ -69,8 +76,12 @@ impl Session {
         let Some(seen) = text.and_then(|text| text.parse().ok()) else {
             return Ok(()); // an answer that has nothing to do with sessions
         };
+        self.add(&seen)
+    }
+
+    fn add(&self, seen: &Token) -> Result<(), Failure> {
         let mut token = self.token()?;
-        token.join(&seen);
+        token.join(seen);
         let mut new = self.file.clone().into_os_string();
         new.push(".new");
         let written = std::fs::write(&new, format!("{token}\n"));
@@ -193,13 +204,39 @@ impl Client {
     /// Reads an answer line by line, however long it goes on.
     pub async fn lines(&self, at: &str, path: &str, timeout: Duration) -> Result<Lines, Failure> {
         let response = within(at, timeout, self.send(Method::GET, at, path, Bytes::new())).await?;
-        let body = checked(at, response).await?.into_body();
-        Ok(Lines {
-            at: at.to_string(),
-            body,
-            buffer: BytesMut::new(),
-            searched: 0,
-        })
+        lines(at, response).await
+    }
+
+    /// Sends a body of lines as they come, and reads an answer line by line.
+    pub async fn post_lines(
+        &self,
+        at: &str,
+        path: &str,
+        mut body: Receiver<Bytes>,
+        timeout: Duration,
+    ) -> Result<Lines, Failure> {
+        let (mut sender, sent) = Channel::new(1);
+        tokio::spawn(async move {
+            while let Some(bytes) = body.recv().await {
+                if sender.send_data(bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let request = self.request(Method::POST, at, path)?;
+        let request = request.header(header::CONTENT_TYPE, "application/x-ndjson");
+        let response = within(at, timeout, self.answer(at, request, Either::Right(sent))).await?;
+        lines(at, response).await
+    }
+
+    /// Takes in what a stream's end says that its session has seen.
+    pub fn note_end(&self, data: &str) -> Result<(), Failure> {
+        let seen = serde_json::from_str::<serde_json::Value>(data).ok();
+        let seen = seen.and_then(|end| end["session"].as_str()?.parse::<Token>().ok());
+        match (&self.session, seen) {
+            (Some(session), Some(seen)) => session.add(&seen),
+            _ => Ok(()),
+        }
     }
 
     async fn ask(&self, method: Method, at: &str, path: &str, body: Bytes) -> Result<Bytes, Failure> {
@@ -214,12 +251,18 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("http://{at}{path}"));
+        let mut request = self.request(method, at, path)?;
         if !body.is_empty() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        self.answer(at, request, Either::Left(Full::new(body))).await
+    }
+
+    /// A request's head.
+    fn request(&self, method: Method, at: &str, path: &str) -> Result<request::Builder, Failure> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{at}{path}"));
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
@@ -230,8 +273,17 @@ impl Client {
         if let Some(timeout) = timeout.or(self.timeout) {
             request = request.header(TIMEOUT_HEADER, timeout.as_millis().to_string());
         }
+        Ok(request)
+    }
+
+    async fn answer(
+        &self,
+        at: &str,
+        request: request::Builder,
+        body: Sent,
+    ) -> Result<Response<Incoming>, Failure> {
         let request = request
-            .body(Full::new(body))
+            .body(body)
             .map_err(|e| Failure::usage(format!("{at:?} is not HOST:PORT of a node ({e})")))?;
         // Its own words ("client error (Connect)") say less than its cause's.
         let failed = |e: legacy::Error| unreachable_at(at, &chain(e.source().unwrap_or(&e)));
@@ -279,6 +331,16 @@ impl Lines {
             }
         }
     }
+}
+
+async fn lines(at: &str, response: Response<Incoming>) -> Result<Lines, Failure> {
+    let body = checked(at, response).await?.into_body();
+    Ok(Lines {
+        at: at.to_string(),
+        body,
+        buffer: BytesMut::new(),
+        searched: 0,
+    })
 }
 
 /// The response if it is a success, else the node's error.

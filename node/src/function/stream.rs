@@ -303,7 +303,7 @@ impl<S: State> FunctionBuilder<S> {
     /// nothing itself: for that it calls commands. Its caller's going away ends it wherever it waits.
     ///
     /// For a stream of what a query answers whenever the entity has changed none is needed: every query can be
-    /// [opened](crate::Node::open) as one.
+    /// [opened](crate::Node::stream) as one.
     #[must_use]
     pub fn stream<A, M, R, E, F>(
         self,
@@ -424,7 +424,7 @@ pub type Ended = (Result<(), Error>, Token);
 /// ```no_run
 /// # async fn example(node: anabranch::Node) -> Result<(), anabranch::Error> {
 /// // What the query answers now, and whenever that changes.
-/// let mut lines = node.open("cart", "alice", "show", &()).await?;
+/// let mut lines = node.stream("cart", "alice", "show", &()).await?;
 /// while let Some(contents) = lines.next::<Vec<String>>().await? {
 ///     println!("{contents:?}");
 /// }

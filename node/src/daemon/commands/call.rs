@@ -13,13 +13,7 @@ use super::update::LEVEL_TIMEOUT;
 /// Calls it and prints its reply.
 pub async fn run(args: &Call) -> Result<(), Failure> {
     let argument = args.argument.clone().unwrap_or_default();
-    if !argument.is_empty()
-        && let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&argument)
-    {
-        return Err(Failure::usage(format!(
-            "the argument is no JSON ({error}); a text is written \"text\", quotes and all"
-        )));
-    }
+    check_argument(&argument)?;
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
     let (client, at) = node(&args.target).await?;
     let client = client
@@ -35,4 +29,17 @@ pub async fn run(args: &Call) -> Result<(), Failure> {
         _ => failure,
     })?;
     output::line(reply.trim_end_matches('\n'))
+}
+
+/// An argument is JSON, or nothing.
+pub(super) fn check_argument(argument: &str) -> Result<(), Failure> {
+    if argument.is_empty() {
+        return Ok(());
+    }
+    let read = serde_json::from_str::<serde::de::IgnoredAny>(argument);
+    read.map(|_| ()).map_err(|error| {
+        Failure::usage(format!(
+            "the argument is no JSON ({error}); a text is written \"text\", quotes and all"
+        ))
+    })
 }

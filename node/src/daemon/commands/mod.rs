@@ -6,6 +6,7 @@ pub mod call;
 pub mod leave;
 pub mod read;
 pub mod status;
+pub mod stream;
 pub mod update;
 pub mod verify;
 

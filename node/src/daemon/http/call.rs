@@ -61,7 +61,7 @@ pub(super) async fn call(
     Ok(session::with_token(body::line(text), &token))
 }
 
-fn names(uri: &Uri) -> Result<(EntityId, String), Refusal> {
+pub(super) fn names(uri: &Uri) -> Result<(EntityId, String), Refusal> {
     let [kind, key, method] = last_segments(uri)?;
     let entity = EntityId::new(&kind, &key).map_err(|e| Refusal::invalid(e.to_string()))?;
     Ok((entity, method))

@@ -21,7 +21,7 @@ use crate::wire::EntityId;
 /// A chunk of a dump aims at this size; one line more than fits always goes.
 const CHUNK_BYTES: usize = 64 << 10;
 /// A watch says at least this often that it is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// `GET /v1/entities/KIND/KEY`: its canonical line. That there is none is a reading too.
 pub(super) async fn read(
@@ -89,7 +89,11 @@ pub(super) async fn dump(State(app): State<Arc<App>>) -> Result<Response, Refusa
 }
 
 /// A place among those who read for long; the others' connections are not theirs to take.
-fn place(places: &Arc<Semaphore>, what: &str, setting: &str) -> Result<OwnedSemaphorePermit, Refusal> {
+pub(super) fn place(
+    places: &Arc<Semaphore>,
+    what: &str,
+    setting: &str,
+) -> Result<OwnedSemaphorePermit, Refusal> {
     Arc::clone(places).try_acquire_owned().map_err(|_| {
         Refusal::overloaded(format!(
             "as many {what} are under way as this node serves at a time ({setting}); nothing changed, retry later"

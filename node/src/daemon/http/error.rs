@@ -55,6 +55,12 @@ impl Refusal {
         Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "no_method", message)
     }
 
+    /// Its body.
+    pub(super) fn text(&self) -> String {
+        // The members are strings, booleans and JSON: that cannot fail.
+        serde_json::to_string(&self.body).unwrap_or_default()
+    }
+
     #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.status
@@ -97,12 +103,10 @@ fn status(kind: ErrorKind) -> StatusCode {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        // The members are strings and booleans: that cannot fail.
-        let body = serde_json::to_string(&self.body).unwrap_or_default();
         let mut response = (
             self.status,
             [(header::CONTENT_TYPE, "application/json")],
-            body + "\n",
+            self.text() + "\n",
         )
             .into_response();
         if self.status == StatusCode::UNAUTHORIZED {

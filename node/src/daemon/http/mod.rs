@@ -17,6 +17,7 @@ mod places;
 mod server;
 mod session;
 mod status;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -99,6 +100,10 @@ fn router(app: Arc<App>) -> Router {
             get(entities::read).post(update::one).delete(update::delete),
         )
         .route("/v1/call/{kind}/{key}/{method}", post(call::call))
+        .route(
+            "/v1/stream/{kind}/{key}/{method}",
+            get(stream::stream).post(stream::stream),
+        )
         .route("/v1/watch/{kind}/{key}", get(entities::watch))
         .route("/v1/dump", get(entities::dump))
         .route("/v1/updates", post(update::batch))
@@ -114,9 +119,9 @@ fn router(app: Arc<App>) -> Router {
 
 async fn no_route(uri: Uri) -> Refusal {
     let path = uri.path();
-    if path.starts_with("/v1/call/") {
+    if path.starts_with("/v1/call/") || path.starts_with("/v1/stream/") {
         return Refusal::invalid(format!(
-            "{path} is not /v1/call/KIND/KEY/METHOD: write a slash within one of them as %2F"
+            "{path} is not /v1/call/KIND/KEY/METHOD or /v1/stream/KIND/KEY/METHOD: write a slash within one of them as %2F"
         ));
     }
     if path.starts_with("/v1/entities/") || path.starts_with("/v1/watch/") {

@@ -90,7 +90,7 @@ impl Functions {
     }
 
     /// Whether there is one of this kind.
-    pub(super) fn has(&self, kind: &str) -> bool {
+    pub(crate) fn has(&self, kind: &str) -> bool {
         self.by_kind.contains_key(kind)
     }
 

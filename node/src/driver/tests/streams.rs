@@ -148,7 +148,7 @@ fn call(method: &str, argument: &impl serde::Serialize) -> Call {
 async fn open(pair: &Pair, at: u128, call: Call) -> Result<Streaming, Error> {
     within(
         pair.one
-            .open_payload(Some(NodeId(at)), call, &Token::default(), PATIENCE),
+            .stream_payload(Some(NodeId(at)), call, &Token::default(), PATIENCE),
     )
     .await
 }
@@ -321,7 +321,7 @@ async fn a_stream_ends_with_either_node() {
     } = pair().await;
     let open = async |from: &Node, at: u128| {
         let none = Token::default();
-        let opening = from.open_payload(Some(NodeId(at)), call("get", &()), &none, PATIENCE);
+        let opening = from.stream_payload(Some(NodeId(at)), call("get", &()), &none, PATIENCE);
         let mut stream = within(opening).await.unwrap();
         next::<i64>(&mut stream).await.unwrap();
         stream
@@ -405,13 +405,13 @@ async fn a_call_goes_to_where_it_can_be_answered() {
     // The first node has no such function.
     let sum: i64 = within(one.call("sums", "a", "add", &3)).await.unwrap();
     assert_eq!(sum, 3);
-    let mut stream = within(one.open("sums", "a", "get", &())).await.unwrap();
+    let mut stream = within(one.stream("sums", "a", "get", &())).await.unwrap();
     assert_eq!(next(&mut stream).await, Some(3));
     for error in [
         within(one.call::<_, i64>("nobody", "a", "add", &3))
             .await
             .unwrap_err(),
-        within(one.open("nobody", "a", "add", &3)).await.unwrap_err(),
+        within(one.stream("nobody", "a", "add", &3)).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::NoFunction);
         assert!(error.message().contains("nor at the 1 nodes"), "{error}");

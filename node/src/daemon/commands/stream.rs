@@ -1,0 +1,97 @@
+//! `stream`: what a function of one entity says, as long as it goes on.
+
+use std::io::BufRead;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::super::api::ErrorBody;
+use super::super::cli::Stream;
+use super::super::client::Session;
+use super::super::exit::Failure;
+use super::super::{output, percent};
+use super::ANSWER_TIMEOUT;
+use super::call::check_argument;
+use super::read::node;
+use super::update::LEVEL_TIMEOUT;
+
+/// Messages that were read and not sent yet, at most.
+const MESSAGES_WAITING_MAX: usize = 16;
+
+/// Opens it, prints each reply, and sends each line that it is given.
+pub async fn run(args: &Stream) -> Result<(), Failure> {
+    let args = (&args.call, args.messages);
+    let (call, with_messages) = args;
+    let argument = call.argument.clone().unwrap_or_default();
+    check_argument(&argument)?;
+    let timeout = call.timeout.unwrap_or(LEVEL_TIMEOUT);
+    let (client, at) = node(&call.target).await?;
+    let session = call.session.clone().map(|file| Session { file, timeout });
+    let client = client.in_session(session).with_timeout(timeout);
+    let [kind, key, method] = [&call.kind, &call.key, &call.method].map(|name| percent::encode(name));
+    let path = format!("/v1/stream/{kind}/{key}/{method}");
+    let messages = if with_messages {
+        let first = if argument.is_empty() { "null" } else { &argument };
+        messages(format!("{first}\n"))?
+    } else {
+        // All that is sent.
+        let (sender, receiver) = mpsc::channel(1);
+        let argument = if argument.is_empty() {
+            "null".to_owned()
+        } else {
+            argument
+        };
+        // There is room for the one.
+        let _ = sender.try_send(Bytes::from(argument));
+        receiver
+    };
+    let mut lines = client
+        .post_lines(&at, &path, messages, timeout + ANSWER_TIMEOUT)
+        .await?;
+    let mut event = String::new();
+    while let Some(line) = lines.next().await? {
+        // Server-sent events: a field a line, an empty line after each event.
+        match line.split_once(':') {
+            Some(("event", name)) => name.trim().clone_into(&mut event),
+            Some(("data", data)) => match event.as_str() {
+                "error" => return Err(failure(data.trim())),
+                "end" => return client.note_end(data.trim()),
+                _ => output::line(data.trim_start())?,
+            },
+            None if line.is_empty() => event.clear(),
+            _ => {}
+        }
+    }
+    Err(Failure::new("stopping", format!("{at} has stopped")))
+}
+
+fn failure(data: &str) -> Failure {
+    match serde_json::from_str::<ErrorBody>(data) {
+        Ok(error) => Failure::new(error.error, error.message).retry(error.retry),
+        Err(e) => Failure::new(
+            "unreachable",
+            format!("the stream ended with what is no error of ours: {e}"),
+        ),
+    }
+}
+
+/// The argument, and then the lines of the standard input as they come.
+fn messages(first: String) -> Result<mpsc::Receiver<Bytes>, Failure> {
+    let (sender, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
+    // There is room for the first.
+    let _ = sender.try_send(Bytes::from(first));
+    // A thread that the end of the program does not wait for: it may wait for a line that never comes.
+    let read = move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { return };
+            if sender.blocking_send(Bytes::from(line + "\n")).is_err() {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("anabranch-stdin".into());
+    thread
+        .spawn(read)
+        .map_err(|e| Failure::io("cannot read messages", &e))?;
+    Ok(receiver)
+}
