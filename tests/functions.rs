@@ -13,7 +13,7 @@ use super::support::temp::TempDir;
 use super::support::{exit, wait_for};
 
 /// The example, built: `cargo test` builds it with the tests, unless it is told to build only these.
-fn example(name: &str) -> PathBuf {
+pub fn example(name: &str) -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let mut command = Command::new(cargo);

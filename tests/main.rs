@@ -31,6 +31,7 @@ mod many_faults;
 mod moving;
 mod output;
 mod partition;
+mod presence;
 mod readme;
 mod replay_again;
 mod replay_end;

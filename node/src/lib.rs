@@ -112,8 +112,8 @@ pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update}
 pub use entity::Entity;
 pub use error::{Error, ErrorKind};
 pub use function::{
-    BoxFuture, Caller, Context, Ended, Function, FunctionBuilder, Host, Messages, STREAM_WAITING_MAX,
-    Snapshot, Stream, Streaming, state,
+    AT_END_MAX, BoxFuture, Caller, Context, Ended, Function, FunctionBuilder, Host, Messages, Nodes,
+    STREAM_WAITING_MAX, Snapshot, Stream, Streaming, state,
 };
 #[cfg(feature = "quic")]
 pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};

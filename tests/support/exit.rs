@@ -16,6 +16,7 @@ pub const KEY_REUSED: i32 = 13;
 pub const NOT_READY: i32 = 14;
 pub const DISK_FULL: i32 = 16;
 pub const UNCONFIRMED: i32 = 18;
+pub const STOPPING: i32 = 19;
 pub const HISTORY: i32 = 20;
 pub const DIRECTORY_CHANGED: i32 = 21;
 pub const UNAUTHORIZED: i32 = 22;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_crdt::{Epoch, NodeId};
+use anabranch_crdt::{Epoch, NodeId, ReplicaId};
 use bytes::Bytes;
 
 use crate::error::Error;
@@ -51,6 +51,9 @@ pub(crate) trait Network: fmt::Debug + Send + Sync {
 
     /// The peers that this node is linked with, the nearest first.
     fn nearest(&self) -> Vec<NodeId>;
+
+    /// The runs of other nodes that are believed to be up.
+    fn live(&self) -> Vec<ReplicaId>;
 
     /// Ends a link.
     fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str);

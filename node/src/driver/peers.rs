@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anabranch_crdt::{Epoch, NodeId};
+use anabranch_crdt::{Epoch, NodeId, ReplicaId};
 
 use crate::engine::limits::CLOCK_SKEW_MS_MAX;
 use crate::membership::Announcement;
@@ -158,6 +158,16 @@ impl Peers {
         for status in self.lock().values_mut() {
             status.connected = false;
         }
+    }
+
+    /// The runs of those that are believed to be up.
+    pub(super) fn live(&self) -> Vec<ReplicaId> {
+        let known = self.lock();
+        let live = known
+            .values()
+            .filter(|status| status.connected || status.hint == MemberHint::Up);
+        live.filter_map(|status| Some(ReplicaId::new(status.node, status.epoch?)))
+            .collect()
     }
 
     /// All of them, sorted by node.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use anabranch_crdt::{Epoch, NodeId};
+use anabranch_crdt::{Epoch, NodeId, ReplicaId};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -233,6 +233,14 @@ impl Quic {
         }
         self.with_gossip(|gossip| gossip.on_link_up(peer));
         self.step(Input::Connected { peer, epoch, wall_ms });
+        self.tell_live();
+    }
+
+    /// Who is there may be others than before.
+    fn tell_live(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.live_changed();
+        }
     }
 
     fn on_disconnected(&self, peer: NodeId, epoch: Epoch, reason: &Reason) {
@@ -252,10 +260,16 @@ impl Quic {
         if has_left {
             self.step(Input::MemberLeft { node: peer });
         }
+        self.tell_live();
     }
 
     /// What the membership believes, on the transport's thread. Believed where it costs no more than a dial.
     fn on_hint(&self, hint: Hint) {
+        self.take_hint(hint);
+        self.tell_live();
+    }
+
+    fn take_hint(&self, hint: Hint) {
         match hint {
             Hint::Up { node, epoch, about } => {
                 if !self.make_room(node) {
@@ -356,6 +370,10 @@ impl Network for Quic {
             .map_or_else(Vec::new, |links| links.transport.links());
         links.sort_by_key(|link| link.rtt);
         links.into_iter().map(|link| link.peer).collect()
+    }
+
+    fn live(&self) -> Vec<ReplicaId> {
+        self.peers.live()
     }
 
     fn disconnect(&self, peer: NodeId, epoch: Epoch, reason: &str) {

@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     epoch: AtomicU64,
     disk: Mutex<DiskState>,
     ready: watch::Sender<bool>,
+    /// Set whenever who is there may be others than before.
+    live: watch::Sender<()>,
     life: watch::Sender<Life>,
 }
 
@@ -76,6 +78,7 @@ impl Shared {
             epoch: AtomicU64::new(epoch.0),
             disk: Mutex::new(DiskState::Fine),
             ready: watch::Sender::new(false),
+            live: watch::Sender::new(()),
             life: watch::Sender::new(Life::Running),
         }
     }
@@ -222,6 +225,16 @@ impl Shared {
 
     // Watching.
 
+    /// Who is there may be others than before.
+    pub(super) fn live_changed(&self) {
+        self.live.send_replace(());
+    }
+
+    /// A mark that is set whenever that is so from now on.
+    pub(super) fn watch_live(&self) -> watch::Receiver<()> {
+        self.live.subscribe()
+    }
+
     pub(crate) fn subscribe(&self, entity: &EntityId) -> Option<watch::Receiver<()>> {
         self.watchers.subscribe(entity)
     }
@@ -263,6 +276,11 @@ impl Shared {
     pub(super) fn stop_timer(&self) {
         self.cell.lock().unwrap_or_else(PoisonError::into_inner).stopped = true;
         self.timer.notify_one();
+    }
+
+    /// Whether everything is closed.
+    pub(super) fn has_stopped(&self) -> bool {
+        matches!(*self.life.borrow(), Life::Stopped(_))
     }
 
     /// Resolves when everything is closed; with the error if the node stopped because of one.

@@ -32,6 +32,13 @@ pub struct Context {
     forward: Option<Call>,
     problem: Option<String>,
     caller: Option<Arc<dyn Caller>>,
+    nodes: Option<Arc<dyn Nodes>>,
+}
+
+/// Knows who is there, for functions that ask.
+pub trait Nodes: Send + Sync {
+    /// The runs of other nodes that are believed to be up.
+    fn live(&self) -> Vec<ReplicaId>;
 }
 
 /// Makes calls for a function while it runs. A host of functions has one; so has a simulation.
@@ -72,6 +79,16 @@ impl Context {
             forward: None,
             problem: None,
             caller: None,
+            nodes: None,
+        }
+    }
+
+    /// The same with somebody who knows which nodes there are.
+    #[must_use]
+    pub fn with_nodes(self, nodes: Arc<dyn Nodes>) -> Context {
+        Context {
+            nodes: Some(nodes),
+            ..self
         }
     }
 
@@ -110,6 +127,13 @@ impl Context {
         self.caller
             .as_ref()
             .map_or_else(Vec::new, |caller| caller.peers())
+    }
+
+    /// The runs of nodes that are believed to be up: this one, and those that it is linked with or hears of. A hint, which may be
+    /// wrong for a while; somebody else may believe otherwise. A node that was started again is another run.
+    pub fn live(&self) -> Vec<ReplicaId> {
+        let others = self.nodes.as_ref().map_or_else(Vec::new, |nodes| nodes.live());
+        std::iter::once(self.replica).chain(others).collect()
     }
 
     /// The node's wall clock when the command began, milliseconds since 1970. A function that asks no other clock does the

@@ -24,10 +24,10 @@ use anabranch_crdt::{Mutation, Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use context::{Caller, Context};
+pub use context::{Caller, Context, Nodes};
 #[cfg(feature = "quic")]
 pub(crate) use stream::Pipe;
-pub use stream::{Ended, Host, Messages, STREAM_WAITING_MAX, Snapshot, Stream, Streaming};
+pub use stream::{AT_END_MAX, Ended, Host, Messages, STREAM_WAITING_MAX, Snapshot, Stream, Streaming};
 
 use self::state::{Seen, State};
 use crate::error::{Error, ErrorKind};

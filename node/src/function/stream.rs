@@ -25,12 +25,15 @@ use super::{BoxFuture, Caller, Caught, Context, Function, FunctionBuilder, Runs}
 use super::{argument, panicked, read_reply, refusal, written};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, PAYLOAD_BYTES_MAX, Payload};
-use crate::session::{Action, Command, CommandId, Said};
+use crate::session::{Action, Call, Command, CommandId, Said};
 use crate::view::View;
 use crate::wire::{EntityId, Token};
 
 /// Messages that wait for a stream's function, and replies that wait for its caller: so many at most, of each.
 pub const STREAM_WAITING_MAX: usize = 16;
+
+/// So many calls may one stream want made when it has ended.
+pub const AT_END_MAX: usize = 16;
 
 /// What a stream's function is beside: its entity as it is, and somebody who makes its calls.
 pub trait Host: Caller {
@@ -40,7 +43,7 @@ pub trait Host: Caller {
     /// It has another type, or the node has stopped.
     fn look(&self) -> Result<View, Error>;
 
-    /// Waits until the entity may be another than when `look` was last called.
+    /// Waits until the entity, or who is there, may be another than when `look` was last called.
     ///
     /// # Errors
     /// [`ErrorKind::Stopping`]: nothing changes here any more.
@@ -48,6 +51,12 @@ pub trait Host: Caller {
 
     /// The node's wall clock, milliseconds since 1970.
     fn now_ms(&self) -> u64;
+
+    /// Has this called once the stream has ended, however it ends but with its node.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`]: so many wait for that already.
+    fn at_end(&self, call: Call) -> Result<(), Error>;
 }
 
 /// The function's end of a streaming call: its entity as it changes, what its caller sends, and the way to it.
@@ -103,7 +112,8 @@ impl<S: State, M: DeserializeOwned, R: Serialize> Stream<S, M, R> {
         Ok(Snapshot(state))
     }
 
-    /// Waits until the entity may be another than when it was looked at last. Several changes in a row are one.
+    /// Waits until the entity may be another than when it was looked at last, or [`live`](Stream::live). Several changes in a row
+    /// are one.
     ///
     /// # Errors
     /// [`ErrorKind::Stopping`]: nothing changes here any more.
@@ -187,6 +197,27 @@ impl<S: State, M: DeserializeOwned, R: Serialize> Stream<S, M, R> {
         let call = self.context.call_of(kind, key, method, argument)?;
         let host = Arc::clone(&self.host);
         host.open(node, call).await
+    }
+
+    /// Has a function called once this stream has ended, however it ends: well, with an error, or because its caller is gone. Not
+    /// if the node itself stops. How it goes nobody is told. In the order in which they were asked for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`]: [`AT_END_MAX`] wait for that already. [`ErrorKind::Invalid`] for a wrong name.
+    pub fn at_end<A: Serialize + ?Sized>(
+        &mut self,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<(), Error> {
+        let call = self.context.call_of(kind, key, method, argument)?;
+        self.host.at_end(call)
+    }
+
+    /// The runs of nodes that are believed to be up, this one's among them: see [`Context::live`].
+    pub fn live(&self) -> Vec<ReplicaId> {
+        self.context.live()
     }
 
     /// The entity that was asked.

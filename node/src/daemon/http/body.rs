@@ -1,5 +1,6 @@
 //! Bodies: requests' read within bounds, answers' written whole or as a stream.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::Refusal;
@@ -156,13 +157,28 @@ pub(super) fn line(mut text: String) -> Response {
 }
 
 /// An answer that is written while it is read.
-pub(super) fn stream(content_type: &'static str) -> (Chunks, Response) {
+pub(super) fn stream(content_type: &'static str) -> (Chunks, Gone, Response) {
     let (sender, body) = Channel::new(CHUNKS_WAITING_MAX);
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    (sender, (headers, Body::new(body)).into_response())
+    let (held, gone) = oneshot::channel::<Infallible>();
+    let body = body.map_frame(move |frame| {
+        let _ = &held;
+        frame
+    });
+    (sender, Gone(gone), (headers, Body::new(body)).into_response())
+}
+
+/// Tells when nobody reads a streamed answer any more, also while there is nothing to write.
+pub(super) struct Gone(oneshot::Receiver<Infallible>);
+
+impl Gone {
+    pub(super) async fn wait(&mut self) {
+        // It is never sent anything: it ends with the answer's body.
+        let _ = (&mut self.0).await;
+    }
 }
 
 #[cfg(test)]

@@ -67,10 +67,13 @@ fn level(uri: &Uri) -> Result<ReadLevel, Refusal> {
 pub(super) async fn watch(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
     let id = entity(&uri)?;
     let place = place(&app.watches, "watches", "http.watches_max")?;
-    let (chunks, response) = body::stream("text/event-stream");
+    let (chunks, mut gone, response) = body::stream("text/event-stream");
     let following = follow(app.node.watch(&id), id, chunks, app.stop.subscribe());
     tokio::spawn(async move {
-        following.await;
+        tokio::select! {
+            () = following => {}
+            () = gone.wait() => {}
+        }
         drop(place);
     });
     Ok(response)
@@ -79,7 +82,7 @@ pub(super) async fn watch(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
 /// `GET /v1/dump`: every entity's canonical line, sorted.
 pub(super) async fn dump(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let place = place(&app.dumps, "dumps", "http.dumps_max")?;
-    let (chunks, response) = body::stream("application/x-ndjson");
+    let (chunks, _, response) = body::stream("application/x-ndjson");
     let walking = walk(app.node.clone(), chunks);
     tokio::spawn(async move {
         walking.await;

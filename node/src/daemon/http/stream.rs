@@ -55,10 +55,13 @@ pub(super) async fn stream(
     };
     let call = Call::new(entity, name, json_of(argument));
     let streaming = app.node.stream_aside(call, &after, timeout).await?;
-    let (chunks, response) = body::stream("text/event-stream");
-    let stopped = app.stop.subscribe();
+    let (chunks, mut gone, response) = body::stream("text/event-stream");
+    let running = run(streaming, lines, chunks, app.stop.subscribe());
     tokio::spawn(async move {
-        run(streaming, lines, chunks, stopped).await;
+        tokio::select! {
+            () = running => {}
+            () = gone.wait() => {}
+        }
         drop(held);
     });
     Ok(response)

@@ -10,7 +10,30 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::daemon::config::Config;
+use crate::error::Error;
+use crate::function::state::PnCounter;
+use crate::function::{Context, Function, Stream};
 use crate::transport::ca;
+
+/// A function that adds each message up, and says what it came to.
+fn sums() -> Function {
+    Function::of::<PnCounter>("sums")
+        .command("add", |sum, _: &mut Context, n: i64| {
+            sum.increment(n);
+            Ok::<_, String>(sum.get())
+        })
+        .stream(
+            "add_all",
+            |mut stream: Stream<PnCounter, i64, i64>, by: i64| async move {
+                while let Some(n) = stream.next().await? {
+                    let sum: i64 = stream.call("sums", "a", "add", &(n * by)).await?;
+                    stream.send(&sum).await?;
+                }
+                Ok::<_, Error>(())
+            },
+        )
+        .into()
+}
 
 struct Api {
     directory: PathBuf,
@@ -45,6 +68,7 @@ impl Api {
                 directory.join("node.key"),
             )
             .listen((Ipv4Addr::LOCALHOST, 0).into())
+            .function(sums())
             .shards(4)
             .start()
             .await
@@ -417,5 +441,66 @@ async fn a_reader_that_takes_nothing_is_given_up() {
     // What was under way arrives, or not even that; the whole does not.
     let _ = stalled.read_to_end(&mut rest).await;
     assert!(rest.len() < whole, "{} of {whole} bytes", rest.len());
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn lines_of_a_body_are_messages_of_a_stream() {
+    let api = Api::start("stream", "").await;
+    let post = async |content_type: &str, body: &str| {
+        let length = body.len();
+        api.raw(&format!(
+            "POST /v1/stream/sums/a/add_all HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
+        ))
+        .await
+    };
+    const LINES: &str = "application/x-ndjson";
+    let events = |answer: (u16, String)| {
+        assert_eq!(answer.0, 200, "{}", answer.1);
+        // Without the sizes of the chunks.
+        let lines = answer.1.lines().filter(|line| line.contains(": "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let all = events(post(LINES, "2\n1\n\n 2 \r\n3").await);
+    assert_eq!(all[..4], ["data: 2", "data: 6", "data: 12", "event: end"]);
+    assert!(all[4].starts_with("data: {\"session\":\""), "{all:?}");
+    // Without messages it is the argument alone.
+    assert_eq!(events(post("application/json", "2").await)[0], "event: end");
+    let wrong = events(post(LINES, "2\n4\n\"x\"\n5\n").await);
+    assert_eq!(wrong[..2], ["data: 20", "event: error"]);
+    assert!(
+        wrong[2].contains("no message") || wrong[2].contains("not what the method takes"),
+        "{wrong:?}"
+    );
+    let wrong = events(post(LINES, "\"x\"\n4\n").await);
+    assert!(wrong[1].contains("\"invalid\""), "{wrong:?}");
+    Api::refused(&post(LINES, &"9".repeat(1 << 20)).await, 400, "invalid");
+    let streams = || api.node.status().counters["streams_open"];
+    assert_eq!(streams(), 0);
+    // A body that goes on while the answer does, and breaks off: the stream ends with it.
+    let mut stream = TcpStream::connect(api.server.address()).await.unwrap();
+    let head = "POST /v1/stream/sums/a/add_all HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n\
+                transfer-encoding: chunked\r\n\r\n2\r\n1\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    for n in 1..=3 {
+        stream
+            .write_all(format!("2\r\n{n}\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let sum = 20 + n * (n + 1) / 2;
+        while !seen.contains(&format!("data: {sum}\n")) {
+            let mut bytes = [0; 1024];
+            let read = stream.read(&mut bytes).await.unwrap();
+            assert!(read > 0, "{seen}");
+            seen.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+    }
+    assert_eq!(streams(), 1);
+    drop(stream);
+    while streams() > 0 {
+        tokio::task::yield_now().await;
+    }
     api.stop().await;
 }

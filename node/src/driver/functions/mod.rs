@@ -11,7 +11,7 @@ mod step;
 mod stream;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ use super::calls::Due;
 use super::shared::Shared;
 use crate::engine::{Read, Time};
 use crate::error::{Error, ErrorKind};
-use crate::function::{Context, Function};
+use crate::function::{Context, Function, Nodes};
 use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
 use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session, StreamId};
 use crate::wire::{EntityId, Token};
@@ -47,6 +47,8 @@ pub(crate) struct Functions {
     seed: u64,
     /// Commands whose effects nobody waits for, and that run.
     later: AtomicUsize,
+    /// What streams that have ended want called.
+    at_end: Mutex<VecDeque<Call>>,
     /// Streams that are open.
     streams: AtomicUsize,
     /// Places for steps of streams that run on a thread aside.
@@ -78,6 +80,7 @@ impl Functions {
             next: AtomicU64::new(1),
             seed,
             later: AtomicUsize::new(0),
+            at_end: Mutex::default(),
             streams: AtomicUsize::new(0),
             aside: Arc::new(Semaphore::new(aside::STEPS_MAX)),
             due: Mutex::default(),
@@ -115,6 +118,10 @@ impl Functions {
     /// What was counted of each method, by kind and name.
     pub(crate) fn methods(&self) -> Vec<MethodStatus> {
         self.stats.all()
+    }
+
+    fn at_end(&self) -> MutexGuard<'_, VecDeque<Call>> {
+        self.at_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many streams are open.
@@ -204,7 +211,7 @@ impl Shared {
 
     /// Looks, now, whoever else is at it.
     fn query(
-        &self,
+        self: &Arc<Self>,
         function: &Function,
         entity: &EntityId,
         command: &Command,
@@ -245,10 +252,11 @@ impl Shared {
         }
     }
 
-    fn context(&self, entity: &EntityId, id: CommandId) -> Context {
+    fn context(self: &Arc<Self>, entity: &EntityId, id: CommandId) -> Context {
         let seed = self.functions.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let replica = ReplicaId::new(self.about.node, self.epoch());
-        Context::new(entity.clone(), replica, self.clock.now().wall_ms, seed)
+        let nodes = Arc::clone(self) as Arc<dyn Nodes>;
+        Context::new(entity.clone(), replica, self.clock.now().wall_ms, seed).with_nodes(nodes)
     }
 
     /// Gives an entity's session one input and everybody what follows for them; returns what follows for `own`.
@@ -343,6 +351,12 @@ impl Shared {
                 }
             }
         }
+    }
+}
+
+impl Nodes for Shared {
+    fn live(&self) -> Vec<ReplicaId> {
+        self.network().live()
     }
 }
 

@@ -1,18 +1,19 @@
 //! Streaming calls of functions at this node.
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_crdt::NodeId;
 
 use super::aside::aside;
 use super::caller::HostCaller;
 use super::check_call;
+use super::later::call_at_end;
 use crate::driver::Mark;
 use crate::driver::shared::Shared;
 use crate::engine::{Read, Time};
 use crate::error::{Error, ErrorKind};
-use crate::function::{BoxFuture, Caller, Ended, Function, Host, Streaming};
+use crate::function::{AT_END_MAX, BoxFuture, Caller, Ended, Function, Host, Streaming};
 use crate::payload::Payload;
 use crate::session::{Call, Command, CommandId};
 use crate::view::View;
@@ -121,6 +122,9 @@ struct StreamHost {
     caller: HostCaller,
     /// Set whenever the entity changes; none if the node had stopped before.
     mark: Mutex<Option<Mark>>,
+    /// Set whenever who is there does.
+    live: Mutex<Mark>,
+    at_end: Mutex<Vec<Call>>,
 }
 
 impl StreamHost {
@@ -131,6 +135,8 @@ impl StreamHost {
             entity: entity.clone(),
             caller: HostCaller::new(shared, None, seen),
             mark: Mutex::new(shared.subscribe(entity)),
+            live: Mutex::new(shared.watch_live()),
+            at_end: Mutex::default(),
         }
     }
 }
@@ -151,7 +157,8 @@ impl Caller for StreamHost {
 
 impl Host for StreamHost {
     fn look(&self) -> Result<View, Error> {
-        let mut mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        lock(&self.live).mark_unchanged();
+        let mut mark = lock(&self.mark);
         // The mark is down before the entity is looked at, so a change in between sets it again.
         if let Some(mark) = &mut *mark {
             mark.mark_unchanged();
@@ -162,11 +169,24 @@ impl Host for StreamHost {
     }
 
     fn changed(&self) -> BoxFuture<'_, Result<(), Error>> {
-        let mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (mark, mut live) = (lock(&self.mark).clone(), lock(&self.live).clone());
         Box::pin(async move {
             let mut mark = mark.ok_or_else(stopped)?;
-            mark.changed().await.map_err(|_| stopped())
+            tokio::select! {
+                changed = mark.changed() => changed.map_err(|_| stopped()),
+                changed = live.changed() => changed.map_err(|_| stopped()),
+            }
         })
+    }
+
+    fn at_end(&self, call: Call) -> Result<(), Error> {
+        let mut at_end = lock(&self.at_end);
+        if at_end.len() >= AT_END_MAX {
+            let message = format!("a stream wants at most {AT_END_MAX} calls made at its end");
+            return Err(Error::new(ErrorKind::Refused, message));
+        }
+        at_end.push(call);
+        Ok(())
     }
 
     fn now_ms(&self) -> u64 {
@@ -176,11 +196,15 @@ impl Host for StreamHost {
 
 impl Drop for StreamHost {
     fn drop(&mut self) {
-        let mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mark) = mark {
+        call_at_end(&self.shared, std::mem::take(&mut *lock(&self.at_end)));
+        if let Some(mark) = lock(&self.mark).take() {
             self.shared.unsubscribe(&self.entity, mark);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn stopped() -> Error {

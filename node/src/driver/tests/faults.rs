@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use anabranch_crdt::Epoch;
+use anabranch_crdt::{Epoch, ReplicaId};
 use bytes::Bytes;
 
 use super::super::network::{Network, NotOpened};
@@ -50,6 +50,10 @@ impl Network for Nobody {
     fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) {}
 
     fn nearest(&self) -> Vec<NodeId> {
+        Vec::new()
+    }
+
+    fn live(&self) -> Vec<ReplicaId> {
         Vec::new()
     }
 
