@@ -93,8 +93,10 @@ pub mod session;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod store;
 mod terms;
+mod trace;
 #[cfg(feature = "quic")]
 pub mod transport;
+mod trigger;
 mod view;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod wire;
@@ -112,15 +114,20 @@ pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update}
 pub use entity::Entity;
 pub use error::{Error, ErrorKind};
 pub use function::{
-    AT_END_MAX, BoxFuture, Caller, Context, Ended, Function, FunctionBuilder, Host, Messages, Nodes,
-    STREAM_WAITING_MAX, Snapshot, Stream, Streaming, state,
+    AT_END_MAX, BoxFuture, Caller, Change, Context, Ended, Function, FunctionBuilder, Host, Messages, Nodes,
+    STREAM_WAITING_MAX, Snapshot, Stream, Streaming, ToldOf, state,
 };
 #[cfg(feature = "quic")]
 pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};
 pub use payload::{Encoding, PAYLOAD_BYTES_MAX, Payload, PayloadError};
-pub use session::Call;
+pub use session::{Call, Origin};
+pub use trace::{Trace, TraceError};
 #[cfg(feature = "quic")]
 pub use transport::ca;
+pub use trigger::{
+    ARGUMENT_BYTES_MAX, Cron, CronError, EVERY_MS_MIN, Json, Missed, Order, OrderError, SCHEDULE, Shown,
+    When, schedules,
+};
 pub use wire::{DirectoryId, EntityId, IdempotencyKey, NameError, ShardId, Token, TokenError};
 
 /// The README's example must compile.

@@ -22,7 +22,6 @@ impl Time {
 }
 
 /// A duration as whole milliseconds; the most there are where it is longer.
-#[cfg(feature = "quic")]
 pub(crate) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

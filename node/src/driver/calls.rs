@@ -19,7 +19,8 @@ use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
-use crate::session::Call;
+use crate::session::{Call, Origin};
+use crate::trace::Trace;
 use crate::wire::{
     CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, Lane, Token, WireError, WireValue,
 };
@@ -285,7 +286,7 @@ impl Asking<'_> {
             entity,
             method,
             payload,
-            depth,
+            origin,
             ..
         } = self.call;
         CallRequest {
@@ -295,7 +296,9 @@ impl Asking<'_> {
             method,
             argument: to_wire(payload),
             timeout_ms: self.timeout_ms,
-            depth,
+            depth: origin.depth,
+            call_id: origin.id.map(|id| id.to_string()),
+            trace: origin.trace.map(|trace| (trace.id, trace.span, trace.flags)),
             token: self.token.map(|token| Bytes::from(token.to_bytes())),
         }
     }
@@ -311,8 +314,13 @@ impl Asking<'_> {
             Some(bytes) => Some(Token::from_bytes(bytes).map_err(|e| invalid(e.to_string()))?),
             None => None,
         };
+        let trace = request.trace.map(|(id, span, flags)| Trace { id, span, flags });
         let call = Call {
-            depth: request.depth,
+            origin: Origin {
+                depth: request.depth,
+                id: request.call_id.map(Arc::from),
+                trace,
+            },
             ..Call::new(entity, request.method, argument)
         };
         Ok((call, token, request.timeout_ms.min(TIMEOUT_MS_MAX)))

@@ -156,6 +156,7 @@ impl Cell {
                 }
             }
             Output::Changed { entity } => {
+                shared.triggers.note(&entity);
                 if shared.watchers.any() {
                     after.changed.push(entity);
                 }

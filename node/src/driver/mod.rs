@@ -35,6 +35,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod triggers;
 mod watchers;
 mod writer;
 
@@ -48,6 +49,7 @@ pub(crate) use shared::Shared;
 pub(crate) type Mark = tokio::sync::watch::Receiver<()>;
 pub(crate) use start::{Config, start};
 pub use status::{DiskState, MemberHint, MemberStatus};
+pub(crate) use triggers::KEPT;
 
 /// Owns a running node; dropping it orders the stop without waiting for it.
 pub(crate) struct Handle {

@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::functions::Functions;
 use super::network::Network;
 use super::queue::{Closing, Queue};
+use super::triggers::Triggers;
 use super::watchers::Watchers;
 
 /// What does not change while a node runs.
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(super) watchers: Watchers,
     pub(crate) functions: Functions,
     pub(super) calls: Calls,
+    pub(super) triggers: Triggers,
     network: OnceLock<Arc<dyn Network>>,
     epoch: AtomicU64,
     disk: Mutex<DiskState>,
@@ -64,7 +66,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(about: About, clock: Clock, cell: Cell, epoch: Epoch, functions: Functions) -> Shared {
+    pub(super) fn new(
+        about: About,
+        clock: Clock,
+        cell: Cell,
+        epoch: Epoch,
+        functions: Functions,
+        triggers: Triggers,
+    ) -> Shared {
         Shared {
             about,
             clock,
@@ -74,6 +83,7 @@ impl Shared {
             watchers: Watchers::default(),
             functions,
             calls: Calls::default(),
+            triggers,
             network: OnceLock::new(),
             epoch: AtomicU64::new(epoch.0),
             disk: Mutex::new(DiskState::Fine),
@@ -96,6 +106,15 @@ impl Shared {
     /// Makes an update and waits for its answer. Dropping the future does not undo it.
     pub(crate) async fn update(&self, update: Update) -> Result<Answer, Error> {
         self.ask(|request| Input::Submit { request, update }).await
+    }
+
+    /// Makes an update, and waits for nothing.
+    pub(super) fn submit(&self, update: Update) {
+        let input = |request| Input::Submit { request, update };
+        // After a bug broke the engine the node stops, and nobody is waiting for this.
+        if let Ok((_, after)) = self.with_cell(|cell| cell.submit(self, input)) {
+            self.finish(after);
+        }
     }
 
     /// Waits until what a session has seen is here.
@@ -143,6 +162,7 @@ impl Shared {
         }
         if after.became_ready {
             self.ready.send_replace(true);
+            self.triggers.look_around();
         }
     }
 
@@ -228,6 +248,7 @@ impl Shared {
     /// Who is there may be others than before.
     pub(super) fn live_changed(&self) {
         self.live.send_replace(());
+        self.triggers.look_around();
     }
 
     /// A mark that is set whenever that is so from now on.

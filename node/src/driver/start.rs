@@ -25,6 +25,7 @@ use super::clock::{Clock, wall_ms};
 use super::epochs::start_durably;
 use super::functions::Functions;
 use super::shared::{About, Shared, broken};
+use super::triggers::{self, Triggers};
 use super::writer::Writer;
 use super::{Handle, created, quic, timer};
 
@@ -77,7 +78,7 @@ fn run(config: &Config, started: oneshot::Sender<Result<Handle, Error>>) {
 pub(super) struct Open<D: Disk> {
     pub(super) shared: Arc<Shared>,
     store: Store<D>,
-    timer: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// Opens everything: what is left is to run the writer. `connect` sets the network, unless it fails.
@@ -119,20 +120,43 @@ pub(super) fn open<D: Disk>(
         Cell::new(engine),
         epoch,
         Functions::new(&config.functions, rand::random()),
+        Triggers::new(&config.functions),
     ));
     connect(&shared)?;
     let after = shared.with_cell(|cell| cell.drain(&shared, None))?;
     shared.finish(after);
-    let timed = Arc::clone(&shared);
-    let timer = thread::Builder::new()
-        .name("anabranch-timer".into())
-        .spawn(move || timer::run(&timed));
-    match timer {
-        Ok(timer) => Ok(Open { shared, store, timer }),
+    let mut threads = Vec::new();
+    let mut begin = |name: &str, run: fn(&Arc<Shared>)| {
+        let shared = Arc::clone(&shared);
+        let thread = thread::Builder::new().name(name.into());
+        threads.push(thread.spawn(move || run(&shared))?);
+        Ok(())
+    };
+    let begun = begin("anabranch-timer", timer::run).and_then(|()| match shared.triggers.are_any() {
+        true => begin("anabranch-triggers", triggers::run),
+        false => Ok(()),
+    });
+    match begun {
+        Ok(()) => Ok(Open {
+            shared,
+            store,
+            threads,
+        }),
         Err(error) => {
             shared.network().close(false);
+            end_threads(&shared, threads);
             Err(thread_error(&error))
         }
+    }
+}
+
+/// Ends the threads that look after time, and waits for that.
+fn end_threads(shared: &Shared, threads: Vec<JoinHandle<()>>) {
+    shared.stop_timer();
+    shared.triggers.stop();
+    for thread in threads {
+        // It has logged its own panic.
+        let _ = thread.join();
     }
 }
 
@@ -200,7 +224,11 @@ fn recover<D: Disk>(
 
 /// Writes until the node stops, and stops it.
 pub(super) fn live<D: Disk>(open: Open<D>) {
-    let Open { shared, store, timer } = open;
+    let Open {
+        shared,
+        store,
+        threads,
+    } = open;
     let mut writer = Writer::new(store, Arc::clone(&shared));
     let closing = guarded(|| writer.run());
     let (leaving, mut result) = match closing {
@@ -222,9 +250,7 @@ pub(super) fn live<D: Disk>(open: Open<D>) {
         shared.network().close(leaving);
         Ok(())
     });
-    shared.stop_timer();
-    // It has logged its own panic.
-    let _ = timer.join();
+    end_threads(&shared, threads);
     // The last records, of frames that came in until the network was closed.
     result = result.and(closed).and_then(|()| guarded(|| writer.finish()));
     // The directory's lock goes with the store: a node may be started on it as soon as this one says it has stopped.

@@ -7,6 +7,7 @@ mod faults;
 mod functions;
 mod levels;
 mod streams;
+mod triggers;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

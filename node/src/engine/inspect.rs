@@ -183,6 +183,34 @@ impl Engine {
         ids
     }
 
+    /// The entities of a kind that exist, in no order.
+    pub fn entities_of(&self, kind: &str) -> Vec<EntityId> {
+        let has_any = self.kinds.type_of(kind).is_some();
+        let shards = self.shards.iter().filter(|_| has_any);
+        let rows = shards.flat_map(|shard| shard.entities.iter());
+        rows.filter(|((id, _), value)| id.kind() == kind && value.exists())
+            .map(|((id, _), _)| id.clone())
+            .collect()
+    }
+
+    /// The entities of a kind in a shard that hold something of operations that this vector does not cover. One that was deleted
+    /// holds nothing.
+    pub fn changed_since(&self, shard: ShardId, kind: &str, vector: &[(ReplicaId, u64)]) -> Vec<EntityId> {
+        if self.kinds.type_of(kind).is_none() {
+            return Vec::new();
+        }
+        let shard = self.peek(shard);
+        let covered: BTreeMap<ReplicaId, u64> = vector.iter().copied().collect();
+        let is_new = |dot: anabranch_crdt::Dot| {
+            let replica = shard.replicas.id(dot.ix());
+            covered.get(&replica).is_none_or(|seq| dot.seq() > *seq)
+        };
+        let rows = shard.entities.iter().filter(|((id, _), _)| id.kind() == kind);
+        rows.filter(|(_, value)| value.puts().any(|(dot, _)| is_new(dot)))
+            .map(|((id, _), _)| id.clone())
+            .collect()
+    }
+
     /// The types that entities of a kind have here, ascending: one, unless two sides of a partition have differed.
     pub fn kind_types(&self, kind: &str) -> Vec<Type> {
         self.kinds.types_of(kind).collect()

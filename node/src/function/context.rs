@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 use super::{BoxFuture, Streaming, read_reply};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
-use crate::session::{Call, Command, Effect};
+use crate::session::{Call, Command, Effect, Origin};
 use crate::terms::Level;
+use crate::trace::Trace;
 use crate::wire::EntityId;
 
 /// So many calls may one command want made when it is in.
@@ -25,7 +26,7 @@ pub struct Context {
     now_ms: u64,
     random: u64,
     encoding: Encoding,
-    depth: u8,
+    origin: Origin,
     level: Option<Level>,
     is_deleted: bool,
     effects: Vec<Effect>,
@@ -72,7 +73,7 @@ impl Context {
             now_ms,
             random: seed,
             encoding: Encoding::Postcard,
-            depth: 0,
+            origin: Origin::default(),
             level: None,
             is_deleted: false,
             effects: Vec::new(),
@@ -119,6 +120,17 @@ impl Context {
     /// The node's current run: who makes what this command does, and holds what is handed over to it.
     pub fn replica(&self) -> ReplicaId {
         self.replica
+    }
+
+    /// The name of the call that this is, where it has one: the same if it is made again, as a [schedule](crate::Order) or a
+    /// [change](crate::FunctionBuilder::on_change) may have to. A function that must not do it twice keeps the names.
+    pub fn call_id(&self) -> Option<&str> {
+        self.origin.id.as_deref()
+    }
+
+    /// Where this stands in what it is part of, for a function that tells others.
+    pub fn trace(&self) -> Option<Trace> {
+        self.origin.trace
     }
 
     /// The nodes that this one is linked with now: who can be called. None where nobody makes calls for functions, or this one
@@ -283,7 +295,11 @@ impl Context {
         let payload = Payload::of(self.encoding, argument).map_err(|e| e.to_string());
         let call = entity.and_then(|entity| {
             Ok(Call {
-                depth: self.depth.saturating_add(1),
+                origin: Origin {
+                    depth: self.origin.depth.saturating_add(1),
+                    id: None,
+                    trace: self.origin.trace,
+                },
                 ..Call::new(entity, method, payload?)
             })
         });
@@ -298,7 +314,8 @@ impl Context {
 
     /// The command that it is for.
     pub(crate) fn begin(&mut self, command: &Command) {
-        (self.encoding, self.depth) = (command.payload.encoding, command.depth);
+        self.encoding = command.payload.encoding;
+        self.origin.clone_from(&command.origin);
     }
 
     /// What the command wants done once it is in; refused where some of it cannot be.

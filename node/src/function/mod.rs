@@ -76,7 +76,28 @@ pub struct Function {
     kind: String,
     ty: Type,
     methods: BTreeMap<String, Method>,
+    told: Vec<ToldOf>,
     problem: Option<String>,
+}
+
+/// Of what a function is told, by which of its methods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToldOf {
+    /// Changes of entities of this kind.
+    pub kind: String,
+    /// Only of this one, if it is given.
+    pub key: Option<String>,
+    /// By this method.
+    pub method: String,
+}
+
+/// The argument of a method that is told of a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct Change {
+    /// The kind of the entity that has changed.
+    pub kind: String,
+    /// Its key.
+    pub key: String,
 }
 
 /// Takes a function's methods one by one.
@@ -113,6 +134,7 @@ impl Function {
             kind: kind.to_owned(),
             ty: S::TYPE,
             methods: BTreeMap::new(),
+            told: Vec::new(),
             problem: (!is_name).then_some(problem),
         };
         FunctionBuilder {
@@ -137,8 +159,23 @@ impl Function {
     }
 
     /// What its author has to mend.
-    pub fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+    pub fn problem(&self) -> Option<String> {
+        let told = self
+            .told
+            .iter()
+            .find(|told| self.is_query(&told.method) != Ok(false));
+        let told = told.map(|told| {
+            format!(
+                "the function of {} is to be told of changes by {:?}, which is none of its commands",
+                self.kind, told.method
+            )
+        });
+        self.problem.clone().or(told)
+    }
+
+    /// Of which changes it is told.
+    pub fn told(&self) -> &[ToldOf] {
+        &self.told
     }
 
     /// Whether the method only looks, and answers once.
@@ -377,6 +414,47 @@ impl<S: State> FunctionBuilder<S> {
             })
         });
         self.method(method, false, Runs::Async(run))
+    }
+
+    /// Has a command called whenever an entity of a kind has changed, whoever changed it: for this function's entity with the same
+    /// key, with a [`Change`]. What it needs of the changed entity it calls for.
+    ///
+    /// At least once after each change, and once for each entity that is there when the function is new; several changes in a
+    /// row may be one. Calls for one entity come one after the other. One node makes the calls of a shard; where it dies, another
+    /// goes on from where it had kept that it was, and calls for some again: [`Context::call_id`] is the same while the entity is.
+    /// A deletion that nobody saw because the node died is not told.
+    ///
+    /// ```
+    /// use anabranch::state::PnCounter;
+    /// use anabranch::{Change, Context, Function};
+    ///
+    /// let function: Function = Function::of::<PnCounter>("changes")
+    ///     .command("note", |count, _: &mut Context, _: Change| {
+    ///         count.increment(1);
+    ///         Ok::<_, String>(())
+    ///     })
+    ///     .on_change("cart", "note")
+    ///     .into();
+    /// assert_eq!(function.told()[0].kind, "cart");
+    /// ```
+    #[must_use]
+    pub fn on_change(self, kind: &str, method: &str) -> FunctionBuilder<S> {
+        self.on_change_of_any(kind, None, method)
+    }
+
+    /// The same for one entity.
+    #[must_use]
+    pub fn on_change_of(self, kind: &str, key: &str, method: &str) -> FunctionBuilder<S> {
+        self.on_change_of_any(kind, Some(key.to_owned()), method)
+    }
+
+    fn on_change_of_any(mut self, kind: &str, key: Option<String>, method: &str) -> FunctionBuilder<S> {
+        self.function.told.push(ToldOf {
+            kind: kind.to_owned(),
+            key,
+            method: method.to_owned(),
+        });
+        self
     }
 
     fn method(mut self, name: &str, is_query: bool, run: Runs) -> FunctionBuilder<S> {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use anabranch_crdt::{NodeId, Type};
 
-use crate::driver;
+use crate::driver::{self, KEPT};
 use crate::engine::{Limits, limits};
 use crate::error::{Error, ErrorKind};
 use crate::function::Function;
 use crate::node::Node;
 use crate::store::limits::SNAPSHOT_BYTES_DEFAULT;
 use crate::transport::{Identity, MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
+use crate::trigger::{OWN_KINDS, SCHEDULE, schedules};
 use crate::wire::KIND_BYTES_MAX;
 
 /// Shards of a cluster unless said otherwise.
@@ -212,6 +213,9 @@ impl NodeBuilder {
                 return Err(config(problem));
             }
             let (kind, ty) = (function.kind(), function.ty());
+            if kind.starts_with(OWN_KINDS) && kind != SCHEDULE {
+                return Err(config(format!("kind {kind:?} is one of Anabranch's own")));
+            }
             if !seen.insert(kind) {
                 return Err(config(format!("kind {kind:?} has two functions")));
             }
@@ -227,7 +231,11 @@ impl NodeBuilder {
         Ok(kinds)
     }
 
-    fn check(self) -> Result<driver::Config, Error> {
+    fn check(mut self) -> Result<driver::Config, Error> {
+        if !self.functions.is_empty() {
+            self.functions.push(Arc::new(schedules()));
+            self.kinds.insert(KEPT.to_owned(), Type::RegisterMap);
+        }
         let kinds = self.kinds_of_functions()?;
         let Some(directory) = self.directory else {
             return Err(config("no data directory is set"));

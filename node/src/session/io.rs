@@ -1,6 +1,7 @@
 //! What goes into a session and what comes out of it: values, never effects.
 
 use std::fmt;
+use std::sync::Arc;
 
 use anabranch_crdt::{Mutation, NodeId, Reading, Type};
 
@@ -8,6 +9,7 @@ use crate::error::Error;
 pub use crate::payload::{Encoding, Payload};
 use crate::session::change::Change;
 use crate::terms::{Level, Time};
+use crate::trace::Trace;
 use crate::view::View;
 use crate::wire::EntityId;
 
@@ -72,8 +74,19 @@ pub struct Command {
     pub payload: Payload,
     /// When its caller gives up.
     pub deadline: Time,
-    /// How many functions have called one another to get here.
+    /// How it came to be.
+    pub origin: Origin,
+}
+
+/// How a call came to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// How many functions have called one another to get here; 0 for a caller who is none.
     pub depth: u8,
+    /// A name of this call, the same wherever and whenever it is made again: by which its function can tell that it was.
+    pub id: Option<Arc<str>>,
+    /// Where it stands in what it is part of, if somebody keeps track of that.
+    pub trace: Option<Trace>,
 }
 
 /// A command to another entity.
@@ -85,8 +98,8 @@ pub struct Call {
     pub method: String,
     /// Its argument.
     pub payload: Payload,
-    /// How many functions have called one another to get here; 0 for a caller who is none.
-    pub depth: u8,
+    /// How it came to be.
+    pub origin: Origin,
     /// Whether it may run more than once: then it is tried at other nodes where one does not answer.
     pub is_idempotent: bool,
 }
@@ -98,9 +111,23 @@ impl Call {
             entity,
             method: method.into(),
             payload,
-            depth: 0,
+            origin: Origin::default(),
             is_idempotent: false,
         }
+    }
+
+    /// The same under a name, by which its function can tell that it was made before.
+    #[must_use]
+    pub fn with_id(mut self, id: impl Into<Arc<str>>) -> Call {
+        self.origin.id = Some(id.into());
+        self
+    }
+
+    /// The same as a part of a trace.
+    #[must_use]
+    pub fn with_trace(mut self, trace: Trace) -> Call {
+        self.origin.trace = Some(trace);
+        self
     }
 
     /// The same, and it may run more than once.

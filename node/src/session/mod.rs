@@ -18,8 +18,8 @@ use anabranch_crdt::{Mutation, Reading, planted};
 
 pub use change::{Change, believe, diff, empty};
 pub use io::{
-    Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Output, Payload, Reply, Said, State,
-    StreamId, Told,
+    Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,
+    State, StreamId, Told,
 };
 
 use crate::error::{Error, ErrorKind};

@@ -159,7 +159,7 @@ impl World {
                     method: "m".into(),
                     payload: payload(),
                     deadline: self.now.after_ms(ms),
-                    depth: 0,
+                    origin: Default::default(),
                 };
                 self.give(Input::Command { id: id(n), command });
             }

@@ -24,6 +24,10 @@ pub struct CallRequest {
     pub timeout_ms: u64,
     /// How many functions have called one another to get here.
     pub depth: u8,
+    /// A name of the call that is the same whenever it is made again.
+    pub call_id: Option<String>,
+    /// The trace that it is part of: its id, the part that asks, and flags.
+    pub trace: Option<(u128, u64, u8)>,
     /// What the caller's session has seen, if it has one.
     pub token: Option<Bytes>,
 }
@@ -153,6 +157,8 @@ mod tests {
             argument: value(),
             timeout_ms: 5,
             depth: 1,
+            call_id: Some("i".into()),
+            trace: Some((300, 2, 1)),
             token: None,
         };
         let open = CallFrame::Open(request.clone());
@@ -167,10 +173,16 @@ mod tests {
             token: Some(Bytes::from_static(b"t")),
         });
         let golden: [(CallFrame, &[u8]); 6] = [
-            (request, b"\x40\xac\x02\x01k\x01x\x01m\x01\x02ab\x05\x01\0"),
+            (
+                request,
+                b"\x40\xac\x02\x01k\x01x\x01m\x01\x02ab\x05\x01\x01\x01i\x01\xac\x02\x02\x01\0",
+            ),
             (reply, b"\x41\x01\x01\x04lost\x02no\x01\x01\x02ab\x01\x01t"),
             (CallFrame::Cancel { id: 7 }, b"\x42\x07"),
-            (open, b"\x43\xac\x02\x01k\x01x\x01m\x01\x02ab\x05\x01\0"),
+            (
+                open,
+                b"\x43\xac\x02\x01k\x01x\x01m\x01\x02ab\x05\x01\x01\x01i\x01\xac\x02\x02\x01\0",
+            ),
             (CallFrame::Opened, b"\x45"),
             (CallFrame::Message(value()), b"\x44\x01\x02ab"),
         ];

@@ -30,6 +30,7 @@ use crate::error::{Error, ErrorKind};
 use crate::function::{Context, Function, Nodes};
 use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
 use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session, StreamId};
+use crate::trigger::OWN_KINDS;
 use crate::wire::{EntityId, Token};
 
 /// Functions call one another at most so deep.
@@ -99,7 +100,8 @@ impl Functions {
 
     fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
         self.by_kind.get(kind).ok_or_else(|| {
-            let there: Vec<&str> = self.by_kind.keys().map(String::as_str).collect();
+            let own = |kind: &&str| !kind.starts_with(OWN_KINDS);
+            let there: Vec<&str> = self.by_kind.keys().map(String::as_str).filter(own).collect();
             let there = match there.as_slice() {
                 [] => "this node has none".to_owned(),
                 kinds => format!("this node has functions of {}", kinds.join(", ")),
@@ -199,7 +201,7 @@ impl Shared {
             method: call.method,
             payload: call.payload,
             deadline,
-            depth: call.depth,
+            origin: call.origin,
         };
         if is_query {
             let action = self.query(&function, &call.entity, &command, session)?;
@@ -391,7 +393,7 @@ pub(super) fn check_call(call: &Call) -> Result<(), Error> {
         let message = format!("nothing changed: an argument of {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
         return Err(Error::new(ErrorKind::Invalid, message));
     }
-    if call.depth > DEPTH_MAX {
+    if call.origin.depth > DEPTH_MAX {
         let message =
             format!("nothing changed: functions have called one another {DEPTH_MAX} deep, at last {call}");
         return Err(Error::new(ErrorKind::Refused, message));

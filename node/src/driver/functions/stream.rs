@@ -46,7 +46,7 @@ impl Shared {
             method: call.method,
             payload: call.payload,
             deadline: Time(u64::MAX),
-            depth: call.depth,
+            origin: call.origin,
         };
         let method = command.method.clone();
         let streaming = function.open(command, context, Arc::clone(&host) as Arc<dyn Host>)?;

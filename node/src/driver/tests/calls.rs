@@ -139,10 +139,8 @@ async fn what_goes_wrong_at_the_other_node_is_told_as_if_it_were_here() {
     let elsewhere = Call::new(id("nobody", "a"), "add", Payload::of(Encoding::Json, &1).unwrap());
     assert_eq!(kind(elsewhere).await, ErrorKind::NoFunction);
     assert_eq!(kind(call("add", &"x".repeat(1 << 20))).await, ErrorKind::Invalid);
-    let deep = Call {
-        depth: 40,
-        ..call("add", &1)
-    };
+    let mut deep = call("add", &1);
+    deep.origin.depth = 40;
     assert_eq!(kind(deep).await, ErrorKind::Refused);
     let nobody = within(pair.one.call_on(NodeId(7), call("add", &1), None, PATIENCE)).await;
     assert_eq!(nobody.unwrap_err().kind(), ErrorKind::Unreachable);

@@ -193,7 +193,7 @@ impl World {
             method: method.to_owned(),
             payload: Payload::of(Encoding::Json, argument).unwrap(),
             deadline: Time(u64::MAX),
-            depth: 0,
+            origin: Default::default(),
         };
         let context = Context::new(entity.clone(), ReplicaId::new(NodeId(1), Epoch(7)), 0, 0);
         let said = self.function.run(CommandId(1), &command, view.clone(), context);

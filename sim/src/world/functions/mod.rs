@@ -139,7 +139,7 @@ impl World {
             method: String::new(),
             payload: payload(),
             deadline: Time(deadline),
-            depth: 0,
+            origin: Default::default(),
         };
         let id = CommandId(number);
         self.tell(|| format!("n{node} has command {number} for entity {entity}, until {deadline}"));

@@ -1,0 +1,257 @@
+//! Schedules and changes that functions are told of, on whole nodes.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Scratch, id, within};
+use crate::error::ErrorKind;
+use crate::function::state::{MultiMap, OrSet, PnCounter};
+use crate::function::{Change, Context, Function};
+use crate::node::{Node, NodeBuilder};
+use crate::trigger::{Missed, Order, SCHEDULE, Shown, When};
+
+/// A function that keeps by what names it was called.
+fn journal() -> Function {
+    Function::of::<OrSet<String>>("journal")
+        .command("note", |seen, context: &mut Context, what: String| {
+            let id = context.call_id().ok_or("a call of a schedule has a name")?;
+            seen.add(&format!("{what} {id}"));
+            Ok::<_, String>(())
+        })
+        .command("refuse", |_, _: &mut Context, ()| Err::<(), _>("never"))
+        .command("fail", |_, _: &mut Context, ()| -> Result<(), String> {
+            panic!("for good")
+        })
+        .into()
+}
+
+/// A function that is told of every change of a cart, and of one quota.
+fn told() -> Function {
+    Function::of::<MultiMap<String, String>>("told")
+        .command("note", |seen, context: &mut Context, change: Change| {
+            let id = context.call_id().unwrap_or_default().to_owned();
+            seen.add(&change.kind, &id);
+            Ok::<_, String>(())
+        })
+        .on_change("cart", "note")
+        .on_change_of("quota", "api", "note")
+        .into()
+}
+
+async fn started(builder: NodeBuilder) -> Node {
+    let node = within(builder.start()).await.unwrap();
+    within(node.ready()).await;
+    node
+}
+
+async fn set(node: &Node, name: &str, order: Order) {
+    let () = within(node.call(SCHEDULE, name, "set", &order)).await.unwrap();
+}
+
+fn order(when: When, method: &str, argument: &impl serde::Serialize) -> Order {
+    Order::new(when, "journal", "all", method, argument).unwrap()
+}
+
+/// Waits until the journal at this node holds all of these; returns all of it.
+async fn noted(node: &Node, wanted: &[String]) -> BTreeSet<String> {
+    let mut watch = node.watch(&id("journal", "all"));
+    let all = async {
+        loop {
+            let Some((_, crate::Reading::Elements(all))) = watch.next().await.unwrap() else {
+                continue;
+            };
+            let text = |bytes: &bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+            let all: BTreeSet<String> = all.iter().map(text).collect();
+            if wanted
+                .iter()
+                .all(|one| all.iter().any(|noted| noted.starts_with(one.as_str())))
+            {
+                return all;
+            }
+        }
+    };
+    within(all).await
+}
+
+async fn shown(node: &Node, name: &str) -> Option<Shown> {
+    within(node.call(SCHEDULE, name, "show", &())).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_ordered_is_called_at_its_time_under_its_name() {
+    let scratch = Scratch::new();
+    let node = started(scratch.builder(1).function(journal())).await;
+    set(&node, "soon", order(When::AfterMs(50), "note", &"once")).await;
+    set(&node, "often", order(When::EveryMs(1_000), "note", &"again")).await;
+    set(
+        &node,
+        "nightly",
+        order(When::Cron("@daily".into()), "note", &"late"),
+    )
+    .await;
+    let next = shown(&node, "nightly").await.unwrap().next_ms.unwrap();
+    assert_eq!(next % 86_400_000, 0);
+    let all = noted(&node, &["once soon@".into(), "again often@".into()]).await;
+    assert!(
+        all.len() >= 2 && !all.iter().any(|noted| noted.starts_with("late")),
+        "{all:?}"
+    );
+    // What was for once is over, and what goes on says when.
+    let mut watch = node.watch(&id(SCHEDULE, "soon"));
+    within(async { while watch.next().await.unwrap().is_some() {} }).await;
+    assert_eq!(shown(&node, "soon").await, None);
+    let slot = |of: &str| of.rsplit('@').next().unwrap().parse::<u64>().unwrap();
+    let first = slot(all.iter().find(|noted| noted.starts_with("again")).unwrap());
+    let often = shown(&node, "often").await.unwrap();
+    assert!(first > often.since_ms && (first - often.since_ms).is_multiple_of(1_000));
+    let () = within(node.call(SCHEDULE, "often", "cancel", &())).await.unwrap();
+    assert_eq!(shown(&node, "often").await, None);
+    let wrong = order(When::Cron("0 0 31 feb *".into()), "note", &"never");
+    let error = within(node.call::<_, ()>(SCHEDULE, "wrong", "set", &wrong))
+        .await
+        .unwrap_err();
+    assert!(
+        error.kind() == ErrorKind::Refused && error.message().contains("no such day"),
+        "{error}"
+    );
+    let own = Function::of::<PnCounter>("anabranch:mine").query("get", |n, _, ()| Ok::<_, String>(n.get()));
+    let error = within(scratch.builder(2).function(own).start())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_due_while_no_node_was_there_is_made_good() {
+    let scratch = Scratch::new();
+    let begin = async || started(scratch.builder(1).function(journal())).await;
+    let node = begin().await;
+    let soon = |missed| order(When::AfterMs(300), "note", &"missed").missed(missed);
+    set(&node, "made good", soon(Missed::Once)).await;
+    set(&node, "also", soon(Missed::All)).await;
+    let ordered = shown(&node, "made good").await.unwrap();
+    within(node.shutdown()).await.unwrap();
+    // Not before its time.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let node = begin().await;
+    let slot = ordered.since_ms + 300;
+    noted(
+        &node,
+        &[format!("missed made good@{slot}"), "missed also@".into()],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_fails_is_made_again_and_one_that_is_refused_is_answered() {
+    let scratch = Scratch::new();
+    let node = started(scratch.builder(1).function(journal())).await;
+    set(&node, "refused", order(When::AfterMs(10), "refuse", &())).await;
+    set(&node, "fails", order(When::AfterMs(10), "fail", &())).await;
+    set(&node, "no such", order(When::AfterMs(10), "nothing", &())).await;
+    for over in ["refused", "no such"] {
+        let mut watch = node.watch(&id(SCHEDULE, over));
+        within(async { while watch.next().await.unwrap().is_some() {} }).await;
+    }
+    let fails = || {
+        let methods = node.status().methods;
+        let of = methods.into_iter().find(|of| of.method == "fail").unwrap();
+        of.errors
+    };
+    within(async {
+        while fails() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(
+        shown(&node, "fails").await.is_some(),
+        "it goes on until it is answered"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_node_goes_another_makes_its_calls() {
+    let scratch = Scratch::new();
+    let one = started(scratch.builder(1).function(journal())).await;
+    let seeds = vec![one.quic_address().to_string()];
+    let two = started(scratch.builder(2).function(journal()).seeds(seeds)).await;
+    let names: Vec<String> = (0..20).map(|n| format!("s{n}")).collect();
+    for (i, name) in names.iter().enumerate() {
+        let node = [&one, &two][i % 2];
+        set(node, name, order(When::AfterMs(1_000), "note", &"both")).await;
+    }
+    // Each of them had some to make.
+    within(two.shutdown()).await.unwrap();
+    let wanted: Vec<String> = names.iter().map(|name| format!("both {name}@")).collect();
+    let all = noted(&one, &wanted).await;
+    assert_eq!(all.len(), 20, "each under one name: {all:?}");
+}
+
+/// Waits until this entity's changes were told of so many times, under different names.
+async fn told_of(node: &Node, kind: &str, key: &str, times: usize) {
+    let mut watch = node.watch(&id("told", key));
+    let all = async {
+        loop {
+            if let Some((_, crate::Reading::Map(told))) = watch.next().await.unwrap()
+                && let Some(crate::Reading::Elements(names)) = told.get(kind.as_bytes())
+                && names.len() >= times
+            {
+                return;
+            }
+        }
+    };
+    within(all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_is_told_of_changes_whoever_makes_them_and_whenever() {
+    let scratch = Scratch::new();
+    let begin = async |seeds: &[&Node]| {
+        let seeds = seeds.iter().map(|node| node.quic_address().to_string()).collect();
+        started(scratch.builder(1).function(told()).seeds(seeds)).await
+    };
+    let one = begin(&[]).await;
+    // A node without functions: it tells nobody, and nobody waits for it.
+    let seeds = vec![one.quic_address().to_string()];
+    let two = started(scratch.builder(2).seeds(seeds)).await;
+    let add = async |node: &Node, kind: &str, key: &str| {
+        let entity = node.entity::<crate::PnCounter>(kind, key).unwrap();
+        within(entity.increment(1)).await.unwrap();
+    };
+    for key in ["a", "b", "c"] {
+        add(&one, "cart", key).await;
+        told_of(&one, "cart", key, 1).await;
+        add(&two, "cart", key).await;
+        told_of(&one, "cart", key, 2).await;
+    }
+    add(&two, "quota", "other").await;
+    add(&two, "quota", "api").await;
+    told_of(&one, "quota", "api", 1).await;
+    assert_eq!(one.read(&id("told", "other")), None, "nobody asked for it");
+    // What changes while nobody is there who could be told.
+    within(one.shutdown()).await.unwrap();
+    drop(one);
+    for key in ["a", "new"] {
+        add(&two, "cart", key).await;
+    }
+    let one = begin(&[&two]).await;
+    told_of(&one, "cart", "a", 3).await;
+    told_of(&one, "cart", "new", 1).await;
+    within(one.delete(&id("cart", "new"))).await.unwrap();
+    told_of(&one, "cart", "new", 2).await;
+}
+
+#[tokio::test]
+async fn only_a_command_can_be_told_of_changes() {
+    let scratch = Scratch::new();
+    for method in ["get", "nothing"] {
+        let function = Function::of::<PnCounter>("n")
+            .query("get", |n, _, ()| Ok::<_, String>(n.get()))
+            .on_change("cart", method);
+        let error = within(scratch.builder(1).function(function).start())
+            .await
+            .unwrap_err();
+        assert!(error.message().contains("none of its commands"), "{error}");
+    }
+}

@@ -1,0 +1,403 @@
+//! Makes the calls that nobody else does: those of schedules, and those that tell functions of changes.
+//!
+//! Not here: when one is due and what was called for (`trigger`). Contract: one thread looks, and never waits for a function: calls
+//! run on threads that may block. What has changed is noted under the engine's lock, so that a version vector read there covers
+//! nothing that was not noted.
+
+mod kept;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anabranch_crdt::{Epoch, NodeId, ReplicaId, Type};
+
+use self::kept::Host;
+pub(crate) use self::kept::KEPT;
+use super::clock::wall_ms;
+use super::quic::block_on;
+use super::shared::Shared;
+use crate::engine::Engine;
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::error::{Error, ErrorKind};
+use crate::function::{Change, Function};
+use crate::json;
+use crate::payload::{Encoding, Payload};
+use crate::session::Call;
+use crate::trigger::{Changes, Fire, Place, Planner, SCHEDULE, Trigger, read, responsible};
+use crate::wire::{EntityId, ShardId};
+
+/// Entities that have changed and were not looked at yet; beyond it everything is looked at.
+const NOTED_MAX: usize = 100_000;
+/// The wall clock may be set; no later than after so long that is noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(10);
+
+/// What the thread is to look at.
+#[derive(Debug, Default)]
+pub(super) struct Triggers {
+    /// Kinds of which changes are wanted; none where there are no functions.
+    kinds: Vec<String>,
+    triggers: Vec<Trigger>,
+    inbox: Mutex<Inbox>,
+    wake: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    changed: BTreeSet<EntityId>,
+    /// More has changed than there was room for.
+    has_lost: bool,
+    ended: Vec<EndedCall>,
+    /// Who is there may be others, or this node takes writes now.
+    is_new: bool,
+    has_stopped: bool,
+}
+
+#[derive(Debug)]
+enum EndedCall {
+    Fire {
+        name: String,
+        slot: u64,
+        was_answered: bool,
+    },
+    Change {
+        place: Place,
+        entity: EntityId,
+        was_answered: bool,
+    },
+}
+
+impl Triggers {
+    pub(super) fn new(functions: &[Arc<Function>]) -> Triggers {
+        let of = |function: &Arc<Function>| {
+            let (kind, told) = (function.kind().to_owned(), function.told().to_vec());
+            told.into_iter().map(move |told| Trigger {
+                name: match &told.key {
+                    None => format!("{kind}.{} of {}", told.method, told.kind),
+                    Some(key) => format!("{kind}.{} of {}/{key}", told.method, told.kind),
+                },
+                kind: told.kind,
+                key: told.key,
+                function: kind.clone(),
+                method: told.method,
+            })
+        };
+        let triggers: Vec<Trigger> = functions.iter().flat_map(of).collect();
+        let mut kinds: Vec<String> = triggers.iter().map(|trigger| trigger.kind.clone()).collect();
+        if functions.iter().any(|function| function.kind() == SCHEDULE) {
+            kinds.extend([SCHEDULE.to_owned(), KEPT.to_owned()]);
+        }
+        Triggers {
+            kinds,
+            triggers,
+            ..Triggers::default()
+        }
+    }
+
+    /// Whether there is anything to look at here.
+    pub(super) fn are_any(&self) -> bool {
+        !self.kinds.is_empty()
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An entity has changed. Called with the engine locked.
+    pub(super) fn note(&self, entity: &EntityId) {
+        if !self.kinds.iter().any(|kind| kind == entity.kind()) {
+            return;
+        }
+        let mut inbox = self.inbox();
+        if inbox.changed.len() < NOTED_MAX {
+            inbox.changed.insert(entity.clone());
+        } else {
+            inbox.has_lost = true;
+        }
+        drop(inbox);
+        self.wake.notify_one();
+    }
+
+    /// Who is there may be others than before, or this node takes writes now.
+    pub(super) fn look_around(&self) {
+        if self.are_any() {
+            self.inbox().is_new = true;
+            self.wake.notify_one();
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.inbox().has_stopped = true;
+        self.wake.notify_one();
+    }
+
+    fn ended(&self, call: EndedCall) {
+        self.inbox().ended.push(call);
+        self.wake.notify_one();
+    }
+
+    /// Waits for something to do, at most until then; false once the node stops.
+    fn wait(&self, until_ms: Option<u64>) -> bool {
+        let left = until_ms.map_or(SLEEP_MAX, |at| {
+            Duration::from_millis(at.saturating_sub(wall_ms()))
+        });
+        let is_idle = |inbox: &mut Inbox| {
+            let has_news = !inbox.changed.is_empty() || !inbox.ended.is_empty();
+            !(has_news || inbox.has_lost || inbox.is_new || inbox.has_stopped)
+        };
+        let waited = self
+            .wake
+            .wait_timeout_while(self.inbox(), left.min(SLEEP_MAX), is_idle);
+        let (inbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !inbox.has_stopped
+    }
+}
+
+/// Runs until the node stops.
+pub(super) fn run(shared: &Arc<Shared>) {
+    let _watch = shared.panic_watch();
+    let mut runner = Runner {
+        shared,
+        planner: Planner::default(),
+        changes: Changes::new(shared.triggers.triggers.clone()),
+        hosts: BTreeMap::new(),
+        said_in: None,
+        has_begun: false,
+    };
+    let mut until = None;
+    while shared.triggers.wait(until) {
+        until = runner.step();
+    }
+}
+
+struct Runner<'a> {
+    shared: &'a Arc<Shared>,
+    planner: Planner,
+    changes: Changes,
+    /// Which nodes have functions, as they say.
+    hosts: BTreeMap<NodeId, Host>,
+    /// In which run this one has said so.
+    said_in: Option<Epoch>,
+    /// Whether everything that is there was looked at.
+    has_begun: bool,
+}
+
+impl Runner<'_> {
+    /// Looks at everything there is to look at; returns when to look again.
+    fn step(&mut self) -> Option<u64> {
+        let now = wall_ms();
+        // What this node has not caught up with it would do again.
+        if !self.shared.is_ready() {
+            let inbox = std::mem::take(&mut *self.shared.triggers.inbox());
+            self.take_ended(inbox.ended, now);
+            self.has_begun = false;
+            return None;
+        }
+        self.say_so();
+        // Under one lock: what a version vector covers now was noted before.
+        let (places, vectors) = self.shared.peek(|engine| {
+            let mut inbox = std::mem::take(&mut *self.shared.triggers.inbox());
+            inbox.has_lost |= !self.has_begun;
+            self.take_in(engine, &mut inbox, now);
+            let places = self.changes.to_keep(now);
+            let vector = |place: &Place| engine.version_vector(ShardId(place.1));
+            let vectors: Vec<_> = places.iter().map(vector).collect();
+            (places, vectors)
+        });
+        self.has_begun = true;
+        for (place, vector) in places.into_iter().zip(vectors) {
+            let trigger = &self.changes.triggers()[place.0];
+            if let Some(update) = kept::keep_cursor(trigger, place.1, &vector) {
+                // Where it does not come to be kept, an earlier one is.
+                self.shared.submit(update);
+            }
+        }
+        let (live, me) = (self.live(), self.me());
+        let is_mine = |name: &str| responsible(name, live.iter().map(|(node, _)| *node)) == Some(me);
+        for fire in self.planner.poll(now, &is_mine) {
+            self.fire(fire);
+        }
+        for (place, entity) in self.changes.poll(now) {
+            self.tell(place, entity);
+        }
+        let next = [self.planner.next_wakeup(now), self.changes.next_wakeup()];
+        next.into_iter().flatten().min()
+    }
+
+    fn take_ended(&mut self, ended_calls: Vec<EndedCall>, now: u64) {
+        for ended in ended_calls {
+            match ended {
+                EndedCall::Fire {
+                    name,
+                    slot,
+                    was_answered,
+                } => self.planner.called(&name, slot, was_answered, now),
+                EndedCall::Change {
+                    place,
+                    entity,
+                    was_answered,
+                } => {
+                    self.changes.called(place, &entity, was_answered, now);
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, engine: &Engine, inbox: &mut Inbox, now: u64) {
+        self.take_ended(std::mem::take(&mut inbox.ended), now);
+        if inbox.has_lost {
+            inbox.changed.extend(engine.entities_of(SCHEDULE));
+            self.changes.lost_track();
+        }
+        if inbox.has_lost || inbox.changed.iter().any(kept::is_hosts) {
+            self.hosts = kept::hosts(engine);
+        }
+        for entity in &inbox.changed {
+            if entity.kind() == SCHEDULE {
+                let is = engine.view(entity, schedule_type()).ok().and_then(read);
+                self.planner.set(entity.key(), is, now);
+            }
+            self.changes.changed(entity, engine.shard_of(entity).0);
+        }
+        let (live, me) = (self.live(), self.me());
+        let is_mine = |trigger: &Trigger, shard: u32| {
+            let name = format!("{}:{shard}", trigger.name);
+            let has_it = |host: &Host| host.triggers.contains(&trigger.name);
+            let able = live
+                .iter()
+                .filter(|(_, host)| has_it(host))
+                .map(|(node, _)| *node);
+            responsible(&name, able) == Some(me)
+        };
+        let mut to_find = self.changes.see_to(self.shared.about.shards, &is_mine);
+        to_find.extend(self.changes.behind());
+        for place in to_find {
+            self.find(engine, place);
+        }
+    }
+
+    /// What has changed in a shard since its cursor was kept.
+    fn find(&mut self, engine: &Engine, place: Place) {
+        let trigger = &self.changes.triggers()[place.0];
+        let cursor = kept::cursor(engine, trigger, place.1);
+        let found = engine.changed_since(ShardId(place.1), &trigger.kind, &cursor);
+        let trigger = trigger.clone();
+        for entity in found.iter().filter(|entity| trigger.is_about(entity)) {
+            self.changes.found(place, entity);
+        }
+    }
+
+    fn me(&self) -> NodeId {
+        self.shared.about.node
+    }
+
+    /// The nodes with functions that are believed to be there, this one among them once it has said so.
+    fn live(&self) -> Vec<(NodeId, Host)> {
+        let live: BTreeSet<ReplicaId> = self.shared.network().live().into_iter().collect();
+        let own = ReplicaId::new(self.me(), self.shared.epoch());
+        let hosts = self.hosts.iter().filter(|(node, host)| {
+            let run = ReplicaId::new(**node, Epoch(host.epoch));
+            run == own || live.contains(&run)
+        });
+        hosts.map(|(node, host)| (*node, host.clone())).collect()
+    }
+
+    /// Tells the other nodes, once in each run, that this one has functions.
+    fn say_so(&mut self) {
+        let epoch = self.shared.epoch();
+        if self.said_in == Some(epoch) {
+            return;
+        }
+        let triggers = self.changes.triggers().iter().map(|trigger| trigger.name.clone());
+        let host = Host {
+            epoch: epoch.0,
+            triggers: triggers.collect(),
+        };
+        if let Some(update) = kept::keep_host(self.me(), &host) {
+            self.shared.submit(update);
+            self.said_in = Some(epoch);
+        }
+    }
+
+    fn fire(&self, fire: Fire) {
+        let shared = Arc::clone(self.shared);
+        self.shared.network().spawn_blocking(Box::new(move || {
+            let Fire {
+                name,
+                slot,
+                call,
+                timeout_ms,
+            } = fire;
+            let about = format!("{call}, for schedule {name} at {slot}");
+            let answered = block_on(shared.call_anywhere(call, None, timeout_ms));
+            let mut was_answered = is_answer(&about, &answered);
+            if was_answered {
+                was_answered = is_answer(&about, &block_on(note_done(&shared, &name, slot)));
+            }
+            let ended = EndedCall::Fire {
+                name,
+                slot,
+                was_answered,
+            };
+            shared.triggers.ended(ended);
+        }));
+    }
+
+    fn tell(&self, place: Place, entity: EntityId) {
+        let trigger = self.changes.triggers()[place.0].clone();
+        let shared = Arc::clone(self.shared);
+        self.shared.network().spawn_blocking(Box::new(move || {
+            let answered = call_for(&shared, &trigger, &entity)
+                .and_then(|call| block_on(shared.call_anywhere(call, None, TIMEOUT_MS_DEFAULT)));
+            let about = format!("{}, told of {entity}", trigger.name);
+            let was_answered = is_answer(&about, &answered);
+            shared.triggers.ended(EndedCall::Change {
+                place,
+                entity,
+                was_answered,
+            });
+        }));
+    }
+}
+
+/// The type of schedules.
+fn schedule_type() -> Type {
+    Type::OrMap
+}
+
+/// What tells a function of a change. Its name is the same while the entity is.
+fn call_for(shared: &Shared, trigger: &Trigger, entity: &EntityId) -> Result<Call, Error> {
+    let invalid = |e: String| Error::new(ErrorKind::Invalid, e);
+    let target = EntityId::new(&trigger.function, entity.key()).map_err(|e| invalid(e.to_string()))?;
+    let change = Change {
+        kind: entity.kind().to_owned(),
+        key: entity.key().to_owned(),
+    };
+    let argument = Payload::of(Encoding::Postcard, &change).map_err(|e| invalid(e.to_string()))?;
+    let state = shared.peek(|engine| engine.read(entity));
+    let state = state.map_or(0, |(ty, reading)| {
+        let line = json::line(entity, &reading);
+        u64::from(crc32c::crc32c(line.as_bytes())) << 8 | ty as u64
+    });
+    Ok(Call::new(target, trigger.method.clone(), argument).with_id(format!("{entity}#{state:x}")))
+}
+
+async fn note_done(shared: &Arc<Shared>, name: &str, slot: u64) -> Result<Payload, Error> {
+    let invalid = |e: String| Error::new(ErrorKind::Invalid, e);
+    let entity = EntityId::new(SCHEDULE, name).map_err(|e| invalid(e.to_string()))?;
+    let slot = Payload::of(Encoding::Postcard, &slot).map_err(|e| invalid(e.to_string()))?;
+    shared
+        .call(Call::new(entity, "done", slot), None, TIMEOUT_MS_DEFAULT)
+        .await
+}
+
+/// Whether a function has answered: also that it will not.
+fn is_answer(about: &str, result: &Result<Payload, Error>) -> bool {
+    let Err(error) = result else { return true };
+    tracing::warn!("{about}, has failed: {error}");
+    let is_open = matches!(
+        error.kind(),
+        ErrorKind::Lost | ErrorKind::Unanswered | ErrorKind::Poisoned | ErrorKind::Internal
+    );
+    !(is_open || error.may_retry()) || error.kind() == ErrorKind::Unconfirmed
+}

@@ -1,0 +1,370 @@
+//! Which changes of entities some function is still to be told of: a state machine that is told the time.
+//!
+//! Contract: of a shard that is this node's to see to, every entity that has changed is called for at least once after its last
+//! change, one call at a time. What has been called for is kept, shard by shard, as the version vector up to which it was
+//! (a *cursor*); whoever sees to the shard next begins there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::wire::EntityId;
+
+/// Entities that are to be called for, at most; beyond it, what has changed is looked for again later.
+pub const PENDING_MAX: usize = 100_000;
+/// Calls under way, at most.
+pub const CALLS_MAX: usize = 64;
+/// A call that was not answered is made again after so long, then twice that, and so on.
+const AGAIN_MS_MIN: u64 = 1_000;
+/// And after no longer than this.
+pub const AGAIN_MS_MAX: u64 = 60_000;
+/// How far was called is kept at most this often, for each shard.
+const CURSOR_MS: u64 = 1_000;
+
+/// What a function is to be told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trigger {
+    /// Its name: what is kept of it is kept under this.
+    pub name: String,
+    /// Changes of entities of this kind.
+    pub kind: String,
+    /// Only of this one, if it is given.
+    pub key: Option<String>,
+    /// The kind of the function that is told.
+    pub function: String,
+    /// By this method.
+    pub method: String,
+}
+
+impl Trigger {
+    /// Whether it is about this entity.
+    pub fn is_about(&self, entity: &EntityId) -> bool {
+        self.kind == entity.kind() && self.key.as_deref().is_none_or(|key| key == entity.key())
+    }
+}
+
+/// A trigger in a shard.
+pub(crate) type Place = (usize, u32);
+
+/// What is left to be told, of all triggers and shards.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    triggers: Vec<Trigger>,
+    mine: BTreeMap<Place, Mine>,
+    /// When each is to be called for.
+    due: BTreeSet<(u64, Place, EntityId)>,
+    pending: usize,
+    under_way: usize,
+}
+
+/// A shard that this node sees to.
+#[derive(Debug, Default)]
+struct Mine {
+    pending: BTreeMap<EntityId, Pending>,
+    /// Something was called for since the cursor was kept last.
+    has_news: bool,
+    /// The cursor is not kept before this.
+    keep_at: u64,
+    /// Something has changed that there was no room for.
+    is_behind: bool,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    /// Since then a call is under way; it has changed again meanwhile.
+    calling: Option<bool>,
+    at: u64,
+    pause: u64,
+}
+
+impl Changes {
+    /// What is to be told of what.
+    pub fn new(triggers: Vec<Trigger>) -> Changes {
+        Changes {
+            triggers,
+            ..Changes::default()
+        }
+    }
+
+    /// The triggers.
+    pub fn triggers(&self) -> &[Trigger] {
+        &self.triggers
+    }
+
+    /// Which shards are this node's to see to from now on; returns those that were not.
+    pub fn see_to(&mut self, shards: u32, is_mine: &dyn Fn(&Trigger, u32) -> bool) -> Vec<Place> {
+        let mut new = Vec::new();
+        for at in 0..self.triggers.len() {
+            for shard in 0..shards {
+                let place = (at, shard);
+                match (self.mine.contains_key(&place), is_mine(&self.triggers[at], shard)) {
+                    (false, true) => {
+                        self.mine.insert(place, Mine::default());
+                        new.push(place);
+                    }
+                    (true, false) => self.leave(place),
+                    _ => {}
+                }
+            }
+        }
+        new
+    }
+
+    fn leave(&mut self, place: Place) {
+        let Some(mine) = self.mine.remove(&place) else {
+            return;
+        };
+        for (entity, pending) in mine.pending {
+            self.pending -= 1;
+            match pending.calling {
+                Some(_) => self.under_way -= 1,
+                None => drop(self.due.remove(&(pending.at, place, entity))),
+            }
+        }
+    }
+
+    /// An entity has changed.
+    pub fn changed(&mut self, entity: &EntityId, shard: u32) {
+        for at in 0..self.triggers.len() {
+            if self.triggers[at].is_about(entity) {
+                self.found((at, shard), entity);
+            }
+        }
+    }
+
+    /// An entity has changed since its shard's cursor was kept.
+    pub fn found(&mut self, place: Place, entity: &EntityId) {
+        let Some(mine) = self.mine.get_mut(&place) else {
+            return;
+        };
+        if let Some(pending) = mine.pending.get_mut(entity) {
+            if let Some(again) = &mut pending.calling {
+                *again = true;
+            }
+            return;
+        }
+        if self.pending >= PENDING_MAX {
+            mine.is_behind = true;
+            return;
+        }
+        self.pending += 1;
+        mine.pending.insert(entity.clone(), Pending::default());
+        self.due.insert((0, place, entity.clone()));
+    }
+
+    /// Something may have changed anywhere.
+    pub fn lost_track(&mut self) {
+        self.mine.values_mut().for_each(|mine| mine.is_behind = true);
+    }
+
+    /// What is to be called for now.
+    pub fn poll(&mut self, now: u64) -> Vec<(Place, EntityId)> {
+        let mut calls = Vec::new();
+        while self.under_way < CALLS_MAX && self.due.first().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, place, entity)) = self.due.pop_first() else {
+                break;
+            };
+            if let Some(pending) = self.pending_of(place, &entity) {
+                pending.calling = Some(false);
+                self.under_way += 1;
+                calls.push((place, entity));
+            }
+        }
+        calls
+    }
+
+    /// A call was made: whether it was answered.
+    pub fn called(&mut self, place: Place, entity: &EntityId, was_answered: bool, now: u64) {
+        let Some(pending) = self.pending_of(place, entity) else {
+            return;
+        };
+        let Some(again) = pending.calling.take() else {
+            return;
+        };
+        (pending.at, pending.pause) = if was_answered {
+            (0, 0)
+        } else {
+            let pause = (2 * pending.pause).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
+            (now + pause, pause)
+        };
+        let at = pending.at;
+        self.under_way -= 1;
+        if !was_answered || again {
+            self.due.insert((at, place, entity.clone()));
+            return;
+        }
+        self.pending -= 1;
+        if let Some(mine) = self.mine.get_mut(&place) {
+            mine.pending.remove(entity);
+            mine.has_news = true;
+        }
+    }
+
+    fn pending_of(&mut self, place: Place, entity: &EntityId) -> Option<&mut Pending> {
+        self.mine.get_mut(&place)?.pending.get_mut(entity)
+    }
+
+    /// Shards in which what has changed since the cursor has to be looked for again: there is room now.
+    pub fn behind(&mut self) -> Vec<Place> {
+        if self.pending > PENDING_MAX / 2 {
+            return Vec::new();
+        }
+        let behind = self.mine.iter_mut().filter(|(_, mine)| mine.is_behind);
+        let behind = behind.map(|(place, mine)| {
+            mine.is_behind = false;
+            *place
+        });
+        behind.collect()
+    }
+
+    /// Shards in which all that has changed was called for, and whose cursor is to be kept as their version vector is now.
+    pub fn to_keep(&mut self, now: u64) -> Vec<Place> {
+        let done = self
+            .mine
+            .iter_mut()
+            .filter(|(_, mine)| mine.is_done() && mine.keep_at <= now);
+        let kept = done.map(|(place, mine)| {
+            mine.has_news = false;
+            mine.keep_at = now + CURSOR_MS;
+            *place
+        });
+        kept.collect()
+    }
+
+    /// When to look again, if nothing else happens.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        let can_call = self.under_way < CALLS_MAX;
+        let call = self.due.first().filter(|_| can_call).map(|(at, ..)| *at);
+        let keep = self
+            .mine
+            .values()
+            .filter(|mine| mine.is_done())
+            .map(|mine| mine.keep_at);
+        keep.chain(call).min()
+    }
+}
+
+impl Mine {
+    fn is_done(&self) -> bool {
+        self.has_news && self.pending.is_empty() && !self.is_behind
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trigger(kind: &str, key: Option<&str>) -> Trigger {
+        Trigger {
+            name: format!("t of {kind}"),
+            kind: kind.into(),
+            key: key.map(Into::into),
+            function: "f".into(),
+            method: "m".into(),
+        }
+    }
+
+    fn id(kind: &str, key: &str) -> EntityId {
+        EntityId::new(kind, key).unwrap()
+    }
+
+    fn all() -> Changes {
+        let mut changes = Changes::new(vec![trigger("a", None), trigger("b", Some("x"))]);
+        assert_eq!(changes.see_to(2, &|_, _| true).len(), 4);
+        changes
+    }
+
+    #[test]
+    fn each_change_is_followed_by_a_call_and_one_entity_has_one_at_a_time() {
+        let mut changes = all();
+        for (entity, shard) in [
+            (id("a", "1"), 0),
+            (id("a", "1"), 0),
+            (id("a", "2"), 1),
+            (id("c", "1"), 0),
+            (id("b", "y"), 0),
+            (id("b", "x"), 1),
+        ] {
+            changes.changed(&entity, shard);
+        }
+        assert_eq!(changes.next_wakeup(), Some(0));
+        let calls = changes.poll(5);
+        assert_eq!(
+            calls,
+            [
+                ((0, 0), id("a", "1")),
+                ((0, 1), id("a", "2")),
+                ((1, 1), id("b", "x"))
+            ]
+        );
+        // It changes while it is called for: it is called for again.
+        changes.changed(&id("a", "1"), 0);
+        assert_eq!(changes.poll(5), []);
+        changes.called((0, 0), &id("a", "1"), true, 5);
+        assert_eq!(changes.to_keep(5), [], "not all is called for");
+        assert_eq!(changes.poll(5), [((0, 0), id("a", "1"))]);
+        changes.called((0, 0), &id("a", "1"), true, 5);
+        assert_eq!(changes.to_keep(5), [(0, 0)]);
+        assert_eq!(changes.to_keep(5), [], "nothing new");
+        // One that is not answered is called again, and its shard's cursor stays.
+        changes.called((0, 1), &id("a", "2"), false, 5);
+        assert_eq!(
+            (changes.poll(1_004), changes.next_wakeup()),
+            (vec![], Some(1_005))
+        );
+        assert_eq!(changes.poll(1_005), [((0, 1), id("a", "2"))]);
+        changes.called((0, 1), &id("a", "2"), false, 1_005);
+        assert_eq!(changes.next_wakeup(), Some(3_005));
+        assert_eq!(changes.to_keep(2_000), []);
+        // The cursor of a busy shard is kept now and then.
+        changes.changed(&id("a", "1"), 0);
+        changes.poll(1_006);
+        changes.called((0, 0), &id("a", "1"), true, 1_006);
+        assert_eq!(
+            (changes.to_keep(1_004), changes.to_keep(1_006)),
+            (vec![], vec![(0, 0)])
+        );
+    }
+
+    #[test]
+    fn what_another_node_sees_to_is_its_own() {
+        let mut changes = all();
+        changes.changed(&id("a", "1"), 0);
+        changes.changed(&id("a", "2"), 1);
+        assert_eq!(changes.poll(0).len(), 2);
+        changes.changed(&id("a", "3"), 1);
+        assert_eq!(changes.see_to(2, &|_, shard| shard == 0), []);
+        changes.called((0, 1), &id("a", "2"), true, 0);
+        changes.changed(&id("a", "2"), 1);
+        assert_eq!(
+            (changes.poll(9), changes.pending, changes.under_way),
+            (vec![], 1, 1)
+        );
+        assert_eq!(changes.see_to(2, &|_, _| true), [(0, 1), (1, 1)]);
+        changes.found((0, 1), &id("a", "2"));
+        assert_eq!(changes.poll(9), [((0, 1), id("a", "2"))]);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_looked_for_again() {
+        let mut changes = all();
+        for n in 0..PENDING_MAX + 1 {
+            changes.changed(&id("a", &n.to_string()), 0);
+        }
+        assert_eq!((changes.pending, changes.behind()), (PENDING_MAX, vec![]));
+        let mut done = 0;
+        while done < PENDING_MAX {
+            for (place, entity) in changes.poll(0) {
+                changes.called(place, &entity, true, 0);
+                done += 1;
+            }
+        }
+        assert_eq!(changes.to_keep(0), [], "not all of the shard was called for");
+        assert_eq!(changes.behind(), [(0, 0)]);
+        assert_eq!(
+            changes.to_keep(0),
+            [(0, 0)],
+            "now it was, unless something is found"
+        );
+        changes.lost_track();
+        assert_eq!(changes.behind().len(), 4);
+    }
+}

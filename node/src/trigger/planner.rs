@@ -1,0 +1,202 @@
+//! Which schedules are due, and whether this node is to see to them: a state machine that is told the time.
+//!
+//! Contract: a time is handed out until it is answered, one at a time of each schedule. Who else may see to it the caller knows;
+//! where two nodes do, the function is called twice under one name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher;
+
+use anabranch_crdt::NodeId;
+use siphasher::sip::SipHasher13;
+
+use super::order::{Schedule, Stand};
+use crate::session::Call;
+
+/// Schedules that are looked after, at most; what is beyond is logged and left.
+pub const SCHEDULES_MAX: usize = 100_000;
+/// Calls of schedules that are under way, at most: the others are late.
+pub const CALLS_MAX: usize = 64;
+/// A call that was not answered is made again after so long, then twice that, and so on.
+const AGAIN_MS_MIN: u64 = 1_000;
+/// And after no longer than this.
+pub const AGAIN_MS_MAX: u64 = 60_000;
+
+/// The schedules of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Planner {
+    known: BTreeMap<String, Entry>,
+    /// When each is to be looked at.
+    due: BTreeSet<(u64, String)>,
+    under_way: usize,
+    has_complained: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    schedule: Schedule,
+    done: u64,
+    state: State,
+    /// How long it waited last for another try; 0 while all is well.
+    pause: u64,
+    /// Its place in `due`.
+    at: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    /// This time is being called for.
+    Calling(u64),
+    /// The last call was not answered; the next is made then.
+    Waiting(u64),
+}
+
+/// A call to be made, for one time of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fire {
+    pub name: String,
+    pub slot: u64,
+    pub call: Call,
+    pub timeout_ms: u64,
+}
+
+impl Planner {
+    /// A schedule is so now, or is no more.
+    pub fn set(&mut self, name: &str, is: Option<(Schedule, u64)>, now: u64) {
+        let Some((schedule, done)) = is else {
+            if let Some(entry) = self.known.remove(name) {
+                self.forget_at(name, entry.at);
+                if matches!(entry.state, State::Calling(_)) {
+                    self.under_way -= 1;
+                }
+            }
+            return;
+        };
+        if !self.known.contains_key(name) && self.known.len() >= SCHEDULES_MAX {
+            if !std::mem::replace(&mut self.has_complained, true) {
+                tracing::error!("{SCHEDULES_MAX} schedules are looked after; others, as {name:?}, are not");
+            }
+            return;
+        }
+        let entry = self.known.entry(name.to_owned()).or_insert(Entry {
+            schedule: schedule.clone(),
+            done: 0,
+            state: State::Idle,
+            pause: 0,
+            at: None,
+        });
+        if entry.schedule != schedule {
+            // Ordered anew: what was done under the old order is not done under this.
+            (entry.schedule, entry.done) = (schedule, 0);
+            if !matches!(entry.state, State::Calling(_)) {
+                entry.state = State::Idle;
+            }
+        }
+        entry.done = entry.done.max(done);
+        self.plan(name, now);
+    }
+
+    /// What is to be called now, of what is this node's to see to.
+    pub fn poll(&mut self, now: u64, is_mine: &dyn Fn(&str) -> bool) -> Vec<Fire> {
+        let mut fires = Vec::new();
+        let due: Vec<String> = self
+            .due
+            .range(..(now + 1, String::new()))
+            .map(|(_, name)| name.clone())
+            .collect();
+        for name in due {
+            if self.under_way >= CALLS_MAX {
+                break;
+            }
+            if !is_mine(&name) {
+                continue;
+            }
+            let Some(entry) = self.known.get_mut(&name) else {
+                continue;
+            };
+            if let Stand::Due(slot) = entry.schedule.stand(entry.done, now) {
+                entry.state = State::Calling(slot);
+                self.under_way += 1;
+                let (call, timeout_ms) = entry.schedule.call(&name, slot);
+                let name = name.clone();
+                fires.push(Fire {
+                    name,
+                    slot,
+                    call,
+                    timeout_ms,
+                });
+            }
+            self.plan(&name, now);
+        }
+        fires
+    }
+
+    /// A call was made: whether it was answered.
+    pub fn called(&mut self, name: &str, slot: u64, was_answered: bool, now: u64) {
+        let Some(entry) = self.known.get_mut(name) else {
+            return;
+        };
+        if entry.state != State::Calling(slot) {
+            return; // gone and come back meanwhile
+        }
+        self.under_way -= 1;
+        if was_answered {
+            (entry.state, entry.pause) = (State::Idle, 0);
+            entry.done = entry.done.max(slot);
+        } else {
+            entry.pause = (2 * entry.pause).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
+            entry.state = State::Waiting(now + entry.pause);
+        }
+        self.plan(name, now);
+    }
+
+    /// When to look again, if nothing else happens.
+    pub fn next_wakeup(&self, now: u64) -> Option<u64> {
+        // What is due and not this node's is looked at when something changes.
+        let mut later = self.due.range((now + 1, String::new())..);
+        later.next().map(|(at, _)| *at)
+    }
+
+    fn plan(&mut self, name: &str, now: u64) {
+        let Some(entry) = self.known.get_mut(name) else {
+            return;
+        };
+        let stand = match entry.schedule.stand(entry.done, now) {
+            Stand::Due(slot) => Some(slot),
+            Stand::Next(at) => Some(at),
+            Stand::Over => None,
+        };
+        let at = match entry.state {
+            State::Idle => stand,
+            State::Calling(_) => None,
+            State::Waiting(until) => stand.map(|at| at.max(until)),
+        };
+        let before = std::mem::replace(&mut entry.at, at);
+        if before != at {
+            self.forget_at(name, before);
+            if let Some(at) = at {
+                self.due.insert((at, name.to_owned()));
+            }
+        }
+    }
+
+    fn forget_at(&mut self, name: &str, at: Option<u64>) {
+        if let Some(at) = at {
+            self.due.remove(&(at, name.to_owned()));
+        }
+    }
+}
+
+/// Which of the nodes is responsible for what has this name: the same wherever the same nodes are believed to be there, and
+/// another only where that one comes or goes.
+///
+/// Highest random weight: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998).
+pub(crate) fn responsible(name: &str, nodes: impl IntoIterator<Item = NodeId>) -> Option<NodeId> {
+    let weight = |node: &NodeId| {
+        let mut hasher = SipHasher13::new_with_keys(0, 0);
+        hasher.write(name.as_bytes());
+        hasher.write_u128(node.0);
+        (hasher.finish(), *node)
+    };
+    nodes.into_iter().max_by_key(weight)
+}
