@@ -54,7 +54,7 @@ fn add(node: &Face, key: &str, product: &str, quantity: u32) -> u64 {
 }
 
 #[track_caller]
-fn quantity(node: &Face, key: &str, product: &str) -> u64 {
+pub fn quantity(node: &Face, key: &str, product: &str) -> u64 {
     let reply = call(node, key, "show", &Value::Null);
     let contents: Value = serde_json::from_str(&reply.body).unwrap_or_else(|e| panic!("{e}: {reply:?}"));
     let lines = contents["lines"].as_array().unwrap();

@@ -35,6 +35,7 @@ mod presence;
 mod readme;
 mod replay_again;
 mod replay_end;
+mod schedules;
 mod sessions;
 mod strangers;
 mod tidy;

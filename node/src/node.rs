@@ -435,6 +435,11 @@ impl Node {
         Dump::new(self.clone())
     }
 
+    /// The same of one kind.
+    pub fn dump_kind(&self, kind: &str) -> Dump {
+        Dump::of_kind(self.clone(), kind)
+    }
+
     /// The types that entities of a kind have here, ascending: none if there is no entity of it; several if nodes that
     /// could not see each other first wrote it under different ones.
     ///

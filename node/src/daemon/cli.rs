@@ -38,6 +38,9 @@ pub enum Command {
     Delete(Delete),
     /// Call a function of one entity, and print its reply.
     Call(Call),
+    /// Have a function called at certain times.
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Open a stream of a function: print what a query answers whenever that changes, or what a method that streams replies.
     Stream(Stream),
     /// Print one entity's value.
@@ -136,6 +139,75 @@ pub struct Call {
     /// Which node.
     #[command(flatten)]
     pub target: Target,
+}
+
+/// `schedule`.
+#[derive(Debug, Subcommand)]
+pub enum Schedule {
+    /// Order it, in place of what has this name
+    Set(ScheduleSet),
+    /// Show one
+    Show(ScheduleName),
+    /// End one
+    Cancel(ScheduleName),
+    /// List all
+    List(Target),
+}
+
+/// Which schedule.
+#[derive(Debug, Args)]
+pub struct ScheduleName {
+    /// Its name.
+    pub name: String,
+    /// Which node.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `schedule set`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("when").required(true)))]
+pub struct ScheduleSet {
+    /// Its name: the same again replaces it.
+    pub name: String,
+    /// The kind of the entity whose function is called.
+    pub kind: String,
+    /// Its key.
+    pub key: String,
+    /// Which of the function's methods.
+    pub method: String,
+    /// Its argument, as JSON [default: null]
+    #[arg(allow_hyphen_values = true)]
+    pub argument: Option<String>,
+    /// By a cron expression, in UTC: "0 3 * * mon-fri", "@daily"
+    #[arg(long, value_name = "CRON", group = "when")]
+    pub cron: Option<String>,
+    /// Every so often, at least 1s
+    #[arg(long, value_name = "TIME", group = "when", value_parser = duration)]
+    pub every: Option<Duration>,
+    /// Once, so much later
+    #[arg(long = "in", value_name = "TIME", group = "when", value_parser = duration)]
+    pub after: Option<Duration>,
+    /// What becomes of times that nobody was there for
+    #[arg(long, value_name = "HOW", default_value = "once")]
+    pub missed: MissedTimes,
+    /// How long each call may take, at most 10m [default: 1m]
+    #[arg(long, value_name = "TIME", value_parser = level_timeout)]
+    pub timeout: Option<Duration>,
+    /// Which node.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// See [`Missed`](crate::Missed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MissedTimes {
+    /// Call once, for the latest
+    Once,
+    /// Call for each, one after the other
+    All,
+    /// Call for none that is more than a minute late
+    Skip,
 }
 
 /// `stream`.

@@ -84,6 +84,7 @@ fn obey(command: Command, functions: Vec<Arc<Function>>) -> Result<(), Failure> 
             Command::Update(args) => cmd::update::run(&args).await,
             Command::Delete(args) => cmd::update::delete(&args).await,
             Command::Call(args) => cmd::call::run(&args).await,
+            Command::Schedule(command) => cmd::schedule::run(&command).await,
             Command::Stream(args) => cmd::stream::run(&args).await,
             Command::Get(args) => cmd::read::get(&args).await,
             Command::Watch(args) => cmd::read::watch(&args).await,

@@ -30,6 +30,18 @@ impl Dump {
         }
     }
 
+    /// Those of one kind.
+    pub(super) fn of_kind(node: Node, kind: &str) -> Dump {
+        let mut ids = node.handle.peek(|engine| engine.entities_of(kind));
+        ids.sort();
+        ids.dedup();
+        Dump {
+            node,
+            ids: ids.into_iter(),
+            slice: VecDeque::new(),
+        }
+    }
+
     fn refill(&mut self) {
         let ids = self.ids.by_ref().take(SLICE_ENTITIES);
         self.slice = self.node.handle.peek(|engine| {

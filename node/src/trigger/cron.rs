@@ -119,7 +119,7 @@ impl Cron {
     }
 
     fn is_day(&self, day: u64) -> bool {
-        let (month, of_month) = date(day);
+        let (_, month, of_month) = date(day);
         // The first day of 1970 was a Thursday.
         let (by_month, by_week) = (has(self.days, of_month), has(self.weekdays, (day + 4) % 7));
         let is_day = if self.both_days {
@@ -139,15 +139,25 @@ fn has(bits: u64, n: u64) -> bool {
     bits >> n & 1 == 1
 }
 
-/// The month and the day in it of a day since 1970.
-fn date(day: u64) -> (u64, u64) {
-    // Eras of 400 years that begin on a 1 March.
-    let day = (day + 719_468) % 146_097;
+/// Year, month and day of a day since 1970.
+fn date(day: u64) -> (u64, u64, u64) {
+    // Eras of 400 years, of years that begin on a 1 March.
+    let (era, day) = ((day + 719_468) / 146_097, (day + 719_468) % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let of_month = of_year - (153 * month + 2) / 5 + 1;
-    ((month + 2) % 12 + 1, of_month)
+    let from_march = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = (from_march + 2) % 12 + 1;
+    (era * 400 + year + u64::from(month <= 2), month, of_month)
+}
+
+/// A time in milliseconds since 1970, as RFC 3339 has it, without what is less than a second.
+#[cfg(feature = "daemon")]
+pub(crate) fn utc(ms: u64) -> String {
+    let (year, month, day) = date(ms / DAY_MS);
+    let second = ms % DAY_MS / 1_000;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 impl FromStr for Cron {
@@ -261,22 +271,28 @@ mod tests {
 
     /// Milliseconds at a time of a day.
     fn at(year: u64, month: u64, day: u64, hour: u64, minute: u64) -> u64 {
-        let days = (0..).find(|days| {
-            let before = (0..*days).filter(|d| date(*d) == (1, 1)).count() as u64;
-            1969 + before + u64::from(date(*days) == (1, 1)) == year && date(*days) == (month, day)
-        });
-        time(days.unwrap(), hour * 60 + minute)
+        let first = (year - 1970) * 365;
+        let day = (first..first + 400).find(|at| date(*at) == (year, month, day));
+        time(day.unwrap(), hour * 60 + minute)
     }
 
     #[test]
     fn days_are_those_of_the_calendar() {
-        assert_eq!(
-            (date(0), date(30), date(31), date(58), date(59)),
-            ((1, 1), (1, 31), (2, 1), (2, 28), (3, 1))
-        );
-        // 2000 had a 29th of February, 2100 has none.
-        assert_eq!((date(11_016), date(11_017)), ((2, 29), (3, 1)));
-        assert_eq!((date(47_540), date(47_541)), ((2, 28), (3, 1)));
+        for (day, is) in [
+            (0, (1970, 1, 1)),
+            (58, (1970, 2, 28)),
+            (59, (1970, 3, 1)),
+            (364, (1970, 12, 31)),
+            // 2000 had a 29th of February, 2100 has none.
+            (11_016, (2000, 2, 29)),
+            (11_017, (2000, 3, 1)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(date(day), is);
+        }
+        #[cfg(feature = "daemon")]
+        assert_eq!(utc(11_016 * DAY_MS + 86_399_999), "2000-02-29T23:59:59Z");
     }
 
     #[test]

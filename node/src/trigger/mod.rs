@@ -18,6 +18,8 @@ mod tests;
 
 #[cfg(feature = "quic")]
 pub(crate) use changes::{Changes, Place, Trigger};
+#[cfg(feature = "daemon")]
+pub(crate) use cron::utc;
 pub use cron::{Cron, CronError};
 /// Kinds that begin so are Anabranch's own.
 #[cfg(feature = "quic")]

@@ -5,6 +5,7 @@ pub mod ca;
 pub mod call;
 pub mod leave;
 pub mod read;
+pub mod schedule;
 pub mod status;
 pub mod stream;
 pub mod update;

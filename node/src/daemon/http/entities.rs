@@ -15,7 +15,7 @@ use super::error::Refusal;
 use super::{App, session, told};
 use crate::daemon::percent;
 use crate::json;
-use crate::node::{Node, Watch};
+use crate::node::{Dump, Watch};
 use crate::wire::EntityId;
 
 /// A chunk of a dump aims at this size; one line more than fits always goes.
@@ -79,11 +79,15 @@ pub(super) async fn watch(State(app): State<Arc<App>>, uri: Uri) -> Result<Respo
     Ok(response)
 }
 
-/// `GET /v1/dump`: every entity's canonical line, sorted.
-pub(super) async fn dump(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+/// `GET /v1/dump`: every entity's canonical line, sorted; with `?kind=KIND` those of one kind.
+pub(super) async fn dump(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
+    let dump = match uri.query() {
+        None => app.node.dump(),
+        Some(query) => app.node.dump_kind(&kind_of(query)?),
+    };
     let place = place(&app.dumps, "dumps", "http.dumps_max")?;
     let (chunks, _, response) = body::stream("application/x-ndjson");
-    let walking = walk(app.node.clone(), chunks);
+    let walking = walk(dump, chunks);
     tokio::spawn(async move {
         walking.await;
         drop(place);
@@ -137,9 +141,17 @@ fn event(id: &EntityId, reading: Option<&crate::Reading>) -> String {
     }
 }
 
-async fn walk(node: Node, mut chunks: Chunks) {
+fn kind_of(query: &str) -> Result<String, Refusal> {
+    let Some(kind) = query.strip_prefix("kind=") else {
+        let message = format!("{query:?} asks for nothing that there is: kind=KIND");
+        return Err(Refusal::invalid(message));
+    };
+    percent::decode(kind).map_err(|e| Refusal::invalid(e.to_string()))
+}
+
+async fn walk(dump: Dump, mut chunks: Chunks) {
     let mut chunk = String::with_capacity(CHUNK_BYTES + 1024);
-    for (id, _, reading) in node.dump() {
+    for (id, _, reading) in dump {
         json::write_line(&mut chunk, &id, &reading);
         chunk.push('\n');
         if chunk.len() >= CHUNK_BYTES {

@@ -1,0 +1,126 @@
+//! `schedule`: have functions called at certain times. Schedules are entities with a function of their own, which is called here
+//! as any other.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::super::cli::{MissedTimes, Schedule, ScheduleSet, Target};
+use super::super::client::Client;
+use super::super::exit::Failure;
+use super::super::{output, percent};
+use super::ANSWER_TIMEOUT;
+use super::call::check_argument;
+use super::read::node;
+use crate::terms::millis;
+use crate::trigger::{Json, Missed, Order, SCHEDULE, Shown, When, utc};
+
+/// Obeys one of the commands.
+pub async fn run(command: &Schedule) -> Result<(), Failure> {
+    match command {
+        Schedule::Set(args) => set(args).await,
+        Schedule::Cancel(args) => {
+            let (client, at) = node(&args.target).await?;
+            call(&client, &at, &args.name, "cancel", &()).await.map(|_| ())
+        }
+        Schedule::Show(args) => {
+            let (client, at) = node(&args.target).await?;
+            match shown(&client, &at, &args.name).await? {
+                Some(shown) => print(&args.target, &args.name, &shown),
+                None => Err(Failure::new(
+                    "not_found",
+                    format!("there is no schedule {}", args.name),
+                )),
+            }
+        }
+        Schedule::List(target) => list(target).await,
+    }
+}
+
+async fn set(args: &ScheduleSet) -> Result<(), Failure> {
+    let argument = args.argument.clone().unwrap_or_default();
+    check_argument(&argument)?;
+    let when = match (&args.cron, args.every, args.after) {
+        (Some(cron), ..) => When::Cron(cron.clone()),
+        (_, Some(every), _) => When::EveryMs(millis(every)),
+        (.., after) => When::AfterMs(millis(after.unwrap_or_default())),
+    };
+    let order = Order {
+        when,
+        kind: args.kind.clone(),
+        key: args.key.clone(),
+        method: args.method.clone(),
+        argument: Json(if argument.is_empty() {
+            "null".into()
+        } else {
+            argument
+        }),
+        missed: match args.missed {
+            MissedTimes::Once => Missed::Once,
+            MissedTimes::All => Missed::All,
+            MissedTimes::Skip => Missed::Skip,
+        },
+        timeout_ms: args.timeout.map(millis),
+    };
+    let (client, at) = node(&args.target).await?;
+    call(&client, &at, &args.name, "set", &order).await?;
+    let shown = shown(&client, &at, &args.name).await?;
+    shown.map_or(Ok(()), |shown| print(&args.target, &args.name, &shown))
+}
+
+async fn list(target: &Target) -> Result<(), Failure> {
+    let (client, at) = node(target).await?;
+    let path = format!("/v1/dump?kind={}", percent::encode(SCHEDULE));
+    let mut lines = client.lines(&at, &path, ANSWER_TIMEOUT).await?;
+    let mut names = Vec::new();
+    while let Some(line) = lines.next().await? {
+        let line: Value = serde_json::from_str(&line).unwrap_or_default();
+        names.extend(line["key"].as_str().map(str::to_owned));
+    }
+    for name in names {
+        // One that is over meanwhile is left out.
+        if let Some(shown) = shown(&client, &at, &name).await? {
+            print(target, &name, &shown)?;
+        }
+    }
+    Ok(())
+}
+
+async fn call(
+    client: &Client,
+    at: &str,
+    name: &str,
+    method: &str,
+    argument: &impl Serialize,
+) -> Result<String, Failure> {
+    let [kind, name] = [SCHEDULE, name].map(percent::encode);
+    let path = format!("/v1/call/{kind}/{name}/{method}");
+    let body = serde_json::to_vec(argument).map_err(|e| Failure::new("internal", e.to_string()))?;
+    client
+        .post_text(at, &path, Bytes::from(body), ANSWER_TIMEOUT)
+        .await
+}
+
+async fn shown(client: &Client, at: &str, name: &str) -> Result<Option<Shown>, Failure> {
+    let reply = call(client, at, name, "show", &()).await?;
+    let read = serde_json::from_str(&reply);
+    read.map_err(|e| Failure::new("unreachable", format!("{at} shows what is no schedule: {e}")))
+}
+
+fn print(target: &Target, name: &str, shown: &Shown) -> Result<(), Failure> {
+    if target.json {
+        let line = json!({"name": name, "schedule": shown});
+        return output::line(&line.to_string());
+    }
+    let time = |ms: Option<u64>| ms.map_or("never".to_owned(), utc);
+    let order = &shown.order;
+    output::line(&output::printable(&format!(
+        "{name}  next {}  last {}  {}: {} of {}/{}",
+        time(shown.next_ms),
+        time(shown.last_ms),
+        order.when,
+        order.method,
+        order.kind,
+        order.key
+    )))
+}
