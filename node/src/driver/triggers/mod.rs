@@ -17,8 +17,8 @@ pub(crate) use self::kept::KEPT;
 use super::clock::wall_ms;
 use super::quic::block_on;
 use super::shared::Shared;
-use crate::engine::Engine;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::engine::{Engine, Time};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Change, Function};
 use crate::json;
@@ -29,6 +29,11 @@ use crate::wire::{EntityId, ShardId};
 
 /// Entities that have changed and were not looked at yet; beyond it everything is looked at.
 const NOTED_MAX: usize = 100_000;
+/// A node that starts gives the others so long to show up before it does what is theirs: as long as it takes to notice that one
+/// has died.
+const SETTLE_MS: u64 = 10_000;
+/// Meanwhile it looks this often whether it has caught up with what others did.
+const SETTLING_MS: u64 = 100;
 /// The wall clock may be set; no later than after so long that is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
 
@@ -163,6 +168,8 @@ pub(super) fn run(shared: &Arc<Shared>) {
         hosts: BTreeMap::new(),
         said_in: None,
         has_begun: false,
+        settled_at: shared.clock.time().after_ms(SETTLE_MS),
+        is_settling: true,
     };
     let mut until = None;
     while shared.triggers.wait(until) {
@@ -180,6 +187,9 @@ struct Runner<'a> {
     said_in: Option<Epoch>,
     /// Whether everything that is there was looked at.
     has_begun: bool,
+    /// Until then who is not seen may be there, and what is here may be old.
+    settled_at: Time,
+    is_settling: bool,
 }
 
 impl Runner<'_> {
@@ -195,14 +205,14 @@ impl Runner<'_> {
         }
         self.say_so();
         // Under one lock: what a version vector covers now was noted before.
-        let (places, vectors) = self.shared.peek(|engine| {
+        let (places, vectors, fires) = self.shared.peek(|engine| {
             let mut inbox = std::mem::take(&mut *self.shared.triggers.inbox());
             inbox.has_lost |= !self.has_begun;
             self.take_in(engine, &mut inbox, now);
             let places = self.changes.to_keep(now);
             let vector = |place: &Place| engine.version_vector(ShardId(place.1));
             let vectors: Vec<_> = places.iter().map(vector).collect();
-            (places, vectors)
+            (places, vectors, self.due(engine, now))
         });
         self.has_begun = true;
         for (place, vector) in places.into_iter().zip(vectors) {
@@ -212,16 +222,28 @@ impl Runner<'_> {
                 self.shared.submit(update);
             }
         }
-        let (live, me) = (self.live(), self.me());
-        let is_mine = |name: &str| responsible(name, live.iter().map(|(node, _)| *node)) == Some(me);
-        for fire in self.planner.poll(now, &is_mine) {
+        for fire in fires {
             self.fire(fire);
         }
         for (place, entity) in self.changes.poll(now) {
             self.tell(place, entity);
         }
-        let next = [self.planner.next_wakeup(now), self.changes.next_wakeup()];
+        // Nobody tells when this node has caught up.
+        let again = self.is_settling.then(|| now + SETTLING_MS);
+        let next = [self.planner.next_wakeup(now), self.changes.next_wakeup(), again];
         next.into_iter().flatten().min()
+    }
+
+    /// The schedules that are due and this node's.
+    fn due(&mut self, engine: &Engine, now: u64) -> Vec<Fire> {
+        let (live, me) = (self.live(), self.me());
+        let is_settling = self.is_settling;
+        let is_mine = |name: &str| {
+            let shard = EntityId::new(SCHEDULE, name).map(|entity| engine.shard_of(&entity));
+            let knows = shard.is_ok_and(|shard| !is_settling || engine.counts_for_majorities(shard));
+            knows && responsible(name, live.iter().map(|(node, _)| *node)) == Some(me)
+        };
+        self.planner.poll(now, &is_mine)
     }
 
     fn take_ended(&mut self, ended_calls: Vec<EndedCall>, now: u64) {
@@ -249,7 +271,8 @@ impl Runner<'_> {
             inbox.changed.extend(engine.entities_of(SCHEDULE));
             self.changes.lost_track();
         }
-        if inbox.has_lost || inbox.changed.iter().any(kept::is_hosts) {
+        let has_new_hosts = inbox.has_lost || inbox.changed.iter().any(kept::is_hosts);
+        if has_new_hosts {
             self.hosts = kept::hosts(engine);
         }
         for entity in &inbox.changed {
@@ -259,8 +282,24 @@ impl Runner<'_> {
             }
             self.changes.changed(entity, engine.shard_of(entity).0);
         }
+        let mut to_find = self.changes.behind();
+        if has_new_hosts || inbox.is_new || self.is_settling {
+            self.is_settling = self.shared.clock.time() < self.settled_at;
+            to_find.extend(self.see_to(engine));
+        }
+        for place in to_find {
+            self.find(engine, place);
+        }
+    }
+
+    /// Which shards' changes are this node's to tell; those that were not.
+    fn see_to(&mut self, engine: &Engine) -> Vec<Place> {
         let (live, me) = (self.live(), self.me());
+        let is_settling = self.is_settling;
         let is_mine = |trigger: &Trigger, shard: u32| {
+            if is_settling && !engine.counts_for_majorities(ShardId(shard)) {
+                return false;
+            }
             let name = format!("{}:{shard}", trigger.name);
             let has_it = |host: &Host| host.triggers.contains(&trigger.name);
             let able = live
@@ -269,11 +308,7 @@ impl Runner<'_> {
                 .map(|(node, _)| *node);
             responsible(&name, able) == Some(me)
         };
-        let mut to_find = self.changes.see_to(self.shared.about.shards, &is_mine);
-        to_find.extend(self.changes.behind());
-        for place in to_find {
-            self.find(engine, place);
-        }
+        self.changes.see_to(self.shared.about.shards, &is_mine)
     }
 
     /// What has changed in a shard since its cursor was kept.
@@ -294,10 +329,9 @@ impl Runner<'_> {
     /// The nodes with functions that are believed to be there, this one among them once it has said so.
     fn live(&self) -> Vec<(NodeId, Host)> {
         let live: BTreeSet<ReplicaId> = self.shared.network().live().into_iter().collect();
-        let own = ReplicaId::new(self.me(), self.shared.epoch());
         let hosts = self.hosts.iter().filter(|(node, host)| {
             let run = ReplicaId::new(**node, Epoch(host.epoch));
-            run == own || live.contains(&run)
+            self.is_settling || **node == self.me() || live.contains(&run)
         });
         hosts.map(|(node, host)| (*node, host.clone())).collect()
     }
