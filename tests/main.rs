@@ -39,5 +39,6 @@ mod schedules;
 mod sessions;
 mod strangers;
 mod tidy;
+mod traces;
 mod up;
 mod watch;

@@ -65,7 +65,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub const TOKEN_BYTES_MIN: usize = 16;
 
 /// One node's configuration, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The file it came from, absolute.
     pub file: PathBuf,
@@ -95,6 +95,8 @@ pub struct Config {
     pub identity: IdentityFiles,
     /// The admin API.
     pub http: HttpConfig,
+    /// Where parts of traces go.
+    pub trace: TraceConfig,
     /// Declared kinds.
     pub kinds: BTreeMap<String, Type>,
     /// The engine's bounds.
@@ -152,6 +154,26 @@ pub struct HttpConfig {
     pub body_bytes_max: usize,
 }
 
+/// Where parts of traces go, and which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceConfig {
+    /// A collector that speaks OTLP over HTTP; none where nothing is sent.
+    pub collector: Option<String>,
+    /// Of traces that begin at this node, how many are recorded: 0 to 1.
+    pub sample: f64,
+}
+
+impl TraceConfig {
+    /// Of traces that begin at this node, how many are recorded: none where nobody would take them.
+    pub fn sample(&self) -> f64 {
+        if self.collector.is_some() {
+            self.sample
+        } else {
+            0.0
+        }
+    }
+}
+
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -182,6 +204,8 @@ struct File {
     #[serde(default)]
     http: HttpSection,
     #[serde(default)]
+    trace: TraceSection,
+    #[serde(default)]
     kinds: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
     limits: LimitsSection,
@@ -206,6 +230,43 @@ struct HttpSection {
     watches_max: Option<Spanned<u64>>,
     dumps_max: Option<Spanned<u64>>,
     body_bytes_max: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TraceSection {
+    collector: Option<Spanned<String>>,
+    sample: Option<Spanned<f64>>,
+}
+
+impl TraceSection {
+    fn checked(self, source: &Source<'_>) -> Result<TraceConfig, Failure> {
+        let collector = match self.collector {
+            Some(text) if !text.get_ref().is_empty() => {
+                let is_address = text.get_ref().strip_prefix("http://").is_some_and(|rest| {
+                    let host = rest.split('/').next().unwrap_or_default();
+                    !host.is_empty() && !rest.contains(char::is_whitespace)
+                });
+                if !is_address {
+                    let message = format_args!(
+                        "trace.collector = {:?} is not http://HOST:PORT of a collector",
+                        text.get_ref()
+                    );
+                    return Err(source.at(text.span(), message));
+                }
+                Some(text.into_inner())
+            }
+            _ => None,
+        };
+        let sample = match self.sample {
+            Some(sample) if !(0.0..=1.0).contains(sample.get_ref()) => {
+                let message = format_args!("trace.sample is {}, it must be from 0 to 1", sample.get_ref());
+                return Err(source.at(sample.span(), message));
+            }
+            sample => sample.map_or(1.0, Spanned::into_inner),
+        };
+        Ok(TraceConfig { collector, sample })
+    }
 }
 
 /// The bounds that a file may set: those an operator has a reason to change.
@@ -305,6 +366,7 @@ impl Config {
                 key: source.path("identity.key", raw.identity.key.as_ref(), "node.key")?,
             },
             http: raw.http.checked(&source)?,
+            trace: raw.trace.checked(&source)?,
             kinds: kinds(&source, raw.kinds)?,
             limits: raw.limits.checked(&source)?,
         })

@@ -21,6 +21,7 @@ mod remarks;
 mod replay;
 mod strict;
 mod target;
+mod traces;
 mod up;
 
 use std::process::ExitCode;

@@ -11,12 +11,16 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::api::{LeaveBody, ReadyBody};
 use super::cli::NodeArgs;
 use super::config::{Config, Setting};
 use super::exit::Failure;
 use super::http::{self, Server};
+use super::traces::{self, Exporter};
 use super::{output, remarks};
 use crate::error::{Error, ErrorKind};
 use crate::function::Function;
@@ -42,7 +46,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     let config = Config::load(&args.config)?;
     config.check_files()?;
     let cluster_id = cluster_id(&config)?;
-    start_log(&config);
+    let exporter = start_log(&config);
     let on = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
     let (mut interrupt, mut terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
     // A node outlives the shell that started it: the terminal's end is no reason to stop.
@@ -61,7 +65,13 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     tracing::info!(node = %node.id(), name = node.name(), cluster = node.cluster(), epoch = %node.epoch(), "started");
     let server = Server::start(
         listener,
-        Arc::new(http::App::new(node.clone(), &cluster_id, &config.http, leave)),
+        Arc::new(http::App::new(
+            node.clone(),
+            &cluster_id,
+            &config.http,
+            config.trace.sample(),
+            leave,
+        )),
     )?;
     let announcing = tokio::spawn(announce(
         node.clone(),
@@ -93,6 +103,9 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
         Stop::Down | Stop::Itself => Ok(()),
     };
     server.stop(HTTP_DRAIN).await;
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
     // Whoever asks again gets the same answer.
     node.shutdown().await.and(ended).map_err(Failure::from)
 }
@@ -209,17 +222,24 @@ fn bind(config: &Config) -> Result<TcpListener, Failure> {
     TcpListener::bind(config.http.listen).map_err(|e| refused(Setting::HttpListen, config.http.listen, &e))
 }
 
-fn start_log(config: &Config) {
+fn start_log(config: &Config) -> Option<Exporter> {
     // The filter was checked when the file was read.
     let filter = tracing_subscriber::EnvFilter::new(&config.log);
-    let built = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         // A terminal that is gone must not end the node.
         .log_internal_errors(false)
-        .with_ansi(false);
+        .with_ansi(false)
+        .with_filter(filter);
+    let exporting = config.trace.collector.as_ref().map(|collector| {
+        let node = config.name.clone().unwrap_or_default();
+        traces::start(collector, &node)
+    });
+    let (exporter, parts) = exporting.unzip();
+    let built = tracing_subscriber::registry().with(log).with(parts);
     // Only a second node in one process could find it set.
     let _ = built.try_init();
+    exporter
 }
 
 fn ready_body(node: &Node, config: &Config, http: SocketAddr) -> ReadyBody {

@@ -12,9 +12,11 @@ use std::time::Duration;
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::quic::block_on;
 use super::shared::Shared;
+use super::spans::{self, part};
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
@@ -128,13 +130,36 @@ impl Shared {
     pub(crate) async fn call_on(
         self: &Arc<Self>,
         peer: NodeId,
-        call: Call,
+        mut call: Call,
         session: Option<&mut Token>,
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         if peer == self.about.node {
             return self.call(call, session, timeout_ms).await;
         }
+        let random = rand::random();
+        let (span, trace) = part!(
+            "ask",
+            "client",
+            call.origin.trace,
+            random,
+            call.entity,
+            call.method
+        );
+        call.origin.trace = trace;
+        let asking = self.ask_peer(peer, call, session, timeout_ms);
+        let result = asking.instrument(span.clone()).await;
+        spans::end(&span, &result);
+        result
+    }
+
+    async fn ask_peer(
+        self: &Arc<Self>,
+        peer: NodeId,
+        call: Call,
+        session: Option<&mut Token>,
+        timeout_ms: u64,
+    ) -> Result<Payload, Error> {
         super::functions::check_call(&call)?;
         let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let id = self.calls.next.fetch_add(1, Ordering::Relaxed);
@@ -266,9 +291,22 @@ impl Shared {
         request: CallRequest,
         token: &mut Option<Token>,
     ) -> Result<Payload, Error> {
-        let (call, seen, timeout_ms) = Asking::read(request)?;
+        let (mut call, seen, timeout_ms) = Asking::read(request)?;
         *token = seen;
-        self.call(call, token.as_mut(), timeout_ms).await
+        let random = rand::random();
+        let (span, trace) = part!(
+            "answer",
+            "server",
+            call.origin.trace,
+            random,
+            call.entity,
+            call.method
+        );
+        call.origin.trace = trace;
+        let answering = self.call(call, token.as_mut(), timeout_ms);
+        let result = answering.instrument(span.clone()).await;
+        spans::end(&span, &result);
+        result
     }
 }
 

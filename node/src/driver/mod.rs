@@ -29,6 +29,7 @@ mod queue;
 mod quic;
 mod route;
 mod shared;
+pub(crate) mod spans;
 mod start;
 mod status;
 mod streams;

@@ -7,10 +7,12 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use axum::response::Response;
+use tracing::Instrument;
 
 use super::entities::last_segments;
 use super::error::Refusal;
-use super::{App, body, session};
+use super::{App, body, session, trace};
+use crate::driver::spans::{self, part};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
@@ -36,7 +38,9 @@ pub(super) async fn call(
         encoding: Encoding::Json,
         bytes: Bytes::from(argument),
     };
-    let call = Call::new(entity.clone(), method, argument);
+    let parent = trace::of(&app, &headers);
+    let (span, own) = part!("http", "server", Some(parent), rand::random(), entity, method);
+    let call = Call::new(entity.clone(), method, argument).with_trace(own.unwrap_or(parent));
     drop(place);
     let Ok(permit) = Arc::clone(&app.calls).try_acquire_owned() else {
         let message = format!("nothing changed: {CALLS_MAX} calls are under way already; retry later");
@@ -47,7 +51,9 @@ pub(super) async fn call(
     // Not on a thread that serves others: a function may take its time, or never return.
     let running = tokio::task::spawn_blocking(move || {
         let left = timeout.saturating_sub(begun.elapsed());
-        let result = runtime.block_on(node.call_payload(call, after.as_ref(), left));
+        let calling = node.call_payload(call, after.as_ref(), left);
+        let result = runtime.block_on(calling.instrument(span.clone()));
+        spans::end(&span, &result);
         drop(permit);
         result
     });
@@ -58,7 +64,8 @@ pub(super) async fn call(
     };
     let (reply, token) = ended.map_err(|e| Refusal::internal(e.to_string()))??;
     let text = String::from_utf8(reply.bytes.to_vec()).map_err(|e| Refusal::internal(e.to_string()))?;
-    Ok(session::with_token(body::line(text), &token))
+    let response = session::with_token(body::line(text), &token);
+    Ok(trace::with_trace(response, parent))
 }
 
 pub(super) fn names(uri: &Uri) -> Result<(EntityId, String), Refusal> {

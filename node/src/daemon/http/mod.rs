@@ -20,6 +20,7 @@ mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod update;
 mod verify;
 
@@ -56,6 +57,8 @@ pub struct App {
     watches: Arc<Semaphore>,
     dumps: Arc<Semaphore>,
     calls: Arc<Semaphore>,
+    /// Of traces that begin here, how many are recorded: 0 to 1.
+    sample: f64,
     /// How long an answer waits for a reader who takes nothing.
     write_timeout: Duration,
     /// Asks whoever runs the node to make it leave.
@@ -66,7 +69,13 @@ pub struct App {
 
 impl App {
     /// The API of one node of this cluster.
-    pub fn new(node: Node, cluster_id: &str, config: &HttpConfig, leave: mpsc::Sender<Asked>) -> App {
+    pub fn new(
+        node: Node,
+        cluster_id: &str,
+        config: &HttpConfig,
+        sample: f64,
+        leave: mpsc::Sender<Asked>,
+    ) -> App {
         App {
             node,
             cluster_id: cluster_id.to_string(),
@@ -76,6 +85,7 @@ impl App {
             watches: Arc::new(Semaphore::new(config.watches_max)),
             dumps: Arc::new(Semaphore::new(config.dumps_max)),
             calls: Arc::new(Semaphore::new(call::CALLS_MAX)),
+            sample,
             write_timeout: WRITE_TIMEOUT,
             leave,
             stop: watch::Sender::new(false),

@@ -16,7 +16,7 @@ use super::body::{self, Chunks};
 use super::call::names;
 use super::entities::{KEEP_ALIVE, place};
 use super::error::Refusal;
-use super::{App, session, told};
+use super::{App, session, told, trace};
 use crate::daemon::percent;
 use crate::error::Error;
 use crate::function::{Messages, Streaming};
@@ -53,7 +53,8 @@ pub(super) async fn stream(
         let (argument, _place) = app.bodies.receive(request).await?;
         (Bytes::from(argument), None)
     };
-    let call = Call::new(entity, name, json_of(argument));
+    let parent = trace::of(&app, &headers);
+    let call = Call::new(entity, name, json_of(argument)).with_trace(parent);
     let streaming = app.node.stream_aside(call, &after, timeout).await?;
     let (chunks, mut gone, response) = body::stream("text/event-stream");
     let running = run(streaming, lines, chunks, app.stop.subscribe());
@@ -64,7 +65,7 @@ pub(super) async fn stream(
         }
         drop(held);
     });
-    Ok(response)
+    Ok(trace::with_trace(response, parent))
 }
 
 /// A page may have a browser send a `GET` from anywhere, and it does not say from where.

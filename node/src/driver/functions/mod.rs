@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_crdt::ReplicaId;
 use tokio::sync::{Semaphore, oneshot};
+use tracing::Instrument;
 
 pub use self::stats::MethodStatus;
 use self::stats::Stats;
@@ -25,6 +26,7 @@ use self::step::{Step, step};
 use self::turn::Turn;
 use super::calls::Due;
 use super::shared::Shared;
+use super::spans::{self, part};
 use crate::engine::{Read, Time};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Context, Function, Nodes};
@@ -159,7 +161,21 @@ impl Shared {
         loop {
             let from = call.entity.clone();
             let method = self.functions.stats.of(from.kind(), &call.method);
-            let ended = self.call_one(call, session.as_deref_mut(), deadline).await;
+            let (span, trace) = part!(
+                "call",
+                "internal",
+                call.origin.trace,
+                rand::random(),
+                from,
+                call.method
+            );
+            call.origin.trace = trace;
+            let calling = self.call_one(call, session.as_deref_mut(), deadline);
+            let ended = calling.instrument(span.clone()).await;
+            match &ended {
+                Ok((Action::Refuse(error), _)) | Err(error) => spans::end::<()>(&span, &Err(error.clone())),
+                Ok(_) => {}
+            }
             let is_error = !matches!(ended, Ok((Action::Reply(_) | Action::Forward(_), _)));
             if let Some(method) = method {
                 let now = self.clock.time();

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_crdt::NodeId;
+use tracing::Instrument;
 
 use super::aside::aside;
 use super::caller::HostCaller;
@@ -11,11 +12,12 @@ use super::check_call;
 use super::later::call_at_end;
 use crate::driver::Mark;
 use crate::driver::shared::Shared;
+use crate::driver::spans::{self, part};
 use crate::engine::{Read, Time};
 use crate::error::{Error, ErrorKind};
 use crate::function::{AT_END_MAX, BoxFuture, Caller, Ended, Function, Host, Streaming};
 use crate::payload::Payload;
-use crate::session::{Call, Command, CommandId};
+use crate::session::{Call, Command, CommandId, Origin};
 use crate::view::View;
 use crate::wire::{EntityId, Token};
 
@@ -49,9 +51,29 @@ impl Shared {
             origin: call.origin,
         };
         let method = command.method.clone();
+        let random = rand::random();
+        let (span, trace) = part!(
+            "stream",
+            "internal",
+            command.origin.trace,
+            random,
+            host.entity,
+            method
+        );
+        let origin = Origin {
+            trace,
+            ..command.origin
+        };
+        let command = Command { origin, ..command };
         let streaming = function.open(command, context, Arc::clone(&host) as Arc<dyn Host>)?;
         let open = Open::new(self, &function, method);
-        Ok(streaming.map(|run| Box::pin(run_here(open, host, run))))
+        Ok(streaming.map(|run| {
+            Box::pin(async move {
+                let ended = run_here(open, host, run).instrument(span.clone()).await;
+                spans::end(&span, &ended.0);
+                ended
+            })
+        }))
     }
 
     /// The same, for whoever must not wait for a function's steps.

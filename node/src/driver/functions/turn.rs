@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use anabranch_crdt::Mutation;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::caller::HostCaller;
 use super::later::{call_later, note_failure};
@@ -13,6 +14,7 @@ use super::step::Step;
 use crate::driver::calls::Due;
 use crate::driver::cell::Submitted;
 use crate::driver::shared::{Shared, broken, unanswered};
+use crate::driver::spans::{self, part};
 use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Caller, Context, Function};
@@ -63,7 +65,7 @@ impl<'a> Turn<'a> {
         mut session: Option<&mut Token>,
     ) -> Result<(Action, bool), Error> {
         let mut changed = false;
-        let id = self.id;
+        let (id, trace) = (self.id, command.origin.trace);
         let mut next = self.tell(Input::Command { id, command });
         loop {
             let step = match next.take() {
@@ -90,7 +92,10 @@ impl<'a> Turn<'a> {
                 } => {
                     changed = true;
                     let seen = session.as_deref_mut();
-                    let result = self.commit(mutations, view, level, deadline, seen).await;
+                    let (span, _) = part!("commit", "internal", trace, rand::random(), self.entity, level);
+                    let committing = self.commit(mutations, view, level, deadline, seen);
+                    let result = committing.instrument(span.clone()).await;
+                    spans::end(&span, &result);
                     self.tell(Input::Committed { id, result })
                 }
                 Step::Effects {

@@ -17,6 +17,7 @@ pub(crate) use self::kept::KEPT;
 use super::clock::wall_ms;
 use super::quic::block_on;
 use super::shared::Shared;
+use super::spans;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Engine, Time};
 use crate::error::{Error, ErrorKind};
@@ -363,6 +364,7 @@ impl Runner<'_> {
                 timeout_ms,
             } = fire;
             let about = format!("{call}, for schedule {name} at {slot}");
+            let call = call.with_trace(spans::begin(true));
             let answered = block_on(shared.call_anywhere(call, None, timeout_ms));
             let mut was_answered = is_answer(&about, &answered);
             if was_answered {
@@ -413,7 +415,9 @@ fn call_for(shared: &Shared, trigger: &Trigger, entity: &EntityId) -> Result<Cal
         let line = json::line(entity, &reading);
         u64::from(crc32c::crc32c(line.as_bytes())) << 8 | ty as u64
     });
-    Ok(Call::new(target, trigger.method.clone(), argument).with_id(format!("{entity}#{state:x}")))
+    Ok(Call::new(target, trigger.method.clone(), argument)
+        .with_id(format!("{entity}#{state:x}"))
+        .with_trace(spans::begin(true)))
 }
 
 async fn note_done(shared: &Arc<Shared>, name: &str, slot: u64) -> Result<Payload, Error> {

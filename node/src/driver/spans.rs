@@ -1,0 +1,54 @@
+//! Parts of traces, as spans of `tracing`: from where a call comes in, through other nodes, to its function and its commit.
+//!
+//! A call that belongs to no trace has none, and costs nothing. An exporter finds in the fields what it needs to put the parts of
+//! all nodes together: `trace_id`, `span_id`, `parent_id`, `is_sampled` and `role`; `error` is set where one ends with one.
+
+use crate::trace::Trace;
+
+/// The target of all of them.
+pub(crate) const TARGET: &str = "anabranch::trace";
+
+/// The span of a part of a trace, and where what it calls stands: `part!("name", role, trace, random number, entity, method)`.
+macro_rules! part {
+    ($name:literal, $role:literal, $of:expr, $random:expr, $entity:expr, $method:expr) => {{
+        let of: Option<$crate::trace::Trace> = $of;
+        match of {
+            None => (tracing::Span::none(), None),
+            Some(of) => {
+                let own = of.child($random);
+                let span = tracing::info_span!(
+                    target: $crate::driver::spans::TARGET,
+                    $name,
+                    trace_id = format_args!("{:032x}", own.id),
+                    span_id = format_args!("{:016x}", own.span),
+                    parent_id = format_args!("{:016x}", of.span),
+                    is_sampled = own.is_sampled(),
+                    role = $role,
+                    entity = %$entity,
+                    method = %$method,
+                    error = tracing::field::Empty,
+                );
+                (span, Some(own))
+            }
+        }
+    }};
+}
+pub(crate) use part;
+
+/// A part has ended so.
+pub(crate) fn end<T>(span: &tracing::Span, result: &Result<T, crate::error::Error>) {
+    if let Err(error) = result
+        && !span.is_none()
+    {
+        span.record("error", tracing::field::display(error));
+    }
+}
+
+/// A trace that begins here.
+pub(crate) fn begin(is_sampled: bool) -> Trace {
+    Trace {
+        id: rand::random::<u128>().max(1),
+        span: rand::random::<u64>().max(1),
+        flags: u8::from(is_sampled),
+    }
+}

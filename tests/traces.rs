@@ -1,0 +1,168 @@
+//! Traces: from a request through another node to a function's commit, as a collector gets them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use serde_json::{Value, json};
+
+use super::functions::example;
+use super::support::cluster::Cluster;
+use super::support::face::agreed;
+use super::support::{PATIENCE, http, wait_for};
+
+/// Takes what nodes send, and hands each part on.
+fn collector() -> (String, Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, parts) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let sender = sender.clone();
+            std::thread::spawn(move || take(stream.unwrap(), &sender));
+        }
+    });
+    (format!("http://{address}"), parts)
+}
+
+fn take(stream: TcpStream, parts: &Sender<Value>) {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
+        let lower = head.to_ascii_lowercase();
+        let length = lower
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.unwrap().parse().unwrap()];
+        reader.read_exact(&mut body).unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        for resource in body["resourceSpans"].as_array().unwrap() {
+            for scope in resource["scopeSpans"].as_array().unwrap() {
+                for span in scope["spans"].as_array().unwrap() {
+                    // The test may have all that it wanted.
+                    let _ = parts.send(span.clone());
+                }
+            }
+        }
+        reader
+            .get_mut()
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_trace_goes_through_nodes_to_the_function_and_its_commit() {
+    let (address, parts) = collector();
+    let cluster = Cluster::prepare("traces", 2).with_program(&example("quota"));
+    for node in &cluster.nodes {
+        node.configure(
+            "[http]",
+            &format!("[trace]\ncollector = \"{address}\"\nsample = 0.0\n\n[http]"),
+        );
+    }
+    let cluster = cluster.started();
+    let [n1, n2] = [0, 1].map(|i| &*cluster.nodes[i]);
+    let deposited = http::post(&n1.http, "/v1/call/quota/api/deposit", "1000").unwrap();
+    assert_eq!(deposited.status, 200, "{deposited:?}");
+    let begun = deposited
+        .headers
+        .lines()
+        .find_map(|line| line.strip_prefix("traceresponse: "));
+    assert!(
+        begun.unwrap().ends_with("-00"),
+        "none that begins here is recorded: {begun:?}"
+    );
+    agreed(cluster.faces());
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let header = format!("00-{id}-00f067aa0ba902b7-01");
+    // The second node asks the first for half of what it has.
+    let refilled = wait_for("a refill", || {
+        let headers = [
+            ("traceparent", header.as_str()),
+            ("Content-Type", "application/json"),
+        ];
+        let reply = http::request(
+            &n2.http,
+            "POST",
+            "/v1/call/quota-mover/api/refill",
+            &headers,
+            "null",
+        )
+        .unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+        (reply.body.trim() == "500").then_some(reply)
+    });
+    assert!(
+        refilled.headers.contains(&format!("traceresponse: {header}\n")),
+        "{refilled:?}"
+    );
+    let mut by_span: BTreeMap<String, Value> = BTreeMap::new();
+    let wanted: BTreeSet<&str> = [
+        "http refill",
+        "call refill",
+        "ask hand_over",
+        "answer hand_over",
+        "call hand_over",
+    ]
+    .into();
+    let text = |part: &Value, field: &str| part[field].as_str().unwrap().to_owned();
+    loop {
+        let names: BTreeSet<String> = by_span.values().map(|part| text(part, "name")).collect();
+        let has_commit = names.iter().any(|name| name.starts_with("commit"));
+        if has_commit && wanted.iter().all(|name| names.contains(*name)) {
+            break;
+        }
+        let part = parts
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|e| panic!("{e} after {names:?}"));
+        assert_eq!(part["traceId"], json!(id), "nothing else is recorded: {part}");
+        by_span.insert(text(&part, "spanId"), part);
+    }
+    // From the commit at the other node back to the request.
+    let commit = by_span
+        .values()
+        .find(|part| text(part, "name").starts_with("commit"))
+        .unwrap();
+    let mut way = vec![text(commit, "name")];
+    let mut at = commit.clone();
+    while let Some(parent) = by_span.get(&text(&at, "parentSpanId")) {
+        let time = |part: &Value, field: &str| text(part, field).parse::<u64>().unwrap();
+        assert!(time(parent, "startTimeUnixNano") <= time(&at, "endTimeUnixNano"));
+        way.push(text(parent, "name"));
+        at = parent.clone();
+    }
+    assert_eq!(
+        way[1..],
+        [
+            "call hand_over",
+            "answer hand_over",
+            "ask hand_over",
+            "call refill",
+            "http refill"
+        ],
+        "{way:?}"
+    );
+    assert_eq!(text(&at, "parentSpanId"), "00f067aa0ba902b7");
+    // What fails says so.
+    let headers = [
+        ("traceparent", header.as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    let refused = http::request(&n1.http, "POST", "/v1/call/quota/api/take", &headers, "\"x\"").unwrap();
+    assert_eq!(refused.status, 400, "{refused:?}");
+    loop {
+        let part = parts.recv_timeout(PATIENCE).unwrap();
+        if text(&part, "name") == "http take" {
+            assert_eq!(part["status"]["code"], 2, "{part}");
+            return;
+        }
+    }
+}
