@@ -20,6 +20,9 @@ pub const SESSION_HEADER: &str = "anabranch-session";
 /// The header that says how long a read waits for what its session has seen, milliseconds.
 pub const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 
+/// The header of a call that may run more than once: `true`.
+pub const IDEMPOTENT_HEADER: &str = "anabranch-idempotent";
+
 pub use crate::engine::limits::TIMEOUT_MS_MAX;
 const SHARDS_COUNT_MAX: usize = SHARDS_MAX as usize;
 

@@ -136,6 +136,9 @@ pub struct Call {
     /// How long all of it may take, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout)]
     pub timeout: Option<Duration>,
+    /// It may run more than once: where a node does not answer, the next is asked
+    #[arg(long)]
+    pub idempotent: bool,
     /// Which node.
     #[command(flatten)]
     pub target: Target,

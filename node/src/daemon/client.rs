@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Receiver;
 
-use super::api::{ErrorBody, SESSION_HEADER, TIMEOUT_HEADER};
+use super::api::{ErrorBody, IDEMPOTENT_HEADER, SESSION_HEADER, TIMEOUT_HEADER};
 use super::exit::Failure;
 use crate::wire::{Token, TokenError};
 
@@ -47,6 +47,8 @@ pub struct Client {
     session: Option<Session>,
     /// How long the node may take, where it asks.
     timeout: Option<Duration>,
+    /// Whether what is asked may be done more than once.
+    is_idempotent: bool,
 }
 
 /// A file with what its user has seen.
@@ -120,6 +122,7 @@ impl Client {
             authorization,
             session: None,
             timeout: None,
+            is_idempotent: false,
         })
     }
 
@@ -144,6 +147,15 @@ impl Client {
     pub fn with_timeout(self, timeout: Duration) -> Client {
         Client {
             timeout: Some(timeout),
+            ..self
+        }
+    }
+
+    /// The same client, for calls that may run more than once.
+    #[must_use]
+    pub fn idempotent(self, is_idempotent: bool) -> Client {
+        Client {
+            is_idempotent,
             ..self
         }
     }
@@ -268,6 +280,9 @@ impl Client {
         }
         if let Some(session) = &self.session {
             request = request.header(SESSION_HEADER, session.token()?.to_string());
+        }
+        if self.is_idempotent {
+            request = request.header(IDEMPOTENT_HEADER, "true");
         }
         let timeout = self.session.as_ref().map(|session| session.timeout);
         if let Some(timeout) = timeout.or(self.timeout) {

@@ -18,7 +18,8 @@ pub async fn run(args: &Call) -> Result<(), Failure> {
     let (client, at) = node(&args.target).await?;
     let client = client
         .in_session(args.session.clone().map(|file| Session { file, timeout }))
-        .with_timeout(timeout);
+        .with_timeout(timeout)
+        .idempotent(args.idempotent);
     let [kind, key, method] = [&args.kind, &args.key, &args.method].map(|name| percent::encode(name));
     let path = format!("/v1/call/{kind}/{key}/{method}");
     let reply = client

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::Response;
 use tracing::Instrument;
 
 use super::entities::last_segments;
 use super::error::Refusal;
 use super::{App, body, session, trace};
+use crate::daemon::api::IDEMPOTENT_HEADER;
 use crate::driver::spans::{self, part};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
@@ -40,7 +41,8 @@ pub(super) async fn call(
     };
     let parent = trace::of(&app, &headers);
     let (span, own) = part!("http", "server", Some(parent), rand::random(), entity, method);
-    let call = Call::new(entity.clone(), method, argument).with_trace(own.unwrap_or(parent));
+    let mut call = Call::new(entity.clone(), method, argument).with_trace(own.unwrap_or(parent));
+    call.is_idempotent = is_idempotent(&headers)?;
     drop(place);
     let Ok(permit) = Arc::clone(&app.calls).try_acquire_owned() else {
         let message = format!("nothing changed: {CALLS_MAX} calls are under way already; retry later");
@@ -66,6 +68,15 @@ pub(super) async fn call(
     let text = String::from_utf8(reply.bytes.to_vec()).map_err(|e| Refusal::internal(e.to_string()))?;
     let response = session::with_token(body::line(text), &token);
     Ok(trace::with_trace(response, parent))
+}
+
+/// Whether the call may run more than once.
+fn is_idempotent(headers: &HeaderMap) -> Result<bool, Refusal> {
+    match headers.get(IDEMPOTENT_HEADER).map(HeaderValue::as_bytes) {
+        None | Some(b"false") => Ok(false),
+        Some(b"true") => Ok(true),
+        Some(_) => Err(Refusal::invalid(format!("{IDEMPOTENT_HEADER} is true or false"))),
+    }
 }
 
 pub(super) fn names(uri: &Uri) -> Result<(EntityId, String), Refusal> {
