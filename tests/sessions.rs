@@ -123,3 +123,31 @@ fn the_session_header_carries_what_was_seen() {
     );
     assert!([400, 503].contains(&reply.status), "{reply:?}");
 }
+
+#[test]
+fn a_watch_that_goes_on_elsewhere_shows_nothing_older() {
+    let cluster = Cluster::start_relayed("session-watch", 2);
+    let [n1, n2] = [0, 1].map(|i| &*cluster.nodes[i]);
+    n1.increment("count", "a", 1);
+    agreed(cluster.faces());
+    cluster.network().cut_off(1);
+    n1.increment("count", "a", 1);
+    let mut lines = http::lines(&n1.http, "/v1/watch/count/a").unwrap();
+    assert!(lines.next().unwrap().unwrap().contains("\"value\":2"));
+    let id = lines.next().unwrap().unwrap();
+    let id = id.strip_prefix("id: ").unwrap_or_else(|| panic!("{id}"));
+    let watch = |id: &str, timeout: &str| {
+        let headers = [("Last-Event-ID", id), ("anabranch-timeout-ms", timeout)];
+        http::request(&n2.http, "GET", "/v1/watch/count/a", &headers, "").unwrap()
+    };
+    let behind = watch(id, "300");
+    assert!(
+        behind.status == 503 && behind.body.contains("\"stale\""),
+        "{behind:?}"
+    );
+    assert_eq!(watch("7", "300").status, 400);
+    cluster.network().heal();
+    let headers = [("Last-Event-ID", id), ("anabranch-timeout-ms", "60000")];
+    let mut lines = http::lines_with(&n2.http, "/v1/watch/count/a", &headers).unwrap();
+    assert!(lines.next().unwrap().unwrap().contains("\"value\":2"));
+}

@@ -43,7 +43,12 @@ pub fn post(at: &str, path: &str, body: &str) -> io::Result<Reply> {
 
 /// Asks for an answer that goes on, and returns its lines as they come.
 pub fn lines(at: &str, path: &str) -> io::Result<io::Lines<BufReader<Body>>> {
-    let (status, headers, body) = open(at, "GET", path, &[], "")?;
+    lines_with(at, path, &[])
+}
+
+/// The same with these headers.
+pub fn lines_with(at: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<io::Lines<BufReader<Body>>> {
+    let (status, headers, body) = open(at, "GET", path, headers, "")?;
     assert_eq!(status, 200, "{headers}");
     assert!(headers.contains("content-type: text/event-stream"), "{headers}");
     Ok(BufReader::new(body).lines())

@@ -15,7 +15,7 @@ use super::error::Refusal;
 use super::{App, session, told};
 use crate::daemon::percent;
 use crate::json;
-use crate::node::{Dump, Watch};
+use crate::node::{Dump, Node};
 use crate::wire::EntityId;
 
 /// A chunk of a dump aims at this size; one line more than fits always goes.
@@ -63,12 +63,23 @@ fn level(uri: &Uri) -> Result<ReadLevel, Refusal> {
     }
 }
 
-/// `GET /v1/watch/KIND/KEY`: server-sent events, first the value as it is, then each change.
-pub(super) async fn watch(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
+/// `GET /v1/watch/KIND/KEY`: server-sent events, first the value as it is, then each change. Each event's id is what a session has
+/// seen with it: a browser that connects again sends it back, and sees nothing older.
+pub(super) async fn watch(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
     let id = entity(&uri)?;
+    let after = session::last_event(&headers)?.or(session::token(&headers)?);
     let place = place(&app.watches, "watches", "http.watches_max")?;
+    if let Some(after) = after {
+        app.node
+            .read_after(&id, &after, session::timeout(&headers)?)
+            .await?;
+    }
     let (chunks, mut gone, response) = body::stream("text/event-stream");
-    let following = follow(app.node.watch(&id), id, chunks, app.stop.subscribe());
+    let following = follow(app.node.clone(), id, chunks, app.stop.subscribe());
     tokio::spawn(async move {
         tokio::select! {
             () = following => {}
@@ -108,14 +119,20 @@ pub(super) fn place(
     })
 }
 
-async fn follow(mut watch: Watch, id: EntityId, mut chunks: Chunks, mut stopped: Receiver<bool>) {
+async fn follow(node: Node, id: EntityId, mut chunks: Chunks, mut stopped: Receiver<bool>) {
+    let mut watch = node.watch(&id);
     loop {
         let next = tokio::select! {
             next = tokio::time::timeout(KEEP_ALIVE, watch.next()) => next,
             () = told(&mut stopped) => return,
         };
         let event = match next {
-            Ok(Some(value)) => event(&id, value.map(|(_, reading)| reading).as_ref()),
+            Ok(Some(value)) => {
+                // Taken after the value: it may stand for more than was seen, never for less.
+                let (_, token) = node.read_with_token(&id);
+                let event = event(&id, value.map(|(_, reading)| reading).as_ref());
+                format!("{event}id: {token}\n\n")
+            }
             Ok(None) => return,
             Err(_) => ":\n\n".to_string(),
         };
@@ -125,17 +142,17 @@ async fn follow(mut watch: Watch, id: EntityId, mut chunks: Chunks, mut stopped:
     }
 }
 
-/// One server-sent event: the canonical line, or that there is no such entity.
+/// A server-sent event without its end: the canonical line, or that there is no such entity.
 fn event(id: &EntityId, reading: Option<&crate::Reading>) -> String {
     match reading {
         // A canonical line has no line feed, which would end the event's data.
-        Some(reading) => format!("data: {}\n\n", json::line(id, reading)),
+        Some(reading) => format!("data: {}\n", json::line(id, reading)),
         None => {
             let mut text = String::from("event: absent\ndata: {\"kind\":");
             json::write_string(&mut text, id.kind());
             text.push_str(",\"key\":");
             json::write_string(&mut text, id.key());
-            text.push_str("}\n\n");
+            text.push_str("}\n");
             text
         }
     }

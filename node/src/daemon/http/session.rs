@@ -22,6 +22,16 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
         .map_err(|e| Refusal::invalid(format!("{SESSION_HEADER}: {e}")))
 }
 
+/// The token that a browser sends back, once it has been cut off from server-sent events.
+pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
+    let value = headers.get("last-event-id").filter(|value| !value.is_empty());
+    let Some(value) = value else { return Ok(None) };
+    let token = value.to_str().unwrap_or_default().parse::<Token>();
+    token
+        .map(Some)
+        .map_err(|e| Refusal::invalid(format!("last-event-id: {e}")))
+}
+
 /// How long a read waits for what its session has seen.
 pub(super) fn timeout(headers: &HeaderMap) -> Result<Duration, Refusal> {
     let Some(value) = headers.get(TIMEOUT_HEADER) else {

@@ -296,9 +296,9 @@ async fn a_watch_sends_the_value_and_then_its_changes() {
     let mut seen = String::new();
     let mut buffer = [0; 4096];
     for (awaited, by) in [
-        ("event: absent\ndata: {\"kind\":\"n\",\"key\":\"a\"}\n\n", 4),
-        ("\"value\":4}\n\n", 5),
-        ("\"value\":9}\n\n", 0),
+        ("event: absent\ndata: {\"kind\":\"n\",\"key\":\"a\"}\nid: ", 4),
+        ("\"value\":4}\nid: ", 5),
+        ("\"value\":9}\nid: ", 0),
     ] {
         while !seen.contains(awaited) {
             let read = stream.read(&mut buffer).await.unwrap();
