@@ -211,6 +211,11 @@ impl Engine {
             .collect()
     }
 
+    /// How many entities of a kind exist.
+    pub fn kind_entities(&self, kind: &str) -> u64 {
+        self.kinds.count_of(kind)
+    }
+
     /// The types that entities of a kind have here, ascending: one, unless two sides of a partition have differed.
     pub fn kind_types(&self, kind: &str) -> Vec<Type> {
         self.kinds.types_of(kind).collect()

@@ -48,6 +48,11 @@ impl Kinds {
             .flat_map(|types| types.keys().copied())
     }
 
+    /// How many entities of this kind there are here, of whatever type.
+    pub fn count_of(&self, kind: &str) -> u64 {
+        self.0.get(kind).map_or(0, |types| types.values().sum())
+    }
+
     fn count(&mut self, (id, ty): &EntityKey, existed: bool, exists: bool) {
         match (existed, exists) {
             (false, true) => match self.0.get_mut(id.kind()) {

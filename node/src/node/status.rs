@@ -37,6 +37,8 @@ pub struct NodeStatus {
     pub entities: u64,
     /// The other members, sorted by id.
     pub members: Vec<MemberStatus>,
+    /// How many entities there are of each kind that has a function here.
+    pub function_entities: BTreeMap<String, u64>,
     /// The methods of its functions, by kind and name.
     pub methods: Vec<MethodStatus>,
     /// What engine, network and driver count, by name, since this start.
@@ -86,9 +88,19 @@ impl NodeStatus {
             shards: node.about.shards,
             entities: engine.entities,
             members: members.into_values().collect(),
+            function_entities: functions_entities(node),
             methods: node.functions.methods(),
             counters,
             log_bytes: node.log_bytes(),
         }
     }
+}
+
+fn functions_entities(node: &Shared) -> BTreeMap<String, u64> {
+    let kinds = node.functions.iter().map(|function| function.kind().to_owned());
+    node.peek(|engine| {
+        kinds
+            .map(|kind| (kind.clone(), engine.kind_entities(&kind)))
+            .collect()
+    })
 }

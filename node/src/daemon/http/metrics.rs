@@ -332,6 +332,24 @@ fn methods(out: &mut Text, status: &NodeStatus) {
         let labels = [("kind", of.kind.as_str()), ("method", of.method.as_str())];
         out.sample(name, &labels, of.errors);
     }
+    let name = "anabranch_function_streams_total";
+    out.family(
+        name,
+        "counter",
+        "Streams of a method here that have ended, by how.",
+    );
+    for of in &status.methods {
+        let labels = [("kind", of.kind.as_str()), ("method", of.method.as_str())];
+        let well = of.streams - of.stream_errors.min(of.streams);
+        for (how, count) in [("ok", well), ("error", of.stream_errors)] {
+            out.sample(name, &[labels[0], labels[1], ("ended", how)], count);
+        }
+    }
+    let name = "anabranch_function_entities";
+    out.family(name, "gauge", "Entities of a kind with a function here.");
+    for (kind, entities) in &status.function_entities {
+        out.sample(name, &[("kind", kind.as_str())], *entities);
+    }
 }
 
 fn is_full(disk: &DiskState) -> bool {
