@@ -83,7 +83,6 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// Every kind.
-    #[cfg(feature = "quic")]
     const ALL: [ErrorKind; 26] = [
         ErrorKind::Invalid,
         ErrorKind::TypeRequired,
@@ -114,7 +113,6 @@ impl ErrorKind {
     ];
 
     /// The kind of this name.
-    #[cfg(feature = "quic")]
     pub(crate) fn from_name(name: &str) -> Option<ErrorKind> {
         ErrorKind::ALL.into_iter().find(|kind| kind.name() == name)
     }

@@ -7,6 +7,7 @@
 //! Not here: what a message means (see `engine`), how it gets to a peer (see `transport`).
 
 mod call;
+mod carried;
 mod frame;
 mod front;
 mod ids;

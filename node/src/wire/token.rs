@@ -134,14 +134,25 @@ impl Token {
 
 impl Token {
     /// Its bytes, of which the text is the base64 form.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let Ok(bytes) = postcard::to_extend(&self.to_wire(), vec![VERSION]) else {
             unreachable!("a vector takes whatever is written into it");
         };
         bytes
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Token, TokenError> {
+    /// The token of these bytes.
+    ///
+    /// ```
+    /// use anabranch::Token;
+    /// let token = Token::default();
+    /// assert_eq!(Token::from_bytes(&token.to_bytes()), Ok(token));
+    /// assert!(Token::from_bytes(b"something else").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// They are none's.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Token, TokenError> {
         let body = bytes.strip_prefix(&[VERSION]).ok_or(TokenError)?;
         let (wire, rest) = postcard::take_from_bytes(body).map_err(|_| TokenError)?;
         if !rest.is_empty() {
