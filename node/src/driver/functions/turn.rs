@@ -78,7 +78,11 @@ impl<'a> Turn<'a> {
                     command,
                     view,
                 } => {
-                    let seen = session.as_deref_mut();
+                    let mut seen = session.as_deref_mut();
+                    // Its reply goes by what it is shown, also where it changes something.
+                    if let Some(token) = &mut seen {
+                        **token = self.shared.peek(|engine| engine.token(token, [&self.entity]));
+                    }
                     match self.run_function(stream, &command, view, seen).await {
                         Ok(said) => self.tell(Input::Said { stream, said }),
                         Err(step) => Some(step),
@@ -111,9 +115,6 @@ impl<'a> Turn<'a> {
                 }
                 Step::Answer(result) => {
                     self.stage = Stage::Over;
-                    if let Some(token) = session.filter(|_| !changed) {
-                        *token = self.shared.peek(|engine| engine.token(token, [&self.entity]));
-                    }
                     return result.map(|action| (action, changed));
                 }
             };

@@ -1,5 +1,6 @@
 //! Functions in Rust at whole nodes: one command at a time, nothing left of what failed, and nobody waits in vain.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
@@ -317,6 +318,33 @@ async fn a_reply_waits_for_its_level_and_a_session_for_what_it_has_seen() {
     let alone = within(one.call_payload(call("everywhere"), None, Duration::from_millis(200))).await;
     assert_eq!(alone.unwrap_err().kind(), ErrorKind::Unconfirmed);
     assert_eq!(add(&one, "a", 0).await, Ok(12), "it is in all the same");
+}
+
+#[tokio::test]
+async fn a_session_has_seen_whatever_its_commands_went_by() {
+    let scratch = Scratch::new();
+    let one = start(&scratch, counter()).await;
+    let two = within(
+        scratch
+            .builder(2)
+            .seeds(vec![one.quic_address().to_string()])
+            .function(counter())
+            .start(),
+    )
+    .await
+    .unwrap();
+    within(two.ready()).await;
+    within(two.call::<_, ()>("count", "a", "everywhere", &()))
+        .await
+        .unwrap();
+    let call = Call::new(id("count", "a"), "add", Payload::of(Encoding::Json, &1).unwrap());
+    let (reply, seen) = within(one.call_payload(call, Some(&Token::default()), PATIENCE))
+        .await
+        .unwrap();
+    assert_eq!(reply.read::<i128>().unwrap(), 2);
+    // The reply counts what the other has done: no node that lacks it shows this session less.
+    let authors: BTreeSet<_> = seen.iter().map(|(_, replica, _)| replica.node).collect();
+    assert_eq!(authors, [one.id(), two.id()].into());
 }
 
 #[tokio::test]
