@@ -1,13 +1,4 @@
-//! A shopping cart: a function beside its state on every node. Nothing is lost or doubled across a partition, and whoever put
-//! something in finds it at any node.
-//!
-//! ```text
-//! cargo run --release --example cart -- up --nodes 3
-//! cargo run --release --example cart -- call cart alice add '{"product": "umbrella", "quantity": 2}'
-//! cargo run --release --example cart -- call cart alice show
-//! ```
-
-use std::process::ExitCode;
+//! What a cart holds, and what it does.
 
 use anabranch::state::{CounterMap, LwwRegister, State};
 use anabranch::{Context, Function};
@@ -22,22 +13,22 @@ struct Cart {
 
 /// A product and how many of it.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Line {
-    product: String,
-    quantity: u32,
+pub struct Line {
+    pub product: String,
+    pub quantity: u32,
 }
 
 /// What a cart looks like.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Contents {
-    lines: Vec<Line>,
+pub struct Contents {
+    pub lines: Vec<Line>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
+    pub note: Option<String>,
 }
 
 /// Why a cart refuses.
 #[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
-enum CartError {
+pub enum CartError {
     #[error("there is nothing to add of {product}")]
     NothingToAdd { product: String },
     #[error("a cart holds at most {max} of a product, and this would be {wanted} of {product}")]
@@ -68,13 +59,14 @@ impl Cart {
         Ok(wanted)
     }
 
-    /// Takes a line out: as much of it as this node sees. What is added elsewhere meanwhile stays.
-    fn remove(&mut self, _: &mut Context, product: String) -> Result<(), CartError> {
-        if self.quantity(&product) == 0 {
+    /// Takes a line out: as much of it as this node sees, which it answers. What is added elsewhere meanwhile stays.
+    fn remove(&mut self, _: &mut Context, product: String) -> Result<u64, CartError> {
+        let quantity = self.quantity(&product);
+        if quantity == 0 {
             return Err(CartError::NotThere { product });
         }
         self.lines.remove(&product);
-        Ok(())
+        Ok(quantity)
     }
 
     /// Leaves a note for whoever packs it.
@@ -117,7 +109,8 @@ impl Cart {
     }
 }
 
-fn cart() -> Function {
+/// The function of carts.
+pub fn cart() -> Function {
     Function::of::<Cart>("cart")
         .command("add", Cart::add)
         .command("remove", Cart::remove)
@@ -125,8 +118,4 @@ fn cart() -> Function {
         .command("checkout", Cart::check_out)
         .query("show", Cart::show)
         .into()
-}
-
-fn main() -> ExitCode {
-    anabranch::cli::run([cart()])
 }

@@ -1,18 +1,6 @@
-//! A quota: so many units in all, taken on whichever node is asked, at once, and never more than there are, however the nodes are
-//! cut off from one another.
-//!
-//! Each node takes from what it holds itself. What it lacks is moved to it ahead of need, in the background, by ordinary calls to
-//! its peers: nobody who takes waits for another node.
-//!
-//! ```text
-//! cargo run --release --example quota -- up --nodes 3
-//! cargo run --release --example quota -- call quota api deposit 1000
-//! cargo run --release --example quota -- call quota api take 1
-//! cargo run --release --example quota -- call quota api left
-//! ```
+//! What a quota does, and what moves its units between nodes.
 
 use std::collections::BTreeMap;
-use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
 use anabranch::state::{BoundedCounter, Flag};
@@ -22,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// What somebody who takes is told.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Decision {
+pub enum Decision {
     /// He has it.
     Taken,
     /// Not here: so much is left on this side, and so much with nodes that it may not reach.
@@ -31,9 +19,9 @@ enum Decision {
 
 /// How much is left.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Left {
-    here: u64,
-    in_all: u64,
+pub struct Left {
+    pub here: u64,
+    pub in_all: u64,
 }
 
 /// A node that holds less than this part of all that is left asks others for more.
@@ -97,7 +85,8 @@ fn hand_over(
     Ok(half)
 }
 
-fn quota() -> Function {
+/// The function of quotas.
+pub fn quota() -> Function {
     let asked = Asked::default();
     Function::of::<BoundedCounter>("quota")
         .command("deposit", |quota, _, amount: u32| {
@@ -118,7 +107,7 @@ fn quota() -> Function {
 }
 
 /// Moves a quota's units between nodes. An entity of its own, so that nobody who takes waits while it does.
-fn mover() -> Function {
+pub fn mover() -> Function {
     Function::of::<Flag>("quota-mover")
         .command_async("refill", |_, context: &mut Context, ()| {
             Box::pin(async move {
@@ -136,8 +125,4 @@ fn mover() -> Function {
             })
         })
         .into()
-}
-
-fn main() -> ExitCode {
-    anabranch::cli::run([quota(), mover()])
 }
