@@ -2,12 +2,16 @@
 
 use std::collections::VecDeque;
 
+use anabranch::wire::Lane;
+
 use super::{FrameEvent, GHOST_US_MAX, Net, NetEvent, News, Outgoing, Schedule, Told};
 use crate::queue::Micros;
 use crate::rng::Rng;
 
 /// Lanes of a link.
 const LANES: usize = 4;
+/// The lane whose frames come once and in order, if at all. The others' receivers must bear more than QUIC gives them.
+const CALLS: u8 = Lane::Calls as u8;
 /// A frame lost and sent again takes at least so much longer, microseconds.
 const RESEND_US: Micros = 20_000;
 
@@ -91,8 +95,10 @@ impl Net {
         let wire_us = (len * 1_000_000).checked_div(self.plan.bytes_per_s).unwrap_or(0);
         direction.busy_until = direction.busy_until.max(now) + wire_us;
         let sent_at = direction.busy_until;
-        direction.under_way.push_back((sent_at, len));
-        if !direction.crediting {
+        if lane != CALLS {
+            direction.under_way.push_back((sent_at, len));
+        }
+        if !direction.crediting && !direction.under_way.is_empty() {
             direction.crediting = true;
             out(
                 sent_at,
@@ -121,7 +127,8 @@ impl Net {
         let plan = &self.plan;
         let direction = &mut self.directions[ix];
         let mut arrives = (at + plan.latency.draw(rng)).max(not_before + 1);
-        if plan.ghost > 0.0 && rng.chance(plan.ghost) {
+        let is_call = frame.lane == CALLS;
+        if plan.ghost > 0.0 && rng.chance(plan.ghost) && !is_call {
             let late = at + 500_000 + rng.below(GHOST_US_MAX);
             self.counts.ghosts += 1;
             out(
@@ -144,14 +151,14 @@ impl Net {
             arrives = arrives.max(direction.burst_until) + RESEND_US + plan.latency.draw(rng);
         }
         let lane = usize::from(frame.lane) % LANES;
-        if plan.reorder > 0.0 && rng.chance(plan.reorder) {
+        if plan.reorder > 0.0 && rng.chance(plan.reorder) && !is_call {
             self.counts.reordered += 1;
             arrives += rng.below(4 * (arrives - at) + 1);
         } else {
             arrives = arrives.max(direction.last[lane] + 1);
             direction.last[lane] = arrives;
         }
-        if plan.duplicate > 0.0 && rng.chance(plan.duplicate) {
+        if plan.duplicate > 0.0 && rng.chance(plan.duplicate) && !is_call {
             self.counts.doubled += 1;
             out(arrives + plan.latency.draw(rng), NetEvent::Frame(frame.clone()));
         }
@@ -172,10 +179,12 @@ impl Net {
             let direction = &mut self.directions[ix];
             direction.frames += 1;
             let mut rng = Rng::stream(self.seed, "fate", ix as u64, direction.frames);
-            direction.under_way.push_back((now, frame.bytes.len() as u64));
+            if frame.lane != CALLS {
+                direction.under_way.push_back((now, frame.bytes.len() as u64));
+            }
             self.fly(now, ix, frame, not_before, &mut rng, out);
         }
-        if !self.directions[ix].crediting {
+        if !self.directions[ix].crediting && !self.directions[ix].under_way.is_empty() {
             self.directions[ix].crediting = true;
             out(now, NetEvent::Taken { direction: ix });
         }

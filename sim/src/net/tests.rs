@@ -54,6 +54,10 @@ impl Lab {
     }
 
     fn send(&mut self, from: NodeIx, to: NodeIx, text: &'static str) {
+        self.send_on(1, from, to, text);
+    }
+
+    fn send_on(&mut self, lane: u8, from: NodeIx, to: NodeIx, text: &'static str) {
         self.act(|net, now, out| {
             net.send(
                 now,
@@ -61,7 +65,7 @@ impl Lab {
                     from,
                     to,
                     epoch: 7,
-                    lane: 1,
+                    lane,
                     bytes: Bytes::from_static(text.as_bytes()),
                 },
                 out,
@@ -174,4 +178,26 @@ fn bandwidth_delays_the_credit() {
     assert_eq!(lab.diary(), "");
     lab.run(300_000);
     assert_eq!(lab.diary(), r#"1<0 b"0123456789""#);
+}
+
+#[test]
+fn on_the_lane_of_calls_everything_comes_once_and_in_order() {
+    let mut lab = Lab::new(
+        2,
+        NetPlan {
+            ghost: 1.0,
+            duplicate: 1.0,
+            reorder: 1.0,
+            ..NetPlan::benign()
+        },
+    );
+    lab.diary();
+    for text in ["a", "b", "c"] {
+        lab.send_on(2, 0, 1, text);
+    }
+    lab.run(20_000_000);
+    assert_eq!(lab.diary(), r#"1<0 b"a", 1<0 b"b", 1<0 b"c""#);
+    lab.send_on(1, 0, 1, "d");
+    lab.run(20_000_000);
+    assert_eq!(lab.diary().matches("1<0").count(), 3);
 }
