@@ -42,6 +42,7 @@ pub struct Ledger {
     entities: Vec<Entity>,
     /// By shard, then origin, then sequence - 1.
     dots: Vec<Vec<Vec<DotRecord>>>,
+    is_blind: bool,
 }
 
 impl Ledger {
@@ -51,6 +52,19 @@ impl Ledger {
             dots: (0..shards).map(|_| Vec::new()).collect(),
             ..Ledger::default()
         }
+    }
+
+    /// A ledger that is told of no operations, since they are an application's: whatever is covered was issued.
+    pub fn blind(shards: u32) -> Ledger {
+        Ledger {
+            is_blind: true,
+            ..Ledger::new(shards)
+        }
+    }
+
+    /// Whether it is told of no operations: then vectors are known, and values are not.
+    pub fn is_blind(&self) -> bool {
+        self.is_blind
     }
 
     /// The number of a replica, new or known.

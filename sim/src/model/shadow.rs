@@ -103,6 +103,9 @@ impl Shadow {
     /// Goes on to cover `to`; it must cover all that is covered. Stamps beyond `follow` a hybrid clock does not follow.
     pub fn advance(&mut self, ledger: &Ledger, shard: u32, to: &[u64], follow: u64) -> Result<News, Broken> {
         let mut from = std::mem::replace(&mut self.vv, to.to_vec());
+        if ledger.is_blind() {
+            return Ok(News::default());
+        }
         from.resize(to.len(), 0);
         let (mut news, mut counted) = (News::default(), Counted::default());
         for (origin, (&from, &to)) in from.iter().zip(to).enumerate() {

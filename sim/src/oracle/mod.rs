@@ -56,6 +56,8 @@ pub enum Rule {
     Once,
     /// A session was shown less than it had seen.
     Session,
+    /// An application's own rule.
+    Application,
     /// A function was told what it must not be, or a command was not answered as it must be.
     Function,
     /// A node took writes before it had caught up.
@@ -100,6 +102,7 @@ impl Rule {
             Rule::Trim => "trim",
             Rule::Once => "once",
             Rule::Session => "session",
+            Rule::Application => "application",
             Rule::Function => "function",
             Rule::Barrier => "barrier",
             Rule::Answer => "answer",
@@ -227,6 +230,14 @@ impl Oracle {
             looks: Looks::default(),
             wide: BTreeMap::new(),
             step: 0,
+        }
+    }
+
+    /// The same for operations of an application, which the model does not know: values are the application's own to judge.
+    pub(crate) fn blind(shards: u32, nodes: Vec<u128>, limits: Limits) -> Oracle {
+        Oracle {
+            ledger: Ledger::blind(shards),
+            ..Oracle::new(shards, nodes, Names::new(0), limits)
         }
     }
 

@@ -330,6 +330,9 @@ impl Oracle {
 
     /// Every live dot of a shard against live(vv).
     pub(super) fn compare_whole(&mut self, node: NodeIx, shard: u32, engine: &Engine) -> Check {
+        if self.ledger.is_blind() {
+            return Ok(());
+        }
         self.looks.states += 1;
         let shadow = &self.nodes[node].1.shards[shard as usize].shadow;
         let mut count = 0;
