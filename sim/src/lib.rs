@@ -6,13 +6,14 @@
 //!
 //! From below: [`rng`], [`hash`], [`queue`] and [`kernel`] know nothing of Anabranch; [`latency`], [`net`] and [`plan`]
 //! are a cluster's surroundings; [`model`] is what replicas must show, independent of the code under test; [`oracle`]
-//! compares; [`world`] is the loop; [`run`] is one seed; [`trio`] is for scripts of two or three engines by hand.
+//! compares; [`world`] is the loop; [`run`] is one seed; [`app`] is the same for applications and their own oracles; [`trio`] is for scripts of two or three engines by hand.
 //!
 //! Not here: sockets, files, threads of the code under test, the operating system's clock and chance.
 //! Contract: equal seeds, equal builds: equal trace hashes.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod app;
 pub mod cli;
 pub mod hash;
 pub mod kernel;

@@ -56,11 +56,21 @@ pub fn run_seed(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
 
 /// Runs a plan likewise: `how.nodes` is not looked at.
 pub fn run_plan(plan: Plan, how: How, teller: Option<Teller>) -> Outcome {
+    run_world(plan, how, |plan, queue| World::new(plan, queue, teller), |_| ()).0
+}
+
+/// Runs whatever world is made of a plan, and takes with it what there is to say of it at its end.
+pub(crate) fn run_world<T>(
+    plan: Plan,
+    how: How,
+    make: impl FnOnce(Plan, QueueKind) -> World,
+    say: impl FnOnce(&World) -> T,
+) -> (Outcome, Option<T>) {
     let seed = plan.seed;
-    let made = catch_unwind(AssertUnwindSafe(|| World::new(plan, how.queue, teller)));
+    let made = catch_unwind(AssertUnwindSafe(|| make(plan, how.queue)));
     let mut world = match made {
         Ok(world) => world,
-        Err(panic) => return Outcome::of_panic(seed, &*panic),
+        Err(panic) => return (Outcome::of_panic(seed, &*panic), None),
     };
     let caught = catch_unwind(AssertUnwindSafe(|| world.run(how.until)));
     let failure = match caught {
@@ -72,13 +82,14 @@ pub fn run_plan(plan: Plan, how: How, teller: Option<Teller>) -> Outcome {
             what: words(&*panic),
         }),
     };
-    Outcome {
+    let outcome = Outcome {
         seed,
         failure,
         trace: world.trace(),
         ended_at: world.now(),
         tally: world.tally(),
-    }
+    };
+    (outcome, Some(say(&world)))
 }
 
 impl Outcome {

@@ -6,6 +6,7 @@
 //! Not here: how a fault is carried out (`crate::world`).
 //! Contract: a plan is a function of its seed and profile.
 
+mod application;
 mod faults;
 mod settings;
 #[cfg(test)]

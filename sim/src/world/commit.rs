@@ -1,8 +1,10 @@
 //! Records to the disk: synced in groups after a virtual delay, and snapshots when they are due.
 
+use anabranch::Epoch;
 use anabranch::engine::{Input, PersistFailure, RecordId};
 use anabranch::store::StoreError;
 
+use super::app::News;
 use super::{Event, World};
 use crate::net::NodeIx;
 use crate::oracle::{Failure, Rule, broken};
@@ -146,6 +148,41 @@ impl World {
     pub(crate) fn on_operator(&mut self, node: NodeIx, life: u64) {
         if self.hosts[node].lives == life && self.hosts[node].life.is_some() {
             self.restart_later(node, SECOND / 100);
+        }
+    }
+
+    /// A higher epoch: durable at once, then the transport begins anew under it.
+    pub(super) fn adopt(&mut self, node: NodeIx, above: Epoch) -> Step {
+        let now = self.kernel.now();
+        let host = &mut self.hosts[node];
+        let (wall_ms, lives) = (host.wall_ms(now), host.lives);
+        let Some(life) = &mut host.life else { return Ok(()) };
+        if life.epoch > above.0 {
+            return Ok(());
+        }
+        // Not the same again for another life that is told the same.
+        let random = Rng::stream(self.plan.seed, "adopt", node as u64, lives ^ above.0).next_u64() as u16;
+        let adopted = life.adopt(above, wall_ms, random);
+        if self.died_at_its_disk(node) {
+            return Ok(());
+        }
+        match adopted {
+            Ok(epoch) => {
+                self.tell(|| format!("n{node} goes on under epoch {epoch}"));
+                self.oracle.on_epoch(node, epoch.0);
+                self.news.push_back(News::Unlinked { node, peer: None });
+                let kernel = &mut self.kernel;
+                self.net
+                    .stop(now, node, &mut |at, event| kernel.at(at, Event::Net(event)));
+                let kernel = &mut self.kernel;
+                self.net.start(now, node, epoch.0, &mut |at, event| {
+                    kernel.at(at, Event::Net(event))
+                });
+                self.give(node, Input::EpochAdopted { epoch })
+            }
+            // The disk is full: the peer will say it again.
+            Err(StoreError::Full { .. } | StoreError::Disk { .. } | StoreError::Poisoned { .. }) => Ok(()),
+            Err(other) => Err(broken(Rule::Store, node, other.to_string())),
         }
     }
 }

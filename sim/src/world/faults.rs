@@ -2,6 +2,7 @@
 
 use anabranch::engine::Input;
 
+use super::app::News;
 use super::{Event, World};
 use crate::net::NodeIx;
 use crate::oracle::Failure;
@@ -144,6 +145,7 @@ impl World {
             .stop(now, node, &mut |at, event| kernel.at(at, Event::Net(event)));
         self.late.retain(|(n, _, _)| *n != node);
         self.on_unanswered(node);
+        self.news.push_back(News::Stopped(node));
     }
 
     fn pause(&mut self, node: NodeIx, us: Micros) {

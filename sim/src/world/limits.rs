@@ -1,7 +1,12 @@
-//! The engine's limits as a plan sets them: small, ordinary, large.
+//! What nodes are started with; and the engine's limits as a plan sets them: small, ordinary, large.
 
 use anabranch::Limits;
+use anabranch::engine::EngineConfig;
+use anabranch::store::Options;
 
+use super::host::Host;
+use crate::names::{kind_name, type_of};
+use crate::net::NodeIx;
 use crate::plan::{Choice, Family, Plan};
 
 /// The limits of every node.
@@ -39,5 +44,38 @@ pub(super) fn limits(plan: &Plan) -> Limits {
         keys_kept: keys.of(5, defaults.keys_kept, defaults.keys_kept),
         keys_max: keys.of(40, defaults.keys_max, defaults.keys_max),
         ..defaults
+    }
+}
+
+/// An engine's configuration, but for the kinds of functions.
+pub(super) fn config(plan: &Plan, hosts: &[Host], node: NodeIx, limits: &Limits) -> EngineConfig {
+    // Half of the kinds are declared, the others fixed by their first write.
+    let declared = plan
+        .load
+        .kinds
+        .iter()
+        .filter(|&&kind| kind as u64 % 2 == plan.seed % 2);
+    EngineConfig {
+        cluster: "sim".to_owned(),
+        node: hosts[node].id,
+        shards: plan.shards,
+        members: if plan.discovered {
+            Vec::new()
+        } else {
+            hosts.iter().map(|host| host.id).collect()
+        },
+        kinds: declared
+            .map(|&kind| (kind_name(kind).to_owned(), type_of(kind)))
+            .collect(),
+        limits: limits.clone(),
+    }
+}
+
+/// Its store's.
+pub(super) fn options(plan: &Plan) -> Options {
+    Options {
+        segment_bytes: plan.settings.segment_bytes,
+        snapshot_bytes: plan.settings.snapshot_bytes,
+        fill_bytes: 4_096,
     }
 }

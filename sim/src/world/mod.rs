@@ -5,6 +5,7 @@
 //! Not here: what must hold (`crate::oracle`), what is planned (`crate::plan`).
 //! Contract: a run is a function of its plan; watching it changes nothing.
 
+mod app;
 mod clients;
 mod commit;
 mod faults;
@@ -19,19 +20,21 @@ mod sessions;
 mod settle;
 mod tale;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use anabranch::engine::{Engine, EngineConfig, Input, Limits};
-use anabranch::store::Options;
+use anabranch::engine::{Engine, Input, Limits};
+use anabranch::wire::Lane;
 
 use crate::kernel::Kernel;
 use crate::model::EntityIx;
-use crate::names::{Names, kind_name, type_of};
+use crate::names::Names;
 use crate::net::{Net, NetCounts, NetEvent, News, NodeIx, Told};
 use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
 use crate::plan::{Ending, Fault, Plan, Recovery, SECOND};
 use crate::queue::{Micros, QueueKind};
 
+pub use app::Cluster;
+pub(crate) use app::Pace;
 use clients::Client;
 use host::{Host, NoStart, StartWith};
 use keys::KeyBook;
@@ -83,6 +86,8 @@ pub(crate) enum Event {
     Seen { node: NodeIx },
     /// The oracles' regular look.
     Look,
+    /// In an application.
+    App(app::Event),
 }
 
 /// What a run was like.
@@ -168,11 +173,18 @@ pub struct World {
     late: Vec<(NodeIx, u64, Input)>,
     tally: Tally,
     teller: Option<Teller>,
+    /// The application that runs here, if one does, and what it has to hear of.
+    apps: Option<Box<app::Apps>>,
+    news: VecDeque<app::News>,
 }
 
 impl World {
     /// The world of a plan, before anything has happened.
     pub fn new(plan: Plan, queue: QueueKind, teller: Option<Teller>) -> World {
+        World::with(plan, queue, teller, None)
+    }
+
+    fn with(plan: Plan, queue: QueueKind, teller: Option<Teller>, apps: Option<Box<app::Apps>>) -> World {
         let hosts: Vec<Host> = plan
             .clocks
             .iter()
@@ -182,7 +194,10 @@ impl World {
         let ids = hosts.iter().map(|host| host.id.0).collect();
         let limits = limits::limits(&plan);
         let names = Names::new(plan.load.elements + 2 * plan.nodes as u64);
-        let mut oracle = Oracle::new(plan.shards, ids, names, limits.clone());
+        let mut oracle = match apps {
+            None => Oracle::new(plan.shards, ids, names, limits.clone()),
+            Some(_) => Oracle::blind(plan.shards, ids, limits.clone()),
+        };
         name_entities(&mut oracle, &plan, &hosts, &limits);
         let net = Net::new(plan.seed, plan.nodes, plan.net.clone());
         let mut world = World {
@@ -216,6 +231,8 @@ impl World {
             late: Vec::new(),
             tally: Tally::default(),
             teller,
+            apps,
+            news: VecDeque::new(),
             hosts,
             plan,
         };
@@ -248,7 +265,7 @@ impl World {
                 let what = format!("more than {EVENTS_MAX} events in a quarter of a second");
                 Err(broken(Rule::Progress, None, what))
             } else {
-                self.on_event(event)
+                self.on_event(event).and_then(|()| self.run_application())
             };
             if let Err(mut failure) = done {
                 failure.at = self.kernel.now();
@@ -312,6 +329,10 @@ impl World {
             Event::ProbeAgain { node } => self.on_probe_again(node),
             Event::Seen { node } => self.on_seen(node),
             Event::Look => self.on_look(),
+            Event::App(event) => {
+                self.news.push_back(app::News::Event(event));
+                Ok(())
+            }
         }
     }
 
@@ -345,6 +366,7 @@ impl World {
                 hash.absorb(18 << 32 | (*node as u64) << 16 | u64::from(*entity))
             }
             Event::Look => hash.absorb(12 << 32),
+            Event::App(event) => hash.absorb(19 << 32 | event.number()),
         }
     }
 
@@ -372,6 +394,15 @@ impl World {
             return Ok(());
         }
         let (node, peer) = (frame.to, self.hosts[frame.from].id);
+        if frame.lane == Lane::Calls as u8 {
+            self.news.push_back(app::News::Frame {
+                node,
+                from: frame.from,
+                epoch: frame.epoch,
+                bytes: frame.bytes,
+            });
+            return Ok(());
+        }
         if self.teller.is_some() {
             let text = self.describe(&frame.bytes);
             let ghost = if frame.ghost { " (ghost)" } else { "" };
@@ -416,6 +447,10 @@ impl World {
         if matches!(news, News::Connected) {
             self.oracle.on_linked(node, peer);
         }
+        if matches!(news, News::Disconnected) {
+            let peer = Some(peer);
+            self.news.push_back(app::News::Unlinked { node, peer });
+        }
         if !matches!(news, News::Writable(_)) {
             self.tell(|| format!("n{node} {news:?} n{peer} in epoch {epoch}"));
         }
@@ -451,10 +486,12 @@ impl World {
             Some(Recovery::FailedRead) => host.disk.fail_reads(1),
             None => {}
         }
+        let mut config = limits::config(&self.plan, &self.hosts, node, &self.limits);
+        config.kinds.extend(self.kinds_of_functions());
         let with = StartWith {
             seed: self.plan.seed,
-            config: config(&self.plan, &self.hosts, node, &self.limits),
-            options: options(&self.plan),
+            config,
+            options: limits::options(&self.plan),
             expects_others: self.plan.discovered,
             now,
         };
@@ -510,6 +547,7 @@ impl World {
             kernel.at(at, Event::Net(event))
         });
         self.schedule_wake(node);
+        self.news.push_back(app::News::Started(node));
         Ok(())
     }
 
@@ -536,36 +574,5 @@ impl World {
 
     fn fault(&self, index: usize) -> Fault {
         self.plan.faults[index].1.clone()
-    }
-}
-
-fn config(plan: &Plan, hosts: &[Host], node: NodeIx, limits: &Limits) -> EngineConfig {
-    // Half of the kinds are declared, the others fixed by their first write.
-    let declared = plan
-        .load
-        .kinds
-        .iter()
-        .filter(|&&kind| kind as u64 % 2 == plan.seed % 2);
-    EngineConfig {
-        cluster: "sim".to_owned(),
-        node: hosts[node].id,
-        shards: plan.shards,
-        members: if plan.discovered {
-            Vec::new()
-        } else {
-            hosts.iter().map(|host| host.id).collect()
-        },
-        kinds: declared
-            .map(|&kind| (kind_name(kind).to_owned(), type_of(kind)))
-            .collect(),
-        limits: limits.clone(),
-    }
-}
-
-fn options(plan: &Plan) -> Options {
-    Options {
-        segment_bytes: plan.settings.segment_bytes,
-        snapshot_bytes: plan.settings.snapshot_bytes,
-        fill_bytes: 4_096,
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anabranch::EntityId;
 use anabranch::engine::{Engine, Limits};
 
-use super::config;
 use super::host::Host;
+use super::limits::config;
 use crate::model::EntityIx;
 use crate::names::{DISPUTED, kind_name};
 use crate::oracle::Oracle;

@@ -3,17 +3,16 @@
 use std::collections::BTreeSet;
 
 use anabranch::engine::{Input, Output, PersistFailure, RequestId, View};
-use anabranch::store::StoreError;
 use anabranch::wire::Frame;
 use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
 
+use super::app::News;
 use super::functions::By;
 use super::{Event, Phase, World};
 use crate::model::{Action, EntityIx, Vv};
 use crate::net::{NodeIx, Outgoing};
 use crate::oracle::{Answered, Asked, Failure, Issue, Rule, Standing, broken};
 use crate::queue::Micros;
-use crate::rng::Rng;
 
 /// An update that waits for its answer.
 #[derive(Clone, Debug)]
@@ -79,6 +78,7 @@ impl World {
                 self.give(node, input)?;
             }
         }
+        self.news.push_back(News::Resumed(node));
         self.wake_sessions(node)
     }
 
@@ -304,11 +304,11 @@ impl World {
         }
     }
 
-    fn find(&self, id: NodeId) -> Option<NodeIx> {
+    pub(super) fn find(&self, id: NodeId) -> Option<NodeIx> {
         self.hosts.iter().position(|host| host.id == id)
     }
 
-    fn on_disconnect(
+    pub(super) fn on_disconnect(
         &mut self,
         node: NodeIx,
         peer: NodeId,
@@ -325,40 +325,6 @@ impl World {
                 kernel.at(at, Event::Net(event))
             });
         Ok(())
-    }
-
-    /// A higher epoch: durable at once, then the transport begins anew under it.
-    fn adopt(&mut self, node: NodeIx, above: Epoch) -> Step {
-        let now = self.kernel.now();
-        let host = &mut self.hosts[node];
-        let (wall_ms, lives) = (host.wall_ms(now), host.lives);
-        let Some(life) = &mut host.life else { return Ok(()) };
-        if life.epoch > above.0 {
-            return Ok(());
-        }
-        // Not the same again for another life that is told the same.
-        let random = Rng::stream(self.plan.seed, "adopt", node as u64, lives ^ above.0).next_u64() as u16;
-        let adopted = life.adopt(above, wall_ms, random);
-        if self.died_at_its_disk(node) {
-            return Ok(());
-        }
-        match adopted {
-            Ok(epoch) => {
-                self.tell(|| format!("n{node} goes on under epoch {epoch}"));
-                self.oracle.on_epoch(node, epoch.0);
-                let kernel = &mut self.kernel;
-                self.net
-                    .stop(now, node, &mut |at, event| kernel.at(at, Event::Net(event)));
-                let kernel = &mut self.kernel;
-                self.net.start(now, node, epoch.0, &mut |at, event| {
-                    kernel.at(at, Event::Net(event))
-                });
-                self.give(node, Input::EpochAdopted { epoch })
-            }
-            // The disk is full: the peer will say it again.
-            Err(StoreError::Full { .. } | StoreError::Disk { .. } | StoreError::Poisoned { .. }) => Ok(()),
-            Err(other) => Err(broken(Rule::Store, node, other.to_string())),
-        }
     }
 
     pub(crate) fn schedule_wake(&mut self, node: NodeIx) {
@@ -401,6 +367,14 @@ impl World {
     /// A caller gets its answer.
     fn on_done(&mut self, node: NodeIx, request: u64, result: Result<Answer, Error>) -> Step {
         self.tell(|| format!("n{node} answers #{request} {result:?}"));
+        if self.is_application() {
+            self.news.push_back(News::Done {
+                node,
+                request,
+                result,
+            });
+            return Ok(());
+        }
         if let Some(reading) = self.reads.remove(&request) {
             return self.on_read_done(node, &reading, result);
         }

@@ -26,6 +26,7 @@ impl World {
         }
         self.check_answers()?;
         self.check_functions()?;
+        self.check_calls()?;
         self.spread_hints()?;
         match self.phase {
             Phase::Chaos if self.kernel.now() >= self.plan.chaos_us => {
@@ -149,10 +150,18 @@ impl World {
             Some("a link is still down".to_owned())
         } else if !self.waiting.is_empty() {
             Some(format!("{} updates wait for their answers", self.waiting.len()))
+        } else if let Some(unanswered) = self.unanswered() {
+            Some(unanswered)
         } else {
             self.oracle.agreement(&engines).err().map(|unsettled| unsettled.0)
         };
         match unsettled {
+            None if self.is_application() => {
+                self.tally.settled_us = now - self.healed_at;
+                self.oracle.check_rest(&engines)?;
+                self.phase = Phase::Over;
+                self.rest_application()
+            }
             None if !self.is_probed() => {
                 if self.tally.settled_us == 0 {
                     self.tally.settled_us = now - self.healed_at;

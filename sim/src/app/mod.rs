@@ -1,0 +1,88 @@
+//! Applications under simulation: real functions, whole clusters, faults, and an oracle of the application's own.
+//!
+//! An [`Application`] says which functions nodes have, what its clients ask for, and what must hold of the answers and of what
+//! every node shows in the end. A [`Simulation`] runs it on a cluster of engines, stores and sessions as in production, over a
+//! virtual network, virtual disks and virtual clocks, with partitions, crashes and whatever else its seed draws; then it heals
+//! all of that, waits until the nodes agree, and asks the application once more.
+//!
+//! ```
+//! use anabranch::state::PnCounter;
+//! use anabranch::{Context, Function};
+//! use anabranch_sim::app::{self, Answered, Application, Ask, Client, Cluster};
+//!
+//! /// Counts what it was told is in, and what may be.
+//! #[derive(Default)]
+//! struct Hits {
+//!     surely: i64,
+//!     perhaps: i64,
+//! }
+//!
+//! impl Application for Hits {
+//!     fn functions(&self) -> Vec<Function> {
+//!         let hits = Function::of::<PnCounter>("hits")
+//!             .command("hit", |hits, _: &mut Context, ()| {
+//!                 hits.increment(1);
+//!                 Ok::<_, String>(())
+//!             })
+//!             .query("show", |hits, _, ()| Ok::<_, String>(hits.get()));
+//!         vec![hits.into()]
+//!     }
+//!
+//!     fn next(&mut self, client: &mut Client) -> Option<Ask> {
+//!         Some(Ask::of("hits", "front page", "hit", &()).at(client.any_node()))
+//!     }
+//!
+//!     fn on_answer(&mut self, answered: &Answered, _: &Cluster<'_>) -> Result<(), String> {
+//!         self.surely += i64::from(answered.result.is_ok());
+//!         self.perhaps += i64::from(answered.may_have_run());
+//!         Ok(())
+//!     }
+//!
+//!     fn at_rest(&mut self, cluster: &Cluster<'_>) -> Result<(), String> {
+//!         for node in 0..cluster.nodes() {
+//!             let shown: i64 = cluster.query(node, "hits", "front page", "show", &())?;
+//!             if !(self.surely..=self.surely + self.perhaps).contains(&shown) {
+//!                 return Err(format!("node {node} shows {shown}, answered were {}", self.surely));
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! app::check(1..4, |simulation| simulation.nodes(3).run(Hits::default()));
+//! ```
+//!
+//! Not here: how any of it is carried out (`crate::world`).
+//! Contract: equal seeds, equal builds, equal applications: equal trace hashes. A function may go by its entity, its argument
+//! and its context, and by nothing else; what it remembers besides is its node's, and forgotten at that node's next start.
+
+mod ask;
+mod simulation;
+
+use anabranch::Function;
+
+pub use crate::world::Cluster;
+pub(crate) use ask::call;
+pub use ask::{Answered, Ask, Client};
+pub use simulation::{CallCounts, Outcome, Simulation, check, find};
+
+/// What is simulated: functions, clients, and what must hold. See the module's front page for a whole one.
+pub trait Application {
+    /// The functions of one run of a node: made anew whenever a node starts.
+    fn functions(&self) -> Vec<Function>;
+
+    /// What a client asks for next: it has had the answer to what it asked before. `None`: it asks nothing more.
+    fn next(&mut self, client: &mut Client) -> Option<Ask>;
+
+    /// A client has its answer.
+    ///
+    /// # Errors
+    /// What was broken by it.
+    fn on_answer(&mut self, answered: &Answered, cluster: &Cluster<'_>) -> Result<(), String>;
+
+    /// All was healed, everything was answered, and all nodes agree.
+    ///
+    /// # Errors
+    /// What is not as it must be.
+    fn at_rest(&mut self, cluster: &Cluster<'_>) -> Result<(), String>;
+}

@@ -1,0 +1,205 @@
+//! One seed of an application, from its plan to its end; and many.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::Application;
+use crate::oracle::Failure;
+use crate::plan::{Family, Plan, SECOND};
+use crate::queue::Micros;
+use crate::rng::Rng;
+use crate::run::{How, run_world};
+use crate::world::{Pace, Teller, World};
+
+/// A failure's story is its last lines.
+const STORY_LINES: usize = 60;
+/// Faults and calls happen in the first so many microseconds, unless told otherwise.
+const CHAOS_US: Micros = 12 * SECOND;
+
+/// A cluster, what happens to it, and how much is asked of it: drawn from a seed, as far as it is not said.
+///
+/// By default every family of faults is as likely in as out, but for those that take from a disk what was synced to it
+/// ([`Family::is_lossy`]): no application can keep its promises then.
+#[must_use]
+pub struct Simulation {
+    seed: u64,
+    nodes: Option<usize>,
+    families: Vec<Family>,
+    chaos_us: Micros,
+    clients: Option<usize>,
+    think_us: Option<f64>,
+    teller: Option<Teller>,
+}
+
+impl Simulation {
+    /// The one of this seed.
+    pub fn of(seed: u64) -> Simulation {
+        let families = Family::ALL.into_iter().filter(|family| !family.is_lossy());
+        Simulation {
+            seed,
+            nodes: None,
+            families: families.collect(),
+            chaos_us: CHAOS_US,
+            clients: None,
+            think_us: None,
+            teller: None,
+        }
+    }
+
+    /// With so many nodes.
+    pub fn nodes(self, nodes: usize) -> Simulation {
+        let nodes = Some(nodes);
+        Simulation { nodes, ..self }
+    }
+
+    /// With faults of these families at most; each is in or out by the seed.
+    pub fn faults(self, families: impl IntoIterator<Item = Family>) -> Simulation {
+        let families = families.into_iter().collect();
+        Simulation { families, ..self }
+    }
+
+    /// Faults happen, and clients ask, for so long.
+    pub fn for_seconds(self, seconds: u64) -> Simulation {
+        let chaos_us = seconds * SECOND;
+        Simulation { chaos_us, ..self }
+    }
+
+    /// With so many clients, each of whom asks one thing at a time.
+    pub fn clients(self, clients: usize) -> Simulation {
+        let clients = Some(clients);
+        Simulation { clients, ..self }
+    }
+
+    /// Clients think so long between an answer and their next question, on average.
+    pub fn think_ms(self, ms: u64) -> Simulation {
+        let think_us = Some(ms as f64 * 1e3);
+        Simulation { think_us, ..self }
+    }
+
+    /// Somebody hears what happens, line by line. Nothing changes by that.
+    pub fn told(self, teller: impl FnMut(&str) + 'static) -> Simulation {
+        let teller: Option<Teller> = Some(Box::new(teller));
+        Simulation { teller, ..self }
+    }
+
+    /// Runs an application to its end or its first failure. A panic is a failure too.
+    pub fn run(self, application: impl Application + 'static) -> Outcome {
+        let plan = Plan::of_application(self.seed, self.nodes, &self.families, self.chaos_us);
+        let mut rng = Rng::stream(self.seed, "pace", 0, 0);
+        let drawn = (rng.between(2, 5) as usize, rng.log_uniform(20_000.0, 400_000.0));
+        let pace = Pace {
+            clients: self.clients.unwrap_or(drawn.0),
+            think_us: self.think_us.unwrap_or(drawn.1),
+            roams: *rng.pick(&[0.0, 0.1, 0.5]),
+            leaves: *rng.pick(&[0.0, 0.0, 0.05, 0.3]),
+        };
+        let application = Box::new(application);
+        let make = |plan, queue| World::of_application(plan, queue, self.teller, application, pace);
+        let (outcome, calls) = run_world(plan, How::default(), make, World::call_counts);
+        Outcome {
+            seed: outcome.seed,
+            failure: outcome.failure,
+            calls: calls.unwrap_or_default(),
+            events: outcome.tally.events,
+            crashes: outcome.tally.crashes,
+            trace: outcome.trace,
+            ended_at: outcome.ended_at,
+        }
+    }
+}
+
+/// What became of the calls of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallCounts {
+    /// Calls that clients made.
+    pub asked: u64,
+    /// Of them answered well.
+    pub answered: u64,
+    /// Refused by their function.
+    pub refused: u64,
+    /// Failed, and nothing of it has happened.
+    pub failed: u64,
+    /// Failed, and nobody can say what has happened.
+    pub open: u64,
+    /// Commands that functions were given, clients' and others'.
+    pub commands: u64,
+    /// Calls of functions at other nodes.
+    pub remote: u64,
+}
+
+/// How a seed ended.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What broke, if anything did.
+    pub failure: Option<Failure>,
+    /// What became of the calls.
+    pub calls: CallCounts,
+    /// Events that happened.
+    pub events: u64,
+    /// Deaths of processes.
+    pub crashes: u64,
+    /// The trace hash at the end.
+    pub trace: u64,
+    /// Virtual time at the end, microseconds.
+    pub ended_at: Micros,
+}
+
+/// Runs every seed, and panics at the first that fails: with the failure, and what came before it. Returns what all seeds'
+/// calls became.
+///
+/// # Panics
+/// A seed fails.
+pub fn check(seeds: Range<u64>, mut run: impl FnMut(Simulation) -> Outcome) -> CallCounts {
+    let mut all = CallCounts::default();
+    for seed in seeds {
+        let outcome = run(Simulation::of(seed));
+        if let Some(failure) = &outcome.failure {
+            let story = Rc::new(RefCell::new(VecDeque::new()));
+            let lines = Rc::clone(&story);
+            let again = run(Simulation::of(seed).told(move |line| {
+                let mut lines = lines.borrow_mut();
+                if lines.len() == STORY_LINES {
+                    lines.pop_front();
+                }
+                lines.push_back(line.to_owned());
+            }));
+            assert_eq!(again.trace, outcome.trace, "seed {seed} went two ways");
+            let story: Vec<String> = story.take().into();
+            panic!("seed {seed}: {failure}\n{}", story.join("\n"));
+        }
+        all.add(&outcome.calls);
+    }
+    all
+}
+
+/// The first of these seeds that fails: for a test that plants a bug, and shows that it is found.
+pub fn find(seeds: Range<u64>, mut run: impl FnMut(Simulation) -> Outcome) -> Option<Outcome> {
+    let mut outcomes = seeds.map(|seed| run(Simulation::of(seed)));
+    outcomes.find(|outcome| outcome.failure.is_some())
+}
+
+impl CallCounts {
+    fn add(&mut self, other: &CallCounts) {
+        let CallCounts {
+            asked,
+            answered,
+            refused,
+            failed,
+            open,
+            commands,
+            remote,
+        } = other;
+        self.asked += asked;
+        self.answered += answered;
+        self.refused += refused;
+        self.failed += failed;
+        self.open += open;
+        self.commands += commands;
+        self.remote += remote;
+    }
+}

@@ -1,0 +1,204 @@
+//! Clients: whom they ask, and what they hear.
+
+use anabranch::{Error, ErrorKind, Token};
+
+use super::calling::Saw;
+use super::cluster::Cluster;
+use super::{Apps, By, CallIx, Delivery, Event, Step};
+use crate::app::{Answered, Ask, Client as Asking};
+use crate::net::NodeIx;
+use crate::oracle::{Rule, broken};
+use crate::plan::Plan;
+use crate::queue::Micros;
+use crate::rng::Rng;
+use crate::world::World;
+
+/// Somebody who asks, one thing at a time.
+#[derive(Debug)]
+pub(super) struct Client {
+    ix: usize,
+    home: NodeIx,
+    /// Calls so far: names their chances.
+    asked: u64,
+    session: Token,
+    /// What it asks next, once it is time.
+    wants: Option<Ask>,
+    waits: Option<Open>,
+}
+
+/// What it waits for.
+#[derive(Debug)]
+struct Open {
+    ask: Ask,
+    node: NodeIx,
+    at: Micros,
+    /// Nothing where there was nobody to ask.
+    call: Option<CallIx>,
+}
+
+impl Client {
+    pub fn new(plan: &Plan, ix: usize) -> Client {
+        let home = Rng::stream(plan.seed, "home", ix as u64, 0).below(plan.nodes as u64) as NodeIx;
+        Client {
+            ix,
+            home,
+            asked: 0,
+            session: Token::default(),
+            wants: None,
+            waits: None,
+        }
+    }
+}
+
+impl Apps {
+    /// A client asks.
+    pub(super) fn on_client(&mut self, world: &mut World, ix: usize) -> Step {
+        if !world.is_chaos() || self.clients[ix].waits.is_some() {
+            return Ok(());
+        }
+        let Some(ask) = self.clients[ix].wants.take() else {
+            let next = self.invent(world, ix);
+            if let Some(ask) = next {
+                let wait = ask.waits_us().unwrap_or(0);
+                self.clients[ix].wants = Some(ask);
+                world.plan_event(wait, Event::Client { client: ix });
+            }
+            return Ok(());
+        };
+        let client = &mut self.clients[ix];
+        if ask.begins_session() {
+            client.session = Token::default();
+        }
+        let node = ask.node().unwrap_or(client.home);
+        let session = ask.is_in_session().then(|| client.session.clone());
+        let (call, timeout_ms) = (ask.call().clone(), ask.timeout_ms());
+        let number = client.asked;
+        world.tell(|| format!("client {ix} asks n{node} for {call}"));
+        self.counts.asked += 1;
+        let is_there = world.hosts[node].life.is_some();
+        let opened = is_there.then(|| self.open(world, node, By::Client(ix), call, session, timeout_ms));
+        self.clients[ix].waits = Some(Open {
+            ask,
+            node,
+            at: world.kernel.now(),
+            call: opened,
+        });
+        let mut rng = Rng::stream(world.plan.seed, "leaves", ix as u64, number);
+        match opened {
+            Some(call) if rng.chance(self.pace.leaves) => {
+                let wait = rng.log_uniform(100.0, 2e6) as u64;
+                world.plan_event(wait, Event::Leaves { client: ix, call });
+                Ok(())
+            }
+            Some(_) => Ok(()),
+            None => {
+                let error = Error::new(ErrorKind::Unreachable, "nothing changed: the node is down");
+                self.conclude(world, ix, Err(error), None, None)
+            }
+        }
+    }
+
+    /// What a client asks next.
+    fn invent(&mut self, world: &mut World, ix: usize) -> Option<Ask> {
+        let client = &mut self.clients[ix];
+        client.asked += 1;
+        let mut rng = Rng::stream(world.plan.seed, "ask", client.ix as u64, client.asked);
+        if rng.chance(self.pace.roams) {
+            client.home = rng.below(world.plan.nodes as u64) as NodeIx;
+        }
+        self.application.next(&mut Asking {
+            ix,
+            home: client.home,
+            nodes: world.plan.nodes,
+            now: world.kernel.now(),
+            rng,
+        })
+    }
+
+    /// A client does not wait any longer.
+    pub(super) fn on_leaves(&mut self, world: &mut World, ix: usize, call: CallIx) -> Step {
+        let waits = self.clients[ix].waits.as_ref().and_then(|open| open.call);
+        // An answer may be under way to it already.
+        if waits != Some(call) || !self.callings.contains_key(&call) {
+            return Ok(());
+        }
+        let saw = self
+            .callings
+            .get_mut(&call)
+            .and_then(|calling| calling.saw.take());
+        self.cancel(world, call);
+        let error = Error::new(
+            ErrorKind::Unanswered,
+            "the client did not wait for the answer: whether the function ran is not known",
+        );
+        self.conclude(world, ix, Err(error), None, saw)
+    }
+
+    pub(super) fn on_client_answer(&mut self, world: &mut World, ix: usize, delivery: Delivery) -> Step {
+        self.conclude(world, ix, delivery.result, delivery.session, delivery.saw)
+    }
+
+    /// A client has its answer, and thinks about the next question.
+    fn conclude(
+        &mut self,
+        world: &mut World,
+        ix: usize,
+        result: Result<anabranch::Payload, Error>,
+        session: Option<Token>,
+        saw: Option<Saw>,
+    ) -> Step {
+        let client = &mut self.clients[ix];
+        let Some(Open { ask, node, at, .. }) = client.waits.take() else {
+            unreachable!("nobody else's answer comes to a client");
+        };
+        if let Some(seen) = session {
+            client.session.join(&seen);
+        }
+        let answered = Answered {
+            client: ix,
+            ask,
+            node,
+            asked_at: at,
+            answered_at: world.kernel.now(),
+            result,
+            saw,
+        };
+        world.note_answer(&answered);
+        let count = match &answered.result {
+            Ok(_) => &mut self.counts.answered,
+            Err(error) if error.kind() == ErrorKind::Refused => &mut self.counts.refused,
+            Err(error) if error.changed_state() => &mut self.counts.open,
+            Err(_) => &mut self.counts.failed,
+        };
+        *count += 1;
+        let cluster = Cluster::new(world, &self.functions);
+        let judged = self.application.on_answer(&answered, &cluster);
+        judged.map_err(|why| broken(Rule::Application, node, why))?;
+        let mut rng = Rng::stream(world.plan.seed, "think", ix as u64, self.clients[ix].asked);
+        let think = 1 + rng.exponential(self.pace.think_us) as Micros;
+        world.plan_event(think, Event::Client { client: ix });
+        Ok(())
+    }
+}
+
+impl World {
+    /// What clients hear is part of how a run went.
+    fn note_answer(&mut self, answered: &Answered) {
+        let hash = self.kernel.hash();
+        match &answered.result {
+            Ok(payload) => hash.absorb_bytes(&payload.bytes),
+            Err(error) => hash.absorb_bytes(error.message().as_bytes()),
+        }
+        self.tell(|| {
+            let what = match &answered.result {
+                Ok(payload) => String::from_utf8_lossy(&payload.bytes).into_owned(),
+                Err(error) => format!("{:?}: {error}", error.kind()),
+            };
+            let call = answered.ask.call();
+            format!(
+                "client {} hears n{} of {call}: {what}",
+                answered.client, answered.node
+            )
+        });
+    }
+}

@@ -1,0 +1,90 @@
+//! A look at every node, for oracles.
+
+use anabranch::session::{Action, Command, CommandId, Said};
+use anabranch::{Encoding, EntityId, Reading, Type};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Functions;
+use crate::app::call;
+use crate::net::NodeIx;
+use crate::queue::Micros;
+use crate::world::World;
+use anabranch::engine::Time;
+
+/// The nodes as they are at this moment. Looking changes nothing.
+pub struct Cluster<'a> {
+    world: &'a World,
+    functions: &'a [Functions],
+}
+
+impl<'a> Cluster<'a> {
+    pub(super) fn new(world: &'a World, functions: &'a [Functions]) -> Cluster<'a> {
+        Cluster { world, functions }
+    }
+
+    /// How many nodes there are, running or not.
+    pub fn nodes(&self) -> usize {
+        self.world.hosts.len()
+    }
+
+    /// Whether a node runs.
+    pub fn is_up(&self, node: NodeIx) -> bool {
+        self.world.hosts[node].life.is_some()
+    }
+
+    /// Virtual time, microseconds.
+    pub fn now(&self) -> Micros {
+        self.world.now()
+    }
+
+    /// What an entity holds at a node; nothing if it does not exist there, or the node is down.
+    pub fn read(&self, node: NodeIx, entity: &EntityId) -> Option<(Type, Reading)> {
+        self.world.hosts[node].life.as_ref()?.engine.read(entity)
+    }
+
+    /// What a function's query answers at a node.
+    ///
+    /// # Errors
+    /// The node is down, there is no such query, it refuses, or its reply is none of this type.
+    ///
+    /// # Panics
+    /// The name is no entity's, or the argument cannot be written.
+    pub fn query<A: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        node: NodeIx,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<R, String> {
+        let call = call(Encoding::Json, kind, key, method, argument);
+        let failed = |why: String| format!("node {node} does not say {call}: {why}");
+        let Some(life) = &self.world.hosts[node].life else {
+            return Err(failed("it is down".to_owned()));
+        };
+        let function = self.functions[node].get(kind);
+        let function = function.ok_or_else(|| failed(format!("there is no function of {kind:?}")))?;
+        if !function.is_query(method).map_err(|e| failed(e.to_string()))? {
+            return Err(failed("it is no query".to_owned()));
+        }
+        let view = life.engine.view(&call.entity, function.ty());
+        let command = Command {
+            method: call.method.clone(),
+            payload: call.payload.clone(),
+            deadline: Time(u64::MAX),
+            depth: 0,
+        };
+        let context = self.world.context(node, &call.entity, 0);
+        let view = view.map_err(|e| failed(e.to_string()))?;
+        match function.run(CommandId(0), &command, view, context) {
+            Said::Reply(reply) => match reply.action {
+                Action::Reply(payload) => payload.read().map_err(|e| failed(e.to_string())),
+                Action::Refuse(error) => Err(failed(error.to_string())),
+                Action::Forward(to) => Err(failed(format!("it forwards to {to}"))),
+            },
+            Said::Failed { error, .. } => Err(failed(error.to_string())),
+            Said::Ended => unreachable!("a function in Rust answers"),
+        }
+    }
+}

@@ -1,0 +1,545 @@
+//! An application's functions at nodes, its clients, and the calls between them all: what the driver does with functions in
+//! production, in virtual time.
+//!
+//! It stands above the rest of the world: that queues [`News`] for it, and everything it wants done is asked of that.
+//!
+//! Not here: what may be asked and what must hold (`crate::app`).
+//! Contract: what becomes of a command is what `driver::functions` and `driver::calls` would make of it. A call that was sent is
+//! never sent again; whoever goes away is waited for by nobody.
+
+mod calling;
+mod checks;
+mod clients;
+mod cluster;
+mod desk;
+mod effects;
+mod peers;
+mod running;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use anabranch::engine::Time;
+use anabranch::session::{Config, Input, Session};
+use anabranch::{Answer, EntityId, Error, Function, Payload, Token, Type};
+use bytes::Bytes;
+
+use super::{Event as WorldEvent, Teller, World};
+use crate::app::{Application, CallCounts};
+use crate::net::NodeIx;
+use crate::oracle::{Failure, Rule, broken};
+use crate::plan::{Plan, SECOND};
+use crate::queue::{Micros, QueueKind};
+
+use calling::{Calling, For};
+use clients::Client;
+pub use cluster::Cluster;
+use effects::Chain;
+use peers::Asked;
+
+/// A call is answered so long after its deadline at the latest, microseconds, whatever happens.
+const ANSWER_SLACK_US: Micros = 3 * SECOND;
+
+type Step = Result<(), Failure>;
+
+/// Names a call, in the whole world.
+pub(super) type CallIx = u64;
+
+/// How much clients ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub clients: usize,
+    /// The mean time between an answer and the next question, microseconds.
+    pub think_us: f64,
+    /// How likely a client goes to another node for its next call.
+    pub roams: f64,
+    /// How likely it goes away before it has its answer.
+    pub leaves: f64,
+}
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// A client asks.
+    Client { client: usize },
+    /// A client goes away, if it still waits for this call.
+    Leaves { client: usize, call: CallIx },
+    /// A call that found its node standing still.
+    Arrives { node: NodeIx, call: CallIx },
+    /// A function has done with a command.
+    Ran { node: NodeIx, call: CallIx },
+    /// A session asked to be woken.
+    Session {
+        node: NodeIx,
+        lives: u64,
+        entity: EntityId,
+        at: Time,
+    },
+    /// Another node has not answered.
+    Overdue { node: NodeIx, id: u64 },
+}
+
+/// What the rest of the world has for an application.
+#[derive(Debug)]
+pub(super) enum News {
+    Event(Event),
+    /// An engine has answered.
+    Done {
+        node: NodeIx,
+        request: u64,
+        result: Result<Answer, Error>,
+    },
+    /// A frame on the lane of calls.
+    Frame {
+        node: NodeIx,
+        from: NodeIx,
+        epoch: u64,
+        bytes: Bytes,
+    },
+    /// A node's link with another is gone, or all its links.
+    Unlinked {
+        node: NodeIx,
+        peer: Option<NodeIx>,
+    },
+    Started(NodeIx),
+    Stopped(NodeIx),
+    /// A process stood still, and goes on.
+    Resumed(NodeIx),
+}
+
+/// What is to be done next, in the order in which it came up.
+#[derive(Debug)]
+enum Todo {
+    Begin(CallIx),
+    Session {
+        node: NodeIx,
+        entity: EntityId,
+        input: Input,
+    },
+    Poll(CallIx),
+    NextEffect(CallIx),
+    NextLater(u64),
+    /// Whoever made a call hears how it went.
+    Deliver(Delivery),
+}
+
+/// An answer on its way to whoever asked.
+#[derive(Debug)]
+struct Delivery {
+    node: NodeIx,
+    to: By,
+    result: Result<Payload, Error>,
+    /// What the session has seen, where there is one.
+    session: Option<Token>,
+    saw: Option<calling::Saw>,
+}
+
+/// Who made a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Client(usize),
+    /// Another node.
+    Peer {
+        peer: NodeIx,
+        epoch: u64,
+        id: u64,
+    },
+    /// A function that waits for it.
+    Function {
+        of: CallIx,
+        slot: u64,
+    },
+    /// A command whose effect it is, and that waits for it.
+    Effect {
+        of: CallIx,
+    },
+    /// Nobody waits.
+    Later {
+        chain: u64,
+    },
+}
+
+/// A session of an entity at a node.
+#[derive(Debug)]
+struct Hosted {
+    session: Session,
+    wake_at: Option<Time>,
+}
+
+/// The functions of a node's run, by kind.
+type Functions = BTreeMap<String, Arc<Function>>;
+
+/// An application on a world.
+pub(super) struct Apps {
+    application: Box<dyn Application>,
+    pace: Pace,
+    /// Per node.
+    functions: Vec<Functions>,
+    clients: Vec<Client>,
+    sessions: BTreeMap<(NodeIx, EntityId), Hosted>,
+    callings: BTreeMap<CallIx, Calling>,
+    /// Whose each command is.
+    commands: BTreeMap<u64, CallIx>,
+    /// What each request to an engine was for.
+    requests: BTreeMap<u64, (NodeIx, For)>,
+    /// Calls of other nodes that wait for their answers.
+    asked: BTreeMap<u64, Asked>,
+    /// Calls of other nodes that are being answered: where, of whom, in which of its epochs, under which name.
+    served: BTreeMap<(NodeIx, NodeIx, u64, u64), CallIx>,
+    /// Effects that nobody waits for.
+    chains: BTreeMap<u64, Chain>,
+    agenda: VecDeque<Todo>,
+    /// What came for processes that stand still.
+    held: Vec<(NodeIx, News)>,
+    next: u64,
+    counts: CallCounts,
+}
+
+impl World {
+    /// The world of a plan for an application, before anything has happened.
+    pub(crate) fn of_application(
+        plan: Plan,
+        queue: QueueKind,
+        teller: Option<Teller>,
+        application: Box<dyn Application>,
+        pace: Pace,
+    ) -> World {
+        let apps = Apps {
+            functions: vec![Functions::new(); plan.nodes],
+            clients: (0..pace.clients).map(|ix| Client::new(&plan, ix)).collect(),
+            application,
+            pace,
+            sessions: BTreeMap::new(),
+            callings: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            served: BTreeMap::new(),
+            chains: BTreeMap::new(),
+            agenda: VecDeque::new(),
+            held: Vec::new(),
+            next: 1,
+            counts: CallCounts::default(),
+        };
+        let mut world = World::with(plan, queue, teller, Some(Box::new(apps)));
+        for client in 0..pace.clients {
+            let event = WorldEvent::App(Event::Client { client });
+            world.kernel.at(SECOND / 10 + client as Micros * 7_000, event);
+        }
+        world
+    }
+
+    /// What became of an application's calls so far.
+    pub(crate) fn call_counts(&self) -> CallCounts {
+        self.apps
+            .as_ref()
+            .map_or_else(CallCounts::default, |apps| apps.counts)
+    }
+
+    /// Whether it runs an application.
+    pub(super) fn is_application(&self) -> bool {
+        self.oracle.ledger.is_blind()
+    }
+
+    pub(super) fn is_still(&self, node: NodeIx) -> bool {
+        self.hosts[node].paused_until > self.kernel.now()
+    }
+
+    /// The kinds of its functions and their types, as a node is started with them.
+    pub(super) fn kinds_of_functions(&self) -> BTreeMap<String, Type> {
+        let functions = self.apps.as_ref().map(|apps| apps.application.functions());
+        let functions = functions.into_iter().flatten();
+        functions
+            .map(|function| (function.kind().to_owned(), function.ty()))
+            .collect()
+    }
+
+    /// The application hears all that has happened, and everything follows from that.
+    pub(super) fn run_application(&mut self) -> Step {
+        let Some(mut apps) = self.apps.take() else {
+            self.news.clear();
+            return Ok(());
+        };
+        let done = apps.drain(self);
+        self.apps = Some(apps);
+        done
+    }
+
+    /// All agree: the application says whether they are right.
+    pub(super) fn rest_application(&mut self) -> Step {
+        let Some(mut apps) = self.apps.take() else {
+            return Ok(());
+        };
+        let cluster = Cluster::new(self, &apps.functions);
+        let judged = apps.application.at_rest(&cluster);
+        self.apps = Some(apps);
+        judged.map_err(|why| broken(Rule::Application, None, why))
+    }
+
+    /// What of an application is not done yet.
+    pub(super) fn unanswered(&self) -> Option<String> {
+        let apps = self.apps.as_ref()?;
+        let (calls, chains) = (apps.callings.len() + apps.asked.len(), apps.chains.len());
+        let is_done = calls == 0 && chains == 0;
+        (!is_done).then(|| format!("{calls} calls wait, and {chains} that nobody waits for"))
+    }
+
+    /// Nobody waits for a call longer than it may take.
+    pub(super) fn check_calls(&self) -> Step {
+        let now = self.kernel.now();
+        for calling in self.apps.iter().flat_map(|apps| apps.callings.values()) {
+            let by = calling.deadline.0.max(self.hosts[calling.node].paused_until) + ANSWER_SLACK_US;
+            if now > by {
+                let what = format!("{} was to be answered by {by}: {calling:?}", calling.call);
+                return Err(broken(Rule::Progress, calling.node, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Apps {
+    fn drain(&mut self, world: &mut World) -> Step {
+        loop {
+            if let Some(news) = world.news.pop_front() {
+                self.on_news(world, news)?;
+            } else if let Some(todo) = self.agenda.pop_front() {
+                self.on_todo(world, todo)?;
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn on_news(&mut self, world: &mut World, news: News) -> Step {
+        if let Some(node) = news.of_process() {
+            if world.is_still(node) {
+                self.held.push((node, news));
+                return Ok(());
+            }
+            if world.hosts[node].life.is_none() {
+                return Ok(());
+            }
+        }
+        match news {
+            News::Event(event) => self.on_event(world, event),
+            News::Done {
+                node,
+                request,
+                result,
+            } => self.on_done(world, node, request, result),
+            News::Frame {
+                node,
+                from,
+                epoch,
+                bytes,
+            } => self.on_frame(world, node, from, epoch, &bytes),
+            News::Unlinked { node, peer } => {
+                self.on_unlinked(world, node, peer);
+                Ok(())
+            }
+            News::Started(node) => self.on_started(node),
+            News::Stopped(node) => {
+                self.on_stopped(node);
+                Ok(())
+            }
+            News::Resumed(node) => {
+                let held = std::mem::take(&mut self.held);
+                let (mine, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|(of, _)| *of == node);
+                self.held = others;
+                mine.into_iter()
+                    .try_for_each(|(_, news)| self.on_news(world, news))
+            }
+        }
+    }
+
+    fn on_event(&mut self, world: &mut World, event: Event) -> Step {
+        match event {
+            Event::Client { client } => self.on_client(world, client),
+            Event::Leaves { client, call } => self.on_leaves(world, client, call),
+            Event::Arrives { call, .. } => self.begin(world, call),
+            Event::Ran { call, .. } => self.on_ran(world, call),
+            Event::Session {
+                node,
+                lives,
+                entity,
+                at,
+            } => self.on_session_due(world, node, lives, entity, at),
+            Event::Overdue { id, .. } => {
+                self.on_overdue(id);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_todo(&mut self, world: &mut World, todo: Todo) -> Step {
+        match todo {
+            Todo::Begin(call) => self.begin(world, call),
+            Todo::Session { node, entity, input } => self.tell(world, node, &entity, input),
+            Todo::Poll(call) => self.poll(world, call),
+            Todo::NextEffect(call) => self.next_effect(world, call),
+            Todo::NextLater(chain) => {
+                self.next_later(world, chain);
+                Ok(())
+            }
+            Todo::Deliver(delivery) => self.deliver(world, delivery),
+        }
+    }
+
+    /// Gives an entity's session one input, and does all that it asks for then.
+    fn tell(&mut self, world: &mut World, node: NodeIx, entity: &EntityId, input: Input) -> Step {
+        let now = Time(world.kernel.now());
+        let Some(life) = &world.hosts[node].life else {
+            return Ok(());
+        };
+        let place = (node, entity.clone());
+        if matches!(input, Input::Command { .. })
+            && let Some(function) = self.functions[node].get(entity.kind())
+        {
+            let config = Config::new(world.hosts[node].id, entity.clone(), function.ty());
+            self.sessions.entry(place.clone()).or_insert_with(|| Hosted {
+                session: Session::new(Config {
+                    remembers: false,
+                    ..config
+                }),
+                wake_at: None,
+            });
+        }
+        let (Some(hosted), Some(function)) = (
+            self.sessions.get_mut(&place),
+            self.functions[node].get(entity.kind()),
+        ) else {
+            return Ok(());
+        };
+        let look = || life.engine.view(entity, function.ty());
+        hosted.session.handle(now, input, &look);
+        while let Some(hosted) = self.sessions.get_mut(&place)
+            && let Some(output) = hosted.session.poll_output()
+        {
+            self.on_session_output(world, node, entity, output)?;
+        }
+        self.look_after(world, place);
+        Ok(())
+    }
+
+    /// A session is forgotten when nobody needs it, and woken when it asked for that.
+    fn look_after(&mut self, world: &mut World, place: (NodeIx, EntityId)) {
+        let Some(hosted) = self.sessions.get_mut(&place) else {
+            return;
+        };
+        if hosted.session.is_vacant() {
+            self.sessions.remove(&place);
+            return;
+        }
+        let due = hosted.session.next_wakeup();
+        if let Some(at) = due.filter(|at| hosted.wake_at.is_none_or(|planned| *at < planned)) {
+            hosted.wake_at = Some(at);
+            let (node, entity) = place;
+            let lives = world.hosts[node].lives;
+            let event = Event::Session {
+                node,
+                lives,
+                entity,
+                at,
+            };
+            world.kernel.at(at.0, WorldEvent::App(event));
+        }
+    }
+
+    fn on_session_due(
+        &mut self,
+        world: &mut World,
+        node: NodeIx,
+        lives: u64,
+        entity: EntityId,
+        at: Time,
+    ) -> Step {
+        let hosted = self.sessions.get_mut(&(node, entity.clone()));
+        let Some(hosted) = hosted.filter(|hosted| hosted.wake_at == Some(at)) else {
+            return Ok(());
+        };
+        if world.hosts[node].lives != lives {
+            return Ok(());
+        }
+        hosted.wake_at = None;
+        self.tell(world, node, &entity, Input::Wakeup)
+    }
+
+    /// A node's run begins with functions of its own.
+    fn on_started(&mut self, node: NodeIx) -> Step {
+        let mut functions = Functions::new();
+        for function in self.application.functions() {
+            let problem = function.problem().map(str::to_owned);
+            let kind = function.kind().to_owned();
+            let twice = || format!("kind {kind:?} has two functions");
+            let is_second = functions.insert(kind.clone(), Arc::new(function)).is_some();
+            if let Some(problem) = problem.or_else(|| is_second.then(twice)) {
+                return Err(broken(Rule::Application, node, problem));
+            }
+        }
+        self.functions[node] = functions;
+        Ok(())
+    }
+
+    /// A node has died, and everything that was under way at it. Only clients notice at once.
+    fn on_stopped(&mut self, node: NodeIx) {
+        self.functions[node].clear();
+        self.sessions.retain(|(of, _), _| *of != node);
+        self.requests.retain(|_, (of, _)| *of != node);
+        self.asked.retain(|_, asked| asked.node != node);
+        self.served.retain(|(of, ..), _| *of != node);
+        self.chains.retain(|_, chain| chain.node != node);
+        self.held.retain(|(of, _)| *of != node);
+        let gone: Vec<Calling> = self
+            .callings
+            .extract_if(.., |_, calling| calling.node == node)
+            .map(|(_, calling)| calling)
+            .collect();
+        for calling in gone {
+            self.commands.retain(|id, _| calling.command != Some(*id));
+            if let By::Client(_) = calling.by {
+                let why = format!("node {node} died before it answered {}", calling.call);
+                let error = Error::new(anabranch::ErrorKind::Unanswered, why);
+                self.answer(calling, Err(error));
+            }
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl News {
+    /// The process that it is for: one that stands still hears it later, and one that is not there never.
+    fn of_process(&self) -> Option<NodeIx> {
+        match self {
+            News::Event(
+                Event::Arrives { node, .. }
+                | Event::Ran { node, .. }
+                | Event::Session { node, .. }
+                | Event::Overdue { node, .. },
+            )
+            | News::Done { node, .. }
+            | News::Frame { node, .. }
+            | News::Unlinked { node, .. } => Some(*node),
+            News::Event(Event::Client { .. } | Event::Leaves { .. }) => None,
+            News::Started(_) | News::Stopped(_) | News::Resumed(_) => None,
+        }
+    }
+}
+
+impl Event {
+    /// Its content, for the trace hash.
+    pub(super) fn number(&self) -> u64 {
+        match self {
+            Event::Client { client } => *client as u64,
+            Event::Leaves { call, .. } => 1 << 28 | call,
+            Event::Arrives { call, .. } => 2 << 28 | call,
+            Event::Ran { call, .. } => 3 << 28 | call,
+            Event::Session { node, .. } => 4 << 28 | *node as u64,
+            Event::Overdue { id, .. } => 5 << 28 | id,
+        }
+    }
+}
