@@ -135,7 +135,7 @@ impl Apps {
             method: calling.call.method.clone(),
             payload: calling.call.payload.clone(),
             deadline: calling.deadline,
-            depth: calling.call.depth,
+            origin: calling.call.origin.clone(),
         };
         if function.is_query(&command.method) == Ok(true) {
             let function = std::sync::Arc::clone(function);

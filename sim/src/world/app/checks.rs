@@ -27,7 +27,7 @@ pub(super) fn check_call(call: &Call) -> Result<(), Error> {
         let message = format!("nothing changed: an argument of {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
         return Err(Error::new(ErrorKind::Invalid, message));
     }
-    if call.depth > DEPTH_MAX {
+    if call.origin.depth > DEPTH_MAX {
         let message =
             format!("nothing changed: functions have called one another {DEPTH_MAX} deep, at last {call}");
         return Err(Error::new(ErrorKind::Refused, message));

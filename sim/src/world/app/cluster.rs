@@ -73,7 +73,7 @@ impl<'a> Cluster<'a> {
             method: call.method.clone(),
             payload: call.payload.clone(),
             deadline: Time(u64::MAX),
-            depth: 0,
+            origin: call.origin.clone(),
         };
         let context = self.world.context(node, &call.entity, 0);
         let view = view.map_err(|e| failed(e.to_string()))?;

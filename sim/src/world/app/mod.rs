@@ -469,7 +469,7 @@ impl Apps {
     fn on_started(&mut self, node: NodeIx) -> Step {
         let mut functions = Functions::new();
         for function in self.application.functions() {
-            let problem = function.problem().map(str::to_owned);
+            let problem = function.problem();
             let kind = function.kind().to_owned();
             let twice = || format!("kind {kind:?} has two functions");
             let is_second = functions.insert(kind.clone(), Arc::new(function)).is_some();

@@ -1,8 +1,11 @@
 //! Calls between nodes, as frames on the lane of that name.
 
+use std::sync::Arc;
+
 use anabranch::engine::limits::TIMEOUT_MS_MAX;
+use anabranch::session::Origin;
 use anabranch::wire::{CallFrame, CallReply, CallRequest, FRAME_BYTES_MAX, Lane, WireError, WireValue};
-use anabranch::{Call, EntityId, Epoch, Error, ErrorKind, NodeId, Payload, Token};
+use anabranch::{Call, EntityId, Epoch, Error, ErrorKind, NodeId, Payload, Token, Trace};
 use bytes::Bytes;
 
 use super::checks::check_call;
@@ -81,6 +84,7 @@ impl Apps {
             let message = format!("nothing changed: there is no link with node {peer}");
             return Err(Error::new(ErrorKind::Unreachable, message));
         };
+        let origin = call.origin;
         let frame = CallFrame::Request(CallRequest {
             id,
             kind: call.entity.kind().to_owned(),
@@ -88,7 +92,9 @@ impl Apps {
             method: call.method,
             argument: WireValue::of(call.payload),
             timeout_ms,
-            depth: call.depth,
+            depth: origin.depth,
+            call_id: origin.id.map(|id| id.to_string()),
+            trace: origin.trace.map(|trace| (trace.id, trace.span, trace.flags)),
             token: session.map(|token| Bytes::from(token.to_bytes())),
         });
         let frame = frame.encode();
@@ -171,6 +177,10 @@ impl Apps {
                 if let Some(call) = self.served.remove(&(node, from, epoch, id)) {
                     self.cancel(world, call);
                 }
+            }
+            // Whoever makes calls for functions here refuses to open any.
+            Ok(Some(CallFrame::Open(_) | CallFrame::Opened | CallFrame::Message(_))) => {
+                unreachable!("streams are not simulated");
             }
             Ok(None) => {}
             Err(error) => {
@@ -271,8 +281,13 @@ fn read_request(request: CallRequest) -> Result<(Call, Option<Token>), Error> {
         .ok_or_else(|| invalid("the argument is in an encoding that this node does not know".to_owned()))?;
     let token = request.token.map(|bytes| Token::from_bytes(&bytes));
     let session = token.transpose().map_err(|e| invalid(e.to_string()))?;
+    let trace = request.trace.map(|(id, span, flags)| Trace { id, span, flags });
     let call = Call {
-        depth: request.depth,
+        origin: Origin {
+            depth: request.depth,
+            id: request.call_id.map(Arc::from),
+            trace,
+        },
         ..Call::new(entity, request.method, argument)
     };
     Ok((call, session))

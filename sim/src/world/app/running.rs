@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use anabranch::engine::{Time, View};
 use anabranch::session::{Command, CommandId, Input, Said, StreamId};
-use anabranch::{Context, EntityId, Epoch, Error, Payload, ReplicaId, Token};
+use anabranch::{Context, EntityId, Epoch, Error, Nodes, Payload, ReplicaId, Token};
 
 use super::calling::Stage;
 use super::checks::check_action;
@@ -39,6 +39,15 @@ enum Does {
     Waits { future: Running, desk: Arc<Desk> },
     /// It has done, and takes its time to say so.
     Said(Option<Said>),
+}
+
+/// Whom a node believes to be up: here those that it is linked with.
+struct Linked(Vec<ReplicaId>);
+
+impl Nodes for Linked {
+    fn live(&self) -> Vec<ReplicaId> {
+        self.0.clone()
+    }
 }
 
 /// Whether a future has asked to be polled again.
@@ -241,7 +250,17 @@ impl World {
             .map_or(Epoch(0), |life| life.engine.status().epoch);
         let seed = Rng::stream(self.plan.seed, "context", node as u64, id).next_u64();
         let wall_ms = host.wall_ms(self.kernel.now());
-        Context::new(entity.clone(), ReplicaId::new(host.id, epoch), wall_ms, seed)
+        let context = Context::new(entity.clone(), ReplicaId::new(host.id, epoch), wall_ms, seed);
+        context.with_nodes(Arc::new(Linked(self.linked_runs(node))))
+    }
+
+    /// The runs of others that a node is linked with.
+    fn linked_runs(&self, node: NodeIx) -> Vec<ReplicaId> {
+        let Some(life) = &self.hosts[node].life else {
+            return Vec::new();
+        };
+        let run = |peer| Some(ReplicaId::new(peer, life.engine.linked_epoch(peer)?));
+        life.engine.linked().filter_map(run).collect()
     }
 
     /// A function has done, and says so after a while.
