@@ -64,6 +64,11 @@ impl Link {
         self.connection.stats()
     }
 
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> Connection {
+        self.connection.clone()
+    }
+
     /// Opens a stream beside the lanes.
     pub(super) fn open_stream(&self) -> impl Future<Output = Option<Stream>> + Send + use<> {
         Stream::open(self.connection.clone())

@@ -6,6 +6,7 @@ mod hostile;
 mod links;
 mod moves;
 mod strangers;
+mod streams;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
