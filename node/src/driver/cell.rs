@@ -145,9 +145,12 @@ impl Cell {
                 frame,
             } => shared.network().send(peer, epoch, lane, frame),
             Output::Persist { id, payload } => {
-                after.wake_writer |= shared.queue.push(Job::Record { id, payload });
+                after.wake_writer |= shared.queue.push(&Job::Record {
+                    id,
+                    payload: &payload,
+                });
             }
-            Output::AdoptEpoch { above } => after.wake_writer |= shared.queue.push(Job::Epoch { above }),
+            Output::AdoptEpoch { above } => after.wake_writer |= shared.queue.push(&Job::Epoch { above }),
             Output::Done { request, result } if own == Some(request) => after.own = Some(result),
             Output::Done { request, result } => {
                 // A caller that went away has taken its receiver with it; its entry is still here.

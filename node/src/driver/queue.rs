@@ -7,18 +7,79 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anabranch_crdt::Epoch;
-use bytes::Bytes;
 
 use crate::engine::RecordId;
 use crate::error::Error;
 
+/// Room that a burst took and that is not kept for the next, bytes.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
 /// One thing for the writer, in the order the engine said it.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) enum Job<'a> {
     /// Append this record.
-    Record { id: RecordId, payload: Bytes },
+    Record { id: RecordId, payload: &'a [u8] },
     /// Start an epoch above this one, durably.
     Epoch { above: Epoch },
+}
+
+/// Jobs, with all their bytes in one piece: what one thread allocates another would have to free, and each would wait for
+/// the other in the allocator.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    list: Vec<Queued>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug)]
+enum Queued {
+    /// Its bytes end here.
+    Record {
+        id: RecordId,
+        end: usize,
+    },
+    Epoch {
+        above: Epoch,
+    },
+}
+
+impl Jobs {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Job<'_>> {
+        let mut from = 0;
+        self.list.iter().map(move |queued| match *queued {
+            Queued::Record { id, end } => {
+                let payload = &self.bytes[std::mem::replace(&mut from, end)..end];
+                Job::Record { id, payload }
+            }
+            Queued::Epoch { above } => Job::Epoch { above },
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    fn push(&mut self, job: &Job<'_>) {
+        self.list.push(match *job {
+            Job::Record { id, payload } => {
+                self.bytes.extend_from_slice(payload);
+                let end = self.bytes.len();
+                Queued::Record { id, end }
+            }
+            Job::Epoch { above } => Queued::Epoch { above },
+        });
+    }
+
+    /// The same room, empty.
+    fn cleared(mut self) -> Jobs {
+        self.list.clear();
+        self.bytes.clear();
+        self
+    }
+
+    fn is_large(&self) -> bool {
+        self.bytes.capacity() + self.list.capacity() * size_of::<Queued>() > SPARE_BYTES_MAX
+    }
 }
 
 /// How the node is to stop.
@@ -33,7 +94,7 @@ pub(super) struct Closing {
 /// What the writer found.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    pub(super) jobs: Vec<Job>,
+    pub(super) jobs: Jobs,
     pub(super) closing: Option<Closing>,
 }
 
@@ -46,7 +107,9 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    jobs: Vec<Job>,
+    jobs: Jobs,
+    /// Room for the jobs after these.
+    spare: Jobs,
     closing: Option<Closing>,
     /// Something that the writer waits for, and that is no job, has come.
     nudged: bool,
@@ -57,7 +120,7 @@ struct State {
 impl Queue {
     /// Adds a job; says whether the writer must be woken with [`Queue::wake`], which may be done after releasing
     /// other locks.
-    pub(super) fn push(&self, job: Job) -> bool {
+    pub(super) fn push(&self, job: &Job<'_>) -> bool {
         let mut state = self.lock();
         state.jobs.push(job);
         std::mem::take(&mut state.asleep)
@@ -93,10 +156,14 @@ impl Queue {
 
     /// Everything there is, without waiting.
     pub(super) fn take_now(&self) -> Taken {
-        let mut state = self.lock();
-        Taken {
-            jobs: std::mem::take(&mut state.jobs),
-            closing: state.closing.clone(),
+        self.lock().take()
+    }
+
+    /// Takes back the room of jobs that are done.
+    pub(super) fn recycle(&self, done: Jobs) {
+        if !done.is_large() {
+            let done = done.cleared();
+            self.lock().spare = done;
         }
     }
 
@@ -106,7 +173,7 @@ impl Queue {
     }
 
     /// Jobs that came while the node is being closed; waits for one, a nudge, or `limit`.
-    pub(super) fn take_nudged(&self, limit: Duration) -> Vec<Job> {
+    pub(super) fn take_nudged(&self, limit: Duration) -> Jobs {
         self.take_when(Some(limit), |state| {
             !state.jobs.is_empty() || std::mem::take(&mut state.nudged)
         })
@@ -131,14 +198,21 @@ impl Queue {
             }
         }
         state.asleep = false;
-        Taken {
-            jobs: std::mem::take(&mut state.jobs),
-            closing: state.closing.clone(),
-        }
+        state.take()
     }
 
     /// No code that can panic runs under this lock, so a poisoned one is as good as any.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn take(&mut self) -> Taken {
+        let spare = std::mem::take(&mut self.spare);
+        Taken {
+            jobs: std::mem::replace(&mut self.jobs, spare),
+            closing: self.closing.clone(),
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::store::{Disk, Store, StoreError};
 use super::DiskState;
 use super::clock::until;
 use super::epochs::{Epochs, Failed};
-use super::queue::{Closing, Job};
+use super::queue::{Closing, Job, Jobs};
 use super::shared::Shared;
 use super::start::store_error;
 
@@ -117,7 +117,7 @@ impl<D: Disk> Writer<D> {
     }
 
     /// One round: append, commit, tell the engine; then what is due beside it.
-    fn write(&mut self, jobs: Vec<Job>) -> Result<(), Error> {
+    fn write(&mut self, jobs: Jobs) -> Result<(), Error> {
         self.append(jobs)?;
         self.commit_appended()?;
         self.advance_epochs()?;
@@ -127,8 +127,8 @@ impl<D: Disk> Writer<D> {
         Ok(())
     }
 
-    fn append(&mut self, jobs: Vec<Job>) -> Result<(), Error> {
-        for job in jobs {
+    fn append(&mut self, jobs: Jobs) -> Result<(), Error> {
+        for job in jobs.iter() {
             match job {
                 Job::Record { id, payload } => {
                     assert_eq!(
@@ -137,12 +137,13 @@ impl<D: Disk> Writer<D> {
                         "records are handed out in order, each once"
                     );
                     // Too large, or poisoned before: either way no later record may take its place.
-                    self.store.append(&payload).map_err(|e| store_error(&e))?;
+                    self.store.append(payload).map_err(|e| store_error(&e))?;
                     self.appended = id;
                 }
                 Job::Epoch { above } => self.epochs.want(above),
             }
         }
+        self.shared.queue.recycle(jobs);
         Ok(())
     }
 

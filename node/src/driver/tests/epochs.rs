@@ -8,7 +8,7 @@ use super::*;
 /// Has the node take an epoch above this one, as if a peer had said so.
 fn want(node: &Node, above: Epoch) {
     let queue = &node.handle().queue;
-    if queue.push(Job::Epoch { above }) {
+    if queue.push(&Job::Epoch { above }) {
         queue.wake();
     }
 }
