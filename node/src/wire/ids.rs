@@ -1,5 +1,6 @@
 //! The names things travel under: entities, shards, directories.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -38,11 +39,14 @@ fn check_name(what: &'static str, len: usize, max: usize) -> Result<(), NameErro
 /// assert!(EntityId::new("", "alice").is_err());
 /// # Ok::<(), anabranch::NameError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EntityId {
-    kind: Arc<str>,
-    key: Arc<str>,
+    /// Kind and key in one piece, so that a clone counts one reference.
+    names: Arc<str>,
+    kind_len: u8,
 }
+
+const _: () = assert!(KIND_BYTES_MAX <= u8::MAX as usize);
 
 impl EntityId {
     /// An entity's address. Both names must be non-empty; at most 128 and 1,024 bytes.
@@ -50,30 +54,45 @@ impl EntityId {
         check_name("a kind", kind.len(), KIND_BYTES_MAX)?;
         check_name("a key", key.len(), KEY_BYTES_MAX)?;
         Ok(EntityId {
-            kind: kind.into(),
-            key: key.into(),
+            names: [kind, key].concat().into(),
+            kind_len: kind.len() as u8,
         })
     }
 
     /// The entity type's name.
     pub fn kind(&self) -> &str {
-        &self.kind
+        &self.names[..usize::from(self.kind_len)]
     }
 
     /// Which one of its kind.
     pub fn key(&self) -> &str {
-        &self.key
+        &self.names[usize::from(self.kind_len)..]
     }
 
     /// Bytes this id takes in memory and, about, on the wire.
     pub fn len_bytes(&self) -> usize {
-        self.kind.len() + self.key.len()
+        self.names.len()
+    }
+}
+
+impl Ord for EntityId {
+    fn cmp(&self, other: &EntityId) -> Ordering {
+        if Arc::ptr_eq(&self.names, &other.names) && self.kind_len == other.kind_len {
+            return Ordering::Equal;
+        }
+        (self.kind(), self.key()).cmp(&(other.kind(), other.key()))
+    }
+}
+
+impl PartialOrd for EntityId {
+    fn partial_cmp(&self, other: &EntityId) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
 impl fmt::Display for EntityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind, self.key)
+        write!(f, "{}/{}", self.kind(), self.key())
     }
 }
 
