@@ -1,5 +1,6 @@
 //! The two clocks of the machine, read here and nowhere else; everything below the driver is told the time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::engine::{Now, Time};
@@ -9,11 +10,18 @@ use crate::terms::millis;
 #[derive(Debug)]
 pub(super) struct Clock {
     origin: Instant,
+    /// The wall clock as last read, and in which millisecond of the monotonic one.
+    wall_ms: AtomicU64,
+    read_at_ms: AtomicU64,
 }
 
 impl Clock {
     pub(super) fn new() -> Clock {
-        Clock { origin: instant() }
+        Clock {
+            origin: instant(),
+            wall_ms: AtomicU64::new(0),
+            read_at_ms: AtomicU64::new(u64::MAX),
+        }
     }
 
     /// The monotonic one alone: it costs half.
@@ -24,10 +32,21 @@ impl Clock {
 
     /// Both clocks now. Read it while holding the engine, so that the engine's time never goes back.
     pub(super) fn now(&self) -> Now {
-        Now {
-            time: self.time(),
-            wall_ms: wall_ms(),
+        let time = self.time();
+        let wall_ms = self.wall_ms_at(time);
+        Now { time, wall_ms }
+    }
+
+    /// The wall clock is read once a millisecond: it says no more than that, and reading it costs as much as the other.
+    fn wall_ms_at(&self, time: Time) -> u64 {
+        let at_ms = time.0 / 1_000;
+        if self.read_at_ms.load(Ordering::Acquire) == at_ms {
+            return self.wall_ms.load(Ordering::Relaxed);
         }
+        let wall_ms = wall_ms();
+        self.wall_ms.store(wall_ms, Ordering::Relaxed);
+        self.read_at_ms.store(at_ms, Ordering::Release);
+        wall_ms
     }
 }
 
