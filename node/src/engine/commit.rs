@@ -75,20 +75,17 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::WrongType`] if it shows as another type, or the entities of its kind have another.
     pub fn view(&self, id: &EntityId, ty: Type) -> Result<View, Error> {
-        self.type_for(id, Some(ty), &BTreeMap::new())?;
-        Ok(self.view_as(id.clone(), ty))
-    }
-
-    fn view_as(&self, entity: EntityId, ty: Type) -> View {
-        let shard = &self.shards[self.shard_of(&entity).0 as usize];
-        let key = (entity, ty);
+        let at = self.shard_of(id);
+        self.type_for(at, id, Some(ty), &BTreeMap::new())?;
+        let shard = &self.shards[at.0 as usize];
+        let key = (id.clone(), ty);
         let value = shard.entities.get(&key).filter(|value| value.exists());
-        View {
+        Ok(View {
             value: value.cloned(),
             replicas: Arc::clone(&shard.replicas),
             entity: key.0,
             ty,
-        }
+        })
     }
 
     pub(crate) fn on_commit(&mut self, request: RequestId, mut update: Update, view: View) {
@@ -101,11 +98,17 @@ impl Engine {
 
     /// None if it is the present: and then nobody keeps it any more.
     fn sight(&self, view: View) -> Option<Sight> {
-        let is_present = self.view_as(view.entity.clone(), view.ty).is_same(&view);
+        let key = (view.entity, view.ty);
+        let shard = &self.shards[self.shard_of(&key.0).0 as usize];
+        let now = shard.entities.get(&key).filter(|value| value.exists());
+        let is_present = match (now, &view.value) {
+            (Some(now), Some(seen)) => Arc::ptr_eq(now, seen),
+            (None, None) => true,
+            _ => false,
+        };
         if planted!("commit_by_the_present", true, is_present) {
             return None;
         }
-        let key = (view.entity, view.ty);
         let value = view.value.map(|value| Value::clone(&value));
         let value = value.unwrap_or_else(|| Value::new(key.1));
         Some(Sight { key, value })

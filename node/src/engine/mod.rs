@@ -30,6 +30,7 @@ mod ring;
 mod said;
 mod serve;
 mod shard;
+mod single;
 mod size;
 mod snapshot;
 mod submit;

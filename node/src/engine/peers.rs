@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_crdt::{Epoch, NodeId, ReplicaId, VersionVector, planted};
+use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::engine::io::{Output, Time};
@@ -140,7 +141,7 @@ impl Engine {
             return;
         }
         self.members.insert(node);
-        self.record(&Record::Members(vec![node.0]), &[]);
+        self.record(Record::Members(vec![node.0]), &[]);
     }
 
     /// Nothing waits for this node any more. A link to it would know better.
@@ -150,7 +151,7 @@ impl Engine {
             return;
         }
         self.remember_left(node);
-        self.record(&Record::MemberLeft(node.0), &[]);
+        self.record(Record::MemberLeft(node.0), &[]);
         for id in self.shard_ids() {
             self.trim(id);
             self.release_copies(id);
@@ -210,8 +211,13 @@ impl Engine {
     }
 
     pub(crate) fn send(&mut self, peer: NodeId, lane: Lane, frame: &Frame) {
+        if self.peers.contains_key(&peer) {
+            self.send_bytes(peer, lane, frame.encode());
+        }
+    }
+
+    pub(crate) fn send_bytes(&mut self, peer: NodeId, lane: Lane, frame: Bytes) {
         if let Some(p) = self.peers.get_mut(&peer) {
-            let frame = frame.encode();
             p.in_flight += frame.len() as u64;
             self.outputs.push_back(Output::Send {
                 peer,

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use anabranch_crdt::{Epoch, NodeId, VersionVector, planted};
+use anabranch_crdt::{Epoch, NodeId, ReplicaIx, planted};
 use bytes::Bytes;
 
 use crate::engine::Engine;
@@ -19,6 +19,8 @@ pub(crate) struct Persist {
     last: RecordId,
     durable: RecordId,
     waiting: VecDeque<Waiting>,
+    /// How far they lead, in their order.
+    reached: VecDeque<(RecordId, Reached)>,
     bytes: usize,
     failed: Option<(PersistFailure, String)>,
     /// Frames that show what a keyed update did, until its record is durable: were they to leave before, and the record
@@ -40,9 +42,10 @@ struct HeldFrame {
 struct Waiting {
     id: RecordId,
     bytes: usize,
-    /// How far each shard's vector has come with this record.
-    reached: Vec<(ShardId, VersionVector)>,
 }
+
+/// How far a record brings a shard in the stream of a replica.
+pub(crate) type Reached = (ShardId, ReplicaIx, u64);
 
 impl Persist {
     pub fn is_durable(&self, id: RecordId) -> bool {
@@ -63,37 +66,42 @@ impl Persist {
 }
 
 impl Engine {
-    /// Hands a record to the log, in pieces where it is large; says which record is the last of it. The shards it changes
-    /// must already be in the state it leads to.
-    pub(crate) fn record(&mut self, record: &Record, shards: &[ShardId]) -> RecordId {
-        let whole = record.encode();
+    /// Hands a record to the log, in pieces where it is large; says which record is the last of it. `reached`: all that it
+    /// adds to the vectors of shards.
+    pub(crate) fn record(&mut self, record: Record, reached: &[Reached]) -> RecordId {
+        self.record_bytes(record.into_bytes(), reached)
+    }
+
+    /// The same for a record that is written already.
+    pub(crate) fn record_bytes(&mut self, whole: Bytes, reached: &[Reached]) -> RecordId {
         let pieces = whole.len().div_ceil(RECORD_BYTES_MAX);
         for i in (0..pieces).filter(|_| pieces > 1) {
             let (from, to) = (i * RECORD_BYTES_MAX, (i + 1) * RECORD_BYTES_MAX);
             let (first, last) = (i == 0, i + 1 == pieces);
             let bytes = whole.slice(from..to.min(whole.len()));
-            let piece = Record::Piece { first, last, bytes }.encode();
+            let piece = Record::Piece { first, last, bytes }.into_bytes();
             if last {
-                return self.hand_out(piece, shards);
+                return self.hand_out(piece, reached);
             }
             self.hand_out(piece, &[]);
         }
-        self.hand_out(whole, shards)
+        self.hand_out(whole, reached)
     }
 
-    fn hand_out(&mut self, payload: Bytes, shards: &[ShardId]) -> RecordId {
+    /// All that a shard covers: what a record of whatever came from others may have added.
+    pub(crate) fn reached(&self, id: ShardId) -> Vec<Reached> {
+        let vv = self.shards[id.0 as usize].vv.iter();
+        vv.map(|(ix, seq)| (id, ix, seq)).collect()
+    }
+
+    fn hand_out(&mut self, payload: Bytes, reached: &[Reached]) -> RecordId {
         let id = RecordId(self.persist.last.0 + 1);
         self.persist.last = id;
         self.persist.bytes += payload.len();
-        let reached = shards
-            .iter()
-            .map(|s| (*s, self.shards[s.0 as usize].vv.clone()))
-            .collect();
-        self.persist.waiting.push_back(Waiting {
-            id,
-            bytes: payload.len(),
-            reached,
-        });
+        let bytes = payload.len();
+        self.persist.waiting.push_back(Waiting { id, bytes });
+        let reached = reached.iter().map(|reached| (id, *reached));
+        self.persist.reached.extend(reached);
         self.outputs.push_back(Output::Persist { id, payload });
         if planted!("ack_before_sync", true, false) {
             self.on_persisted(id);
@@ -123,10 +131,10 @@ impl Engine {
                 break;
             };
             self.persist.bytes -= done.bytes;
-            for (shard, vv) in done.reached {
-                self.shard(shard).durable.join(&vv);
-                shards.insert(shard);
-            }
+        }
+        while let Some((_, (shard, ix, seq))) = self.persist.reached.pop_front_if(|(id, _)| *id <= upto) {
+            self.shard(shard).durable.advance(ix, seq);
+            shards.insert(shard);
         }
         for shard in shards {
             self.trim(shard);
@@ -139,16 +147,16 @@ impl Engine {
     }
 
     /// Sends a frame that shows these shards' state: at once, or when the keyed updates in it are durable.
-    pub(crate) fn send_state(&mut self, peer: NodeId, shards: &[ShardId], lane: Lane, frame: &Frame) {
+    pub(crate) fn send_state(&mut self, peer: NodeId, shards: &[ShardId], lane: Lane, frame: Frame) {
         let until = shards
             .iter()
             .map(|s| self.shards[s.0 as usize].keyed)
             .max()
             .unwrap_or_default();
         if self.persist.is_durable(until) {
-            return self.send(peer, lane, frame);
+            return self.send_bytes(peer, lane, frame.into_bytes());
         }
-        let frame = frame.encode();
+        let frame = frame.into_bytes();
         let Some(p) = self.peers.get_mut(&peer) else {
             return;
         };

@@ -420,7 +420,7 @@ impl Engine {
         };
         self.counters.pulls_served += 1;
         for part in parts {
-            self.send_state(peer, &[id], Lane::Bulk, &Frame::Intervals(vec![part]));
+            self.send_state(peer, &[id], Lane::Bulk, Frame::Intervals(vec![part]));
         }
         Ok(())
     }

@@ -91,7 +91,7 @@ impl Engine {
 
     fn send_load(&mut self, peer: NodeId, load: Load) {
         if !load.parts.is_empty() {
-            self.send_state(peer, &load.shards, Lane::Push, &Frame::Intervals(load.parts));
+            self.send_state(peer, &load.shards, Lane::Push, Frame::Intervals(load.parts));
         }
     }
 

@@ -356,7 +356,8 @@ impl Engine {
         let changed = shard.absorb(&self.key, &mut self.kinds, news);
         shard.vv.join(&to);
         shard.check_caught_up();
-        self.record(&Record::Applied(vec![interval], None), &[id]);
+        let reached = self.reached(id);
+        self.record(Record::Applied(vec![interval], None), &reached);
         let over = self.shards[id.0 as usize]
             .rings
             .values()

@@ -18,13 +18,41 @@ pub(crate) struct Slot {
     /// Where its put stands, if it had one that was alive when it came here.
     pub path: Option<Path>,
     /// What it killed.
-    pub kills: Vec<Kill>,
+    pub kills: Kills,
     /// The first operation seen here that killed the put.
     pub killer: Option<Dot>,
     /// A foreign operation that took away something of what the put counts, or of what was counted in its place before.
     pub raised: Option<Dot>,
     /// Whether it is the last of its update: a cut may only be made behind such a slot.
     pub commit_end: bool,
+}
+
+/// What one operation killed: mostly one dot at most, which needs no memory of its own.
+#[derive(Clone, Debug)]
+pub(crate) enum Kills {
+    Few(Option<Kill>),
+    Many(Vec<Kill>),
+}
+
+impl From<Vec<Kill>> for Kills {
+    fn from(mut kills: Vec<Kill>) -> Kills {
+        if kills.len() > 1 {
+            Kills::Many(kills)
+        } else {
+            Kills::Few(kills.pop())
+        }
+    }
+}
+
+impl std::ops::Deref for Kills {
+    type Target = [Kill];
+
+    fn deref(&self) -> &[Kill] {
+        match self {
+            Kills::Few(kill) => kill.as_slice(),
+            Kills::Many(kills) => kills,
+        }
+    }
 }
 
 impl Slot {

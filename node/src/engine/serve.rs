@@ -126,7 +126,7 @@ impl Engine {
             // Its place is free at once; should the part be lost, the asker begins again.
             self.sessions.0.remove(&(peer, shard));
         }
-        self.send_state(peer, &[shard], Lane::Bulk, &Frame::SnapshotPart(part));
+        self.send_state(peer, &[shard], Lane::Bulk, Frame::SnapshotPart(part));
     }
 
     pub(crate) fn say_busy(&mut self, peer: NodeId, shard: ShardId, id: u64) {

@@ -264,50 +264,68 @@ impl Shard {
     /// Joins operations that this shard does not cover yet, in order, and records what they did. The version
     /// vector is left for the caller to advance once all of a step is in. Returns the entities that changed.
     pub fn absorb(&mut self, key: &HashKey, kinds: &mut Kinds, entries: Vec<Entry>) -> Vec<EntityId> {
-        let mut changed = Vec::new();
+        let mut changed: Vec<EntityId> = Vec::new();
         let mut raised = Vec::new();
-        let mut run: Vec<Part> = Vec::new();
-        let mut run_of: Option<EntityKey> = None;
-        for entry in &entries {
-            if run_of.as_ref() != Some(&entry.entity)
-                && let Some(entity) = run_of.replace(entry.entity.clone())
-            {
-                let news = self.join_run(key, kinds, &entity, std::mem::take(&mut run));
-                note_news(news, entity.0, &mut changed, &mut raised);
+        for run in entries.chunk_by(|one, next| one.entity == next.entity) {
+            let entity = &run[0].entity;
+            let parts = run.iter().map(|entry| entry.part.clone()).collect();
+            let news = self.join_delta(key, kinds, entity, &Delta::from_parts(entity.1, parts));
+            if !news.is_empty() && changed.last() != Some(&entity.0) {
+                changed.push(entity.0.clone());
             }
-            run.push(entry.part.clone());
+            raised.extend(news.raised);
         }
-        if let Some(entity) = run_of {
-            let news = self.join_run(key, kinds, &entity, run);
-            note_news(news, entity.0, &mut changed, &mut raised);
-        }
-        self.note_resets(&entries);
+        self.note_resets(entries.iter().map(|entry| (&entry.entity, &entry.part)));
         for entry in entries {
             self.record_slot(entry);
         }
+        self.note_raised(raised);
+        changed
+    }
+
+    /// The same for what one mutation of this node did. Says whether the entity changed.
+    pub fn absorb_own(
+        &mut self,
+        key: &HashKey,
+        kinds: &mut Kinds,
+        entity: &EntityKey,
+        delta: &Delta,
+    ) -> bool {
+        let news = self.join_delta(key, kinds, entity, delta);
+        self.note_resets(delta.parts().iter().map(|part| (entity, part)));
+        for part in delta.parts() {
+            self.record_slot(Entry {
+                entity: entity.clone(),
+                part: part.clone(),
+                commit_end: false,
+            });
+        }
+        let is_changed = !news.is_empty();
+        self.note_raised(news.raised);
+        is_changed
+    }
+
+    fn join_delta(
+        &mut self,
+        key: &HashKey,
+        kinds: &mut Kinds,
+        entity: &EntityKey,
+        delta: &Delta,
+    ) -> anabranch_crdt::Changed {
+        let vv = std::mem::take(&mut self.vv);
+        let news = self.change(key, kinds, entity, |value, env| value.join_delta(env, &vv, delta));
+        self.vv = vv;
+        news
+    }
+
+    /// What the slots of counters depend on.
+    fn note_raised(&mut self, raised: Vec<(Dot, Option<Dot>)>) {
         for (dot, by) in raised {
             let ring = self.rings.get_mut(&dot.ix());
             if let Some(slot) = ring.and_then(|ring| ring.get_mut(dot.seq())) {
                 slot.raised = by;
             }
         }
-        changed
-    }
-
-    fn join_run(
-        &mut self,
-        key: &HashKey,
-        kinds: &mut Kinds,
-        entity: &EntityKey,
-        parts: Vec<Part>,
-    ) -> anabranch_crdt::Changed {
-        let delta = Delta::from_parts(entity.1, parts);
-        let vv = std::mem::take(&mut self.vv);
-        let news = self.change(key, kinds, entity, |value, env| {
-            value.join_delta(env, &vv, &delta)
-        });
-        self.vv = vv;
-        news
     }
 
     /// Changes one entity's value through `join` and keeps the fingerprint and the row in step with it.
@@ -322,18 +340,22 @@ impl Shard {
             replicas: &self.replicas,
             key,
         };
-        let row = self
-            .entities
-            .entry(entity.clone())
-            .or_insert_with(|| Arc::new(Value::new(entity.1)));
-        let before = row_fingerprint(key, entity, row);
+        let row = match self.entities.get_mut(entity) {
+            Some(row) => row,
+            None => self
+                .entities
+                .entry(entity.clone())
+                .or_insert_with(|| Arc::new(Value::new(entity.1))),
+        };
+        let named = hasher_of(key, entity);
+        let before = row_fingerprint(&named, row);
         let gone = planted!("digest_ignores_removals", 0, before);
         let existed = row.exists();
         let changed = join(Arc::make_mut(row), &env);
         self.fingerprint = self
             .fingerprint
             .wrapping_sub(gone)
-            .wrapping_add(row_fingerprint(key, entity, row));
+            .wrapping_add(row_fingerprint(&named, row));
         let exists = row.exists();
         if row.is_vacant() {
             self.entities.remove(entity);
@@ -370,7 +392,7 @@ impl Shard {
             Slot {
                 entity: entry.entity,
                 path,
-                kills,
+                kills: kills.into(),
                 killer: None,
                 raised,
                 commit_end: entry.commit_end,
@@ -433,45 +455,37 @@ impl Shard {
             key,
         };
         self.entities.iter().fold(0, |sum, (entity, row)| {
-            let digest = row.digest_from_scratch(&env);
-            let row = if row.exists() {
-                fingerprint_of(key, entity, digest)
+            if row.exists() {
+                let digest = row.digest_from_scratch(&env);
+                sum.wrapping_add(fingerprint_of(&hasher_of(key, entity), digest))
             } else {
-                0
-            };
-            sum.wrapping_add(row)
+                sum
+            }
         })
     }
 }
 
-/// What a join changed: for watchers, and for what the slots of counters depend on.
-fn note_news(
-    news: anabranch_crdt::Changed,
-    entity: EntityId,
-    changed: &mut Vec<EntityId>,
-    raised: &mut Vec<(Dot, Option<Dot>)>,
-) {
-    if !news.is_empty() && changed.last() != Some(&entity) {
-        changed.push(entity);
-    }
-    raised.extend(news.raised);
-}
-
-fn row_fingerprint(key: &HashKey, entity: &EntityKey, row: &Value) -> u64 {
+fn row_fingerprint(named: &SipHasher13, row: &Value) -> u64 {
     if row.exists() {
-        fingerprint_of(key, entity, row.digest())
+        fingerprint_of(named, row.digest())
     } else {
         0
     }
 }
 
-fn fingerprint_of(key: &HashKey, (id, ty): &EntityKey, digest: u64) -> u64 {
+/// What has taken in the name of a row, so that its fingerprints before and after a change take it in once.
+fn hasher_of(key: &HashKey, (id, ty): &EntityKey) -> SipHasher13 {
     let mut h = SipHasher13::new_with_key(&key.0);
     h.write(id.kind().as_bytes());
     h.write_u8(0xff);
     h.write(id.key().as_bytes());
     h.write_u8(0xff);
     h.write_u8(ty.id());
+    h
+}
+
+fn fingerprint_of(named: &SipHasher13, digest: u64) -> u64 {
+    let mut h = *named;
     h.write_u64(digest);
     h.finish()
 }

@@ -190,9 +190,10 @@ impl Engine {
         let changed = self.install(id, &parts)?;
         self.counters.snapshots_installed += 1;
         for part in parts {
-            self.record(&Record::Staged(part), &[]);
+            self.record(Record::Staged(part), &[]);
         }
-        self.record(&Record::Installed { shard: id.0, session }, &[id]);
+        let reached = self.reached(id);
+        self.record(Record::Installed { shard: id.0, session }, &reached);
         for entity in changed {
             self.outputs.push_back(Output::Changed { entity });
         }

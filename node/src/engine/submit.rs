@@ -6,17 +6,20 @@ use anabranch_crdt::{
     Clock, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaId, ReplicaIx, SEQ_MAX, Type, Value,
     VersionVector, planted,
 };
+use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::engine::commit::Sight;
 use crate::engine::idempotency::{Known, is_repeat, row, update_hash};
 use crate::engine::io::{Copies, Op, Output, RecordId, RequestId, Update};
 use crate::engine::levels::Pending;
+use crate::engine::persist::Reached;
 use crate::engine::shard::{EntityKey, Entry};
+use crate::engine::single::single_record;
 use crate::engine::translate::{Head, OutEntry, write_interval};
 use crate::engine::trial::Trials;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{EntityId, Interval, Record, ShardId, Token};
+use crate::wire::{EntityId, Interval, KeyRow, Record, ShardId, Token};
 
 /// Why the algebra refused, as callers tell it apart.
 fn kind_of(error: &MutationError) -> ErrorKind {
@@ -51,14 +54,26 @@ fn is_stamped(mutation: &Mutation, ty: Type) -> bool {
     }
 }
 
-/// An operation as it is made: on which entity, of which type, and what it does.
-type Resolved = (EntityKey, Mutation);
+/// An operation as it is made: where, on which entity, of which type, and what it does.
+struct Resolved {
+    shard: ShardId,
+    key: EntityKey,
+    mutation: Mutation,
+}
 
 /// What an update does to one shard.
 struct Stretch {
+    shard: ShardId,
     me: ReplicaIx,
     from: u64,
     entries: Vec<Entry>,
+}
+
+impl Stretch {
+    /// The last sequence of it.
+    fn to(&self) -> u64 {
+        self.from + self.entries.len() as u64
+    }
 }
 
 impl Engine {
@@ -91,8 +106,12 @@ impl Engine {
             return self.repeat(&update, known.clone());
         }
         self.check_store()?;
-        let (keys, types) = self.resolve(&update.ops, sight.as_ref())?;
-        let hash = update_hash(&update.ops, &types);
+        let (resolved, types) = self.resolve(&update.ops, sight.as_ref())?;
+        // Who has no key is never asked for what it was again.
+        let hash = match &update.key {
+            Some(_) => update_hash(&update.ops, &types),
+            None => 0,
+        };
         if update.key.is_some() && !self.keys.make_room(&self.config.limits, self.now.wall_ms) {
             return Err(Error::new(
                 ErrorKind::Overloaded,
@@ -102,14 +121,16 @@ impl Engine {
                 ),
             ));
         }
-        Ok(self.make(update, keys, hash, sight))
+        Ok(self.make(update, resolved, hash, sight))
     }
 
     fn repeat(&self, update: &Update, known: Known) -> Result<Pending, Error> {
         // It was made under the type that was asked for, or the one there was: a repeat may name it or not.
         let types = update.ops.iter().map(|op| match op.mutation {
             Mutation::Delete => None,
-            _ => op.ty.or_else(|| self.known_type(&op.entity)),
+            _ => op
+                .ty
+                .or_else(|| self.known_type(self.shard_of(&op.entity), &op.entity)),
         });
         if !is_repeat(&update.ops, &types.collect::<Vec<_>>(), known.update) {
             return Err(Error::new(
@@ -173,7 +194,7 @@ impl Engine {
         sight: Option<&Sight>,
     ) -> Result<(Vec<Resolved>, Vec<Option<Type>>), Error> {
         let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
-        let (mut keys, mut types) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
+        let (mut all, mut types) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
         let mut trials = Trials::new(self);
         for op in ops {
             let shard = self.shard_of(&op.entity);
@@ -182,13 +203,15 @@ impl Engine {
             let is_deletion = op.mutation == Mutation::Delete;
             if is_deletion && op.ty.is_none() {
                 types.push(None);
-                self.resolve_delete(shard, op, &fixed, &mut trials, &mut keys)?;
+                self.resolve_delete(shard, op, &fixed, &mut trials, &mut all)?;
                 continue;
             }
-            let ty = self.type_for(&op.entity, op.ty, &fixed)?;
+            let ty = self.type_for(shard, &op.entity, op.ty, &fixed)?;
             // What is deleted has its type no more when it is asked for again.
             types.push((!is_deletion).then_some(ty));
-            fixed.entry(op.entity.kind()).or_insert(ty);
+            if ops.len() > 1 {
+                fixed.entry(op.entity.kind()).or_insert(ty);
+            }
             let key = (op.entity.clone(), ty);
             let here = self.shards[shard.0 as usize].entities.get(&key);
             let resolved = match here {
@@ -203,9 +226,9 @@ impl Engine {
             if ty == Type::BoundedCounter {
                 trials.make(shard, &key, &mutation).map_err(refused)?;
             }
-            keys.push((key, mutation));
+            all.push(Resolved { shard, key, mutation });
         }
-        Ok((keys, types))
+        Ok((all, types))
     }
 
     /// A deletion that names no type is of the entity whole: under each of the types that two sides of a partition may
@@ -216,7 +239,7 @@ impl Engine {
         op: &Op,
         fixed: &BTreeMap<&str, Type>,
         trials: &mut Trials<'_>,
-        keys: &mut Vec<Resolved>,
+        all: &mut Vec<Resolved>,
     ) -> Result<(), Error> {
         let here = self.shards[shard.0 as usize].types_of(&op.entity);
         let new = fixed.get(op.entity.kind()).copied();
@@ -227,14 +250,18 @@ impl Engine {
                 let tried = trials.make(shard, &key, &op.mutation);
                 tried.map_err(|e| Error::new(kind_of(&e), format!("{}: {e}", op.entity)))?;
             }
-            keys.push((key, op.mutation.clone()));
+            all.push(Resolved {
+                shard,
+                key,
+                mutation: op.mutation.clone(),
+            });
         }
         Ok(())
     }
 
     /// The type that an entity has, or would get, by what is here and declared.
-    fn known_type(&self, entity: &EntityId) -> Option<Type> {
-        let (kind, shard) = (entity.kind(), self.shard_of(entity));
+    fn known_type(&self, shard: ShardId, entity: &EntityId) -> Option<Type> {
+        let kind = entity.kind();
         self.shards[shard.0 as usize]
             .visible_type(entity)
             .or_else(|| self.config.kinds.get(kind).copied())
@@ -243,15 +270,17 @@ impl Engine {
 
     pub(crate) fn type_for(
         &self,
+        shard: ShardId,
         entity: &EntityId,
         asked: Option<Type>,
         fixed: &BTreeMap<&str, Type>,
     ) -> Result<Type, Error> {
         let kind = entity.kind();
-        let known = self.known_type(entity).or_else(|| fixed.get(kind).copied());
+        let known = self.known_type(shard, entity);
+        let known = known.or_else(|| fixed.get(kind).copied());
         match (known, asked) {
             (Some(known), Some(asked)) if known != asked => {
-                let shard = &self.shards[self.shard_of(entity).0 as usize];
+                let shard = &self.shards[shard.0 as usize];
                 let exists = shard.visible_type(entity).is_some();
                 let (what, known) = (
                     if exists {
@@ -284,45 +313,50 @@ impl Engine {
     }
 
     /// Cannot fail: everything was checked.
-    fn make(&mut self, update: Update, keys: Vec<Resolved>, hash: u64, mut sight: Option<Sight>) -> Pending {
-        let mut stretches: BTreeMap<ShardId, Stretch> = BTreeMap::new();
-        let mut changed: BTreeSet<EntityId> = BTreeSet::new();
-        for (key, mutation) in keys {
-            self.make_one(key, &mutation, &mut stretches, &mut changed, sight.as_mut());
+    fn make(
+        &mut self,
+        update: Update,
+        resolved: Vec<Resolved>,
+        hash: u64,
+        mut sight: Option<Sight>,
+    ) -> Pending {
+        let (mut stretches, mut changed) = (Vec::new(), Vec::new());
+        for op in resolved {
+            self.make_one(op, &mut stretches, &mut changed, sight.as_mut());
         }
-        let dots: Vec<(ShardId, u64, u64)> = stretches
-            .iter()
-            .filter(|(_, s)| !s.entries.is_empty())
-            .map(|(id, s)| (*id, s.from + 1, s.from + s.entries.len() as u64))
-            .collect();
-        let answer = self.answer_of(self.started.epoch, dots.clone(), false);
-        if dots.is_empty() && update.key.is_none() {
+        stretches.retain(|stretch| !stretch.entries.is_empty());
+        let dots = stretches.iter().map(|s| (s.shard, s.from + 1, s.to()));
+        let answer = self.answer_of(self.started.epoch, dots.collect(), false);
+        if stretches.is_empty() && update.key.is_none() {
             return self.pending(&update, answer, self.last_record());
         }
-        let known = Known {
-            update: hash,
-            at_ms: self.now.wall_ms,
-            epoch: self.started.epoch,
-            record: RecordId::default(),
-            dots: dots.clone(),
-        };
-        let key = update.key.as_ref().map(|key| row(key, &known));
-        let shards: Vec<ShardId> = dots.iter().map(|(id, _, _)| *id).collect();
-        let mut intervals = Vec::with_capacity(stretches.len());
-        for (id, stretch) in stretches {
-            if !stretch.entries.is_empty() {
-                intervals.push(self.seal_stretch(id, &stretch));
-            }
+        let known = update.key.as_ref().map(|key| {
+            let known = Known {
+                update: hash,
+                at_ms: self.now.wall_ms,
+                epoch: self.started.epoch,
+                record: RecordId::default(),
+                dots: answer.dots.clone(),
+            };
+            (key.clone(), known)
+        });
+        let row = known.as_ref().map(|(key, known)| row(key, known));
+        for stretch in &stretches {
+            self.end_commit(stretch);
         }
-        let record = self.record(&Record::Applied(intervals, key), &shards);
-        if let Some(key) = update.key.clone() {
+        let reached: Vec<Reached> = stretches.iter().map(|s| (s.shard, s.me, s.to())).collect();
+        let bytes = self.applied(&stretches, row);
+        let record = self.record_bytes(bytes, &reached);
+        if let Some((key, known)) = known {
             self.keys.insert(key, Known { record, ..known });
         }
+        changed.sort_unstable();
+        changed.dedup();
         for entity in changed {
             self.outputs.push_back(Output::Changed { entity });
         }
         let pending = self.pending(&update, answer, record);
-        for shard in shards {
+        for (shard, _, _) in reached {
             if update.key.is_some() {
                 self.shard(shard).keyed = record;
             }
@@ -334,15 +368,18 @@ impl Engine {
 
     fn make_one(
         &mut self,
-        key: EntityKey,
-        mutation: &Mutation,
-        stretches: &mut BTreeMap<ShardId, Stretch>,
-        changed: &mut BTreeSet<EntityId>,
+        op: Resolved,
+        stretches: &mut Vec<Stretch>,
+        changed: &mut Vec<EntityId>,
         sight: Option<&mut Sight>,
     ) {
-        let id = self.shard_of(&key.0);
+        let Resolved {
+            shard: id,
+            key,
+            mutation,
+        } = op;
         let me = self.me();
-        let stamp = if is_stamped(mutation, key.1) {
+        let stamp = if is_stamped(&mutation, key.1) {
             self.clock.tick(self.now.wall_ms)
         } else {
             0
@@ -352,10 +389,16 @@ impl Engine {
             unreachable!("shard {id} has no room for another replica");
         };
         let from = shard.vv.get(me);
-        let stretch = stretches.entry(id).or_insert(Stretch {
-            me,
-            from,
-            entries: Vec::new(),
+        let at = stretches.binary_search_by_key(&id, |stretch| stretch.shard);
+        let at = at.unwrap_or_else(|at| {
+            let stretch = Stretch {
+                shard: id,
+                me,
+                from,
+                entries: Vec::new(),
+            };
+            stretches.insert(at, stretch);
+            at
         });
         let issuer = Issuer {
             replicas: &shard.replicas,
@@ -363,63 +406,75 @@ impl Engine {
             next_seq: from + 1,
             stamp,
         };
-        let empty = Value::new(key.1);
-        let value = shard.entities.get(&key).map_or(&empty, |v| v);
-        let mutation = planted!("canary", more(mutation), mutation.clone());
+        let mutation = planted!("canary", more(&mutation), mutation);
         let seen = sight.as_deref().filter(|sight| sight.concerns(&key, &mutation));
         let delta = match seen {
             Some(sight) => sight.mutate(&issuer, &mutation),
-            None => value.mutate(&issuer, &mutation).unwrap_or_else(|error| {
-                unreachable!("{} was checked against its type: {error}", key.0);
-            }),
+            None => {
+                let delta = match shard.entities.get(&key) {
+                    Some(value) => value.mutate(&issuer, &mutation),
+                    None => Value::new(key.1).mutate(&issuer, &mutation),
+                };
+                delta.unwrap_or_else(|error| {
+                    unreachable!("{} was checked against its type: {error}", key.0);
+                })
+            }
         };
         if let Some(sight) = sight {
             sight.join(&key, &shard.replicas, &self.key, &delta);
         }
-        let entries: Vec<Entry> = delta
-            .into_parts()
-            .into_iter()
-            .map(|part| Entry {
-                entity: key.clone(),
-                part,
-                commit_end: false,
-            })
-            .collect();
-        let Some(last) = entries.last().map(|e| e.part.dot.seq()) else {
+        let Some(last) = delta.parts().last().map(|part| part.dot.seq()) else {
             return;
         };
         assert!(
-            last <= SEQ_MAX && last == from + entries.len() as u64,
+            last <= SEQ_MAX && last == from + delta.parts().len() as u64,
             "a mutation's dots are contiguous"
         );
-        stretch.entries.extend(entries.iter().cloned());
-        changed.extend(shard.absorb(&self.key, &mut self.kinds, entries));
+        if shard.absorb_own(&self.key, &mut self.kinds, &key, &delta) {
+            changed.push(key.0.clone());
+        }
         shard.vv.advance(me, last);
+        let entry = |part| Entry {
+            entity: key.clone(),
+            part,
+            commit_end: false,
+        };
+        stretches[at]
+            .entries
+            .extend(delta.into_parts().into_iter().map(entry));
     }
 
-    /// Marks the end of the commit and writes what the log keeps of it.
-    fn seal_stretch(&mut self, id: ShardId, stretch: &Stretch) -> Interval {
-        let slots_max = self.config.limits.ring_slots_max;
+    /// Marks the end of the commit.
+    fn end_commit(&mut self, stretch: &Stretch) {
+        let (id, slots_max) = (stretch.shard, self.config.limits.ring_slots_max);
         let shard = self.shard(id);
-        let to = shard.vv.get(stretch.me);
         if let Some(ring) = shard.rings.get_mut(&stretch.me) {
-            if let Some(slot) = ring.get_mut(to) {
+            if let Some(slot) = ring.get_mut(stretch.to()) {
                 slot.commit_end = true;
             }
-            let full = ring.len() > slots_max;
-            if full {
+            if ring.len() > slots_max {
                 self.trim(id);
             }
         }
-        let from = VersionVector::from_iter([(stretch.me, stretch.from)]);
-        let to = VersionVector::from_iter([(stretch.me, to)]);
-        write_record_interval(
-            &self.shards[id.0 as usize].replicas,
-            id,
-            &from,
-            &to,
-            &stretch.entries,
-        )
+    }
+
+    /// What the log keeps of an update.
+    fn applied(&self, stretches: &[Stretch], row: Option<KeyRow>) -> Bytes {
+        let replicas = |s: &Stretch| &*self.shards[s.shard.0 as usize].replicas;
+        let in_full = |row| {
+            let interval = |s: &Stretch| {
+                let [from, to] = [s.from, s.to()].map(|seq| VersionVector::from_iter([(s.me, seq)]));
+                write_record_interval(replicas(s), s.shard, &from, &to, &s.entries)
+            };
+            Record::Applied(stretches.iter().map(interval).collect(), row).into_bytes()
+        };
+        if let [s] = stretches
+            && let Some(bytes) = single_record(replicas(s), s.shard, &s.entries, row.as_ref())
+        {
+            debug_assert_eq!(bytes, in_full(row), "one record has one form");
+            return bytes;
+        }
+        in_full(row)
     }
 
     /// Whether there is nobody to catch up with.
@@ -454,7 +509,7 @@ impl Engine {
     pub(crate) fn check_settled(&mut self) {
         if !self.settled.now && self.is_ready() {
             self.settled.now = true;
-            self.record(&Record::Settled, &[]);
+            self.record(Record::Settled, &[]);
         }
     }
 

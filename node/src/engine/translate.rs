@@ -22,7 +22,8 @@ pub(crate) type Refused = String;
 /// The replica table of a message being written.
 pub(crate) struct TableWriter<'a> {
     replicas: &'a Replicas,
-    index: BTreeMap<ReplicaIx, u16>,
+    /// By the shard's index, as far as any was written.
+    index: Vec<Option<u16>>,
     pub ids: Vec<WireReplica>,
 }
 
@@ -30,19 +31,18 @@ impl<'a> TableWriter<'a> {
     pub fn new(replicas: &'a Replicas) -> TableWriter<'a> {
         TableWriter {
             replicas,
-            index: BTreeMap::new(),
+            index: Vec::new(),
             ids: Vec::new(),
         }
     }
 
     pub fn ix(&mut self, ix: ReplicaIx) -> u16 {
         let (ids, replicas) = (&mut self.ids, self.replicas);
-        *self.index.entry(ix).or_insert_with(|| {
-            let id = replicas.id(ix);
-            ids.push(WireReplica {
-                node: id.node.0,
-                epoch: id.epoch.0,
-            });
+        if self.index.len() <= ix.at() {
+            self.index.resize(ix.at() + 1, None);
+        }
+        *self.index[ix.at()].get_or_insert_with(|| {
+            ids.push(wire_replica(replicas, ix));
             (ids.len() - 1) as u16
         })
     }
@@ -115,6 +115,14 @@ impl TableReader {
     }
 }
 
+pub(crate) fn wire_replica(replicas: &Replicas, ix: ReplicaIx) -> WireReplica {
+    let id = replicas.id(ix);
+    WireReplica {
+        node: id.node.0,
+        epoch: id.epoch.0,
+    }
+}
+
 pub(crate) fn wire_entity((id, ty): &EntityKey) -> WireEntity {
     WireEntity {
         kind: id.kind().to_owned(),
@@ -184,7 +192,9 @@ struct IntervalWriter<'a> {
 
 struct OpenPart<'a> {
     table: TableWriter<'a>,
-    entities: BTreeMap<EntityKey, u32>,
+    /// The entity written last, which the next operation mostly is of too, and all before it.
+    last: Option<(&'a EntityKey, u32)>,
+    entities: BTreeMap<&'a EntityKey, u32>,
     bytes: usize,
     interval: Interval,
 }
@@ -206,6 +216,7 @@ impl<'a> IntervalWriter<'a> {
             };
             OpenPart {
                 table,
+                last: None,
                 entities: BTreeMap::new(),
                 bytes: 0,
                 interval,
@@ -221,7 +232,7 @@ impl<'a> IntervalWriter<'a> {
         }
     }
 
-    fn write(&mut self, entry: OutEntry<'_>) {
+    fn write(&mut self, entry: OutEntry<'a>) {
         let mut put = entry.put.as_ref().map(wire_put);
         let mut kills = entry.kills;
         loop {
@@ -270,20 +281,25 @@ fn kills_within(kills: &[Kill], room: usize) -> usize {
         .count()
 }
 
-impl OpenPart<'_> {
-    fn slot(&mut self, entry: &OutEntry<'_>, put: Option<WirePut>, kills: &[Kill], more: bool) {
+impl<'a> OpenPart<'a> {
+    /// Its place among the entities of the part.
+    fn entity(&mut self, key: &'a EntityKey) -> u32 {
+        if let Some((_, i)) = self.last.filter(|(last, _)| *last == key) {
+            return i;
+        }
+        let i = self.entities.get(key).copied().unwrap_or_else(|| {
+            let wire = wire_entity(key);
+            self.bytes += wire.len_bytes();
+            self.interval.entities.push(wire);
+            (self.interval.entities.len() - 1) as u32
+        });
+        self.entities.extend(self.last.replace((key, i)));
+        i
+    }
+
+    fn slot(&mut self, entry: &OutEntry<'a>, put: Option<WirePut>, kills: &[Kill], more: bool) {
         let replica = self.table.ix(entry.dot.ix());
-        let entity = match self.entities.get(entry.entity) {
-            Some(&i) => i,
-            None => {
-                let wire = wire_entity(entry.entity);
-                let i = self.interval.entities.len() as u32;
-                self.bytes += wire.len_bytes();
-                self.interval.entities.push(wire);
-                self.entities.insert(entry.entity.clone(), i);
-                i
-            }
-        };
+        let entity = self.entity(entry.entity);
         let put_path = entry.put.as_ref().map(|p| &p.path);
         let kills = kills
             .iter()

@@ -13,9 +13,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_crdt::{Dot, Path, ReplicaIx, VersionVector};
+use anabranch_crdt::{Dot, Part, Path, ReplicaIx, VersionVector};
 
-use crate::engine::shard::{EntityKey, Entry, Shard};
+use crate::engine::shard::{EntityKey, Shard};
 
 /// What the owner must have seen before a slot may go.
 #[derive(Clone, Debug)]
@@ -74,18 +74,18 @@ impl Waiting {
 
 impl Shard {
     /// Takes note of the slots that these operations have reset; this node's own go at once.
-    pub fn note_resets(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            for kill in entry.part.kills.iter().filter(|kill| kill.reset.is_some()) {
-                if Some(kill.dot.ix()) == self.me && Some(entry.part.dot.ix()) != self.me {
-                    let place = (entry.entity.clone(), kill.path.clone());
-                    let new = (kill.dot.seq(), entry.part.dot);
+    pub fn note_resets<'a>(&mut self, parts: impl Iterator<Item = (&'a EntityKey, &'a Part)>) {
+        for (entity, part) in parts {
+            for kill in part.kills.iter().filter(|kill| kill.reset.is_some()) {
+                if Some(kill.dot.ix()) == self.me && Some(part.dot.ix()) != self.me {
+                    let place = (entity.clone(), kill.path.clone());
+                    let new = (kill.dot.seq(), part.dot);
                     let last = self.own_resets.0.entry(place).or_insert(new);
                     if new.0 > last.0 {
                         *last = new; // removals that saw less may come later
                     }
                 }
-                let Some(value) = self.entities.get_mut(&entry.entity) else {
+                let Some(value) = self.entities.get_mut(entity) else {
                     continue;
                 };
                 if !value.waits(&kill.path, kill.dot) {
@@ -94,8 +94,8 @@ impl Shard {
                 if Some(kill.dot.ix()) == self.me {
                     Arc::make_mut(value).drop_waiting(&kill.path, kill.dot);
                 } else {
-                    let after = After::Dot(entry.part.dot);
-                    self.waiting.insert(&entry.entity, &kill.path, kill.dot, after);
+                    let after = After::Dot(part.dot);
+                    self.waiting.insert(entity, &kill.path, kill.dot, after);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The engine's messages to its peers, one per frame.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::interval::{Interval, WireReplica, WireVector};
@@ -168,6 +168,14 @@ mod kind {
 }
 
 impl Frame {
+    /// The frame's bytes, where nobody needs it any more: nothing in it is copied.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Frame::Intervals(m) => seal(kind::INTERVALS, &Intervals::pack(m)),
+            other => other.encode(),
+        }
+    }
+
     /// The frame's bytes: a kind and its body.
     pub fn encode(&self) -> Bytes {
         match self {
@@ -175,7 +183,7 @@ impl Frame {
             Frame::Summaries(m) => seal(kind::SUMMARIES, m),
             Frame::Said(m) => seal(kind::SAID, m),
             Frame::Pull(m) => seal(kind::PULL, m),
-            Frame::Intervals(m) => seal(kind::INTERVALS, &Intervals::pack(m)),
+            Frame::Intervals(_) => self.clone().into_bytes(),
             Frame::SnapshotPart(m) => seal(kind::SNAPSHOT_PART, m),
             Frame::SnapshotNext(m) => seal(kind::SNAPSHOT_NEXT, m),
             Frame::Busy(m) => seal(kind::BUSY, m),
@@ -214,15 +222,13 @@ impl Frame {
 
 /// A kind byte and a postcard body.
 pub(super) fn seal<T: Serialize>(kind: u8, body: &T) -> Bytes {
-    let mut out = BytesMut::with_capacity(256).writer();
-    let kind_written = std::io::Write::write_all(&mut out, &[kind]);
-    let body_written = postcard::to_io(body, &mut out);
-    // Both write into memory; serde only fails for types without a form, and ours all have one.
-    assert!(
-        kind_written.is_ok() && body_written.is_ok(),
-        "a wire type could not be written"
-    );
-    out.into_inner().freeze()
+    let mut out = Vec::with_capacity(256);
+    out.push(kind);
+    match postcard::to_extend(body, out) {
+        Ok(out) => out.into(),
+        // It is written into memory; serde only fails for types without a form, and ours all have one.
+        Err(error) => unreachable!("a wire type could not be written: {error}"),
+    }
 }
 
 /// The body of a message, whole: bytes left over are an error too.

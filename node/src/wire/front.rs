@@ -3,6 +3,8 @@
 //! Contract: at most [`SHARED_MAX`] bytes of a key are taken from the one before, and a kind is as long as one may be,
 //! so that what is read is bounded by a fixed multiple of the bytes that were there.
 
+use std::borrow::Cow;
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -14,18 +16,30 @@ const SHARED_MAX: usize = 255;
 
 /// One entity as it is written.
 #[derive(Serialize, Deserialize)]
-struct Step {
+pub(super) struct Step<'a> {
     /// Its kind; empty, which no kind is, if that is the one before.
-    kind: String,
+    kind: Cow<'a, str>,
     /// How many bytes its key has in common with the one before.
     shared: u8,
     /// The rest of the key.
-    key: String,
+    key: Cow<'a, str>,
     ty: u8,
 }
 
+impl<'a> Step<'a> {
+    /// That of an entity with none before it.
+    pub(super) fn first(kind: &'a str, key: &'a str, ty: u8) -> Step<'a> {
+        Step {
+            kind: Cow::Borrowed(kind),
+            shared: 0,
+            key: Cow::Borrowed(key),
+            ty,
+        }
+    }
+}
+
 pub(super) fn serialize<S: Serializer>(entities: &[WireEntity], serializer: S) -> Result<S::Ok, S::Error> {
-    steps(entities.iter()).serialize(serializer)
+    serializer.collect_seq(steps(entities.iter()))
 }
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WireEntity>, D::Error> {
@@ -46,7 +60,8 @@ pub(super) mod rows {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         let puts: Vec<(u64, &Bytes)> = rows.iter().map(|row| (row.count, &row.puts)).collect();
-        (steps(rows.iter().map(|row| &row.entity)), puts).serialize(serializer)
+        let steps: Vec<_> = steps(rows.iter().map(|row| &row.entity)).collect();
+        (steps, puts).serialize(serializer)
     }
 
     pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
@@ -62,24 +77,20 @@ pub(super) mod rows {
     }
 }
 
-fn steps<'a>(entities: impl Iterator<Item = &'a WireEntity>) -> Vec<Step> {
+fn steps<'a>(entities: impl Iterator<Item = &'a WireEntity>) -> impl Iterator<Item = Step<'a>> {
     let mut before: Option<&WireEntity> = None;
-    let step = |entity: &'a WireEntity| {
+    let step = move |entity: &'a WireEntity| {
         let is_alike = before.is_some_and(|before| before.kind == entity.kind);
         let shared = before.map_or(0, |before| shared(&before.key, &entity.key));
         before = Some(entity);
         Step {
-            kind: if is_alike {
-                String::new()
-            } else {
-                entity.kind.clone()
-            },
+            kind: Cow::Borrowed(if is_alike { "" } else { &entity.kind }),
             shared: shared as u8,
-            key: entity.key[shared..].to_owned(),
+            key: Cow::Borrowed(&entity.key[shared..]),
             ty: entity.ty,
         }
     };
-    entities.map(step).collect()
+    entities.map(step)
 }
 
 /// How long a beginning the two share, in bytes of whole characters.
@@ -93,7 +104,7 @@ fn shared(before: &str, key: &str) -> usize {
     (0..=same).rev().find(|&at| key.is_char_boundary(at)).unwrap_or(0)
 }
 
-fn entities(steps: Vec<Step>) -> Result<Vec<WireEntity>, &'static str> {
+fn entities(steps: Vec<Step<'_>>) -> Result<Vec<WireEntity>, &'static str> {
     let mut entities: Vec<WireEntity> = Vec::with_capacity(steps.len());
     for step in steps {
         let before = entities.last();
@@ -101,7 +112,7 @@ fn entities(steps: Vec<Step>) -> Result<Vec<WireEntity>, &'static str> {
             _ if step.kind.len() > KIND_BYTES_MAX => return Err("a kind is too long"),
             Some(before) if step.kind.is_empty() => before.kind.clone(),
             None if step.kind.is_empty() => return Err("the first entity names no kind"),
-            _ => step.kind,
+            _ => step.kind.into_owned(),
         };
         let before = before.map_or("", |before| &before.key);
         let shared = before.get(..usize::from(step.shared));
@@ -156,9 +167,9 @@ mod tests {
     #[test]
     fn what_a_list_cannot_share_is_refused() {
         let step = |kind: &str, shared| Step {
-            kind: kind.to_owned(),
+            kind: kind.to_owned().into(),
             shared,
-            key: "k".to_owned(),
+            key: "k".into(),
             ty: 4,
         };
         let good = || step("cart", 0);

@@ -22,17 +22,26 @@ pub(super) struct Intervals {
 impl Intervals {
     /// # Panics
     /// If an interval indexes past its own table: whoever wrote it made the indices.
-    pub fn pack(intervals: &[Interval]) -> Intervals {
+    pub fn pack(mut intervals: Vec<Interval>) -> Intervals {
         let mut shared: BTreeMap<WireReplica, u16> = BTreeMap::new();
         let mut replicas = Vec::new();
-        let mut packed = intervals.to_vec();
-        for interval in &mut packed {
+        // Nobody to share with, as the news of one update mostly has: then each id is met in one place.
+        let is_sole = intervals.len() == 1;
+        for interval in &mut intervals {
             let own = std::mem::take(&mut interval.replicas);
+            let mut met: Vec<Option<u16>> = vec![None; own.len()];
             let known = remap(interval, |i| {
-                let id = *own.get(usize::from(i))?;
-                Some(*shared.entry(id).or_insert_with(|| {
-                    replicas.push(id);
-                    (replicas.len() - 1) as u16
+                let (id, met) = (*own.get(usize::from(i))?, met.get_mut(usize::from(i))?);
+                Some(*met.get_or_insert_with(|| {
+                    let mut add = || {
+                        replicas.push(id);
+                        (replicas.len() - 1) as u16
+                    };
+                    if is_sole {
+                        add()
+                    } else {
+                        *shared.entry(id).or_insert_with(add)
+                    }
                 }))
             });
             assert!(
@@ -42,10 +51,7 @@ impl Intervals {
             );
             lean::pack(interval);
         }
-        Intervals {
-            replicas,
-            intervals: packed,
-        }
+        Intervals { replicas, intervals }
     }
 
     pub fn unpack(self) -> Result<Vec<Interval>, DecodeError> {

@@ -17,6 +17,7 @@ mod lane;
 mod lean;
 mod record;
 mod shard_part;
+mod single;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -37,4 +38,5 @@ pub use interval::{
 pub use lane::Lane;
 pub use record::{ImageBlock, KeyRow, Record};
 pub use shard_part::{Resume, ShardPart, WireRow};
+pub(crate) use single::Single;
 pub use token::{TOKEN_TEXT_BYTES_MAX, Token, TokenError};

@@ -70,7 +70,7 @@ pub enum ImageBlock {
 }
 
 /// Append-only numbers of records and blocks.
-mod kind {
+pub(super) mod kind {
     pub const APPLIED: u8 = 1;
     pub const STAGED: u8 = 2;
     pub const INSTALLED: u8 = 3;
@@ -109,10 +109,18 @@ impl Record {
         bytes.first().is_some_and(|kind| *kind > kind::PIECE)
     }
 
+    /// The record's bytes, where nobody needs it any more: nothing in it is copied.
+    pub fn into_bytes(self) -> Bytes {
+        match self {
+            Record::Applied(intervals, key) => seal(kind::APPLIED, &(Intervals::pack(intervals), key)),
+            other => other.encode(),
+        }
+    }
+
     /// The record's bytes.
     pub fn encode(&self) -> Bytes {
         match self {
-            Record::Applied(intervals, key) => seal(kind::APPLIED, &(Intervals::pack(intervals), key)),
+            Record::Applied(..) => self.clone().into_bytes(),
             Record::Staged(part) => seal(kind::STAGED, part),
             Record::Installed { shard, session } => seal(kind::INSTALLED, &(shard, session)),
             Record::Members(members) => seal(kind::MEMBERS, members),
