@@ -9,8 +9,10 @@
 //!
 //! The kinds of methods, each in a file of its own: local updates (`submit`), news out (`push`), news in (`receive`),
 //! what nodes say of themselves (`said`), catching up (`pull`, `snapshot`), durability (`persist`), write levels
-//! (`levels`), what functions did (`commit`), session tokens (`tokens`), majority reads (`polls`), start (`recover`), reads (`inspect`).
+//! (`levels`), what functions did (`commit`), what the log keeps (`applied`), session tokens (`tokens`), majority reads (`polls`),
+//! start (`recover`), reads (`inspect`).
 
+mod applied;
 mod commit;
 mod frozen;
 mod idempotency;
@@ -30,7 +32,6 @@ mod ring;
 mod said;
 mod serve;
 mod shard;
-mod single;
 mod size;
 mod snapshot;
 mod submit;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anabranch_crdt::{ClockMode, Epoch, NodeId, Payload, Put, ReplicaIx, VersionVector, planted};
 
 use crate::engine::Engine;
+use crate::engine::applied::write_record_interval;
 use crate::engine::io::Output;
 use crate::engine::limits::HELD_BYTES_MAX;
 use crate::engine::shard::{Entry, Held, Incoming};
-use crate::engine::submit::write_record_interval;
 use crate::engine::translate::{Refused, read_intervals};
 use crate::wire::{Frame, Interval, PULL_ID_BIT, Record, ShardId};
 
@@ -353,7 +353,7 @@ impl Engine {
         let from: VersionVector = to.iter().map(|(ix, _)| (ix, shard.vv.get(ix))).collect();
         let interval = write_record_interval(&shard.replicas, id, &from, &to, &news);
         self.counters.operations_received += news.len() as u64;
-        let changed = shard.absorb(&self.key, &mut self.kinds, news);
+        let changed = shard.absorb(&self.key, &mut self.kinds, &news);
         shard.vv.join(&to);
         shard.check_caught_up();
         let reached = self.reached(id);

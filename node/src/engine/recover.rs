@@ -232,7 +232,7 @@ impl Engine {
         incoming.entries.retain(|e| !vv.contains(e.part.dot));
         self.observe_clocks(incoming.entries.iter().filter_map(|e| e.part.put.as_ref()));
         let shard = &mut self.shards[id.0 as usize];
-        shard.absorb(&self.key, &mut self.kinds, incoming.entries);
+        shard.absorb(&self.key, &mut self.kinds, &incoming.entries);
         shard.vv.join(&incoming.to);
         let slots_max = self.config.limits.ring_slots_max;
         shard.trim(&anabranch_crdt::VersionVector::new(), slots_max);

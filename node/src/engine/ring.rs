@@ -34,12 +34,11 @@ pub(crate) enum Kills {
     Many(Vec<Kill>),
 }
 
-impl From<Vec<Kill>> for Kills {
-    fn from(mut kills: Vec<Kill>) -> Kills {
-        if kills.len() > 1 {
-            Kills::Many(kills)
-        } else {
-            Kills::Few(kills.pop())
+impl From<&[Kill]> for Kills {
+    fn from(kills: &[Kill]) -> Kills {
+        match kills {
+            [_, _, ..] => Kills::Many(kills.to_vec()),
+            few => Kills::Few(few.first().cloned()),
         }
     }
 }
@@ -62,7 +61,12 @@ impl Slot {
             Path::Root => 0,
             other => other.weight(),
         };
-        let kills: usize = self.kills.iter().map(|k| size_of::<Kill>() + path(&k.path)).sum();
+        let kills: usize = self.kills.iter().map(|k| path(&k.path)).sum();
+        let kills = kills
+            + match &self.kills {
+                Kills::Few(_) => 0,
+                Kills::Many(kills) => kills.len() * size_of::<Kill>(),
+            };
         size_of::<Slot>() + self.path.as_ref().map_or(0, path) + kills
     }
 }

@@ -27,7 +27,6 @@ pub(crate) type EntityKey = (EntityId, Type);
 pub(crate) struct Entry {
     pub entity: EntityKey,
     pub part: Part,
-    pub commit_end: bool,
 }
 
 /// How many live entities each kind has under each type: what fixes a kind's type.
@@ -263,7 +262,7 @@ impl Shard {
 
     /// Joins operations that this shard does not cover yet, in order, and records what they did. The version
     /// vector is left for the caller to advance once all of a step is in. Returns the entities that changed.
-    pub fn absorb(&mut self, key: &HashKey, kinds: &mut Kinds, entries: Vec<Entry>) -> Vec<EntityId> {
+    pub fn absorb(&mut self, key: &HashKey, kinds: &mut Kinds, entries: &[Entry]) -> Vec<EntityId> {
         let mut changed: Vec<EntityId> = Vec::new();
         let mut raised = Vec::new();
         for run in entries.chunk_by(|one, next| one.entity == next.entity) {
@@ -277,7 +276,7 @@ impl Shard {
         }
         self.note_resets(entries.iter().map(|entry| (&entry.entity, &entry.part)));
         for entry in entries {
-            self.record_slot(entry);
+            self.record_slot(&entry.entity, &entry.part);
         }
         self.note_raised(raised);
         changed
@@ -294,11 +293,7 @@ impl Shard {
         let news = self.join_delta(key, kinds, entity, delta);
         self.note_resets(delta.parts().iter().map(|part| (entity, part)));
         for part in delta.parts() {
-            self.record_slot(Entry {
-                entity: entity.clone(),
-                part: part.clone(),
-                commit_end: false,
-            });
+            self.record_slot(entity, part);
         }
         let is_changed = !news.is_empty();
         self.note_raised(news.raised);
@@ -365,9 +360,9 @@ impl Shard {
     }
 
     /// One slot per dot, for the operations that follow the ring's head.
-    fn record_slot(&mut self, entry: Entry) {
-        let Part { dot, put, kills } = entry.part;
-        for kill in &kills {
+    fn record_slot(&mut self, entity: &EntityKey, part: &Part) {
+        let dot = part.dot;
+        for kill in &part.kills {
             if let Some(slot) = self
                 .rings
                 .get_mut(&kill.dot.ix())
@@ -382,20 +377,20 @@ impl Shard {
         if planted!("duplicate_counted_twice", dot.seq() <= ring.head(), false) {
             return;
         }
-        let path = put.map(|p| p.path);
+        let path = part.put.as_ref().map(|put| put.path.clone());
         let raised = match &path {
-            Some(path) if Some(dot.ix()) == self.me => self.own_resets.before(&entry.entity, path),
+            Some(path) if Some(dot.ix()) == self.me => self.own_resets.before(entity, path),
             _ => None,
         };
         ring.push(
             dot.seq(),
             Slot {
-                entity: entry.entity,
+                entity: entity.clone(),
                 path,
-                kills: kills.into(),
+                kills: part.kills[..].into(),
                 killer: None,
                 raised,
-                commit_end: entry.commit_end,
+                commit_end: false,
             },
         );
     }

@@ -3,23 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_crdt::{
-    Clock, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaId, ReplicaIx, SEQ_MAX, Type, Value,
-    VersionVector, planted,
+    Clock, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaId, SEQ_MAX, Type, Value, planted,
 };
-use bytes::Bytes;
 
 use crate::engine::Engine;
+use crate::engine::applied::Stretch;
 use crate::engine::commit::Sight;
 use crate::engine::idempotency::{Known, is_repeat, row, update_hash};
 use crate::engine::io::{Copies, Op, Output, RecordId, RequestId, Update};
 use crate::engine::levels::Pending;
 use crate::engine::persist::Reached;
 use crate::engine::shard::{EntityKey, Entry};
-use crate::engine::single::single_record;
-use crate::engine::translate::{Head, OutEntry, write_interval};
 use crate::engine::trial::Trials;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{EntityId, Interval, KeyRow, Record, ShardId, Token};
+use crate::wire::{EntityId, Record, ShardId, Token};
 
 /// Why the algebra refused, as callers tell it apart.
 fn kind_of(error: &MutationError) -> ErrorKind {
@@ -61,21 +58,6 @@ struct Resolved {
     mutation: Mutation,
 }
 
-/// What an update does to one shard.
-struct Stretch {
-    shard: ShardId,
-    me: ReplicaIx,
-    from: u64,
-    entries: Vec<Entry>,
-}
-
-impl Stretch {
-    /// The last sequence of it.
-    fn to(&self) -> u64 {
-        self.from + self.entries.len() as u64
-    }
-}
-
 impl Engine {
     pub(crate) fn on_submit(&mut self, request: RequestId, update: Update) {
         self.submit_by(request, update, None);
@@ -106,13 +88,15 @@ impl Engine {
             return self.repeat(&update, known.clone());
         }
         self.check_store()?;
-        let (resolved, types) = self.resolve(&update.ops, sight.as_ref())?;
-        // Who has no key is never asked for what it was again.
-        let hash = match &update.key {
-            Some(_) => update_hash(&update.ops, &types),
-            None => 0,
+        let is_keyed = update.key.is_some();
+        let (resolved, types) = self.resolve(&update.ops, sight.as_ref(), is_keyed)?;
+        // Who has no key is never asked again for what it was.
+        let hash = if is_keyed {
+            update_hash(&update.ops, &types)
+        } else {
+            0
         };
-        if update.key.is_some() && !self.keys.make_room(&self.config.limits, self.now.wall_ms) {
+        if is_keyed && !self.keys.make_room(&self.config.limits, self.now.wall_ms) {
             return Err(Error::new(
                 ErrorKind::Overloaded,
                 format!(
@@ -187,14 +171,15 @@ impl Engine {
     }
 
     /// Each operation's entity and type, all checked, and what it does with every child's type filled in; and the type
-    /// that each operation was taken to mean.
+    /// that each operation was taken to mean, if that is to be remembered.
     fn resolve(
         &self,
         ops: &[Op],
         sight: Option<&Sight>,
+        is_keyed: bool,
     ) -> Result<(Vec<Resolved>, Vec<Option<Type>>), Error> {
         let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
-        let (mut all, mut types) = (Vec::with_capacity(ops.len()), Vec::with_capacity(ops.len()));
+        let (mut all, mut types) = (Vec::with_capacity(ops.len()), Vec::new());
         let mut trials = Trials::new(self);
         for op in ops {
             let shard = self.shard_of(&op.entity);
@@ -202,13 +187,13 @@ impl Engine {
             self.check_room(shard)?;
             let is_deletion = op.mutation == Mutation::Delete;
             if is_deletion && op.ty.is_none() {
-                types.push(None);
+                types.extend(is_keyed.then_some(None));
                 self.resolve_delete(shard, op, &fixed, &mut trials, &mut all)?;
                 continue;
             }
             let ty = self.type_for(shard, &op.entity, op.ty, &fixed)?;
             // What is deleted has its type no more when it is asked for again.
-            types.push((!is_deletion).then_some(ty));
+            types.extend(is_keyed.then_some((!is_deletion).then_some(ty)));
             if ops.len() > 1 {
                 fixed.entry(op.entity.kind()).or_insert(ty);
             }
@@ -389,17 +374,7 @@ impl Engine {
             unreachable!("shard {id} has no room for another replica");
         };
         let from = shard.vv.get(me);
-        let at = stretches.binary_search_by_key(&id, |stretch| stretch.shard);
-        let at = at.unwrap_or_else(|at| {
-            let stretch = Stretch {
-                shard: id,
-                me,
-                from,
-                entries: Vec::new(),
-            };
-            stretches.insert(at, stretch);
-            at
-        });
+        let stretch = Stretch::of(stretches, id, me, from);
         let issuer = Issuer {
             replicas: &shard.replicas,
             me,
@@ -437,11 +412,8 @@ impl Engine {
         let entry = |part| Entry {
             entity: key.clone(),
             part,
-            commit_end: false,
         };
-        stretches[at]
-            .entries
-            .extend(delta.into_parts().into_iter().map(entry));
+        stretch.entries.extend(delta.into_parts().into_iter().map(entry));
     }
 
     /// Marks the end of the commit.
@@ -456,25 +428,6 @@ impl Engine {
                 self.trim(id);
             }
         }
-    }
-
-    /// What the log keeps of an update.
-    fn applied(&self, stretches: &[Stretch], row: Option<KeyRow>) -> Bytes {
-        let replicas = |s: &Stretch| &*self.shards[s.shard.0 as usize].replicas;
-        let in_full = |row| {
-            let interval = |s: &Stretch| {
-                let [from, to] = [s.from, s.to()].map(|seq| VersionVector::from_iter([(s.me, seq)]));
-                write_record_interval(replicas(s), s.shard, &from, &to, &s.entries)
-            };
-            Record::Applied(stretches.iter().map(interval).collect(), row).into_bytes()
-        };
-        if let [s] = stretches
-            && let Some(bytes) = single_record(replicas(s), s.shard, &s.entries, row.as_ref())
-        {
-            debug_assert_eq!(bytes, in_full(row), "one record has one form");
-            return bytes;
-        }
-        in_full(row)
     }
 
     /// Whether there is nobody to catch up with.
@@ -533,33 +486,4 @@ fn more(m: &Mutation) -> Mutation {
         Mutation::Increment(n) => Mutation::Increment(n.saturating_add(1)),
         m => m.clone(),
     }
-}
-
-/// Operations as the log keeps them: one interval, however large.
-pub(crate) fn write_record_interval(
-    replicas: &anabranch_crdt::Replicas,
-    shard: ShardId,
-    from: &VersionVector,
-    to: &VersionVector,
-    entries: &[Entry],
-) -> Interval {
-    assert!(to.covers(from), "a record that ends before it begins");
-    let none = VersionVector::new();
-    let head = Head {
-        shard: shard.0,
-        id: 0,
-        from,
-        to,
-        deps: &none,
-        urgent: false,
-    };
-    let out = entries.iter().map(|e| OutEntry {
-        dot: e.part.dot,
-        entity: &e.entity,
-        put: e.part.put.clone(),
-        kills: &e.part.kills,
-    });
-    let mut parts = write_interval(replicas, &head, usize::MAX, out);
-    assert!(parts.len() == 1, "an interval without a budget has one part");
-    parts.swap_remove(0)
 }

@@ -230,7 +230,7 @@ fn levels_wait_for_copies() {
 #[test]
 fn rings_share_one_bound_and_a_full_one_costs_a_snapshot_not_data() {
     let limits = Limits {
-        ring_bytes_max: 40_000,
+        ring_bytes_max: 30_000,
         ..Limits::default()
     };
     let writes: String = (0..200)

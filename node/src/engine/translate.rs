@@ -397,7 +397,6 @@ fn read_part(
                 _ => entries.push(Entry {
                     entity: entity.clone(),
                     part,
-                    commit_end: false,
                 }),
             }
             *unfinished = more;

@@ -69,6 +69,10 @@ impl EntityId {
         &self.names[usize::from(self.kind_len)..]
     }
 
+    fn split(&self) -> (&[u8], &[u8]) {
+        self.names.as_bytes().split_at(usize::from(self.kind_len))
+    }
+
     /// Bytes this id takes in memory and, about, on the wire.
     pub fn len_bytes(&self) -> usize {
         self.names.len()
@@ -80,7 +84,7 @@ impl Ord for EntityId {
         if Arc::ptr_eq(&self.names, &other.names) && self.kind_len == other.kind_len {
             return Ordering::Equal;
         }
-        (self.kind(), self.key()).cmp(&(other.kind(), other.key()))
+        self.split().cmp(&other.split())
     }
 }
 
