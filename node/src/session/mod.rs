@@ -12,7 +12,7 @@ mod io;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use anabranch_crdt::{Mutation, Reading, planted};
 
@@ -46,8 +46,8 @@ pub struct Session {
     queue: VecDeque<(CommandId, Command)>,
     /// The command whose commit is neither accepted nor refused yet: the next one must see what it did.
     committing: Option<Committing>,
-    /// Commands that the function has answered and whose callers were not.
-    finishing: BTreeMap<CommandId, Finishing>,
+    /// Commands that the function has answered and whose callers were not. A few: `commands_max` bounds them.
+    finishing: Vec<(CommandId, Finishing)>,
     outputs: VecDeque<Output>,
 }
 
@@ -115,7 +115,7 @@ impl Session {
             streams: 0,
             queue: VecDeque::new(),
             committing: None,
-            finishing: BTreeMap::new(),
+            finishing: Vec::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -345,7 +345,7 @@ impl Session {
             State::Update(mutations) => mutations,
             State::Delete => vec![Mutation::Delete],
         };
-        self.finishing.insert(busy.id, finishing);
+        self.finishing.push((busy.id, finishing));
         if mutations.is_empty() {
             return self.finish(busy.id);
         }
@@ -355,16 +355,22 @@ impl Session {
                 believe(believes, Some(config.ty), config.node, mutation);
             }
         }
-        let (view, level) = (open.seen.clone(), reply.level.unwrap_or(self.config.level));
-        self.commit(busy, mutations, view, level, deletes);
+        let level = reply.level.unwrap_or(self.config.level);
+        self.commit(busy, mutations, level, deletes);
         planted!("reply_before_commit", self.answer_early(), ());
     }
 
-    fn commit(&mut self, busy: Busy, mutations: Vec<Mutation>, view: View, level: Level, deletes: bool) {
-        // Nobody but the commit keeps what was seen, so that nothing need be copied.
-        if !self.config.remembers {
-            self.life = Life::None;
-        }
+    fn commit(&mut self, busy: Busy, mutations: Vec<Mutation>, level: Level, deletes: bool) {
+        let view = match std::mem::replace(&mut self.life, Life::None) {
+            // Nobody but the commit keeps what was seen, so that nothing need be copied.
+            Life::Open(open) if !self.config.remembers => open.seen,
+            Life::Open(open) => {
+                let view = open.seen.clone();
+                self.life = Life::Open(open);
+                view
+            }
+            _ => unreachable!("a function that has answered is open"),
+        };
         self.committing = Some(Committing { id: busy.id, deletes });
         self.outputs.push_back(Output::Commit {
             id: busy.id,
@@ -452,7 +458,7 @@ impl Session {
         match result {
             Ok(()) => self.finish(id),
             Err(error) => {
-                self.finishing.remove(&id);
+                self.take_finishing(id);
                 self.answer(id, Err(error));
             }
         }
@@ -460,7 +466,7 @@ impl Session {
 
     /// It is in, where its level wants it: what else it wants is next, and then its caller.
     fn finish(&mut self, id: CommandId) {
-        let Some(finishing) = self.finishing.get_mut(&id) else {
+        let Some((_, finishing)) = self.finishing.iter_mut().find(|(other, _)| *other == id) else {
             return;
         };
         let effects = std::mem::take(&mut finishing.effects);
@@ -479,9 +485,14 @@ impl Session {
     }
 
     fn answer_finished(&mut self, id: CommandId) {
-        if let Some(finishing) = self.finishing.remove(&id) {
+        if let Some(finishing) = self.take_finishing(id) {
             self.answer(id, Ok(finishing.action));
         }
+    }
+
+    fn take_finishing(&mut self, id: CommandId) -> Option<Finishing> {
+        let at = self.finishing.iter().position(|(other, _)| *other == id)?;
+        Some(self.finishing.swap_remove(at).1)
     }
 
     // Ends.
