@@ -90,14 +90,15 @@ impl Cell {
     pub(super) fn submit(
         &mut self,
         shared: &Shared,
-        input: impl FnOnce(RequestId) -> Input,
+        input: impl FnOnce(RequestId, Time) -> Input,
     ) -> (Submitted, After) {
         if let Some(refused) = &self.refusing {
             return (Submitted::Done(Err(refused.clone())), After::default());
         }
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        self.engine.handle(shared.clock.now(), input(request));
+        let now = shared.clock.now();
+        self.engine.handle(now, input(request, now.time));
         let mut after = self.drain(shared, Some(request));
         if let Some(outcome) = after.own.take() {
             return (Submitted::Done(outcome), after);

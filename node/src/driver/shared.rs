@@ -124,7 +124,7 @@ impl Shared {
     }
 
     async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Answer, Error> {
-        let (submitted, after) = self.with_cell(|cell| cell.submit(self, input))?;
+        let (submitted, after) = self.with_cell(|cell| cell.submit(self, |request, _| input(request)))?;
         self.finish(after);
         match submitted {
             Submitted::Done(outcome) => outcome,

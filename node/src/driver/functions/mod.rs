@@ -5,6 +5,7 @@
 
 mod aside;
 mod caller;
+mod hosted;
 mod later;
 mod stats;
 mod step;
@@ -12,14 +13,14 @@ mod stream;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anabranch_crdt::ReplicaId;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+use self::hosted::Sessions;
 pub use self::stats::MethodStatus;
 use self::stats::Stats;
 use self::step::{Step, step};
@@ -31,7 +32,7 @@ use crate::engine::{Read, Time};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Context, Function, Nodes};
 use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
-use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session, StreamId};
+use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session};
 use crate::trigger::OWN_KINDS;
 use crate::wire::{EntityId, Token};
 
@@ -45,7 +46,7 @@ const LOCKS: usize = 16;
 pub(crate) struct Functions {
     by_kind: BTreeMap<String, Arc<Function>>,
     stats: Stats,
-    sessions: [Mutex<BTreeMap<EntityId, Hosted>>; LOCKS],
+    sessions: [Mutex<Sessions>; LOCKS],
     next: AtomicU64,
     seed: u64,
     /// Commands whose effects nobody waits for, and that run.
@@ -58,17 +59,6 @@ pub(crate) struct Functions {
     aside: Arc<Semaphore>,
     /// When sessions with somebody who waits are to be woken.
     due: Mutex<BTreeSet<(Time, Due)>>,
-}
-
-/// A session, and who waits for what it says. Bounded by the session's own bound.
-#[derive(Debug)]
-struct Hosted {
-    session: Session,
-    waiting: BTreeMap<CommandId, oneshot::Sender<Step>>,
-    /// What was said to those who were running.
-    late: BTreeMap<CommandId, Step>,
-    /// When it is looked after, if that is planned.
-    due: Option<Time>,
 }
 
 impl Functions {
@@ -113,9 +103,13 @@ impl Functions {
         })
     }
 
-    fn sessions(&self, entity: &EntityId) -> MutexGuard<'_, BTreeMap<EntityId, Hosted>> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(entity);
-        let lock = &self.sessions[hash as usize % LOCKS];
+    fn sessions(&self, entity: &EntityId) -> MutexGuard<'_, Sessions> {
+        // The end of a key tells most of them apart, and a lock is held for a moment only.
+        let end = entity.key().bytes().rev().take(8);
+        let spread = end.fold(0, |sum: usize, byte| {
+            sum.wrapping_mul(31).wrapping_add(usize::from(byte))
+        });
+        let lock = &self.sessions[spread % LOCKS];
         lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -137,10 +131,7 @@ impl Functions {
     pub(crate) fn commands(&self) -> usize {
         let all = self.sessions.iter().map(|lock| {
             let sessions = lock.lock().unwrap_or_else(PoisonError::into_inner);
-            sessions
-                .values()
-                .map(|hosted| hosted.session.commands())
-                .sum::<usize>()
+            sessions.commands()
         });
         all.sum()
     }
@@ -201,7 +192,7 @@ impl Shared {
         session: Option<&mut Token>,
         deadline: Time,
     ) -> Result<(Action, bool), Error> {
-        let function = Arc::clone(self.functions.of(call.entity.kind())?);
+        let function = self.functions.of(call.entity.kind())?;
         let is_query = function.is_query(&call.method)?;
         check_call(&call)?;
         if let Some(token) = session.as_deref().filter(|token| !token.is_empty()) {
@@ -220,10 +211,10 @@ impl Shared {
             origin: call.origin,
         };
         if is_query {
-            let action = self.query(&function, &call.entity, &command, session)?;
+            let action = self.query(function, &call.entity, &command, session)?;
             return Ok((action, false));
         }
-        let mut turn = Turn::new(self, &function, call.entity);
+        let mut turn = Turn::new(self, function, call.entity);
         turn.run(command, session).await
     }
 
@@ -287,17 +278,12 @@ impl Shared {
     ) -> Option<Step> {
         let mut sessions = self.functions.sessions(entity);
         let hosted = match &input {
-            Input::Command { .. } => sessions.entry(entity.clone()).or_insert_with(|| {
+            Input::Command { .. } => sessions.open(entity, || {
                 let config = Config::new(self.about.node, entity.clone(), function.ty());
-                Hosted {
-                    session: Session::new(Config {
-                        remembers: false,
-                        ..config
-                    }),
-                    waiting: BTreeMap::new(),
-                    late: BTreeMap::new(),
-                    due: None,
-                }
+                Session::new(Config {
+                    remembers: false,
+                    ..config
+                })
             }),
             _ => sessions.get_mut(entity)?,
         };
@@ -305,25 +291,29 @@ impl Shared {
             hosted.due = None;
         }
         let mut mine = None;
-        let mut inputs = vec![input];
+        let (mut input, mut more) = (input, Vec::new());
         let look = || self.peek(|engine| engine.view(entity, function.ty()));
-        while let Some(input) = inputs.pop() {
+        loop {
             hosted.session.handle(self.clock.time(), input, &look);
             while let Some(output) = hosted.session.poll_output() {
                 let Some((id, step)) = step(output) else { continue };
                 if own == Some(id) {
-                    mine = Some(step.after(mine.take()));
+                    step.follow(&mut mine);
                 } else if let Some(gone) = hosted.deliver(id, step) {
                     // Its caller has gone: the function was not given it after all.
                     let said = Said::Ended;
-                    inputs.push(Input::Said { stream: gone, said });
+                    more.push(Input::Said { stream: gone, said });
                 }
+            }
+            match more.pop() {
+                Some(next) => input = next,
+                None => break,
             }
         }
         let mine = mine.or_else(|| hosted.late.remove(&own?));
         let next = hosted.next_due();
-        if hosted.session.is_vacant() && hosted.waiting.is_empty() && hosted.late.is_empty() {
-            sessions.remove(entity);
+        if hosted.is_left() {
+            sessions.keep_one_more();
         }
         drop(sessions);
         if let Some(at) = next {
@@ -375,30 +365,6 @@ impl Shared {
 impl Nodes for Shared {
     fn live(&self) -> Vec<ReplicaId> {
         self.network().live()
-    }
-}
-
-impl Hosted {
-    /// When it is to be looked after, where somebody waits and no earlier time is planned.
-    fn next_due(&mut self) -> Option<Time> {
-        let at = self.session.next_wakeup().filter(|_| !self.waiting.is_empty())?;
-        if self.due.is_some_and(|due| due <= at) {
-            return None;
-        }
-        self.due = Some(at);
-        Some(at)
-    }
-
-    /// Hands a caller its next step; gives back the life of the function that a caller who has gone was to run.
-    fn deliver(&mut self, id: CommandId, step: Step) -> Option<StreamId> {
-        let Some(sender) = self.waiting.remove(&id) else {
-            self.late.insert(id, step);
-            return None;
-        };
-        match sender.send(step) {
-            Err(Step::Run { stream, .. }) => Some(stream),
-            _ => None,
-        }
     }
 }
 

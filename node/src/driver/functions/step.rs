@@ -31,20 +31,11 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// Both, where one came before.
-    pub(super) fn after(self, earlier: Option<Step>) -> Step {
+    /// Makes it what is next; both, where an answer follows effects.
+    pub(super) fn follow(self, earlier: &mut Option<Step>) {
         match (earlier, self) {
-            (
-                Some(Step::Effects {
-                    effects, deadline, ..
-                }),
-                Step::Answer(result),
-            ) => Step::Effects {
-                effects,
-                deadline,
-                answer: Some(result),
-            },
-            (_, step) => step,
+            (Some(Step::Effects { answer, .. }), Step::Answer(result)) => *answer = Some(result),
+            (next, step) => *next = Some(step),
         }
     }
 }

@@ -284,16 +284,16 @@ impl<'a> Turn<'a> {
             ty: Some(self.function.ty()),
             mutation,
         };
-        let update = Update {
-            ops: mutations.into_iter().map(op).collect(),
-            level,
-            key: None,
-            after: None,
-            timeout_ms: self.shared.clock.time().ms_until(deadline),
-        };
-        let commit = |request| EngineInput::Commit {
+        let ops = mutations.into_iter().map(op).collect();
+        let commit = |request, now: Time| EngineInput::Commit {
             request,
-            update,
+            update: Update {
+                ops,
+                level,
+                key: None,
+                after: None,
+                timeout_ms: now.ms_until(deadline),
+            },
             view,
         };
         let (submitted, after) = self.shared.with_cell(|cell| cell.submit(self.shared, commit))?;
