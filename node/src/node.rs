@@ -306,10 +306,9 @@ impl Node {
         argument: &A,
     ) -> Result<R, Error> {
         let call = call_of(kind, key, method, argument)?;
-        let name = call.to_string();
         let shared = self.handle.shared();
         let reply = shared.call_anywhere(call, None, TIMEOUT_MS_DEFAULT).await?;
-        read_reply(&name, &reply)
+        read_reply(format_args!("{method} of {kind}/{key}"), &reply)
     }
 
     /// The same with bytes, as a session: not before what it has seen is here, and with what it has seen then.
