@@ -22,7 +22,6 @@ pub struct Line {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contents {
     pub lines: Vec<Line>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 

@@ -20,7 +20,7 @@ use super::spans::{self, part};
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
-use crate::payload::{Encoding, Payload};
+use crate::payload::Payload;
 use crate::session::{Call, Origin};
 use crate::trace::Trace;
 use crate::wire::{
@@ -197,8 +197,8 @@ impl Shared {
             token.join(&seen.map_err(|_| strange(peer, "what it has seen"))?);
         }
         match reply.result {
-            Ok(value) => from_wire(value).ok_or_else(|| strange(peer, "its reply's encoding")),
-            Err(error) => Err(read_error(error)),
+            Ok(value) => value.read().ok_or_else(|| strange(peer, "its reply's encoding")),
+            Err(error) => Err(error.read()),
         }
     }
 
@@ -332,7 +332,7 @@ impl Asking<'_> {
             kind: entity.kind().to_owned(),
             key: entity.key().to_owned(),
             method,
-            argument: to_wire(payload),
+            argument: WireValue::of(payload),
             timeout_ms: self.timeout_ms,
             depth: origin.depth,
             call_id: origin.id.map(|id| id.to_string()),
@@ -345,7 +345,7 @@ impl Asking<'_> {
     pub(super) fn read(request: CallRequest) -> Result<(Call, Option<Token>, u64), Error> {
         let invalid = |what: String| Error::new(ErrorKind::Invalid, format!("nothing changed: {what}"));
         let entity = EntityId::new(&request.kind, &request.key).map_err(|e| invalid(e.to_string()))?;
-        let argument = from_wire(request.argument).ok_or_else(|| {
+        let argument = request.argument.read().ok_or_else(|| {
             invalid("the argument is in an encoding that this node does not know".to_owned())
         })?;
         let token = match &request.token {
@@ -419,11 +419,7 @@ impl Drop for Asked<'_> {
 pub(super) fn reply(id: u64, result: Result<Payload, Error>, token: Option<Token>) -> CallReply {
     CallReply {
         id,
-        result: result.map(to_wire).map_err(|error| WireError {
-            kind: error.kind().name().to_owned(),
-            message: error.message().to_owned(),
-            details: error.details_payload().cloned().map(to_wire),
-        }),
+        result: result.map(WireValue::of).map_err(|error| WireError::of(&error)),
         token: token.map(|token| token.to_bytes().into()),
     }
 }
@@ -440,36 +436,6 @@ fn fitting(answer: CallReply) -> Bytes {
         frame.len()
     );
     CallFrame::Reply(reply(id, Err(Error::new(ErrorKind::Unanswered, message)), None)).encode()
-}
-
-pub(super) fn to_wire(payload: Payload) -> WireValue {
-    WireValue {
-        encoding: match payload.encoding {
-            Encoding::Json => 0,
-            Encoding::Postcard => 1,
-        },
-        bytes: payload.bytes,
-    }
-}
-
-pub(super) fn from_wire(value: WireValue) -> Option<Payload> {
-    let encoding = match value.encoding {
-        0 => Encoding::Json,
-        1 => Encoding::Postcard,
-        _ => return None,
-    };
-    let bytes = value.bytes;
-    Some(Payload { encoding, bytes })
-}
-
-pub(super) fn read_error(error: WireError) -> Error {
-    // A kind of a later version is one that this one has no name for.
-    let kind = ErrorKind::from_name(&error.kind).unwrap_or(ErrorKind::Unanswered);
-    let read = Error::new(kind, error.message);
-    match error.details.and_then(from_wire) {
-        Some(details) => read.with_details(details),
-        None => read,
-    }
 }
 
 pub(super) fn unanswered(peer: NodeId, why: &str) -> Error {

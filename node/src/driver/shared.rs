@@ -110,7 +110,7 @@ impl Shared {
 
     /// Makes an update, and waits for nothing.
     pub(super) fn submit(&self, update: Update) {
-        let input = |request| Input::Submit { request, update };
+        let input = |request, _| Input::Submit { request, update };
         // After a bug broke the engine the node stops, and nobody is waiting for this.
         if let Ok((_, after)) = self.with_cell(|cell| cell.submit(self, input)) {
             self.finish(after);

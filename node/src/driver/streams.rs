@@ -9,7 +9,7 @@ use std::time::Duration;
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 
-use super::calls::{Asking, from_wire, read_error, reply, strange, to_wire, unanswered};
+use super::calls::{Asking, reply, strange, unanswered};
 use super::network::NotOpened;
 use super::shared::Shared;
 use crate::engine::limits::TIMEOUT_MS_MAX;
@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Ended, Messages, Pipe, Streaming};
 use crate::session::Call;
 use crate::transport::{CutOff, Stream, StreamIn, StreamOut};
-use crate::wire::{CallFrame, CallRequest, FRAME_BYTES_MAX, Token};
+use crate::wire::{CallFrame, CallRequest, FRAME_BYTES_MAX, Token, WireError, WireValue};
 
 /// A frame of a call larger than this does not hold up the others on the lane.
 pub(super) const LANE_FRAME_BYTES_MAX: usize = 16 << 10;
@@ -176,7 +176,7 @@ async fn take_messages(input: &mut StreamIn, mut messages: Messages) -> Over {
             Err(cut) => return cut.into(),
         };
         let message = match CallFrame::decode(&frame) {
-            Ok(Some(CallFrame::Message(value))) => from_wire(value),
+            Ok(Some(CallFrame::Message(value))) => value.read(),
             Ok(None) => continue,
             _ => None,
         };
@@ -194,7 +194,7 @@ async fn send_replies(out: &mut StreamOut, mut replies: Streaming) {
     loop {
         match replies.next_payload().await {
             Ok(Some(reply)) => {
-                let frame = CallFrame::Message(to_wire(reply)).encode();
+                let frame = CallFrame::Message(WireValue::of(reply)).encode();
                 if out.send(frame).await.is_err() {
                     return;
                 }
@@ -229,7 +229,7 @@ async fn begin(peer: NodeId, open: Bytes, stream: &mut Stream) -> Result<(), Err
             Ok(Some(CallFrame::Reply(end))) => {
                 return Err(end
                     .result
-                    .map_or_else(read_error, |_| strange(peer, "what it says")));
+                    .map_or_else(WireError::read, |_| strange(peer, "what it says")));
             }
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => return Err(strange(peer, "what it says")),
@@ -243,7 +243,7 @@ async fn run_there(peer: NodeId, stream: Stream, pipe: Pipe) -> Ended {
     let (mut messages, mut replies) = pipe.split();
     let outward = async {
         while let Some(message) = messages.next().await {
-            let frame = CallFrame::Message(to_wire(message)).encode();
+            let frame = CallFrame::Message(WireValue::of(message)).encode();
             // What stops it here, what comes says better.
             if out.send(frame).await.is_err() {
                 break;
@@ -271,7 +271,7 @@ async fn take_replies(peer: NodeId, input: &mut StreamIn, replies: &mut Pipe) ->
         let frame = frame.ok_or_else(|| cut("it broke off".into()))?;
         match CallFrame::decode(&frame) {
             Ok(Some(CallFrame::Message(value))) => {
-                let reply = from_wire(value).ok_or_else(|| strange(peer, "a reply's encoding"))?;
+                let reply = value.read().ok_or_else(|| strange(peer, "a reply's encoding"))?;
                 if replies.reply(reply).await.is_err() {
                     return Ok((Ok(()), Token::default()));
                 }
@@ -281,7 +281,7 @@ async fn take_replies(peer: NodeId, input: &mut StreamIn, replies: &mut Pipe) ->
                     Some(bytes) => Token::from_bytes(bytes).map_err(|_| strange(peer, "what it has seen"))?,
                     None => Token::default(),
                 };
-                return Ok((end.result.map(|_| ()).map_err(read_error), token));
+                return Ok((end.result.map(|_| ()).map_err(WireError::read), token));
             }
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => return Err(strange(peer, "what it says")),

@@ -216,7 +216,7 @@ impl Changes {
     }
 
     /// Shards in which all that has changed was called for, and whose cursor is to be kept as their version vector is now.
-    pub fn to_keep(&mut self, now: u64) -> Vec<Place> {
+    pub fn cursors_due(&mut self, now: u64) -> Vec<Place> {
         let done = self
             .mine
             .iter_mut()
@@ -299,11 +299,11 @@ mod tests {
         changes.changed(&id("a", "1"), 0);
         assert_eq!(changes.poll(5), []);
         changes.called((0, 0), &id("a", "1"), true, 5);
-        assert_eq!(changes.to_keep(5), [], "not all is called for");
+        assert_eq!(changes.cursors_due(5), [], "not all is called for");
         assert_eq!(changes.poll(5), [((0, 0), id("a", "1"))]);
         changes.called((0, 0), &id("a", "1"), true, 5);
-        assert_eq!(changes.to_keep(5), [(0, 0)]);
-        assert_eq!(changes.to_keep(5), [], "nothing new");
+        assert_eq!(changes.cursors_due(5), [(0, 0)]);
+        assert_eq!(changes.cursors_due(5), [], "nothing new");
         // One that is not answered is called again, and its shard's cursor stays.
         changes.called((0, 1), &id("a", "2"), false, 5);
         assert_eq!(
@@ -313,13 +313,13 @@ mod tests {
         assert_eq!(changes.poll(1_005), [((0, 1), id("a", "2"))]);
         changes.called((0, 1), &id("a", "2"), false, 1_005);
         assert_eq!(changes.next_wakeup(), Some(3_005));
-        assert_eq!(changes.to_keep(2_000), []);
+        assert_eq!(changes.cursors_due(2_000), []);
         // The cursor of a busy shard is kept now and then.
         changes.changed(&id("a", "1"), 0);
         changes.poll(1_006);
         changes.called((0, 0), &id("a", "1"), true, 1_006);
         assert_eq!(
-            (changes.to_keep(1_004), changes.to_keep(1_006)),
+            (changes.cursors_due(1_004), changes.cursors_due(1_006)),
             (vec![], vec![(0, 0)])
         );
     }
@@ -357,10 +357,10 @@ mod tests {
                 done += 1;
             }
         }
-        assert_eq!(changes.to_keep(0), [], "not all of the shard was called for");
+        assert_eq!(changes.cursors_due(0), [], "not all of the shard was called for");
         assert_eq!(changes.behind(), [(0, 0)]);
         assert_eq!(
-            changes.to_keep(0),
+            changes.cursors_due(0),
             [(0, 0)],
             "now it was, unless something is found"
         );

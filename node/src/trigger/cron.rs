@@ -241,7 +241,7 @@ impl Field {
         let named = self.names.iter().position(|name| text.eq_ignore_ascii_case(name));
         let number = match named {
             // Months are counted from 1, weekdays from 0.
-            Some(at) => Some(at as u64 + u64::from(self.min)),
+            Some(at) => Some(at as u64 + self.min),
             None => text
                 .parse()
                 .ok()
@@ -357,7 +357,7 @@ mod tests {
             let (a, b, c, d, e) = fields;
             let cron: Cron = format!("{a} {b} {c} {d} {e}").parse().unwrap();
             let next = cron.after(ms).unwrap();
-            prop_assert!(next > ms && next % MINUTE_MS == 0);
+            prop_assert!(next > ms && next.is_multiple_of(MINUTE_MS));
             prop_assert_eq!(cron.until(next), Some(next));
             prop_assert_eq!(cron.after(next - 1), Some(next));
             if let Some(last) = cron.until(ms) {

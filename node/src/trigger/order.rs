@@ -17,6 +17,7 @@ use crate::wire::EntityId;
 /// A schedule's argument is at most so long, as JSON.
 pub const ARGUMENT_BYTES_MAX: usize = 64 << 10;
 /// What is called may take so long, unless the order says otherwise.
+#[cfg(feature = "quic")]
 const TIMEOUT_MS_DEFAULT: u64 = 60_000;
 /// And at most so long.
 const TIMEOUT_MS_MAX: u64 = 600_000;
@@ -236,6 +237,7 @@ impl Schedule {
     }
 
     /// What to call for a time, and how long that may take.
+    #[cfg(feature = "quic")]
     pub fn call(&self, name: &str, slot: u64) -> (Call, u64) {
         let id = format!("{name}@{slot}");
         let timeout_ms = self.plan.order.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);

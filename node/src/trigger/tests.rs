@@ -1,4 +1,5 @@
 //! Schedules by the clock of a test.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::order::{Plan, Schedule, Stand};
 use super::planner::AGAIN_MS_MAX;

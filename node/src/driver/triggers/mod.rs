@@ -210,7 +210,7 @@ impl Runner<'_> {
             let mut inbox = std::mem::take(&mut *self.shared.triggers.inbox());
             inbox.has_lost |= !self.has_begun;
             self.take_in(engine, &mut inbox, now);
-            let places = self.changes.to_keep(now);
+            let places = self.changes.cursors_due(now);
             let vector = |place: &Place| engine.version_vector(ShardId(place.1));
             let vectors: Vec<_> = places.iter().map(vector).collect();
             (places, vectors, self.due(engine, now))

@@ -38,7 +38,7 @@ enum Does {
     /// It waits for others.
     Waits { future: Running, desk: Arc<Desk> },
     /// It has done, and takes its time to say so.
-    Said(Option<Said>),
+    Said(Option<Box<Said>>),
 }
 
 /// Whom a node believes to be up: here those that it is linked with.
@@ -96,7 +96,7 @@ impl Apps {
                 desk,
             }
         } else {
-            Does::Said(Some(function.run(id, &command, view, context)))
+            Does::Said(Some(Box::new(function.run(id, &command, view, context))))
         };
         calling.stage = Stage::Running(Run {
             stream,
@@ -127,7 +127,7 @@ impl Apps {
         let said = poll(future);
         let (seen, deadline) = (run.seen.clone(), calling.deadline);
         if let Poll::Ready(said) = said {
-            run.does = Does::Said(Some(said));
+            run.does = Does::Said(Some(Box::new(said)));
             world.plan_ran(node, ix);
         }
         let (wanted, dropped) = desk.take();
@@ -210,7 +210,7 @@ impl Apps {
         let (node, stream, seen) = (calling.node, run.stream, run.seen.clone());
         calling.learn(&seen);
         let entity = calling.call.entity.clone();
-        let said = match said {
+        let said = match *said {
             Said::Reply(reply) => match check_action(&self.functions[node], &reply.action) {
                 Ok(()) => Said::Reply(reply),
                 Err(error) => Said::Failed {
