@@ -172,7 +172,10 @@ async fn take_messages(input: &mut StreamIn, mut messages: Messages) -> Over {
     loop {
         let frame = match input.next().await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Over::Finished,
+            Ok(None) => {
+                messages.finish();
+                return Over::Finished;
+            }
             Err(cut) => return cut.into(),
         };
         let message = match CallFrame::decode(&frame) {

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 
 use anabranch_crdt::{NodeId, ReplicaId};
@@ -279,6 +280,8 @@ pub(super) struct Ends {
 pub(crate) struct Pipe {
     messages: Receiver<Payload>,
     replies: Sender<Payload>,
+    /// Whether the caller has said that there are no more messages.
+    is_all: Arc<AtomicBool>,
 }
 
 /// The caller is not there any more.
@@ -288,8 +291,12 @@ pub(crate) struct Gone;
 impl Pipe {
     /// The caller's next message; `None` after its last.
     pub(crate) async fn next(&mut self) -> Option<Payload> {
-        // An error is the end of what is sent.
-        self.messages.recv().await.ok()
+        match self.messages.recv().await {
+            Ok(message) => Some(message),
+            Err(_) if self.is_all.load(Ordering::Acquire) => None,
+            // A caller that is gone has not said all: this function is about to be dropped.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Hands the caller a reply; waits while it is far behind.
@@ -308,10 +315,12 @@ impl Pipe {
         let inward = Pipe {
             messages: self.messages,
             replies: no_replies,
+            is_all: Arc::clone(&self.is_all),
         };
         let outward = Pipe {
             messages: no_messages,
             replies: self.replies,
+            is_all: self.is_all,
         };
         (inward, outward)
     }
@@ -471,11 +480,13 @@ pub struct Streaming {
     token: Token,
 }
 
-/// Where a caller sends its messages.
+/// Where a caller sends its messages. Dropped before it is [finished](Messages::finish), it leaves the function waiting for more,
+/// until its caller has gone.
 #[derive(Debug)]
 pub struct Messages {
     encoding: Encoding,
     sender: Option<Sender<Payload>>,
+    is_all: Arc<AtomicBool>,
 }
 
 impl Streaming {
@@ -486,10 +497,19 @@ impl Streaming {
     ) -> Result<Streaming, Error> {
         let (sender, messages) = channel(STREAM_WAITING_MAX - 1);
         let (replies, to_caller) = channel(STREAM_WAITING_MAX - 1);
-        let run = run(Pipe { messages, replies })?;
+        let is_all = Arc::default();
+        let run = run(Pipe {
+            messages,
+            replies,
+            is_all: Arc::clone(&is_all),
+        })?;
         let sender = Some(sender);
         Ok(Streaming {
-            messages: Messages { encoding, sender },
+            messages: Messages {
+                encoding,
+                sender,
+                is_all,
+            },
             replies: to_caller,
             run: Some(run),
             result: Ok(()),
@@ -546,7 +566,7 @@ impl Streaming {
 
     /// There will be no more messages.
     pub fn finish(&mut self) {
-        self.messages.sender = None;
+        self.messages.finish();
     }
 
     /// Parts the messages from the replies, for a caller that sends while it waits. Only waiting for replies moves the
@@ -556,6 +576,7 @@ impl Streaming {
         let rest = Messages {
             encoding,
             sender: None,
+            is_all: Arc::default(),
         };
         (std::mem::replace(&mut self.messages, rest), self)
     }
@@ -604,6 +625,12 @@ impl Messages {
         check_message(&message)?;
         poll_fn(|task| self.poll_room(task)).await?;
         self.put(message)
+    }
+
+    /// There will be no more messages.
+    pub fn finish(&mut self) {
+        self.is_all.store(true, Ordering::Release);
+        self.sender = None;
     }
 
     fn write<M: Serialize + ?Sized>(&self, message: &M) -> Result<Payload, Error> {

@@ -141,13 +141,17 @@ async fn run(streaming: Streaming, lines: Option<Lines>, mut chunks: Chunks, mut
 
 /// Hands a body's lines to the function. An error: what was sent is not all.
 async fn take_messages(lines: Option<Lines>, mut messages: Messages) -> Result<(), String> {
-    let Some(mut lines) = lines else { return Ok(()) };
+    let Some(mut lines) = lines else {
+        messages.finish();
+        return Ok(());
+    };
     while let Some(line) = lines.next().await? {
         if messages.send_payload(json_of(line)).await.is_err() {
             // The function takes no more of them; it may still have something to say.
-            break;
+            return Ok(());
         }
     }
+    messages.finish();
     Ok(())
 }
 

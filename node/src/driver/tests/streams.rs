@@ -208,6 +208,7 @@ async fn messages_go_to_the_function_and_replies_come_back_in_order() {
             for _ in 0..many {
                 messages.send(&1).await.unwrap();
             }
+            messages.finish();
         });
         let mut last = 0;
         for _ in 0..many {
@@ -438,4 +439,18 @@ async fn a_call_goes_to_where_it_can_be_answered() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_runs_while_its_caller_goes_does_not_take_that_for_the_end() {
+    let pair = pair().await;
+    for _ in 0..200 {
+        let mut stream = open(&pair, 2, call("add_sum", &())).await.unwrap();
+        within(stream.send(&1)).await.unwrap();
+        assert_eq!(next(&mut stream).await, Some(1));
+        drop(stream);
+        within(pair.at_two.dropped.notified()).await;
+    }
+    let sum: i64 = within(pair.two.call("sums", "a", "get", &())).await.unwrap();
+    assert_eq!(sum, 0);
 }
