@@ -73,6 +73,7 @@ impl NodeStatus {
             ("updates_waiting", engine.updates_waiting),
             ("commands_waiting", node.functions.commands() as u64),
             ("streams_open", node.functions.streams() as u64),
+            ("function_cold_starts", node.functions.begun()),
         ]);
         counters.extend(node.network().counters());
         NodeStatus {

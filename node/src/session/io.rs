@@ -37,6 +37,8 @@ pub struct Config {
     pub idle_ms: u64,
     /// How long it may take to end when it is passivated, milliseconds.
     pub closing_ms: u64,
+    /// The lives of its function are counted from here: so that no word of an earlier session's is heard in this one.
+    pub streams_from: u64,
 }
 
 impl Config {
@@ -53,6 +55,7 @@ impl Config {
             answer_ms: super::ANSWER_MS_DEFAULT,
             idle_ms: super::IDLE_MS_DEFAULT,
             closing_ms: super::CLOSING_MS_DEFAULT,
+            streams_from: 0,
         }
     }
 }

@@ -109,10 +109,10 @@ impl Session {
     /// Of an entity nobody has asked anything of yet.
     pub fn new(config: Config) -> Session {
         Session {
-            config,
             now: Time(0),
             life: Life::None,
-            streams: 0,
+            streams: config.streams_from,
+            config,
             queue: VecDeque::new(),
             committing: None,
             finishing: Vec::new(),

@@ -152,6 +152,11 @@ const HELP: &[(&str, Kind, &str)] = &[
         "Commands that wait for their entity's function, or are being answered.",
     ),
     (
+        "function_cold_starts",
+        Counter,
+        "Commands whose entity had no session with its function, so that one was begun; all others found one.",
+    ),
+    (
         "streams_open",
         Gauge,
         "Streams of functions that are open, at this node.",

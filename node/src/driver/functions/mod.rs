@@ -38,6 +38,8 @@ use crate::wire::{EntityId, Token};
 
 /// Functions call one another at most so deep.
 const DEPTH_MAX: u8 = 32;
+/// A session has fewer commands than this.
+const LIVES_MAX: u64 = 1 << 40;
 /// How many locks the sessions are spread over.
 const LOCKS: usize = 16;
 
@@ -49,6 +51,8 @@ pub(crate) struct Functions {
     sessions: [Mutex<Sessions>; LOCKS],
     next: AtomicU64,
     seed: u64,
+    /// Sessions that were begun.
+    begun: AtomicU64,
     /// Commands whose effects nobody waits for, and that run.
     later: AtomicUsize,
     /// What streams that have ended want called.
@@ -72,6 +76,7 @@ impl Functions {
             sessions: Default::default(),
             next: AtomicU64::new(1),
             seed,
+            begun: AtomicU64::new(0),
             later: AtomicUsize::new(0),
             at_end: Mutex::default(),
             streams: AtomicUsize::new(0),
@@ -120,6 +125,11 @@ impl Functions {
 
     fn at_end(&self) -> MutexGuard<'_, VecDeque<Call>> {
         self.at_end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many times an entity's function was begun with, rather than gone on with.
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// How many streams are open.
@@ -280,8 +290,10 @@ impl Shared {
         let hosted = match &input {
             Input::Command { .. } => sessions.open(entity, || {
                 let config = Config::new(self.about.node, entity.clone(), function.ty());
+                let begun = self.functions.begun.fetch_add(1, Ordering::Relaxed);
                 Session::new(Config {
                     remembers: false,
+                    streams_from: begun.wrapping_mul(LIVES_MAX),
                     ..config
                 })
             }),
