@@ -13,6 +13,12 @@ mod carts;
 mod carts_wrong;
 #[path = "applications/orders.rs"]
 mod orders;
+#[path = "../../node/examples/presence/function.rs"]
+mod presence;
+#[path = "applications/presences.rs"]
+mod presences;
+#[path = "applications/presences_wrong.rs"]
+mod presences_wrong;
 #[path = "../../node/examples/quota/function.rs"]
 mod quota;
 #[path = "applications/quotas.rs"]
@@ -28,6 +34,7 @@ use anabranch_sim::oracle::Rule;
 
 use carts::Carts;
 use orders::Orders;
+use presences::Presences;
 use quotas::Quotas;
 
 /// A planted bug is found within so many seeds.
@@ -76,6 +83,13 @@ fn no_more_is_ever_taken_from_a_quota_than_was_put_in() {
     let counts = app::check(seeds(80), |simulation| simulation.run(Quotas::of(real_quotas)));
     was_hard(&counts);
     assert!(counts.remote > 0, "{counts:?}");
+}
+
+#[test]
+fn a_room_shows_whoever_is_there_and_no_ghosts() {
+    let run = |simulation: Simulation| simulation.run(Presences::of(|| vec![presence::presence()]));
+    let counts = app::check(seeds(80), run);
+    was_hard(&counts);
 }
 
 #[test]
@@ -140,4 +154,14 @@ fn the_oracle_finds_a_quota_that_says_what_it_does_not_hold() {
 #[test]
 fn the_oracle_finds_calls_that_are_made_again() {
     is_found(|simulation| simulation.run(Orders::that_retry()));
+}
+
+#[test]
+fn the_oracle_finds_a_room_that_keeps_ghosts() {
+    is_found(|simulation| simulation.run(Presences::of(|| vec![presences_wrong::keeps_ghosts()])));
+}
+
+#[test]
+fn the_oracle_finds_a_room_in_which_nodes_tidy_up_after_others() {
+    is_found(|simulation| simulation.run(Presences::of(|| vec![presences_wrong::tidies_up()])));
 }

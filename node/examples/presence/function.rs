@@ -11,9 +11,9 @@ type Room = MultiMap<(u128, u64), Seat>;
 
 /// One coming in: who comes in twice is there until both have gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Seat {
-    who: String,
-    number: u64,
+pub struct Seat {
+    pub who: String,
+    pub number: u64,
 }
 
 /// A run of a node, as a key.
