@@ -108,12 +108,14 @@ impl Cell {
         (Submitted::Waiting(receiver), after)
     }
 
-    /// The timer's thread is to look after the sessions of functions then.
-    pub(super) fn want_functions_woken(&mut self, at: Time) {
+    /// The timer's thread is to look after the sessions of functions then; whether it has to be woken to know that.
+    pub(super) fn want_functions_woken(&mut self, at: Time) -> bool {
         self.functions_at = Some(self.functions_at.map_or(at, |earlier| earlier.min(at)));
-        if at < self.timer_at {
+        let is_earlier = at < self.timer_at;
+        if is_earlier {
             self.timer_at = Time(0);
         }
+        is_earlier
     }
 
     /// Performs every output there is.

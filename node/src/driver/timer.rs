@@ -26,7 +26,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
             let Ok(back) = shared.cell.lock() else { return };
             cell = back;
             if let Some(at) = again {
-                cell.want_functions_woken(at);
+                let _ = cell.want_functions_woken(at);
             }
             continue;
         }

@@ -340,8 +340,9 @@ impl Shared {
         due.insert((at, what));
         drop(due);
         // After a bug broke the engine the node stops, and everybody is told.
-        let _ = self.with_cell(|cell| cell.want_functions_woken(at));
-        self.timer.notify_one();
+        if self.with_cell(|cell| cell.want_functions_woken(at)).unwrap_or(false) {
+            self.timer.notify_one();
+        }
     }
 
     /// Nobody needs to be looked after then.
