@@ -7,7 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 
 const MINUTE_MS: u64 = 60_000;
-const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+const DAY_MINUTES: u64 = 24 * 60;
+const DAY_MS: u64 = DAY_MINUTES * MINUTE_MS;
 /// From one to the next there are at most so many days: from one 29th of February that is no Monday, say, to one that is, across
 /// a year 2100 that has none.
 const DAYS_MAX: u64 = 366 * 41;
@@ -80,17 +81,13 @@ impl Cron {
     /// The first time after this one, both in milliseconds since 1970; none where there never is one.
     pub fn after(&self, ms: u64) -> Option<u64> {
         let from = ms / MINUTE_MS + 1;
-        let first = from * MINUTE_MS / DAY_MS;
+        let (first, least) = (from / DAY_MINUTES, from % DAY_MINUTES);
         (first..first + DAYS_MAX).find_map(|day| {
-            let least = if day == first {
-                from % (DAY_MS / MINUTE_MS)
-            } else {
-                0
-            };
-            let mut minutes = self.minutes_of(day);
-            minutes
-                .find(|minute| *minute >= least)
-                .map(|minute| time(day, minute))
+            let least = if day == first { least } else { 0 };
+            let minute = self.minutes_of(day).find(|minute| *minute >= least)?;
+            // Beyond the end of time there is none.
+            let at = day.checked_mul(DAY_MS)?.checked_add(minute * MINUTE_MS)?;
+            Some(at)
         })
     }
 

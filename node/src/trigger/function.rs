@@ -42,11 +42,9 @@ fn set(kept: &mut Kept, context: &mut Context, order: Order) -> Result<(), Order
         order,
         since_ms: context.now_ms(),
     };
-    let schedule = Schedule::new(plan.clone())?;
-    if schedule.is_once() {
-        // What it was before may be done later than this is to be.
-        kept.done.set(&0);
-    }
+    Schedule::new(plan.clone())?;
+    // What it was before may be done later than this is to be.
+    kept.done.set(&0);
     kept.plan.set(&plan);
     Ok(())
 }
@@ -61,15 +59,14 @@ fn done(kept: &mut Kept, context: &mut Context, slot: u64) -> Result<(), OrderEr
     let Some(plan) = kept.plan.get() else {
         return Ok(()); // cancelled meanwhile
     };
-    if plan.since_ms > slot && !matches!(plan.order.when, super::When::AtMs(_)) {
-        return Ok(()); // ordered anew meanwhile
+    let schedule = Schedule::new(plan)?;
+    if !schedule.has(slot) {
+        return Ok(()); // ordered anew meanwhile, by what was called perhaps
     }
-    let last = kept.done().max(slot);
-    let is_over = Schedule::new(plan).is_ok_and(|schedule| schedule.is_once());
-    if is_over {
+    if schedule.is_once() {
         context.delete();
     } else {
-        kept.done.set(&last);
+        kept.done.set(&kept.done().max(slot));
     }
     Ok(())
 }

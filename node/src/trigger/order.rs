@@ -244,6 +244,14 @@ impl Schedule {
         (self.call.clone().with_id(id), timeout_ms)
     }
 
+    /// Whether this may be one of its times: what was called for before it was ordered is none.
+    pub fn has(&self, slot: u64) -> bool {
+        match self.times {
+            Times::At(at) => slot == at,
+            Times::Cron(_) | Times::Every { .. } => slot > self.plan.since_ms,
+        }
+    }
+
     /// Whether it is for once.
     pub fn is_once(&self) -> bool {
         matches!(self.times, Times::At(_))

@@ -29,6 +29,8 @@ pub(crate) struct Planner {
     due: BTreeSet<(u64, String)>,
     under_way: usize,
     has_complained: bool,
+    /// When it was last asked what is to be called.
+    polled_at: u64,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,9 @@ impl Planner {
 
     /// What is to be called now, of what is this node's to see to.
     pub fn poll(&mut self, now: u64, is_mine: &dyn Fn(&str) -> bool) -> Vec<Fire> {
+        if now < std::mem::replace(&mut self.polled_at, now) {
+            self.clock_set_back(now);
+        }
         let mut fires = Vec::new();
         let due: Vec<String> = self
             .due
@@ -142,12 +147,26 @@ impl Planner {
         self.under_way -= 1;
         if was_answered {
             (entry.state, entry.pause) = (State::Idle, 0);
-            entry.done = entry.done.max(slot);
+            if entry.schedule.has(slot) {
+                entry.done = entry.done.max(slot);
+            }
         } else {
             entry.pause = (2 * entry.pause).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
             entry.state = State::Waiting(now + entry.pause);
         }
         self.plan(name, now);
+    }
+
+    /// Who waits for another try does not wait for the clock to come back to where it was.
+    fn clock_set_back(&mut self, now: u64) {
+        let mut names = Vec::new();
+        for (name, entry) in &mut self.known {
+            if let State::Waiting(until) = &mut entry.state {
+                *until = (*until).min(now + entry.pause);
+                names.push(name.clone());
+            }
+        }
+        names.iter().for_each(|name| self.plan(name, now));
     }
 
     /// When to look again, if nothing else happens.

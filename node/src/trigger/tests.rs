@@ -205,3 +205,46 @@ fn everybody_finds_the_same_node_and_few_change_theirs() {
     assert!(count[1..].iter().all(|n| (800..1_200).contains(n)), "{count:?}");
     assert_eq!(responsible("a", []), None);
 }
+
+#[test]
+fn what_is_ordered_while_another_order_is_called_for_has_its_own_times() {
+    let mut bench = Bench(Planner::default(), 0);
+    let set = |bench: &mut Bench, when| {
+        let now = bench.1;
+        bench
+            .0
+            .set("a", Some((schedule(when, Missed::Once, now), 0)), now);
+    };
+    set(&mut bench, When::EveryMs(MINUTE));
+    bench.1 = 5 * MINUTE;
+    assert_eq!(bench.fires(), [("a".into(), 5)]);
+    set(&mut bench, When::AtMs(2 * MINUTE));
+    assert_eq!(bench.fires(), [], "one at a time");
+    bench.called("a", 5, true);
+    assert_eq!(bench.fires(), [("a".into(), 2)]);
+}
+
+#[test]
+fn the_end_of_time_is_no_time() {
+    let cron: Cron = "* * * * *".parse().unwrap();
+    for ms in [u64::MAX, u64::MAX - MINUTE, u64::MAX - 24 * 60 * MINUTE] {
+        assert!(cron.after(ms).is_none_or(|next| next > ms), "{ms}");
+        assert!(cron.until(ms).is_some_and(|last| last <= ms), "{ms}");
+    }
+    let minutely = schedule(When::Cron("* * * * *".into()), Missed::Once, 0);
+    assert_eq!(minutely.stand(u64::MAX, MINUTE), Stand::Over);
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_nobody_waiting_for_another_try() {
+    let mut bench = Bench(Planner::default(), 0);
+    let every = schedule(When::EveryMs(MINUTE), Missed::Once, 0);
+    bench.0.set("a", Some((every, 0)), 0);
+    bench.1 = 600 * MINUTE;
+    assert_eq!(bench.fires(), [("a".into(), 600)]);
+    bench.called("a", 600, false);
+    bench.1 = 2 * MINUTE;
+    assert_eq!((bench.fires(), bench.wakes_at()), (vec![], Some(bench.1 + 1_000)));
+    bench.1 += 1_000;
+    assert_eq!(bench.fires(), [("a".into(), 2)]);
+}

@@ -255,3 +255,37 @@ async fn only_a_command_can_be_told_of_changes() {
         assert!(error.message().contains("none of its commands"), "{error}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_outlives_the_answer_to_what_was_ordered_before_it() {
+    let scratch = Scratch::new();
+    let node = started(scratch.builder(1).function(journal())).await;
+    let shown_at = u64::MAX / 2;
+    // As a function does that orders its own next time: the call that it answers is of the order before.
+    for when in [When::AtMs(shown_at), When::AfterMs(shown_at)] {
+        set(&node, "next", order(when.clone(), "note", &"later")).await;
+        let since = shown(&node, "next").await.unwrap().since_ms;
+        let () = within(node.call(SCHEDULE, "next", "done", &since)).await.unwrap();
+        let next = shown(&node, "next").await.map(|shown| shown.order.when);
+        assert_eq!(next, Some(when), "it was not called for yet");
+    }
+    // Nor is a time that never comes the end of one that goes on by the calendar.
+    set(
+        &node,
+        "minutely",
+        order(When::Cron("* * * * *".into()), "note", &"on"),
+    )
+    .await;
+    let () = within(node.call(SCHEDULE, "minutely", "done", &u64::MAX))
+        .await
+        .unwrap();
+    assert_eq!(shown(&node, "minutely").await.unwrap().next_ms, None);
+    // Ordered anew it has its times again.
+    set(
+        &node,
+        "minutely",
+        order(When::Cron("* * * * *".into()), "note", &"on"),
+    )
+    .await;
+    assert_ne!(shown(&node, "minutely").await.unwrap().next_ms, None);
+}
