@@ -44,6 +44,15 @@ impl Trigger {
 /// A trigger in a shard.
 pub(crate) type Place = (usize, u32);
 
+/// A call to be made, or that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Telling {
+    pub place: Place,
+    pub entity: EntityId,
+    /// No other call has it: what is answered is this one.
+    number: u64,
+}
+
 /// What is left to be told, of all triggers and shards.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
@@ -53,6 +62,8 @@ pub(crate) struct Changes {
     due: BTreeSet<(u64, Place, EntityId)>,
     pending: usize,
     under_way: usize,
+    /// Calls that were made.
+    calls: u64,
 }
 
 /// A shard that this node sees to.
@@ -69,10 +80,17 @@ struct Mine {
 
 #[derive(Debug, Default)]
 struct Pending {
-    /// Since then a call is under way; it has changed again meanwhile.
-    calling: Option<bool>,
+    calling: Option<Calling>,
     at: u64,
     pause: u64,
+}
+
+/// A call is under way.
+#[derive(Debug)]
+struct Calling {
+    number: u64,
+    /// It has changed again meanwhile.
+    again: bool,
 }
 
 impl Changes {
@@ -136,8 +154,8 @@ impl Changes {
             return;
         };
         if let Some(pending) = mine.pending.get_mut(entity) {
-            if let Some(again) = &mut pending.calling {
-                *again = true;
+            if let Some(calling) = &mut pending.calling {
+                calling.again = true;
             }
             return;
         }
@@ -156,27 +174,40 @@ impl Changes {
     }
 
     /// What is to be called for now.
-    pub fn poll(&mut self, now: u64) -> Vec<(Place, EntityId)> {
+    pub fn poll(&mut self, now: u64) -> Vec<Telling> {
         let mut calls = Vec::new();
         while self.under_way < CALLS_MAX && self.due.first().is_some_and(|(at, ..)| *at <= now) {
             let Some((_, place, entity)) = self.due.pop_first() else {
                 break;
             };
+            let number = self.calls;
             if let Some(pending) = self.pending_of(place, &entity) {
-                pending.calling = Some(false);
-                self.under_way += 1;
-                calls.push((place, entity));
+                pending.calling = Some(Calling { number, again: false });
+                (self.under_way, self.calls) = (self.under_way + 1, self.calls + 1);
+                calls.push(Telling {
+                    place,
+                    entity,
+                    number,
+                });
             }
         }
         calls
     }
 
     /// A call was made: whether it was answered.
-    pub fn called(&mut self, place: Place, entity: &EntityId, was_answered: bool, now: u64) {
+    pub fn called(&mut self, telling: &Telling, was_answered: bool, now: u64) {
+        let Telling {
+            place,
+            entity,
+            number,
+        } = telling;
+        let place = *place;
         let Some(pending) = self.pending_of(place, entity) else {
             return;
         };
-        let Some(again) = pending.calling.take() else {
+        // Left and come back to meanwhile, it has a call of its own.
+        let is_this = |calling: &mut Calling| calling.number == *number;
+        let Some(Calling { again, .. }) = pending.calling.take_if(is_this) else {
             return;
         };
         (pending.at, pending.pause) = if was_answered {
@@ -266,6 +297,25 @@ mod tests {
         EntityId::new(kind, key).unwrap()
     }
 
+    /// Where and of what it tells now.
+    fn poll(changes: &mut Changes, now: u64) -> Vec<(Place, EntityId)> {
+        let calls = changes.poll(now).into_iter();
+        calls.map(|telling| (telling.place, telling.entity)).collect()
+    }
+
+    /// The last call of this has ended.
+    fn called(changes: &mut Changes, place: Place, entity: &EntityId, was_answered: bool, now: u64) {
+        let of = changes.mine.get(&place).and_then(|mine| mine.pending.get(entity));
+        let number = of.and_then(|of| of.calling.as_ref()).map_or(0, |of| of.number);
+        let entity = entity.clone();
+        let telling = Telling {
+            place,
+            entity,
+            number,
+        };
+        changes.called(&telling, was_answered, now);
+    }
+
     fn all() -> Changes {
         let mut changes = Changes::new(vec![trigger("a", None), trigger("b", Some("x"))]);
         assert_eq!(changes.see_to(2, &|_, _| true).len(), 4);
@@ -286,7 +336,7 @@ mod tests {
             changes.changed(&entity, shard);
         }
         assert_eq!(changes.next_wakeup(), Some(0));
-        let calls = changes.poll(5);
+        let calls = poll(&mut changes, 5);
         assert_eq!(
             calls,
             [
@@ -297,27 +347,27 @@ mod tests {
         );
         // It changes while it is called for: it is called for again.
         changes.changed(&id("a", "1"), 0);
-        assert_eq!(changes.poll(5), []);
-        changes.called((0, 0), &id("a", "1"), true, 5);
+        assert_eq!(poll(&mut changes, 5), []);
+        called(&mut changes, (0, 0), &id("a", "1"), true, 5);
         assert_eq!(changes.cursors_due(5), [], "not all is called for");
-        assert_eq!(changes.poll(5), [((0, 0), id("a", "1"))]);
-        changes.called((0, 0), &id("a", "1"), true, 5);
+        assert_eq!(poll(&mut changes, 5), [((0, 0), id("a", "1"))]);
+        called(&mut changes, (0, 0), &id("a", "1"), true, 5);
         assert_eq!(changes.cursors_due(5), [(0, 0)]);
         assert_eq!(changes.cursors_due(5), [], "nothing new");
         // One that is not answered is called again, and its shard's cursor stays.
-        changes.called((0, 1), &id("a", "2"), false, 5);
+        called(&mut changes, (0, 1), &id("a", "2"), false, 5);
         assert_eq!(
-            (changes.poll(1_004), changes.next_wakeup()),
+            (poll(&mut changes, 1_004), changes.next_wakeup()),
             (vec![], Some(1_005))
         );
-        assert_eq!(changes.poll(1_005), [((0, 1), id("a", "2"))]);
-        changes.called((0, 1), &id("a", "2"), false, 1_005);
+        assert_eq!(poll(&mut changes, 1_005), [((0, 1), id("a", "2"))]);
+        called(&mut changes, (0, 1), &id("a", "2"), false, 1_005);
         assert_eq!(changes.next_wakeup(), Some(3_005));
         assert_eq!(changes.cursors_due(2_000), []);
         // The cursor of a busy shard is kept now and then.
         changes.changed(&id("a", "1"), 0);
-        changes.poll(1_006);
-        changes.called((0, 0), &id("a", "1"), true, 1_006);
+        poll(&mut changes, 1_006);
+        called(&mut changes, (0, 0), &id("a", "1"), true, 1_006);
         assert_eq!(
             (changes.cursors_due(1_004), changes.cursors_due(1_006)),
             (vec![], vec![(0, 0)])
@@ -329,18 +379,35 @@ mod tests {
         let mut changes = all();
         changes.changed(&id("a", "1"), 0);
         changes.changed(&id("a", "2"), 1);
-        assert_eq!(changes.poll(0).len(), 2);
+        assert_eq!(poll(&mut changes, 0).len(), 2);
         changes.changed(&id("a", "3"), 1);
         assert_eq!(changes.see_to(2, &|_, shard| shard == 0), []);
-        changes.called((0, 1), &id("a", "2"), true, 0);
+        called(&mut changes, (0, 1), &id("a", "2"), true, 0);
         changes.changed(&id("a", "2"), 1);
         assert_eq!(
-            (changes.poll(9), changes.pending, changes.under_way),
+            (poll(&mut changes, 9), changes.pending, changes.under_way),
             (vec![], 1, 1)
         );
         assert_eq!(changes.see_to(2, &|_, _| true), [(0, 1), (1, 1)]);
         changes.found((0, 1), &id("a", "2"));
-        assert_eq!(changes.poll(9), [((0, 1), id("a", "2"))]);
+        assert_eq!(poll(&mut changes, 9), [((0, 1), id("a", "2"))]);
+    }
+
+    #[test]
+    fn the_answer_to_an_earlier_call_is_none_to_a_later_one() {
+        let mut changes = all();
+        changes.changed(&id("a", "1"), 0);
+        let early = changes.poll(0);
+        // Somebody else sees to it for a while, and it changes.
+        changes.see_to(2, &|_, _| false);
+        changes.see_to(2, &|_, _| true);
+        changes.found((0, 0), &id("a", "1"));
+        let late = changes.poll(0);
+        assert_eq!((early.len(), late.len()), (1, 1));
+        changes.called(&early[0], true, 0);
+        assert_eq!((changes.cursors_due(0), changes.under_way), (vec![], 1));
+        changes.called(&late[0], false, 0);
+        assert_eq!(poll(&mut changes, 1_000).len(), 1, "it is told of all the same");
     }
 
     #[test]
@@ -352,8 +419,8 @@ mod tests {
         assert_eq!((changes.pending, changes.behind()), (PENDING_MAX, vec![]));
         let mut done = 0;
         while done < PENDING_MAX {
-            for (place, entity) in changes.poll(0) {
-                changes.called(place, &entity, true, 0);
+            for (place, entity) in poll(&mut changes, 0) {
+                called(&mut changes, place, &entity, true, 0);
                 done += 1;
             }
         }

@@ -17,7 +17,7 @@ mod planner;
 mod tests;
 
 #[cfg(feature = "quic")]
-pub(crate) use changes::{Changes, Place, Trigger};
+pub(crate) use changes::{Changes, Place, Telling, Trigger};
 #[cfg(feature = "daemon")]
 pub(crate) use cron::utc;
 pub use cron::{Cron, CronError};

@@ -169,6 +169,11 @@ impl Planner {
         names.iter().for_each(|name| self.plan(name, now));
     }
 
+    /// Those that are looked after.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
     /// When to look again, if nothing else happens.
     pub fn next_wakeup(&self, now: u64) -> Option<u64> {
         // What is due and not this node's is looked at when something changes.

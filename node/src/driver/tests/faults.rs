@@ -17,9 +17,12 @@ use super::super::{DiskState, MemberStatus};
 use super::*;
 use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Input, Limits};
-use crate::function::BoxFuture;
+use crate::function::{BoxFuture, Function};
+use crate::payload::{Encoding, Payload};
+use crate::session::Call;
 use crate::store::{Disk, DiskFile, Identity, MemDisk, Options, Store};
 use crate::transport::{self, MTU_BYTES_DEFAULT, Stream};
+use crate::trigger::{Order, SCHEDULE, When};
 use crate::wire::Lane;
 
 /// What the engine wanted of the network.
@@ -47,7 +50,9 @@ impl Network for Nobody {
 
     fn spawn(&self, _: BoxFuture<'static, ()>) {}
 
-    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) {}
+    fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) {
+        self.say("work".into());
+    }
 
     fn nearest(&self) -> Vec<NodeId> {
         Vec::new()
@@ -104,8 +109,21 @@ struct Alone {
 
 impl Alone {
     fn start(scratch: &Scratch, disk: &MemDisk, snapshot_bytes: u64) -> Alone {
+        Alone::start_with(scratch, disk, snapshot_bytes, Vec::new())
+    }
+
+    fn start_with(
+        scratch: &Scratch,
+        disk: &MemDisk,
+        snapshot_bytes: u64,
+        functions: Vec<Arc<Function>>,
+    ) -> Alone {
         let network = Nobody::default();
-        let open = open(disk.clone(), &config(scratch, snapshot_bytes), |shared| {
+        let config = Config {
+            functions,
+            ..config(scratch, snapshot_bytes)
+        };
+        let open = open(disk.clone(), &config, |shared| {
             shared.set_network(Arc::new(network.clone()));
             Ok(())
         })
@@ -712,4 +730,21 @@ async fn a_directory_is_refused_for_the_first_thing_that_is_wrong_with_it() {
     orphaned.remove("meta").unwrap();
     assert_eq!(refused(&orphaned, 5).kind(), ErrorKind::Corrupt);
     assert_eq!(orphaned.read("created"), used.read("created"));
+}
+
+#[tokio::test]
+async fn a_call_that_found_no_thread_while_the_network_was_closed_is_made_again() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let functions = vec![Arc::new(crate::trigger::schedules())];
+    let node = Alone::start_with(&scratch, &disk, NO_SNAPSHOT, functions);
+    let order = Order::new(When::AfterMs(0), "nobody", "a", "run", &()).unwrap();
+    let order = Payload::of(Encoding::Postcard, &order).unwrap();
+    let set = Call::new(id(SCHEDULE, "x"), "set", order);
+    within(node.shared.call(set, None, 10_000)).await.unwrap();
+    let works = || {
+        let said = node.network.said.lock().unwrap();
+        said.iter().filter(|what| *what == "work").count()
+    };
+    until(|| works() >= 2).await;
+    within(node.stop()).await.unwrap();
 }

@@ -289,3 +289,34 @@ async fn an_order_outlives_the_answer_to_what_was_ordered_before_it() {
     .await;
     assert_ne!(shown(&node, "minutely").await.unwrap().next_ms, None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_no_node_has_now_is_called_once_one_has() {
+    let scratch = Scratch::new();
+    let here = Function::of::<OrSet<String>>("here")
+        .command("note", |seen, context: &mut Context, ()| {
+            seen.add(&context.call_id().unwrap_or_default().to_owned());
+            Ok::<_, String>(())
+        })
+        .into();
+    let one: Function = here;
+    let one = started(scratch.builder(1).function(one)).await;
+    set(&one, "waits", order(When::AfterMs(10), "note", &"at last")).await;
+    let local = Order::new(When::EveryMs(1_000), "here", "a", "note", &()).unwrap();
+    set(&one, "local", local).await;
+    // Once that was called twice, the other was called in vain.
+    let mut watch = one.watch(&id("here", "a"));
+    within(async {
+        loop {
+            if let Some((_, crate::Reading::Elements(seen))) = watch.next().await.unwrap()
+                && seen.len() >= 2
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    let seeds = vec![one.quic_address().to_string()];
+    let two = started(scratch.builder(2).function(journal()).seeds(seeds)).await;
+    noted(&two, &["at last waits@".into()]).await;
+}

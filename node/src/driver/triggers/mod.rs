@@ -25,7 +25,7 @@ use crate::function::{Change, Function};
 use crate::json;
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
-use crate::trigger::{Changes, Fire, Place, Planner, SCHEDULE, Trigger, read, responsible};
+use crate::trigger::{Changes, Fire, Place, Planner, SCHEDULE, Telling, Trigger, read, responsible};
 use crate::wire::{EntityId, ShardId};
 
 /// Entities that have changed and were not looked at yet; beyond it everything is looked at.
@@ -60,17 +60,48 @@ struct Inbox {
 }
 
 #[derive(Debug)]
-enum EndedCall {
-    Fire {
-        name: String,
-        slot: u64,
-        was_answered: bool,
-    },
-    Change {
-        place: Place,
-        entity: EntityId,
-        was_answered: bool,
-    },
+struct EndedCall {
+    of: Called,
+    was_answered: bool,
+}
+
+/// What was called for.
+#[derive(Debug)]
+enum Called {
+    Fire { name: String, slot: u64 },
+    Change(Telling),
+}
+
+/// A call under way. Dropped it has ended, answered or not: also where there was no thread for it.
+struct UnderWay {
+    shared: Arc<Shared>,
+    ended: Option<EndedCall>,
+}
+
+impl UnderWay {
+    fn new(shared: &Arc<Shared>, of: Called) -> UnderWay {
+        UnderWay {
+            shared: Arc::clone(shared),
+            ended: Some(EndedCall {
+                of,
+                was_answered: false,
+            }),
+        }
+    }
+
+    fn end(mut self, was_answered: bool) {
+        if let Some(ended) = &mut self.ended {
+            ended.was_answered = was_answered;
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            self.shared.triggers.ended(ended);
+        }
+    }
 }
 
 impl Triggers {
@@ -142,11 +173,9 @@ impl Triggers {
         self.wake.notify_one();
     }
 
-    /// Waits for something to do, at most until then; false once the node stops.
-    fn wait(&self, until_ms: Option<u64>) -> bool {
-        let left = until_ms.map_or(SLEEP_MAX, |at| {
-            Duration::from_millis(at.saturating_sub(wall_ms()))
-        });
+    /// Waits for something to do, at most so long; false once the node stops.
+    fn wait(&self, left_ms: Option<u64>) -> bool {
+        let left = left_ms.map_or(SLEEP_MAX, Duration::from_millis);
         let is_idle = |inbox: &mut Inbox| {
             let has_news = !inbox.changed.is_empty() || !inbox.ended.is_empty();
             !(has_news || inbox.has_lost || inbox.is_new || inbox.has_stopped)
@@ -172,9 +201,9 @@ pub(super) fn run(shared: &Arc<Shared>) {
         settled_at: shared.clock.time().after_ms(SETTLE_MS),
         is_settling: true,
     };
-    let mut until = None;
-    while shared.triggers.wait(until) {
-        until = runner.step();
+    let mut left_ms = None;
+    while shared.triggers.wait(left_ms) {
+        left_ms = runner.step();
     }
 }
 
@@ -193,10 +222,17 @@ struct Runner<'a> {
     is_settling: bool,
 }
 
+/// Now, by the clock that schedules go by, and by the one that nobody sets.
+#[derive(Clone, Copy)]
+struct Moment {
+    wall_ms: u64,
+    ms: u64,
+}
+
 impl Runner<'_> {
-    /// Looks at everything there is to look at; returns when to look again.
+    /// Looks at everything there is to look at; returns how long until it is to look again, milliseconds.
     fn step(&mut self) -> Option<u64> {
-        let now = wall_ms();
+        let now = self.now();
         // What this node has not caught up with it would do again.
         if !self.shared.is_ready() {
             let inbox = std::mem::take(&mut *self.shared.triggers.inbox());
@@ -210,10 +246,10 @@ impl Runner<'_> {
             let mut inbox = std::mem::take(&mut *self.shared.triggers.inbox());
             inbox.has_lost |= !self.has_begun;
             self.take_in(engine, &mut inbox, now);
-            let places = self.changes.cursors_due(now);
+            let places = self.changes.cursors_due(now.ms);
             let vector = |place: &Place| engine.version_vector(ShardId(place.1));
             let vectors: Vec<_> = places.iter().map(vector).collect();
-            (places, vectors, self.due(engine, now))
+            (places, vectors, self.due(engine, now.wall_ms))
         });
         self.has_begun = true;
         for (place, vector) in places.into_iter().zip(vectors) {
@@ -226,13 +262,27 @@ impl Runner<'_> {
         for fire in fires {
             self.fire(fire);
         }
-        for (place, entity) in self.changes.poll(now) {
-            self.tell(place, entity);
+        for telling in self.changes.poll(now.ms) {
+            self.tell(telling);
         }
+        let then = self.now();
+        let schedule = self.planner.next_wakeup(now.wall_ms);
+        let change = self.changes.next_wakeup();
         // Nobody tells when this node has caught up.
-        let again = self.is_settling.then(|| now + SETTLING_MS);
-        let next = [self.planner.next_wakeup(now), self.changes.next_wakeup(), again];
+        let again = self.is_settling.then_some(SETTLING_MS);
+        let next = [
+            schedule.map(|at| at.saturating_sub(then.wall_ms)),
+            change.map(|at| at.saturating_sub(then.ms)),
+            again,
+        ];
         next.into_iter().flatten().min()
+    }
+
+    fn now(&self) -> Moment {
+        Moment {
+            wall_ms: wall_ms(),
+            ms: Time(0).ms_until(self.shared.clock.time()),
+        }
     }
 
     /// The schedules that are due and this node's.
@@ -247,29 +297,23 @@ impl Runner<'_> {
         self.planner.poll(now, &is_mine)
     }
 
-    fn take_ended(&mut self, ended_calls: Vec<EndedCall>, now: u64) {
-        for ended in ended_calls {
-            match ended {
-                EndedCall::Fire {
-                    name,
-                    slot,
-                    was_answered,
-                } => self.planner.called(&name, slot, was_answered, now),
-                EndedCall::Change {
-                    place,
-                    entity,
-                    was_answered,
-                } => {
-                    self.changes.called(place, &entity, was_answered, now);
-                }
+    fn take_ended(&mut self, ended_calls: Vec<EndedCall>, now: Moment) {
+        for EndedCall { of, was_answered } in ended_calls {
+            match of {
+                Called::Fire { name, slot } => self.planner.called(&name, slot, was_answered, now.wall_ms),
+                Called::Change(telling) => self.changes.called(&telling, was_answered, now.ms),
             }
         }
     }
 
-    fn take_in(&mut self, engine: &Engine, inbox: &mut Inbox, now: u64) {
+    fn take_in(&mut self, engine: &Engine, inbox: &mut Inbox, now: Moment) {
         self.take_ended(std::mem::take(&mut inbox.ended), now);
         if inbox.has_lost {
             inbox.changed.extend(engine.entities_of(SCHEDULE));
+            // Those that are no more, too.
+            let known = self.planner.names();
+            let known = known.filter_map(|name| EntityId::new(SCHEDULE, name).ok());
+            inbox.changed.extend(known);
             self.changes.lost_track();
         }
         let has_new_hosts = inbox.has_lost || inbox.changed.iter().any(kept::is_hosts);
@@ -279,7 +323,7 @@ impl Runner<'_> {
         for entity in &inbox.changed {
             if entity.kind() == SCHEDULE {
                 let is = engine.view(entity, schedule_type()).ok().and_then(read);
-                self.planner.set(entity.key(), is, now);
+                self.planner.set(entity.key(), is, now.wall_ms);
             }
             self.changes.changed(entity, engine.shard_of(entity).0);
         }
@@ -355,43 +399,41 @@ impl Runner<'_> {
     }
 
     fn fire(&self, fire: Fire) {
+        let Fire {
+            name,
+            slot,
+            call,
+            timeout_ms,
+        } = fire;
         let shared = Arc::clone(self.shared);
+        let called = Called::Fire {
+            name: name.clone(),
+            slot,
+        };
+        let under_way = UnderWay::new(&shared, called);
         self.shared.network().spawn_blocking(Box::new(move || {
-            let Fire {
-                name,
-                slot,
-                call,
-                timeout_ms,
-            } = fire;
             let about = format!("{call}, for schedule {name} at {slot}");
+            let has_kind = shared.functions.has(call.entity.kind());
             let call = call.with_trace(spans::begin(true));
             let answered = block_on(shared.call_anywhere(call, None, timeout_ms));
-            let mut was_answered = is_answer(&about, &answered);
-            if was_answered {
-                was_answered = is_answer(&about, &block_on(note_done(&shared, &name, slot)));
-            }
-            let ended = EndedCall::Fire {
-                name,
-                slot,
-                was_answered,
-            };
-            shared.triggers.ended(ended);
+            // That those that are there now have no such function is no answer of it.
+            let is_nobody = |error: &Error| error.kind() == ErrorKind::NoFunction && !has_kind;
+            let was_answered = is_answer(&about, &answered)
+                && !answered.is_err_and(|error| is_nobody(&error))
+                && is_answer(&about, &block_on(note_done(&shared, &name, slot)));
+            under_way.end(was_answered);
         }));
     }
 
-    fn tell(&self, place: Place, entity: EntityId) {
-        let trigger = self.changes.triggers()[place.0].clone();
-        let shared = Arc::clone(self.shared);
+    fn tell(&self, telling: Telling) {
+        let trigger = self.changes.triggers()[telling.place.0].clone();
+        let (shared, entity) = (Arc::clone(self.shared), telling.entity.clone());
+        let under_way = UnderWay::new(&shared, Called::Change(telling));
         self.shared.network().spawn_blocking(Box::new(move || {
             let answered = call_for(&shared, &trigger, &entity)
                 .and_then(|call| block_on(shared.call_anywhere(call, None, TIMEOUT_MS_DEFAULT)));
             let about = format!("{}, told of {entity}", trigger.name);
-            let was_answered = is_answer(&about, &answered);
-            shared.triggers.ended(EndedCall::Change {
-                place,
-                entity,
-                was_answered,
-            });
+            under_way.end(is_answer(&about, &answered));
         }));
     }
 }
