@@ -27,7 +27,7 @@ impl Shared {
         }
         let deadline = self.clock.time().after_ms(timeout_ms);
         let nodes = self.candidates(is_here);
-        let mut last = None;
+        let mut last: Option<Error> = None;
         for (i, node) in nodes.iter().enumerate() {
             let left_ms = self.clock.time().ms_until(deadline);
             if left_ms == 0 && last.is_some() {
@@ -38,7 +38,10 @@ impl Shared {
             let own_ms = left_ms / share as u64;
             let asked = self.call_on(*node, call.clone(), session.as_deref_mut(), own_ms);
             match asked.await {
-                Err(error) if goes_on(&error, call.is_idempotent) => last = Some(error),
+                Err(error) if goes_on(&error, call.is_idempotent) => {
+                    // Where it may have run somewhere, that is what there is to say.
+                    last = last.filter(may_have_run).or(Some(error));
+                }
                 ended => return ended,
             }
         }
@@ -97,6 +100,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether the function may have been given the call before this came of it.
+fn may_have_run(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Lost | ErrorKind::Unanswered)
 }
 
 /// Whether another node may be asked after this.

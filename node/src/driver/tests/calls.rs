@@ -207,3 +207,23 @@ async fn a_call_whose_answer_does_not_come_may_have_run() {
     let gone = ask(&pair, call("add", &1), None, PATIENCE).await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::Unreachable);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_run_somewhere_is_not_said_to_have_changed_nothing() {
+    let scratch = Scratch::new();
+    let function: Function = Function::of::<PnCounter>("fails")
+        .command("for good", |_, _: &mut Context, ()| -> Result<(), String> {
+            panic!("at once")
+        })
+        .into();
+    let one = within(scratch.builder(1).function(function).start())
+        .await
+        .unwrap();
+    let seeds = vec![one.quic_address().to_string()];
+    let two = within(scratch.builder(2).seeds(seeds).start()).await.unwrap();
+    within(two.ready()).await;
+    let nothing = Payload::of(Encoding::Postcard, &()).unwrap();
+    let call = Call::new(id("fails", "a"), "for good", nothing).idempotent();
+    let error = within(one.call_payload(call, None, PATIENCE)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
+}
