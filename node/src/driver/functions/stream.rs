@@ -179,7 +179,6 @@ impl Caller for StreamHost {
 
 impl Host for StreamHost {
     fn look(&self) -> Result<View, Error> {
-        lock(&self.live).mark_unchanged();
         let mut mark = lock(&self.mark);
         // The mark is down before the entity is looked at, so a change in between sets it again.
         if let Some(mark) = &mut *mark {
@@ -196,7 +195,11 @@ impl Host for StreamHost {
             let mut mark = mark.ok_or_else(stopped)?;
             tokio::select! {
                 changed = mark.changed() => changed.map_err(|_| stopped()),
-                changed = live.changed() => changed.map_err(|_| stopped()),
+                changed = live.changed() => {
+                    // Down now and not by a look: who is there may have been asked for before it, or never.
+                    *lock(&self.live) = live;
+                    changed.map_err(|_| stopped())
+                }
             }
         })
     }

@@ -17,18 +17,22 @@ use super::super::{DiskState, MemberStatus};
 use super::*;
 use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Input, Limits};
-use crate::function::{BoxFuture, Function};
+use crate::error::Error;
+use crate::function::state::PnCounter;
+use crate::function::{BoxFuture, Function, Stream as FunctionStream};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
 use crate::store::{Disk, DiskFile, Identity, MemDisk, Options, Store};
 use crate::transport::{self, MTU_BYTES_DEFAULT, Stream};
 use crate::trigger::{Order, SCHEDULE, When};
-use crate::wire::Lane;
+use crate::wire::{Lane, Token};
 
 /// What the engine wanted of the network.
 #[derive(Clone, Debug, Default)]
 struct Nobody {
     said: Arc<Mutex<Vec<String>>>,
+    /// Who is there.
+    live: Arc<Mutex<Vec<ReplicaId>>>,
     /// How often it still cannot be opened.
     closed_for: Arc<AtomicU32>,
 }
@@ -59,7 +63,7 @@ impl Network for Nobody {
     }
 
     fn live(&self) -> Vec<ReplicaId> {
-        Vec::new()
+        self.live.lock().unwrap().clone()
     }
 
     fn disconnect(&self, peer: NodeId, _: Epoch, _: &str) {
@@ -746,5 +750,36 @@ async fn a_call_that_found_no_thread_while_the_network_was_closed_is_made_again(
         said.iter().filter(|what| *what == "work").count()
     };
     until(|| works() >= 2).await;
+    within(node.stop()).await.unwrap();
+}
+
+/// Says how many nodes are there; looks at its entity only after it was told to.
+async fn count_live(mut stream: FunctionStream<PnCounter, (), usize>, (): ()) -> Result<(), Error> {
+    loop {
+        let live = stream.live().len();
+        stream.send(&live).await?;
+        stream.next().await?;
+        let _ = stream.state()?;
+        stream.changed().await?;
+    }
+}
+
+#[tokio::test]
+async fn who_comes_between_two_looks_of_a_stream_is_not_missed() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let function = Function::of::<PnCounter>("live").stream("count", count_live);
+    let node = Alone::start_with(&scratch, &disk, NO_SNAPSHOT, vec![Arc::new(function.into())]);
+    let nothing = Payload::of(Encoding::Postcard, &()).unwrap();
+    let call = Call::new(id("live", "a"), "count", nothing);
+    let mut stream = within(node.shared.open(call, Token::default(), 10_000))
+        .await
+        .unwrap();
+    assert_eq!(within(stream.next::<usize>()).await.unwrap(), Some(1));
+    let two = ReplicaId::new(NodeId(2), Epoch(5));
+    node.network.live.lock().unwrap().push(two);
+    node.shared.live_changed();
+    within(stream.send(&())).await.unwrap();
+    assert_eq!(within(stream.next::<usize>()).await.unwrap(), Some(2));
+    drop(stream);
     within(node.stop()).await.unwrap();
 }
