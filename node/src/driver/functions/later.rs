@@ -13,7 +13,7 @@ use crate::session::Call;
 /// So many commands' effects that nobody waits for run at once; those of the next are waited for.
 const LATER_MAX: usize = 64;
 
-/// Calls of streams that have ended wait for such a thread; so many at most, and what comes on top is not done.
+/// Streams that have ended and want calls made wait for such a thread; so many at most, and what comes on top is not done.
 const AT_END_QUEUE_MAX: usize = 100_000;
 
 /// Nobody is told but the log.
@@ -53,7 +53,10 @@ pub(super) fn call_later(shared: &Arc<Shared>, calls: Vec<Call>) -> Result<(), V
 
 fn call_now(shared: &Arc<Shared>, call: Call) {
     let name = call.to_string();
-    note_failure(&name, block_on(shared.call(call, None, TIMEOUT_MS_DEFAULT)));
+    note_failure(
+        &name,
+        block_on(shared.call(call, None, TIMEOUT_MS_DEFAULT)),
+    );
 }
 
 /// Makes the calls that a stream wanted at its end, on a thread that does such things: one that is free, or the next that will be.
@@ -62,14 +65,15 @@ pub(super) fn call_at_end(shared: &Arc<Shared>, calls: Vec<Call>) {
         return;
     }
     let mut queue = shared.functions.at_end();
-    if queue.len() + calls.len() > AT_END_QUEUE_MAX {
+    if queue.len() >= AT_END_QUEUE_MAX {
         drop(queue);
         return tracing::error!(
             "{} calls at a stream's end are not made: too many wait",
             calls.len()
         );
     }
-    queue.extend(calls);
+    // All of a stream in one: they are made in order.
+    queue.push_back(calls);
     drop(queue);
     // Where there are as many threads as may be, one of them comes by: it looks after it has stopped being counted, too.
     let _ = call_later(shared, Vec::new());
@@ -81,7 +85,7 @@ fn drain_at_end(shared: &Arc<Shared>) {
     loop {
         let next = functions.at_end().pop_front();
         match next {
-            Some(call) => call_now(shared, call),
+            Some(calls) => calls.into_iter().for_each(|call| call_now(shared, call)),
             None => {
                 functions.later.fetch_sub(1, Ordering::SeqCst);
                 // What was queued meanwhile may have found no place for a thread.

@@ -55,8 +55,8 @@ pub(crate) struct Functions {
     begun: AtomicU64,
     /// Commands whose effects nobody waits for, and that run.
     later: AtomicUsize,
-    /// What streams that have ended want called.
-    at_end: Mutex<VecDeque<Call>>,
+    /// What streams that have ended want called, each its own in order.
+    at_end: Mutex<VecDeque<Vec<Call>>>,
     /// Streams that are open.
     streams: AtomicUsize,
     /// Places for steps of streams that run on a thread aside.
@@ -123,7 +123,7 @@ impl Functions {
         self.stats.all()
     }
 
-    fn at_end(&self) -> MutexGuard<'_, VecDeque<Call>> {
+    fn at_end(&self) -> MutexGuard<'_, VecDeque<Vec<Call>>> {
         self.at_end.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,5 +1,6 @@
 //! Streaming calls: here, and between two nodes over a real link.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -11,7 +12,7 @@ use super::{PATIENCE, Scratch, id, until, within};
 use crate::NodeId;
 use crate::error::{Error, ErrorKind};
 use crate::function::state::{OrSet, PnCounter};
-use crate::function::{Context, Function, STREAM_WAITING_MAX, Stream, Streaming};
+use crate::function::{AT_END_MAX, Context, Function, STREAM_WAITING_MAX, Stream, Streaming};
 use crate::node::Node;
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
@@ -479,4 +480,46 @@ async fn a_step_that_runs_while_its_caller_goes_does_not_take_that_for_the_end()
     pair.at_two.has_looked.store(true, Ordering::Relaxed);
     within(pair.at_two.dropped.notified()).await;
     assert!(!pair.at_two.took_end.load(Ordering::Relaxed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stream_wants_done_at_its_end_is_done_in_order() {
+    const STREAMS: usize = 12;
+    let scratch = Scratch::new();
+    let noted: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
+    let note = Arc::clone(&noted);
+    let function: Function = Function::of::<PnCounter>("ends")
+        .command("note", move |count, context: &mut Context, n: u64| {
+            count.increment(1);
+            note.lock().unwrap().push((context.key().to_owned(), n));
+            Ok::<_, String>(())
+        })
+        .stream("open", |mut stream: Stream<PnCounter, (), ()>, ()| async move {
+            let key = stream.key().to_owned();
+            for n in 0..AT_END_MAX as u64 {
+                stream.at_end("ends", &key, "note", &n)?;
+            }
+            stream.send(&()).await?;
+            stream.next().await.map(drop)
+        })
+        .into();
+    let node = within(scratch.builder(1).function(function).start())
+        .await
+        .unwrap();
+    let mut streams = Vec::new();
+    for n in 0..STREAMS {
+        let key = format!("k{n}");
+        let mut stream = within(node.stream("ends", &key, "open", &())).await.unwrap();
+        assert_eq!(next(&mut stream).await, Some(()));
+        streams.push(stream);
+    }
+    drop(streams);
+    until(|| noted.lock().unwrap().len() == STREAMS * AT_END_MAX).await;
+    let mut of: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (key, n) in noted.lock().unwrap().drain(..) {
+        of.entry(key).or_default().push(n);
+    }
+    for (key, ns) in of {
+        assert!(ns.is_sorted(), "{key}: {ns:?}");
+    }
 }
