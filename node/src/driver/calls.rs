@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::payload::Payload;
 use crate::session::{Call, Origin};
 use crate::trace::Trace;
+use crate::transport::STREAMS_MAX;
 use crate::wire::{
     CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, Lane, Token, WireError, WireValue,
 };
@@ -37,6 +38,9 @@ const ASKED_MAX: usize = 10_000;
 const QUEUED_BYTES_MAX: u64 = 8 << 20;
 /// An answer waits so long for room at most.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streaming calls that are open at one peer, at most: what is large and does not go on for long finds a stream of the link beside
+/// them.
+const STREAMS_OPEN_MAX: usize = STREAMS_MAX as usize - 16;
 /// The other node says itself when a deadline has passed; after so much more nobody waits for it.
 const GRACE_MS: u64 = 500;
 
@@ -62,6 +66,8 @@ struct State {
     served: BTreeMap<(NodeId, Epoch, u64), Option<oneshot::Sender<()>>>,
     /// Bytes given to the network for a peer and not written yet.
     queued: BTreeMap<NodeId, u64>,
+    /// Streaming calls that are open at a peer.
+    streams: BTreeMap<NodeId, usize>,
 }
 
 impl Calls {
@@ -97,6 +103,25 @@ impl Calls {
         let asked = self.lock().asked.remove(&id);
         if let Some((peer, sender)) = asked {
             let _ = sender.send(Err(unanswered(peer, "it did not answer in time")));
+        }
+    }
+
+    /// A place for one more streaming call at a peer, if it has one.
+    pub(super) fn stream_place(&self, peer: NodeId) -> bool {
+        let mut state = self.lock();
+        let open = state.streams.entry(peer).or_default();
+        let has_place = *open < STREAMS_OPEN_MAX;
+        *open += usize::from(has_place);
+        has_place
+    }
+
+    pub(super) fn give_stream_place_back(&self, peer: NodeId) {
+        let mut state = self.lock();
+        if let Some(open) = state.streams.get_mut(&peer) {
+            *open -= 1;
+            if *open == 0 {
+                state.streams.remove(&peer);
+            }
         }
     }
 

@@ -25,6 +25,26 @@ pub(super) const LANE_FRAME_BYTES_MAX: usize = 16 << 10;
 /// A large frame waits so long for a stream at most; whoever waits for what is in it waits no longer.
 const LARGE_TIMEOUT: Duration = Duration::from_millis(TIMEOUT_MS_MAX);
 
+/// The place of a streaming call among those that are open at a peer.
+struct Place {
+    shared: Arc<Shared>,
+    peer: NodeId,
+}
+
+impl Place {
+    fn take(shared: &Arc<Shared>, peer: NodeId) -> Option<Place> {
+        let shared = Arc::clone(shared);
+        let has_place = shared.calls.stream_place(peer);
+        has_place.then(|| Place { shared, peer })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.calls.give_stream_place_back(self.peer);
+    }
+}
+
 /// Why one side of a stream has nothing more to do.
 enum Over {
     /// It has said all.
@@ -60,16 +80,17 @@ impl Shared {
         let epoch = self
             .peek(|engine| engine.linked_epoch(peer))
             .ok_or_else(no_link)?;
+        let full = || {
+            let message =
+                format!("nothing changed: as many streams to node {peer} are open as it takes; retry later");
+            Error::new(ErrorKind::Overloaded, message)
+        };
+        let place = Place::take(self, peer).ok_or_else(full)?;
         let within = Duration::from_millis(timeout_ms);
         let opened = self.network().open_stream(peer, epoch, within).await;
         let mut stream = opened.map_err(|why| match why {
             NotOpened::NoLink => no_link(),
-            NotOpened::Full => {
-                let message = format!(
-                    "nothing changed: as many streams to node {peer} are open as it takes; retry later"
-                );
-                Error::new(ErrorKind::Overloaded, message)
-            }
+            NotOpened::Full => full(),
         })?;
         let encoding = call.payload.encoding;
         let asking = Asking {
@@ -89,12 +110,11 @@ impl Shared {
             opened = begin(peer, open, &mut stream) => opened?,
             _ = self.stopped() => return Err(unanswered(peer, "this node stopped")),
         }
-        let shared = Arc::clone(self);
         Streaming::new(encoding, |pipe| {
             Ok(Box::pin(async move {
                 tokio::select! {
                     ended = run_there(peer, stream, pipe) => ended,
-                    _ = shared.stopped() => (Err(unanswered(peer, "this node stopped")), Token::default()),
+                    _ = place.shared.stopped() => (Err(unanswered(peer, "this node stopped")), Token::default()),
                 }
             }) as BoxFuture<'static, Ended>)
         })

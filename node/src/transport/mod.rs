@@ -55,7 +55,7 @@ pub use hello::{Hello, PROTOCOL_VERSION};
 pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, check_cluster};
 pub use limits::{
     ADDRESSES_MAX, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_DEFAULT,
-    MTU_BYTES_MAX, MTU_BYTES_MIN, PEERS_MAX, SEEDS_MAX,
+    MTU_BYTES_MAX, MTU_BYTES_MIN, PEERS_MAX, SEEDS_MAX, STREAMS_MAX,
 };
 pub use stream::{CutOff, Stream, StreamIn, StreamOut};
 pub use tls::ALPN;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
@@ -521,5 +522,42 @@ async fn what_a_stream_wants_done_at_its_end_is_done_in_order() {
     }
     for (key, ns) in of {
         assert!(ns.is_sorted(), "{key}: {ns:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_go_on_leave_room_for_what_is_large() {
+    let pair = pair().await;
+    let (mut streams, none) = (Vec::new(), Token::default());
+    let full = loop {
+        let opening = pair.one.stream_payload(
+            Some(NodeId(2)),
+            call("get", &()),
+            &none,
+            Duration::from_millis(500),
+        );
+        match within(opening).await {
+            Ok(stream) => streams.push(stream),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::Overloaded);
+    let text = "0123456789abcdef".repeat(10 << 10);
+    let called = pair
+        .one
+        .call_on(NodeId(2), call("echo", &text), None, Duration::from_secs(10));
+    let (reply, _) = within(called).await.unwrap();
+    assert!(reply.read::<String>().unwrap() == text);
+    // One that ends makes room for another.
+    let _ = streams.pop();
+    until_open(&pair, &mut streams).await;
+}
+
+async fn until_open(pair: &Pair, streams: &mut Vec<Streaming>) {
+    loop {
+        match open(pair, 2, call("get", &())).await {
+            Ok(stream) => return streams.push(stream),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Overloaded),
+        }
     }
 }
