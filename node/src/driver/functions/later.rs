@@ -55,7 +55,7 @@ fn call_now(shared: &Arc<Shared>, call: Call) {
     let name = call.to_string();
     note_failure(
         &name,
-        block_on(shared.call(call, None, TIMEOUT_MS_DEFAULT)),
+        block_on(shared.call_anywhere(call, None, TIMEOUT_MS_DEFAULT)),
     );
 }
 

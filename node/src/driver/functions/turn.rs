@@ -199,9 +199,15 @@ impl<'a> Turn<'a> {
         while let Some(call) = self.rest.pop_front() {
             let left_ms = self.shared.clock.time().ms_until(deadline);
             let name = call.to_string();
-            // A call within a call: its future would contain itself.
-            let calling = Box::pin(self.shared.call(call, session.as_deref_mut(), left_ms));
-            note_failure(&name, calling.await);
+            let seen = session.as_deref_mut();
+            // A call within a call: its future would contain itself. And straight where it is here: effects of effects take
+            // stack for each step of theirs.
+            let done = if self.shared.functions.has(call.entity.kind()) {
+                Box::pin(self.shared.call(call, seen, left_ms)).await
+            } else {
+                Box::pin(self.shared.call_anywhere(call, seen, left_ms)).await
+            };
+            note_failure(&name, done);
         }
         self.stage = Stage::Idle;
     }

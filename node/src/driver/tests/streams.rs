@@ -561,3 +561,30 @@ async fn until_open(pair: &Pair, streams: &mut Vec<Streaming>) {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_function_leaves_behind_goes_to_where_it_can_be_done() {
+    let scratch = Scratch::new();
+    let function: Function = Function::of::<PnCounter>("leaves")
+        .command("behind", |_, context: &mut Context, ()| {
+            context.effect("sums", "a", "add", &1);
+            context.effect_later("sums", "a", "add", &10);
+            Ok::<_, String>(())
+        })
+        .stream("at end", |mut stream: Stream<PnCounter, (), ()>, ()| async move {
+            stream.at_end("sums", "a", "add", &100)
+        })
+        .into();
+    let one = within(scratch.builder(1).function(function).start())
+        .await
+        .unwrap();
+    let seeds = vec![one.quic_address().to_string()];
+    let two = scratch.builder(2).seeds(seeds).function(sums(&Arc::default()));
+    let two = within(two.start()).await.unwrap();
+    within(two.ready()).await;
+    let () = within(one.call("leaves", "a", "behind", &())).await.unwrap();
+    let mut stream = within(one.stream("leaves", "a", "at end", &())).await.unwrap();
+    assert_eq!(next::<()>(&mut stream).await, None);
+    let mut sum = within(two.stream("sums", "a", "get", &())).await.unwrap();
+    while next::<i64>(&mut sum).await != Some(111) {}
+}
