@@ -24,6 +24,7 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
     let (call, with_messages) = args;
     let argument = call.argument.clone().unwrap_or_default();
     check_argument(&argument)?;
+    let argument = in_one_line(&argument);
     let timeout = call.timeout.unwrap_or(LEVEL_TIMEOUT);
     let (client, at) = node(&call.target).await?;
     let session = call.session.clone().map(|file| Session { file, timeout });
@@ -65,6 +66,11 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
     Err(Failure::new("stopping", format!("{at} has stopped")))
 }
 
+/// JSON without line feeds, which would end it here: it has none but between its parts.
+fn in_one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
+}
+
 fn failure(data: &str) -> Failure {
     match serde_json::from_str::<ErrorBody>(data) {
         Ok(error) => Failure::new(error.error, error.message).retry(error.retry),
@@ -94,4 +100,18 @@ fn messages(first: String) -> Result<mpsc::Receiver<Bytes>, Failure> {
         .spawn(read)
         .map_err(|e| Failure::io("cannot read messages", &e))?;
     Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_is_one_line_and_says_the_same() {
+        let argument = "{\n  \"a\\n\": [1,\r\n 2]\n}\n";
+        let line = in_one_line(argument);
+        assert!(!line.contains('\n'), "{line}");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(&line), read(argument));
+    }
 }
