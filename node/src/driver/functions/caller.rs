@@ -4,14 +4,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_crdt::NodeId;
 
+use super::aside::aside;
 use crate::driver::shared::Shared;
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Streaming};
 use crate::payload::Payload;
 use crate::session::Call;
 use crate::wire::Token;
+
+/// Of calls within calls, every so many-th goes on with a stack of its own: each takes stack while the one within it runs.
+const STACK_CALLS_MAX: u8 = 8;
+
+/// Whether a call of this depth does.
+pub(super) fn has_own_stack(depth: u8) -> bool {
+    depth > 0 && depth.is_multiple_of(STACK_CALLS_MAX)
+}
 
 /// Makes a function's calls within its own caller's time, and keeps what it has seen by them.
 pub(super) struct HostCaller {
@@ -47,11 +56,14 @@ impl Caller for HostCaller {
 
     fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>> {
         Box::pin(async move {
-            let mut token = self.seen();
-            let (seen, left_ms) = (Some(&mut token), self.left_ms());
-            let reply = match on {
-                Some(on) => self.shared.call_on(on, call, seen, left_ms).await,
-                None => self.shared.call_anywhere(call, seen, left_ms).await,
+            let left_ms = self.left_ms();
+            let has_own_stack = has_own_stack(call.origin.depth);
+            let calling = call_from(Arc::clone(&self.shared), on, call, self.seen(), left_ms);
+            let (reply, token) = if has_own_stack {
+                let ended = aside(&self.shared, Box::pin(calling)).await;
+                ended.unwrap_or_else(|| (Err(cut_off()), Token::default()))
+            } else {
+                calling.await
             };
             self.seen
                 .lock()
@@ -68,4 +80,26 @@ impl Caller for HostCaller {
             None => Box::pin(self.shared.open_anywhere(call, seen, left_ms)),
         }
     }
+}
+
+async fn call_from(
+    shared: Arc<Shared>,
+    on: Option<NodeId>,
+    call: Call,
+    mut token: Token,
+    left_ms: u64,
+) -> (Result<Payload, Error>, Token) {
+    let seen = Some(&mut token);
+    let reply = match on {
+        Some(on) => shared.call_on(on, call, seen, left_ms).await,
+        None => shared.call_anywhere(call, seen, left_ms).await,
+    };
+    (reply, token)
+}
+
+fn cut_off() -> Error {
+    Error::new(
+        ErrorKind::Unanswered,
+        "the node's network was closed while it called; whether the function ran is not known",
+    )
 }

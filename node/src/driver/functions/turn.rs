@@ -8,7 +8,7 @@ use anabranch_crdt::Mutation;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::caller::HostCaller;
+use super::caller::{HostCaller, has_own_stack};
 use super::later::{call_later, note_failure};
 use super::step::Step;
 use crate::driver::calls::Due;
@@ -199,13 +199,18 @@ impl<'a> Turn<'a> {
         while let Some(call) = self.rest.pop_front() {
             let left_ms = self.shared.clock.time().ms_until(deadline);
             let name = call.to_string();
-            let seen = session.as_deref_mut();
-            // A call within a call: its future would contain itself. And straight where it is here: effects of effects take
-            // stack for each step of theirs.
-            let done = if self.shared.functions.has(call.entity.kind()) {
-                Box::pin(self.shared.call(call, seen, left_ms)).await
+            let is_here = self.shared.functions.has(call.entity.kind());
+            let done = if is_here && !has_own_stack(call.origin.depth) {
+                // A call within a call: its future would contain itself.
+                Box::pin(self.shared.call(call, session.as_deref_mut(), left_ms)).await
             } else {
-                Box::pin(self.shared.call_anywhere(call, seen, left_ms)).await
+                let seen = session.as_deref().cloned().unwrap_or_default();
+                let caller = HostCaller::new(self.shared, Some(deadline), seen);
+                let done = caller.call(None, call).await;
+                if let Some(token) = session.as_deref_mut() {
+                    token.join(&caller.seen());
+                }
+                done
             };
             note_failure(&name, done);
         }

@@ -527,6 +527,27 @@ async fn functions_that_call_one_another_for_ever_are_stopped() {
     assert_eq!(commands_waiting(&node), 0);
 }
 
+#[tokio::test]
+async fn functions_that_wait_for_one_another_for_ever_are_stopped() {
+    let scratch = Scratch::new();
+    let function =
+        Function::of::<OrSet<String>>("chain").command_async("on", |_, context: &mut Context, n: u64| {
+            Box::pin(async move {
+                context
+                    .call::<_, ()>("chain", &n.to_string(), "on", &(n + 1))
+                    .await
+            })
+        });
+    let node = within(scratch.builder(1).function(function).start())
+        .await
+        .unwrap();
+    let refused = within(node.call::<_, ()>("chain", "first", "on", &0))
+        .await
+        .unwrap_err();
+    assert!(refused.message().contains("32 deep"), "{refused}");
+    assert_eq!(commands_waiting(&node), 0);
+}
+
 /// Orders that ask the stock, and wait for what it says.
 fn asking_shop(gate: &Arc<tokio::sync::Semaphore>) -> [Function; 2] {
     let gate = Arc::clone(gate);
