@@ -27,6 +27,8 @@ pub(crate) struct Planner {
     known: BTreeMap<String, Entry>,
     /// When each is to be looked at.
     due: BTreeSet<(u64, String)>,
+    /// Those that are due and are somebody else's to see to.
+    elsewhere: BTreeSet<String>,
     under_way: usize,
     has_complained: bool,
     /// When it was last asked what is to be called.
@@ -68,6 +70,7 @@ impl Planner {
         let Some((schedule, done)) = is else {
             if let Some(entry) = self.known.remove(name) {
                 self.forget_at(name, entry.at);
+                self.elsewhere.remove(name);
                 if matches!(entry.state, State::Calling(_)) {
                     self.under_way -= 1;
                 }
@@ -104,21 +107,18 @@ impl Planner {
             self.clock_set_back(now);
         }
         let mut fires = Vec::new();
-        let due: Vec<String> = self
-            .due
-            .range(..(now + 1, String::new()))
-            .map(|(_, name)| name.clone())
-            .collect();
-        for name in due {
-            if self.under_way >= CALLS_MAX {
+        while self.under_way < CALLS_MAX && self.due.first().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, name)) = self.due.pop_first() else {
                 break;
-            }
-            if !is_mine(&name) {
-                continue;
-            }
+            };
             let Some(entry) = self.known.get_mut(&name) else {
                 continue;
             };
+            entry.at = None;
+            if !is_mine(&name) {
+                self.elsewhere.insert(name);
+                continue;
+            }
             if let Stand::Due(slot) = entry.schedule.stand(entry.done, now) {
                 entry.state = State::Calling(slot);
                 self.under_way += 1;
@@ -169,6 +169,13 @@ impl Planner {
         names.iter().for_each(|name| self.plan(name, now));
     }
 
+    /// Who sees to what may be others than before.
+    pub fn look_again(&mut self, now: u64) {
+        for name in std::mem::take(&mut self.elsewhere) {
+            self.plan(&name, now);
+        }
+    }
+
     /// Those that are looked after.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.known.keys().map(String::as_str)
@@ -176,7 +183,7 @@ impl Planner {
 
     /// When to look again, if nothing else happens.
     pub fn next_wakeup(&self, now: u64) -> Option<u64> {
-        // What is due and not this node's is looked at when something changes.
+        // What is due already waits for a call to end.
         let mut later = self.due.range((now + 1, String::new())..);
         later.next().map(|(at, _)| *at)
     }
@@ -198,6 +205,7 @@ impl Planner {
         let before = std::mem::replace(&mut entry.at, at);
         if before != at {
             self.forget_at(name, before);
+            self.elsewhere.remove(name);
             if let Some(at) = at {
                 self.due.insert((at, name.to_owned()));
             }

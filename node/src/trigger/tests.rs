@@ -172,6 +172,7 @@ fn what_is_somebody_elses_is_left_until_it_is_not() {
     // That one has died.
     bench.1 = 2 * MINUTE;
     assert_eq!(bench.fires_of(&|name| name == "b"), [("b".into(), 2)]);
+    bench.0.look_again(bench.1);
     assert_eq!(bench.fires(), [("a".into(), 2)]);
     // Cancelled while it is called, and ordered again: what comes of the first is nothing to the second.
     bench.0.set("a", None, bench.1);
@@ -247,4 +248,30 @@ fn a_clock_that_is_set_back_keeps_nobody_waiting_for_another_try() {
     assert_eq!((bench.fires(), bench.wakes_at()), (vec![], Some(bench.1 + 1_000)));
     bench.1 += 1_000;
     assert_eq!(bench.fires(), [("a".into(), 2)]);
+}
+
+#[test]
+fn what_is_somebody_elses_is_not_looked_at_each_time() {
+    let mut planner = Planner::default();
+    let daily = || schedule(When::Cron("@daily".into()), Missed::Once, 0);
+    for n in 0..1_000 {
+        planner.set(&n.to_string(), Some((daily(), 0)), 0);
+    }
+    let looks = std::cell::Cell::new(0);
+    let is_mine = |name: &str| {
+        looks.set(looks.get() + 1);
+        name.ends_with('7')
+    };
+    let now = 1440 * MINUTE;
+    let mut under_way = planner.poll(now, &is_mine);
+    let mut called = 0;
+    while let Some(fire) = under_way.pop() {
+        called += 1;
+        planner.called(&fire.name, fire.slot, true, now);
+        under_way.extend(planner.poll(now, &is_mine));
+    }
+    assert_eq!((called, looks.get()), (100, 1_000));
+    // Once who is there has changed it is.
+    planner.look_again(now);
+    assert!(!planner.poll(now, &|_| true).is_empty());
 }

@@ -330,6 +330,7 @@ impl Runner<'_> {
         let mut to_find = self.changes.behind();
         if has_new_hosts || inbox.is_new || self.is_settling {
             self.is_settling = self.shared.clock.time() < self.settled_at;
+            self.planner.look_again(now.wall_ms);
             to_find.extend(self.see_to(engine));
         }
         for place in to_find {
