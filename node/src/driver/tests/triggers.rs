@@ -320,3 +320,17 @@ async fn a_function_that_no_node_has_now_is_called_once_one_has() {
     let two = started(scratch.builder(2).function(journal()).seeds(seeds)).await;
     noted(&two, &["at last waits@".into()]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_again_that_it_has_functions_where_that_is_gone() {
+    let scratch = Scratch::new();
+    let node = started(scratch.builder(1).function(journal())).await;
+    let mut watch = node.watch(&id("anabranch:trigger", "nodes"));
+    within(async { while watch.next().await.unwrap().is_none() {} }).await;
+    within(node.delete(&id("anabranch:trigger", "nodes")))
+        .await
+        .unwrap();
+    // Without it nobody is there who makes calls.
+    set(&node, "soon", order(When::AfterMs(10), "note", &"all the same")).await;
+    noted(&node, &["all the same soon@".into()]).await;
+}

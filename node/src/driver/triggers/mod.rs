@@ -196,7 +196,6 @@ pub(super) fn run(shared: &Arc<Shared>) {
         planner: Planner::default(),
         changes: Changes::new(shared.triggers.triggers.clone()),
         hosts: BTreeMap::new(),
-        said_in: None,
         has_begun: false,
         settled_at: shared.clock.time().after_ms(SETTLE_MS),
         is_settling: true,
@@ -213,8 +212,6 @@ struct Runner<'a> {
     changes: Changes,
     /// Which nodes have functions, as they say.
     hosts: BTreeMap<NodeId, Host>,
-    /// In which run this one has said so.
-    said_in: Option<Epoch>,
     /// Whether everything that is there was looked at.
     has_begun: bool,
     /// Until then who is not seen may be there, and what is here may be old.
@@ -240,7 +237,6 @@ impl Runner<'_> {
             self.has_begun = false;
             return None;
         }
-        self.say_so();
         // Under one lock: what a version vector covers now was noted before.
         let (places, vectors, fires) = self.shared.peek(|engine| {
             let mut inbox = std::mem::take(&mut *self.shared.triggers.inbox());
@@ -252,6 +248,7 @@ impl Runner<'_> {
             (places, vectors, self.due(engine, now.wall_ms))
         });
         self.has_begun = true;
+        self.say_so();
         for (place, vector) in places.into_iter().zip(vectors) {
             let trigger = &self.changes.triggers()[place.0];
             if let Some(update) = kept::keep_cursor(trigger, place.1, &vector) {
@@ -382,20 +379,19 @@ impl Runner<'_> {
         hosts.map(|(node, host)| (*node, host.clone())).collect()
     }
 
-    /// Tells the other nodes, once in each run, that this one has functions.
+    /// Tells the other nodes, in each run of it, that this one has functions.
     fn say_so(&mut self) {
-        let epoch = self.shared.epoch();
-        if self.said_in == Some(epoch) {
-            return;
-        }
         let triggers = self.changes.triggers().iter().map(|trigger| trigger.name.clone());
         let host = Host {
-            epoch: epoch.0,
+            epoch: self.shared.epoch().0,
             triggers: triggers.collect(),
         };
+        if self.hosts.get(&self.me()) == Some(&host) {
+            return;
+        }
+        // Where it is refused, it is said at the next look.
         if let Some(update) = kept::keep_host(self.me(), &host) {
             self.shared.submit(update);
-            self.said_in = Some(epoch);
         }
     }
 
