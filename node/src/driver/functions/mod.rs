@@ -340,7 +340,10 @@ impl Shared {
         due.insert((at, what));
         drop(due);
         // After a bug broke the engine the node stops, and everybody is told.
-        if self.with_cell(|cell| cell.want_functions_woken(at)).unwrap_or(false) {
+        if self
+            .with_cell(|cell| cell.want_functions_woken(at))
+            .unwrap_or(false)
+        {
             self.timer.notify_one();
         }
     }

@@ -281,7 +281,30 @@ impl World {
         let apps = self.apps.as_ref()?;
         let (calls, chains) = (apps.callings.len() + apps.asked.len(), apps.chains.len());
         let is_done = calls == 0 && chains == 0;
-        (!is_done).then(|| format!("{calls} calls wait, and {chains} that nobody waits for"))
+        (!is_done)
+            .then(|| format!("{calls} calls wait, and {chains} that nobody waits for"))
+            .or_else(|| self.stale_link())
+    }
+
+    /// A node that does not know yet in which run a peer is that it is linked with: it stands still, or has just gone on.
+    fn stale_link(&self) -> Option<String> {
+        let runs = self
+            .hosts
+            .iter()
+            .filter_map(|host| Some((host.id, host.life.as_ref()?)));
+        let runs: BTreeMap<_, _> = runs.map(|(id, life)| (id, life.engine.status().epoch)).collect();
+        let lives = self
+            .hosts
+            .iter()
+            .filter_map(|host| Some((host.id, host.life.as_ref()?)));
+        for (id, life) in lives {
+            let is_stale =
+                |peer: &anabranch::NodeId| life.engine.linked_epoch(*peer) != runs.get(peer).copied();
+            if let Some(peer) = life.engine.linked().find(is_stale) {
+                return Some(format!("{id} is linked with an earlier run of {peer}"));
+            }
+        }
+        None
     }
 
     /// Nobody waits for a call longer than it may take.
