@@ -296,7 +296,7 @@ impl Shared {
             if let Some(reply) = answered {
                 let frame = fitting(reply);
                 if shared.calls.queue_later(peer, frame.len()) {
-                    shared.send_call(peer, epoch, frame);
+                    shared.send_call(peer, epoch, frame, ROOM_TIMEOUT);
                 }
             }
             // Its place is taken until its thread is free.
@@ -423,7 +423,9 @@ impl Asked<'_> {
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
         self.sent = Some(epoch);
-        self.shared.send_call(self.peer, epoch, frame);
+        let left = self.shared.clock.time().ms_until(self.at);
+        self.shared
+            .send_call(self.peer, epoch, frame, Duration::from_millis(left));
         Ok(())
     }
 }

@@ -22,9 +22,6 @@ use crate::wire::{CallFrame, CallRequest, FRAME_BYTES_MAX, Token, WireError, Wir
 /// A frame of a call larger than this does not hold up the others on the lane.
 pub(super) const LANE_FRAME_BYTES_MAX: usize = 16 << 10;
 
-/// A large frame waits so long for a stream at most; whoever waits for what is in it waits no longer.
-const LARGE_TIMEOUT: Duration = Duration::from_millis(TIMEOUT_MS_MAX);
-
 /// The place of a streaming call among those that are open at a peer.
 struct Place {
     shared: Arc<Shared>,
@@ -121,12 +118,12 @@ impl Shared {
     }
 
     /// Sends a frame of a call over the link: on the lane of calls, or on a stream of its own where it is large. There is room
-    /// for it.
-    pub(super) fn send_call(self: &Arc<Self>, peer: NodeId, epoch: Epoch, frame: Bytes) {
+    /// for it. What has to wait for a stream longer than this is not sent: nobody waits for it any more.
+    pub(super) fn send_call(self: &Arc<Self>, peer: NodeId, epoch: Epoch, frame: Bytes, within: Duration) {
         if frame.len() <= LANE_FRAME_BYTES_MAX {
             return self.network().send(peer, epoch, crate::wire::Lane::Calls, frame);
         }
-        let opening = self.network().open_stream(peer, epoch, LARGE_TIMEOUT);
+        let opening = self.network().open_stream(peer, epoch, within);
         let shared = Arc::clone(self);
         self.network().spawn(Box::pin(async move {
             let bytes = frame.len() as u64;

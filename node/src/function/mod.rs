@@ -34,11 +34,13 @@ use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload, PayloadError};
 use crate::session::{Action, Call, Command, CommandId, Effect, Reply, Said, State as StateAction};
 use crate::view::View;
-use crate::wire::KIND_BYTES_MAX;
+use crate::wire::{KEY_BYTES_MAX, KIND_BYTES_MAX};
 
 /// A method's name is at most this long.
 pub const METHOD_BYTES_MAX: usize = 128;
 
+/// The names of a trigger, all together: they are part of a key.
+const TOLD_BYTES_MAX: usize = KEY_BYTES_MAX - 64;
 /// What a function says of why it refuses is cut off behind so much.
 const REFUSAL_BYTES_MAX: usize = 4 << 10;
 /// What it says for programs is left out when it is more.
@@ -170,7 +172,17 @@ impl Function {
                 self.kind, told.method
             )
         });
-        self.problem.clone().or(told)
+        let is_long = |told: &&ToldOf| {
+            let key = told.key.as_ref().map_or(0, String::len);
+            self.kind.len() + told.method.len() + told.kind.len() + key > TOLD_BYTES_MAX
+        };
+        let long = self.told.iter().find(is_long).map(|told| {
+            format!(
+                "the names of {} and of the {} that it is told of have more than {TOLD_BYTES_MAX} bytes together",
+                self.kind, told.kind
+            )
+        });
+        self.problem.clone().or(told).or(long)
     }
 
     /// Of which changes it is told.

@@ -254,6 +254,13 @@ async fn only_a_command_can_be_told_of_changes() {
             .unwrap_err();
         assert!(error.message().contains("none of its commands"), "{error}");
     }
+    let long = Function::of::<PnCounter>("n")
+        .command("note", |_, _: &mut Context, _: Change| Ok::<_, String>(()))
+        .on_change_of("cart", &"k".repeat(crate::wire::KEY_BYTES_MAX - 64), "note");
+    let error = within(scratch.builder(1).function(long).start())
+        .await
+        .unwrap_err();
+    assert!(error.message().contains("bytes together"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
