@@ -211,6 +211,27 @@ impl Context {
         read_reply(&name, &calling.await?)
     }
 
+    /// Opens a stream of another entity's function, at a certain node or wherever it is. It goes on no
+    /// longer than this command.
+    ///
+    /// # Errors
+    /// See [`Context::call`]; [`Node::stream`](crate::Node::stream).
+    pub async fn open<A: Serialize + ?Sized>(
+        &mut self,
+        on: Option<NodeId>,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<Streaming, Error> {
+        let call = self.call_of(kind, key, method, argument)?;
+        let Some(caller) = self.caller.clone() else {
+            let message = "nothing changed: nobody opens streams for functions here";
+            return Err(Error::new(ErrorKind::NoFunction, message));
+        };
+        caller.open(on, call).await
+    }
+
     /// The call's name, and the call, not made yet: nothing of its argument is kept in its future.
     fn call_at<A: Serialize + ?Sized>(
         &mut self,

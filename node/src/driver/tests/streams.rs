@@ -110,6 +110,19 @@ fn sums(watched: &Arc<Watched>) -> Function {
             Ok::<_, String>(sum.get())
         })
         .query("get", |sum, _, ()| Ok::<_, String>(sum.get()))
+        .command_async("first of", |_, context: &mut Context, node: u128| {
+            Box::pin(async move {
+                let mut stream = context.open(Some(NodeId(node)), "sums", "other", "get", &()).await?;
+                stream.next::<i64>().await
+            })
+        })
+        .stream("first of each", |mut stream: Stream<PnCounter, u128, i64>, ()| async move {
+            while let Some(node) = stream.next().await? {
+                let mut other = stream.open(Some(NodeId(node)), "sums", "other", "get", &()).await?;
+                stream.send(&other.next().await?.unwrap_or(-1)).await?;
+            }
+            Ok::<_, Error>(())
+        })
         .stream("add_all", add_all)
         .stream("add_sum", move |stream, ()| add_sum(stream, Arc::clone(&sum_of)))
         .stream("flood", move |stream, ()| flood(stream, Arc::clone(&flood_of)))
@@ -251,6 +264,29 @@ async fn messages_go_to_the_function_and_replies_come_back_in_order() {
         let sum: i64 = read.await.unwrap().0.read().unwrap();
         assert_eq!(sum, last);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_open_streams_of_one_another_here_and_there() {
+    let pair = pair().await;
+    let added: i64 = within(pair.two.call("sums", "other", "add", &7)).await.unwrap();
+    assert_eq!(added, 7);
+    let mut here = within(pair.one.stream("sums", "other", "get", &()))
+        .await
+        .unwrap();
+    while next::<i64>(&mut here).await != Some(7) {}
+    let mut each = open(&pair, 2, call("first of each", &())).await.unwrap();
+    for node in [1u128, 2] {
+        let first: Option<i64> = within(pair.one.call("sums", "a", "first of", &node))
+            .await
+            .unwrap();
+        assert_eq!(first, Some(7));
+        within(each.send(&node)).await.unwrap();
+        assert_eq!(next(&mut each).await, Some(7i64));
+    }
+    drop((each, here));
+    let streams = |node: &Node| node.status().counters["streams_open"];
+    until(|| streams(&pair.one) + streams(&pair.two) == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
