@@ -14,9 +14,9 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
-use super::quic::block_on;
 use super::shared::Shared;
 use super::spans::{self, part};
+use super::workers::{STALL_MS, Workers};
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
@@ -51,12 +51,14 @@ const _: () = assert!(QUEUED_BYTES_MAX + FRAME_BYTES_MAX as u64 <= 16 << 20);
 type Heard = Result<CallReply, Error>;
 
 /// The calls of a node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Calls {
     next: AtomicU64,
     state: Mutex<State>,
     /// Something was written to a peer, or its link has ended.
     room: Condvar,
+    /// What answers calls of others.
+    workers: Arc<Workers>,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,15 @@ struct State {
 }
 
 impl Calls {
+    pub(super) fn new() -> Calls {
+        Calls {
+            next: AtomicU64::default(),
+            state: Mutex::default(),
+            room: Condvar::default(),
+            workers: Arc::new(Workers::new(SERVED_MAX)),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -285,14 +296,12 @@ impl Shared {
             }
         }
         let shared = Arc::clone(self);
-        self.network().spawn_blocking(Box::new(move || {
-            let answered = block_on(async {
-                tokio::select! {
-                    biased;
-                    _ = cancelled => None,
-                    reply = shared.answer(request) => Some(reply),
-                }
-            });
+        let answering = Box::pin(async move {
+            let answered = tokio::select! {
+                biased;
+                _ = cancelled => None,
+                reply = shared.answer(request) => Some(reply),
+            };
             if let Some(reply) = answered {
                 let frame = fitting(reply);
                 if shared.calls.queue_later(peer, frame.len()) {
@@ -301,7 +310,21 @@ impl Shared {
             }
             // Its place is taken until its thread is free.
             shared.calls.lock().served.remove(&(peer, epoch, id));
-        }));
+        });
+        if self.calls.workers.submit(answering) {
+            self.watch_workers();
+        }
+    }
+
+    fn watch_workers(&self) {
+        self.wake_at(self.clock.time().after_ms(STALL_MS), Due::Workers);
+    }
+
+    /// Calls of others may have waited too long.
+    pub(super) fn look_at_workers(&self) {
+        if self.calls.workers.look() {
+            self.watch_workers();
+        }
     }
 
     async fn answer(self: &Arc<Self>, request: CallRequest) -> CallReply {
@@ -484,4 +507,6 @@ pub(super) enum Due {
     Session(EntityId),
     /// A call of another node.
     Call(u64),
+    /// The threads that answer calls of others.
+    Workers,
 }

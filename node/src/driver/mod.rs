@@ -38,6 +38,7 @@ mod tests;
 mod timer;
 mod triggers;
 mod watchers;
+mod workers;
 mod writer;
 
 use std::fmt;

@@ -82,7 +82,7 @@ impl Shared {
             queue: Queue::default(),
             watchers: Watchers::default(),
             functions,
-            calls: Calls::default(),
+            calls: Calls::new(),
             triggers,
             network: OnceLock::new(),
             epoch: AtomicU64::new(epoch.0),

@@ -367,6 +367,7 @@ impl Shared {
             drop(due);
             match what {
                 Due::Call(id) => self.calls.on_due(id),
+                Due::Workers => self.look_at_workers(),
                 Due::Session(entity) => {
                     if let Ok(function) = self.functions.of(entity.kind()) {
                         let function = Arc::clone(function);
