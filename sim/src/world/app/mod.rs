@@ -286,25 +286,18 @@ impl World {
             .or_else(|| self.stale_link())
     }
 
-    /// A node that does not know yet in which run a peer is that it is linked with: it stands still, or has just gone on.
+    /// A node that does not know yet of a link that is up, or in which run its peer is: it stands still, or has just gone on.
     fn stale_link(&self) -> Option<String> {
-        let runs = self
-            .hosts
-            .iter()
-            .filter_map(|host| Some((host.id, host.life.as_ref()?)));
-        let runs: BTreeMap<_, _> = runs.map(|(id, life)| (id, life.engine.status().epoch)).collect();
-        let lives = self
-            .hosts
-            .iter()
-            .filter_map(|host| Some((host.id, host.life.as_ref()?)));
-        for (id, life) in lives {
-            let is_stale =
-                |peer: &anabranch::NodeId| life.engine.linked_epoch(*peer) != runs.get(peer).copied();
-            if let Some(peer) = life.engine.linked().find(is_stale) {
-                return Some(format!("{id} is linked with an earlier run of {peer}"));
-            }
-        }
-        None
+        let both = self.plan.rest.iter().flat_map(|&(a, b)| [(a, b), (b, a)]);
+        let is_stale = |&(at, of): &(NodeIx, NodeIx)| {
+            let run = |node: NodeIx| self.hosts[node].life.as_ref().map(|life| &life.engine);
+            let known = run(at).and_then(|engine| engine.linked_epoch(self.hosts[of].id));
+            known != run(of).map(|engine| engine.status().epoch)
+        };
+        let mut stale = both.filter(is_stale);
+        stale
+            .next()
+            .map(|(at, of)| format!("n{at} does not know that n{of} is linked with it, or in which run"))
     }
 
     /// Nobody waits for a call longer than it may take.
