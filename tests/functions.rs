@@ -1,7 +1,8 @@
 //! Functions beside their state: the cart, as its README section has it, on real nodes.
 
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -200,6 +201,61 @@ fn what_is_wrong_with_a_call_is_said_and_nothing_is_done() {
     let note = json!({"kind": "cart", "key": "a", "op": "set", "in": [{"key": "note", "type": "lwwregister"}], "value": {"base64": "/w=="}});
     node.updated(&json!({ "ops": [note] }));
     refused(&post("/v1/call/cart/a/show", ""), 422, "refused");
+}
+
+#[test]
+fn a_cart_is_filled_and_followed_by_the_command_line() {
+    let cluster = Cluster::prepare("cart-streams", 2)
+        .with_program(&example("cart"))
+        .started();
+    let [n1, n2] = [0, 1].map(|i| &*cluster.nodes[i]);
+    let start = |node: &Face, args: &[&str]| {
+        let mut command = Command::new(example("cart"));
+        command
+            .args(["stream", "cart", "alice"])
+            .args(args)
+            .args(["--at", &node.http]);
+        command.stdin(Stdio::piped());
+        Process::start_with_stdin(format!("{args:?}"), &mut command)
+    };
+    let mut shown = start(n2, &["show"]);
+    shown.stdout.until(r#""lines":[]"#);
+    let mut fill = start(n1, &["fill", "--messages"]);
+    for (i, product) in ["hat", "boots", "hat"].into_iter().enumerate() {
+        writeln!(fill.stdin(), r#"{{"product": "{product}", "quantity": 2}}"#).unwrap();
+        assert_eq!(fill.stdout.next().unwrap(), if i == 2 { "4" } else { "2" });
+        shown.stdout.until(&format!(
+            r#""product":"{product}","quantity":{}"#,
+            if i == 2 { 4 } else { 2 }
+        ));
+    }
+    fill.close_stdin();
+    assert_eq!(fill.wait().code, Some(0));
+    // What it refuses is the end of it.
+    let mut fill = start(n1, &["fill", "--messages"]);
+    writeln!(fill.stdin(), r#"{{"product": "hat", "quantity": 0}}"#).unwrap();
+    let ended = fill.wait();
+    assert_eq!(ended.code, Some(exit::REFUSED), "{}", ended.stderr);
+    assert!(ended.stderr.contains("nothing to add of hat"), "{}", ended.stderr);
+    // What cannot be read is no end of what is sent.
+    let mut fill = start(n1, &["fill", "--messages"]);
+    fill.stdin().write_all(b"{\"product\": \"\xff\"}\n").unwrap();
+    let ended = fill.wait();
+    assert!(
+        ended.code != Some(0) && ended.stderr.contains("UTF-8"),
+        "{}",
+        ended.stderr
+    );
+    let wait = |streams: u64| {
+        wait_for("the streams that are open", || {
+            let metrics = http::get(&n1.http, "/metrics").unwrap().body;
+            metrics
+                .contains(&format!("anabranch_streams_open {streams}\n"))
+                .then_some(())
+        });
+    };
+    wait(0);
+    assert_eq!(quantity(n1, "alice", "hat"), 4);
 }
 
 /// Takes one unit at a node; whether there was one.

@@ -1,7 +1,7 @@
 //! What a cart holds, and what it does.
 
 use anabranch::state::{CounterMap, LwwRegister, State};
-use anabranch::{Context, Function};
+use anabranch::{Context, Error, Function, Stream};
 use serde::{Deserialize, Serialize};
 
 /// What a cart holds. Each line counts by itself: what two nodes add to it at once is added up.
@@ -108,6 +108,16 @@ impl Cart {
     }
 }
 
+/// Adds one line after another, as they come; answers each time how many there are of it now.
+async fn fill(mut stream: Stream<Cart, Line, u64>, (): ()) -> Result<(), Error> {
+    let (kind, key) = (stream.entity().kind().to_owned(), stream.key().to_owned());
+    while let Some(line) = stream.next().await? {
+        let quantity = stream.call(&kind, &key, "add", &line).await?;
+        stream.send(&quantity).await?;
+    }
+    Ok(())
+}
+
 /// The function of carts.
 pub fn cart() -> Function {
     Function::of::<Cart>("cart")
@@ -116,5 +126,6 @@ pub fn cart() -> Function {
         .command("note", Cart::note)
         .command("checkout", Cart::check_out)
         .query("show", Cart::show)
+        .stream("fill", fill)
         .into()
 }

@@ -3,7 +3,6 @@
 //! Contract: every answer is either what was asked for or a [`Failure`] with the node's own words; a node that cannot
 //! be reached is the failure `unreachable`, which a retry may mend and which leaves open whether an update was made.
 
-use std::convert::Infallible;
 use std::error::Error as _;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -36,7 +35,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const TOKEN_VARIABLE: &str = "ANABRANCH_TOKEN";
 
 /// A request's body: there at once, or as it comes.
-type Sent = Either<Full<Bytes>, Channel<Bytes, Infallible>>;
+type Sent = Either<Full<Bytes>, Channel<Bytes, std::io::Error>>;
 
 /// Asks nodes. Cheap to clone; clones share connections.
 #[derive(Clone)]
@@ -224,14 +223,19 @@ impl Client {
         &self,
         at: &str,
         path: &str,
-        mut body: Receiver<Bytes>,
+        mut body: Receiver<std::io::Result<Bytes>>,
         timeout: Duration,
     ) -> Result<Lines, Failure> {
         let (mut sender, sent) = Channel::new(1);
         tokio::spawn(async move {
             while let Some(bytes) = body.recv().await {
-                if sender.send_data(bytes).await.is_err() {
-                    return;
+                match bytes {
+                    Ok(bytes) => match sender.send_data(bytes).await {
+                        Ok(()) => {}
+                        Err(_gone) => return,
+                    },
+                    // What was sent is not all: the node must not take it for that.
+                    Err(error) => return sender.abort(error),
                 }
             }
         });

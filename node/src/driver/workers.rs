@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ impl Workers {
     fn run_job(self: &Arc<Self>, mut job: Job) {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
-        while let Poll::Pending = job.as_mut().poll(&mut context) {
+        while job.as_mut().poll(&mut context).is_pending() {
             {
                 let mut state = self.lock();
                 state.parked += 1;

@@ -79,7 +79,7 @@ fn show(kept: &Kept, context: &Context, (): ()) -> Result<Option<Shown>, OrderEr
     let (order, since_ms) = (plan.order.clone(), plan.since_ms);
     let next_ms = match Schedule::new(plan)?.stand(done, context.now_ms()) {
         Stand::Due(ms) | Stand::Next(ms) => Some(ms),
-        Stand::Over => None,
+        Stand::Missed(_) | Stand::Over => None,
     };
     Ok(Some(Shown {
         order,

@@ -192,6 +192,8 @@ pub(crate) enum Stand {
     Due(u64),
     /// The next one is then.
     Next(u64),
+    /// This was its last, and it is not to be made good any more.
+    Missed(u64),
     /// There is none any more.
     Over,
 }
@@ -275,7 +277,7 @@ impl Schedule {
             Missed::Once => Stand::Due(latest),
             Missed::All => Stand::Due(first),
             Missed::Skip if now - latest <= MISSED_MS => Stand::Due(latest),
-            Missed::Skip => self.after(now).map_or(Stand::Over, Stand::Next),
+            Missed::Skip => self.after(now).map_or(Stand::Missed(latest), Stand::Next),
         }
     }
 

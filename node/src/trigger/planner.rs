@@ -55,13 +55,13 @@ enum State {
     Waiting(u64),
 }
 
-/// A call to be made, for one time of a schedule.
+/// A call to be made, for one time of a schedule; and that this time is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fire {
     pub name: String,
     pub slot: u64,
-    pub call: Call,
-    pub timeout_ms: u64,
+    /// What to call, and how long that may take, milliseconds; nothing where the time was missed and is not made good.
+    pub call: Option<(Call, u64)>,
 }
 
 impl Planner {
@@ -119,18 +119,22 @@ impl Planner {
                 self.elsewhere.insert(name);
                 continue;
             }
-            if let Stand::Due(slot) = entry.schedule.stand(entry.done, now) {
-                entry.state = State::Calling(slot);
-                self.under_way += 1;
-                let (call, timeout_ms) = entry.schedule.call(&name, slot);
-                let name = name.clone();
-                fires.push(Fire {
-                    name,
-                    slot,
-                    call,
-                    timeout_ms,
-                });
-            }
+            let (slot, is_missed) = match entry.schedule.stand(entry.done, now) {
+                Stand::Due(slot) => (slot, false),
+                Stand::Missed(slot) => (slot, true),
+                Stand::Next(_) | Stand::Over => {
+                    self.plan(&name, now);
+                    continue;
+                }
+            };
+            entry.state = State::Calling(slot);
+            self.under_way += 1;
+            let call = (!is_missed).then(|| entry.schedule.call(&name, slot));
+            fires.push(Fire {
+                name: name.clone(),
+                slot,
+                call,
+            });
             self.plan(&name, now);
         }
         fires
@@ -193,7 +197,7 @@ impl Planner {
             return;
         };
         let stand = match entry.schedule.stand(entry.done, now) {
-            Stand::Due(slot) => Some(slot),
+            Stand::Due(slot) | Stand::Missed(slot) => Some(slot),
             Stand::Next(at) => Some(at),
             Stand::Over => None,
         };

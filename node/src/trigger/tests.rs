@@ -55,7 +55,8 @@ fn missed_times_are_made_good_as_the_order_says() {
         "it is not too late to order it"
     );
     let skipped = schedule(When::AtMs(MINUTE), Missed::Skip, 0);
-    assert_eq!(skipped.stand(0, 9 * MINUTE), Stand::Over);
+    assert_eq!(skipped.stand(0, 9 * MINUTE), Stand::Missed(MINUTE));
+    assert_eq!(skipped.stand(MINUTE, 9 * MINUTE), Stand::Over);
 }
 
 #[test]
@@ -99,7 +100,7 @@ impl Bench {
             .into_iter()
             .map(|fire| {
                 assert_eq!(
-                    fire.call.origin.id.as_deref(),
+                    fire.call.as_ref().and_then(|(call, _)| call.origin.id.as_deref()),
                     Some(&*format!("{}@{}", fire.name, fire.slot))
                 );
                 (fire.name, fire.slot / MINUTE)

@@ -1,6 +1,6 @@
 //! `stream`: what a function of one entity says, as long as it goes on.
 
-use std::io::BufRead;
+use std::io::{self, BufRead};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -43,7 +43,7 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
             argument
         };
         // There is room for the one.
-        let _ = sender.try_send(Bytes::from(argument));
+        let _ = sender.try_send(Ok(Bytes::from(argument)));
         receiver
     };
     let mut lines = client
@@ -82,15 +82,18 @@ fn failure(data: &str) -> Failure {
 }
 
 /// The argument, and then the lines of the standard input as they come.
-fn messages(first: String) -> Result<mpsc::Receiver<Bytes>, Failure> {
+fn messages(first: String) -> Result<mpsc::Receiver<io::Result<Bytes>>, Failure> {
     let (sender, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
     // There is room for the first.
-    let _ = sender.try_send(Bytes::from(first));
+    let _ = sender.try_send(Ok(Bytes::from(first)));
     // A thread that the end of the program does not wait for: it may wait for a line that never comes.
     let read = move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { return };
-            if sender.blocking_send(Bytes::from(line + "\n")).is_err() {
+        for line in io::stdin().lock().lines() {
+            if let Err(error) = &line {
+                output::note(&format!("error: the standard input cannot be read: {error}"));
+            }
+            let sent = sender.blocking_send(line.map(|line| Bytes::from(line + "\n")));
+            if sent.is_err() {
                 return;
             }
         }

@@ -130,16 +130,27 @@ async fn what_came_due_while_no_node_was_there_is_made_good() {
     set(&node, "made good", soon(Missed::Once)).await;
     set(&node, "also", soon(Missed::All)).await;
     let ordered = shown(&node, "made good").await.unwrap();
+    let late = When::AtMs(ordered.since_ms - 120_000);
+    set(
+        &node,
+        "skipped",
+        order(late, "note", &"never").missed(Missed::Skip),
+    )
+    .await;
     within(node.shutdown()).await.unwrap();
     // Not before its time.
     tokio::time::sleep(Duration::from_millis(400)).await;
     let node = begin().await;
     let slot = ordered.since_ms + 300;
-    noted(
+    let all = noted(
         &node,
         &[format!("missed made good@{slot}"), "missed also@".into()],
     )
     .await;
+    // What is too late is over, and was not called for.
+    let mut watch = node.watch(&id(SCHEDULE, "skipped"));
+    within(async { while watch.next().await.unwrap().is_some() {} }).await;
+    assert!(!all.iter().any(|noted| noted.starts_with("never")), "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

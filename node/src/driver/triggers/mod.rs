@@ -396,12 +396,7 @@ impl Runner<'_> {
     }
 
     fn fire(&self, fire: Fire) {
-        let Fire {
-            name,
-            slot,
-            call,
-            timeout_ms,
-        } = fire;
+        let Fire { name, slot, call } = fire;
         let shared = Arc::clone(self.shared);
         let called = Called::Fire {
             name: name.clone(),
@@ -409,16 +404,10 @@ impl Runner<'_> {
         };
         let under_way = UnderWay::new(&shared, called);
         self.shared.network().spawn_blocking(Box::new(move || {
-            let about = format!("{call}, for schedule {name} at {slot}");
-            let has_kind = shared.functions.has(call.entity.kind());
-            let call = call.with_trace(spans::begin(true));
-            let answered = block_on(shared.call_anywhere(call, None, timeout_ms));
-            // That those that are there now have no such function is no answer of it.
-            let is_nobody = |error: &Error| error.kind() == ErrorKind::NoFunction && !has_kind;
-            let was_answered = is_answer(&about, &answered)
-                && !answered.is_err_and(|error| is_nobody(&error))
-                && is_answer(&about, &block_on(note_done(&shared, &name, slot)));
-            under_way.end(was_answered);
+            let about = format!("schedule {name} at {slot}");
+            let was_made = call.is_none_or(|(call, timeout_ms)| make(&shared, &about, call, timeout_ms));
+            let is_done = || is_answer(&about, &block_on(note_done(&shared, &name, slot)));
+            under_way.end(was_made && is_done());
         }));
     }
 
@@ -433,6 +422,17 @@ impl Runner<'_> {
             under_way.end(is_answer(&about, &answered));
         }));
     }
+}
+
+/// Makes a schedule's call; whether it was answered.
+fn make(shared: &Arc<Shared>, about: &str, call: Call, timeout_ms: u64) -> bool {
+    let about = format!("{call}, for {about}");
+    let has_kind = shared.functions.has(call.entity.kind());
+    let call = call.with_trace(spans::begin(true));
+    let answered = block_on(shared.call_anywhere(call, None, timeout_ms));
+    // That those that are there now have no such function is no answer of it.
+    let is_nobody = |error: &Error| error.kind() == ErrorKind::NoFunction && !has_kind;
+    is_answer(&about, &answered) && !answered.is_err_and(|error| is_nobody(&error))
 }
 
 /// The type of schedules.
