@@ -281,8 +281,8 @@ impl Node {
 
     // Functions.
 
-    /// Calls a method of an entity's function, with ten seconds for all of it: at this node, or, where that has no function of
-    /// this kind, at the nearest that does.
+    /// Calls a method of an entity's function, with ten seconds for all of it: at this node, or, where that has no such method,
+    /// at the nearest that does.
     ///
     /// The function runs on this thread. Its reply is heard once what it did is where the method says: by default on this
     /// node's disk.
@@ -362,8 +362,8 @@ impl Node {
     }
 
     /// Opens a stream of an entity's function: of a method that [streams](crate::FunctionBuilder::stream), or of what a query
-    /// answers, now and whenever that has changed. Here, or, where there is no function of this kind, at the nearest node that
-    /// has one. It runs while its caller waits for it, and ends when it is dropped.
+    /// answers, now and whenever that has changed. Here, or, where there is no such method, at the nearest node that has
+    /// it. It runs while its caller waits for it, and ends when it is dropped.
     ///
     /// # Errors
     /// [`ErrorKind::NoFunction`]; [`ErrorKind::Invalid`] for a command; [`ErrorKind::Overloaded`], [`ErrorKind::Unreachable`],
@@ -409,7 +409,7 @@ impl Node {
         timeout: Duration,
     ) -> Result<Streaming, Error> {
         let (shared, after) = (self.handle.shared(), after.clone());
-        let is_here = self.handle.functions.has(call.entity.kind());
+        let is_here = self.handle.functions.has_method(&call);
         match is_here {
             true => shared.open_aside(call, after, millis(timeout)).await,
             false => shared.open_anywhere(call, after, millis(timeout)).await,

@@ -1,5 +1,5 @@
-//! Which node answers a call: this one if it has the function, else the nearest that does; and who comes next where that is
-//! allowed.
+//! Which node answers a call: this one if its function has the method, else the nearest whose does; and who comes next where that is
+//! allowed. So nodes may have different versions of a function, while a cluster is changed node by node.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Shared {
         mut session: Option<&mut Token>,
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
-        let is_here = self.functions.has(call.entity.kind());
+        let is_here = self.functions.has_method(&call);
         if is_here && !call.is_idempotent {
             return self.call(call, session, timeout_ms).await;
         }
@@ -55,7 +55,7 @@ impl Shared {
         after: Token,
         timeout_ms: u64,
     ) -> Result<Streaming, Error> {
-        if self.functions.has(call.entity.kind()) {
+        if self.functions.has_method(&call) {
             return self.open(call, after, timeout_ms).await;
         }
         let deadline = self.clock.time().after_ms(timeout_ms);
@@ -92,8 +92,12 @@ impl Shared {
                     n => format!("nor at the {n} nodes that it is linked with"),
                 };
                 let last = last.map(|error| format!("; the last of them says: {}", error.message()));
+                let here = match self.functions.of(call.entity.kind()) {
+                    Ok(function) => function.methods().collect::<Vec<_>>().join(", "),
+                    Err(_) => "none of this kind".to_owned(),
+                };
                 let message = format!(
-                    "nothing changed: {call}: there is no such function at this node, {asked}{}",
+                    "nothing changed: {call}: there is no such function at this node (it has {here}), {asked}{}",
                     last.unwrap_or_default()
                 );
                 Error::new(ErrorKind::NoFunction, message)

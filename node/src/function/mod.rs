@@ -160,6 +160,11 @@ impl Function {
         self.methods.keys().map(String::as_str)
     }
 
+    /// Whether it has a method of this name.
+    pub fn has(&self, method: &str) -> bool {
+        self.methods.contains_key(method)
+    }
+
     /// What its author has to mend.
     pub fn problem(&self) -> Option<String> {
         let told = self

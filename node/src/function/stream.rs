@@ -546,7 +546,8 @@ impl Streaming {
         poll_fn(|task| self.poll_reply(task)).await
     }
 
-    /// Sends the function a message; waits while it is [far behind](STREAM_WAITING_MAX).
+    /// Sends the function a message; waits while it is [far behind](STREAM_WAITING_MAX). A function that waits for its replies to be
+    /// taken gets on only where they are: who sends much has to look at them, too, or to [`split`](Streaming::split).
     ///
     /// # Errors
     /// The function has ended, with this error, or takes no more messages: [`ErrorKind::Refused`].

@@ -90,12 +90,18 @@ impl Functions {
         self.by_kind.values()
     }
 
+    /// Whether there is one that has the method of a call.
+    pub(crate) fn has_method(&self, call: &Call) -> bool {
+        let function = self.by_kind.get(call.entity.kind());
+        function.is_some_and(|function| function.has(&call.method))
+    }
+
     /// Whether there is one of this kind.
     pub(crate) fn has(&self, kind: &str) -> bool {
         self.by_kind.contains_key(kind)
     }
 
-    fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
+    pub(super) fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
         self.by_kind.get(kind).ok_or_else(|| {
             let own = |kind: &&str| !kind.starts_with(OWN_KINDS);
             let there: Vec<&str> = self.by_kind.keys().map(String::as_str).filter(own).collect();
@@ -186,6 +192,19 @@ impl Shared {
                 Ok((Action::Reply(payload), _)) => return Ok(payload),
                 Ok((Action::Forward(next), did)) => {
                     changed |= did;
+                    if !self.functions.has_method(&next) {
+                        let left_ms = self.clock.time().ms_until(deadline);
+                        // A call within a call: its future would contain itself.
+                        let asking = Box::pin(self.call_anywhere(next, session, left_ms)).await;
+                        let failed = |error| {
+                            if changed {
+                                forward_failed(&from, &error)
+                            } else {
+                                error
+                            }
+                        };
+                        return asking.map_err(failed);
+                    }
                     call = next;
                 }
                 Ok((Action::Refuse(error), _)) | Err(error) if changed => {
@@ -264,7 +283,10 @@ impl Shared {
                 Err(Error::new(ErrorKind::Refused, message))
             }
             Action::Forward(call) => {
-                self.functions.of(call.entity.kind())?.is_query(&call.method)?;
+                // What is not here may be elsewhere.
+                if self.functions.has_method(call) || self.network().nearest().is_empty() {
+                    self.functions.of(call.entity.kind())?.is_query(&call.method)?;
+                }
                 check_call(call)
             }
             Action::Reply(_) | Action::Refuse(_) => Ok(()),

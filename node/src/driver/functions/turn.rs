@@ -199,7 +199,7 @@ impl<'a> Turn<'a> {
         while let Some(call) = self.rest.pop_front() {
             let left_ms = self.shared.clock.time().ms_until(deadline);
             let name = call.to_string();
-            let is_here = self.shared.functions.has(call.entity.kind());
+            let is_here = self.shared.functions.has_method(&call);
             let done = if is_here && !has_own_stack(call.origin.depth) {
                 // A call within a call: its future would contain itself.
                 Box::pin(self.shared.call(call, session.as_deref_mut(), left_ms)).await

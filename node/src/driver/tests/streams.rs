@@ -443,6 +443,71 @@ async fn what_is_large_goes_a_way_of_its_own() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_have_different_versions_of_a_function_side_by_side() {
+    let older = || {
+        Function::of::<PnCounter>("versions")
+            .command("add", |n, _: &mut Context, by: i64| {
+                n.increment(by);
+                Ok::<_, String>(n.get())
+            })
+            .command("take", |n, context: &mut Context, by: i64| {
+                n.increment(1);
+                context.forward("versions", "b", "subtract", &by);
+                Ok::<_, String>(n.get())
+            })
+            .command("lose", |n, context: &mut Context, by: i64| {
+                n.increment(1);
+                context.forward("versions", "b", "divide", &by);
+                Ok::<_, String>(n.get())
+            })
+    };
+    let newer = older()
+        .command("subtract", |n, _: &mut Context, by: i64| {
+            n.increment(-by);
+            Ok::<_, String>(n.get())
+        })
+        .query("get", |n, _, ()| Ok::<_, String>(n.get()));
+    let scratch = Scratch::new();
+    let one = within(scratch.builder(1).function(older()).start())
+        .await
+        .unwrap();
+    let seeds = vec![one.quic_address().to_string()];
+    let two = scratch.builder(2).seeds(seeds).function(newer);
+    let two = within(two.start()).await.unwrap();
+    within(two.ready()).await;
+    let call = async |node: &Node, method: &str| {
+        within(node.call::<_, i64>("versions", "a", method, &5))
+            .await
+            .unwrap()
+    };
+    assert_eq!(call(&one, "add").await, 5);
+    // What is new goes to where it is; it does not see what has not come there yet.
+    let mut stream = within(one.stream("versions", "a", "get", &())).await.unwrap();
+    while next::<i64>(&mut stream).await != Some(5) {}
+    assert_eq!(call(&one, "subtract").await, 0);
+    assert_eq!(next(&mut stream).await, Some(0i64));
+    let error = within(one.call::<_, i64>("versions", "a", "divide", &5))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoFunction);
+    assert!(error.message().contains("it has add, lose, take)"), "{error}");
+    assert!(
+        error.message().contains("it has add, get, lose, subtract, take"),
+        "{error}"
+    );
+    // What is forwarded goes there, too.
+    assert_eq!(call(&one, "take").await, -5);
+    let error = within(one.call::<_, i64>("versions", "a", "lose", &5))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Unanswered,
+        "what forwarded it is in: {error}"
+    );
+}
+
 /// A function whose every method panics where `at` is not the node that runs it.
 fn only_at(at: u128) -> Function {
     let check = move |context: &Context| {
