@@ -271,7 +271,11 @@ mod tests {
             assert_eq!(heard(&all), 0);
             held.push(let_go);
         }
-        while workers.lock().parked < 6 {
+        let is_settled = || {
+            let state = workers.lock();
+            state.parked == 6 && state.running() == 0
+        };
+        while !is_settled() {
             thread::yield_now();
         }
         assert!(!workers.submit(says(&done, 9)));
