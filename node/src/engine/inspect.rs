@@ -384,6 +384,15 @@ impl Engine {
         self.votes(shard)
     }
 
+    /// Whether each linked peer has said over its link what it has of a shard, and all of that is here.
+    pub fn has_what_peers_have(&self, shard: ShardId) -> bool {
+        let shard = self.peek(shard);
+        self.peers.keys().all(|peer| {
+            let view = shard.peers.get(peer);
+            view.is_some_and(|view| view.known && shard.vv.covers(&view.applied))
+        })
+    }
+
     /// The ring's contents are contiguous from base to vector for every origin.
     pub fn rings_whole(&self, shard: ShardId) -> bool {
         let shard = self.peek(shard);

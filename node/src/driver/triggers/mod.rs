@@ -285,13 +285,21 @@ impl Runner<'_> {
     /// The schedules that are due and this node's.
     fn due(&mut self, engine: &Engine, now: u64) -> Vec<Fire> {
         let (live, me) = (self.live(), self.me());
-        let is_settling = self.is_settling;
+        let knows = self.knows(engine);
         let is_mine = |name: &str| {
             let shard = EntityId::new(SCHEDULE, name).map(|entity| engine.shard_of(&entity));
-            let knows = shard.is_ok_and(|shard| !is_settling || engine.counts_for_majorities(shard));
-            knows && responsible(name, live.iter().map(|(node, _)| *node)) == Some(me)
+            shard.is_ok_and(&knows) && responsible(name, live.iter().map(|(node, _)| *node)) == Some(me)
         };
         self.planner.poll(now, &is_mine)
+    }
+
+    /// In which shards this node knows what others have called for: once it has settled in all. Until then where every node that
+    /// has functions is linked, and all that linked nodes have is here.
+    fn knows<'e>(&self, engine: &'e Engine) -> impl Fn(ShardId) -> bool + use<'e> {
+        let (has_settled, me) = (!self.is_settling, self.me());
+        let mut others = self.hosts.keys().filter(|node| **node != me);
+        let are_all_linked = others.all(|node| engine.linked_epoch(*node).is_some());
+        move |shard| has_settled || are_all_linked && engine.has_what_peers_have(shard)
     }
 
     fn take_ended(&mut self, ended_calls: Vec<EndedCall>, now: Moment) {
@@ -338,9 +346,9 @@ impl Runner<'_> {
     /// Which shards' changes are this node's to tell; those that were not.
     fn see_to(&mut self, engine: &Engine) -> Vec<Place> {
         let (live, me) = (self.live(), self.me());
-        let is_settling = self.is_settling;
+        let knows = self.knows(engine);
         let is_mine = |trigger: &Trigger, shard: u32| {
-            if is_settling && !engine.counts_for_majorities(ShardId(shard)) {
+            if !knows(ShardId(shard)) {
                 return false;
             }
             let name = format!("{}:{shard}", trigger.name);
