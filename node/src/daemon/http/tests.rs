@@ -74,6 +74,10 @@ impl Api {
             .await
             .unwrap();
         node.ready().await;
+        // It has said that it has functions: nothing changes by itself from here on.
+        let hosts = crate::EntityId::new("anabranch:trigger", "nodes").unwrap();
+        let mut hosts = node.watch(&hosts);
+        while hosts.next().await.unwrap().is_none() {}
         let config = Config::parse(&directory.join("node.toml"), &format!("[http]\n{http}")).unwrap();
         let (leave, leaves) = mpsc::channel(1);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
