@@ -21,8 +21,7 @@ use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::payload::Payload;
-use crate::session::{Call, Origin};
-use crate::trace::Trace;
+use crate::session::Call;
 use crate::transport::STREAMS_MAX;
 use crate::wire::{
     CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, Lane, Token, WireError, WireValue,
@@ -173,15 +172,7 @@ impl Shared {
         if peer == self.about.node {
             return self.call(call, session, timeout_ms).await;
         }
-        let random = rand::random();
-        let (span, trace) = part!(
-            "ask",
-            "client",
-            call.origin.trace,
-            random,
-            call.entity,
-            call.method
-        );
+        let (span, trace) = part!("ask", "client", call.origin.trace, call.entity, call.method);
         call.origin.trace = trace;
         let asking = self.ask_peer(peer, call, session, timeout_ms);
         let result = asking.instrument(span.clone()).await;
@@ -196,7 +187,7 @@ impl Shared {
         session: Option<&mut Token>,
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
-        super::functions::check_call(&call)?;
+        call.check()?;
         let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let id = self.calls.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
@@ -216,12 +207,8 @@ impl Shared {
             at: self.clock.time().after_ms(timeout_ms.saturating_add(GRACE_MS)),
             sent: None,
         };
-        let asking = Asking {
-            call,
-            token: session.as_deref(),
-            timeout_ms,
-        };
-        asked.send(CallFrame::Request(asking.request(id)).encode())?;
+        let request = call.to_request(id, timeout_ms, session.as_deref());
+        asked.send(CallFrame::Request(request).encode())?;
         self.wake_at(asked.at, Due::Call(id));
         let reply = tokio::select! {
             heard = receiver => heard.unwrap_or_else(|_| Err(unanswered(peer, "this node stopped")))?,
@@ -339,77 +326,15 @@ impl Shared {
         request: CallRequest,
         token: &mut Option<Token>,
     ) -> Result<Payload, Error> {
-        let (mut call, seen, timeout_ms) = Asking::read(request)?;
+        let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
+        let (mut call, seen) = Call::from_request(request)?;
         *token = seen;
-        let random = rand::random();
-        let (span, trace) = part!(
-            "answer",
-            "server",
-            call.origin.trace,
-            random,
-            call.entity,
-            call.method
-        );
+        let (span, trace) = part!("answer", "server", call.origin.trace, call.entity, call.method);
         call.origin.trace = trace;
         let answering = self.call(call, token.as_mut(), timeout_ms);
         let result = answering.instrument(span.clone()).await;
         spans::end(&span, &result);
         result
-    }
-}
-
-/// What another node is asked, and how that is written.
-pub(super) struct Asking<'a> {
-    pub(super) call: Call,
-    /// What the caller's session has seen, if it has one.
-    pub(super) token: Option<&'a Token>,
-    pub(super) timeout_ms: u64,
-}
-
-impl Asking<'_> {
-    pub(super) fn request(self, id: u64) -> CallRequest {
-        let Call {
-            entity,
-            method,
-            payload,
-            origin,
-            ..
-        } = self.call;
-        CallRequest {
-            id,
-            kind: entity.kind().to_owned(),
-            key: entity.key().to_owned(),
-            method,
-            argument: WireValue::of(payload),
-            timeout_ms: self.timeout_ms,
-            depth: origin.depth,
-            call_id: origin.id.map(|id| id.to_string()),
-            trace: origin.trace.map(|trace| (trace.id, trace.span, trace.flags)),
-            token: self.token.map(|token| Bytes::from(token.to_bytes())),
-        }
-    }
-
-    /// What somebody else asks, checked; with what his caller has seen, and how long he waits.
-    pub(super) fn read(request: CallRequest) -> Result<(Call, Option<Token>, u64), Error> {
-        let invalid = |what: String| Error::new(ErrorKind::Invalid, format!("nothing changed: {what}"));
-        let entity = EntityId::new(&request.kind, &request.key).map_err(|e| invalid(e.to_string()))?;
-        let argument = request.argument.read().ok_or_else(|| {
-            invalid("the argument is in an encoding that this node does not know".to_owned())
-        })?;
-        let token = match &request.token {
-            Some(bytes) => Some(Token::from_bytes(bytes).map_err(|e| invalid(e.to_string()))?),
-            None => None,
-        };
-        let trace = request.trace.map(|(id, span, flags)| Trace { id, span, flags });
-        let call = Call {
-            origin: Origin {
-                depth: request.depth,
-                id: request.call_id.map(Arc::from),
-                trace,
-            },
-            ..Call::new(entity, request.method, argument)
-        };
-        Ok((call, token, request.timeout_ms.min(TIMEOUT_MS_MAX)))
     }
 }
 

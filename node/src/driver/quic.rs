@@ -497,6 +497,11 @@ fn bind_error(error: &BindError) -> Error {
 
 /// Waits for a future on this thread, which belongs to no runtime.
 pub(super) fn block_on<F: Future>(future: F) -> F::Output {
+    block_on_with(future, thread::park)
+}
+
+/// The same, waiting by `park`, which is to end when this thread is unparked.
+pub(super) fn block_on_with<F: Future>(future: F, park: impl Fn()) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -509,7 +514,7 @@ pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
+            Poll::Pending => park(),
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Answer, Engine, Input, Read, RequestId, Update};
 use crate::error::{Error, ErrorKind};
-use crate::wire::{DirectoryId, EntityId};
+use crate::wire::{DirectoryId, EntityId, Token};
 
 use super::DiskState;
 use super::calls::Calls;
@@ -121,6 +121,22 @@ impl Shared {
     pub(crate) async fn await_read(&self, read: Read) -> Result<(), Error> {
         let answer = self.ask(|request| Input::Read { request, read }).await;
         answer.map(|_| ())
+    }
+
+    /// Waits until what a session has seen of an entity is here.
+    pub(super) async fn await_seen(
+        &self,
+        entity: &EntityId,
+        seen: &Token,
+        timeout_ms: u64,
+    ) -> Result<(), Error> {
+        let read = Read {
+            entities: vec![entity.clone()],
+            after: seen.clone(),
+            majority: false,
+            timeout_ms,
+        };
+        self.await_read(read).await
     }
 
     async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Answer, Error> {

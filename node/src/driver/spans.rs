@@ -8,14 +8,14 @@ use crate::trace::Trace;
 /// The target of all of them.
 pub(crate) const TARGET: &str = "anabranch::trace";
 
-/// The span of a part of a trace, and where what it calls stands: `part!("name", role, trace, random number, entity, method)`.
+/// The span of a part of a trace, and where what it calls stands: `part!("name", role, trace, entity, method)`.
 macro_rules! part {
-    ($name:literal, $role:literal, $of:expr, $random:expr, $entity:expr, $method:expr) => {{
+    ($name:literal, $role:literal, $of:expr, $entity:expr, $method:expr) => {{
         let of: Option<$crate::trace::Trace> = $of;
         match of {
             None => (tracing::Span::none(), None),
             Some(of) => {
-                let own = of.child($random);
+                let own = of.child(rand::random());
                 let span = tracing::info_span!(
                     target: $crate::driver::spans::TARGET,
                     $name,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 
-use super::calls::{Asking, reply, strange, unanswered};
+use super::calls::{reply, strange, unanswered};
 use super::network::NotOpened;
 use super::shared::Shared;
 use crate::engine::limits::TIMEOUT_MS_MAX;
@@ -68,7 +68,7 @@ impl Shared {
         if peer == self.about.node {
             return self.open(call, after, timeout_ms).await;
         }
-        super::functions::check_call(&call)?;
+        call.check()?;
         let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let no_link = || {
             let message = format!("nothing changed: there is no link with node {peer}");
@@ -90,12 +90,7 @@ impl Shared {
             NotOpened::Full => full(),
         })?;
         let encoding = call.payload.encoding;
-        let asking = Asking {
-            call,
-            token: Some(&after),
-            timeout_ms,
-        };
-        let open = CallFrame::Open(asking.request(0)).encode();
+        let open = CallFrame::Open(call.to_request(0, timeout_ms, Some(&after))).encode();
         if open.len() > FRAME_BYTES_MAX {
             let message = format!(
                 "nothing changed: a call of {} bytes is too large for another node",
@@ -156,10 +151,9 @@ impl Shared {
 
     async fn serve_stream(self: &Arc<Self>, request: CallRequest, mut out: StreamOut, mut input: StreamIn) {
         let gone = out.stopped();
-        let opened = match Asking::read(request) {
-            Ok((call, token, timeout_ms)) => {
-                self.open_aside(call, token.unwrap_or_default(), timeout_ms).await
-            }
+        let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
+        let opened = match Call::from_request(request) {
+            Ok((call, token)) => self.open_aside(call, token.unwrap_or_default(), timeout_ms).await,
             Err(error) => Err(error),
         };
         let (messages, replies) = match opened {

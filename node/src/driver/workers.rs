@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::Duration;
+
+use super::quic::block_on_with;
 
 /// After so long without one being taken, calls that wait get another thread.
 pub(super) const STALL_MS: u64 = 1;
@@ -101,7 +102,7 @@ impl Workers {
     fn run(self: Arc<Self>) {
         let ending = Ending(&self);
         while let Some(job) = self.next() {
-            self.run_job(job);
+            block_on_with(job, || self.park());
         }
         // Who ends for want of a job is not counted any more.
         std::mem::forget(ending);
@@ -127,20 +128,16 @@ impl Workers {
         }
     }
 
-    fn run_job(self: &Arc<Self>, mut job: Job) {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let mut context = Context::from_waker(&waker);
-        while job.as_mut().poll(&mut context).is_pending() {
-            {
-                let mut state = self.lock();
-                state.parked += 1;
-                if !state.jobs.is_empty() && state.running() < self.at_once {
-                    self.one_more(&mut state);
-                }
-            }
-            thread::park();
-            self.lock().parked -= 1;
+    /// Waits in the middle of a job, with its place left to another.
+    fn park(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.parked += 1;
+        if !state.jobs.is_empty() && state.running() < self.at_once {
+            self.one_more(&mut state);
         }
+        drop(state);
+        thread::park();
+        self.lock().parked -= 1;
     }
 }
 
@@ -157,14 +154,6 @@ struct Ending<'a>(&'a Workers);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.lock().threads -= 1;
-    }
-}
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
     }
 }
 

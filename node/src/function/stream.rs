@@ -160,9 +160,7 @@ impl<S: State, M: DeserializeOwned, R: Serialize> Stream<S, M, R> {
         argument: &A,
     ) -> Result<T, Error> {
         let call = self.context.call_of(kind, key, method, argument)?;
-        let name = call.to_string();
-        let host = Arc::clone(&self.host);
-        read_reply(&name, &host.call(None, call).await?)
+        self.ask(None, call).await
     }
 
     /// The same at a certain node.
@@ -178,9 +176,13 @@ impl<S: State, M: DeserializeOwned, R: Serialize> Stream<S, M, R> {
         argument: &A,
     ) -> Result<T, Error> {
         let call = self.context.call_of(kind, key, method, argument)?;
+        self.ask(Some(node), call).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, on: Option<NodeId>, call: Call) -> Result<T, Error> {
         let name = call.to_string();
         let host = Arc::clone(&self.host);
-        read_reply(&name, &host.call(Some(node), call).await?)
+        read_reply(&name, &host.call(on, call).await?)
     }
 
     /// Opens a stream of another function, at a certain node or at this one.

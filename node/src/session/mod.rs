@@ -7,6 +7,7 @@
 //! it had seen. It is told nothing of the entity while it has a command. Whenever its copy of the state may not be what this
 //! side believes it to be, that life of it ends and the next command begins another. No command is given to it twice.
 
+mod call;
 mod change;
 mod io;
 #[cfg(test)]

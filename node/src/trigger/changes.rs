@@ -6,16 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::again_ms;
 use crate::wire::EntityId;
 
 /// Entities that are to be called for, at most; beyond it, what has changed is looked for again later.
 pub const PENDING_MAX: usize = 100_000;
 /// Calls under way, at most.
 pub const CALLS_MAX: usize = 64;
-/// A call that was not answered is made again after so long, then twice that, and so on.
-const AGAIN_MS_MIN: u64 = 1_000;
-/// And after no longer than this.
-pub const AGAIN_MS_MAX: u64 = 60_000;
 /// How far was called is kept at most this often, for each shard.
 const CURSOR_MS: u64 = 1_000;
 
@@ -213,7 +210,7 @@ impl Changes {
         (pending.at, pending.pause) = if was_answered {
             (0, 0)
         } else {
-            let pause = (2 * pending.pause).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
+            let pause = again_ms(pending.pause);
             (now + pause, pause)
         };
         let at = pending.at;

@@ -21,6 +21,19 @@ pub(crate) use changes::{Changes, Place, Telling, Trigger};
 #[cfg(feature = "daemon")]
 pub(crate) use cron::utc;
 pub use cron::{Cron, CronError};
+/// A call that was not answered is made again after so long, then twice that, and so on.
+#[cfg(feature = "quic")]
+const AGAIN_MS_MIN: u64 = 1_000;
+/// And after no longer than this.
+#[cfg(feature = "quic")]
+const AGAIN_MS_MAX: u64 = 60_000;
+
+/// How long until the next try, after the pause before the last one; 0 for none.
+#[cfg(feature = "quic")]
+fn again_ms(pause_ms: u64) -> u64 {
+    (2 * pause_ms).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX)
+}
+
 /// Kinds that begin so are Anabranch's own.
 #[cfg(feature = "quic")]
 pub(crate) const OWN_KINDS: &str = "anabranch:";

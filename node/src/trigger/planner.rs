@@ -9,6 +9,7 @@ use std::hash::Hasher;
 use anabranch_crdt::NodeId;
 use siphasher::sip::SipHasher13;
 
+use super::again_ms;
 use super::order::{Schedule, Stand};
 use crate::session::Call;
 
@@ -16,10 +17,6 @@ use crate::session::Call;
 pub const SCHEDULES_MAX: usize = 100_000;
 /// Calls of schedules that are under way, at most: the others are late.
 pub const CALLS_MAX: usize = 64;
-/// A call that was not answered is made again after so long, then twice that, and so on.
-const AGAIN_MS_MIN: u64 = 1_000;
-/// And after no longer than this.
-pub const AGAIN_MS_MAX: u64 = 60_000;
 
 /// The schedules of a node.
 #[derive(Debug, Default)]
@@ -155,7 +152,7 @@ impl Planner {
                 entry.done = entry.done.max(slot);
             }
         } else {
-            entry.pause = (2 * entry.pause).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX);
+            entry.pause = again_ms(entry.pause);
             entry.state = State::Waiting(now + entry.pause);
         }
         self.plan(name, now);

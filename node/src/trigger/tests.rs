@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::order::{Plan, Schedule, Stand};
-use super::planner::AGAIN_MS_MAX;
 use anabranch_crdt::NodeId;
 
 use super::*;

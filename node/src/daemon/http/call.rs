@@ -40,7 +40,7 @@ pub(super) async fn call(
         bytes: Bytes::from(argument),
     };
     let parent = trace::of(&app, &headers);
-    let (span, own) = part!("http", "server", Some(parent), rand::random(), entity, method);
+    let (span, own) = part!("http", "server", Some(parent), entity, method);
     let mut call = Call::new(entity.clone(), method, argument).with_trace(own.unwrap_or(parent));
     call.is_idempotent = is_idempotent(&headers)?;
     drop(place);

@@ -28,16 +28,14 @@ use self::turn::Turn;
 use super::calls::Due;
 use super::shared::Shared;
 use super::spans::{self, part};
-use crate::engine::{Read, Time};
+use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Context, Function, Nodes};
-use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
+use crate::payload::Payload;
 use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session};
 use crate::trigger::OWN_KINDS;
 use crate::wire::{EntityId, Token};
 
-/// Functions call one another at most so deep.
-const DEPTH_MAX: u8 = 32;
 /// A session has fewer commands than this.
 const LIVES_MAX: u64 = 1 << 40;
 /// How many locks the sessions are spread over.
@@ -168,14 +166,7 @@ impl Shared {
         loop {
             let from = call.entity.clone();
             let method = self.functions.stats.of(from.kind(), &call.method);
-            let (span, trace) = part!(
-                "call",
-                "internal",
-                call.origin.trace,
-                rand::random(),
-                from,
-                call.method
-            );
+            let (span, trace) = part!("call", "internal", call.origin.trace, from, call.method);
             call.origin.trace = trace;
             let calling = self.call_one(call, session.as_deref_mut(), deadline);
             let ended = calling.instrument(span.clone()).await;
@@ -223,15 +214,10 @@ impl Shared {
     ) -> Result<(Action, bool), Error> {
         let function = self.functions.of(call.entity.kind())?;
         let is_query = function.is_query(&call.method)?;
-        check_call(&call)?;
+        call.check()?;
         if let Some(token) = session.as_deref().filter(|token| !token.is_empty()) {
-            let read = Read {
-                entities: vec![call.entity.clone()],
-                after: token.clone(),
-                majority: false,
-                timeout_ms: self.clock.time().ms_until(deadline),
-            };
-            self.await_read(read).await?;
+            let left_ms = self.clock.time().ms_until(deadline);
+            self.await_seen(&call.entity, token, left_ms).await?;
         }
         let command = Command {
             method: call.method,
@@ -274,23 +260,13 @@ impl Shared {
 
     /// What can be known to be wrong with an answer before what the command did is in.
     fn check_action(&self, action: &Action) -> Result<(), Error> {
-        match action {
-            Action::Reply(payload) if payload.bytes.len() > PAYLOAD_BYTES_MAX => {
-                let message = format!(
-                    "nothing changed: the function's reply has {} bytes, at most {PAYLOAD_BYTES_MAX}",
-                    payload.bytes.len()
-                );
-                Err(Error::new(ErrorKind::Refused, message))
+        action.check(|call| {
+            // What is not here may be elsewhere.
+            if self.functions.has_method(call) || self.network().nearest().is_empty() {
+                self.functions.of(call.entity.kind())?.is_query(&call.method)?;
             }
-            Action::Forward(call) => {
-                // What is not here may be elsewhere.
-                if self.functions.has_method(call) || self.network().nearest().is_empty() {
-                    self.functions.of(call.entity.kind())?.is_query(&call.method)?;
-                }
-                check_call(call)
-            }
-            Action::Reply(_) | Action::Refuse(_) => Ok(()),
-        }
+            call.check()
+        })
     }
 
     fn context(self: &Arc<Self>, entity: &EntityId, id: CommandId) -> Context {
@@ -405,21 +381,6 @@ impl Nodes for Shared {
     fn live(&self) -> Vec<ReplicaId> {
         self.network().live()
     }
-}
-
-/// What a call may be, whoever makes it.
-pub(super) fn check_call(call: &Call) -> Result<(), Error> {
-    let bytes = call.payload.bytes.len();
-    if bytes > PAYLOAD_BYTES_MAX {
-        let message = format!("nothing changed: an argument of {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
-        return Err(Error::new(ErrorKind::Invalid, message));
-    }
-    if call.origin.depth > DEPTH_MAX {
-        let message =
-            format!("nothing changed: functions have called one another {DEPTH_MAX} deep, at last {call}");
-        return Err(Error::new(ErrorKind::Refused, message));
-    }
-    Ok(())
 }
 
 /// A forward that failed after what forwarded it was in.

@@ -8,12 +8,11 @@ use tracing::Instrument;
 
 use super::aside::aside;
 use super::caller::HostCaller;
-use super::check_call;
 use super::later::call_at_end;
 use crate::driver::Mark;
 use crate::driver::shared::Shared;
 use crate::driver::spans::{self, part};
-use crate::engine::{Read, Time};
+use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::function::{AT_END_MAX, BoxFuture, Caller, Ended, Function, Host, Streaming};
 use crate::payload::Payload;
@@ -31,15 +30,9 @@ impl Shared {
         timeout_ms: u64,
     ) -> Result<Streaming, Error> {
         let function = Arc::clone(self.functions.of(call.entity.kind())?);
-        check_call(&call)?;
+        call.check()?;
         if !after.is_empty() {
-            let read = Read {
-                entities: vec![call.entity.clone()],
-                after: after.clone(),
-                majority: false,
-                timeout_ms,
-            };
-            self.await_read(read).await?;
+            self.await_seen(&call.entity, &after, timeout_ms).await?;
         }
         let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
         let context = self.context(&call.entity, id);
@@ -51,15 +44,7 @@ impl Shared {
             origin: call.origin,
         };
         let method = command.method.clone();
-        let random = rand::random();
-        let (span, trace) = part!(
-            "stream",
-            "internal",
-            command.origin.trace,
-            random,
-            host.entity,
-            method
-        );
+        let (span, trace) = part!("stream", "internal", command.origin.trace, host.entity, method);
         let origin = Origin {
             trace,
             ..command.origin

@@ -96,7 +96,7 @@ impl<'a> Turn<'a> {
                 } => {
                     changed = true;
                     let seen = session.as_deref_mut();
-                    let (span, _) = part!("commit", "internal", trace, rand::random(), self.entity, level);
+                    let (span, _) = part!("commit", "internal", trace, self.entity, level);
                     let committing = self.commit(mutations, view, level, deadline, seen);
                     let result = committing.instrument(span.clone()).await;
                     spans::end(&span, &result);

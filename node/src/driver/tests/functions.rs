@@ -271,20 +271,20 @@ async fn what_a_function_did_not_see_stays() {
     assert_eq!(set.get(), Some(vec!["unseen".into()]));
 }
 
+/// Two nodes that both count.
+async fn two_counters(scratch: &Scratch) -> (Node, Node) {
+    let one = start(scratch, counter()).await;
+    let seeds = vec![one.quic_address().to_string()];
+    let two = scratch.builder(2).seeds(seeds).function(counter());
+    let two = within(two.start()).await.unwrap();
+    within(two.ready()).await;
+    (one, two)
+}
+
 #[tokio::test]
 async fn a_reply_waits_for_its_level_and_a_session_for_what_it_has_seen() {
     let scratch = Scratch::new();
-    let one = start(&scratch, counter()).await;
-    let two = within(
-        scratch
-            .builder(2)
-            .seeds(vec![one.quic_address().to_string()])
-            .function(counter())
-            .start(),
-    )
-    .await
-    .unwrap();
-    within(two.ready()).await;
+    let (one, two) = two_counters(&scratch).await;
     within(one.call::<_, ()>("count", "a", "everywhere", &()))
         .await
         .unwrap();
@@ -323,17 +323,7 @@ async fn a_reply_waits_for_its_level_and_a_session_for_what_it_has_seen() {
 #[tokio::test]
 async fn a_session_has_seen_whatever_its_commands_went_by() {
     let scratch = Scratch::new();
-    let one = start(&scratch, counter()).await;
-    let two = within(
-        scratch
-            .builder(2)
-            .seeds(vec![one.quic_address().to_string()])
-            .function(counter())
-            .start(),
-    )
-    .await
-    .unwrap();
-    within(two.ready()).await;
+    let (one, two) = two_counters(&scratch).await;
     within(two.call::<_, ()>("count", "a", "everywhere", &()))
         .await
         .unwrap();

@@ -1,14 +1,10 @@
 //! Calls between nodes, as frames on the lane of that name.
 
-use std::sync::Arc;
-
 use anabranch::engine::limits::TIMEOUT_MS_MAX;
-use anabranch::session::Origin;
 use anabranch::wire::{CallFrame, CallReply, CallRequest, FRAME_BYTES_MAX, Lane, WireError, WireValue};
-use anabranch::{Call, EntityId, Epoch, Error, ErrorKind, NodeId, Payload, Token, Trace};
+use anabranch::{Call, Epoch, Error, ErrorKind, NodeId, Payload, Token};
 use bytes::Bytes;
 
-use super::checks::check_call;
 use super::{Apps, By, Delivery, Event, Step, Todo, WorldEvent};
 use crate::net::{NodeIx, Outgoing};
 use crate::world::World;
@@ -76,7 +72,7 @@ impl Apps {
         session: Option<Token>,
         timeout_ms: u64,
     ) -> Result<(NodeIx, Epoch), Error> {
-        check_call(&call)?;
+        call.check()?;
         let to = world.find(peer);
         let life = world.hosts[node].life.as_ref();
         let linked = life.and_then(|life| life.engine.linked_epoch(peer));
@@ -84,20 +80,7 @@ impl Apps {
             let message = format!("nothing changed: there is no link with node {peer}");
             return Err(Error::new(ErrorKind::Unreachable, message));
         };
-        let origin = call.origin;
-        let frame = CallFrame::Request(CallRequest {
-            id,
-            kind: call.entity.kind().to_owned(),
-            key: call.entity.key().to_owned(),
-            method: call.method,
-            argument: WireValue::of(call.payload),
-            timeout_ms,
-            depth: origin.depth,
-            call_id: origin.id.map(|id| id.to_string()),
-            trace: origin.trace.map(|trace| (trace.id, trace.span, trace.flags)),
-            token: session.map(|token| Bytes::from(token.to_bytes())),
-        });
-        let frame = frame.encode();
+        let frame = CallFrame::Request(call.to_request(id, timeout_ms, session.as_ref())).encode();
         if frame.len() > FRAME_BYTES_MAX {
             let message = format!(
                 "nothing changed: a call of {} bytes is too large for another node",
@@ -245,7 +228,7 @@ impl Apps {
             return Ok(());
         }
         let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
-        match read_request(request) {
+        match Call::from_request(request) {
             Ok((call, session)) => {
                 let by = By::Peer { peer, epoch, id };
                 let call = self.open(world, node, by, call, session, timeout_ms);
@@ -270,27 +253,6 @@ impl Apps {
             world.send_reply(node, (peer, epoch, id), result, session);
         }
     }
-}
-
-fn read_request(request: CallRequest) -> Result<(Call, Option<Token>), Error> {
-    let invalid = |what: String| Error::new(ErrorKind::Invalid, format!("nothing changed: {what}"));
-    let entity = EntityId::new(&request.kind, &request.key).map_err(|e| invalid(e.to_string()))?;
-    let argument = request
-        .argument
-        .read()
-        .ok_or_else(|| invalid("the argument is in an encoding that this node does not know".to_owned()))?;
-    let token = request.token.map(|bytes| Token::from_bytes(&bytes));
-    let session = token.transpose().map_err(|e| invalid(e.to_string()))?;
-    let trace = request.trace.map(|(id, span, flags)| Trace { id, span, flags });
-    let call = Call {
-        origin: Origin {
-            depth: request.depth,
-            id: request.call_id.map(Arc::from),
-            trace,
-        },
-        ..Call::new(entity, request.method, argument)
-    };
-    Ok((call, session))
 }
 
 fn unanswered(peer: NodeIx, why: &str) -> Error {
