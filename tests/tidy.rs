@@ -88,9 +88,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("node", face.clone()),
         ("entity", face.clone()),
         ("json", with(&[])),
+        ("sidecar", face.iter().chain(&["sidecar"]).copied().collect()),
         (
             "daemon",
-            face.iter().chain(&["json", "daemon"]).copied().collect(),
+            face.iter().chain(&["json", "sidecar", "daemon"]).copied().collect(),
         ),
     ])
 }

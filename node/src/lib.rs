@@ -92,6 +92,8 @@ mod payload;
 pub mod session;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod store;
+#[cfg(feature = "sidecar")]
+pub mod sidecar;
 mod terms;
 mod trace;
 #[cfg(feature = "quic")]
