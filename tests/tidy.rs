@@ -91,7 +91,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("sidecar", face.iter().chain(&["sidecar"]).copied().collect()),
         (
             "daemon",
-            face.iter().chain(&["json", "sidecar", "daemon"]).copied().collect(),
+            face.iter()
+                .chain(&["json", "sidecar", "daemon"])
+                .copied()
+                .collect(),
         ),
     ])
 }

@@ -90,10 +90,10 @@ mod node;
 mod payload;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod session;
-#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
-pub mod store;
 #[cfg(feature = "sidecar")]
 pub mod sidecar;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod store;
 mod terms;
 mod trace;
 #[cfg(feature = "quic")]

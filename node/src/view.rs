@@ -31,7 +31,7 @@ use crate::wire::EntityId;
 #[derive(Clone, Debug)]
 pub struct View {
     pub(crate) entity: EntityId,
-    pub(crate) ty: Type,
+    pub(crate) ty: Option<Type>,
     pub(crate) value: Option<Arc<Value>>,
     pub(crate) replicas: Arc<Replicas>,
 }
@@ -42,8 +42,8 @@ impl View {
         &self.entity
     }
 
-    /// The type that it is seen as.
-    pub fn ty(&self) -> Type {
+    /// The type that it is seen as; none if there is no such entity and nothing says what one of its kind would be.
+    pub fn ty(&self) -> Option<Type> {
         self.ty
     }
 

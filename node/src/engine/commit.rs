@@ -84,21 +84,40 @@ impl Engine {
             value: value.cloned(),
             replicas: Arc::clone(&shard.replicas),
             entity: key.0,
-            ty,
+            ty: Some(ty),
         })
+    }
+
+    /// An entity as what it is, now: or as what one of its kind would be, if that is known.
+    pub fn view_as_it_is(&self, id: &EntityId) -> View {
+        let at = self.shard_of(id);
+        match self.known_type(at, id).map(|ty| self.view(id, ty)) {
+            Some(Ok(view)) => view,
+            _ => View {
+                entity: id.clone(),
+                ty: None,
+                value: None,
+                replicas: Arc::clone(&self.shards[at.0 as usize].replicas),
+            },
+        }
     }
 
     pub(crate) fn on_commit(&mut self, request: RequestId, mut update: Update, view: View) {
         for op in update.ops.iter_mut().filter(|op| op.entity == view.entity) {
-            op.ty = op.ty.or(Some(view.ty));
+            op.ty = op.ty.or(view.ty);
         }
-        let sight = self.sight(view);
+        // One that was not there may be made as any type.
+        let made = update.ops.iter().find(|op| op.entity == view.entity);
+        let sight = match view.ty.or(made.and_then(|op| op.ty)) {
+            Some(ty) => self.sight(view, ty),
+            None => None,
+        };
         self.submit_by(request, update, sight);
     }
 
     /// None if it is the present: and then nobody keeps it any more.
-    fn sight(&self, view: View) -> Option<Sight> {
-        let key = (view.entity, view.ty);
+    fn sight(&self, view: View, ty: Type) -> Option<Sight> {
+        let key = (view.entity, ty);
         let shard = &self.shards[self.shard_of(&key.0).0 as usize];
         let now = shard.entities.get(&key).filter(|value| value.exists());
         let is_present = match (now, &view.value) {

@@ -245,7 +245,7 @@ impl Engine {
     }
 
     /// The type that an entity has, or would get, by what is here and declared.
-    fn known_type(&self, shard: ShardId, entity: &EntityId) -> Option<Type> {
+    pub(crate) fn known_type(&self, shard: ShardId, entity: &EntityId) -> Option<Type> {
         let kind = entity.kind();
         self.shards[shard.0 as usize]
             .visible_type(entity)

@@ -304,6 +304,7 @@ fn said(command: CommandId, outcome: Result<Done, Error>, context: &Context) -> 
             },
             effects,
             level: context.level(),
+            ty: None,
         },
         Err(error) => Reply {
             command,
@@ -311,6 +312,7 @@ fn said(command: CommandId, outcome: Result<Done, Error>, context: &Context) -> 
             state: StateAction::Same,
             effects: Vec::new(),
             level: None,
+            ty: None,
         },
     })
 }

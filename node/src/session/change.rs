@@ -77,6 +77,14 @@ pub fn diff(before: &Reading, after: &Reading) -> Option<Change> {
     }
 }
 
+/// All that a function is told of a reading that shows more than the entity: who may vote.
+pub(super) fn shown(reading: &Reading) -> Option<Change> {
+    match reading {
+        Reading::Ballots(ballots) => Some(Change::Ballots(ballots.clone())),
+        _ => None,
+    }
+}
+
 /// What of the first ascending list is not in the second.
 fn missing(of: &[Bytes], other: &[Bytes]) -> Vec<Bytes> {
     let is_missing = |element: &&Bytes| other.binary_search(element).is_err();

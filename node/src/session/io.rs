@@ -20,8 +20,8 @@ pub struct Config {
     pub node: NodeId,
     /// Whose session it is.
     pub entity: EntityId,
-    /// The type its function knows the entity as.
-    pub ty: Type,
+    /// The type its function knows the entity as; none if it takes the entity as it is, and makes one as it likes.
+    pub ty: Option<Type>,
     /// Whether the function keeps a copy of the state between commands, and must be told what becomes of it. One that does
     /// not is shown the entity with every command.
     pub remembers: bool,
@@ -47,7 +47,7 @@ impl Config {
         Config {
             node,
             entity,
-            ty,
+            ty: Some(ty),
             remembers: true,
             trusts_refusals: false,
             level: Level::default(),
@@ -194,6 +194,8 @@ pub struct Reply {
     pub effects: Vec<Effect>,
     /// The write level, if it is not the session's.
     pub level: Option<Level>,
+    /// The type that it took the entity for, if it says so.
+    pub ty: Option<Type>,
 }
 
 /// What a function says.
@@ -215,10 +217,20 @@ pub enum Said {
 /// What a function is told.
 #[derive(Clone, Debug)]
 pub enum Told {
-    /// It begins: this is the entity, if it exists.
-    Init(Option<Reading>),
-    /// What became of the entity.
-    Delta(Change),
+    /// It begins.
+    Init {
+        /// The entity.
+        view: View,
+        /// What it reads, if it exists.
+        reading: Option<Reading>,
+    },
+    /// Something became of the entity.
+    Delta {
+        /// What.
+        change: Change,
+        /// The entity now.
+        view: View,
+    },
     /// The entity was deleted. The function is to end.
     Delete,
     /// A command, and what it is shown.
@@ -251,6 +263,8 @@ pub enum Input {
     },
     /// The entity may have changed at this node.
     Changed,
+    /// Who is there may be others than before: whoever shows how many there are to vote shows it anew.
+    Recount,
     /// The function said something.
     Said {
         /// In which of its lives.
@@ -298,6 +312,8 @@ pub enum Output {
     Commit {
         /// For which command.
         id: CommandId,
+        /// As which type.
+        ty: Type,
         /// What the function did.
         mutations: Vec<Mutation>,
         /// What it had seen.

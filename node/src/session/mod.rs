@@ -15,8 +15,9 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use anabranch_crdt::{Mutation, Reading, planted};
+use anabranch_crdt::{Mutation, Reading, Type, planted};
 
+use change::shown;
 pub use change::{Change, believe, diff, empty};
 pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,
@@ -76,6 +77,8 @@ struct Open {
     idle_since: Time,
     /// The entity may be another than it was told.
     is_stale: bool,
+    /// Who is there may be others than when it was told of votes.
+    recounts: bool,
 }
 
 /// The command that the function has.
@@ -141,6 +144,7 @@ impl Session {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Cancelled { id } => self.queue.retain(|(queued, _)| *queued != id),
             Input::Changed => self.on_changed(),
+            Input::Recount => self.on_recount(),
             Input::Said { stream, said } => self.on_said(stream, said),
             Input::Joined { id } => self.on_joined(id),
             Input::Committed { id, result } => self.on_committed(id, result),
@@ -225,7 +229,8 @@ impl Session {
         let stream = StreamId(self.streams);
         let believes = seen.read().filter(|_| self.config.remembers);
         if self.config.remembers {
-            self.tell(stream, Told::Init(believes.clone()));
+            let (view, reading) = (seen.clone(), believes.clone());
+            self.tell(stream, Told::Init { view, reading });
         }
         self.life = Life::Open(Open {
             stream,
@@ -234,6 +239,7 @@ impl Session {
             busy: None,
             idle_since: self.now,
             is_stale: false,
+            recounts: false,
         });
         Ok(())
     }
@@ -254,11 +260,20 @@ impl Session {
         }
     }
 
+    fn on_recount(&mut self) {
+        if let Life::Open(open) = &mut self.life {
+            open.recounts = self.config.remembers;
+        }
+    }
+
     /// Tells a function that has no command what has become of the entity.
     fn show_news(&mut self, look: Look<'_>) {
         let Life::Open(open) = &self.life else { return };
         let waits = open.busy.is_some() || self.committing.is_some();
-        if open.is_stale && !planted!("delta_while_busy", false, waits) && self.catch_up(look).is_err() {
+        if (open.is_stale || open.recounts)
+            && !planted!("delta_while_busy", false, waits)
+            && self.catch_up(look).is_err()
+        {
             // Its type is another one now: the next command is told so.
             self.reset();
         }
@@ -272,27 +287,33 @@ impl Session {
         };
         let now = look()?;
         let was_stale = std::mem::take(&mut open.is_stale);
+        let recounts = std::mem::take(&mut open.recounts) && now.ty() == Some(Type::Vote);
         let stream = open.stream;
         if !remembers {
             open.seen = now;
             return Ok(());
         }
-        if !was_stale && open.seen.is_same(&now) {
+        if !was_stale && !recounts && open.seen.is_same(&now) {
             return Ok(());
         }
         let after = now.read();
-        let none = empty(self.config.ty);
-        let change = match (&open.believes, &after) {
-            (Some(_), None) => None,
-            (before, after) => diff(before.as_ref().unwrap_or(&none), after.as_ref().unwrap_or(&none)),
-        };
         let is_gone = open.believes.is_some() && after.is_none();
+        let change = match now.ty() {
+            Some(ty) if !is_gone => {
+                let none = empty(ty);
+                let after = after.as_ref().unwrap_or(&none);
+                let before = open.believes.as_ref().unwrap_or(&none);
+                diff(before, after).or_else(|| recounts.then(|| shown(after)).flatten())
+            }
+            _ => None,
+        };
+        let view = now.clone();
         (open.seen, open.believes) = (now, after);
         if is_gone {
             self.tell(stream, Told::Delete);
             self.close();
         } else if let Some(change) = change {
-            self.tell(stream, Told::Delta(change));
+            self.tell(stream, Told::Delta { change, view });
         }
         Ok(())
     }
@@ -346,22 +367,36 @@ impl Session {
             State::Update(mutations) => mutations,
             State::Delete => vec![Mutation::Delete],
         };
-        self.finishing.push((busy.id, finishing));
         if mutations.is_empty() {
+            self.finishing.push((busy.id, finishing));
             return self.finish(busy.id);
         }
+        let is = open.seen.ty().or(config.ty);
+        let ty = match (is, reply.ty) {
+            (Some(is), Some(ty)) if is != ty => {
+                let (entity, is, ty) = (&config.entity, is.indefinite(), ty.indefinite());
+                open.busy = Some(busy);
+                return self.broke(format!("{entity} is {is}, and it changed it as {ty}"));
+            }
+            (Some(ty), _) | (None, Some(ty)) => ty,
+            (None, None) => {
+                open.busy = Some(busy);
+                return self.broke("it changed an entity without saying as what type".to_owned());
+            }
+        };
+        self.finishing.push((busy.id, finishing));
         if config.remembers {
-            let believes = open.believes.get_or_insert_with(|| empty(config.ty));
+            let believes = open.believes.get_or_insert_with(|| empty(ty));
             for mutation in &mutations {
-                believe(believes, Some(config.ty), config.node, mutation);
+                believe(believes, Some(ty), config.node, mutation);
             }
         }
         let level = reply.level.unwrap_or(self.config.level);
-        self.commit(busy, mutations, level, deletes);
+        self.commit(busy, ty, mutations, level, deletes);
         planted!("reply_before_commit", self.answer_early(), ());
     }
 
-    fn commit(&mut self, busy: Busy, mutations: Vec<Mutation>, level: Level, deletes: bool) {
+    fn commit(&mut self, busy: Busy, ty: Type, mutations: Vec<Mutation>, level: Level, deletes: bool) {
         let view = match std::mem::replace(&mut self.life, Life::None) {
             // Nobody but the commit keeps what was seen, so that nothing need be copied.
             Life::Open(open) if !self.config.remembers => open.seen,
@@ -375,6 +410,7 @@ impl Session {
         self.committing = Some(Committing { id: busy.id, deletes });
         self.outputs.push_back(Output::Commit {
             id: busy.id,
+            ty,
             mutations,
             view,
             level,

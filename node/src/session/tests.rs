@@ -31,8 +31,8 @@ struct World {
     engine: Engine,
     session: Session,
     now: Time,
-    ty: Type,
-    commits: VecDeque<(CommandId, Vec<Mutation>, View, Level, Time)>,
+    ty: Option<Type>,
+    commits: VecDeque<(CommandId, Type, Vec<Mutation>, View, Level, Time)>,
     record: RecordId,
     requests: u64,
     said: Vec<String>,
@@ -117,7 +117,16 @@ fn mutation(words: &[&str]) -> Mutation {
         ["remove", elements @ ..] => Mutation::Remove(bytes(elements)),
         ["incr", by] => Mutation::Increment(by.parse().unwrap()),
         ["delete"] => Mutation::Delete,
+        ["vote"] => Mutation::Vote(true),
         other => panic!("no operation {other:?}"),
+    }
+}
+
+/// Words that may end with the type that they are about.
+fn typed<'a>(words: &'a [&'a str]) -> (Option<Type>, &'a [&'a str]) {
+    match words {
+        [rest @ .., "as", ty] => (Some(ty.parse().unwrap()), rest),
+        _ => (None, words),
     }
 }
 
@@ -163,9 +172,11 @@ impl World {
                 };
                 self.give(Input::Command { id: id(n), command });
             }
+            ["recount"] => self.give(Input::Recount),
             ["cancel", n] => self.give(Input::Cancelled { id: id(n) }),
             ["other", op @ ..] => {
-                let update = self.update(vec![mutation(op)], Level::default(), 1_000);
+                let (ty, op) = typed(op);
+                let update = self.update(ty.or(self.ty), vec![mutation(op)], Level::default(), 1_000);
                 self.engine_does(|request| EngineInput::Submit { request, update }, None);
                 self.give(Input::Changed);
             }
@@ -216,6 +227,7 @@ impl World {
             [rest @ .., "side"] => (rest, vec![effect(false)]),
             _ => (words, Vec::new()),
         };
+        let (ty, words) = typed(words);
         let (words, level) = match words {
             [rest @ .., "at", level] => (rest, Some(level.parse().unwrap())),
             _ => (words, None),
@@ -231,21 +243,28 @@ impl World {
             state,
             effects,
             level,
+            ty,
         }
     }
 
     fn give(&mut self, input: Input) {
         let (engine, ty) = (&self.engine, self.ty);
-        let look = move || engine.view(&entity(), ty);
+        let look = move || match ty {
+            Some(ty) => engine.view(&entity(), ty),
+            None => Ok(engine.view_as_it_is(&entity())),
+        };
         self.session.handle(self.now, input, &look);
         while let Some(output) = self.session.poll_output() {
             let text = match output {
                 Output::Tell { told, .. } => match told {
-                    Told::Init(state) => format!("init {}", reading(&state)),
-                    Told::Delta(Change::Elements { removed, added }) => {
+                    Told::Init { reading: state, .. } => format!("init {}", reading(&state)),
+                    Told::Delta {
+                        change: Change::Elements { removed, added },
+                        ..
+                    } => {
                         format!("delta -[{}] +[{}]", words(&removed), words(&added))
                     }
-                    Told::Delta(other) => format!("delta {other:?}"),
+                    Told::Delta { change: other, .. } => format!("delta {other:?}"),
                     Told::Delete => "delete".into(),
                     Told::Command { id, view, .. } => format!("command {} {}", id.0, reading(&view.read())),
                     Told::End => "end".into(),
@@ -253,12 +272,13 @@ impl World {
                 Output::Reset { .. } => "reset".into(),
                 Output::Commit {
                     id,
+                    ty,
                     mutations,
                     view,
                     level,
                     deadline,
                 } => {
-                    self.commits.push_back((id, mutations, view, level, deadline));
+                    self.commits.push_back((id, ty, mutations, view, level, deadline));
                     format!("commit {} {level}", id.0)
                 }
                 Output::Effects { id, .. } => format!("effects {}", id.0),
@@ -281,10 +301,10 @@ impl World {
         }
     }
 
-    fn update(&self, mutations: Vec<Mutation>, level: Level, timeout_ms: u64) -> Update {
+    fn update(&self, ty: Option<Type>, mutations: Vec<Mutation>, level: Level, timeout_ms: u64) -> Update {
         let op = |mutation| Op {
             entity: entity(),
-            ty: Some(self.ty),
+            ty,
             mutation,
         };
         Update {
@@ -297,8 +317,8 @@ impl World {
     }
 
     fn join(&mut self) {
-        let (id, mutations, view, level, deadline) = self.commits.pop_front().expect("a commit");
-        let update = self.update(mutations, level, (deadline.0 - self.now.0) / 1_000);
+        let (id, ty, mutations, view, level, deadline) = self.commits.pop_front().expect("a commit");
+        let update = self.update(Some(ty), mutations, level, (deadline.0 - self.now.0) / 1_000);
         let commit = |request| EngineInput::Commit {
             request,
             update,
@@ -594,4 +614,69 @@ fn an_entity_that_shows_as_another_type_has_no_function() {
     let request = RequestId(5_000);
     world.perform(EngineInput::Submit { request, update });
     world.script("command 1 => answer 1 wrong_type");
+}
+
+/// A function that takes its entity as it is, and makes one as it likes.
+fn check_open(script: &str) -> World {
+    let config = Config::new(NodeId(1), entity(), Type::OrSet);
+    check_with(Config { ty: None, ..config }, script)
+}
+
+#[test]
+fn a_function_makes_its_entity_as_the_type_it_says() {
+    check_open(
+        "command 1 => init nothing; command 1 nothing
+         reply 1 incr 2 as pncounter => commit 1 local
+         join
+         sync => answer 1
+         command 2 => command 2 2
+         other incr 3 as pncounter
+         reply 2 incr 1 as pncounter => commit 2 local
+         join => delta Count(3)
+         sync => answer 2",
+    );
+}
+
+#[test]
+fn a_change_of_another_type_is_the_end_of_the_functions_life() {
+    check_open(
+        "other add a as orset
+         command 1 => init [a]; command 1 [a]
+         reply 1 incr 2 as pncounter => answer 1 lost; report; reset
+         command 2 => init [a]; command 2 [a]
+         reply 2 add b as orset => commit 2 local",
+    );
+    check_open(
+        "command 1 => init nothing; command 1 nothing
+         reply 1 add a => answer 1 lost; report; reset",
+    );
+}
+
+#[test]
+fn what_two_functions_made_at_once_as_different_types_is_refused_to_the_second() {
+    check_open(
+        "command 1 => init nothing; command 1 nothing
+         other add a as orset
+         reply 1 incr 2 as pncounter => commit 1 local
+         join => report; reset; answer 1 wrong_type
+         command 2 => init [a]; command 2 [a]",
+    );
+}
+
+#[test]
+fn who_may_vote_is_told_between_commands_and_only_of_votes() {
+    check_open(
+        "command 1 => init nothing; command 1 nothing
+         recount
+         reply 1 vote as vote => commit 1 local
+         join => delta Ballots({NodeId(00000000000000000000000000000001): true})
+         recount => delta Ballots({NodeId(00000000000000000000000000000001): true})
+         sync => answer 1",
+    );
+    check_open(
+        "other add a as orset
+         command 1 => init [a]; command 1 [a]
+         reply 1 => answer 1
+         recount",
+    );
 }

@@ -60,6 +60,7 @@ pub(super) fn step(output: Output) -> Option<(CommandId, Step)> {
             view,
             level,
             deadline,
+            ..
         } => Some((
             id,
             Step::Commit {

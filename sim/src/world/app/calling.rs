@@ -212,6 +212,7 @@ impl Apps {
                 view,
                 level,
                 deadline,
+                ..
             } => self.commit(world, id, mutations, view, level, deadline),
             Output::Effects {
                 id,
@@ -259,7 +260,7 @@ impl Apps {
         let (node, entity) = (calling.node, calling.call.entity.clone());
         let op = |mutation| Op {
             entity: entity.clone(),
-            ty: Some(view.ty()),
+            ty: view.ty(),
             mutation,
         };
         let update = Update {

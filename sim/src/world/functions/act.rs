@@ -72,6 +72,7 @@ impl Act {
                 },
                 effects: Vec::new(),
                 level,
+                ty: None,
             })
         };
         let well = || reply(command, Action::Reply(payload()));

@@ -218,6 +218,7 @@ impl World {
                 view,
                 level,
                 deadline,
+                ..
             } => {
                 let made = Made {
                     mutations,
@@ -241,7 +242,7 @@ impl World {
         let Some(hosted) = self.functions.get_mut(&(node, entity)) else {
             return Ok(());
         };
-        let begins = matches!(told, Told::Init(_)) || !hosted.remembers;
+        let begins = matches!(told, Told::Init { .. }) || !hosted.remembers;
         let function = match &mut hosted.function {
             Some(function) if function.stream == stream => function,
             other if begins => other.insert(Function {
@@ -259,8 +260,8 @@ impl World {
             return wrong(format!("a function that has a command was told {told:?}"));
         }
         match told {
-            Told::Init(state) => function.memory = Memory::of(state.as_ref(), ty),
-            Told::Delta(change) => {
+            Told::Init { reading, .. } => function.memory = Memory::of(reading.as_ref(), ty),
+            Told::Delta { change, .. } => {
                 let before = function.memory.clone();
                 if !function.memory.take(&change) {
                     return wrong(format!("{before:?} was told {change:?}"));
