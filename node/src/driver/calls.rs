@@ -430,6 +430,8 @@ pub(super) fn strange(peer: NodeId, what: &str) -> Error {
 pub(super) enum Due {
     /// An entity's session.
     Session(EntityId),
+    /// An entity's session with a function of another process.
+    Foreign(EntityId),
     /// A call of another node.
     Call(u64),
     /// The threads that answer calls of others.

@@ -8,6 +8,7 @@
 
 mod context;
 mod datum;
+mod foreign;
 mod overlay;
 pub mod state;
 mod stream;
@@ -25,6 +26,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use context::{Caller, Context, Nodes};
+pub use foreign::{Foreign, Handle, Hear};
 #[cfg(feature = "quic")]
 pub(crate) use stream::Pipe;
 pub use stream::{AT_END_MAX, Ended, Host, Messages, STREAM_WAITING_MAX, Snapshot, Stream, Streaming};

@@ -3,3 +3,4 @@
 //!
 //! Not here: the rules of an entity's dealings with its function (`session`), and how a command reaches it (`driver`). A dialect
 //! only translates.
+pub(crate) mod proto;

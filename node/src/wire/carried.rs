@@ -23,6 +23,7 @@ impl WireValue {
             encoding: match payload.encoding {
                 Encoding::Json => 0,
                 Encoding::Postcard => 1,
+                Encoding::Protobuf => 2,
             },
             bytes: payload.bytes,
         }
@@ -33,6 +34,7 @@ impl WireValue {
         let encoding = match self.encoding {
             0 => Encoding::Json,
             1 => Encoding::Postcard,
+            2 => Encoding::Protobuf,
             _ => return None,
         };
         let bytes = self.bytes;

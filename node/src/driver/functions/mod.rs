@@ -5,6 +5,7 @@
 
 mod aside;
 mod caller;
+mod foreign;
 mod hosted;
 mod later;
 mod stats;
@@ -20,6 +21,7 @@ use anabranch_crdt::ReplicaId;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+use self::foreign::ForeignFunctions;
 use self::hosted::Sessions;
 pub use self::stats::MethodStatus;
 use self::stats::Stats;
@@ -30,7 +32,7 @@ use super::shared::Shared;
 use super::spans::{self, part};
 use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
-use crate::function::{Context, Function, Nodes};
+use crate::function::{Context, Foreign, Function, Nodes};
 use crate::payload::Payload;
 use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session};
 use crate::trigger::OWN_KINDS;
@@ -45,6 +47,8 @@ const LOCKS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Functions {
     by_kind: BTreeMap<String, Arc<Function>>,
+    /// Those of other processes.
+    foreign: ForeignFunctions,
     stats: Stats,
     sessions: [Mutex<Sessions>; LOCKS],
     next: AtomicU64,
@@ -71,6 +75,7 @@ impl Functions {
             by_kind: by_kind
                 .map(|function| (function.kind().to_owned(), Arc::clone(function)))
                 .collect(),
+            foreign: ForeignFunctions::default(),
             sessions: Default::default(),
             next: AtomicU64::new(1),
             seed,
@@ -90,8 +95,16 @@ impl Functions {
 
     /// Whether there is one that has the method of a call.
     pub(crate) fn has_method(&self, call: &Call) -> bool {
-        let function = self.by_kind.get(call.entity.kind());
-        function.is_some_and(|function| function.has(&call.method))
+        match self.by_kind.get(call.entity.kind()) {
+            Some(function) => function.has(&call.method),
+            None => self.foreign_for(call).is_some(),
+        }
+    }
+
+    /// The one in another process that a call is for.
+    fn foreign_for(&self, call: &Call) -> Option<Arc<dyn Foreign>> {
+        let foreign = self.foreign.of(call.entity.kind());
+        foreign.filter(|foreign| foreign.has(&call.method))
     }
 
     /// Whether there is one of this kind.
@@ -102,7 +115,10 @@ impl Functions {
     pub(super) fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
         self.by_kind.get(kind).ok_or_else(|| {
             let own = |kind: &&str| !kind.starts_with(OWN_KINDS);
-            let there: Vec<&str> = self.by_kind.keys().map(String::as_str).filter(own).collect();
+            let foreign = self.foreign.all();
+            let foreign = foreign.iter().map(|function| function.kind());
+            let rust = self.by_kind.keys().map(String::as_str).filter(own);
+            let there: Vec<&str> = rust.chain(foreign).collect();
             let there = match there.as_slice() {
                 [] => "this node has none".to_owned(),
                 kinds => format!("this node has functions of {}", kinds.join(", ")),
@@ -147,7 +163,7 @@ impl Functions {
             let sessions = lock.lock().unwrap_or_else(PoisonError::into_inner);
             sessions.commands()
         });
-        all.sum()
+        all.sum::<usize>() + self.foreign.commands()
     }
 }
 
@@ -212,13 +228,15 @@ impl Shared {
         session: Option<&mut Token>,
         deadline: Time,
     ) -> Result<(Action, bool), Error> {
+        if let Some(foreign) = self.functions.foreign_for(&call) {
+            call.check()?;
+            self.await_session(&call.entity, session.as_deref(), deadline).await?;
+            return self.call_foreign(foreign, call, session, deadline).await;
+        }
         let function = self.functions.of(call.entity.kind())?;
         let is_query = function.is_query(&call.method)?;
         call.check()?;
-        if let Some(token) = session.as_deref().filter(|token| !token.is_empty()) {
-            let left_ms = self.clock.time().ms_until(deadline);
-            self.await_seen(&call.entity, token, left_ms).await?;
-        }
+        self.await_session(&call.entity, session.as_deref(), deadline).await?;
         let command = Command {
             method: call.method,
             payload: call.payload,
@@ -231,6 +249,20 @@ impl Shared {
         }
         let mut turn = Turn::new(self, function, call.entity);
         turn.run(command, session).await
+    }
+
+    /// Waits until what its caller's session has seen, if he has one, is here.
+    async fn await_session(
+        &self,
+        entity: &EntityId,
+        session: Option<&Token>,
+        deadline: Time,
+    ) -> Result<(), Error> {
+        let Some(token) = session.filter(|token| !token.is_empty()) else {
+            return Ok(());
+        };
+        let left_ms = self.clock.time().ms_until(deadline);
+        self.await_seen(entity, token, left_ms).await
     }
 
     /// Looks, now, whoever else is at it.
@@ -262,7 +294,9 @@ impl Shared {
     fn check_action(&self, action: &Action) -> Result<(), Error> {
         action.check(|call| {
             // What is not here may be elsewhere.
-            if self.functions.has_method(call) || self.network().nearest().is_empty() {
+            let is_rust = self.functions.by_kind.contains_key(call.entity.kind());
+            let is_here = self.functions.has_method(call);
+            if (is_here && is_rust) || (!is_here && self.network().nearest().is_empty()) {
                 self.functions.of(call.entity.kind())?.is_query(&call.method)?;
             }
             call.check()
@@ -353,7 +387,7 @@ impl Shared {
     }
 
     /// For the timer's thread: time has passed. Returns when to come again.
-    pub(super) fn wake_due(&self) -> Option<Time> {
+    pub(super) fn wake_due(self: &Arc<Self>) -> Option<Time> {
         loop {
             let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
             let now = self.clock.time();
@@ -365,6 +399,7 @@ impl Shared {
             drop(due);
             match what {
                 Due::Call(id) => self.calls.on_due(id),
+                Due::Foreign(entity) => self.wake_foreign(&entity),
                 Due::Workers => self.look_at_workers(),
                 Due::Session(entity) => {
                     if let Ok(function) = self.functions.of(entity.kind()) {

@@ -1,0 +1,482 @@
+//! Where functions of other processes are hosted: sessions that tell them what becomes of their entities, and commands that are
+//! seen to their end whether or not somebody waits for it.
+//!
+//! Not here: the rules of it (`session`), and how a process is reached (whoever is the [`Foreign`]).
+//!
+//! Contract: a command that was begun is ended: what its function did is in, even where its caller has gone. Lock order: the
+//! sessions first, the engine's cell below them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use anabranch_crdt::{Mutation, Type};
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
+
+use super::LIVES_MAX;
+use super::later::{call_later, note_failure};
+use crate::driver::calls::Due;
+use crate::driver::cell::Submitted;
+use crate::driver::shared::{Shared, broken, unanswered};
+use crate::driver::spans::{self, part};
+use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
+use crate::error::{Error, ErrorKind};
+use crate::function::{BoxFuture, Foreign, Handle, Hear};
+use crate::payload::Payload;
+use crate::session::{Action, Call, Command, CommandId, Config, Effect, Input, Output, Said, Session, StreamId};
+use crate::view::View;
+use crate::wire::{EntityId, Token};
+
+/// So many entities at most have a session with a function in another process at a time.
+const SESSIONS_MAX: usize = 100_000;
+
+/// Functions of other processes, and their sessions.
+#[derive(Debug, Default)]
+pub(super) struct ForeignFunctions {
+    by_kind: RwLock<BTreeMap<String, Arc<dyn Foreign>>>,
+    sessions: Mutex<BTreeMap<EntityId, Live>>,
+    begun: AtomicU64,
+}
+
+/// A session, its function, and who sees to its commands. Bounded by the session's own bound.
+#[derive(Debug)]
+struct Live {
+    function: Arc<dyn Foreign>,
+    session: Session,
+    beside: Option<Beside>,
+    waiting: BTreeMap<CommandId, mpsc::UnboundedSender<Output>>,
+    /// When it is looked after, if that is planned.
+    due: Option<Time>,
+}
+
+/// A life of the function.
+struct Beside {
+    stream: StreamId,
+    handle: Box<dyn Handle>,
+    /// Dropped with the life: nobody need be told of the entity any more.
+    _followed: oneshot::Sender<()>,
+}
+
+impl std::fmt::Debug for Beside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Beside").field("stream", &self.stream).finish()
+    }
+}
+
+/// How a command ended, whether it changed anything, and what its caller has seen by it.
+type Ended = (Result<(Action, bool), Error>, Token);
+
+/// A command on its way.
+struct Begin {
+    function: Arc<dyn Foreign>,
+    follows: mpsc::UnboundedSender<Output>,
+}
+
+impl ForeignFunctions {
+    /// The function of a kind, if it is here.
+    pub(super) fn of(&self, kind: &str) -> Option<Arc<dyn Foreign>> {
+        let by_kind = self.by_kind.read().unwrap_or_else(PoisonError::into_inner);
+        by_kind.get(kind).cloned()
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<dyn Foreign>> {
+        let by_kind = self.by_kind.read().unwrap_or_else(PoisonError::into_inner);
+        by_kind.values().cloned().collect()
+    }
+
+    /// How many entities have a session.
+    pub(super) fn sessions(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// How many commands wait or are being answered.
+    pub(super) fn commands(&self) -> usize {
+        self.lock().values().map(|live| live.session.commands()).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EntityId, Live>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    /// Functions of another process are here from now on, in place of others of their kinds.
+    pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {
+        let by_kind = &self.functions.foreign.by_kind;
+        let mut by_kind = by_kind.write().unwrap_or_else(PoisonError::into_inner);
+        by_kind.extend(functions.into_iter().map(|function| (function.kind().to_owned(), function)));
+    }
+
+    /// These are here no more. What they have begun ends as their lives do.
+    pub(crate) fn serve_foreign_no_more(&self, functions: &[Arc<dyn Foreign>]) {
+        let by_kind = &self.functions.foreign.by_kind;
+        let mut by_kind = by_kind.write().unwrap_or_else(PoisonError::into_inner);
+        let is_one = |function: &Arc<dyn Foreign>| functions.iter().any(|one| Arc::ptr_eq(one, function));
+        by_kind.retain(|_, function| !is_one(function));
+    }
+
+    /// Has a command answered by a function of another process; and whether it changed anything. Dropping the future leaves the
+    /// command to itself.
+    pub(super) async fn call_foreign(
+        self: &Arc<Self>,
+        function: Arc<dyn Foreign>,
+        call: Call,
+        session: Option<&mut Token>,
+        deadline: Time,
+    ) -> Result<(Action, bool), Error> {
+        let wants = call.payload.encoding;
+        let call = function.take(call)?;
+        let method = call.method.clone();
+        let command = Command {
+            method: call.method,
+            payload: call.payload,
+            deadline,
+            origin: call.origin,
+        };
+        let token = session.as_deref().cloned().unwrap_or_default();
+        let (sender, ended) = oneshot::channel();
+        let running = Arc::clone(self).answer_foreign(Arc::clone(&function), call.entity, command, token);
+        function.spawn(Box::pin(async move {
+            // Its caller may have gone.
+            let _ = sender.send(running.await);
+        }));
+        let (result, seen) = tokio::select! {
+            ended = ended => ended.map_err(|_| stopping())?,
+            _ = self.stopped() => return Err(stopping()),
+        };
+        if let Some(session) = session {
+            session.join(&seen);
+        }
+        match result? {
+            (Action::Reply(reply), changed) => {
+                Ok((Action::Reply(function.give(&method, wants, reply)?), changed))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// A task of its own: a future of this type, as calls are made within calls.
+    fn answer_foreign(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        entity: EntityId,
+        command: Command,
+        token: Token,
+    ) -> BoxFuture<'static, Ended> {
+        match function.is_stateless() {
+            true => Box::pin(self.act(function, command, token)),
+            false => Box::pin(self.run_foreign(function, entity, command, token)),
+        }
+    }
+
+    async fn act(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        command: Command,
+        mut token: Token,
+    ) -> Ended {
+        let deadline = command.deadline;
+        let (action, effects) = function.act(command).await;
+        let action = action.and_then(|action| self.check_action(&action).map(|()| action));
+        self.make_effects(effects, deadline, &mut token).await;
+        (action.map(|action| (action, false)), token)
+    }
+
+    async fn run_foreign(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        entity: EntityId,
+        command: Command,
+        mut token: Token,
+    ) -> Ended {
+        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
+        let trace = command.origin.trace;
+        let (follows, mut next) = mpsc::unbounded_channel();
+        let begin = Begin { function, follows };
+        self.tell_foreign(&entity, Input::Command { id, command }, Some(begin));
+        let mut changed = false;
+        loop {
+            let Some(output) = next.recv().await else {
+                return (Err(stopping()), token);
+            };
+            match output {
+                Output::Commit {
+                    ty,
+                    mutations,
+                    view,
+                    level,
+                    deadline,
+                    ..
+                } => {
+                    changed = true;
+                    let (span, _) = part!("commit", "internal", trace, entity, level);
+                    let update = self.update_of(&entity, ty, mutations, level, deadline);
+                    let committing = self.commit_foreign(&entity, id, update, view, &mut token);
+                    let result = committing.instrument(span.clone()).await;
+                    spans::end(&span, &result);
+                    self.tell_foreign(&entity, Input::Committed { id, result }, None);
+                }
+                Output::Effects { effects, deadline, .. } => {
+                    self.make_effects(effects, deadline, &mut token).await;
+                    self.tell_foreign(&entity, Input::EffectsDone { id }, None);
+                }
+                Output::Answer { result, .. } => {
+                    // Its function was shown no more than is here now.
+                    token = self.peek(|engine| engine.token(&token, [&entity]));
+                    return (result.map(|action| (action, changed)), token);
+                }
+                Output::Tell { .. } | Output::Reset { .. } | Output::Report { .. } => {}
+            }
+        }
+    }
+
+    fn update_of(
+        &self,
+        entity: &EntityId,
+        ty: Type,
+        mutations: Vec<Mutation>,
+        level: Level,
+        deadline: Time,
+    ) -> Update {
+        let op = |mutation| Op {
+            entity: entity.clone(),
+            ty: Some(ty),
+            mutation,
+        };
+        Update {
+            ops: mutations.into_iter().map(op).collect(),
+            level,
+            key: None,
+            after: None,
+            timeout_ms: self.clock.time().ms_until(deadline),
+        }
+    }
+
+    async fn commit_foreign(
+        self: &Arc<Self>,
+        entity: &EntityId,
+        id: CommandId,
+        update: Update,
+        view: View,
+        token: &mut Token,
+    ) -> Result<(), Error> {
+        let commit = |request, _: Time| EngineInput::Commit {
+            request,
+            update,
+            view,
+        };
+        let (submitted, after) = self.with_cell(|cell| cell.submit(self, commit))?;
+        self.finish(after);
+        let outcome = match submitted {
+            Submitted::Done(outcome) => outcome,
+            Submitted::Waiting(answer) => {
+                self.tell_foreign(entity, Input::Joined { id }, None);
+                answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken()))))
+            }
+        };
+        token.join(&outcome?.token);
+        Ok(())
+    }
+
+    /// Makes the calls that a command wants: those that are waited for in order, the others meanwhile.
+    async fn make_effects(self: &Arc<Self>, effects: Vec<Effect>, deadline: Time, token: &mut Token) {
+        let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
+        let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
+        let mut now: Vec<Call> = calls(awaited).collect();
+        if !later.is_empty()
+            && let Err(later) = call_later(self, calls(later).collect())
+        {
+            now.extend(later);
+        }
+        for call in now {
+            let left_ms = self.clock.time().ms_until(deadline);
+            let name = call.to_string();
+            note_failure(&name, self.make_call(call, token, left_ms).await);
+        }
+    }
+
+    /// A call within a call: its future would contain itself.
+    fn make_call<'a>(
+        self: &'a Arc<Self>,
+        call: Call,
+        token: &'a mut Token,
+        left_ms: u64,
+    ) -> BoxFuture<'a, Result<Payload, Error>> {
+        Box::pin(self.call_anywhere(call, Some(token), left_ms))
+    }
+
+    /// Gives an entity's session one input, and everybody what follows for them.
+    fn tell_foreign(self: &Arc<Self>, entity: &EntityId, input: Input, begin: Option<Begin>) {
+        let mut sessions = self.functions.foreign.lock();
+        if let (Input::Command { id, .. }, Some(begin)) = (&input, begin)
+            && let Err(refused) = self.begin_foreign(&mut sessions, entity, *id, begin)
+        {
+            // Whoever waits hears that, and nothing else.
+            let (follows, output) = *refused;
+            let _ = follows.send(output);
+            return;
+        }
+        let Some(live) = sessions.get_mut(entity) else { return };
+        if matches!(input, Input::Wakeup) {
+            live.due = None;
+        }
+        let ended = match &input {
+            Input::Said {
+                stream,
+                said: Said::Ended,
+            } => Some(*stream),
+            _ => None,
+        };
+        let look = || Ok(self.peek(|engine| engine.view_as_it_is(entity)));
+        live.session.handle(self.clock.time(), input, &look);
+        if let Some(stream) = ended {
+            live.beside.take_if(|beside| beside.stream == stream);
+        }
+        while let Some(output) = live.session.poll_output() {
+            self.perform_foreign(entity, live, output);
+        }
+        let next = live.session.next_wakeup();
+        let next = next.filter(|at| live.due.is_none_or(|due| *at < due));
+        live.due = next.or(live.due);
+        if live.session.is_vacant() && live.waiting.is_empty() {
+            sessions.remove(entity);
+        }
+        drop(sessions);
+        if let Some(at) = next {
+            self.wake_at(at, Due::Foreign(entity.clone()));
+        }
+    }
+
+    fn begin_foreign(
+        &self,
+        sessions: &mut BTreeMap<EntityId, Live>,
+        entity: &EntityId,
+        id: CommandId,
+        begin: Begin,
+    ) -> Result<(), Box<(mpsc::UnboundedSender<Output>, Output)>> {
+        let Begin { function, follows } = begin;
+        if !sessions.contains_key(entity) {
+            if sessions.len() >= SESSIONS_MAX {
+                let message = format!(
+                    "nothing changed: {SESSIONS_MAX} entities have sessions with functions of other processes; retry later"
+                );
+                let result = Err(Error::new(ErrorKind::Overloaded, message));
+                return Err(Box::new((follows, Output::Answer { id, result })));
+            }
+            let begun = self.functions.foreign.begun.fetch_add(1, Ordering::Relaxed);
+            let config = Config {
+                ty: None,
+                streams_from: begun.wrapping_mul(LIVES_MAX),
+                // The type that it takes the entity for is its function's to say.
+                ..Config::new(self.about.node, entity.clone(), Type::OrMap)
+            };
+            let live = Live {
+                session: Session::new(function.session(config)),
+                function: Arc::clone(&function),
+                beside: None,
+                waiting: BTreeMap::new(),
+                due: None,
+            };
+            sessions.insert(entity.clone(), live);
+        }
+        if let Some(live) = sessions.get_mut(entity) {
+            if live.beside.is_none() {
+                live.function = function;
+            }
+            live.waiting.insert(id, follows);
+        }
+        Ok(())
+    }
+
+    fn perform_foreign(self: &Arc<Self>, entity: &EntityId, live: &mut Live, output: Output) {
+        match output {
+            Output::Tell { stream, told } => {
+                let beside = live.beside.take_if(|beside| beside.stream == stream);
+                let beside = live
+                    .beside
+                    .insert(beside.unwrap_or_else(|| self.open_foreign(entity, &live.function, stream)));
+                beside.handle.tell(told);
+            }
+            Output::Reset { stream } => {
+                live.beside.take_if(|beside| beside.stream == stream);
+            }
+            Output::Report { what } => live.function.report(&format!("{entity}: {what}")),
+            Output::Commit { id, .. } | Output::Effects { id, .. } => {
+                if let Some(waiting) = live.waiting.get(&id) {
+                    // A command's task ends with its answer.
+                    let _ = waiting.send(output);
+                }
+            }
+            Output::Answer { id, .. } => {
+                if let Some(waiting) = live.waiting.remove(&id) {
+                    let _ = waiting.send(output);
+                }
+            }
+        }
+    }
+
+    /// Begins a life of a function: it is told of the entity as long as it lasts.
+    fn open_foreign(
+        self: &Arc<Self>,
+        entity: &EntityId,
+        function: &Arc<dyn Foreign>,
+        stream: StreamId,
+    ) -> Beside {
+        let (followed, gone) = oneshot::channel();
+        function.spawn(Box::pin(follow(Arc::clone(self), entity.clone(), gone)));
+        let (shared, of) = (Arc::clone(self), entity.clone());
+        let hear = Hear::new(move |said| {
+            let said = match said {
+                Said::Reply(reply) => match shared.check_action(&reply.action) {
+                    Ok(()) => Said::Reply(reply),
+                    Err(error) => Said::Failed {
+                        command: Some(reply.command),
+                        error,
+                    },
+                },
+                said => said,
+            };
+            shared.tell_foreign(&of, Input::Said { stream, said }, None);
+        });
+        Beside {
+            stream,
+            handle: function.open(entity, hear),
+            _followed: followed,
+        }
+    }
+
+    /// For the timer's thread: an entity's session is to be looked after.
+    pub(super) fn wake_foreign(self: &Arc<Self>, entity: &EntityId) {
+        self.tell_foreign(entity, Input::Wakeup, None);
+    }
+}
+
+/// Tells an entity's session whenever the entity has changed, and who is there.
+async fn follow(shared: Arc<Shared>, entity: EntityId, mut gone: oneshot::Receiver<()>) {
+    let Some(mut mark) = shared.subscribe(&entity) else {
+        return;
+    };
+    let mut live = shared.watch_live();
+    // What came between the life's beginning and this.
+    let mut input = Input::Changed;
+    loop {
+        shared.tell_foreign(&entity, input, None);
+        input = tokio::select! {
+            biased;
+            _ = &mut gone => break,
+            changed = mark.changed() => match changed {
+                Ok(()) => Input::Changed,
+                Err(_) => break,
+            },
+            Ok(()) = live.changed() => Input::Recount,
+        };
+    }
+    shared.unsubscribe(&entity, mark);
+}
+
+fn stopping() -> Error {
+    let message = "the node stopped before the function had answered; whether anything changed is not known";
+    Error::new(ErrorKind::Unanswered, message)
+}

@@ -1,0 +1,84 @@
+//! Functions that are elsewhere: in another process, beside each of their entities with a copy of its state.
+//!
+//! Not here: who they are and how they are reached (`sidecar`), and when they are told what (`session`, `driver`).
+//!
+//! Contract: nothing here waits. What is told to a function goes on its way, and what it says is heard later.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::function::BoxFuture;
+use crate::payload::{Encoding, Payload};
+use crate::session::{Action, Call, Command, Config, Effect, Said, Told};
+use crate::wire::EntityId;
+
+/// The function of a kind, in another process.
+pub trait Foreign: Send + Sync + fmt::Debug {
+    /// Whose function it is.
+    fn kind(&self) -> &str;
+
+    /// Its methods, by name.
+    fn methods(&self) -> Vec<&str>;
+
+    /// Whether it has a method of this name.
+    fn has(&self, method: &str) -> bool;
+
+    /// Whether it has no entities: it answers each command with [`Foreign::act`], and has no life beside one.
+    fn is_stateless(&self) -> bool;
+
+    /// What sessions of its entities are made of.
+    fn session(&self, config: Config) -> Config;
+
+    /// A call as the function takes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid): its argument is none of this method's. Nothing has changed.
+    fn take(&self, call: Call) -> Result<Call, Error>;
+
+    /// A reply as its caller wants it, who has called with an argument of this encoding.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal): the reply is none of this method's.
+    fn give(&self, method: &str, wants: Encoding, reply: Payload) -> Result<Payload, Error>;
+
+    /// Begins a life of it beside an entity. It is dropped where it is not to be heard any more.
+    fn open(&self, entity: &EntityId, hear: Hear) -> Box<dyn Handle>;
+
+    /// Answers one command on its own, and says what it wants called.
+    fn act(&self, command: Command) -> BoxFuture<'_, (Result<Action, Error>, Vec<Effect>)>;
+
+    /// Tells its author what is wrong with it.
+    fn report(&self, what: &str);
+
+    /// Has something done beside everything else.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
+/// One life of a function beside an entity.
+pub trait Handle: Send {
+    /// Tells it something. What cannot be told it is the end of this life, which is heard.
+    fn tell(&mut self, told: Told);
+}
+
+/// Where what a life of a function says is heard; never from within [`Handle::tell`] or [`Foreign::open`].
+#[derive(Clone)]
+pub struct Hear(Arc<dyn Fn(Said) + Send + Sync>);
+
+impl Hear {
+    /// Hears by this.
+    pub fn new(hear: impl Fn(Said) + Send + Sync + 'static) -> Hear {
+        Hear(Arc::new(hear))
+    }
+
+    /// The function has said something.
+    pub fn said(&self, said: Said) {
+        (self.0)(said);
+    }
+}
+
+impl fmt::Debug for Hear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hear")
+    }
+}

@@ -1,0 +1,8 @@
+//! The messages that functions and we exchange, as they are on the wire.
+//!
+//! Not here: what they mean. Written by hand from the fields' numbers, so that no compiler of schemas is needed.
+
+pub mod action;
+pub mod common;
+pub mod discovery;
+pub mod entity;
