@@ -3,4 +3,11 @@
 //!
 //! Not here: the rules of an entity's dealings with its function (`session`), and how a command reaches it (`driver`). A dialect
 //! only translates.
+
+pub mod key;
+pub mod pool;
+pub mod problem;
+#[cfg(test)]
+mod protos;
+mod scan;
 pub(crate) mod proto;
