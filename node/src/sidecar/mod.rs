@@ -4,10 +4,13 @@
 //! Not here: the rules of an entity's dealings with its function (`session`), and how a command reaches it (`driver`). A dialect
 //! only translates.
 
+mod datum;
 pub mod key;
 pub mod pool;
 pub mod problem;
+pub(crate) mod proto;
 #[cfg(test)]
 mod protos;
 mod scan;
-pub(crate) mod proto;
+mod shown;
+mod taken;

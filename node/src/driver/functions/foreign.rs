@@ -24,7 +24,9 @@ use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Foreign, Handle, Hear};
 use crate::payload::Payload;
-use crate::session::{Action, Call, Command, CommandId, Config, Effect, Input, Output, Said, Session, StreamId};
+use crate::session::{
+    Action, Call, Command, CommandId, Config, Effect, Input, Output, Said, Session, StreamId,
+};
 use crate::view::View;
 use crate::wire::{EntityId, Token};
 
@@ -106,7 +108,11 @@ impl Shared {
     pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {
         let by_kind = &self.functions.foreign.by_kind;
         let mut by_kind = by_kind.write().unwrap_or_else(PoisonError::into_inner);
-        by_kind.extend(functions.into_iter().map(|function| (function.kind().to_owned(), function)));
+        by_kind.extend(
+            functions
+                .into_iter()
+                .map(|function| (function.kind().to_owned(), function)),
+        );
     }
 
     /// These are here no more. What they have begun ends as their lives do.
@@ -171,12 +177,7 @@ impl Shared {
         }
     }
 
-    async fn act(
-        self: Arc<Self>,
-        function: Arc<dyn Foreign>,
-        command: Command,
-        mut token: Token,
-    ) -> Ended {
+    async fn act(self: Arc<Self>, function: Arc<dyn Foreign>, command: Command, mut token: Token) -> Ended {
         let deadline = command.deadline;
         let (action, effects) = function.act(command).await;
         let action = action.and_then(|action| self.check_action(&action).map(|()| action));
@@ -218,7 +219,9 @@ impl Shared {
                     spans::end(&span, &result);
                     self.tell_foreign(&entity, Input::Committed { id, result }, None);
                 }
-                Output::Effects { effects, deadline, .. } => {
+                Output::Effects {
+                    effects, deadline, ..
+                } => {
                     self.make_effects(effects, deadline, &mut token).await;
                     self.tell_foreign(&entity, Input::EffectsDone { id }, None);
                 }
@@ -318,7 +321,9 @@ impl Shared {
             let _ = follows.send(output);
             return;
         }
-        let Some(live) = sessions.get_mut(entity) else { return };
+        let Some(live) = sessions.get_mut(entity) else {
+            return;
+        };
         if matches!(input, Input::Wakeup) {
             live.due = None;
         }

@@ -230,13 +230,15 @@ impl Shared {
     ) -> Result<(Action, bool), Error> {
         if let Some(foreign) = self.functions.foreign_for(&call) {
             call.check()?;
-            self.await_session(&call.entity, session.as_deref(), deadline).await?;
+            self.await_session(&call.entity, session.as_deref(), deadline)
+                .await?;
             return self.call_foreign(foreign, call, session, deadline).await;
         }
         let function = self.functions.of(call.entity.kind())?;
         let is_query = function.is_query(&call.method)?;
         call.check()?;
-        self.await_session(&call.entity, session.as_deref(), deadline).await?;
+        self.await_session(&call.entity, session.as_deref(), deadline)
+            .await?;
         let command = Command {
             method: call.method,
             payload: call.payload,
