@@ -28,6 +28,8 @@ use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Read, ShardSummary, Update};
 use crate::entity::Entity;
 use crate::error::{Error, ErrorKind};
+#[cfg(feature = "sidecar")]
+use crate::function::Foreign;
 use crate::function::{Function, Streaming, read_reply};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
@@ -414,6 +416,26 @@ impl Node {
             true => shared.open_aside(call, after, millis(timeout)).await,
             false => shared.open_anywhere(call, after, millis(timeout)).await,
         }
+    }
+
+    /// Functions of another process are here from now on.
+    #[cfg(feature = "sidecar")]
+    pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {
+        self.handle.shared().serve_foreign(functions);
+    }
+
+    /// They are here no more.
+    #[cfg(feature = "sidecar")]
+    pub(crate) fn serve_foreign_no_more(&self, functions: &[Arc<dyn Foreign>]) {
+        self.handle.shared().serve_foreign_no_more(functions);
+    }
+
+    /// The nodes that are believed to be up, this one among them.
+    #[cfg(feature = "sidecar")]
+    pub(crate) fn live_nodes(&self) -> Vec<NodeId> {
+        let others = self.handle.network().live();
+        let others = others.into_iter().map(|replica| replica.node);
+        others.chain([self.id()]).collect()
     }
 
     /// The functions that run here, by kind.

@@ -16,7 +16,7 @@ use crate::base64;
 use crate::engine::limits::{SHARDS_MAX, UPDATE_OPS_MAX};
 
 /// The header of requests and answers with what their session has seen.
-pub const SESSION_HEADER: &str = "anabranch-session";
+pub use crate::sidecar::SESSION_HEADER;
 /// The header that says how long a read waits for what its session has seen, milliseconds.
 pub const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 

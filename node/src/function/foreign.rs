@@ -18,9 +18,6 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// Whose function it is.
     fn kind(&self) -> &str;
 
-    /// Its methods, by name.
-    fn methods(&self) -> Vec<&str>;
-
     /// Whether it has a method of this name.
     fn has(&self, method: &str) -> bool;
 

@@ -26,6 +26,7 @@ pub enum Primitives {
     /// As Kalix does.
     Kalix,
     /// As Cloudstate does.
+    #[cfg(test)]
     Cloudstate,
 }
 
@@ -33,6 +34,7 @@ impl Primitives {
     fn prefix(self) -> &'static str {
         match self {
             Primitives::Kalix => PRIMITIVES[0],
+            #[cfg(test)]
             Primitives::Cloudstate => PRIMITIVES[1],
         }
     }

@@ -1,16 +1,123 @@
 //! Functions in other processes, behind gRPC: what they are is found out by asking them, and their callers are served by an
 //! ingress in front of the node.
 //!
-//! Not here: the rules of an entity's dealings with its function (`session`), and how a command reaches it (`driver`). A dialect
-//! only translates.
+//! Not here: the rules of an entity's dealings with its function (`session`), how a command reaches it (`driver`), and who starts
+//! its process (`daemon`). A dialect only translates.
+//!
+//! Contract: a function is served once all of what it said of itself was checked, and until its connection ends. What is wrong with
+//! it is said to its author, at once and whole.
 
+mod connection;
 mod datum;
+mod discovery;
+mod envelope;
+mod failure;
+mod ingress;
+mod kalix;
 pub mod key;
 pub mod pool;
 pub mod problem;
-pub(crate) mod proto;
+mod proto;
 #[cfg(test)]
 mod protos;
 mod scan;
+mod services;
 mod shown;
 mod taken;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::discovery::{Discovering, Serving};
+use self::ingress::Ingress;
+use crate::error::{Error, ErrorKind};
+use crate::node::Node;
+
+/// The header in which a request says what its session has seen, and its answer what it has seen then.
+pub const SESSION_HEADER: &str = "anabranch-session";
+
+/// A function, and who may call it where.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// HOST:PORT of the function's process.
+    pub function: String,
+    /// Whether it is being developed.
+    pub dev: bool,
+    /// A message's bytes at most.
+    pub message_bytes_max: usize,
+    /// Connections to the ingress at a time, at most.
+    pub connections_max: usize,
+}
+
+/// A node's function and its ingress, while they are looked after.
+#[derive(Debug)]
+pub struct Sidecar {
+    serving: watch::Receiver<Serving>,
+    stop: watch::Sender<bool>,
+    discovering: JoinHandle<()>,
+    ingress: Ingress,
+}
+
+impl Sidecar {
+    /// Looks for the function from now on, and serves it on this listener.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]: the listener cannot be used. Nothing was started.
+    pub fn start(node: Node, config: Config, listener: TcpListener) -> Result<Sidecar, Error> {
+        let failed = |e: std::io::Error| Error::new(ErrorKind::Io, format!("the ingress: {e}"));
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (stop, stopped) = watch::channel(false);
+        let (publish, serving) = watch::channel(Serving::default());
+        let ingress = Ingress::start(listener, node.clone(), &config, serving.clone(), stopped.clone());
+        let discovering = Discovering {
+            node,
+            function: config.function,
+            dev: config.dev,
+            ingress: address,
+            publish,
+            stopped,
+        };
+        Ok(Sidecar {
+            serving,
+            stop,
+            discovering: tokio::spawn(discovering.run()),
+            ingress: ingress.map_err(failed)?,
+        })
+    }
+
+    /// Where callers are served.
+    pub fn address(&self) -> SocketAddr {
+        self.ingress.address()
+    }
+
+    /// Waits until a function is served; what people may want to know of it.
+    pub async fn discovered(&self) -> Vec<String> {
+        let mut serving = self.serving.clone();
+        match serving.wait_for(|serving| serving.is_here).await {
+            Ok(serving) => serving.describe(self.address()),
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Takes no more calls, ends those under way, and tells the function so.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.ingress.stop().await;
+        // It ends by itself once it was told.
+        let _ = self.discovering.await;
+    }
+}
+
+/// What is served, for whoever serves it.
+type Served = Arc<services::Services>;
+
+/// Resolves once it is time to stop.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    // Nobody is left who could say so: that is the end, too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

@@ -88,11 +88,6 @@ impl ForeignFunctions {
         by_kind.values().cloned().collect()
     }
 
-    /// How many entities have a session.
-    pub(super) fn sessions(&self) -> usize {
-        self.lock().len()
-    }
-
     /// How many commands wait or are being answered.
     pub(super) fn commands(&self) -> usize {
         self.lock().values().map(|live| live.session.commands()).sum()

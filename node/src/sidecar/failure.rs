@@ -1,0 +1,83 @@
+//! Failures as gRPC has them: a number and a description.
+//!
+//! Not here: HTTP's numbers. Contract: what a function gave as the number of its failure is what its caller hears, wherever the two
+//! are.
+
+use serde::{Deserialize, Serialize};
+use tonic::{Code, Status};
+
+use crate::error::{Error, ErrorKind};
+use crate::payload::{Encoding, Payload};
+
+/// What a function's failure says to programs beside its description.
+#[derive(Debug, Serialize, Deserialize)]
+struct Details {
+    grpc_status: i32,
+}
+
+/// A function's own failure: 0 where it gave no number.
+pub fn refused(code: u32, description: &str) -> Error {
+    let code = match i32::try_from(code).unwrap_or(0) {
+        0 => Code::Unknown,
+        code => Code::from_i32(code),
+    };
+    let details = Details {
+        grpc_status: code as i32,
+    };
+    let error = Error::new(ErrorKind::Refused, description);
+    match Payload::of(Encoding::Json, &details) {
+        Ok(details) => error.with_details(details),
+        Err(_) => error,
+    }
+}
+
+/// That a function broke the protocol.
+pub fn broke(why: &str) -> Error {
+    let message = format!("nothing changed: the function broke its protocol: {why}");
+    refused(Code::Internal as u32, &message)
+}
+
+/// An error as its caller hears it over gRPC. `is_late`: his deadline has passed.
+pub fn status(error: &Error, is_late: bool) -> Status {
+    let code = match error.kind() {
+        ErrorKind::Refused => match error.details::<Details>() {
+            Some(details) => Code::from_i32(details.grpc_status),
+            None => Code::Unknown,
+        },
+        ErrorKind::Expired | ErrorKind::Stale => Code::DeadlineExceeded,
+        ErrorKind::Lost | ErrorKind::Unanswered if is_late => Code::DeadlineExceeded,
+        ErrorKind::Invalid => Code::InvalidArgument,
+        ErrorKind::TypeRequired | ErrorKind::WrongType | ErrorKind::KeyReused | ErrorKind::Rights => {
+            Code::FailedPrecondition
+        }
+        ErrorKind::Overloaded | ErrorKind::DiskFull => Code::ResourceExhausted,
+        ErrorKind::Internal | ErrorKind::Corrupt => Code::Internal,
+        _ => Code::Unavailable,
+    };
+    Status::new(code, error.message())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_functions_number_is_what_its_caller_hears() {
+        let no = status(&refused(9, "no"), false);
+        assert_eq!((no.code(), no.message()), (Code::FailedPrecondition, "no"));
+        assert_eq!(status(&refused(0, "no"), false).code(), Code::Unknown);
+        assert_eq!(status(&refused(4711, "no"), false).code(), Code::Unknown);
+        assert_eq!(status(&broke("it lied"), false).code(), Code::Internal);
+        let other = Error::new(ErrorKind::Refused, "no");
+        assert_eq!(status(&other, false).code(), Code::Unknown);
+    }
+
+    #[test]
+    fn who_is_too_late_hears_that() {
+        let lost = Error::new(ErrorKind::Lost, "gone");
+        assert_eq!(status(&lost, false).code(), Code::Unavailable);
+        assert_eq!(status(&lost, true).code(), Code::DeadlineExceeded);
+        let invalid = Error::new(ErrorKind::Invalid, "what?");
+        assert_eq!(status(&invalid, true).code(), Code::InvalidArgument);
+    }
+}

@@ -1,0 +1,108 @@
+//! One call, whichever way it came in.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::error::{Error, ErrorKind};
+use crate::node::Node;
+use crate::session::Call;
+use crate::sidecar::Served;
+use crate::sidecar::discovery::Serving;
+use crate::sidecar::envelope::Envelope;
+use crate::sidecar::failure::status;
+use crate::sidecar::proto::common::MetadataEntry;
+use crate::sidecar::services::{Method, Service};
+use crate::wire::Token;
+
+/// How long a caller waits who does not say.
+pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+
+/// Makes calls.
+#[derive(Debug)]
+pub(super) struct Caller {
+    node: Node,
+    pub message_bytes_max: usize,
+    serving: watch::Receiver<Serving>,
+}
+
+/// What comes with a call beside its message.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub metadata: Vec<MetadataEntry>,
+    pub session: Option<Token>,
+    pub timeout: Duration,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub message: Bytes,
+    pub metadata: Vec<MetadataEntry>,
+    pub session: Token,
+}
+
+impl Caller {
+    pub fn new(node: Node, message_bytes_max: usize, serving: watch::Receiver<Serving>) -> Caller {
+        Caller {
+            node,
+            message_bytes_max,
+            serving,
+        }
+    }
+
+    /// What is served now.
+    ///
+    /// # Errors
+    /// Nothing was discovered yet.
+    pub fn services(&self) -> Result<Served, Status> {
+        let services = self.serving.borrow().services.clone();
+        services.ok_or_else(|| {
+            Status::unavailable("nothing changed: no function was discovered yet; retry later")
+        })
+    }
+
+    /// Calls a method with a message of its input's type.
+    ///
+    /// # Errors
+    /// What came of it.
+    pub async fn call(
+        &self,
+        service: &Service,
+        method: &Method,
+        message: Bytes,
+        terms: Terms,
+    ) -> Result<Answer, Status> {
+        let began = Instant::now();
+        let asking = async {
+            let entity = service.entity(method, &message)?;
+            let envelope = Envelope {
+                type_url: String::new(),
+                message,
+                metadata: terms.metadata,
+            };
+            let call = Call::new(entity, method.descriptor.name(), envelope.to_payload());
+            let (reply, session) = self
+                .node
+                .call_payload(call, terms.session.as_ref(), terms.timeout)
+                .await?;
+            let envelope =
+                Envelope::of(&reply).map_err(|error| Error::new(ErrorKind::Unanswered, error.message()))?;
+            Ok::<_, Error>(Answer {
+                message: envelope.message,
+                metadata: envelope.metadata,
+                session,
+            })
+        };
+        let answer = asking.await;
+        answer.map_err(|error| {
+            let is_gone = error.kind() == ErrorKind::NoFunction;
+            match is_gone {
+                true => Status::unavailable(error.message()),
+                false => status(&error, began.elapsed() >= terms.timeout),
+            }
+        })
+    }
+}

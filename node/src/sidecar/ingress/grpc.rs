@@ -1,0 +1,236 @@
+//! Calls over gRPC: bytes in, bytes out, by the descriptors of what is served.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes};
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::{KeyAndValueRef, MetadataKey, MetadataMap};
+use tonic::server::UnaryService;
+
+use super::call::{Answer, Caller, TIMEOUT_DEFAULT, Terms};
+use crate::sidecar::SESSION_HEADER;
+use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
+use crate::sidecar::services::Service;
+use crate::wire::Token;
+
+/// A deadline farther off is as good as none.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Answers a request, with a status where nothing better can be said.
+pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path();
+    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+        return Status::unimplemented(format!("{path:?} is not /package.Service/Method")).into_http();
+    };
+    let services = match caller.services() {
+        Ok(services) => services,
+        Err(status) => return status.into_http(),
+    };
+    let (service, method) = match services.find(service, method) {
+        Ok((service, method)) => (Arc::clone(service), method.descriptor.name().to_owned()),
+        Err(error) => return Status::unimplemented(error.message()).into_http(),
+    };
+    let Some(found) = service.methods.get(&method) else {
+        return Status::unimplemented(method).into_http();
+    };
+    if found.descriptor.is_client_streaming() || found.descriptor.is_server_streaming() {
+        let text = format!(
+            "{} is a stream, which this version does not serve yet",
+            found.descriptor.full_name()
+        );
+        return Status::unimplemented(text).into_http();
+    }
+    let mut grpc = tonic::server::Grpc::new(Untouched)
+        .max_decoding_message_size(caller.message_bytes_max)
+        .max_encoding_message_size(usize::MAX);
+    let unary = Unary {
+        caller: Arc::clone(caller),
+        service,
+        method,
+    };
+    grpc.unary(unary, request).await
+}
+
+struct Unary {
+    caller: Arc<Caller>,
+    service: Arc<Service>,
+    method: String,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<tonic::Response<Bytes>, Status>> + Send>>;
+
+impl UnaryService<Bytes> for Unary {
+    type Response = Bytes;
+    type Future = Answering;
+
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Answering {
+        let (caller, service, method) = (
+            Arc::clone(&self.caller),
+            Arc::clone(&self.service),
+            self.method.clone(),
+        );
+        Box::pin(async move {
+            let terms = terms(request.metadata(), &service)?;
+            let Some(method) = service.methods.get(&method) else {
+                return Err(Status::unimplemented(method));
+            };
+            let answer = caller.call(&service, method, request.into_inner(), terms).await?;
+            Ok(response(answer))
+        })
+    }
+}
+
+/// What a request's headers say.
+fn terms(metadata: &MetadataMap, service: &Service) -> Result<Terms, Status> {
+    let invalid = |what: String| Status::invalid_argument(format!("nothing changed: {what}"));
+    let session = metadata.get(SESSION_HEADER).map(|value| {
+        let text = value
+            .to_str()
+            .map_err(|e| invalid(format!("{SESSION_HEADER}: {e}")))?;
+        text.parse::<Token>()
+            .map_err(|e| invalid(format!("{SESSION_HEADER}: {e}")))
+    });
+    let timeout = metadata.get("grpc-timeout").map(|value| {
+        let timeout = value.to_str().ok().and_then(timeout);
+        timeout.ok_or_else(|| invalid(format!("grpc-timeout: {value:?} is none")))
+    });
+    Ok(Terms {
+        metadata: heard(metadata, service),
+        session: session.transpose()?,
+        timeout: timeout.transpose()?.unwrap_or(TIMEOUT_DEFAULT),
+    })
+}
+
+/// The headers that a service wants to hear of.
+fn heard(metadata: &MetadataMap, service: &Service) -> Vec<MetadataEntry> {
+    let entry = |entry: KeyAndValueRef<'_>| {
+        let (key, value) = match entry {
+            KeyAndValueRef::Ascii(key, value) => {
+                (key.as_str(), MetadataValue::Text(value.to_str().ok()?.to_owned()))
+            }
+            KeyAndValueRef::Binary(key, value) => {
+                (key.as_str(), MetadataValue::Bytes(value.to_bytes().ok()?))
+            }
+        };
+        service.hears(key).then(|| MetadataEntry {
+            key: key.to_owned(),
+            value: Some(value),
+        })
+    };
+    match service.headers.is_empty() {
+        true => Vec::new(),
+        false => metadata.iter().filter_map(entry).collect(),
+    }
+}
+
+/// A time as gRPC writes it: up to eight digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let unit = text.chars().next_back()?;
+    let digits = &text[..text.len() - unit.len_utf8()];
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = digits.parse().ok()?;
+    let timeout = match unit {
+        'H' => Duration::from_secs(number * 3_600),
+        'M' => Duration::from_secs(number * 60),
+        'S' => Duration::from_secs(number),
+        'm' => Duration::from_millis(number),
+        'u' => Duration::from_micros(number),
+        'n' => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(timeout.min(TIMEOUT_MAX))
+}
+
+fn response(answer: Answer) -> tonic::Response<Bytes> {
+    let mut response = tonic::Response::new(answer.message);
+    let headers = said(&answer.metadata, &answer.session);
+    *response.metadata_mut() = MetadataMap::from_headers(headers);
+    response
+}
+
+/// What was said beside an answer, as headers.
+fn said(metadata: &[MetadataEntry], session: &Token) -> HeaderMap {
+    let mut headers = MetadataMap::new();
+    for entry in metadata {
+        // The protocol's own are none of a function's.
+        let is_own = entry.key.starts_with("grpc-") || entry.key.eq_ignore_ascii_case("content-type");
+        match &entry.value {
+            Some(MetadataValue::Text(text)) if !is_own => {
+                if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(entry.key.as_bytes()), text.parse()) {
+                    headers.append(key, value);
+                }
+            }
+            Some(MetadataValue::Bytes(bytes)) if !is_own => {
+                if let Ok(key) = MetadataKey::from_bytes(entry.key.as_bytes()) {
+                    headers.append_bin(key, tonic::metadata::MetadataValue::from_bytes(bytes));
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Ok(value) = session.to_string().parse() {
+        headers.insert(SESSION_HEADER, value);
+    }
+    headers.into_headers()
+}
+
+/// Messages as they are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Untouched;
+
+impl Codec for Untouched {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Untouched;
+    type Decoder = Untouched;
+
+    fn encoder(&mut self) -> Untouched {
+        Untouched
+    }
+
+    fn decoder(&mut self) -> Untouched {
+        Untouched
+    }
+}
+
+impl Encoder for Untouched {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Untouched {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_up_to_eight_digits_and_a_unit() {
+        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("99999999n"), Some(Duration::from_nanos(99_999_999)));
+        assert_eq!(timeout("99999999H"), Some(TIMEOUT_MAX));
+        for wrong in ["", "S", "5", "5s", "123456789m", "-1S", "+1S", "5é"] {
+            assert_eq!(timeout(wrong), None, "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Functions of Kalix's protocol, version 1.1: what they are asked and told, and what they say.
+//!
+//! Not here: when (`session`), and what is done about it (`driver`). A dialect only translates.
+
+mod discovery;
+mod life;
+mod said;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anabranch_crdt::NodeId;
+use prost_reflect::DynamicMessage;
+use tokio::runtime::Handle as Runtime;
+use tonic::Status;
+
+pub use self::discovery::{Asked, ask, farewell, report};
+use self::life::Life;
+use super::connection::Connection;
+use super::envelope::Envelope;
+use super::failure::refused;
+use super::problem::Problem;
+use super::proto::action::{ActionCommand, ActionResponse, Response};
+use super::services::{Method, Service, Services};
+use crate::error::{Error, ErrorKind};
+use crate::function::{BoxFuture, Foreign, Handle, Hear};
+use crate::payload::{Encoding, Payload};
+use crate::session::{Action, Call, Command, Config, Effect};
+use crate::wire::EntityId;
+
+const HANDLE_UNARY: &str = "/kalix.component.action.Actions/HandleUnary";
+
+/// One discovered function, for all of its services.
+pub struct Discovered {
+    /// What it serves.
+    pub services: Arc<Services>,
+    connection: Connection,
+    me: NodeId,
+    /// The nodes that are up, this one among them.
+    live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
+    runtime: Runtime,
+    /// Methods whose replies were remarked upon.
+    remarked: Mutex<BTreeMap<String, String>>,
+}
+
+impl fmt::Debug for Discovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovered")
+            .field("connection", &self.connection)
+            .finish()
+    }
+}
+
+/// One of its services.
+#[derive(Clone, Debug)]
+pub struct Function {
+    pub(super) all: Arc<Discovered>,
+    pub(super) service: Arc<Service>,
+}
+
+impl Discovered {
+    /// What was discovered on a connection.
+    pub fn new(
+        services: Arc<Services>,
+        connection: Connection,
+        me: NodeId,
+        live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
+    ) -> Arc<Discovered> {
+        Arc::new(Discovered {
+            services,
+            connection,
+            me,
+            live,
+            runtime: Runtime::current(),
+            remarked: Mutex::default(),
+        })
+    }
+
+    /// Its services, each as a function.
+    pub fn functions(self: &Arc<Self>) -> Vec<Arc<dyn Foreign>> {
+        let function = |service: &Arc<Service>| Function {
+            all: Arc::clone(self),
+            service: Arc::clone(service),
+        };
+        let functions = self.services.iter().map(function);
+        functions
+            .map(|function| Arc::new(function) as Arc<dyn Foreign>)
+            .collect()
+    }
+
+    /// A call that the function wants made.
+    fn call(&self, service: &str, command: &str, envelope: &Envelope, from: &Command) -> Result<Call, Error> {
+        let (service, method) = self.services.find(service, command)?;
+        let entity = service.entity(method, &envelope.message)?;
+        let mut call = Call::new(entity, command, envelope.to_payload());
+        call.origin = from.origin.clone();
+        call.origin.id = None;
+        call.origin.depth = call.origin.depth.saturating_add(1);
+        Ok(call)
+    }
+
+    /// Tells whoever wrote it, in the background.
+    fn tell_author(&self, problem: Problem) {
+        let connection = self.connection.clone();
+        self.runtime
+            .spawn(async move { report(&connection, &problem).await });
+    }
+}
+
+impl Function {
+    fn method(&self, name: &str) -> Result<&Method, Error> {
+        Ok(self.all.services.find(&self.service.name, name)?.1)
+    }
+
+    /// Once for each method: its replies are none that its descriptor says.
+    fn remark_reply(&self, method: &Method, type_url: &str) {
+        let expected = method.output();
+        let is_other = type_url.rsplit('/').next() != Some(expected.full_name());
+        // A message that says nothing of itself is taken for what it should be.
+        if !is_other || type_url.is_empty() {
+            return;
+        }
+        let name = method.descriptor.full_name().to_owned();
+        let mut remarked = self.all.remarked.lock().unwrap_or_else(PoisonError::into_inner);
+        if remarked.insert(name.clone(), type_url.to_owned()).is_none() {
+            drop(remarked);
+            let text = format!(
+                "{name} replies with {type_url}, and not with {}",
+                expected.full_name()
+            );
+            let service = method.descriptor.parent_service();
+            self.all.tell_author(Problem::warning(
+                text,
+                &service.parent_file(),
+                &[method.descriptor.path()],
+            ));
+        }
+    }
+
+    async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
+        let method = self.method(&command.method)?;
+        let hears = |header: &str| self.service.hears(header);
+        let (payload, metadata) = Envelope::of(&command.payload)?.into_any(&method.input_url, hears);
+        let question = ActionCommand {
+            service_name: self.service.name.clone(),
+            name: command.method.clone(),
+            payload: Some(payload),
+            metadata: Some(metadata),
+        };
+        let asking = self.all.connection.ask(HANDLE_UNARY, question);
+        asking.await.map_err(|status| lost(&status))
+    }
+}
+
+impl Foreign for Function {
+    fn kind(&self) -> &str {
+        &self.service.kind
+    }
+
+    fn has(&self, method: &str) -> bool {
+        self.service.methods.contains_key(method)
+    }
+
+    fn is_stateless(&self) -> bool {
+        self.service.is_action
+    }
+
+    fn session(&self, config: Config) -> Config {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Config {
+            level: self.service.level,
+            idle_ms: self.service.passivation.map_or(config.idle_ms, ms),
+            ..config
+        }
+    }
+
+    fn take(&self, call: Call) -> Result<Call, Error> {
+        let method = self.method(&call.method)?;
+        let payload = match call.payload.encoding {
+            Encoding::Protobuf => {
+                Envelope::of(&call.payload)?;
+                return Ok(call);
+            }
+            Encoding::Json => from_json(method, &call.payload)?,
+            Encoding::Postcard => {
+                let message = format!(
+                    "nothing changed: {} takes messages of protobuf, or their JSON, and not postcard",
+                    self.service.name
+                );
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
+        };
+        Ok(Call { payload, ..call })
+    }
+
+    fn give(&self, method: &str, wants: Encoding, reply: Payload) -> Result<Payload, Error> {
+        match wants {
+            Encoding::Json => to_json(self.method(method)?, &reply),
+            Encoding::Postcard | Encoding::Protobuf => Ok(reply),
+        }
+    }
+
+    fn open(&self, entity: &EntityId, hear: Hear) -> Box<dyn Handle> {
+        Box::new(Life::begin(self.clone(), entity.clone(), hear))
+    }
+
+    fn act(&self, command: Command) -> BoxFuture<'_, (Result<Action, Error>, Vec<Effect>)> {
+        Box::pin(async move {
+            let response = match self.act_unary(&command).await {
+                Ok(response) => response,
+                Err(error) => return (Err(error), Vec::new()),
+            };
+            let effects = match said::effects(self, response.side_effects, &command) {
+                Ok(effects) => effects,
+                Err(error) => return (Err(error), Vec::new()),
+            };
+            let action = match response.response {
+                Some(Response::Reply(reply)) => Ok(said::reply(self, reply, &command)),
+                Some(Response::Forward(forward)) => said::forward(self, forward, &command),
+                Some(Response::Failure(failure)) => {
+                    Err(refused(failure.grpc_status_code, &failure.description))
+                }
+                None => Ok(Action::Reply(Envelope::default().to_payload())),
+            };
+            (action, effects)
+        })
+    }
+
+    fn report(&self, what: &str) {
+        let service = &self.service.descriptor;
+        self.all
+            .tell_author(Problem::error(what, &service.parent_file(), &[service.path()]));
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.all.runtime.spawn(task);
+    }
+}
+
+/// That an answer did not come.
+fn lost(status: &Status) -> Error {
+    let message = format!(
+        "the function was given the command and its answer is lost: {}. What it did elsewhere is not known",
+        status.message()
+    );
+    Error::new(ErrorKind::Lost, message)
+}
+
+fn from_json(method: &Method, payload: &Payload) -> Result<Payload, Error> {
+    let invalid = |why: String| {
+        let name = method.descriptor.full_name();
+        Error::new(
+            ErrorKind::Invalid,
+            format!("nothing changed: the argument of {name}: {why}"),
+        )
+    };
+    let text: &[u8] = match payload.bytes.as_ref() {
+        b"" | b"null" => b"{}",
+        text => text,
+    };
+    let mut read = serde_json::Deserializer::from_slice(text);
+    let message =
+        DynamicMessage::deserialize(method.input(), &mut read).map_err(|e| invalid(e.to_string()))?;
+    read.end().map_err(|e| invalid(e.to_string()))?;
+    let envelope = Envelope {
+        message: prost::Message::encode_to_vec(&message).into(),
+        ..Envelope::default()
+    };
+    Ok(envelope.to_payload())
+}
+
+fn to_json(method: &Method, reply: &Payload) -> Result<Payload, Error> {
+    let internal = |why: String| {
+        let name = method.descriptor.full_name();
+        Error::new(
+            ErrorKind::Unanswered,
+            format!("{name} was answered, and the answer cannot be read: {why}"),
+        )
+    };
+    let envelope = Envelope::of(reply)?;
+    let message = DynamicMessage::decode(method.output(), envelope.message);
+    let message = message.map_err(|e| internal(e.to_string()))?;
+    let options = prost_reflect::SerializeOptions::new().skip_default_fields(false);
+    let mut text = Vec::new();
+    message
+        .serialize_with_options(&mut serde_json::Serializer::new(&mut text), &options)
+        .map_err(|e| internal(e.to_string()))?;
+    Ok(Payload {
+        encoding: Encoding::Json,
+        bytes: text.into(),
+    })
+}

@@ -1,0 +1,63 @@
+//! What a function answers, as the mesh understands it.
+
+use super::Function;
+use crate::error::Error;
+use crate::session::{Action, Command, Effect};
+use crate::sidecar::envelope::Envelope;
+use crate::sidecar::failure::{broke, refused};
+use crate::sidecar::proto::common::{Action as ClientAction, Forward, Reply, SideEffect};
+
+/// What its caller hears.
+pub(super) fn action(
+    function: &Function,
+    action: Option<ClientAction>,
+    command: &Command,
+) -> Result<Action, Error> {
+    match action {
+        None => Ok(Action::Reply(Envelope::default().to_payload())),
+        Some(ClientAction::Reply(said)) => Ok(reply(function, said, command)),
+        Some(ClientAction::Forward(to)) => forward(function, to, command),
+        Some(ClientAction::Failure(failure)) => Ok(Action::Refuse(refused(
+            failure.grpc_status_code,
+            &failure.description,
+        ))),
+    }
+}
+
+/// A reply, whatever its type: its bytes are passed on.
+pub(super) fn reply(function: &Function, reply: Reply, command: &Command) -> Action {
+    let envelope = Envelope::from_any(reply.payload, reply.metadata);
+    if let Ok(method) = function.method(&command.method) {
+        function.remark_reply(method, &envelope.type_url);
+    }
+    Action::Reply(envelope.to_payload())
+}
+
+/// A forward to one of the function's services.
+pub(super) fn forward(function: &Function, to: Forward, command: &Command) -> Result<Action, Error> {
+    let envelope = Envelope::from_any(to.payload, to.metadata);
+    let call = function
+        .all
+        .call(&to.service_name, &to.command_name, &envelope, command);
+    call.map(Action::Forward)
+        .map_err(|error| broke(&format!("it forwarded {}: {}", command.method, error.message())))
+}
+
+/// What it wants called, in order.
+pub(super) fn effects(
+    function: &Function,
+    effects: Vec<SideEffect>,
+    command: &Command,
+) -> Result<Vec<Effect>, Error> {
+    let effect = |effect: SideEffect| {
+        let envelope = Envelope::from_any(effect.payload, effect.metadata);
+        let (service, name) = (&effect.service_name, &effect.command_name);
+        let call = function.all.call(service, name, &envelope, command);
+        let wrong = |error: Error| broke(&format!("an effect of {}: {}", command.method, error.message()));
+        Ok(Effect {
+            call: call.map_err(wrong)?,
+            awaited: effect.synchronous,
+        })
+    };
+    effects.into_iter().map(effect).collect()
+}

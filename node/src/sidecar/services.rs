@@ -1,0 +1,333 @@
+//! What a function serves: its services as its descriptors have them, checked before anything of it is used.
+//!
+//! Contract: what is here can be served. Everything that whoever wrote the function has to mend is said at once, with the place.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
+
+use super::key::{KeyFields, has_generated_key};
+use super::pool::{PoolError, pool};
+use super::problem::{Problem, Severity};
+use super::proto::discovery::{Component, ComponentSettings, EntitySettings, Spec, WriteConsistency};
+use crate::engine::{Copies, Level};
+use crate::error::{Error, ErrorKind};
+use crate::terms::Stage;
+use crate::trigger::OWN_KINDS;
+use crate::wire::{EntityId, KIND_BYTES_MAX};
+
+/// The one key of what has no entities.
+const NO_KEY: &str = "-";
+/// Before the name of a message in a URL of its type.
+pub const TYPE_URL: &str = "type.googleapis.com/";
+
+const ENTITIES: &str = "kalix.component.replicatedentity.ReplicatedEntities";
+const ACTIONS: &str = "kalix.component.action.Actions";
+
+/// All services of a function.
+#[derive(Clone, Debug)]
+pub struct Services {
+    /// Their descriptors.
+    pub pool: DescriptorPool,
+    by_name: BTreeMap<String, Arc<Service>>,
+}
+
+/// One of its services.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its full name.
+    pub name: String,
+    /// Its descriptor.
+    pub descriptor: ServiceDescriptor,
+    /// The kind of its entities; its own name where it has none.
+    pub kind: String,
+    /// Whether it has no entities.
+    pub is_action: bool,
+    /// The headers it wants to hear of, in lower case.
+    pub headers: Vec<String>,
+    /// After how long without a command it is passivated, if it says.
+    pub passivation: Option<Duration>,
+    /// Its write level.
+    pub level: Level,
+    /// Its methods, by name.
+    pub methods: BTreeMap<String, Method>,
+}
+
+/// A method of a service.
+#[derive(Clone, Debug)]
+pub struct Method {
+    /// Its descriptor.
+    pub descriptor: MethodDescriptor,
+    key: Key,
+    /// The URL of what it takes.
+    pub input_url: String,
+}
+
+/// Where the key of a command comes from.
+#[derive(Clone, Debug)]
+enum Key {
+    /// There are no entities.
+    None,
+    Fields(KeyFields),
+    /// It is made up.
+    Generated,
+}
+
+impl Services {
+    /// Those of a spec, and what may not be meant; or what is wrong with it.
+    pub fn of(spec: &Spec) -> Result<(Services, Vec<Problem>), Vec<Problem>> {
+        if spec.components.is_empty() {
+            return Err(vec![wrong(
+                "the function serves nothing: add a component to it".to_owned(),
+            )]);
+        }
+        let pool = pool(&spec.proto).map_err(|error| vec![unreadable(&error)])?;
+        let mut problems = Vec::new();
+        let mut services = Services {
+            by_name: BTreeMap::new(),
+            pool,
+        };
+        for component in &spec.components {
+            match Service::of(&services.pool, component, &mut problems) {
+                Ok(service) => services.add(service, &mut problems),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        match problems.iter().any(|problem| problem.severity == Severity::Error) {
+            true => Err(problems),
+            false => Ok((services, problems)),
+        }
+    }
+
+    fn add(&mut self, service: Service, problems: &mut Vec<Problem>) {
+        let same = self.by_name.values().find(|other| other.kind == service.kind);
+        if let Some(other) = same {
+            let text = format!(
+                "{} and {} are both components of {:?}: give each an entity type of its own",
+                other.name, service.name, service.kind
+            );
+            return problems.push(at(&service.descriptor, Severity::Error, text));
+        }
+        self.by_name.insert(service.name.clone(), Arc::new(service));
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.by_name.values()
+    }
+
+    /// The one of this name, and its method.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoFunction`]: there is none.
+    pub fn find(&self, service: &str, method: &str) -> Result<(&Arc<Service>, &Method), Error> {
+        let none = |what: String| Error::new(ErrorKind::NoFunction, format!("nothing changed: {what}"));
+        let found = self.by_name.get(service);
+        let found = found.ok_or_else(|| none(format!("there is no service {service:?}")))?;
+        let method = found.methods.get(method);
+        let method = method.ok_or_else(|| none(format!("{service} has no such method")))?;
+        Ok((found, method))
+    }
+}
+
+impl Service {
+    fn of(
+        pool: &DescriptorPool,
+        component: &Component,
+        problems: &mut Vec<Problem>,
+    ) -> Result<Service, Problem> {
+        let name = &component.service_name;
+        let Some(descriptor) = pool.get_service_by_name(name) else {
+            return Err(wrong(format!(
+                "the function has a component for service {name:?}, which its descriptor set does not have: make \
+                 user-function.desc anew from all its .proto files"
+            )));
+        };
+        let is_action = match component.component_type.as_str() {
+            ACTIONS => true,
+            ENTITIES => false,
+            other => {
+                let text = format!(
+                    "{name} is a component of type {other}, which Anabranch does not serve: it serves replicated entities \
+                     and actions"
+                );
+                return Err(at(&descriptor, Severity::Error, text));
+            }
+        };
+        let none = EntitySettings::default();
+        let (entity, mut headers) = match &component.settings {
+            Some(ComponentSettings::Entity(entity)) => (entity, entity.forward_headers.clone()),
+            Some(ComponentSettings::Component(component)) => (&none, component.forward_headers.clone()),
+            None => (&none, Vec::new()),
+        };
+        headers
+            .iter_mut()
+            .for_each(|header| header.make_ascii_lowercase());
+        let kind = if is_action { name } else { &entity.entity_type };
+        let is_kind = (1..=KIND_BYTES_MAX).contains(&kind.len()) && !kind.starts_with(OWN_KINDS);
+        if !is_kind {
+            let text = format!(
+                "{name}: the entity type {kind:?} must have 1 to {KIND_BYTES_MAX} bytes and not begin with {OWN_KINDS:?}"
+            );
+            return Err(at(&descriptor, Severity::Error, text));
+        }
+        let passivation = entity.passivation_strategy.as_ref();
+        let passivation = passivation.and_then(|strategy| strategy.timeout.as_ref());
+        let passivation = passivation.and_then(|timeout| u64::try_from(timeout.timeout).ok());
+        Ok(Service {
+            methods: methods(&descriptor, is_action, problems)?,
+            name: name.clone(),
+            kind: kind.clone(),
+            is_action,
+            headers,
+            passivation: passivation.filter(|ms| *ms > 0).map(Duration::from_millis),
+            level: level(entity),
+            descriptor,
+        })
+    }
+
+    /// The entity that a message is for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`]: its key is missing, or is none.
+    pub fn entity(&self, method: &Method, message: &[u8]) -> Result<EntityId, Error> {
+        let invalid = |why: String| Error::new(ErrorKind::Invalid, format!("nothing changed: {why}"));
+        let key = match &method.key {
+            Key::None => NO_KEY.to_owned(),
+            Key::Generated => uuid(),
+            Key::Fields(fields) => fields.key(message).map_err(|e| invalid(e.to_string()))?,
+        };
+        EntityId::new(&self.kind, &key).map_err(|e| invalid(e.to_string()))
+    }
+
+    /// Whether its functions want to hear of a header.
+    pub fn hears(&self, header: &str) -> bool {
+        self.headers.iter().any(|name| header.eq_ignore_ascii_case(name))
+    }
+}
+
+impl Method {
+    /// What it takes.
+    pub fn input(&self) -> MessageDescriptor {
+        self.descriptor.input()
+    }
+
+    /// What it gives.
+    pub fn output(&self) -> MessageDescriptor {
+        self.descriptor.output()
+    }
+}
+
+fn methods(
+    service: &ServiceDescriptor,
+    is_action: bool,
+    problems: &mut Vec<Problem>,
+) -> Result<BTreeMap<String, Method>, Problem> {
+    let mut methods = BTreeMap::new();
+    for descriptor in service.methods() {
+        let name = descriptor.full_name().to_owned();
+        let key = if is_action {
+            Key::None
+        } else if descriptor.is_client_streaming() {
+            let text = format!(
+                "{name} takes a stream, which no entity does: make it unary, or the method of an action"
+            );
+            problems.push(of_method(&descriptor, Severity::Error, text));
+            continue;
+        } else if has_generated_key(&descriptor) {
+            Key::Generated
+        } else {
+            match KeyFields::of(&descriptor.input()) {
+                Ok(fields) if fields.is_empty() => {
+                    let text = format!(
+                        "{name}: no field of {} is the entity's key: mark one with [(kalix.field).entity_key = true]",
+                        descriptor.input().full_name()
+                    );
+                    problems.push(of_method(&descriptor, Severity::Error, text));
+                    continue;
+                }
+                Ok(fields) => {
+                    problems.extend(fields.warning().cloned());
+                    Key::Fields(fields)
+                }
+                Err(problem) => {
+                    problems.push(problem);
+                    continue;
+                }
+            }
+        };
+        let method = Method {
+            key,
+            input_url: format!("{TYPE_URL}{}", descriptor.input().full_name()),
+            descriptor,
+        };
+        methods.insert(method.descriptor.name().to_owned(), method);
+    }
+    Ok(methods)
+}
+
+fn level(entity: &EntitySettings) -> Level {
+    let consistency = entity.replicated_entity.as_ref();
+    let copies = match consistency.map(|settings| settings.write_consistency()) {
+        Some(WriteConsistency::Majority) => Copies::Majority,
+        Some(WriteConsistency::All) => Copies::All,
+        Some(WriteConsistency::Local) | None => return Level::default(),
+    };
+    Level {
+        copies,
+        stage: Stage::Durable,
+    }
+}
+
+/// A key that nobody else makes up.
+fn uuid() -> String {
+    let random: u128 = rand::random();
+    // Version 4, variant 1 (RFC 9562).
+    let bits = (random & !(0xf000 << 64) & !(0b11 << 62)) | (0x4000 << 64) | (0b10 << 62);
+    let text = format!("{bits:032x}");
+    let parts = [
+        &text[..8],
+        &text[8..12],
+        &text[12..16],
+        &text[16..20],
+        &text[20..],
+    ];
+    parts.join("-")
+}
+
+fn wrong(message: String) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        message,
+        location: None,
+    }
+}
+
+fn unreadable(error: &PoolError) -> Problem {
+    let location = match error {
+        PoolError::Invalid { location, .. } => location.clone(),
+        _ => None,
+    };
+    Problem {
+        location,
+        ..wrong(error.to_string())
+    }
+}
+
+fn at(service: &ServiceDescriptor, severity: Severity, text: String) -> Problem {
+    let (file, path) = (service.parent_file(), service.path());
+    match severity {
+        Severity::Error => Problem::error(text, &file, &[path]),
+        Severity::Warning => Problem::warning(text, &file, &[path]),
+    }
+}
+
+fn of_method(method: &MethodDescriptor, severity: Severity, text: String) -> Problem {
+    let (file, path) = (method.parent_service().parent_file(), method.path());
+    match severity {
+        Severity::Error => Problem::error(text, &file, &[path]),
+        Severity::Warning => Problem::warning(text, &file, &[path]),
+    }
+}
