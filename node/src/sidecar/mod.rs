@@ -20,10 +20,13 @@ pub mod problem;
 mod proto;
 #[cfg(test)]
 mod protos;
+pub mod reflection;
 mod scan;
 mod services;
 mod shown;
+pub mod status;
 mod taken;
+pub mod transcode;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -8,6 +8,7 @@ mod check;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use prost::Message;
@@ -154,7 +155,12 @@ pub fn pool(set: &[u8]) -> Result<DescriptorPool, PoolError> {
     check::imports(&files, |name| pool.get_file_by_name(name).is_some())?;
     drop(files);
     let set = RawSet { file: taken }.encode_to_vec();
-    pool.decode_file_descriptor_set(&set[..]).map_err(invalid)?;
+    // What `check` does not know of the library must not cost more than these descriptors: the pool is dropped then.
+    let built = catch_unwind(AssertUnwindSafe(|| pool.decode_file_descriptor_set(&set[..])));
+    match built {
+        Ok(built) => built.map_err(invalid)?,
+        Err(_) => return Err(PoolError::Unreadable("no compiler made it".into())),
+    }
     Ok(pool)
 }
 
@@ -362,6 +368,8 @@ message Two { string text = 1; }"#;
         }
         error(|one| one.package = Some(".one".into()));
         error(|one| one.package = Some("one..b".into()));
+        let text = error(|one| one.syntax = Some("editions".into()));
+        assert!(text.contains("\"editions\": write it in proto3"), "{text}");
     }
 
     #[test]
@@ -471,7 +479,19 @@ message Two { string text = 1; }"#;
     #[test]
     fn whatever_the_bytes_there_is_an_answer() {
         use proptest::prelude::*;
-        let whole = protos::set(&[("one.proto", ONE), ("two.proto", TWO)]);
+        let text = r#"syntax = "proto2"; package three;
+            import "one.proto"; import "kalix/annotations.proto"; import "google/api/annotations.proto";
+            enum E { A = 1; B = -2; }
+            message Three {
+              extensions 100 to 200; reserved 5 to 9, 22; reserved "x";
+              optional string id = 1 [(kalix.field).entity_key = true, default = "a"];
+              oneof o { E e = 2 [default = B]; bytes b = 3 [default = "\001"]; }
+              map<sint32, one.Ask> m = 4; repeated double d = 10 [packed = true];
+              optional group G = 11 { optional Three three = 1; }
+            }
+            extend Three { repeated int32 more = 100; }
+            service S { rpc R(Three) returns (stream one.Ask) { option (google.api.http) = { get: "/{id}" }; } }"#;
+        let whole = protos::set(&[("one.proto", ONE), ("two.proto", TWO), ("three.proto", text)]);
         let at = (0..whole.len(), any::<u8>());
         proptest!(|(changes in proptest::collection::vec(at, 1..6))| {
             let mut bytes = whole.clone();
@@ -480,8 +500,13 @@ message Two { string text = 1; }"#;
             }
             if let Ok(pool) = pool(&bytes) {
                 for message in pool.all_messages() {
-                    let empty = prost_reflect::DynamicMessage::new(message);
+                    let _ = super::super::key::KeyFields::of(&message);
+                    let mut empty = prost_reflect::DynamicMessage::new(message);
+                    let _ = prost::Message::merge(&mut empty, &bytes[..100]);
                     let _ = serde_json::to_string(&empty);
+                }
+                for service in pool.services() {
+                    service.methods().for_each(|method| drop(method.options()));
                 }
             }
         });

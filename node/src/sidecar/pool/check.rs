@@ -93,6 +93,11 @@ pub(super) fn file(file: &FileDescriptorProto, extensions: &mut Extensions) -> R
     if file.name().is_empty() {
         return Err(PoolError::Unreadable("a file in it has no name".into()));
     }
+    // The library does not survive saying so itself.
+    if !matches!(file.syntax.as_deref(), None | Some("proto2" | "proto3")) {
+        let why = format!("its syntax is {:?}: write it in proto3 or proto2", file.syntax());
+        return Err(PoolError::invalid(file.name(), why));
+    }
     let package = file.package();
     if !package.is_empty() && !package.split('.').all(is_name) {
         return Err(PoolError::invalid(

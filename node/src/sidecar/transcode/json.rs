@@ -1,0 +1,280 @@
+//! Messages to and from the JSON form of Protocol Buffers: names in lowerCamelCase, 64-bit integers as strings, fields that have their
+//! default are there as well.
+//!
+//! Not here: which message, and what is around it. Contract: whatever the message, writing it ends; messages within `Any`s within
+//! messages are followed only so deep, because the library would follow them until its stack ends.
+
+use bytes::Bytes;
+use prost::Message;
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, SerializeOptions, Value,
+};
+use serde_json::Deserializer;
+
+use crate::sidecar::scan::{Raw, fields};
+
+/// Messages within messages, also within `Any`s; without these, none that can be decoded is deeper.
+const DEPTH_MAX: usize = 100;
+/// `Any`s within one another: each is decoded again, with all that is in it.
+const ANY_DEPTH_MAX: usize = 16;
+const ANY: &str = "google.protobuf.Any";
+
+/// The message that this JSON is, encoded.
+pub fn json_to_message(of: &MessageDescriptor, json: &[u8]) -> Result<Bytes, String> {
+    Ok(parse(of, json)?.encode_to_vec().into())
+}
+
+/// The JSON of an encoded message.
+pub fn message_to_json(of: &MessageDescriptor, message: &[u8]) -> Result<Vec<u8>, String> {
+    write(&decode(of, message)?)
+}
+
+/// A message in JSON, and nothing behind it.
+pub(super) fn parse(of: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, String> {
+    let mut from = Deserializer::from_slice(json);
+    let message = DynamicMessage::deserialize(of.clone(), &mut from).map_err(|e| e.to_string())?;
+    from.end().map_err(|e| e.to_string())?;
+    Ok(message)
+}
+
+pub(super) fn decode(of: &MessageDescriptor, message: &[u8]) -> Result<DynamicMessage, String> {
+    let decoded = DynamicMessage::decode(of.clone(), message);
+    decoded.map_err(|e| format!("it is no {}: {e}", of.full_name()))
+}
+
+pub(super) fn write(message: &DynamicMessage) -> Result<Vec<u8>, String> {
+    check_depth(message, 0, 0)?;
+    let mut json = Vec::new();
+    let mut into = serde_json::Serializer::new(&mut json);
+    let written = message.serialize_with_options(&mut into, &options());
+    written.map_err(|e| e.to_string())?;
+    Ok(json)
+}
+
+/// One field of a message, as JSON: its default where it is not there.
+pub(super) fn write_field(message: &DynamicMessage, field: &FieldDescriptor) -> Result<Vec<u8>, String> {
+    if let Value::Message(inner) = message.get_field(field).as_ref() {
+        return write(inner);
+    }
+    check_depth(message, 0, 0)?;
+    let whole = message.serialize_with_options(serde_json::value::Serializer, &options());
+    let whole = whole.map_err(|e| e.to_string())?;
+    let value = match whole.get(field.json_name()) {
+        Some(value) => value.clone(),
+        // Only fields that can be told to be absent are not written.
+        None => return write_default(field),
+    };
+    serde_json::to_vec(&value).map_err(|e| e.to_string())
+}
+
+fn write_default(field: &FieldDescriptor) -> Result<Vec<u8>, String> {
+    let mut message = DynamicMessage::new(field.parent_message().clone());
+    message.set_field(field, field.default_value());
+    let whole = message.serialize_with_options(serde_json::value::Serializer, &options());
+    let whole = whole.map_err(|e| e.to_string())?;
+    let value = whole.get(field.json_name()).unwrap_or(&serde_json::Value::Null);
+    serde_json::to_vec(value).map_err(|e| e.to_string())
+}
+
+fn options() -> SerializeOptions {
+    SerializeOptions::new().skip_default_fields(false)
+}
+
+/// That the library can write it: a message so deep within others, and within so many `Any`s.
+fn check_depth(message: &DynamicMessage, depth: usize, anys: usize) -> Result<(), String> {
+    if depth > DEPTH_MAX || anys > ANY_DEPTH_MAX {
+        return Err(format!(
+            "it has more than {DEPTH_MAX} messages, or {ANY_DEPTH_MAX} {ANY}, within one another"
+        ));
+    }
+    if message.descriptor().full_name() == ANY {
+        return check_any(message, depth, anys);
+    }
+    let (mut fields, mut extensions) = (message.fields(), message.extensions());
+    fields.try_for_each(|(_, value)| check_value(value, depth + 1, anys))?;
+    extensions.try_for_each(|(_, value)| check_value(value, depth + 1, anys))
+}
+
+fn check_value(value: &Value, depth: usize, anys: usize) -> Result<(), String> {
+    let mut check = |value| check_value(value, depth, anys);
+    match value {
+        Value::Message(message) => check_depth(message, depth, anys),
+        Value::List(values) => values.iter().try_for_each(&mut check),
+        Value::Map(values) => values.values().try_for_each(&mut check),
+        _ => Ok(()),
+    }
+}
+
+fn check_any(any: &DynamicMessage, depth: usize, anys: usize) -> Result<(), String> {
+    let bytes = any.encode_to_vec();
+    let (mut url, mut value): (&[u8], &[u8]) = (&[], &[]);
+    for field in fields(&bytes).flatten() {
+        match field {
+            (1, Raw::Bytes(bytes)) => url = bytes,
+            (2, Raw::Bytes(bytes)) => value = bytes,
+            _ => {}
+        }
+    }
+    let name = String::from_utf8_lossy(url);
+    let name = name.rsplit('/').next().unwrap_or_default();
+    // What is not known here is an error of the library's, which says so better.
+    let pool = any.descriptor().parent_pool().clone();
+    match pool.get_message_by_name(name) {
+        Some(of) => check_depth(&decode(&of, value)?, depth + 1, anys + 1),
+        None => Ok(()),
+    }
+}
+
+/// Whether a field is one message.
+pub(super) fn is_message(field: &FieldDescriptor) -> bool {
+    matches!(field.kind(), Kind::Message(_)) && !field.is_list() && !field.is_map()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::protos;
+    use super::*;
+
+    const ALL: &str = r#"syntax = "proto3";
+        import "google/protobuf/any.proto"; import "google/protobuf/duration.proto";
+        import "google/protobuf/field_mask.proto"; import "google/protobuf/struct.proto";
+        import "google/protobuf/timestamp.proto"; import "google/protobuf/wrappers.proto";
+        enum E { ZERO = 0; ONE = 1; }
+        message Inner { string s = 1; }
+        message All {
+          int32 int_32 = 1; int64 int_64 = 2; double d = 3; bool b = 4; string s = 5; bytes by = 6; E e = 7;
+          repeated uint64 list = 8; map<int32, Inner> map = 9; Inner inner = 10; optional string maybe = 11;
+          oneof o { string x = 12; int32 y = 13; }
+          google.protobuf.Any any = 14; google.protobuf.Timestamp at = 15; google.protobuf.Duration for = 16;
+          google.protobuf.FieldMask mask = 17; google.protobuf.Struct struct = 18; google.protobuf.Int64Value wrapped = 19;
+          google.protobuf.Value value = 20;
+        }"#;
+
+    fn all() -> MessageDescriptor {
+        protos::pool(ALL).get_message_by_name("All").unwrap()
+    }
+
+    #[test]
+    fn defaults_are_written() {
+        let json = message_to_json(&all(), b"").unwrap();
+        assert_eq!(
+            String::from_utf8(json).unwrap(),
+            r#"{"int32":0,"int64":"0","d":0.0,"b":false,"s":"","by":"","e":"ZERO","list":[],"map":{}}"#
+        );
+    }
+
+    #[test]
+    fn what_was_read_is_written() {
+        let json = r#"{"int32":-1,"int64":"9223372036854775807","d":1.5,"b":true,"s":"ä","by":"/w==","e":"ONE","list":["1","2"],"map":{"3":{"s":"t"}},"inner":{"s":""},"maybe":"","y":0,"any":{"@type":"type.googleapis.com/Inner","s":"u"},"at":"2026-11-29T09:31:59.500Z","for":"1.500s","mask":"a.bC","struct":{"a":[1.0,null]},"wrapped":"5","value":null}"#;
+        let message = json_to_message(&all(), json.as_bytes()).unwrap();
+        let again = message_to_json(&all(), &message).unwrap();
+        let text = String::from_utf8(again).unwrap();
+        let (found, expected): (serde_json::Value, serde_json::Value) = (
+            serde_json::from_str(&text).unwrap(),
+            serde_json::from_str(json).unwrap(),
+        );
+        assert_eq!(found, expected, "{text}");
+        assert_eq!(json_to_message(&all(), text.as_bytes()), Ok(message));
+        // Either name of a field will do, and numbers for 64-bit integers.
+        assert!(json_to_message(&all(), br#"{"int_32": 1, "int64": 2}"#).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_such_message_is_told() {
+        for (bad, why) in [
+            ("", "EOF"),
+            ("null", "invalid type"),
+            ("{} {}", "trailing"),
+            ("{\"nothing\": 1}", "unrecognized field name 'nothing'"),
+            ("{\"int32\": 2147483648}", "out of range"),
+            ("{\"e\": \"TWO\"}", "unrecognized enum value"),
+            ("{\"x\": \"\", \"y\": 1}", "oneof"),
+        ] {
+            let error = json_to_message(&all(), bad.as_bytes()).unwrap_err();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+        let error = message_to_json(&all(), b"\x0a\x05").unwrap_err();
+        assert!(error.contains("no All"), "{error}");
+        // A time that JSON has no text for.
+        assert!(message_to_json(&all(), b"\x7a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01").is_ok());
+        assert!(message_to_json(&all(), b"\x7a\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f").is_err());
+    }
+
+    #[test]
+    fn anys_within_anys_end() {
+        let nested = |depth: usize| {
+            let mut any = prost_types::Any {
+                type_url: "type.googleapis.com/Inner".into(),
+                value: Vec::new(),
+            };
+            for _ in 1..depth {
+                any = prost_types::Any {
+                    type_url: "type.googleapis.com/google.protobuf.Any".into(),
+                    value: any.encode_to_vec(),
+                };
+            }
+            let any = any.encode_to_vec();
+            let mut message = vec![0x72];
+            prost::encoding::encode_varint(any.len() as u64, &mut message);
+            [message, any].concat()
+        };
+        assert!(message_to_json(&all(), &nested(ANY_DEPTH_MAX)).is_ok());
+        let error = message_to_json(&all(), &nested(ANY_DEPTH_MAX + 1)).unwrap_err();
+        assert!(error.contains("within one another"), "{error}");
+        assert!(message_to_json(&all(), &nested(5_000)).is_err());
+        let json = "{\"any\":".to_owned()
+            + &"{\"@type\":\"type.googleapis.com/google.protobuf.Any\",\"value\":".repeat(200);
+        assert!(json_to_message(&all(), json.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn messages_within_anys_are_no_deeper_than_messages() {
+        let pool = protos::pool(
+            r#"syntax = "proto3"; import "google/protobuf/any.proto";
+            message M { M m = 1; google.protobuf.Any any = 2; }"#,
+        );
+        let of = pool.get_message_by_name("M").unwrap();
+        let wrap = |number: u32, inner: Vec<u8>| {
+            let mut outer = Vec::new();
+            prost::encoding::bytes::encode(number, &inner, &mut outer);
+            outer
+        };
+        let within = |inner: Vec<u8>, times: usize| (0..times).fold(inner, |inner, _| wrap(1, inner));
+        let any = |value: Vec<u8>| {
+            let type_url = "type.googleapis.com/M".into();
+            wrap(2, prost_types::Any { type_url, value }.encode_to_vec())
+        };
+        assert!(message_to_json(&of, &within(Vec::new(), 98)).is_ok());
+        assert!(message_to_json(&of, &within(Vec::new(), 200)).is_err());
+        let both = |deep: usize| within(any(within(Vec::new(), deep)), 48);
+        assert!(message_to_json(&of, &both(48)).is_ok());
+        let error = message_to_json(&of, &both(60)).unwrap_err();
+        assert!(error.contains("within one another"), "{error}");
+    }
+
+    #[test]
+    fn a_field_alone_is_written_like_within_its_message() {
+        let of = all();
+        let message = parse(&of, br#"{"int64": 3, "list": [1], "inner": {"s": "t"}, "y": 4}"#).unwrap();
+        for (name, json) in [
+            ("int_64", "\"3\""),
+            ("list", "[\"1\"]"),
+            ("inner", "{\"s\":\"t\"}"),
+            ("y", "4"),
+            ("x", "\"\""),
+            ("maybe", "\"\""),
+            ("s", "\"\""),
+            ("map", "{}"),
+            ("wrapped", "\"0\""),
+        ] {
+            let field = of.get_field_by_name(name).unwrap();
+            let written = write_field(&message, &field).unwrap();
+            assert_eq!(String::from_utf8(written).unwrap(), json, "{name}");
+        }
+        let inner = of.get_field_by_name("inner").unwrap();
+        assert_eq!(
+            write_field(&parse(&of, b"{}").unwrap(), &inner).unwrap(),
+            br#"{"s":""}"#
+        );
+    }
+}

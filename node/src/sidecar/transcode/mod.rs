@@ -1,0 +1,24 @@
+//! HTTP with JSON in front of gRPC methods, as `google.api.http` says: which method a request is for, its input message, and the
+//! method's output as a response.
+//!
+//! `rules` reads the options of methods, `template` what they say of paths, `request` and `response` translate. A method without
+//! the option is `POST /package.Service/Method` with its input as the body.
+//!
+//! Not here: sockets, calling the method, and the statuses of errors (`sidecar::status`). Contract: what a caller sends wrong is a
+//! [`BadRequest`] or a [`Missing`] that says what is wrong with it; what whoever wrote the options did is a `Problem`.
+
+mod example;
+mod json;
+mod percent;
+mod request;
+mod response;
+mod rules;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub use self::json::{json_to_message, message_to_json};
+pub use self::percent::Undecodable;
+pub use self::request::BadRequest;
+pub use self::response::{BadResponse, Response};
+pub use self::rules::{Match, Missing, Route, Rules};

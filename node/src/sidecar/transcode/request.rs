@@ -1,0 +1,284 @@
+//! A request as the input message of its method: its body, then its query, then its path.
+//!
+//! Contract: the message is whole or there is none. A caller is told of everything that has no place in the message: unknown names,
+//! values that are none, a body where none belongs, a field that is given twice.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use prost::Message;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
+use serde_json::json;
+
+use super::json;
+use super::percent::{Place, decode};
+use super::response::{HTTP_BODY, HttpBody};
+use super::rules::{Body, Match};
+
+/// Parameters of a query.
+const PARAMETERS_MAX: usize = 1_000;
+
+/// A request that is no input message: status 400, or INVALID_ARGUMENT.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadRequest(String);
+
+fn bad<T>(why: impl Into<String>) -> Result<T, BadRequest> {
+    Err(BadRequest(why.into()))
+}
+
+impl Match<'_> {
+    /// The input message of a request, encoded. The caller sees to it that the body is not too large.
+    pub fn request(
+        &self,
+        query: Option<&str>,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Bytes, BadRequest> {
+        let mut message = self.body(content_type, body)?;
+        self.query(&mut message, query.unwrap_or_default())?;
+        for (field, text) in self.rule.variables.iter().zip(&self.values) {
+            let value = leaf(field, text);
+            let value = value.map_err(|e| BadRequest(format!("{} in the path: {e}", field.name())))?;
+            message.set_field(field, value);
+        }
+        Ok(message.encode_to_vec().into())
+    }
+
+    fn body(&self, content_type: Option<&str>, body: &[u8]) -> Result<DynamicMessage, BadRequest> {
+        let input = self.rule.method.input();
+        let unread = |what: &str, e: String| BadRequest(format!("the body is not the JSON of {what}: {e}"));
+        match &self.rule.body {
+            Body::Nothing if body.is_empty() => Ok(DynamicMessage::new(input)),
+            Body::Nothing => bad("this request takes no body: what it says is in its path and query"),
+            Body::Whole if input.full_name() == HTTP_BODY => raw(&input, content_type, body),
+            Body::Whole if body.is_empty() => Ok(DynamicMessage::new(input)),
+            Body::Whole => {
+                check_json(content_type)?;
+                json::parse(&input, body).map_err(|e| unread(input.full_name(), e))
+            }
+            Body::Field(field) => {
+                let mut message = DynamicMessage::new(input);
+                let value = match field.kind() {
+                    Kind::Message(of) if json::is_message(field) && of.full_name() == HTTP_BODY => {
+                        Value::Message(raw(&of, content_type, body)?)
+                    }
+                    _ if body.is_empty() => return Ok(message),
+                    Kind::Message(of) if json::is_message(field) => {
+                        check_json(content_type)?;
+                        let inner = json::parse(&of, body).map_err(|e| unread(of.full_name(), e))?;
+                        Value::Message(inner)
+                    }
+                    _ => {
+                        check_json(content_type)?;
+                        let read = serde_json::from_slice(body).map_err(|e| e.to_string());
+                        let value = read.and_then(|json| from_json(field, json));
+                        value.map_err(|e| unread(&format!("the field {}", field.name()), e))?
+                    }
+                };
+                message.set_field(field, value);
+                Ok(message)
+            }
+        }
+    }
+
+    fn query(&self, message: &mut DynamicMessage, query: &str) -> Result<(), BadRequest> {
+        let mut seen = BTreeSet::new();
+        let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
+        for (at, parameter) in parameters.enumerate() {
+            if at >= PARAMETERS_MAX {
+                return bad(format!("the query has more than {PARAMETERS_MAX} parameters"));
+            }
+            let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let read = |text: &str| {
+                let read = decode(text, Place::Query);
+                read.map_err(|e| BadRequest(format!("the query cannot be read at {parameter:?}: {e}")))
+            };
+            let (name, text) = (read(name)?, read(text)?);
+            if matches!(self.rule.body, Body::Whole) {
+                return bad(format!(
+                    "the query has {name:?}, but this request takes all from its body and path"
+                ));
+            }
+            let fail = |why: String| BadRequest(format!("{name:?} in the query {why}"));
+            let path = fields_of(&message.descriptor(), &name).map_err(fail)?;
+            if let Some(first) = path.first() {
+                self.check_free(first).map_err(fail)?;
+            }
+            let is_first = seen.insert(path.iter().map(FieldDescriptor::number).collect::<Vec<_>>());
+            set(message, &path, &text, is_first).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    /// A field is in one place only.
+    fn check_free(&self, field: &FieldDescriptor) -> Result<(), String> {
+        if self.rule.variables.contains(field) {
+            return Err("is in the path already".into());
+        }
+        match &self.rule.body {
+            Body::Field(body) if body == field => Err("is the body of the request".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The fields along a name with dots.
+fn fields_of(message: &MessageDescriptor, name: &str) -> Result<Vec<FieldDescriptor>, String> {
+    let (mut of, mut path) = (message.clone(), Vec::new());
+    let mut parts = name.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let field = of
+            .get_field_by_name(part)
+            .or_else(|| of.get_field_by_json_name(part));
+        let Some(field) = field else {
+            return Err(format!("is unknown: {} has no field {part:?}", of.full_name()));
+        };
+        if parts.peek().is_some() {
+            of = match field.kind() {
+                Kind::Message(inner) if json::is_message(&field) && !is_leaf(&inner) => inner,
+                _ => {
+                    return Err(format!(
+                        "is unknown: {part:?} has no fields that a query can name"
+                    ));
+                }
+            };
+        }
+        path.push(field);
+    }
+    Ok(path)
+}
+
+/// Messages that are one text in JSON.
+fn is_leaf(message: &MessageDescriptor) -> bool {
+    let name = message.full_name().strip_prefix("google.protobuf.");
+    name.is_some_and(|name| {
+        matches!(
+            name,
+            "Timestamp"
+                | "Duration"
+                | "FieldMask"
+                | "DoubleValue"
+                | "FloatValue"
+                | "Int64Value"
+                | "UInt64Value"
+                | "Int32Value"
+                | "UInt32Value"
+                | "BoolValue"
+                | "StringValue"
+                | "BytesValue"
+        )
+    })
+}
+
+fn set(
+    message: &mut DynamicMessage,
+    path: &[FieldDescriptor],
+    text: &str,
+    is_first: bool,
+) -> Result<(), String> {
+    let Some((field, rest)) = path.split_first() else {
+        return Err("is no name".into());
+    };
+    let mut rivals = field
+        .containing_oneof()
+        .into_iter()
+        .flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
+    if let Some(rival) = rivals.find(|other| other != field && message.has_field(other)) {
+        return Err(format!("and {:?} cannot both be given", rival.name()));
+    }
+    if !rest.is_empty() {
+        return match message.get_field_mut(field) {
+            Value::Message(inner) => set(inner, rest, text, is_first),
+            _ => Err("is unknown".into()),
+        };
+    }
+    let value = leaf(field, text)?;
+    if let (true, Value::List(values)) = (field.is_list(), message.get_field_mut(field)) {
+        values.push(value);
+        return Ok(());
+    }
+    if !is_first {
+        return Err("is given twice".into());
+    }
+    message.set_field(field, value);
+    Ok(())
+}
+
+/// The value that a text is: of a repeated field, one of its values.
+fn leaf(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
+    if field.is_map() {
+        return Err("is a map, which only a body can have".into());
+    }
+    let json = match field.kind() {
+        Kind::Message(of) if !is_leaf(&of) => {
+            return Err("is a message: name a field of it, behind a dot".into());
+        }
+        Kind::Bool => boolean(text)?,
+        Kind::Message(of) if of.full_name() == "google.protobuf.BoolValue" => boolean(text)?,
+        Kind::Float | Kind::Double => number(text)?,
+        Kind::Enum(_) => match text.parse::<i32>() {
+            Ok(number) => json!(number),
+            Err(_) => json!(text),
+        },
+        _ => json!(text),
+    };
+    let json = if field.is_list() { json!([json]) } else { json };
+    match from_json(field, json) {
+        Ok(Value::List(mut values)) => values.pop().ok_or_else(|| "has no value".into()),
+        Ok(value) => Ok(value),
+        Err(e) => Err(format!("is {text:?}: {e}")),
+    }
+}
+
+fn boolean(text: &str) -> Result<serde_json::Value, String> {
+    match text {
+        "true" => Ok(json!(true)),
+        "false" => Ok(json!(false)),
+        _ => Err(format!("is {text:?}: it is true or false")),
+    }
+}
+
+fn number(text: &str) -> Result<serde_json::Value, String> {
+    match text.parse::<f64>() {
+        // JSON has no such numbers: they are these texts there.
+        _ if matches!(text, "NaN" | "Infinity" | "-Infinity") => Ok(json!(text)),
+        Ok(number) if number.is_finite() => Ok(json!(number)),
+        _ => Err(format!("is {text:?}: it is a number, NaN, Infinity or -Infinity")),
+    }
+}
+
+/// The value of a field by its JSON: as if its message had nothing else.
+fn from_json(field: &FieldDescriptor, json: serde_json::Value) -> Result<Value, String> {
+    let object = json!({ field.json_name(): json });
+    let message = DynamicMessage::deserialize(field.parent_message().clone(), object);
+    let message = message.map_err(|e| e.to_string())?;
+    Ok(message.get_field(field).into_owned())
+}
+
+/// A body that is taken as it is.
+fn raw(
+    of: &MessageDescriptor,
+    content_type: Option<&str>,
+    body: &[u8],
+) -> Result<DynamicMessage, BadRequest> {
+    let body = HttpBody {
+        content_type: content_type.unwrap_or_default().to_owned(),
+        data: Bytes::copy_from_slice(body),
+    };
+    json::decode(of, &body.encode_to_vec()).map_err(BadRequest)
+}
+
+fn check_json(content_type: Option<&str>) -> Result<(), BadRequest> {
+    let Some(content_type) = content_type else {
+        return bad("the request has a body, but no content type: it is application/json");
+    };
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let media: String = media.chars().take(80).collect();
+    bad(format!(
+        "the content type of the body is {media:?}: it is application/json"
+    ))
+}
