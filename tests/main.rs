@@ -19,6 +19,7 @@ mod clock_skew;
 mod cluster_crash;
 mod damaged_segment;
 mod delete;
+mod dev;
 mod full_disk;
 mod functions;
 mod generated_history;

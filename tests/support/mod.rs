@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod command;
+pub mod dev;
 pub mod exit;
 pub mod face;
 pub mod history;

@@ -468,6 +468,45 @@ pub struct ReadyBody {
     pub http: String,
     /// Its configuration file, absolute.
     pub config: String,
+    /// Where its function's callers come, HOST:PORT, if it has one in another process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<String>,
+}
+
+impl fmt::Display for ReadyBody {
+    /// For people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ReadyBody {
+            node,
+            pid,
+            quic,
+            http,
+            ..
+        } = self;
+        write!(f, "{node} is ready: process {pid}, QUIC {quic}, HTTP {http}")?;
+        match &self.ingress {
+            Some(ingress) => write!(f, ", ingress {ingress}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a node that `dev` has started says on its stdout, one object a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeNews {
+    /// It takes writes, and its ingress serves what was discovered.
+    Ready {
+        /// Its own words.
+        ready: ReadyBody,
+        /// What was discovered, lines for people.
+        discovered: Vec<String>,
+    },
+    /// Its function has printed something.
+    Function {
+        /// A line of it.
+        line: String,
+    },
 }
 
 /// The answer of `/healthz`.

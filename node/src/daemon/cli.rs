@@ -30,8 +30,13 @@ pub struct Cli {
 pub enum Command {
     /// Start a development cluster on this machine and stay with it.
     Up(Up),
+    /// The same with a function of yours in another process: started beside each node, found out about, and served.
+    Dev(Dev),
     /// Run one node.
     Node(NodeArgs),
+    /// Run a function's command until stdin ends: how a node starts one.
+    #[command(hide = true)]
+    MindFunction(MindFunction),
     /// Change one entity.
     Update(Update),
     /// Delete one entity, whole; what others do to it meanwhile stays.
@@ -79,6 +84,31 @@ pub struct Up {
     pub json: bool,
 }
 
+/// `dev`.
+#[derive(Debug, Args)]
+pub struct Dev {
+    /// How many nodes; each has a process of the function and a port for its callers.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
+    pub nodes: u16,
+    /// Where their data goes.
+    #[arg(long, value_name = "DIR", default_value = super::cluster_dir::DIR_DEFAULT)]
+    pub dir: PathBuf,
+    /// Print one JSON object per node and nothing else on stdout.
+    #[arg(long)]
+    pub json: bool,
+    /// What starts the function, run in this directory with HOST and PORT set, where it is to listen: such as -- npm start
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// `mind-function`.
+#[derive(Debug, Args)]
+pub struct MindFunction {
+    /// The command.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<std::ffi::OsString>,
+}
+
 /// `node`.
 #[derive(Debug, Args)]
 pub struct NodeArgs {
@@ -91,6 +121,9 @@ pub struct NodeArgs {
     /// Stop when stdin ends: how the children of `up` end with it, whatever ends it.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
+    /// Say on stdout what `dev` wants to hear, one JSON object a line.
+    #[arg(long, hide = true)]
+    pub for_dev: bool,
 }
 
 /// Which node is asked.

@@ -1,7 +1,9 @@
 //! The directory of an `up` cluster: which nodes it has, at which ports, under one lock.
 //!
 //! `DIR/lock`, `DIR/cluster.json` (the nodes, for the commands and for the next `up`), `DIR/ca/`, and per node
-//! `DIR/NAME/` with `node.toml`, `node.pem`, `node.key`, `ca.pem`, `data/` and `node.log`.
+//! `DIR/NAME/` with `node.toml`, `node.pem`, `node.key`, `ca.pem`, `data/` and `node.log`. `dev` has `node.toml` include a
+//! `function.toml` and writes that whole at each start, with the function that it was given: so a node that is started by hand
+//! serves the same one. `up` empties it.
 //!
 //! Not here: processes (`up`). Contract: one `up` a directory; what was chosen once (ids, ports) stays.
 
@@ -22,6 +24,8 @@ use crate::transport::ca;
 
 /// The directory commands look at when none is named.
 pub const DIR_DEFAULT: &str = ".anabranch";
+/// What a node's configuration includes for `dev`.
+const FUNCTION_FILE: &str = "function.toml";
 /// Nodes of one `up`, at most.
 pub const NODES_MAX: usize = 32;
 /// The name of the development cluster.
@@ -56,6 +60,21 @@ pub struct NodeEntry {
     pub quic: SocketAddr,
     /// Where its admin API listens.
     pub http: SocketAddr,
+    /// Where its function's callers come, once it was started by `dev`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<SocketAddr>,
+    /// Where its function listens, once it was started by `dev`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<SocketAddr>,
+}
+
+/// What `dev` was given to run beside each node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionCommand {
+    /// The command and its arguments, never empty.
+    pub command: Vec<String>,
+    /// Where it runs, absolute.
+    pub directory: String,
 }
 
 /// A locked cluster directory; the lock goes with the value.
@@ -111,7 +130,7 @@ fn configured(dir: &Path, node: &NodeEntry) -> Option<Config> {
 
 impl ClusterDir {
     /// Locks the directory, made if need be, and finds or chooses its nodes.
-    pub fn open(dir: &Path, nodes: usize) -> Result<ClusterDir, Failure> {
+    pub fn open(dir: &Path, nodes: usize, function: Option<&FunctionCommand>) -> Result<ClusterDir, Failure> {
         let path = std::path::absolute(dir).map_err(|e| Failure::io(dir.display(), &e))?;
         // It stands in configuration files and in commands to type, each of which ends with its line.
         if path.to_string_lossy().chars().any(char::is_control) {
@@ -120,7 +139,7 @@ impl ClusterDir {
         }
         make_dir(&path)?;
         let lock = lock(&path)?;
-        let (cluster, resumed) = match read(&path)? {
+        let (mut cluster, resumed) = match read(&path)? {
             Some(cluster) if cluster.nodes.len() != nodes => {
                 return Err(Failure::usage(format!(
                     "{} holds a cluster of {}, so --nodes {nodes} does not fit; say --nodes {}, or another --dir",
@@ -130,21 +149,22 @@ impl ClusterDir {
                 )));
             }
             Some(cluster) => {
-                check_free(&path, &cluster)?;
+                check_free(&path, &cluster, function.is_some())?;
                 (cluster, true)
             }
             None => (choose(nodes)?, false),
         };
+        let has_more = function.is_some() && choose_for_functions(&mut cluster)?;
         let dir = ClusterDir {
             path,
             cluster,
             resumed,
             _lock: lock,
         };
-        if !resumed {
+        if !resumed || has_more {
             dir.write()?;
         }
-        dir.prepare()?;
+        dir.prepare(function)?;
         Ok(dir)
     }
 
@@ -181,7 +201,7 @@ impl ClusterDir {
 
     /// Makes what the nodes need: a CA if there is none, certificates anew, configurations where there are none (one
     /// that was edited stays).
-    fn prepare(&self) -> Result<(), Failure> {
+    fn prepare(&self, function: Option<&FunctionCommand>) -> Result<(), Failure> {
         let failed = |e: ca::CaError| Failure::new("identity", e.to_string());
         let ca_dir = self.path.join("ca");
         if !ca_dir.join("ca.pem").exists() {
@@ -205,8 +225,23 @@ impl ClusterDir {
             if !config.exists() {
                 write_whole(&config, &self.toml(node))?;
             }
+            self.hand_over(node, function)?;
         }
         Ok(())
+    }
+
+    /// Has a node's configuration include the function, or, where there is none, has what it includes be empty.
+    fn hand_over(&self, node: &NodeEntry, function: Option<&FunctionCommand>) -> Result<(), Failure> {
+        let config = self.config(node);
+        let file = config.with_file_name(FUNCTION_FILE);
+        match function {
+            Some(function) => {
+                write_whole(&file, &function_toml(node, function))?;
+                include(&config)
+            }
+            None if file.exists() => write_whole(&file, EMPTIED),
+            None => Ok(()),
+        }
     }
 
     /// A node's configuration: what differs from the defaults, with the keys a developer is likely to want.
@@ -243,6 +278,80 @@ impl ClusterDir {
     }
 }
 
+/// What `up` leaves of a function.
+const EMPTIED: &str = "# Emptied by `anabranch up`; `anabranch dev` writes it anew.\n";
+
+fn function_toml(node: &NodeEntry, function: &FunctionCommand) -> String {
+    let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
+    let words: Vec<String> = function.command.iter().map(quoted).collect();
+    let port = node.function.map_or(0, |address| address.port());
+    let listen = node
+        .ingress
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    format!(
+        "# Written by `anabranch dev` at each start, and emptied by `anabranch up`: what you change here is lost.\n\
+         [function]\ncommand = [{}]\ndirectory = {}\nport = {port}\n\n[ingress]\nlisten = \"{listen}\"\n",
+        words.join(", "),
+        quoted(&function.directory),
+    )
+}
+
+/// Has a configuration include the function's file; the rest of it is its user's and stays.
+fn include(config: &Path) -> Result<(), Failure> {
+    let text = fs::read_to_string(config).map_err(|e| Failure::io(config.display(), &e))?;
+    // One that cannot be read the node itself will complain about.
+    let Ok(table) = text.parse::<toml::Table>() else {
+        return Ok(());
+    };
+    let wanted = format!("include = \"{FUNCTION_FILE}\"");
+    match table.get("include") {
+        Some(value) if value.as_str() == Some(FUNCTION_FILE) => Ok(()),
+        Some(value) => {
+            let place = config.display();
+            let message = format!(
+                "{place}: include = {value}, but `dev` keeps its function in another file: say {wanted}"
+            );
+            Err(Failure::new("config", message))
+        }
+        None => {
+            // Before all keys, or it would stand in a section.
+            let is_key = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+            let before: usize = text
+                .split_inclusive('\n')
+                .take_while(|line| !is_key(line))
+                .map(str::len)
+                .sum();
+            let (head, rest) = text.split_at(before);
+            let gap = if head.is_empty() || head.ends_with('\n') {
+                ""
+            } else {
+                "\n"
+            };
+            write_whole(config, &format!("{head}{gap}{wanted}\n{rest}"))
+        }
+    }
+}
+
+/// Chooses what `dev` needs besides for nodes that lack it; whether any did.
+fn choose_for_functions(cluster: &mut ClusterFile) -> Result<bool, Failure> {
+    let lacking = |node: &&mut NodeEntry| node.ingress.is_none() || node.function.is_none();
+    let nodes: Vec<&mut NodeEntry> = cluster.nodes.iter_mut().filter(lacking).collect();
+    let held = ports::take_tcp(nodes.len() * 2)?;
+    let mut addresses = held.iter().map(TcpListener::local_addr);
+    let mut next = || match addresses.next() {
+        Some(address) => address
+            .map_err(|e| Failure::io("a port on 127.0.0.1", &e))
+            .map(Some),
+        None => Ok(None),
+    };
+    let has_more = !nodes.is_empty();
+    for node in nodes {
+        (node.ingress, node.function) = (next()?, next()?);
+    }
+    Ok(has_more)
+}
+
 fn choose(nodes: usize) -> Result<ClusterFile, Failure> {
     let entry = |(i, held): (usize, ports::Held)| {
         let (quic, http) = held
@@ -253,6 +362,8 @@ fn choose(nodes: usize) -> Result<ClusterFile, Failure> {
             id: NodeId(rand::random()).to_string(),
             quic,
             http,
+            ingress: None,
+            function: None,
         })
     };
     let nodes = ports::take(nodes)?
@@ -269,16 +380,23 @@ fn choose(nodes: usize) -> Result<ClusterFile, Failure> {
 
 /// What the nodes need must be free, or they would be looked for where somebody else answers. A retry may find it so: the
 /// nodes of an `up` that was killed end by themselves.
-fn check_free(dir: &Path, cluster: &ClusterFile) -> Result<(), Failure> {
+fn check_free(dir: &Path, cluster: &ClusterFile, dev: bool) -> Result<(), Failure> {
     for node in &cluster.nodes {
         let config = configured(dir, node);
         let (quic, http) = config.as_ref().map_or((node.quic, node.http), |config| {
             (config.listen, config.http.listen)
         });
-        for (what, address, taken) in [
+        let tcp = |address: SocketAddr| TcpListener::bind(address).err();
+        let of_functions = [("ingress", node.ingress), ("function", node.function)];
+        let of_functions = of_functions
+            .into_iter()
+            .filter_map(|(what, address)| Some((what, address.filter(|_| dev)?)))
+            .map(|(what, address)| (what, address, tcp(address)));
+        let of_nodes = [
             ("QUIC", quic, UdpSocket::bind(quic).err()),
-            ("HTTP", http, TcpListener::bind(http).err()),
-        ] {
+            ("HTTP", http, tcp(http)),
+        ];
+        for (what, address, taken) in of_nodes.into_iter().chain(of_functions) {
             if let Some(error) = taken {
                 let message = format!(
                     "{address}, the {what} address that this cluster remembers for node {}, cannot be had: {error}. \
@@ -325,7 +443,7 @@ fn lock(dir: &Path) -> Result<File, Failure> {
         Err(TryLockError::WouldBlock) => Err(Failure::new(
             "in_use",
             format!(
-                "{} is in use by another `anabranch up`; stop that one, or use another --dir",
+                "{} is in use by another `anabranch up` or `dev`; stop that one, or use another --dir",
                 dir.display()
             ),
         )),
@@ -352,7 +470,7 @@ fn write_whole(path: &Path, text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::config::Config;
+    use crate::daemon::config::{Config, FunctionAt};
 
     fn temp(name: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("anabranch-{name}-{}", std::process::id()));
@@ -363,7 +481,7 @@ mod tests {
     #[test]
     fn a_directory_keeps_its_nodes_and_fits_only_their_number() {
         let dir = temp("cluster-dir");
-        let first = ClusterDir::open(&dir, 2).unwrap();
+        let first = ClusterDir::open(&dir, 2, None).unwrap();
         let (nodes, configs) = (
             first.nodes().to_vec(),
             first.nodes().iter().map(|n| first.config(n)),
@@ -375,20 +493,20 @@ mod tests {
             assert_eq!((config.listen, config.http.listen), (node.quic, node.http));
             assert_eq!((config.seeds.len(), config.members.len()), (1, 2));
         }
-        let failure = ClusterDir::open(&dir, 2).err().unwrap();
+        let failure = ClusterDir::open(&dir, 2, None).err().unwrap();
         assert_eq!(failure.name(), "in_use");
         drop(first);
 
-        let failure = ClusterDir::open(&dir, 3).err().unwrap();
+        let failure = ClusterDir::open(&dir, 3, None).err().unwrap();
         assert_eq!(failure.name(), "usage");
         assert!(failure.message().contains("--nodes 2"), "{failure}");
-        let again = ClusterDir::open(&dir, 2).unwrap();
+        let again = ClusterDir::open(&dir, 2, None).unwrap();
         assert!(again.resumed());
         assert_eq!(again.nodes(), nodes);
         drop(again);
 
         let taken = TcpListener::bind(nodes[1].http).unwrap();
-        let failure = ClusterDir::open(&dir, 2).err().unwrap();
+        let failure = ClusterDir::open(&dir, 2, None).err().unwrap();
         assert_eq!(failure.name(), "address_in_use");
         assert!(
             failure.message().contains(&nodes[1].http.to_string()),
@@ -401,7 +519,7 @@ mod tests {
     #[test]
     fn a_nodes_own_configuration_says_where_it_is() {
         let dir = temp("cluster-http");
-        let cluster = ClusterDir::open(&dir, 1).unwrap();
+        let cluster = ClusterDir::open(&dir, 1, None).unwrap();
         let node = cluster.nodes()[0].clone();
         assert_eq!(http_address(&dir, &node), node.http);
         let config = cluster.config(&node);
@@ -419,15 +537,79 @@ mod tests {
     #[test]
     fn a_newer_file_is_left_alone() {
         let dir = temp("cluster-newer");
-        drop(ClusterDir::open(&dir, 1).unwrap());
+        drop(ClusterDir::open(&dir, 1, None).unwrap());
         let file = dir.join("cluster.json");
         fs::write(&file, r#"{"format":2,"members":{}}"#).unwrap();
-        for failure in [read(&dir).err(), ClusterDir::open(&dir, 1).err()] {
+        for failure in [read(&dir).err(), ClusterDir::open(&dir, 1, None).err()] {
             let failure = failure.unwrap();
             assert_eq!(failure.name(), "newer_format");
             assert!(failure.message().contains("cluster.json: format 2"), "{failure}");
         }
         assert!(fs::read_to_string(&file).unwrap().contains("members"));
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_function_is_handed_to_nodes_that_are_started_in_whichever_way() {
+        let dir = temp("cluster-function");
+        let up = ClusterDir::open(&dir, 2, None).unwrap();
+        let (config, before) = (up.config(&up.nodes()[0]), up.nodes().to_vec());
+        drop(up);
+        let mine = fs::read_to_string(&config).unwrap() + "x = \"mine\"\n";
+        fs::write(&config, &mine).unwrap();
+
+        let odd = FunctionCommand {
+            command: vec!["sh".into(), "-c".into(), "a \"b\" \\ \u{1b} '$PORT'\n".into()],
+            directory: "/tmp/my \"own\"".into(),
+        };
+        let dev = ClusterDir::open(&dir, 2, Some(&odd)).unwrap();
+        let nodes = dev.nodes().to_vec();
+        for (node, before) in nodes.iter().zip(&before) {
+            assert_eq!(
+                (&node.id, node.quic, node.http),
+                (&before.id, before.quic, before.http)
+            );
+            assert_ne!(node.ingress, node.function);
+        }
+        drop(dev);
+        let text = fs::read_to_string(&config).unwrap();
+        assert_eq!(text.replacen("include = \"function.toml\"\n", "", 1), mine);
+        let second = || Config::load(&dir.join("n2/node.toml")).unwrap().function;
+        let function = second().unwrap();
+        let FunctionAt::Command(command) = &function.at else {
+            panic!("{function:?}")
+        };
+        assert_eq!(
+            (&command.command, command.directory.to_str()),
+            (&odd.command, Some("/tmp/my \"own\""))
+        );
+        assert_eq!(command.port, nodes[1].function.map(|address| address.port()));
+        assert_eq!(Some(function.ingress.listen), nodes[1].ingress);
+
+        // Again: the same places, and nothing is included twice.
+        assert_eq!(ClusterDir::open(&dir, 2, Some(&odd)).unwrap().nodes(), nodes);
+        assert_eq!(fs::read_to_string(&config).unwrap(), text);
+        let taken = TcpListener::bind(nodes[1].function.unwrap()).unwrap();
+        let failure = ClusterDir::open(&dir, 2, Some(&odd)).err().unwrap();
+        assert_eq!(failure.name(), "address_in_use");
+        assert!(failure.message().contains("the function address"), "{failure}");
+        // Who wants no function has no use for its port.
+        drop(ClusterDir::open(&dir, 2, None).unwrap());
+        assert_eq!(second(), None);
+        drop(taken);
+
+        fs::write(&config, format!("include = \"mine.toml\"\n{mine}")).unwrap();
+        let failure = ClusterDir::open(&dir, 2, Some(&odd)).err().unwrap();
+        assert_eq!(failure.name(), "config");
+        assert!(failure.message().contains("mine.toml"), "{failure}");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_without_places_for_functions_is_read() {
+        let node = r#"{"name":"n1","id":"00","quic":"127.0.0.1:1","http":"127.0.0.1:2"}"#;
+        let entry: NodeEntry = serde_json::from_str(node).unwrap();
+        assert_eq!((entry.ingress, entry.function), (None, None));
+        assert_eq!(serde_json::to_string(&entry).unwrap(), node);
     }
 }

@@ -6,9 +6,11 @@
 //! Contract: an unknown key, a bad value and a missing file are errors that name the file and the line. Paths are
 //! relative to the file they stand in, not to the working directory.
 
+mod function;
 mod source;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,8 +24,12 @@ use anabranch_crdt::{NodeId, Type};
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use self::function::{FunctionAt, FunctionConfig};
+use self::function::{FunctionSection, Included, IngressSection};
 use self::source::Source;
 pub use self::source::host_port;
+pub use self::trace::TraceConfig;
+use self::trace::TraceSection;
 use super::exit::Failure;
 use super::output::quoted;
 use super::strict;
@@ -97,6 +103,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Where parts of traces go.
     pub trace: TraceConfig,
+    /// The function in another process, if there is one, and where its callers come.
+    pub function: Option<FunctionConfig>,
     /// Declared kinds.
     pub kinds: BTreeMap<String, Type>,
     /// The engine's bounds.
@@ -154,26 +162,6 @@ pub struct HttpConfig {
     pub body_bytes_max: usize,
 }
 
-/// Where parts of traces go, and which.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TraceConfig {
-    /// A collector that speaks OTLP over HTTP; none where nothing is sent.
-    pub collector: Option<String>,
-    /// Of traces that begin at this node, how many are recorded: 0 to 1.
-    pub sample: f64,
-}
-
-impl TraceConfig {
-    /// Of traces that begin at this node, how many are recorded: none where nobody would take them.
-    pub fn sample(&self) -> f64 {
-        if self.collector.is_some() {
-            self.sample
-        } else {
-            0.0
-        }
-    }
-}
-
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -188,6 +176,7 @@ impl fmt::Debug for Secret {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    include: Option<Spanned<String>>,
     name: Option<Spanned<String>>,
     cluster: Option<Spanned<String>>,
     data: Option<Spanned<String>>,
@@ -205,6 +194,10 @@ struct File {
     http: HttpSection,
     #[serde(default)]
     trace: TraceSection,
+    #[serde(default)]
+    function: FunctionSection,
+    #[serde(default)]
+    ingress: IngressSection,
     #[serde(default)]
     kinds: BTreeMap<Spanned<String>, Spanned<String>>,
     #[serde(default)]
@@ -230,43 +223,6 @@ struct HttpSection {
     watches_max: Option<Spanned<u64>>,
     dumps_max: Option<Spanned<u64>>,
     body_bytes_max: Option<Spanned<u64>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TraceSection {
-    collector: Option<Spanned<String>>,
-    sample: Option<Spanned<f64>>,
-}
-
-impl TraceSection {
-    fn checked(self, source: &Source<'_>) -> Result<TraceConfig, Failure> {
-        let collector = match self.collector {
-            Some(text) if !text.get_ref().is_empty() => {
-                let is_address = text.get_ref().strip_prefix("http://").is_some_and(|rest| {
-                    let host = rest.split('/').next().unwrap_or_default();
-                    !host.is_empty() && !rest.contains(char::is_whitespace)
-                });
-                if !is_address {
-                    let message = format_args!(
-                        "trace.collector = {:?} is not http://HOST:PORT of a collector",
-                        text.get_ref()
-                    );
-                    return Err(source.at(text.span(), message));
-                }
-                Some(text.into_inner())
-            }
-            _ => None,
-        };
-        let sample = match self.sample {
-            Some(sample) if !(0.0..=1.0).contains(sample.get_ref()) => {
-                let message = format_args!("trace.sample is {}, it must be from 0 to 1", sample.get_ref());
-                return Err(source.at(sample.span(), message));
-            }
-            sample => sample.map_or(1.0, Spanned::into_inner),
-        };
-        Ok(TraceConfig { collector, sample })
-    }
 }
 
 /// The bounds that a file may set: those an operator has a reason to change.
@@ -367,6 +323,7 @@ impl Config {
             },
             http: raw.http.checked(&source)?,
             trace: raw.trace.checked(&source)?,
+            function: Included::load(&source, raw.include)?.checked(&source, raw.function, raw.ingress)?,
             kinds: kinds(&source, raw.kinds)?,
             limits: raw.limits.checked(&source)?,
         })
@@ -397,9 +354,12 @@ impl Config {
         Source::new(&self.file, &text).place(value.map(Spanned::span))
     }
 
-    /// Fails when a certificate file is not there, naming the file's line and the two commands that make one.
+    /// Fails when there is no such function to run, or when a certificate file is not there, naming the file's line and the two commands that make one.
     pub fn check_files(&self) -> Result<(), Failure> {
         let IdentityFiles { ca, certificate, key } = &self.identity;
+        if let Some(function) = &self.function {
+            function.check()?;
+        }
         for (key, name, path) in [
             (Setting::Ca, "ca", ca),
             (Setting::Certificate, "certificate", certificate),

@@ -1,4 +1,4 @@
-//! The daemon: the command line, configuration files, `up`, the admin API and the commands that use it.
+//! The daemon: the command line, configuration files, `up`, `dev`, the admin API and the commands that use it.
 //!
 //! Not here: what a node does. Everything goes through the library's public face, as an embedder's program would.
 //!
@@ -11,14 +11,18 @@ mod client;
 mod cluster_dir;
 mod commands;
 mod config;
+mod dev;
 mod exit;
 mod http;
 mod node_command;
 mod output;
 mod percent;
 mod ports;
+mod process;
 mod remarks;
 mod replay;
+mod serving;
+mod stdin;
 mod strict;
 mod target;
 mod traces;
@@ -57,6 +61,9 @@ pub fn run(functions: impl IntoIterator<Item = Function>) -> ExitCode {
     let functions: Vec<Arc<Function>> = functions.into_iter().map(Arc::new).collect();
     // Wrong usage ends in here, with exit code 2 and clap's own words.
     let cli = Cli::parse();
+    if let Command::MindFunction(args) = &cli.command {
+        return process::minder::run(&args.command);
+    }
     match obey(cli.command, functions) {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(failure) => {
@@ -80,7 +87,8 @@ fn obey(command: Command, functions: Vec<Arc<Function>>) -> Result<(), Failure> 
         .map_err(|e| Failure::io("cannot start the runtime", &e))?;
     let ended = runtime.block_on(async {
         match command {
-            Command::Up(args) => up::run(args, functions).await,
+            Command::Up(args) => up::run(args.into(), functions).await,
+            Command::Dev(args) => dev::run(args, functions).await,
             Command::Node(args) => node_command::run(args, functions).await,
             Command::Update(args) => cmd::update::run(&args).await,
             Command::Delete(args) => cmd::update::delete(&args).await,
@@ -94,6 +102,8 @@ fn obey(command: Command, functions: Vec<Arc<Function>>) -> Result<(), Failure> 
             Command::Verify(args) => cmd::verify::run(&args).await,
             Command::Replay(args) => replay::run(&args).await,
             Command::Leave(args) => cmd::leave::run(&args).await,
+            // It has a runtime and exit codes of its own.
+            Command::MindFunction(_) => Ok(()),
             Command::Ca(command) => cmd::ca::ca(&command),
             Command::Cert(command) => cmd::ca::cert(&command),
         }

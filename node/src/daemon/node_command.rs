@@ -1,27 +1,29 @@
 //! `node`: one node from its configuration file, until it is told to stop or stops by itself.
 //!
-//! Contract: it says that it is ready, on stdout, once writes are taken; SIGINT and SIGTERM end it in order (accepted
+//! Contract: it says that it is ready, on stdout, once writes are taken (to `dev`: once its function's callers are served, too); SIGINT and SIGTERM end it in order (accepted
 //! updates are made durable, peers are told). Started by `up` it also ends when its stdin does; started by hand it
 //! never looks at stdin.
 
-use std::io::{self, Read};
+use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::api::{LeaveBody, ReadyBody};
+use super::api::{LeaveBody, NodeNews, ReadyBody};
 use super::cli::NodeArgs;
 use super::config::{Config, Setting};
 use super::exit::Failure;
 use super::http::{self, Server};
+use super::process::Outlet;
+use super::serving::Serving;
 use super::traces::{self, Exporter};
-use super::{output, remarks};
+use super::{output, remarks, stdin};
 use crate::error::{Error, ErrorKind};
 use crate::function::Function;
 use crate::node::Node;
@@ -39,6 +41,38 @@ enum Stop {
     Leave(http::Asked),
     /// It stopped by itself.
     Itself,
+    /// Its function cannot be started.
+    Function(Failure),
+}
+
+/// What tells the node to stop.
+struct Told {
+    interrupt: Signal,
+    terminate: Signal,
+    /// A node outlives the shell that started it: the terminal's end is no reason to stop.
+    _hangup: Signal,
+    /// The end of whoever started it.
+    parent: Option<oneshot::Receiver<()>>,
+}
+
+impl Told {
+    fn listen(until_stdin_closes: bool) -> Result<Told, Failure> {
+        let on = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
+        Ok(Told {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            _hangup: on(SignalKind::hangup())?,
+            parent: until_stdin_closes.then(stdin::end),
+        })
+    }
+
+    async fn to_stop(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = closed(self.parent.as_mut()) => {}
+        }
+    }
 }
 
 /// Runs one node.
@@ -47,38 +81,32 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     config.check_files()?;
     let cluster_id = cluster_id(&config)?;
     let exporter = start_log(&config);
-    let on = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
-    let (mut interrupt, mut terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
-    // A node outlives the shell that started it: the terminal's end is no reason to stop.
-    let _hangup = on(SignalKind::hangup())?;
-    let parent = args.until_stdin_closes.then(stdin_end);
+    let mut told = Told::listen(args.until_stdin_closes)?;
     let (leave, mut leaves) = mpsc::channel(1);
 
-    let listener = bind(&config)?;
+    let (listener, ingress) = bind(&config)?;
     let node = match builder(&config).functions(functions).start().await {
         Ok(node) => node,
         Err(error) => {
-            drop(listener);
+            drop((listener, ingress));
             return Err(located(&config, error));
         }
     };
     tracing::info!(node = %node.id(), name = node.name(), cluster = node.cluster(), epoch = %node.epoch(), "started");
-    let server = Server::start(
-        listener,
-        Arc::new(http::App::new(
-            node.clone(),
-            &cluster_id,
-            &config.http,
-            config.trace.sample(),
-            leave,
-        )),
-    )?;
-    let announcing = tokio::spawn(announce(
+    let app = http::App::new(
         node.clone(),
-        ready_body(&node, &config, server.address()),
-        args.json,
-    ));
-
+        &cluster_id,
+        &config.http,
+        config.trace.sample(),
+        leave,
+    );
+    let server = Server::start(listener, Arc::new(app))?;
+    let (outlet, drain) = match args.for_dev {
+        true => Outlet::to_dev(),
+        false => Outlet::to_people(node.name()),
+    };
+    let serving = serve(&node, &config, ingress, args.for_dev, &outlet).await?;
+    let ready = ready_body(&node, &config, server.address(), serving.as_ref());
     let remarks = tokio::spawn(remarks::follow(
         node.clone(),
         config.kinds.clone(),
@@ -86,28 +114,58 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     ));
 
     let stop = tokio::select! {
-        _ = interrupt.recv() => Stop::Down,
-        _ = terminate.recv() => Stop::Down,
-        () = closed(parent) => Stop::Down,
+        () = told.to_stop() => Stop::Down,
         Some(asked) = leaves.recv() => Stop::Leave(asked),
         _ = node.stopped() => Stop::Itself,
+        failure = failed(serving.as_ref()) => Stop::Function(failure),
+        stop = announce(&node, serving.as_ref(), ready, &args, &outlet) => stop,
     };
     tracing::info!(why = ?stop, "stopping");
     // Whoever asks it to leave from now on is told that it stops already.
     drop(leaves);
-    announcing.abort();
     remarks.abort();
     let ended = match stop {
         // The API goes on until it has given the answer.
-        Stop::Leave(asked) => depart(&node, asked).await,
+        Stop::Leave(asked) => depart(&node, asked).await.map_err(Failure::from),
+        Stop::Function(failure) => Err(failure),
         Stop::Down | Stop::Itself => Ok(()),
     };
     server.stop(HTTP_DRAIN).await;
+    if let Some(serving) = serving {
+        serving.stop().await;
+    }
+    drop(outlet);
+    drain.done().await;
     if let Some(exporter) = exporter {
         exporter.stop().await;
     }
     // Whoever asks again gets the same answer.
-    node.shutdown().await.and(ended).map_err(Failure::from)
+    node.shutdown().await.map_err(Failure::from).and(ended)
+}
+
+/// Starts what is configured for a function in another process.
+async fn serve(
+    node: &Node,
+    config: &Config,
+    ingress: Option<TcpListener>,
+    dev: bool,
+    outlet: &Outlet,
+) -> Result<Option<Serving>, Failure> {
+    match (&config.function, ingress) {
+        (Some(function), Some(ingress)) => {
+            let serving = Serving::start(node, function, ingress, dev, outlet.clone()).await?;
+            Ok(Some(serving))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Waits until the function is known never to start.
+async fn failed(serving: Option<&Serving>) -> Failure {
+    match serving {
+        Some(serving) => serving.failed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Leaves, and tells who asked what has become of what the node had.
@@ -198,16 +256,11 @@ fn builder(config: &Config) -> crate::node::NodeBuilder {
     builder
 }
 
-/// Takes the HTTP port, and sees that the UDP port is free, before anything else is touched: a port that is taken is
+/// Takes the TCP ports, and sees that the UDP port is free, before anything else is touched: a port that is taken is
 /// then a message of its own.
-fn bind(config: &Config) -> Result<TcpListener, Failure> {
-    let refused = |key: Setting<'_>, address: SocketAddr, error: &io::Error| {
-        let name = if key == Setting::Listen {
-            "listen"
-        } else {
-            "http.listen"
-        };
-        let message = format!("{}: {name} = \"{address}\": {error}", config.line_of(key));
+fn bind(config: &Config) -> Result<(TcpListener, Option<TcpListener>), Failure> {
+    let refused = |place: String, name: &str, address: SocketAddr, error: &io::Error| {
+        let message = format!("{place}: {name} = \"{address}\": {error}");
         match error.kind() {
             io::ErrorKind::AddrInUse => Failure::new(
                 "address_in_use",
@@ -218,8 +271,18 @@ fn bind(config: &Config) -> Result<TcpListener, Failure> {
             _ => Failure::new("io", message),
         }
     };
-    UdpSocket::bind(config.listen).map_err(|e| refused(Setting::Listen, config.listen, &e))?;
-    TcpListener::bind(config.http.listen).map_err(|e| refused(Setting::HttpListen, config.http.listen, &e))
+    let place = |key| config.line_of(key);
+    UdpSocket::bind(config.listen)
+        .map_err(|e| refused(place(Setting::Listen), "listen", config.listen, &e))?;
+    let http = config.http.listen;
+    let listener =
+        TcpListener::bind(http).map_err(|e| refused(place(Setting::HttpListen), "http.listen", http, &e))?;
+    let ingress = config.function.as_ref().map(|function| {
+        let ingress = &function.ingress;
+        TcpListener::bind(ingress.listen)
+            .map_err(|e| refused(ingress.place.to_string(), "ingress.listen", ingress.listen, &e))
+    });
+    Ok((listener, ingress.transpose()?))
 }
 
 fn start_log(config: &Config) -> Option<Exporter> {
@@ -242,28 +305,52 @@ fn start_log(config: &Config) -> Option<Exporter> {
     exporter
 }
 
-fn ready_body(node: &Node, config: &Config, http: SocketAddr) -> ReadyBody {
+fn ready_body(node: &Node, config: &Config, http: SocketAddr, serving: Option<&Serving>) -> ReadyBody {
     ReadyBody {
         node: node.name().to_string(),
         pid: std::process::id(),
         quic: node.quic_address().to_string(),
         http: http.to_string(),
         config: config.file.display().to_string(),
+        ingress: serving.map(|serving| serving.ingress().to_string()),
     }
 }
 
-async fn announce(node: Node, ready: ReadyBody, json: bool) {
+/// Says that the node is ready, and what its function is; then it waits for ever.
+async fn announce(
+    node: &Node,
+    serving: Option<&Serving>,
+    ready: ReadyBody,
+    args: &NodeArgs,
+    outlet: &Outlet,
+) -> Stop {
     node.ready().await;
-    if !node.is_ready() {
-        return;
+    if node.is_ready() {
+        if args.for_dev {
+            let discovered = discovered(serving).await;
+            outlet.say(NodeNews::Ready { ready, discovered }).await;
+        } else {
+            say_ready(&ready, args.json);
+            for line in discovered(serving).await {
+                output::note(&line);
+            }
+        }
     }
+    std::future::pending().await
+}
+
+async fn discovered(serving: Option<&Serving>) -> Vec<String> {
+    match serving {
+        Some(serving) => serving.discovered().await,
+        None => Vec::new(),
+    }
+}
+
+fn say_ready(ready: &ReadyBody, json: bool) {
     let said = if json {
-        output::object(&ready)
+        output::object(ready)
     } else {
-        output::line(&format!(
-            "{} is ready: process {}, QUIC {}, HTTP {}",
-            ready.node, ready.pid, ready.quic, ready.http
-        ))
+        output::line(&ready.to_string())
     };
     // Nobody may be listening; the node runs all the same.
     if let Err(failure) = said {
@@ -271,28 +358,7 @@ async fn announce(node: Node, ready: ReadyBody, json: bool) {
     }
 }
 
-/// Resolves when stdin has ended. A thread of its own: a read of stdin cannot be taken back, and the runtime would
-/// wait for it at the end.
-fn stdin_end() -> oneshot::Receiver<()> {
-    let (sender, receiver) = oneshot::channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 256];
-        let mut stdin = io::stdin().lock();
-        loop {
-            match stdin.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
-            }
-        }
-        // The node may be stopping already.
-        let _ = sender.send(());
-    });
-    receiver
-}
-
-async fn closed(parent: Option<oneshot::Receiver<()>>) {
+async fn closed(parent: Option<&mut oneshot::Receiver<()>>) {
     match parent {
         Some(end) => {
             let _ = end.await;

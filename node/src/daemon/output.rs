@@ -32,6 +32,13 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", tame(text));
 }
 
+/// Says a line of somebody else's, with a name in front. Its tabs stay: they are how it is laid out.
+pub fn note_as(name: &str, line: &str) {
+    let tamed: Vec<String> = line.split('\t').map(printable).collect();
+    let line = format!("{} | {}\n", printable(name), tamed.join("\t"));
+    let _ = io::stderr().lock().write_all(line.as_bytes());
+}
+
 /// The value's part of an entity's canonical line.
 pub fn value_of<'a>(line: &'a str, kind: &str, key: &str) -> Option<&'a str> {
     let mut start = String::from("{\"kind\":");

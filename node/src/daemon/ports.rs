@@ -36,9 +36,7 @@ impl Held {
 /// Takes two free ports for each of `nodes` nodes, starting the search anywhere in the range.
 pub fn take(nodes: usize) -> Result<Vec<Held>, Failure> {
     let range = candidates(ephemeral());
-    let count = usize::from(range.end() - range.start()) + 1;
-    let from = usize::from(rand::random::<u16>()) % count;
-    let mut ports = range.clone().cycle().skip(from).take(count);
+    let mut ports = anywhere(&range);
     (0..nodes)
         .map(|_| {
             let quic = ports.find_map(|port| UdpSocket::bind(local(port)).ok());
@@ -46,12 +44,43 @@ pub fn take(nodes: usize) -> Result<Vec<Held>, Failure> {
             quic.zip(http).map(|(quic, http)| Held { quic, http })
         })
         .collect::<Option<Vec<Held>>>()
-        .ok_or_else(|| {
-            Failure::new(
-                "address_in_use",
-                format!("no free ports on 127.0.0.1 in {range:?}"),
-            )
-        })
+        .ok_or_else(|| none_free(&range))
+}
+
+/// A TCP port that is free now, for somebody else to listen at.
+pub fn take_one() -> Result<u16, Failure> {
+    let mut held = take_tcp(1)?;
+    let port = held.pop().and_then(|listener| listener.local_addr().ok());
+    port.map(|address| address.port())
+        .ok_or_else(|| Failure::new("io", "a port on 127.0.0.1 has no number"))
+}
+
+/// Takes so many free TCP ports, held until the values are dropped.
+pub fn take_tcp(count: usize) -> Result<Vec<TcpListener>, Failure> {
+    let range = candidates(ephemeral());
+    let ports = anywhere(&range);
+    let held: Vec<TcpListener> = ports
+        .filter_map(|port| TcpListener::bind(local(port)).ok())
+        .take(count)
+        .collect();
+    if held.len() < count {
+        return Err(none_free(&range));
+    }
+    Ok(held)
+}
+
+/// All ports of a range, beginning with any of them.
+fn anywhere(range: &RangeInclusive<u16>) -> impl Iterator<Item = u16> + use<> {
+    let count = usize::from(range.end() - range.start()) + 1;
+    let from = usize::from(rand::random::<u16>()) % count;
+    range.clone().cycle().skip(from).take(count)
+}
+
+fn none_free(range: &RangeInclusive<u16>) -> Failure {
+    Failure::new(
+        "address_in_use",
+        format!("no free ports on 127.0.0.1 in {range:?}"),
+    )
 }
 
 fn local(port: u16) -> SocketAddr {

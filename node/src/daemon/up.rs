@@ -1,13 +1,13 @@
-//! `up`: a development cluster as child processes, started together and ended together.
+//! `up`, and `dev` on top of it: a development cluster as child processes, started together and ended together.
 //!
 //! Not here: what a node does (`node_command`), what the directory holds (`cluster_dir`).
 //!
-//! Contract: the children end with this process, however it ends: each watches its stdin, whose other end only this
+//! Contract: what a node's function prints is on stderr with the node's name in front. The children end with this process, however it ends: each watches its stdin, whose other end only this
 //! process holds. A child that dies is reported and not restarted; the others go on.
 
 mod child;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,23 +18,47 @@ use tokio::time::{Instant, timeout_at};
 
 use self::child::{Child, News};
 use super::api::ReadyBody;
-use super::cli::Up;
-use super::cluster_dir::{ClusterDir, DIR_DEFAULT};
+use super::cli;
+use super::cluster_dir::{ClusterDir, DIR_DEFAULT, FunctionCommand};
 use super::exit::{self, Failure};
 use super::output::{self, plural, quoted};
+use super::process::minder::GRACE;
 use crate::function::Function;
 
-/// A child that has not stopped this long after it was told to is killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// A child that has not stopped this long after it was told to is killed: its function has had its grace by then, too.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// After this long, people are told which nodes are still awaited.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the nodes of an `up` that was killed may take to end: they notice at once, and finish what they took.
-const LAST_RUN_TIMEOUT: Duration = Duration::from_secs(5);
+const LAST_RUN_TIMEOUT: Duration = Duration::from_secs(5).saturating_add(GRACE);
 /// Between two looks at whether they have: other processes' ends are reported to nobody here.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// What is to be started.
+pub struct Wanted {
+    /// How many nodes.
+    pub nodes: usize,
+    /// Where their data goes.
+    pub dir: PathBuf,
+    /// JSON on stdout.
+    pub json: bool,
+    /// The function beside each, for `dev`.
+    pub function: Option<FunctionCommand>,
+}
+
+impl From<cli::Up> for Wanted {
+    fn from(args: cli::Up) -> Wanted {
+        Wanted {
+            nodes: args.nodes.into(),
+            dir: args.dir,
+            json: args.json,
+            function: None,
+        }
+    }
+}
+
 /// Runs `up` until it is told to stop or has no child left.
-pub async fn run(args: Up, functions: Vec<Arc<Function>>) -> Result<(), Failure> {
+pub async fn run(wanted: Wanted, functions: Vec<Arc<Function>>) -> Result<(), Failure> {
     // Before anything is started: a signal must not find it half done.
     let stop = |kind| signal(kind).map_err(|e| Failure::io("signals", &e));
     let mut stop = Stop {
@@ -42,19 +66,21 @@ pub async fn run(args: Up, functions: Vec<Arc<Function>>) -> Result<(), Failure>
         terminate: stop(SignalKind::terminate())?,
     };
     let dir = tokio::select! {
-        dir = open(&args) => dir?,
+        dir = open(&wanted) => dir?,
         () = stop.told() => return Ok(()),
     };
     let (sender, mut news) = mpsc::channel(64);
     let mut cluster = Cluster {
         dir,
-        json: args.json,
+        json: wanted.json,
+        dev: wanted.function.is_some(),
         functions,
         children: Vec::new(),
         awaited: Vec::new(),
         was_up: false,
         first_end: None,
         unheard: false,
+        found: false,
     };
     let outcome = match cluster.start(&sender) {
         Ok(()) => cluster.stay(&mut stop, &mut news).await,
@@ -66,11 +92,11 @@ pub async fn run(args: Up, functions: Vec<Arc<Function>>) -> Result<(), Failure>
 }
 
 /// The directory, once the nodes of an `up` that was killed are out of the way.
-async fn open(args: &Up) -> Result<ClusterDir, Failure> {
+async fn open(wanted: &Wanted) -> Result<ClusterDir, Failure> {
     let deadline = Instant::now() + LAST_RUN_TIMEOUT;
     let mut told = false;
     loop {
-        match ClusterDir::open(&args.dir, usize::from(args.nodes)) {
+        match ClusterDir::open(&wanted.dir, wanted.nodes, wanted.function.as_ref()) {
             Err(failure) if failure.may_retry() && Instant::now() < deadline => {
                 if !told {
                     output::note("waiting for what is left of the run before");
@@ -114,6 +140,8 @@ async fn sleep_until(deadline: Option<Instant>) {
 struct Cluster {
     dir: ClusterDir,
     json: bool,
+    /// Whether a function runs beside each node.
+    dev: bool,
     /// What its nodes run.
     functions: Vec<Arc<Function>>,
     /// Those that have not ended.
@@ -126,6 +154,8 @@ struct Cluster {
     first_end: Option<String>,
     /// Nobody reads stdout any more.
     unheard: bool,
+    /// It was said what the function is.
+    found: bool,
 }
 
 impl Cluster {
@@ -144,6 +174,7 @@ impl Cluster {
                 node,
                 &self.dir.config(node),
                 &self.dir.log(node),
+                self.dev,
                 news.clone(),
             )?;
             self.awaited.push(node.name.clone());
@@ -162,7 +193,11 @@ impl Cluster {
                 () = sleep_until(patience) => Event::Late,
             };
             match event {
-                Event::News(News::Ready { name, ready }) => self.on_ready(&name, &ready),
+                Event::News(News::Ready {
+                    name,
+                    ready,
+                    discovered,
+                }) => self.on_ready(&name, &ready, &discovered),
                 Event::News(News::Ended {
                     name,
                     status,
@@ -196,7 +231,7 @@ impl Cluster {
         }
     }
 
-    fn on_ready(&mut self, name: &str, ready: &ReadyBody) {
+    fn on_ready(&mut self, name: &str, ready: &ReadyBody, discovered: &[String]) {
         self.was_up = true;
         self.awaited.retain(|awaited| awaited != name);
         if self.json {
@@ -205,16 +240,17 @@ impl Cluster {
                 Err(e) => output::note(&format!("{name} is ready, which JSON cannot say: {e}")),
             }
         } else {
-            let ReadyBody {
-                node,
-                pid,
-                quic,
-                http,
-                ..
-            } = ready;
-            self.say(&format!(
-                "{node} is ready: process {pid}, QUIC {quic}, HTTP {http}"
-            ));
+            self.say(&ready.to_string());
+        }
+        // Every node finds the same.
+        if !self.found && !discovered.is_empty() {
+            self.found = true;
+            let lines = output::tame(&discovered.join("\n"));
+            if self.json {
+                output::note(&lines);
+            } else {
+                self.say(&lines);
+            }
         }
         self.say_what_next();
     }
@@ -253,8 +289,13 @@ impl Cluster {
         if !self.awaited.is_empty() {
             let names = self.awaited.join(", ");
             let seconds = PATIENCE.as_secs();
+            let who = if self.dev {
+                "what their functions say, or their logs,"
+            } else {
+                "their logs"
+            };
             output::note(&format!(
-                "still waiting for {names} after {seconds} s; their logs may say why"
+                "still waiting for {names} after {seconds} s; {who} may say why"
             ));
         }
     }
@@ -282,6 +323,10 @@ impl Cluster {
     }
 
     fn what_to_try(&self, program: &str, dir: &str) -> String {
+        if self.dev {
+            // What was found says how it is called.
+            return String::new();
+        }
         if self.functions.is_empty() {
             return format!(
                 "\x20 {program} update cart alice add apples pears --type orset{dir}\n\x20 {program} get cart alice{dir}\n"

@@ -23,7 +23,7 @@ fn the_commented_file_has_every_key_at_its_default() {
     assert_eq!(parse(text), parse(""));
     // The keys there are come from the parser's own complaint about one that there is not.
     let table: toml::Table = text.parse().unwrap();
-    for section in ["", "identity", "http", "limits"] {
+    for section in ["", "identity", "http", "function", "ingress", "limits"] {
         let unknown = if section.is_empty() {
             "zzz = 1".to_string()
         } else {
@@ -319,4 +319,160 @@ fn addresses_are_host_and_port() {
     ] {
         assert_eq!(host_port(bad), None, "{bad}");
     }
+}
+
+const BOTH: &str = "[ingress]\nlisten = \"0.0.0.0:9000\"\n[function]\n";
+
+#[test]
+fn a_function_is_at_an_address_or_started_by_a_command() {
+    let function = |text: &str| parse(&format!("{BOTH}{text}")).unwrap().function.unwrap();
+    let at = function("address = \"[::1]:8080\"");
+    assert_eq!(at.at, FunctionAt::Address("[::1]:8080".to_string()));
+    assert_eq!(at.place.to_string(), format!("{FILE}:4"));
+    assert_eq!(at.ingress.listen.to_string(), "0.0.0.0:9000");
+    assert_eq!(at.ingress.place.to_string(), format!("{FILE}:2"));
+    assert_eq!(
+        (at.ingress.message_bytes_max, at.ingress.connections_max),
+        (786_432, 1024)
+    );
+    let started = |text: &str| match function(text).at {
+        FunctionAt::Command(command) => command,
+        other => panic!("{other:?}"),
+    };
+    let command = started("command = [\"npm\", \"start\"]");
+    assert_eq!(command.command, ["npm", "start"]);
+    assert_eq!((command.port, command.idle_stop), (None, None));
+    assert_eq!(command.directory, Path::new("/etc/anabranch/."));
+    let command = started("command = [\"x\"]\ndirectory = \"/srv\"\nport = 8080\nidle_stop_ms = 60000");
+    assert_eq!(command.directory, Path::new("/srv"));
+    assert_eq!(
+        (command.port, command.idle_stop),
+        (Some(8080), Some(std::time::Duration::from_secs(60)))
+    );
+    assert_eq!(parse("").unwrap().function, None);
+}
+
+#[test]
+fn a_function_that_cannot_be_is_refused_where_it_stands() {
+    let wrong = |text: &str, message: &str| refused(&format!("{BOTH}{text}"), message);
+    wrong(
+        "command = [\"x\"]\naddress = \"a:1\"",
+        "5: function.address is for a function that runs already, function.command for one that the node starts: one of them",
+    );
+    wrong(
+        "address = \"nowhere\"",
+        "4: function.address = \"nowhere\" is not HOST:PORT",
+    );
+    wrong(
+        "command = [\n\"x\",\n\"a\\u0000\"]",
+        "6: function.command: \"a\\0\" has a zero byte",
+    );
+    wrong(
+        "command = [\"x\"]\nport = 65536",
+        "5: function.port is 65536, it must be at least 0 and at most 65535",
+    );
+    wrong(
+        "address = \"a:1\"\nport = 1",
+        "5: function.port is for a function that the node starts: function.command",
+    );
+    wrong(
+        "idle_stop_ms = 1",
+        "4: function.idle_stop_ms is for a function that the node starts: function.command",
+    );
+    wrong(
+        "command = [\"x\"]\ndirectory = \"\"",
+        "5: function.directory must not be empty",
+    );
+    refused(
+        BOTH,
+        "2: ingress.listen needs a function to serve: function.address or function.command",
+    );
+    refused(
+        "[function]\naddress = \"a:1\"",
+        "2: a function needs ingress.listen, where its callers come: HOST:PORT",
+    );
+    refused(
+        "[ingress]\nlisten = \"here\"",
+        "2: ingress.listen = \"here\": invalid socket address syntax",
+    );
+    refused(
+        "[ingress]\nmessage_bytes_max = 786433",
+        "2: ingress.message_bytes_max is 786433, it must be at least 1024 and at most 786432",
+    );
+    refused(
+        "[ingress]\nconnections_max = 0",
+        "2: ingress.connections_max is 0, it must be at least 1 and at most 65536",
+    );
+}
+
+#[test]
+fn one_other_file_may_be_included_for_the_function() {
+    let dir = std::env::temp_dir().join(format!("anabranch-include-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let (file, other) = (dir.join("node.toml"), dir.join("function.toml"));
+    let parse = |text: &str| Config::parse(&file, text);
+    let include = "include = \"function.toml\"\n";
+    let failed = |text: &str| parse(text).expect_err("it was taken").message().to_string();
+    let missing = failed(include);
+    assert!(
+        missing.starts_with(&format!(
+            "{}:1: include: cannot read {}",
+            file.display(),
+            other.display()
+        )),
+        "{missing}"
+    );
+
+    std::fs::write(
+        &other,
+        "\n[function]\naddress = \"a:1\"\n[ingress]\nlisten = \"127.0.0.1:9\"",
+    )
+    .unwrap();
+    let function = parse(include).unwrap().function.unwrap();
+    assert_eq!(function.place.to_string(), format!("{}:3", other.display()));
+    assert_eq!(
+        function.ingress.place.to_string(),
+        format!("{}:5", other.display())
+    );
+    let both = failed(&format!("{include}[function]\nport = 0"));
+    let said = format!(
+        "{}:3: [function] stands here and at {}:3",
+        file.display(),
+        other.display()
+    );
+    assert!(both.starts_with(&said), "{both}");
+
+    std::fs::write(&other, "# nothing").unwrap();
+    assert_eq!(parse(include).unwrap().function, None);
+    std::fs::write(&other, "\nname = \"a\"").unwrap();
+    let unknown = failed(include);
+    assert!(
+        unknown.starts_with(&format!("{}:2: unknown member `name`", other.display())),
+        "{unknown}"
+    );
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn a_command_that_is_not_there_is_named_with_its_line() {
+    let failed = |text: &str| {
+        let config = parse(&format!("{BOTH}{text}")).unwrap();
+        config
+            .check_files()
+            .expect_err("it was taken")
+            .message()
+            .to_string()
+    };
+    let message = failed("command = [\"no-such-command\"]\ndirectory = \"/\"");
+    assert!(
+        message.starts_with(&format!(
+            "{FILE}:4: function.command: there is no command \"no-such-command\""
+        )),
+        "{message}"
+    );
+    let message = failed("command = [\"sh\"]\ndirectory = \"/no/such\"");
+    assert_eq!(
+        message,
+        format!("{FILE}:4: function.directory: there is no directory /no/such")
+    );
 }

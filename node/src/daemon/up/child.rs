@@ -8,9 +8,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{self, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::api::ReadyBody;
+use super::super::api::{NodeNews, ReadyBody};
 use super::super::cluster_dir::NodeEntry;
 use super::super::exit::Failure;
+use super::super::output;
 
 /// Lines of a dead child's log that are shown.
 const LAST_WORDS_LINES: usize = 12;
@@ -18,6 +19,8 @@ const LAST_WORDS_LINES: usize = 12;
 const LAST_WORDS_BYTES: u64 = 16 << 10;
 /// A readiness line is at most this long.
 const READY_BYTES_MAX: u64 = 64 << 10;
+/// The same for what a node has to say under `dev`: a line of its function's, with every byte escaped, fits.
+const NEWS_BYTES_MAX: u64 = 256 << 10;
 
 /// What is heard of a child.
 pub(super) enum News {
@@ -27,6 +30,8 @@ pub(super) enum News {
         name: String,
         /// Its own words.
         ready: ReadyBody,
+        /// What its function is, for people; empty where it has none in another process.
+        discovered: Vec<String>,
     },
     /// Its process has ended.
     Ended {
@@ -54,13 +59,15 @@ impl Child {
         node: &NodeEntry,
         config: &Path,
         log: &Path,
+        dev: bool,
         news: mpsc::Sender<News>,
     ) -> Result<Child, Failure> {
         // The log of the start before stays beside it, so that neither grows for ever.
         let _ = fs::rename(log, log.with_extension("log.old"));
         let stderr = File::create(log).map_err(|e| Failure::io(log.display(), &e))?;
+        let how = if dev { "--for-dev" } else { "--json" };
         let mut process = Command::new(program)
-            .args(["node", "--json", "--until-stdin-closes", "--config"])
+            .args(["node", how, "--until-stdin-closes", "--config"])
             .arg(config)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -75,6 +82,7 @@ impl Child {
         let follow = Follow {
             name: node.name.clone(),
             log: log.to_path_buf(),
+            dev,
             news,
         };
         tokio::spawn(follow.run(process, stdout, killed));
@@ -104,6 +112,8 @@ impl Child {
 struct Follow {
     name: String,
     log: PathBuf,
+    /// Whether it has more to say than that it is ready.
+    dev: bool,
     news: mpsc::Sender<News>,
 }
 
@@ -114,8 +124,13 @@ impl Follow {
         stdout: Option<ChildStdout>,
         killed: oneshot::Receiver<()>,
     ) {
-        let listening =
-            stdout.map(|stdout| tokio::spawn(listen(self.name.clone(), stdout, self.news.clone())));
+        let listening = stdout.map(|stdout| {
+            let (name, news) = (self.name.clone(), self.news.clone());
+            match self.dev {
+                true => tokio::spawn(listen_on(name, stdout, news)),
+                false => tokio::spawn(listen(name, stdout, news)),
+            }
+        });
         let status = tokio::select! {
             status = process.wait() => status,
             Ok(()) = killed => {
@@ -151,10 +166,48 @@ async fn listen(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) {
         .is_ok()
         && let Ok(ready) = serde_json::from_str::<ReadyBody>(&line)
     {
-        let _ = news.send(News::Ready { name, ready }).await;
+        let discovered = Vec::new();
+        let _ = news
+            .send(News::Ready {
+                name,
+                ready,
+                discovered,
+            })
+            .await;
     }
     // Nothing more is expected, but a child must never find its stdout closed.
     let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+}
+
+/// Under `dev`, to the end: a node's function may print at any time.
+async fn listen_on(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) {
+    let mut stdout = BufReader::new(stdout);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut stdout)
+            .take(NEWS_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+            .await
+        {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+        match serde_json::from_slice(&line) {
+            Ok(NodeNews::Function { line }) => output::note_as(&name, &line),
+            Ok(NodeNews::Ready { ready, discovered }) => {
+                let name = name.clone();
+                let _ = news
+                    .send(News::Ready {
+                        name,
+                        ready,
+                        discovered,
+                    })
+                    .await;
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 /// The last lines of a log; empty if it cannot be read.

@@ -1,0 +1,310 @@
+//! `[function]` and `[ingress]`: a function in another process, and where its callers come. They stand in the configuration
+//! itself or in one file that it includes, never in both.
+//!
+//! Not here: whether the function answers, which is found out by asking it (`sidecar`).
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::{Range, RangeInclusive};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::super::exit::Failure;
+use super::super::{process, strict};
+use super::source::{Source, host_port};
+use crate::payload::PAYLOAD_BYTES_MAX;
+
+/// Bytes of a message at the ingress when nothing else is configured, and at most: what an argument or a reply may have.
+pub const MESSAGE_BYTES_MAX_DEFAULT: usize = PAYLOAD_BYTES_MAX;
+/// Fewer than this no call is made of.
+const MESSAGE_BYTES_MIN: u64 = 1024;
+/// Connections at the ingress when nothing else is configured.
+pub const INGRESS_CONNECTIONS_DEFAULT: usize = 1024;
+const INGRESS_CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
+/// A command and its arguments, at most.
+const COMMAND_WORDS_MAX: usize = 256;
+/// How long a function may be idle before it is stopped, at most: a day.
+const IDLE_STOP_MS: RangeInclusive<u64> = 0..=86_400_000;
+
+/// `FILE:LINE` of a value, for complaints about what it leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place(String);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A function in another process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionConfig {
+    /// Where it is, or how it is started.
+    pub at: FunctionAt,
+    /// Where that is said.
+    pub place: Place,
+    /// Where its callers come.
+    pub ingress: IngressConfig,
+}
+
+/// Where a function is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FunctionAt {
+    /// It runs already, at HOST:PORT.
+    Address(String),
+    /// The node runs it.
+    Command(CommandConfig),
+}
+
+/// How a function is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandConfig {
+    /// The command and its arguments, never empty.
+    pub command: Vec<String>,
+    /// Where it runs.
+    pub directory: PathBuf,
+    /// Where it listens; none: at any port that is free.
+    pub port: Option<u16>,
+    /// After this long without a call it is stopped; none: never.
+    pub idle_stop: Option<Duration>,
+}
+
+/// What the ingress listens at and how much it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngressConfig {
+    /// Where it listens (TCP).
+    pub listen: SocketAddr,
+    /// Where that is said.
+    pub place: Place,
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Connections at a time.
+    pub connections_max: usize,
+}
+
+impl FunctionConfig {
+    /// Fails when there is nothing to run: before anything is started.
+    pub fn check(&self) -> Result<(), Failure> {
+        let FunctionAt::Command(CommandConfig {
+            command, directory, ..
+        }) = &self.at
+        else {
+            return Ok(());
+        };
+        let failed = |message: String| Failure::new("config", message).at(&self.place);
+        if !directory.is_dir() {
+            return Err(failed(format!(
+                "function.directory: there is no directory {}",
+                directory.display()
+            )));
+        }
+        let program = command.first().map(String::as_str).unwrap_or_default();
+        process::find(program, directory).map_err(|why| failed(format!("function.command: {why}")))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FunctionSection {
+    address: Option<Spanned<String>>,
+    command: Option<Spanned<Vec<Spanned<String>>>>,
+    directory: Option<Spanned<String>>,
+    port: Option<Spanned<u64>>,
+    idle_stop_ms: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IngressSection {
+    listen: Option<Spanned<String>>,
+    message_bytes_max: Option<Spanned<u64>>,
+    connections_max: Option<Spanned<u64>>,
+}
+
+impl FunctionSection {
+    /// Where any of it stands.
+    fn span(&self) -> Option<Range<usize>> {
+        let lists = [self.command.as_ref().map(Spanned::span)];
+        let texts = [&self.address, &self.directory].map(|text| text.as_ref().map(Spanned::span));
+        let numbers = [&self.port, &self.idle_stop_ms].map(|number| number.as_ref().map(Spanned::span));
+        lists.into_iter().chain(texts).chain(numbers).flatten().next()
+    }
+
+    fn checked(self, source: &Source<'_>) -> Result<Option<(FunctionAt, Place)>, Failure> {
+        let address = self.address.filter(|address| !address.get_ref().is_empty());
+        let command = self.command.filter(|command| !command.get_ref().is_empty());
+        let directory = source.path("function.directory", self.directory.as_ref(), ".")?;
+        let port: u16 = source.number_or("function.port", self.port.clone(), 0, 0..=u64::from(u16::MAX))?;
+        let idle_stop_ms: u64 = source.number_or(
+            "function.idle_stop_ms",
+            self.idle_stop_ms.clone(),
+            0,
+            IDLE_STOP_MS,
+        )?;
+        let Some(command) = command else {
+            let of_commands = [("port", self.port), ("idle_stop_ms", self.idle_stop_ms)];
+            let set = |(_, value): &(_, Option<Spanned<u64>>)| {
+                value.as_ref().is_some_and(|value| *value.get_ref() != 0)
+            };
+            if let Some((key, value)) = of_commands.iter().find(|entry| set(entry)) {
+                let message =
+                    format_args!("function.{key} is for a function that the node starts: function.command");
+                return Err(source.at_value(value.as_ref(), message));
+            }
+            let Some(address) = address else { return Ok(None) };
+            let text = address.get_ref();
+            if host_port(text).is_none() {
+                return Err(source.at(
+                    address.span(),
+                    format_args!("function.address = {text:?} is not HOST:PORT"),
+                ));
+            }
+            let place = Place(source.place(Some(address.span())));
+            return Ok(Some((FunctionAt::Address(address.into_inner()), place)));
+        };
+        if let Some(address) = address {
+            let message = "function.address is for a function that runs already, function.command for one that the node \
+                           starts: one of them";
+            return Err(source.at(address.span(), message));
+        }
+        let place = Place(source.place(Some(command.span())));
+        let command = source.each(
+            "function.command",
+            Some(command.into_inner()),
+            COMMAND_WORDS_MAX,
+            word,
+        )?;
+        let command = CommandConfig {
+            command,
+            directory,
+            port: Some(port).filter(|port| *port != 0),
+            idle_stop: Some(Duration::from_millis(idle_stop_ms)).filter(|idle| !idle.is_zero()),
+        };
+        Ok(Some((FunctionAt::Command(command), place)))
+    }
+}
+
+/// What the operating system can be given as a word of a command.
+fn word(text: &str) -> Result<String, String> {
+    if text.contains('\0') {
+        return Err(format!("{text:?} has a zero byte"));
+    }
+    Ok(text.to_string())
+}
+
+impl IngressSection {
+    fn span(&self) -> Option<Range<usize>> {
+        let numbers = [&self.message_bytes_max, &self.connections_max];
+        let numbers = numbers.map(|number| number.as_ref().map(Spanned::span));
+        let listen = self.listen.as_ref().map(Spanned::span);
+        [listen].into_iter().chain(numbers).flatten().next()
+    }
+
+    fn checked(self, source: &Source<'_>) -> Result<Option<IngressConfig>, Failure> {
+        let message_bytes_max = source.number_or(
+            "ingress.message_bytes_max",
+            self.message_bytes_max,
+            MESSAGE_BYTES_MAX_DEFAULT,
+            MESSAGE_BYTES_MIN..=MESSAGE_BYTES_MAX_DEFAULT as u64,
+        )?;
+        let connections_max = source.number_or(
+            "ingress.connections_max",
+            self.connections_max,
+            INGRESS_CONNECTIONS_DEFAULT,
+            INGRESS_CONNECTIONS,
+        )?;
+        let Some(listen) = self.listen.filter(|listen| !listen.get_ref().is_empty()) else {
+            return Ok(None);
+        };
+        let text = listen.get_ref();
+        // Beyond loopback, too: it is there for clients, and only where it is asked for.
+        let address = text
+            .parse()
+            .map_err(|e| source.at(listen.span(), format_args!("ingress.listen = {text:?}: {e}")))?;
+        Ok(Some(IngressConfig {
+            listen: address,
+            place: Place(source.place(Some(listen.span()))),
+            message_bytes_max,
+            connections_max,
+        }))
+    }
+}
+
+/// Another file's sections.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IncludedFile {
+    #[serde(default)]
+    function: FunctionSection,
+    #[serde(default)]
+    ingress: IngressSection,
+}
+
+/// The file that a configuration includes, if it does.
+#[derive(Default)]
+pub(super) struct Included {
+    path: PathBuf,
+    text: String,
+    raw: IncludedFile,
+}
+
+impl Included {
+    pub(super) fn load(source: &Source<'_>, include: Option<Spanned<String>>) -> Result<Included, Failure> {
+        let Some(include) = include.filter(|include| !include.get_ref().is_empty()) else {
+            return Ok(Included::default());
+        };
+        let path = source.path("include", Some(&include), "")?;
+        let text = super::read(&path)
+            .map_err(|failure| source.at(include.span(), format_args!("include: {failure}")))?;
+        let inner = Source::new(&path, &text);
+        let raw = toml::from_str(&text)
+            .map_err(|e| inner.at(e.span().unwrap_or(0..0), strict::in_words(e.message())))?;
+        Ok(Included { path, text, raw })
+    }
+
+    /// The function by both sections, each in the file it stands in.
+    pub(super) fn checked(
+        self,
+        outer: &Source<'_>,
+        function: FunctionSection,
+        ingress: IngressSection,
+    ) -> Result<Option<FunctionConfig>, Failure> {
+        let inner = Source::new(&self.path, &self.text);
+        let included = self.raw;
+        let spans = [
+            ("function", function.span(), included.function.span()),
+            ("ingress", ingress.span(), included.ingress.span()),
+        ];
+        for (name, here, there) in &spans {
+            if let (Some(_), Some(there)) = (here, there) {
+                let place = inner.place(Some(there.clone()));
+                let message = format_args!("[{name}] stands here and at {place}: one of them");
+                return Err(outer.at(here.clone().unwrap_or(0..0), message));
+            }
+        }
+        let function = match spans[0].2 {
+            Some(_) => included.function.checked(&inner)?,
+            None => function.checked(outer)?,
+        };
+        let ingress = match spans[1].2 {
+            Some(_) => included.ingress.checked(&inner)?,
+            None => ingress.checked(outer)?,
+        };
+        let failed = |place: Place, message: &str| Err(Failure::new("config", message).at(place));
+        match (function, ingress) {
+            (Some((at, place)), Some(ingress)) => Ok(Some(FunctionConfig { at, place, ingress })),
+            (Some((_, place)), None) => failed(
+                place,
+                "a function needs ingress.listen, where its callers come: HOST:PORT",
+            ),
+            (None, Some(ingress)) => failed(
+                ingress.place,
+                "ingress.listen needs a function to serve: function.address or function.command",
+            ),
+            (None, None) => Ok(None),
+        }
+    }
+}
