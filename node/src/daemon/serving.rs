@@ -54,7 +54,8 @@ impl Serving {
         let config = sidecar::Config {
             function: address,
             dev,
-            ingress,
+            message_bytes_max: function.ingress.message_bytes_max,
+            connections_max: function.ingress.connections_max,
         };
         match Sidecar::start(node.clone(), config, listener) {
             Ok(sidecar) => Ok(Serving {
