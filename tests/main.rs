@@ -27,6 +27,7 @@ mod history;
 mod hostile_network;
 mod http_api;
 mod idempotency;
+mod kalix;
 mod lost_directory;
 mod many_faults;
 mod moving;

@@ -31,6 +31,7 @@ pub enum Command {
     /// Start a development cluster on this machine and stay with it.
     Up(Up),
     /// The same with a function of yours in another process: started beside each node, found out about, and served.
+    #[command(override_usage = "anabranch dev [OPTIONS] -- CMD [ARG]...")]
     Dev(Dev),
     /// Run one node.
     Node(NodeArgs),

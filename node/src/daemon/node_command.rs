@@ -66,7 +66,7 @@ impl Told {
         })
     }
 
-    async fn to_stop(&mut self) {
+    async fn until_stop(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -114,7 +114,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     ));
 
     let stop = tokio::select! {
-        () = told.to_stop() => Stop::Down,
+        () = told.until_stop() => Stop::Down,
         Some(asked) = leaves.recv() => Stop::Leave(asked),
         _ = node.stopped() => Stop::Itself,
         failure = failed(serving.as_ref()) => Stop::Function(failure),

@@ -36,21 +36,61 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// For people.
+    /// For people: the services, their routes, and a line to try one with.
     pub fn describe(&self, ingress: SocketAddr) -> Vec<String> {
-        let services = self.services.iter().flat_map(|services| services.iter());
-        let mut lines = Vec::new();
-        for service in services {
-            let what = if service.is_action { "action" } else { "entity" };
-            let kind = if service.is_action { "" } else { &service.kind };
-            let methods: Vec<&str> = service.methods.keys().map(String::as_str).collect();
-            lines.push(format!("{what} {kind} {}: {}", service.name, methods.join(", ")).replace("  ", " "));
+        let Some(services) = &self.services else {
+            return Vec::new();
+        };
+        let mut lines = vec![format!("{ingress} serves over gRPC, and over HTTP with JSON:")];
+        for service in services.iter() {
+            let what = match service.is_action {
+                true => "an action".to_owned(),
+                false => format!("entities of kind {:?}", service.kind),
+            };
+            lines.push(format!("  {}, {what}", service.name));
+            let own = format!("{}.", service.name);
+            let routes = services.rules.routes();
+            let routes = routes.iter().filter(|route| route.rpc.starts_with(&own));
+            lines.extend(routes.map(|route| format!("    {} {}", route.verb, route.template)));
         }
-        if let Some(line) = lines.first_mut() {
-            line.insert_str(0, &format!("gRPC at {ingress}: "));
-        }
+        lines.extend(self.try_this(ingress));
         lines
     }
+
+    fn try_this(&self, ingress: SocketAddr) -> Option<String> {
+        let routes = self.services.as_ref()?.rules.routes();
+        // Something that changes an entity, if there is such a route.
+        let route = routes
+            .iter()
+            .find(|route| route.has_body && route.example.is_some());
+        let route = route.or(routes.first())?;
+        let path: String = filled(&route.template);
+        let body = match &route.example {
+            Some(example) if route.has_body => {
+                format!(
+                    " -H 'content-type: application/json' -d '{}'",
+                    example.replace('\'', "'\\''")
+                )
+            }
+            _ => String::new(),
+        };
+        Some(format!(
+            "Try: curl -X {} http://{ingress}{path}{body}",
+            route.verb
+        ))
+    }
+}
+
+/// A path of a template, with something in place of its variables.
+fn filled(template: &str) -> String {
+    let mut path = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        path.push_str(before);
+        path.push('1');
+        rest = after.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    path + rest
 }
 
 /// What it takes to look for a function.

@@ -300,6 +300,45 @@ mod tests {
     use super::super::protos;
     use super::*;
 
+    const REFLECTION: &str = r#"
+        service ServerReflection {
+          rpc ServerReflectionInfo(stream ServerReflectionRequest) returns (stream ServerReflectionResponse);
+        }
+        message ServerReflectionRequest {
+          string host = 1;
+          oneof message_request {
+            string file_by_filename = 3; string file_containing_symbol = 4;
+            ExtensionRequest file_containing_extension = 5; string all_extension_numbers_of_type = 6;
+            string list_services = 7;
+          }
+        }
+        message ExtensionRequest { string containing_type = 1; int32 extension_number = 2; }
+        message ServerReflectionResponse {
+          string valid_host = 1;
+          ServerReflectionRequest original_request = 2;
+          oneof message_response {
+            FileDescriptorResponse file_descriptor_response = 4;
+            ExtensionNumberResponse all_extension_numbers_response = 5;
+            ListServiceResponse list_services_response = 6; ErrorResponse error_response = 7;
+          }
+        }
+        message FileDescriptorResponse { repeated bytes file_descriptor_proto = 1; }
+        message ExtensionNumberResponse { string base_type_name = 1; repeated int32 extension_number = 2; }
+        message ListServiceResponse { repeated ServiceResponse service = 1; }
+        message ServiceResponse { string name = 1; }
+        message ErrorResponse { int32 error_code = 1; string error_message = 2; }"#;
+
+    const HEALTH_TEXT: &str = r#"
+        message HealthCheckRequest { string service = 1; }
+        message HealthCheckResponse {
+          enum ServingStatus { UNKNOWN = 0; SERVING = 1; NOT_SERVING = 2; SERVICE_UNKNOWN = 3; }
+          ServingStatus status = 1;
+        }
+        service Health {
+          rpc Check(HealthCheckRequest) returns (HealthCheckResponse);
+          rpc Watch(HealthCheckRequest) returns (stream HealthCheckResponse);
+        }"#;
+
     fn reflection() -> Reflection {
         let one = r#"syntax = "proto3"; package one;
             import "google/api/annotations.proto"; import "two.proto";
@@ -448,55 +487,18 @@ mod tests {
 
     #[test]
     fn it_describes_itself_as_its_files_do() {
-        let messages = r#"
-            service ServerReflection {
-              rpc ServerReflectionInfo(stream ServerReflectionRequest) returns (stream ServerReflectionResponse);
-            }
-            message ServerReflectionRequest {
-              string host = 1;
-              oneof message_request {
-                string file_by_filename = 3; string file_containing_symbol = 4;
-                ExtensionRequest file_containing_extension = 5; string all_extension_numbers_of_type = 6;
-                string list_services = 7;
-              }
-            }
-            message ExtensionRequest { string containing_type = 1; int32 extension_number = 2; }
-            message ServerReflectionResponse {
-              string valid_host = 1;
-              ServerReflectionRequest original_request = 2;
-              oneof message_response {
-                FileDescriptorResponse file_descriptor_response = 4;
-                ExtensionNumberResponse all_extension_numbers_response = 5;
-                ListServiceResponse list_services_response = 6; ErrorResponse error_response = 7;
-              }
-            }
-            message FileDescriptorResponse { repeated bytes file_descriptor_proto = 1; }
-            message ExtensionNumberResponse { string base_type_name = 1; repeated int32 extension_number = 2; }
-            message ListServiceResponse { repeated ServiceResponse service = 1; }
-            message ServiceResponse { string name = 1; }
-            message ErrorResponse { int32 error_code = 1; string error_message = 2; }"#;
-        let health = r#"
-            message HealthCheckRequest { string service = 1; }
-            message HealthCheckResponse {
-              enum ServingStatus { UNKNOWN = 0; SERVING = 1; NOT_SERVING = 2; SERVICE_UNKNOWN = 3; }
-              ServingStatus status = 1;
-            }
-            service Health {
-              rpc Check(HealthCheckRequest) returns (HealthCheckResponse);
-              rpc Watch(HealthCheckRequest) returns (stream HealthCheckResponse);
-            }"#;
         for (name, package, text) in [
             (
                 "grpc/reflection/v1/reflection.proto",
                 "grpc.reflection.v1",
-                messages,
+                REFLECTION,
             ),
             (
                 "grpc/reflection/v1alpha/reflection.proto",
                 "grpc.reflection.v1alpha",
-                messages,
+                REFLECTION,
             ),
-            ("grpc/health/v1/health.proto", "grpc.health.v1", health),
+            ("grpc/health/v1/health.proto", "grpc.health.v1", HEALTH_TEXT),
         ] {
             let text = format!("syntax = \"proto3\"; package {package}; {text}");
             let set = protos::set(&[(name, &text)]);

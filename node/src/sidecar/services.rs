@@ -12,6 +12,7 @@ use super::key::{KeyFields, has_generated_key};
 use super::pool::{PoolError, pool};
 use super::problem::{Problem, Severity};
 use super::proto::discovery::{Component, ComponentSettings, EntitySettings, Spec, WriteConsistency};
+use super::transcode::Rules;
 use crate::engine::{Copies, Level};
 use crate::error::{Error, ErrorKind};
 use crate::terms::Stage;
@@ -27,10 +28,12 @@ const ENTITIES: &str = "kalix.component.replicatedentity.ReplicatedEntities";
 const ACTIONS: &str = "kalix.component.action.Actions";
 
 /// All services of a function.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Services {
     /// Their descriptors.
     pub pool: DescriptorPool,
+    /// Their routes over HTTP.
+    pub rules: Rules,
     by_name: BTreeMap<String, Arc<Service>>,
 }
 
@@ -87,6 +90,7 @@ impl Services {
         let mut problems = Vec::new();
         let mut services = Services {
             by_name: BTreeMap::new(),
+            rules: Rules::default(),
             pool,
         };
         for component in &spec.components {
@@ -95,6 +99,10 @@ impl Services {
                 Err(problem) => problems.push(problem),
             }
         }
+        let descriptors = services.iter().map(|service| service.descriptor.clone());
+        let (rules, wrong) = Rules::new(descriptors.collect::<Vec<_>>());
+        services.rules = rules;
+        problems.extend(wrong);
         match problems.iter().any(|problem| problem.severity == Severity::Error) {
             true => Err(problems),
             false => Ok((services, problems)),
@@ -209,6 +217,11 @@ impl Service {
 }
 
 impl Method {
+    /// Whether it takes or gives more than one message.
+    pub fn is_streamed(&self) -> bool {
+        self.descriptor.is_client_streaming() || self.descriptor.is_server_streaming()
+    }
+
     /// What it takes.
     pub fn input(&self) -> MessageDescriptor {
         self.descriptor.input()

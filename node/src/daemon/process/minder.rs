@@ -4,9 +4,8 @@
 //! Why a process: a node that is killed does nothing any more, and a command such as `npm start` has children that nobody but
 //! their group's name reaches.
 //!
-//! Contract: the command has a process group of its own, no stdin, and the minder's stderr for both its outputs. Once the minder's
-//! stdin ends, or it is told to by a signal, or the command has ended, the group gets SIGTERM, [`GRACE`] later SIGKILL; then
-//! the minder ends as the command did. It says so on stdout (`words`). A process that left the group is not reached.
+//! Contract: the command has a process group of its own, no stdin, and the minder's stdout and stderr. Once the minder's stdin ends, or it is told to by a signal, or the command has ended, the group gets SIGTERM, [`GRACE`] later SIGKILL; then
+//! the minder ends as the command did. It says so to the node (`words`). A process that left the group is not reached.
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -21,7 +20,7 @@ use rustix::process::{kill_process_group, wait, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use super::words::{Ending, Word};
+use super::words::{Ending, Mouth, Word};
 use crate::daemon::stdin;
 
 /// How long a group may take to end by itself once it was told to.
@@ -41,14 +40,14 @@ pub fn run(command: &[OsString]) -> ExitCode {
             runtime.shutdown_background();
             code
         }
-        Err(e) => not_started("the runtime", &e),
+        Err(e) => not_started(&mut Mouth::stdin(), "the runtime", &e),
     };
     ExitCode::from(code)
 }
 
-fn not_started(what: &str, error: &io::Error) -> u8 {
+fn not_started(mouth: &mut Mouth, what: &str, error: &io::Error) -> u8 {
     let message = format!("{what}: {error}");
-    Word::NotStarted { message }.say();
+    mouth.say(&Word::NotStarted { message });
     if error.kind() == io::ErrorKind::NotFound {
         NO_COMMAND
     } else {
@@ -57,6 +56,7 @@ fn not_started(what: &str, error: &io::Error) -> u8 {
 }
 
 async fn mind(command: &[OsString]) -> u8 {
+    let mut mouth = Mouth::stdin();
     // Before the command is there: none of its ends may be missed.
     let signals = (|| {
         Ok((
@@ -68,7 +68,7 @@ async fn mind(command: &[OsString]) -> u8 {
     })();
     let (mut children, mut terminate, mut interrupt, mut hangup) = match signals {
         Ok(signals) => signals,
-        Err(e) => return not_started("signals", &e),
+        Err(e) => return not_started(&mut mouth, "signals", &e),
     };
     let stdin_end = stdin::end();
     let told = async move {
@@ -79,11 +79,11 @@ async fn mind(command: &[OsString]) -> u8 {
             _ = hangup.recv() => {}
         }
     };
-    let mut group = match Group::start(command) {
+    let mut group = match Group::start(command, &mut mouth) {
         Ok(group) => group,
         Err(e) => {
             let name = command.first().map(|name| name.to_string_lossy());
-            return not_started(&name.unwrap_or_default(), &e);
+            return not_started(&mut mouth, &name.unwrap_or_default(), &e);
         }
     };
     group
@@ -100,7 +100,7 @@ async fn mind(command: &[OsString]) -> u8 {
         .await;
     // Only a command that the kernel does not let go of has not ended.
     let ending = group.ending.unwrap_or(Ending::from_raw(Signal::KILL.as_raw()));
-    Word::Ended { ending }.say();
+    mouth.say(&Word::Ended { ending });
     ending.code()
 }
 
@@ -116,7 +116,7 @@ struct Group {
 }
 
 impl Group {
-    fn start(command: &[OsString]) -> io::Result<Group> {
+    fn start(command: &[OsString], mouth: &mut Mouth) -> io::Result<Group> {
         let (program, args) = command
             .split_first()
             .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -124,12 +124,10 @@ impl Group {
         let child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())
-            // One pipe for both keeps their order, and leaves stdout to the minder's own words.
-            .stdout(io::stderr())
             .process_group(0)
             .spawn()?;
         let pid = child.id();
-        Word::Started { pid }.say();
+        mouth.say(&Word::Started { pid });
         let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
         Ok(Group {
             id: id.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?,

@@ -7,15 +7,18 @@
 use std::env;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::minder::GRACE;
 use super::outlet::Outlet;
@@ -50,9 +53,9 @@ impl Minder {
 pub(super) struct Run {
     minder: Child,
     /// Dropping it tells the minder to stop.
-    stdin: Option<ChildStdin>,
-    words: Option<Lines<BufReader<ChildStdout>>>,
-    forwarding: Option<JoinHandle<()>>,
+    stdin: Option<OwnedWriteHalf>,
+    words: Lines<BufReader<OwnedReadHalf>>,
+    forwarding: Vec<JoinHandle<()>>,
     /// The command's process and group, while it may be there.
     pid: Option<u32>,
 }
@@ -67,37 +70,39 @@ pub(super) enum Heard {
 
 impl Run {
     pub(super) fn start(minder: &Minder, settings: &Settings, outlet: Outlet) -> io::Result<Run> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (words, stdin) = tokio::net::UnixStream::from_std(ours)?.into_split();
         let mut minder = Command::new(&minder.program)
             .args(&minder.args)
             .args(&settings.command)
             .current_dir(&settings.directory)
             .env("HOST", HOST)
             .env("PORT", settings.port.to_string())
-            .stdin(Stdio::piped())
+            .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Ctrl-C goes to the terminal's whole foreground group: the function must hear of it from the node, in order.
             .process_group(0)
             .spawn()?;
-        let stdin = minder.stdin.take();
-        let words = minder.stdout.take().map(|stdout| BufReader::new(stdout).lines());
-        let output = minder.stderr.take();
-        let forwarding = output.map(|output| tokio::spawn(forward(output, outlet)));
+        // Two pipes: in one, a piece of a line on stderr could come between two of a line on stdout.
+        let stdout = minder
+            .stdout
+            .take()
+            .map(|out| tokio::spawn(forward(out, outlet.clone())));
+        let stderr = minder.stderr.take().map(|out| tokio::spawn(forward(out, outlet)));
         Ok(Run {
             minder,
-            stdin,
-            words,
-            forwarding,
+            stdin: Some(stdin),
+            words: BufReader::new(words).lines(),
+            forwarding: stdout.into_iter().chain(stderr).collect(),
             pid: None,
         })
     }
 
     /// What comes next; after the last of it, it waits for ever. May be dropped and called again.
     pub(super) async fn hear(&mut self) -> Heard {
-        while let Some(words) = &mut self.words {
-            let Ok(Some(line)) = words.next_line().await else {
-                break;
-            };
+        while let Ok(Some(line)) = self.words.next_line().await {
             match serde_json::from_str(&line) {
                 Ok(Word::Started { pid }) => {
                     self.pid = Some(pid);
@@ -110,7 +115,7 @@ impl Run {
                     self.pid = None;
                     return Heard::Ended { ending };
                 }
-                // The loader or a tool around the program may have words of its own.
+                // Of a program that was replaced by another version.
                 Err(_) => {}
             }
         }
@@ -148,10 +153,11 @@ impl Run {
             self.kill();
             let _ = self.minder.wait().await;
         }
-        if let Some(forwarding) = &mut self.forwarding
-            && timeout(OUTPUT_TIMEOUT, &mut *forwarding).await.is_err()
-        {
-            forwarding.abort();
+        let deadline = Instant::now() + OUTPUT_TIMEOUT;
+        for forwarding in &mut self.forwarding {
+            if timeout_at(deadline, &mut *forwarding).await.is_err() {
+                forwarding.abort();
+            }
         }
     }
 }

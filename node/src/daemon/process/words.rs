@@ -1,9 +1,11 @@
-//! What a minder says of its function to the node, one JSON object a line on its stdout, and how an end is described.
+//! What a minder says of its function to the node, one JSON object a line, and how an end is described.
 //!
-//! Not here: what the function itself prints, which goes through the minder's stderr.
+//! Not here: what the function itself prints, which goes straight to the node.
 
 use std::fmt;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
@@ -30,13 +32,22 @@ pub(super) enum Word {
     },
 }
 
-impl Word {
-    /// Says it on stdout. The node may be gone: then nobody wants to know.
-    pub(super) fn say(&self) {
-        if let Ok(mut line) = serde_json::to_string(self) {
+/// Where a minder says them: back through its stdin, a socket whose other end only the node has. Its stdout and stderr are
+/// the function's.
+pub(super) struct Mouth(Option<UnixStream>);
+
+impl Mouth {
+    /// Of this process.
+    pub(super) fn stdin() -> Mouth {
+        let stdin = io::stdin().as_fd().try_clone_to_owned();
+        Mouth(stdin.ok().map(UnixStream::from))
+    }
+
+    /// Says it. The node may be gone, or somebody may have started the minder by hand: then nobody wants to know.
+    pub(super) fn say(&mut self, word: &Word) {
+        if let (Some(node), Ok(mut line)) = (&mut self.0, serde_json::to_string(word)) {
             line.push('\n');
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+            let _ = node.write_all(line.as_bytes());
         }
     }
 }

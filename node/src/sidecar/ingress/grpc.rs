@@ -39,7 +39,7 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> 
     let Some(found) = service.methods.get(&method) else {
         return Status::unimplemented(method).into_http();
     };
-    if found.descriptor.is_client_streaming() || found.descriptor.is_server_streaming() {
+    if found.is_streamed() {
         let text = format!(
             "{} is a stream, which this version does not serve yet",
             found.descriptor.full_name()

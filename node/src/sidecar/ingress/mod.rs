@@ -1,10 +1,11 @@
-//! The ingress: where a function's callers come in, over gRPC.
+//! The ingress: where a function's callers come in, over gRPC, or over HTTP with JSON, at one port.
 //!
 //! Not here: what a call does (`driver`). Contract: connections and messages are bounded; what is asked of a function that is not
 //! here goes to the nearest node where it is.
 
 mod call;
 mod grpc;
+mod json;
 
 use std::convert::Infallible;
 use std::io;
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -138,5 +139,10 @@ async fn serve(stream: TcpStream, caller: Arc<Caller>, mut stopped: watch::Recei
 }
 
 async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    Ok(grpc::answer(&caller, request).await)
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    Ok(match is_grpc {
+        true => grpc::answer(&caller, request).await,
+        false => json::answer(&caller, request).await,
+    })
 }

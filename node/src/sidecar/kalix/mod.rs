@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch_crdt::NodeId;
-use prost_reflect::DynamicMessage;
 use tokio::runtime::Handle as Runtime;
 use tonic::Status;
 
@@ -24,6 +23,7 @@ use super::failure::refused;
 use super::problem::Problem;
 use super::proto::action::{ActionCommand, ActionResponse, Response};
 use super::services::{Method, Service, Services};
+use super::transcode::{json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Foreign, Handle, Hear};
 use crate::payload::{Encoding, Payload};
@@ -249,44 +249,31 @@ fn lost(status: &Status) -> Error {
 }
 
 fn from_json(method: &Method, payload: &Payload) -> Result<Payload, Error> {
-    let invalid = |why: String| {
+    let text: &[u8] = match payload.bytes.as_ref() {
+        b"" | b"null" => b"{}",
+        text => text,
+    };
+    let message = json_to_message(&method.input(), text).map_err(|why| {
         let name = method.descriptor.full_name();
         Error::new(
             ErrorKind::Invalid,
             format!("nothing changed: the argument of {name}: {why}"),
         )
-    };
-    let text: &[u8] = match payload.bytes.as_ref() {
-        b"" | b"null" => b"{}",
-        text => text,
-    };
-    let mut read = serde_json::Deserializer::from_slice(text);
-    let message =
-        DynamicMessage::deserialize(method.input(), &mut read).map_err(|e| invalid(e.to_string()))?;
-    read.end().map_err(|e| invalid(e.to_string()))?;
+    })?;
     let envelope = Envelope {
-        message: prost::Message::encode_to_vec(&message).into(),
+        message,
         ..Envelope::default()
     };
     Ok(envelope.to_payload())
 }
 
 fn to_json(method: &Method, reply: &Payload) -> Result<Payload, Error> {
-    let internal = |why: String| {
-        let name = method.descriptor.full_name();
-        Error::new(
-            ErrorKind::Unanswered,
-            format!("{name} was answered, and the answer cannot be read: {why}"),
-        )
-    };
     let envelope = Envelope::of(reply)?;
-    let message = DynamicMessage::decode(method.output(), envelope.message);
-    let message = message.map_err(|e| internal(e.to_string()))?;
-    let options = prost_reflect::SerializeOptions::new().skip_default_fields(false);
-    let mut text = Vec::new();
-    message
-        .serialize_with_options(&mut serde_json::Serializer::new(&mut text), &options)
-        .map_err(|e| internal(e.to_string()))?;
+    let text = message_to_json(&method.output(), &envelope.message).map_err(|why| {
+        let name = method.descriptor.full_name();
+        let message = format!("{name} was answered, and the answer cannot be read: {why}");
+        Error::new(ErrorKind::Unanswered, message)
+    })?;
     Ok(Payload {
         encoding: Encoding::Json,
         bytes: text.into(),

@@ -1,0 +1,211 @@
+//! Calls over HTTP with JSON, by the routes that the descriptors name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::call::{Answer, Caller, TIMEOUT_DEFAULT, Terms};
+use crate::sidecar::SESSION_HEADER;
+use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
+use crate::sidecar::services::Service;
+use crate::sidecar::status::{error_body, http_status};
+use crate::sidecar::transcode::{Match, Missing};
+use crate::wire::Token;
+
+/// How long a caller waits, milliseconds.
+const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
+/// A deadline farther off is as good as none.
+const TIMEOUT_MS_MAX: u64 = 86_400_000;
+/// What a function says beside its reply to set the status of the response.
+const HTTP_CODE: &str = "_kalix-http-code";
+/// Bytes of JSON for each of the message that it is: names and escapes take more.
+const JSON_PER_BYTE: usize = 4;
+/// What a load balancer asks a pod before it sends requests, and wants to hear.
+const PROBE_HEADER: &str = "k-network-probe";
+const PROBE_ANSWER: &str = "queue";
+
+/// Answers a request, with an error's text where nothing better can be said.
+pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
+    let headers = request.headers();
+    if headers
+        .get(PROBE_HEADER)
+        .is_some_and(|value| value == PROBE_ANSWER)
+    {
+        return text(StatusCode::OK, PROBE_ANSWER.into());
+    }
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = accept.map(str::to_owned);
+    match answer_or_status(caller, request).await {
+        Ok(response) => response,
+        Err(Refused::Status(status)) => refusal(
+            http_status(status.code()),
+            status.code(),
+            status.message(),
+            accept.as_deref(),
+        ),
+        Err(Refused::Missing(missing)) => {
+            let code = Code::Unimplemented;
+            let mut response = refusal(missing.status(), code, &missing.to_string(), accept.as_deref());
+            if let Some(Ok(allow)) = missing.allow().map(HeaderValue::try_from) {
+                response.headers_mut().insert(header::ALLOW, allow);
+            }
+            response
+        }
+    }
+}
+
+enum Refused {
+    Status(Status),
+    Missing(Missing),
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Refused {
+        Refused::Status(status)
+    }
+}
+
+async fn answer_or_status(caller: &Caller, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+    let services = caller.services()?;
+    let (head, body) = request.into_parts();
+    let route = services
+        .rules
+        .find(&head.method, head.uri.path())
+        .map_err(Refused::Missing)?;
+    let name = route.method().parent_service().full_name().to_owned();
+    let found = services.find(&name, route.method().name());
+    let (service, method) = found.map_err(|e| Status::unimplemented(e.message()))?;
+    if method.is_streamed() {
+        let text = format!(
+            "{} is a stream, which is served over gRPC only",
+            method.descriptor.full_name()
+        );
+        return Err(Status::unimplemented(text).into());
+    }
+    let terms = terms(&head.headers, service)?;
+    let body = receive(body, caller.message_bytes_max * JSON_PER_BYTE).await?;
+    let content_type = head.headers.get(header::CONTENT_TYPE);
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let message = route
+        .request(head.uri.query(), content_type, &body)
+        .map_err(|e| Status::invalid_argument(format!("nothing changed: {e}")))?;
+    if message.len() > caller.message_bytes_max {
+        return Err(too_long(caller.message_bytes_max).into());
+    }
+    let answer = caller.call(service, method, message, terms).await?;
+    Ok(response(&route, answer)?)
+}
+
+fn too_long(most: usize) -> Status {
+    Status::resource_exhausted(format!("nothing changed: the message has more than {most} bytes"))
+}
+
+async fn receive(body: Incoming, most: usize) -> Result<Bytes, Status> {
+    match Limited::new(body, most).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_long(most)),
+        Err(error) => Err(Status::cancelled(format!(
+            "nothing changed: the request broke off: {error}"
+        ))),
+    }
+}
+
+fn terms(headers: &HeaderMap, service: &Service) -> Result<Terms, Status> {
+    let invalid = |what: String| Status::invalid_argument(format!("nothing changed: {what}"));
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let session = text(SESSION_HEADER).map(|text| {
+        text.parse::<Token>()
+            .map_err(|e| invalid(format!("{SESSION_HEADER}: {e}")))
+    });
+    let timeout = match text(TIMEOUT_HEADER).map(str::parse::<u64>) {
+        None => TIMEOUT_DEFAULT,
+        Some(Ok(ms)) if ms <= TIMEOUT_MS_MAX => Duration::from_millis(ms),
+        Some(_) => {
+            let text =
+                format!("{TIMEOUT_HEADER} is a whole number of milliseconds, at most {TIMEOUT_MS_MAX}");
+            return Err(invalid(text));
+        }
+    };
+    let heard = headers.iter().filter(|(name, _)| service.hears(name.as_str()));
+    let entry = |(name, value): (&HeaderName, &HeaderValue)| {
+        Some(MetadataEntry {
+            key: name.to_string(),
+            value: Some(MetadataValue::Text(value.to_str().ok()?.to_owned())),
+        })
+    };
+    Ok(Terms {
+        metadata: heard.filter_map(entry).collect(),
+        session: session.transpose()?,
+        timeout,
+    })
+}
+
+fn response(route: &Match<'_>, answer: Answer) -> Result<Response<Body>, Status> {
+    let internal = |e: &dyn std::fmt::Display| {
+        Status::internal(format!(
+            "the method was answered, and the answer cannot be shown: {e}"
+        ))
+    };
+    let said = route.response(&answer.message).map_err(|e| internal(&e))?;
+    let mut response = Response::new(Body::new(Full::new(said.body)));
+    let headers = response.headers_mut();
+    let mut status = None;
+    for entry in &answer.metadata {
+        let Some(MetadataValue::Text(text)) = &entry.value else {
+            continue;
+        };
+        if entry.key == HTTP_CODE {
+            status = text
+                .parse::<u16>()
+                .ok()
+                .and_then(|code| StatusCode::from_u16(code).ok());
+        } else if let (Ok(name), Ok(value)) = (
+            HeaderName::try_from(entry.key.as_str()),
+            HeaderValue::try_from(text.as_str()),
+        ) && !is_own(&name)
+        {
+            headers.append(name, value);
+        }
+    }
+    let content_type = HeaderValue::try_from(said.content_type).map_err(|e| internal(&e))?;
+    headers.insert(header::CONTENT_TYPE, content_type);
+    if let Ok(token) = HeaderValue::try_from(answer.session.to_string()) {
+        headers.insert(SESSION_HEADER, token);
+    }
+    if let Some(status) = status {
+        *response.status_mut() = status;
+    }
+    Ok(response)
+}
+
+/// Headers that are this protocol's, and none of a function's.
+fn is_own(name: &HeaderName) -> bool {
+    [
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::UPGRADE,
+    ]
+    .contains(name)
+}
+
+fn refusal(status: StatusCode, code: Code, description: &str, accept: Option<&str>) -> Response<Body> {
+    let said = error_body(code, description, accept);
+    let mut response = text(status, said.body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(said.content_type));
+    response
+}
+
+fn text(status: StatusCode, text: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::new(Full::new(text)));
+    *response.status_mut() = status;
+    response
+}

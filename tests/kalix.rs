@@ -1,0 +1,257 @@
+//! An unmodified function on Kalix's SDK, in front of which nodes stand.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::support::grpc::Grpc;
+use super::support::http;
+use super::support::kalix::{Shop, shop};
+use super::support::process::Process;
+use super::support::temp::TempDir;
+use super::support::{ANABRANCH, wait_for};
+
+const UNKNOWN: i32 = 2;
+const INVALID: i32 = 3;
+const DEADLINE_EXCEEDED: i32 = 4;
+const NOT_FOUND: i32 = 5;
+const PERMISSION_DENIED: i32 = 7;
+const FAILED_PRECONDITION: i32 = 9;
+const UNIMPLEMENTED: i32 = 12;
+const UNAVAILABLE: i32 = 14;
+
+/// `dev` with this function beside each node.
+struct Dev {
+    process: Process,
+    nodes: Vec<Value>,
+    shop: &'static Shop,
+    _dir: TempDir,
+}
+
+impl Dev {
+    fn start(name: &str, shop: &'static Shop, nodes: usize) -> Dev {
+        let dir = TempDir::new(name);
+        let mut command = Command::new(ANABRANCH);
+        command
+            .args(["dev", "--json", "--nodes", &nodes.to_string(), "--dir"])
+            .arg(dir.join("cluster"))
+            .args(["--", "npm", "start", "--silent"])
+            .current_dir(&shop.dir);
+        let mut process = Process::start("dev", &mut command);
+        let mut nodes: Vec<Value> = (0..nodes)
+            .map(|_| serde_json::from_str(&process.stdout.next().unwrap()).unwrap())
+            .collect();
+        nodes.sort_by_key(|node| node["node"].as_str().unwrap().to_owned());
+        Dev {
+            process,
+            nodes,
+            shop,
+            _dir: dir,
+        }
+    }
+
+    fn ingress(&self, node: usize) -> SocketAddr {
+        self.nodes[node]["ingress"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn clients(&self) -> Vec<Grpc> {
+        let client = |node| Grpc::connect(self.ingress(node), &self.shop.pool);
+        (0..self.nodes.len()).map(client).collect()
+    }
+}
+
+/// Waits until a query is answered so, by what other nodes did.
+#[track_caller]
+fn becomes(client: &mut Grpc, method: &str, message: &Value, expected: &Value) {
+    wait_for(&format!("{method} {message} to be {expected}"), || {
+        (client.call(method, message.clone()) == *expected).then_some(())
+    });
+}
+
+fn items(items: &[(&str, i64)]) -> Value {
+    let items = items
+        .iter()
+        .map(|(product, quantity)| json!({"product": product, "quantity": quantity}));
+    json!({"items": items.collect::<Vec<_>>()})
+}
+
+fn entries(entries: &[(&str, &[&str])]) -> Value {
+    let entries = entries
+        .iter()
+        .map(|(key, values)| json!({"key": key, "values": values}));
+    json!({"entries": entries.collect::<Vec<_>>()})
+}
+
+#[test]
+fn a_cart_is_changed_deleted_and_made_again_at_any_node() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-cart", shop, 3);
+    let mut clients = dev.clients();
+    let add = |product: &str, quantity: i64| json!({"cartId": "alice", "product": product, "quantity": quantity});
+    assert_eq!(clients[0].call("Cart/Add", add("shoe", 2)), items(&[("shoe", 2)]));
+    clients[1].call("Cart/Add", add("hat", 1));
+    let cart = json!({"cartId": "alice"});
+    for client in &mut clients {
+        becomes(client, "Cart/Get", &cart, &items(&[("hat", 1), ("shoe", 2)]));
+    }
+    clients[2].call("Cart/Remove", json!({"cartId": "alice", "product": "shoe"}));
+    for client in &mut clients {
+        becomes(client, "Cart/Get", &cart, &items(&[("hat", 1)]));
+    }
+    clients[1].call("Cart/Delete", cart.clone());
+    for client in &mut clients {
+        becomes(client, "Cart/Get", &cart, &items(&[]));
+    }
+    clients[0].call("Cart/Add", add("sock", 4));
+    for client in &mut clients {
+        becomes(client, "Cart/Get", &cart, &items(&[("sock", 4)]));
+    }
+    // What a session has seen it sees at any node, however far that has come.
+    let added = clients[0].ask("Cart/Add", &[add("sock", 1)]);
+    let token = added.headers["anabranch-session"].clone();
+    clients[2].headers.insert("anabranch-session".into(), token);
+    assert_eq!(clients[2].call("Cart/Get", cart), items(&[("sock", 5)]));
+}
+
+#[test]
+fn every_type_is_the_same_at_every_node() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-types", shop, 3);
+    let mut clients = dev.clients();
+    let id = json!({"id": "x"});
+    let word = |word: &str| json!({"id": "x", "word": word});
+    let entry = |key: &str, value: &str| json!({"id": "x", "key": key, "value": value});
+    clients[0].call("Counter/Change", json!({"id": "x", "by": 5}));
+    clients[1].call("Counter/Change", json!({"id": "x", "by": -7}));
+    clients[0].call("WordSet/Add", word("to"));
+    clients[1].call("WordSet/Add", word("be"));
+    clients[2].call("Notes/Set", json!({"id": "x", "text": "remember"}));
+    clients[0].call("Settings/Put", entry("colour", "red"));
+    clients[1].call("Tags/Put", entry("fruit", "pear"));
+    clients[2].call("Tags/Put", entry("fruit", "apple"));
+    clients[0].call("Page/Visit", id.clone());
+    clients[1].call("Page/Say", word("hello"));
+    clients[2].call("Page/Title", json!({"id": "x", "text": "home"}));
+    clients[2].call("Page/Visit", id.clone());
+    let votes = clients[0].call("Poll/Get", id.clone());
+    assert_eq!(votes, json!({"mine": false, "for": 0, "of": 3}));
+    clients[0].call("Poll/Vote", json!({"id": "x", "yes": true}));
+    clients[1].call("Poll/Vote", json!({"id": "x", "yes": false}));
+    for (i, client) in clients.iter_mut().enumerate() {
+        becomes(client, "Counter/Get", &id, &json!({"value": -2}));
+        becomes(client, "WordSet/Get", &id, &json!({"words": ["be", "to"]}));
+        becomes(client, "Notes/Get", &id, &json!({"text": "remember"}));
+        becomes(client, "Settings/Get", &id, &entries(&[("colour", &["red"])]));
+        becomes(client, "Tags/Get", &id, &entries(&[("fruit", &["apple", "pear"])]));
+        let page = entries(&[("title", &["home"]), ("visits", &["2"]), ("words", &["hello"])]);
+        becomes(client, "Page/Get", &id, &page);
+        becomes(client, "Poll/Get", &id, &json!({"mine": i == 0, "for": 1, "of": 3}));
+    }
+    assert_eq!(clients[0].call("Desk/Double", json!({"value": 21})), json!({"value": 42}));
+    let ordered = clients[1].call("Desk/Order", json!({"counter": "x", "by": 3}));
+    assert_eq!(ordered, json!({"value": 1}));
+}
+
+#[test]
+fn what_goes_wrong_is_told_and_leaves_no_trace() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-wrong", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let id = json!({"id": "c"});
+    let by = |by: i64| json!({"id": "c", "by": by});
+    client.call("Counter/Change", by(1));
+    let failed = client.fail("Counter/ChangeAndFail", by(1_000));
+    assert_eq!(failed, (FAILED_PRECONDITION, "no".into()));
+    assert_eq!(client.call("Counter/Get", id.clone()), json!({"value": 1}));
+    let refused = client.fail("Counter/ChangeAndRefuse", by(1_000));
+    assert_eq!(refused, (PERMISSION_DENIED, "no".into()));
+    assert_eq!(client.call("Counter/Get", id.clone()), json!({"value": 1}));
+    let (code, text) = client.fail("Counter/Crash", id.clone());
+    assert_eq!(code, UNKNOWN);
+    assert!(text.contains("boom"), "{text}");
+    assert_eq!(client.call("Counter/Get", id.clone()), json!({"value": 1}));
+    let cart = |quantity| json!({"cartId": "c", "product": "p", "quantity": quantity});
+    let failed = client.fail("Cart/Add", cart(0));
+    assert_eq!(failed, (INVALID, "a quantity is above 0, not 0".into()));
+    let failed = client.fail("Cart/Remove", json!({"cartId": "c", "product": "p"}));
+    assert_eq!(failed, (NOT_FOUND, "there is no p".into()));
+    let (code, text) = client.fail("Counter/Get", json!({"id": ""}));
+    assert_eq!(code, INVALID);
+    assert!(text.contains("key"), "{text}");
+    let nowhere = client.send("/anabranch.test.Nowhere/Get", Default::default(), None);
+    assert_eq!(nowhere.code, UNIMPLEMENTED);
+    let failed = client.fail("Desk/Fail", json!({}));
+    assert_eq!(failed, (FAILED_PRECONDITION, "the desk is closed".into()));
+}
+
+#[test]
+fn functions_call_one_another_and_hear_what_they_asked_for() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-calls", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let (id, other) = (json!({"id": "c"}), json!({"id": "d"}));
+    let both = json!({"id": "c", "other": "d", "by": 10});
+    assert_eq!(client.call("Counter/ChangeOther", both.clone()), json!({"value": 0}));
+    assert_eq!(client.call("Counter/Get", other.clone()), json!({"value": 10}));
+    assert_eq!(client.call("Counter/Forward", both), json!({"value": 20}));
+    assert_eq!(client.call("Counter/Get", id.clone()), json!({"value": 1}));
+    let effect = client.call("Desk/Effect", json!({"counter": "d", "by": 1}));
+    assert_eq!(effect, json!({"value": 1}));
+    assert_eq!(client.call("Counter/Get", other), json!({"value": 21}));
+    client.headers.insert("x-heard".into(), "yes".into());
+    client.headers.insert("x-unheard".into(), "no".into());
+    let answer = client.ask("Counter/Headers", std::slice::from_ref(&id));
+    assert_eq!(answer.messages, [json!({"text": "yes"})]);
+    assert_eq!(answer.headers["x-said"], "well");
+}
+
+#[test]
+fn a_function_that_does_not_answer_or_ends_takes_nothing_with_it() {
+    let Some(shop) = shop() else { return };
+    let mut dev = Dev::start("kalix-ends", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let id = json!({"id": "c"});
+    client.call("Counter/Change", json!({"id": "c", "by": 2}));
+    client.headers.insert("grpc-timeout".into(), "200m".into());
+    assert_eq!(client.fail("Counter/Hang", id.clone()).0, DEADLINE_EXCEEDED);
+    client.headers.remove("grpc-timeout");
+    assert_eq!(client.call("Counter/Get", id.clone()), json!({"value": 2}));
+    assert_eq!(client.fail("Counter/Exit", id.clone()).0, UNAVAILABLE);
+    dev.process.stderr.until("it is started again");
+    wait_for("the function", || {
+        let answer = client.ask("Counter/Get", std::slice::from_ref(&id));
+        (answer.code == 0).then(|| assert_eq!(answer.messages, [json!({"value": 2})]))
+    });
+}
+
+#[test]
+fn json_over_http_is_understood_by_the_routes_of_the_descriptors() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-json", shop, 1);
+    let at = dev.ingress(0).to_string();
+    let ask = |method: &str, path: &str, body: &str| {
+        let headers: &[(&str, &str)] = match body {
+            "" => &[],
+            _ => &[("content-type", "application/json")],
+        };
+        let reply = http::request(&at, method, path, headers, body).unwrap();
+        (reply.status, reply.body)
+    };
+    let ok = |body: &str| (200, body.to_owned());
+    let boots = r#"{"items":[{"product":"boot","quantity":"3"}]}"#;
+    let posted = ask("POST", "/carts/bob/items", r#"{"product": "boot", "quantity": "3"}"#);
+    assert_eq!(posted, ok(boots));
+    assert_eq!(ask("GET", "/carts/bob", ""), ok(boots));
+    let items = ask("GET", "/carts/bob/items", "");
+    assert_eq!(items, ok(r#"[{"product":"boot","quantity":"3"}]"#));
+    assert_eq!(ask("GET", "/double/21", ""), ok(r#"{"value":"42"}"#));
+    let plain = ask("POST", "/anabranch.test.Counter/Change", r#"{"id":"n","by":4}"#);
+    assert_eq!(plain, ok(r#"{"value":"4"}"#));
+    let refused = ask("DELETE", "/carts/bob/items/sock", "");
+    assert_eq!(refused, (404, "there is no sock".into()));
+    assert_eq!(ask("DELETE", "/carts/bob/items/boot", ""), ok(r#"{"items":[]}"#));
+    assert_eq!(ask("GET", "/nowhere", "").0, 404);
+    assert_eq!(ask("POST", "/carts/bob/items", "{").0, 400);
+    assert_eq!(ask("PUT", "/carts/bob", "").0, 405);
+}

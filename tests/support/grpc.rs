@@ -1,0 +1,178 @@
+//! A plain gRPC client: frames of its own over HTTP/2, messages as JSON by the descriptors.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+/// A client of one ingress.
+pub struct Grpc {
+    runtime: Runtime,
+    sender: SendRequest<Full<Bytes>>,
+    pool: DescriptorPool,
+    origin: String,
+    /// Sent with every call.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// What a call was answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub messages: Vec<Value>,
+    pub code: i32,
+    pub message: String,
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Grpc {
+    pub fn connect(address: SocketAddr, pool: &DescriptorPool) -> Grpc {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let sender = runtime.block_on(async {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (sender, driving) = handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .unwrap();
+            tokio::spawn(driving);
+            sender
+        });
+        Grpc {
+            runtime,
+            sender,
+            pool: pool.clone(),
+            origin: format!("http://{address}"),
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// Calls `Service/Method` of the tests' package and takes its one reply.
+    #[track_caller]
+    pub fn call(&mut self, method: &str, message: Value) -> Value {
+        let mut answer = self.ask(method, &[message.clone()]);
+        assert_eq!(answer.code, 0, "{method} {message}: {answer:?}");
+        assert_eq!(answer.messages.len(), 1, "{method} {message}: {answer:?}");
+        answer.messages.remove(0)
+    }
+
+    /// The same where it is to fail: the code and the text.
+    #[track_caller]
+    pub fn fail(&mut self, method: &str, message: Value) -> (i32, String) {
+        let answer = self.ask(method, &[message.clone()]);
+        assert_ne!(answer.code, 0, "{method} {message}: {answer:?}");
+        (answer.code, answer.message)
+    }
+
+    /// Sends these messages and takes everything that comes.
+    pub fn ask(&mut self, method: &str, messages: &[Value]) -> Answer {
+        let method = match method.contains('.') {
+            true => method.to_owned(),
+            false => format!("anabranch.test.{method}"),
+        };
+        let (service, name) = method.split_once('/').unwrap();
+        let service = self.pool.get_service_by_name(service).expect(service);
+        let descriptor = service
+            .methods()
+            .find(|method| method.name() == name)
+            .expect(name);
+        let mut body = BytesMut::new();
+        for message in messages {
+            frame(&mut body, &encode(descriptor.input(), message));
+        }
+        self.send(&format!("/{method}"), body.freeze(), Some(descriptor.output()))
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, path: &str, body: Bytes, output: Option<MessageDescriptor>) -> Answer {
+        let mut request = http::Request::post(format!("{}{path}", self.origin))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body)).unwrap();
+        let sender = &mut self.sender;
+        self.runtime.block_on(async {
+            sender.ready().await.unwrap();
+            let response = sender.send_request(request).await.unwrap();
+            let mut headers = texts(response.headers());
+            let body = response.into_body().collect().await.unwrap();
+            if let Some(trailers) = body.trailers() {
+                headers.extend(texts(trailers));
+            }
+            let mut bytes = body.to_bytes();
+            let mut messages = Vec::new();
+            while bytes.has_remaining() {
+                assert_eq!(bytes.get_u8(), 0, "not compressed");
+                let length = bytes.get_u32() as usize;
+                messages.push(decode(output.clone().unwrap(), bytes.split_to(length)));
+            }
+            let text = headers.get("grpc-message").cloned().unwrap_or_default();
+            Answer {
+                messages,
+                code: headers["grpc-status"].parse().unwrap(),
+                message: unescape(&text),
+                headers,
+            }
+        })
+    }
+}
+
+fn texts(headers: &http::HeaderMap) -> BTreeMap<String, String> {
+    let text = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        (
+            name.to_string(),
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        )
+    };
+    headers.iter().map(text).collect()
+}
+
+fn frame(body: &mut BytesMut, message: &[u8]) {
+    body.put_u8(0);
+    body.put_u32(message.len() as u32);
+    body.put_slice(message);
+}
+
+fn encode(of: MessageDescriptor, message: &Value) -> Vec<u8> {
+    DynamicMessage::deserialize(of, message).unwrap().encode_to_vec()
+}
+
+fn decode(of: MessageDescriptor, message: Bytes) -> Value {
+    let message = DynamicMessage::decode(of, message).unwrap();
+    let options = SerializeOptions::new()
+        .skip_default_fields(false)
+        .stringify_64_bit_integers(false);
+    message
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .unwrap()
+}
+
+/// `%20` and the like.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        match (first, others.get(..2)) {
+            (b'%', Some(hex)) => {
+                let hex = std::str::from_utf8(hex).unwrap();
+                bytes.push(u8::from_str_radix(hex, 16).unwrap());
+                rest = &others[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = others;
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}

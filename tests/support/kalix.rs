@@ -1,0 +1,80 @@
+//! The tests' function on Kalix's SDK: installed once, started by whoever tests it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+
+use prost::Message;
+use prost_reflect::DescriptorPool;
+
+/// It, ready to be started with `npm start`.
+pub struct Shop {
+    pub dir: PathBuf,
+    pub pool: DescriptorPool,
+}
+
+/// Set where nothing may be missing.
+const NOTHING_MISSING: &str = "ANABRANCH_NOTHING_MISSING";
+
+/// Installs the function, if that can be done here. Where it cannot, and may, whoever asks skips, and says so.
+pub fn shop() -> Option<&'static Shop> {
+    static SHOP: OnceLock<Option<Shop>> = OnceLock::new();
+    let shop = SHOP.get_or_init(|| match install("kalix", "shop.proto") {
+        Ok(shop) => Some(shop),
+        Err(why) => {
+            assert!(std::env::var_os(NOTHING_MISSING).is_none(), "{why}");
+            None
+        }
+    });
+    if shop.is_none() {
+        eprintln!(
+            "\n*** SKIPPED: no function on Kalix's SDK can be run here: Node.js or npm's registry is missing ***\n"
+        );
+    }
+    shop.as_ref()
+}
+
+/// One at a time: tests of one run may be in several processes' directories, this is one directory.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+fn install(name: &str, proto: &str) -> Result<Shop, String> {
+    let _one = INSTALLING.lock().unwrap();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/data")
+        .join(name);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("function-{name}"));
+    fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
+    for entry in fs::read_dir(&from).map_err(|e| e.to_string())? {
+        let entry = entry.map_err(|e| e.to_string())?;
+        fs::copy(entry.path(), dir.join(entry.file_name())).map_err(|e| e.to_string())?;
+    }
+    let installed = Command::new("npm")
+        .args([
+            "install",
+            "--ignore-scripts",
+            "--no-package-lock",
+            "--no-audit",
+            "--no-fund",
+            "--prefer-offline",
+        ])
+        .current_dir(&dir)
+        .output()
+        .map_err(|e| format!("npm: {e}"))?;
+    if !installed.status.success() {
+        return Err(format!(
+            "npm install: {}",
+            String::from_utf8_lossy(&installed.stderr)
+        ));
+    }
+    let sdk = dir.join("node_modules/@kalix-io/kalix-javascript-sdk/proto");
+    // As `protoc --include_imports --include_source_info --descriptor_set_out=user-function.desc` would.
+    let mut compiler = protox::Compiler::new([&dir, &sdk]).map_err(|e| e.to_string())?;
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_file(proto).map_err(|e| format!("{e:?}"))?;
+    let set = compiler.encode_file_descriptor_set();
+    fs::write(dir.join("user-function.desc"), &set).map_err(|e| e.to_string())?;
+    let pool = DescriptorPool::decode(set.as_slice()).map_err(|e| e.to_string())?;
+    assert!(prost_types::FileDescriptorSet::decode(set.as_slice()).is_ok());
+    Ok(Shop { dir, pool })
+}
