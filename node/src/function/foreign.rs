@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use anabranch_crdt::Type;
+
 use crate::error::Error;
 use crate::function::BoxFuture;
 use crate::payload::{Encoding, Payload};
@@ -20,6 +22,9 @@ pub trait Foreign: Send + Sync + fmt::Debug {
 
     /// Whether it has a method of this name.
     fn has(&self, method: &str) -> bool;
+
+    /// The type of its entities, if it says so; otherwise it makes each as what it likes.
+    fn ty(&self) -> Option<Type>;
 
     /// Whether it has no entities: it answers each command with [`Foreign::act`], and has no life beside one.
     fn is_stateless(&self) -> bool;

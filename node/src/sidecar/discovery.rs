@@ -48,7 +48,7 @@ impl Serving {
                 false => format!("entities of kind {:?}", service.kind),
             };
             lines.push(format!("  {}, {what}", service.name));
-            let own = format!("{}.", service.name);
+            let own = format!("{}/", service.name);
             let routes = services.rules.routes();
             let routes = routes.iter().filter(|route| route.rpc.starts_with(&own));
             lines.extend(routes.map(|route| format!("    {} {}", route.verb, route.template)));

@@ -246,14 +246,14 @@ fn is_key(field: &FieldDescriptor) -> bool {
     is_key || is_early
 }
 
-fn encoded(options: &prost_reflect::DynamicMessage) -> Result<Vec<u8>, prost::EncodeError> {
+pub(super) fn encoded(options: &prost_reflect::DynamicMessage) -> Result<Vec<u8>, prost::EncodeError> {
     let mut bytes = Vec::new();
     prost::Message::encode(options, &mut bytes)?;
     Ok(bytes)
 }
 
 /// The messages under a number.
-fn parts(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
+pub(super) fn parts(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
     fields(message).flatten().filter_map(move |(n, raw)| match raw {
         Raw::Bytes(bytes) if n == number => Some(bytes),
         _ => None,

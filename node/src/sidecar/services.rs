@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_crdt::Type;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
-use super::key::{KeyFields, has_generated_key};
+use super::key::{KeyFields, encoded, has_generated_key, parts};
 use super::pool::{PoolError, pool};
 use super::problem::{Problem, Severity};
 use super::proto::discovery::{Component, ComponentSettings, EntitySettings, Spec, WriteConsistency};
@@ -23,6 +24,23 @@ use crate::wire::{EntityId, KIND_BYTES_MAX};
 const NO_KEY: &str = "-";
 /// Before the name of a message in a URL of its type.
 pub const TYPE_URL: &str = "type.googleapis.com/";
+
+/// Options of a service and of a file, and within both what an entity is.
+const CODEGEN_OPTION: u32 = 1081;
+const FILE_OPTION: u32 = 1080;
+const REPLICATED_ENTITY: u32 = 3;
+const ENTITY_TYPE: u32 = 2;
+/// The fields that say what type it is of.
+const TYPES: [(u32, Type); 8] = [
+    (3, Type::PnCounter),
+    (4, Type::LwwRegister),
+    (5, Type::OrSet),
+    (6, Type::OrMap),
+    (7, Type::CounterMap),
+    (8, Type::RegisterMap),
+    (9, Type::MultiMap),
+    (10, Type::Vote),
+];
 
 const ENTITIES: &str = "kalix.component.replicatedentity.ReplicatedEntities";
 const ACTIONS: &str = "kalix.component.action.Actions";
@@ -46,6 +64,8 @@ pub struct Service {
     pub descriptor: ServiceDescriptor,
     /// The kind of its entities; its own name where it has none.
     pub kind: String,
+    /// The type of its entities, if its descriptors say.
+    pub ty: Option<Type>,
     /// Whether it has no entities.
     pub is_action: bool,
     /// The headers it wants to hear of, in lower case.
@@ -187,6 +207,7 @@ impl Service {
         Ok(Service {
             methods: methods(&descriptor, is_action, problems)?,
             name: name.clone(),
+            ty: declared(&descriptor, kind),
             kind: kind.clone(),
             is_action,
             headers,
@@ -279,6 +300,22 @@ fn methods(
         methods.insert(method.descriptor.name().to_owned(), method);
     }
     Ok(methods)
+}
+
+/// The type that entities of a kind have by the options of their service, or of its file.
+fn declared(service: &ServiceDescriptor, kind: &str) -> Option<Type> {
+    let (of_service, of_file) = (service.options(), service.parent_file().options());
+    let (of_service, of_file) = (encoded(&of_service).ok()?, encoded(&of_file).ok()?);
+    let of_service = parts(&of_service, CODEGEN_OPTION);
+    let of_file = parts(&of_file, FILE_OPTION);
+    let mut definitions = of_service
+        .chain(of_file)
+        .flat_map(|option| parts(option, REPLICATED_ENTITY));
+    definitions.find_map(|definition| {
+        let is_it = parts(definition, ENTITY_TYPE).any(|name| name == kind.as_bytes());
+        let of = |(number, ty): &(u32, Type)| parts(definition, *number).next().map(|_| *ty);
+        TYPES.iter().filter(|_| is_it).find_map(of)
+    })
 }
 
 fn level(entity: &EntitySettings) -> Level {

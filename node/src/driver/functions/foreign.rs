@@ -329,7 +329,13 @@ impl Shared {
             } => Some(*stream),
             _ => None,
         };
-        let look = || Ok(self.peek(|engine| engine.view_as_it_is(entity)));
+        let ty = live.function.ty();
+        let look = || {
+            self.peek(|engine| match ty {
+                Some(ty) => engine.view(entity, ty),
+                None => Ok(engine.view_as_it_is(entity)),
+            })
+        };
         live.session.handle(self.clock.time(), input, &look);
         if let Some(stream) = ended {
             live.beside.take_if(|beside| beside.stream == stream);
@@ -367,9 +373,8 @@ impl Shared {
             }
             let begun = self.functions.foreign.begun.fetch_add(1, Ordering::Relaxed);
             let config = Config {
-                ty: None,
+                ty: function.ty(),
                 streams_from: begun.wrapping_mul(LIVES_MAX),
-                // The type that it takes the entity for is its function's to say.
                 ..Config::new(self.about.node, entity.clone(), Type::OrMap)
             };
             let live = Live {

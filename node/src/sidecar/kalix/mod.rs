@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anabranch_crdt::NodeId;
+use anabranch_crdt::{NodeId, Type};
 use tokio::runtime::Handle as Runtime;
 use tonic::Status;
 
@@ -161,6 +161,10 @@ impl Foreign for Function {
 
     fn has(&self, method: &str) -> bool {
         self.service.methods.contains_key(method)
+    }
+
+    fn ty(&self) -> Option<Type> {
+        self.service.ty
     }
 
     fn is_stateless(&self) -> bool {
