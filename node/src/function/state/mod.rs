@@ -13,10 +13,13 @@
 //! assert_eq!(Cart::TYPE, anabranch::Type::OrMap);
 //! ```
 //!
+//! A field may be a struct of its own, and [`OrMap`] is a map of such: a child is read and changed as a field is.
+//!
 //! What a command does to it shows at once to the command itself, and to others once the command has returned well: as the
 //! operations that it did, so that what others do meanwhile is neither lost nor undone. Elements, keys and values are any
 //! type of serde's: text and byte strings stand for themselves, so that they read the same on the command line.
 
+mod children;
 mod maps;
 mod values;
 
@@ -28,6 +31,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use anabranch_derive::State;
+pub use children::{Child, OrMap};
 pub use maps::{CounterMap, MultiMap, RegisterMap};
 pub use values::{BoundedCounter, Flag, GCounter, GSet, LwwRegister, MvRegister, OrSet, PnCounter, Vote};
 
@@ -52,9 +56,19 @@ pub trait State: Sized + 'static {
 pub struct Seen {
     value: Option<Arc<Value>>,
     replicas: Arc<Replicas>,
+    /// The child of a map that the path goes on from; it goes from the entity where there is none.
+    within: Option<Arc<Within>>,
     path: [&'static str; DEPTH_MAX],
+    names: usize,
+    /// Steps from the entity.
     depth: usize,
     fault: Arc<OnceLock<String>>,
+}
+
+#[derive(Debug)]
+struct Within {
+    map: Seen,
+    key: Bytes,
 }
 
 impl Seen {
@@ -62,30 +76,70 @@ impl Seen {
         Seen {
             value: view.value,
             replicas: view.replicas,
+            within: None,
             path: [""; DEPTH_MAX],
+            names: 0,
             depth: 0,
             fault: Arc::default(),
         }
     }
 
-    /// The field of this name.
-    ///
-    /// # Panics
-    /// If states are nested deeper than maps can be.
+    /// The field of this name. If it is deeper than maps can be nested the command will be refused.
     pub fn child(&self, name: &'static str) -> Seen {
-        assert!(
-            self.depth < DEPTH_MAX,
-            "states are nested at most {DEPTH_MAX} deep"
-        );
-        let mut child = self.clone();
-        child.path[self.depth] = name;
-        child.depth += 1;
+        let Some(mut child) = self.deeper() else {
+            return self.nowhere();
+        };
+        child.path[child.names] = name;
+        child.names += 1;
         child
     }
 
+    /// The child of this map under a key.
+    fn within(&self, key: Bytes) -> Seen {
+        let Some(mut child) = self.deeper() else {
+            return self.nowhere();
+        };
+        let map = self.clone();
+        child.within = Some(Arc::new(Within { map, key }));
+        child.names = 0;
+        child
+    }
+
+    /// A child of this map that is not there.
+    fn absent(&self) -> Seen {
+        self.deeper()
+            .map_or_else(|| self.nowhere(), |child| child.nowhere())
+    }
+
+    /// A step further down, if there may be one.
+    fn deeper(&self) -> Option<Seen> {
+        if self.depth == DEPTH_MAX {
+            self.fail(format!("states are nested at most {DEPTH_MAX} deep"));
+            return None;
+        }
+        let depth = self.depth + 1;
+        Some(Seen {
+            depth,
+            ..self.clone()
+        })
+    }
+
+    /// Just as deep, with nothing there.
+    fn nowhere(&self) -> Seen {
+        Seen {
+            value: None,
+            within: None,
+            names: 0,
+            ..self.clone()
+        }
+    }
+
     fn value(&self) -> Option<&Value> {
-        let root = self.value.as_deref()?;
-        let mut path = self.path[..self.depth].iter();
+        let root = match &self.within {
+            None => self.value.as_deref()?,
+            Some(within) => within.map.value()?.child(&within.key)?,
+        };
+        let mut path = self.path[..self.names].iter();
         path.try_fold(root, |value, name| value.child(name.as_bytes()))
     }
 
@@ -129,8 +183,12 @@ impl Seen {
 /// Adds what was done to a field to what was done to its struct. For the derive macro.
 #[doc(hidden)]
 pub fn update(changes: &mut Vec<Mutation>, name: &'static str, ty: Type, of_field: Vec<Mutation>) {
-    changes.extend(of_field.into_iter().map(|mutation| Mutation::Update {
-        key: Bytes::from_static(name.as_bytes()),
+    update_at(changes, &Bytes::from_static(name.as_bytes()), ty, of_field);
+}
+
+fn update_at(changes: &mut Vec<Mutation>, key: &Bytes, ty: Type, of_child: Vec<Mutation>) {
+    changes.extend(of_child.into_iter().map(|mutation| Mutation::Update {
+        key: key.clone(),
         ty: Some(ty),
         mutation: Box::new(mutation),
     }));

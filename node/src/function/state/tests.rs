@@ -12,6 +12,8 @@ use crate::session::{Action, Command, CommandId, Said, State as StateAction};
 use crate::terms::Time;
 use crate::wire::{DirectoryId, EntityId};
 
+mod children;
+
 #[derive(State)]
 struct Inner {
     count: PnCounter,
@@ -32,6 +34,16 @@ struct All {
     registers: RegisterMap<u8, String>,
     sets: MultiMap<String, u8>,
     inner: Inner,
+    items: OrMap<String, Item>,
+    votes: OrMap<u8, Vote>,
+}
+
+#[derive(State)]
+struct Item {
+    count: PnCounter,
+    tags: OrSet<u8>,
+    last: LwwRegister<u8>,
+    parts: OrMap<u8, PnCounter>,
 }
 
 /// Everything that can be seen of it.
@@ -47,8 +59,87 @@ struct Shown {
     registers: Vec<(u8, String)>,
     sets: Vec<(String, Vec<u8>)>,
     inner: Option<u8>,
+    items: Vec<(String, ShownItem)>,
+    votes: Vec<u8>,
     lens: Vec<usize>,
     has: Vec<bool>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct ShownItem {
+    count: i128,
+    tags: Vec<u8>,
+    last: Option<u8>,
+    parts: Vec<(u8, i128)>,
+}
+
+impl Item {
+    fn shown(&self) -> ShownItem {
+        let parts = self.parts.entries().into_iter();
+        ShownItem {
+            count: self.count.get(),
+            tags: self.tags.elements(),
+            last: self.last.get(),
+            parts: parts.map(|(part, count)| (part, count.get())).collect(),
+        }
+    }
+}
+
+/// What is done to the items, and in them.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum ItemStep {
+    Make(u8),
+    Count(u8, i8),
+    /// Only if it is there.
+    CountOld(u8, i8),
+    Tag(u8, u8),
+    Untag(u8, u8),
+    Set(u8, u8),
+    Part(u8, u8, i8),
+    DropPart(u8, u8),
+    Drop(u8),
+    Clear,
+}
+
+impl ItemStep {
+    fn run(self, items: &mut OrMap<String, Item>) {
+        let name = |n: u8| format!("i{n}");
+        match self {
+            ItemStep::Make(n) => {
+                items.entry(&name(n));
+            }
+            ItemStep::Count(n, by) => items.entry(&name(n)).count.increment(by.into()),
+            ItemStep::CountOld(n, by) => {
+                if let Some(item) = items.get_mut(&name(n)) {
+                    item.count.increment(by.into());
+                }
+            }
+            ItemStep::Tag(n, tag) => items.entry(&name(n)).tags.add(&tag),
+            ItemStep::Untag(n, tag) => items.entry(&name(n)).tags.remove(&tag),
+            ItemStep::Set(n, value) => items.entry(&name(n)).last.set(&value),
+            ItemStep::Part(n, part, by) => items.entry(&name(n)).parts.entry(&part).increment(by.into()),
+            ItemStep::DropPart(n, part) => items.entry(&name(n)).parts.remove(&part),
+            ItemStep::Drop(n) => items.remove(&name(n)),
+            ItemStep::Clear => items.clear(),
+        }
+    }
+}
+
+fn item_step() -> impl Strategy<Value = ItemStep> {
+    let n = 0u8..3;
+    let two = || (0u8..3, 0u8..3);
+    prop_oneof![
+        n.clone().prop_map(ItemStep::Make),
+        (n.clone(), any::<i8>()).prop_map(|(n, by)| ItemStep::Count(n, by)),
+        (n.clone(), any::<i8>()).prop_map(|(n, by)| ItemStep::CountOld(n, by)),
+        two().prop_map(|(n, tag)| ItemStep::Tag(n, tag)),
+        two().prop_map(|(n, tag)| ItemStep::Untag(n, tag)),
+        two().prop_map(|(n, value)| ItemStep::Set(n, value)),
+        (two(), any::<i8>()).prop_map(|((n, part), by)| ItemStep::Part(n, part, by)),
+        two().prop_map(|(n, part)| ItemStep::DropPart(n, part)),
+        n.prop_map(ItemStep::Drop),
+        Just(ItemStep::Clear),
+    ]
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +164,9 @@ enum Step {
     DropSet(u8),
     ClearSets,
     Inner(i8, u8),
+    Item(ItemStep),
+    VoteOn(u8),
+    DropVote(u8),
 }
 
 impl All {
@@ -102,6 +196,9 @@ impl All {
                 self.inner.count.increment((*by).into());
                 self.inner.r#type.set(n);
             }
+            Step::Item(step) => step.run(&mut self.items),
+            Step::VoteOn(n) => self.votes.entry(n).cast(true),
+            Step::DropVote(n) => self.votes.remove(n),
         }
     }
 
@@ -122,7 +219,11 @@ impl All {
             registers: self.registers.entries(),
             sets: self.sets.entries(),
             inner: self.inner.r#type.get(),
+            items: shown_items(&self.items),
+            votes: self.votes.keys(),
             lens: vec![
+                self.items.len(),
+                self.votes.len(),
                 self.set.len(),
                 self.grows.len(),
                 self.counters.len(),
@@ -137,9 +238,17 @@ impl All {
                 self.sets.contains("e1", &1),
                 self.sets.get("e2").contains(&0),
                 self.set.is_empty() && self.counters.is_empty(),
+                self.items.is_empty(),
+                self.items.contains_key("i1"),
+                self.items.get("i1").is_some_and(|item| item.tags.contains(&1u8)),
             ],
         }
     }
+}
+
+fn shown_items(items: &OrMap<String, Item>) -> Vec<(String, ShownItem)> {
+    let entries = items.entries().into_iter();
+    entries.map(|(name, item)| (name, item.shown())).collect()
 }
 
 fn all() -> Function {
@@ -186,9 +295,18 @@ impl World {
 
     /// Runs a method and commits what it did.
     fn call<A: Serialize>(&mut self, method: &str, argument: &A) -> Result<Payload, Error> {
-        self.requests += 1;
+        self.call_by(self.view(), method, argument)
+    }
+
+    fn view(&self) -> View {
         let entity = EntityId::new(self.function.kind(), "x").unwrap();
-        let view = self.engine.view(&entity, self.function.ty()).unwrap();
+        self.engine.view(&entity, self.function.ty()).unwrap()
+    }
+
+    /// The same by what was there then.
+    fn call_by<A: Serialize>(&mut self, view: View, method: &str, argument: &A) -> Result<Payload, Error> {
+        self.requests += 1;
+        let entity = view.entity().clone();
         let command = Command {
             method: method.to_owned(),
             payload: Payload::of(Encoding::Json, argument).unwrap(),
@@ -243,26 +361,29 @@ impl World {
 fn step() -> impl Strategy<Value = Step> {
     let n = 0u8..4;
     prop_oneof![
-        any::<u8>().prop_map(Step::Up),
-        any::<i8>().prop_map(Step::Count),
-        n.clone().prop_map(Step::Add),
-        n.clone().prop_map(Step::Remove),
-        Just(Step::Clear),
-        n.clone().prop_map(Step::Grow),
-        n.clone().prop_map(Step::Set),
-        n.clone().prop_map(Step::Value),
-        any::<bool>().prop_map(Step::Flag),
-        any::<bool>().prop_map(Step::Vote),
-        (n.clone(), any::<i8>()).prop_map(|(n, by)| Step::CountIn(n, by)),
-        n.clone().prop_map(Step::DropCounter),
-        Just(Step::ClearCounters),
-        (n.clone(), n.clone()).prop_map(|(n, value)| Step::SetIn(n, value)),
-        n.clone().prop_map(Step::DropRegister),
-        (n.clone(), n.clone()).prop_map(|(n, element)| Step::AddIn(n, element)),
-        (n.clone(), n.clone()).prop_map(|(n, element)| Step::RemoveIn(n, element)),
-        n.clone().prop_map(Step::DropSet),
-        Just(Step::ClearSets),
-        (any::<i8>(), n).prop_map(|(by, n)| Step::Inner(by, n)),
+        1 => any::<u8>().prop_map(Step::Up),
+        1 => any::<i8>().prop_map(Step::Count),
+        1 => n.clone().prop_map(Step::Add),
+        1 => n.clone().prop_map(Step::Remove),
+        1 => Just(Step::Clear),
+        1 => n.clone().prop_map(Step::Grow),
+        1 => n.clone().prop_map(Step::Set),
+        1 => n.clone().prop_map(Step::Value),
+        1 => any::<bool>().prop_map(Step::Flag),
+        1 => any::<bool>().prop_map(Step::Vote),
+        1 => (n.clone(), any::<i8>()).prop_map(|(n, by)| Step::CountIn(n, by)),
+        1 => n.clone().prop_map(Step::DropCounter),
+        1 => Just(Step::ClearCounters),
+        1 => (n.clone(), n.clone()).prop_map(|(n, value)| Step::SetIn(n, value)),
+        1 => n.clone().prop_map(Step::DropRegister),
+        1 => (n.clone(), n.clone()).prop_map(|(n, element)| Step::AddIn(n, element)),
+        1 => (n.clone(), n.clone()).prop_map(|(n, element)| Step::RemoveIn(n, element)),
+        1 => n.clone().prop_map(Step::DropSet),
+        1 => Just(Step::ClearSets),
+        1 => (any::<i8>(), n.clone()).prop_map(|(by, n)| Step::Inner(by, n)),
+        6 => item_step().prop_map(Step::Item),
+        1 => n.clone().prop_map(Step::VoteOn),
+        1 => n.prop_map(Step::DropVote),
     ]
 }
 
