@@ -8,6 +8,7 @@ mod dump;
 mod status;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -471,6 +472,23 @@ impl Node {
     /// ```
     pub fn kind_types(&self, kind: &str) -> Vec<Type> {
         self.handle.peek(|engine| engine.kind_types(kind))
+    }
+
+    /// How large the state is here of each kind that has a function, in bytes: its entities' keys, and their values in the
+    /// canonical form, without what the log and memory add to that.
+    ///
+    /// It is measured when asked for, where something has changed since it was last, and 32 MiB of it at a time: of a larger state
+    /// that is new or changes much, the rest shows as it was measured before, and is measured when asked for again. The engine
+    /// goes on meanwhile; whoever asks is kept for as long as that much takes to encode.
+    ///
+    /// ```no_run
+    /// # fn example(node: anabranch::Node) {
+    /// let bytes = node.state_bytes();
+    /// println!("carts take {} bytes", bytes.get("cart").unwrap_or(&0));
+    /// # }
+    /// ```
+    pub fn state_bytes(&self) -> BTreeMap<String, u64> {
+        self.handle.state_bytes()
     }
 
     /// The run of a node that this one is linked to now, or is itself: whom a bounded counter's rights can be handed

@@ -29,6 +29,7 @@ mod queue;
 mod quic;
 mod route;
 mod shared;
+mod sizes;
 pub(crate) mod spans;
 mod start;
 mod status;

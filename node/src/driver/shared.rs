@@ -1,7 +1,7 @@
 //! What all threads of one node share: the engine's cell, the queue to the writer, the watchers, the network.
 //!
 //! Lock order: the cell first; below it, and never held while taking it, the queue, the watchers and whatever the
-//! network locks for itself.
+//! network locks for itself. Above it there is only what was measured ([`sizes`](super::sizes)).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::functions::Functions;
 use super::network::Network;
 use super::queue::{Closing, Queue};
+use super::sizes::Sizes;
 use super::triggers::Triggers;
 use super::watchers::Watchers;
 
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) functions: Functions,
     pub(super) calls: Calls,
     pub(super) triggers: Triggers,
+    pub(super) sizes: Sizes,
     network: OnceLock<Arc<dyn Network>>,
     epoch: AtomicU64,
     disk: Mutex<DiskState>,
@@ -84,6 +86,7 @@ impl Shared {
             functions,
             calls: Calls::new(),
             triggers,
+            sizes: Sizes::default(),
             network: OnceLock::new(),
             epoch: AtomicU64::new(epoch.0),
             disk: Mutex::new(DiskState::Fine),

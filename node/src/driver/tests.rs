@@ -6,6 +6,7 @@ mod epochs;
 mod faults;
 mod functions;
 mod levels;
+mod sizes;
 mod streams;
 mod triggers;
 

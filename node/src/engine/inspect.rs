@@ -2,12 +2,15 @@
 //! look at.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use anabranch_crdt::{Epoch, NodeId, Put, Reading, ReplicaId, Type, VersionVector};
 
 use crate::engine::Engine;
 use crate::engine::io::PersistFailure;
 use crate::engine::shard::Shard;
+use crate::view::View;
 use crate::wire::{EntityId, IdempotencyKey, ShardId};
 
 macro_rules! counters {
@@ -208,6 +211,35 @@ impl Engine {
         let rows = shard.entities.iter().filter(|((id, _), _)| id.kind() == kind);
         rows.filter(|(_, value)| value.puts().any(|(dot, _)| is_new(dot)))
             .map(|((id, _), _)| id.clone())
+            .collect()
+    }
+
+    /// The entities of a kind in a shard that follow one of them, at most so many, as they are now: for who looks at them while
+    /// the engine goes on.
+    pub fn views_of(
+        &self,
+        shard: ShardId,
+        kind: &str,
+        after: Option<&(EntityId, Type)>,
+        most: usize,
+    ) -> Vec<View> {
+        // No key is less than this one.
+        let Ok(first) = EntityId::new(kind, "\0") else {
+            return Vec::new();
+        };
+        let first = (first, Type::ALL[0]);
+        let from = after.map_or(Bound::Included(&first), Bound::Excluded);
+        let shard = self.peek(shard);
+        let rows = shard.entities.range((from, Bound::Unbounded));
+        rows.take_while(|((id, _), _)| id.kind() == kind)
+            .filter(|(_, value)| value.exists())
+            .take(most)
+            .map(|((id, ty), value)| View {
+                entity: id.clone(),
+                ty: *ty,
+                value: Some(Arc::clone(value)),
+                replicas: Arc::clone(&shard.replicas),
+            })
             .collect()
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Written by hand: every number is already counted in `NodeStatus`, and a second registry beside it could disagree.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
 use super::App;
+use super::error::Refusal;
 use crate::driver::DiskState;
 use crate::node::NodeStatus;
 
@@ -192,12 +194,15 @@ fn help(name: &str) -> (Kind, &'static str) {
 }
 
 /// `GET /metrics`.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let text = exposition(&app.node.status());
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    // The state is measured: aside, since that may take a moment.
+    let node = app.node.clone();
+    let text = tokio::task::spawn_blocking(move || exposition(&node.status(), &node.state_bytes()));
+    let text = text.await.map_err(|e| Refusal::internal(e.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-fn exposition(status: &NodeStatus) -> String {
+fn exposition(status: &NodeStatus, state_bytes: &BTreeMap<String, u64>) -> String {
     let mut out = Text(String::new());
     let node = status.id.to_string();
     out.family(
@@ -249,6 +254,7 @@ fn exposition(status: &NodeStatus) -> String {
     }
     members(&mut out, status);
     methods(&mut out, status);
+    kinds(&mut out, status, state_bytes);
     for (name, count) in &status.counters {
         let (kind, help) = help(name);
         let (kind, suffix) = match kind {
@@ -350,10 +356,21 @@ fn methods(out: &mut Text, status: &NodeStatus) {
             out.sample(name, &[labels[0], labels[1], ("ended", how)], count);
         }
     }
-    let name = "anabranch_function_entities";
-    out.family(name, "gauge", "Entities of a kind with a function here.");
-    for (kind, entities) in &status.function_entities {
-        out.sample(name, &[("kind", kind.as_str())], *entities);
+}
+
+/// How much there is of each kind with a function.
+fn kinds(out: &mut Text, status: &NodeStatus, state_bytes: &BTreeMap<String, u64>) {
+    let entities = "Entities of a kind with a function here.";
+    // It is `Node::state_bytes`: what of a large state has changed much may be as an earlier scrape found it.
+    let bytes = "Bytes of the state of a kind with a function here: keys, and values in canonical form.";
+    for (name, help, of) in [
+        ("anabranch_function_entities", entities, &status.function_entities),
+        ("anabranch_function_state_bytes", bytes, state_bytes),
+    ] {
+        out.family(name, "gauge", help);
+        for (kind, value) in of {
+            out.sample(name, &[("kind", kind.as_str())], *value);
+        }
     }
 }
 

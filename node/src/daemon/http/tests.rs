@@ -238,6 +238,31 @@ async fn errors_have_one_form_and_fitting_codes() {
 }
 
 #[tokio::test]
+async fn metrics_say_how_large_the_state_of_a_function_is() {
+    let api = Api::start("sizes", "").await;
+    let bytes = async || {
+        let (status, metrics) = api.get("/metrics").await;
+        assert_eq!(status, 200, "{metrics}");
+        let line = "\nanabranch_function_state_bytes{kind=\"sums\"} ";
+        let (_, value) = metrics.split_once(line).expect(&metrics);
+        value.lines().next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(bytes().await, 0);
+    assert_eq!(api.post("/v1/call/sums/a/add", "5").await.0, 200);
+    let one = bytes().await;
+    assert!(one > 0);
+    assert_eq!(bytes().await, one, "nothing has changed");
+    let long = "k".repeat(500);
+    assert_eq!(api.post(&format!("/v1/call/sums/{long}/add"), "5").await.0, 200);
+    assert_eq!(bytes().await, 2 * one + 499, "keys count");
+    let delete = "DELETE /v1/entities/sums/a HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    assert_eq!(api.raw(delete).await.0, 200);
+    assert_eq!(bytes().await, one + 499);
+    assert_eq!(api.node.state_bytes()["sums"], one + 499);
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn a_token_guards_all_but_the_probes() {
     let mut api = Api::start(
         "token",

@@ -105,8 +105,8 @@ impl Network for Nobody {
     }
 }
 
-struct Alone {
-    shared: Arc<Shared>,
+pub(super) struct Alone {
+    pub(super) shared: Arc<Shared>,
     network: Nobody,
     writer: Option<JoinHandle<()>>,
 }
@@ -116,7 +116,7 @@ impl Alone {
         Alone::start_with(scratch, disk, snapshot_bytes, Vec::new())
     }
 
-    fn start_with(
+    pub(super) fn start_with(
         scratch: &Scratch,
         disk: &MemDisk,
         snapshot_bytes: u64,
@@ -141,7 +141,7 @@ impl Alone {
         }
     }
 
-    async fn stop(mut self) -> Result<(), crate::Error> {
+    pub(super) async fn stop(mut self) -> Result<(), crate::Error> {
         self.shared.stop(false);
         let result = within(self.shared.stopped()).await;
         self.writer.take().unwrap().join().unwrap();
