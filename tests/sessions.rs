@@ -71,6 +71,38 @@ fn who_moves_to_another_node_reads_what_he_wrote() {
     .failed(exit::INVALID, &["is no session's file"]);
 }
 
+#[test]
+fn what_a_dump_showed_is_missing_nowhere() {
+    let cluster = Cluster::start_relayed("session-dump", 3);
+    let [n1, n2, n3] = [0, 1, 2].map(|i| &*cluster.nodes[i]);
+    let dir = TempDir::new("session-dumps");
+    let file = dir.join("bob").display().to_string();
+    let dump = |node: &Face, timeout: &str| node.run(["dump", "--session", &file, "--timeout", timeout]);
+    let get = |node: &Face, key: &str, timeout: &str| {
+        node.run(["get", "seen", key, "--session", &file, "--timeout", timeout])
+    };
+    n1.run(["update", "seen", "gone", "enable", "--type", "flag"])
+        .done();
+    agreed(cluster.faces());
+    cluster.network().cut_off(2);
+    // Not by the session: it sees it in the dump alone, and that another is not there any more.
+    n1.run(["update", "seen", "new", "enable"]).done();
+    n1.run(["delete", "seen", "gone"]).done();
+    let line = "{\"kind\":\"seen\",\"key\":\"new\",\"value\":true}\n";
+    let shown = dump(n1, "20s").done();
+    assert!(shown.ends_with(line) && !shown.contains("gone"), "{shown}");
+    assert_eq!(shown, n1.dump(), "the lines are the same as ever");
+    for key in ["new", "gone"] {
+        get(n3, key, "300ms").failed(exit::STALE, &["did not come within 300 ms"]);
+    }
+    dump(n3, "300ms").failed(exit::STALE, &["did not come within 300 ms"]);
+    assert!(n3.dump().contains("gone"), "without a session it is as ever");
+    assert!(get(n2, "new", "20s").done().contains("true"));
+    cluster.network().heal();
+    get(n3, "gone", "60s").failed(exit::NO, &["there is no seen/gone"]);
+    assert!(dump(n3, "60s").done().ends_with(line));
+}
+
 fn is_waiting(node: &Face) -> bool {
     let metrics = http::get(&node.http, "/metrics").unwrap().body;
     let line = metrics

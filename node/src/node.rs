@@ -271,6 +271,7 @@ impl Node {
     ) -> Result<(Option<(Type, Reading)>, Token), Error> {
         let read = Read {
             entities: vec![id.clone()],
+            all: false,
             after: after.clone(),
             majority,
             timeout_ms: millis(timeout),
@@ -451,15 +452,45 @@ impl Node {
 
     /// Every entity with its type and value, sorted by kind, then key, bytewise.
     ///
-    /// The ids are listed at once, the values read a few hundred at a time, and others go on in between: each value is
-    /// as it was when the walk came by. What is created after the walk began is not in it.
+    /// Each shard is as it was at one moment while this was called; what changes or is created afterwards does not show. Others go
+    /// on meanwhile. [`Dump::token`] says what a session has seen with it.
     pub fn dump(&self) -> Dump {
-        Dump::new(self.clone())
+        Dump::of(self, None, &Token::default())
     }
 
     /// The same of one kind.
     pub fn dump_kind(&self, kind: &str) -> Dump {
-        Dump::of_kind(self.clone(), kind)
+        Dump::of(self, Some(kind), &Token::default())
+    }
+
+    /// The same, of one kind or of all, once all that a session has seen, of whatever, is here; its token is the session's from
+    /// then on.
+    ///
+    /// ```no_run
+    /// # use anabranch::{Node, Token};
+    /// # async fn example(node: Node, seen: Token) -> Result<(), anabranch::Error> {
+    /// let carts = node.dump_after(Some("cart"), &seen, std::time::Duration::from_secs(1)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Node::read_after`].
+    pub async fn dump_after(
+        &self,
+        kind: Option<&str>,
+        after: &Token,
+        timeout: Duration,
+    ) -> Result<Dump, Error> {
+        let read = Read {
+            entities: Vec::new(),
+            all: true,
+            after: after.clone(),
+            majority: false,
+            timeout_ms: millis(timeout),
+        };
+        self.handle.await_read(read).await?;
+        Ok(Dump::of(self, kind, after))
     }
 
     /// The types that entities of a kind have here, ascending: none if there is no entity of it; several if nodes that

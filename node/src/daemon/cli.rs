@@ -54,7 +54,7 @@ pub enum Command {
     /// Print one entity's value now and whenever it changes.
     Watch(Entity),
     /// Print every entity, one line of canonical JSON each, sorted by kind, then key.
-    Dump(Target),
+    Dump(Dump),
     /// Show a node and its cluster as it sees it.
     Status(Target),
     /// Compare what nodes hold: all replicas of all shards.
@@ -271,6 +271,20 @@ pub struct Get {
     #[arg(long, value_name = "LEVEL", default_value = "local")]
     pub level: ReadLevel,
     /// How long the node may wait for what the session has seen, and for a majority, at most 10m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = level_timeout)]
+    pub timeout: Option<Duration>,
+}
+
+/// `dump`.
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// Which node.
+    #[command(flatten)]
+    pub target: Target,
+    /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you see is kept there.
+    #[arg(long, value_name = "FILE")]
+    pub session: Option<PathBuf>,
+    /// How long the node may wait for what the session has seen, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout)]
     pub timeout: Option<Duration>,
 }

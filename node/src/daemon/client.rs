@@ -317,6 +317,8 @@ impl Client {
 /// The lines of a streamed answer.
 pub struct Lines {
     at: String,
+    /// Whether the answer has said what a session has seen with it.
+    pub names_session: bool,
     body: Incoming,
     buffer: BytesMut,
     /// Bytes of the buffer known to hold no line feed.
@@ -353,10 +355,11 @@ impl Lines {
 }
 
 async fn lines(at: &str, response: Response<Incoming>) -> Result<Lines, Failure> {
-    let body = checked(at, response).await?.into_body();
+    let response = checked(at, response).await?;
     Ok(Lines {
         at: at.to_string(),
-        body,
+        names_session: response.headers().contains_key(SESSION_HEADER),
+        body: response.into_body(),
         buffer: BytesMut::new(),
         searched: 0,
     })

@@ -52,7 +52,7 @@ pub const CONNECTIONS_OTHERS_MIN: usize = 4;
 /// Watches when nothing else is configured, and the part of all connections that they are at most then.
 pub const WATCHES_DEFAULT: usize = 128;
 const WATCHES_PART: usize = 2;
-/// The same for dumps. Each holds the names of all entities in memory.
+/// The same for dumps. Each holds the names of all entities in memory, and what changes before it has come by as it was.
 pub const DUMPS_DEFAULT: usize = 8;
 const DUMPS_PART: usize = 4;
 /// Bytes of a request's body when nothing else is configured.

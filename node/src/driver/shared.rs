@@ -135,6 +135,7 @@ impl Shared {
     ) -> Result<(), Error> {
         let read = Read {
             entities: vec![entity.clone()],
+            all: false,
             after: seen.clone(),
             majority: false,
             timeout_ms,

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
 
 use anabranch_crdt::{Epoch, NodeId, Put, Reading, ReplicaId, Type, VersionVector};
 
@@ -214,6 +213,27 @@ impl Engine {
             .collect()
     }
 
+    /// What shows in a shard, of all kinds or of one, as it is now, in order.
+    pub fn shown_in(&self, shard: ShardId, kind: Option<&str>) -> Vec<View> {
+        let shard = self.peek(shard);
+        // No key is less than this one.
+        let first = kind.map(|kind| EntityId::new(kind, "\0"));
+        let from = match first.transpose() {
+            Ok(None) => Bound::Unbounded,
+            Ok(Some(first)) => Bound::Included((first, Type::ALL[0])),
+            Err(_) => return Vec::new(), // nothing has that name
+        };
+        let rows = shard.entities.range((from, Bound::Unbounded));
+        let rows = rows.take_while(|((id, _), _)| kind.is_none_or(|kind| id.kind() == kind));
+        let mut shown: Vec<View> = rows
+            .filter(|(_, value)| value.exists())
+            .map(|(key, value)| shard.view(key, value))
+            .collect();
+        // Of several types the lowest shows, and comes first.
+        shown.dedup_by(|next, first| next.entity == first.entity);
+        shown
+    }
+
     /// The entities of a kind in a shard that follow one of them, at most so many, as they are now: for who looks at them while
     /// the engine goes on.
     pub fn views_of(
@@ -234,12 +254,7 @@ impl Engine {
         rows.take_while(|((id, _), _)| id.kind() == kind)
             .filter(|(_, value)| value.exists())
             .take(most)
-            .map(|((id, ty), value)| View {
-                entity: id.clone(),
-                ty: *ty,
-                value: Some(Arc::clone(value)),
-                replicas: Arc::clone(&shard.replicas),
-            })
+            .map(|(key, value)| shard.view(key, value))
             .collect()
     }
 

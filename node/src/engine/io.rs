@@ -94,6 +94,8 @@ impl Update {
 pub struct Read {
     /// What is to be read.
     pub entities: Vec<EntityId>,
+    /// Whether it is everything there is: then all that the session has seen must be here, of whatever.
+    pub all: bool,
     /// What the session has seen.
     pub after: Token,
     /// Whether what a majority has must be here too, and kept by one before it is shown; or what this node has is enough.

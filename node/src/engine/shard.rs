@@ -16,6 +16,7 @@ use std::hash::Hasher;
 use crate::engine::io::{RecordId, Time};
 use crate::engine::ring::{Ring, Slot};
 use crate::engine::waiting::{OwnResets, Waiting};
+use crate::view::View;
 use crate::wire::{EntityId, ShardId, Token};
 
 /// An entity under one type. Two sides of a partition may write the same id under different types: both are kept,
@@ -204,6 +205,16 @@ impl Shard {
     /// The value an entity is read as.
     pub fn visible(&self, id: &EntityId) -> Option<(Type, &Arc<Value>)> {
         self.all_types(id).next()
+    }
+
+    /// One of its rows, for who goes on looking at it.
+    pub fn view(&self, (id, ty): &EntityKey, value: &Arc<Value>) -> View {
+        View {
+            entity: id.clone(),
+            ty: *ty,
+            value: Some(Arc::clone(value)),
+            replicas: Arc::clone(&self.replicas),
+        }
     }
 
     /// The types under which an entity exists.

@@ -36,6 +36,11 @@ impl Request {
         }
     }
 
+    /// Everything there is is read.
+    fn is_of_all(&self) -> bool {
+        matches!(self, Request::Read(read) | Request::Polled(read) if read.all)
+    }
+
     fn entities(&self) -> Box<dyn Iterator<Item = &EntityId> + '_> {
         match self {
             Request::Update(update) => Box::new(update.ops.iter().map(|op| &op.entity)),
@@ -160,7 +165,16 @@ impl Engine {
 
     /// Done at once if what the session has seen is here, otherwise when it is.
     fn on_request(&mut self, id: RequestId, request: Request) {
-        let shards: BTreeSet<ShardId> = request.entities().map(|id| self.shard_of(id)).collect();
+        let mut shards: BTreeSet<ShardId> = request.entities().map(|id| self.shard_of(id)).collect();
+        if request.is_of_all() {
+            let named = request.after().into_iter().flat_map(Token::iter);
+            // Those of another cluster are refused below.
+            shards.extend(
+                named
+                    .map(|(shard, ..)| shard)
+                    .filter(|shard| shard.0 < self.config.shards),
+            );
+        }
         let waiting = Waiting {
             deadline: self.now.time.after_ms(request.timeout_ms()),
             request,

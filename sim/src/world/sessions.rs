@@ -77,6 +77,7 @@ impl World {
         let id = |&entity: &u32| self.oracle.names.entity(entity).0.clone();
         let read = Read {
             entities: entities.iter().map(id).collect(),
+            all: false,
             after: self.sessions[client].token.clone(),
             majority,
             timeout_ms,

@@ -1,6 +1,6 @@
 //! `get`, `watch`, `dump`: entities' values as one node has them.
 
-use super::super::cli::{Entity, Get, ReadLevel, Target};
+use super::super::cli::{Dump, Entity, Get, ReadLevel, Target};
 use super::super::client::{Client, Session};
 use super::super::exit::Failure;
 use super::super::{output, percent, target};
@@ -54,9 +54,16 @@ pub async fn watch(args: &Entity) -> Result<(), Failure> {
 }
 
 /// Prints every entity.
-pub async fn dump(args: &Target) -> Result<(), Failure> {
-    let (client, at) = node(args).await?;
-    let mut lines = client.lines(&at, "/v1/dump", ANSWER_TIMEOUT).await?;
+pub async fn dump(args: &Dump) -> Result<(), Failure> {
+    let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
+    let session = args.session.clone().map(|file| Session { file, timeout });
+    let (client, at) = node(&args.target).await?;
+    let client = client.in_session(session);
+    let mut lines = client.lines(&at, "/v1/dump", timeout + ANSWER_TIMEOUT).await?;
+    if args.session.is_some() && !lines.names_session {
+        let message = "everything at once is more than a session's text can name; dump without --session";
+        return Err(Failure::new("invalid", message));
+    }
     while let Some(line) = lines.next().await? {
         output::line(&line)?;
     }

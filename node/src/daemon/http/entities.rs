@@ -91,19 +91,28 @@ pub(super) async fn watch(
 }
 
 /// `GET /v1/dump`: every entity's canonical line, sorted; with `?kind=KIND` those of one kind.
-pub(super) async fn dump(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Refusal> {
-    let dump = match uri.query() {
-        None => app.node.dump(),
-        Some(query) => app.node.dump_kind(&kind_of(query)?),
-    };
+pub(super) async fn dump(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let kind = uri.query().map(kind_of).transpose()?;
+    let after = session::token(&headers)?;
+    let timeout = session::timeout(&headers)?;
     let place = place(&app.dumps, "dumps", "http.dumps_max")?;
+    let dump = match (&kind, &after) {
+        (kind, Some(after)) => app.node.dump_after(kind.as_deref(), after, timeout).await?,
+        (Some(kind), None) => app.node.dump_kind(kind),
+        (None, None) => app.node.dump(),
+    };
+    let token = dump.token().clone();
     let (chunks, _, response) = body::stream("application/x-ndjson");
     let walking = walk(dump, chunks);
     tokio::spawn(async move {
         walking.await;
         drop(place);
     });
-    Ok(response)
+    Ok(session::with_token(response, &token))
 }
 
 /// A place among those who read for long; the others' connections are not theirs to take.

@@ -8,7 +8,7 @@ use axum::response::Response;
 use super::error::Refusal;
 use crate::daemon::api::{SESSION_HEADER, TIMEOUT_HEADER, TIMEOUT_MS_MAX};
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
-use crate::wire::Token;
+use crate::wire::{TOKEN_TEXT_BYTES_MAX, Token};
 
 /// The token that a request carries.
 pub(super) fn token(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
@@ -46,9 +46,12 @@ pub(super) fn timeout(headers: &HeaderMap) -> Result<Duration, Refusal> {
     }
 }
 
-/// An answer with what its caller has seen now.
+/// An answer with what its caller has seen now; without, where that is more than a token may hold.
 pub(super) fn with_token(mut response: Response, token: &Token) -> Response {
-    if let Ok(value) = HeaderValue::try_from(token.to_string()) {
+    let text = token.to_string();
+    if text.len() <= TOKEN_TEXT_BYTES_MAX
+        && let Ok(value) = HeaderValue::try_from(text)
+    {
         let name = HeaderName::from_static(SESSION_HEADER);
         response.headers_mut().insert(name, value);
     }

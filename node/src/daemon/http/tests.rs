@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::function::state::PnCounter;
 use crate::function::{Context, Function, Stream};
 use crate::transport::ca;
+use crate::wire::Token;
 
 /// A function that adds each message up, and says what it came to.
 fn sums() -> Function {
@@ -234,6 +235,55 @@ async fn errors_have_one_form_and_fitting_codes() {
         403,
         "forbidden",
     );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_dump_names_what_a_session_has_seen_with_it() {
+    let api = Api::start("dumped", "").await;
+    for key in ["a", "b"] {
+        let set = format!("/v1/entities/n/{key}");
+        let body = r#"{"op":"incr","by":1,"type":"gcounter"}"#;
+        assert_eq!(api.post(&set, body).await.0, 200);
+    }
+    let dumped = async |path: &str, headers: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
+        let mut stream = TcpStream::connect(api.server.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+        let header = |line: &str| line.strip_prefix("anabranch-session: ").map(str::to_owned);
+        let token = head.lines().find_map(header);
+        (token.map(|text| text.parse::<Token>().unwrap()), body.to_owned())
+    };
+    for path in ["/v1/dump", "/v1/dump?kind=n"] {
+        let (token, body) = dumped(path, "").await;
+        let token = token.expect("a dump has a token");
+        assert!(
+            body.contains("{\"kind\":\"n\",\"key\":\"a\",\"value\":1}\n"),
+            "{body}"
+        );
+        // All that is here was seen, the absence of everything else among it.
+        let mut whole = token.clone();
+        for (_, read) in ["a", "b", "none"].map(|key| {
+            let id = crate::EntityId::new("n", key).unwrap();
+            api.node.read_with_token(&id)
+        }) {
+            whole.join(&read);
+        }
+        assert_eq!(whole, token);
+        // The session's dump has all of it, and what it had seen besides.
+        let with = format!("anabranch-session: {token}\r\n");
+        assert_eq!(dumped(path, &with).await.0, Some(token));
+    }
+    // What this node has not seen it waits for, and says.
+    let mut ahead = Token::default();
+    let nobody = crate::ReplicaId::new(crate::NodeId(9), crate::Epoch(1));
+    ahead.insert(crate::wire::ShardId(0), nobody, 1);
+    let with = format!("anabranch-session: {ahead}\r\nanabranch-timeout-ms: 1\r\n");
+    let (token, body) = dumped("/v1/dump?kind=n", &with).await;
+    assert!(token.is_none() && json(&body)["error"] == "stale", "{body}");
     api.stop().await;
 }
 

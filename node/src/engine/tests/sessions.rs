@@ -50,6 +50,19 @@ fn a_session_waits_for_the_shards_that_it_asks_about() {
 }
 
 #[test]
+fn a_read_of_everything_waits_for_all_that_its_session_has_seen() {
+    // x and y are in different shards.
+    check_shards(
+        "ab",
+        64,
+        Limits::default(),
+        "link a b\n run\n cut a b\n a p/x incr 5\n token a T\n b p/y incr 1\n token b U\n b reads all after U\n answers b 2
+         b reads all after T\n answers b 0\n link a b\n run\n answers b 1\n b p/x = 5\n b reads all after T\n token b T
+         cut a b\n a p/x incr 1\n token a T\n b reads all after T\n wait 1000\n refused b stale",
+    );
+}
+
+#[test]
 fn a_session_of_another_cluster_is_refused() {
     let mut small = check("a", "a p/x incr 1");
     let mut large = check_shards(
@@ -59,5 +72,5 @@ fn a_session_of_another_cluster_is_refused() {
         "a p/x incr 1\n a p/y incr 1\n a p/z incr 1\n token a T",
     );
     small.take_tokens(&mut large);
-    small.script("a reads p/x after T\n refused a invalid");
+    small.script("a reads p/x after T\n refused a invalid\n a reads all after T\n refused a invalid");
 }

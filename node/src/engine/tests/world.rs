@@ -8,7 +8,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`, `transfer 4 b2`: to b's epoch 2) | an update, level local-applied |
-//! | `token a T`, `a reads s/x after T` | the token of a's last answer is added to session T; a read of that session, as below |
+//! | `token a T`, `a reads s/x after T`, `a reads all after T` | the token of a's last answer is added to session T; a read of that session, as below |
 //! | `a asks s/x` | a majority read, given up after a second: `answers` and `refused` tell of it as of an update |
 //! | `a sees s/x`, `a commits s/x remove E..` | a takes a view; an update by the view that was taken last, several operations with `;` |
 //! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
@@ -264,8 +264,10 @@ impl World {
             [x, "reads", e, "after", token] => {
                 self.requests += 1;
                 let request = RequestId(self.requests);
+                let all = *e == "all";
                 let read = Read {
-                    entities: vec![entity(e).0],
+                    entities: if all { Vec::new() } else { vec![entity(e).0] },
+                    all,
                     after: self.tokens[*token].clone(),
                     majority: false,
                     timeout_ms: 1_000,
@@ -277,6 +279,7 @@ impl World {
                 let request = RequestId(self.requests);
                 let read = Read {
                     entities: vec![entity(e).0],
+                    all: false,
                     after: Token::default(),
                     majority: true,
                     timeout_ms: 1_000,

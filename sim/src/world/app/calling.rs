@@ -111,6 +111,7 @@ impl Apps {
         calling.stage = Stage::Reading;
         let read = Read {
             entities: vec![entity],
+            all: false,
             after,
             majority: false,
             timeout_ms: Time(world.kernel.now()).ms_until(calling.deadline),
