@@ -203,6 +203,52 @@ mod tests {
         assert_eq!(text.parse(), Ok(token));
     }
 
+    /// As tokens are: ids of 128 random bits, epochs in milliseconds, and some hundred operations a shard and run.
+    fn seen(shards: u32, runs: u64) -> Token {
+        let mut token = Token::default();
+        for shard in 0..shards {
+            for node in 1..=3u128 {
+                for run in 0..runs {
+                    let id = NodeId(node.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+                    let epoch = Epoch(1_764_400_000_000 + run * 86_400_000);
+                    token.insert(ShardId(shard), ReplicaId::new(id, epoch), 300 + u64::from(shard));
+                }
+            }
+        }
+        token
+    }
+
+    /// What names of runs take of it.
+    fn names(token: &Token) -> usize {
+        postcard::to_extend(&token.to_wire().replicas, Vec::new())
+            .unwrap()
+            .len()
+    }
+
+    #[test]
+    fn a_token_is_small() {
+        // Of three nodes, by how many shards a session has touched and how often each node was started anew.
+        for (shards, runs, most) in [
+            (1, 1, 100),
+            (1, 10, 900),
+            (10, 1, 200),
+            (100, 1, 1_300),
+            (1_024, 1, 14_000),
+        ] {
+            let token = seen(shards, runs);
+            let (bytes, text) = (token.to_bytes().len(), token.to_string().len());
+            println!(
+                "{shards} shards, {runs} runs of 3 nodes: {bytes} bytes, {} of them names of runs; {text} as text",
+                names(&token)
+            );
+            assert!(bytes <= most && text < 4 * most / 3 + 4, "{bytes} {text}");
+            assert!(text <= TOKEN_TEXT_BYTES_MAX);
+        }
+        // A token that named who is known to have all would be no smaller than what it is mostly used for.
+        let one = seen(1, 1);
+        assert!(4 * names(&one) > 3 * one.to_bytes().len());
+    }
+
     #[test]
     fn what_is_no_token_is_refused() {
         for bad in ["", "A", "AQ==", "AgAA", "AQAAAA==", "AQABAwEAAQ==", "\u{fffd}"] {

@@ -39,7 +39,7 @@ const fn planted(number: &'static str, name: &'static str, class: &'static str, 
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 29] = [
+const PLANTED: [Planted; 30] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -61,6 +61,7 @@ const PLANTED: [Planted; 29] = [
     planted("21", "checksum_skipped_on_old_segment", "III", 1_000),
     planted("22", "failed_sync_believed", "II", 100),
     planted("23", "token_by_maximum", "III", 1_000),
+    planted("-", "token_leaves_out_stable", "III", 1_000),
     planted("-", "commit_by_the_present", "II", 100),
     planted("-", "majority_of_one", "II", 100),
     planted("-", "delta_while_busy", "I", 10),

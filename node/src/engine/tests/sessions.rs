@@ -1,7 +1,8 @@
 //! Sessions: what one has seen, no node shows less of.
 
-use super::world::{check, check_shards};
+use super::world::{World, check, check_shards};
 use crate::engine::Limits;
+use crate::wire::ShardId;
 
 #[test]
 fn a_session_reads_what_it_wrote_once_that_has_come() {
@@ -73,4 +74,69 @@ fn a_session_of_another_cluster_is_refused() {
     );
     small.take_tokens(&mut large);
     small.script("a reads p/x after T\n refused a invalid\n a reads all after T\n refused a invalid");
+}
+
+/// Why tokens are whole: what every member is known to have durably cannot be left out of one (`Engine::token`). In each of the
+/// following schedules c has caught up with another node, so that no rule for joiners keeps it from answering; what T names makes it
+/// wait for what it lacks; and once that is left out it answers without.
+#[track_caller]
+fn shows_less_if_the_stable_is_left_out(mut world: World) {
+    assert!(
+        world.engine('c').counts_for_majorities(ShardId(0)),
+        "it has caught up"
+    );
+    world.script("c reads p/x after T\n answers c 0");
+    world.script("forget a T\n c reads p/x after T\n answers c 1\n c p/x absent");
+}
+
+#[test]
+fn a_node_that_the_others_do_not_know_yet_has_not_what_all_they_know_have() {
+    let mut world = check(
+        "ab",
+        "link a b\n run\n a p/y incr 1\n run\n sync a\n sync b\n wait 2000",
+    );
+    // c has joined by b, and a has not heard of it. What a and b agree on then, all members have that a knows of.
+    world.join_later("c");
+    world.script("link b c\n run\n sync c\n wait 2000\n c p/y = 1\n cut b c");
+    world.script("a p/x incr 5\n token a T\n run\n sync a\n sync b\n wait 2000");
+    shows_less_if_the_stable_is_left_out(world);
+}
+
+#[test]
+fn two_that_have_lost_what_they_had_catch_up_with_one_another() {
+    let all = "link a b\n link a c\n link b c\n run\n a p/x incr 5\n token a T\n run\n sync a\n sync b\n sync c\n wait 2000";
+    // Whatever a and the session know of b and c was true of directories that are gone.
+    let world = check(
+        "abc",
+        &format!(
+            "{all}\n wipe b\n wipe c\n start b\n start c\n link b c\n run\n sync b\n sync c\n wait 2000"
+        ),
+    );
+    shows_less_if_the_stable_is_left_out(world);
+}
+
+#[test]
+fn two_that_have_an_older_disk_catch_up_with_one_another() {
+    let mut world = check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n a p/y incr 1\n run\n sync a\n sync b\n sync c\n wait 2000",
+    );
+    let copies = ['b', 'c'].map(|name| (name, world.directory(name).clone()));
+    world.script("a p/x incr 5\n token a T\n run\n sync a\n sync b\n sync c\n wait 2000\n crash b\n crash c");
+    for (name, copy) in copies {
+        *world.directory(name) = copy;
+    }
+    world.script("start b\n start c\n link b c\n run\n sync b\n sync c\n wait 2000\n c p/y = 1");
+    shows_less_if_the_stable_is_left_out(world);
+}
+
+#[test]
+fn a_whole_token_asks_nobody() {
+    // The price of any rule by which a node had to prove that it has the stable: one that has started alone, with all on its disk,
+    // would have to refuse.
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n a p/x incr 5\n token a T\n run\n sync a\n sync b\n sync c\n wait 2000
+         crash a\n crash b\n crash c\n start c\n c reads p/x after T\n answers c 1\n c p/x = 5",
+    );
 }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`, `transfer 4 b2`: to b's epoch 2) | an update, level local-applied |
 //! | `token a T`, `a reads s/x after T`, `a reads all after T` | the token of a's last answer is added to session T; a read of that session, as below |
+//! | `forget a T` | session T loses what every member has durably, as far as a knows who that is |
 //! | `a asks s/x` | a majority read, given up after a second: `answers` and `refused` tell of it as of an update |
 //! | `a sees s/x`, `a commits s/x remove E..` | a takes a view; an update by the view that was taken last, several operations with `;` |
 //! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
@@ -261,6 +262,10 @@ impl World {
                 let seen = self.running[&name(x)].token.clone();
                 self.tokens.entry((*token).to_owned()).or_default().join(&seen);
             }
+            ["forget", x, token] => {
+                let left = self.without_stable(name(x), &self.tokens[*token]);
+                self.tokens.insert((*token).to_owned(), left);
+            }
             [x, "reads", e, "after", token] => {
                 self.requests += 1;
                 let request = RequestId(self.requests);
@@ -301,6 +306,23 @@ impl World {
             }
             other => panic!("no command {other:?}"),
         }
+    }
+
+    fn without_stable(&self, name: char, token: &Token) -> Token {
+        let engine = self.engine(name);
+        let mut left = Token::default();
+        for (id, replica, seq) in token.iter() {
+            let shard = &engine.shards[id.0 as usize];
+            let stable = engine.stable(shard);
+            let is_stable = shard
+                .replicas
+                .get(replica)
+                .is_some_and(|ix| stable.get(ix) >= seq);
+            if !is_stable {
+                left.insert(id, replica, seq);
+            }
+        }
+        left
     }
 
     /// Sessions go on in another cluster.
