@@ -276,3 +276,39 @@ fn json_over_http_is_understood_by_the_routes_of_the_descriptors() {
     assert_eq!(ask("POST", "/carts/bob/items", "{").0, 400);
     assert_eq!(ask("PUT", "/carts/bob", "").0, 405);
 }
+
+#[test]
+fn streams_of_every_shape_go_through_at_any_node() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-streams", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let numbers = |numbers: &[i64]| numbers.iter().map(|n| json!({"value": n})).collect::<Vec<_>>();
+    let counted = client.ask("Desk/Count", &numbers(&[3]));
+    assert_eq!((counted.code, counted.messages), (0, numbers(&[1, 2, 3])));
+    let sum = client.ask("Desk/Sum", &numbers(&[1, 2, 4]));
+    assert_eq!((sum.code, sum.messages), (0, numbers(&[7])));
+    let echoed = client.ask("Desk/Echo", &numbers(&[5, 6]));
+    assert_eq!((echoed.code, echoed.messages), (0, numbers(&[5, 6])));
+    let nothing = client.ask("Desk/Echo", &[]);
+    assert_eq!((nothing.code, nothing.messages), (0, numbers(&[])));
+    let at = dev.ingress(0).to_string();
+    let lines = http::lines(&at, "/count/2").unwrap().map(Result::unwrap);
+    assert_eq!(
+        lines.collect::<Vec<_>>(),
+        [r#"{"value":"1"}"#, r#"{"value":"2"}"#]
+    );
+    // What becomes of an entity, as events and as lines.
+    client.call("Counter/Change", json!({"id": "w", "by": 1}));
+    let accept = [("accept", "text/event-stream")];
+    let mut events = http::lines_with(&at, "/counters/w/watch", &accept)
+        .unwrap()
+        .map(Result::unwrap);
+    let mut lines = http::lines(&at, "/counters/w/watch").unwrap().map(Result::unwrap);
+    for value in 1..4 {
+        let shown = format!(r#"{{"value":"{value}"}}"#);
+        assert_eq!(events.next(), Some(format!("data: {shown}")));
+        assert_eq!(events.next(), Some(String::new()));
+        assert_eq!(lines.next(), Some(shown));
+        client.call("Counter/Change", json!({"id": "w", "by": 1}));
+    }
+}

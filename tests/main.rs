@@ -28,6 +28,7 @@ mod hostile_network;
 mod http_api;
 mod idempotency;
 mod kalix;
+mod kalix_faults;
 mod lost_directory;
 mod many_faults;
 mod moving;

@@ -50,7 +50,9 @@ pub fn lines(at: &str, path: &str) -> io::Result<io::Lines<BufReader<Body>>> {
 pub fn lines_with(at: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<io::Lines<BufReader<Body>>> {
     let (status, headers, body) = open(at, "GET", path, headers, "")?;
     assert_eq!(status, 200, "{headers}");
-    assert!(headers.contains("content-type: text/event-stream"), "{headers}");
+    let is_stream = |kind: &&str| headers.contains(&format!("content-type: {kind}"));
+    let kinds = ["text/event-stream", "application/x-ndjson"];
+    assert!(kinds.iter().any(is_stream), "{headers}");
     Ok(BufReader::new(body).lines())
 }
 

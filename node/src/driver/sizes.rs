@@ -99,7 +99,9 @@ impl Shared {
                 begun.so_far.bytes[begun.kind] += bytes as u64;
                 *left = left.saturating_sub(bytes.max(VALUE_BYTES_MIN));
             }
-            begun.after = views.last().map(|view| (view.entity().clone(), view.ty()));
+            begun.after = views
+                .last()
+                .and_then(|view| Some((view.entity().clone(), view.ty()?)));
             if views.len() < SLICE_VALUES {
                 begun.kind += 1;
                 begun.after = None;

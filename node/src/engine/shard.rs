@@ -211,7 +211,7 @@ impl Shard {
     pub fn view(&self, (id, ty): &EntityKey, value: &Arc<Value>) -> View {
         View {
             entity: id.clone(),
-            ty: *ty,
+            ty: Some(*ty),
             value: Some(Arc::clone(value)),
             replicas: Arc::clone(&self.replicas),
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anabranch_crdt::Type;
 
 use crate::error::Error;
-use crate::function::BoxFuture;
+use crate::function::{BoxFuture, Caller, Pipe};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Call, Command, Config, Effect, Said, Told};
 use crate::wire::EntityId;
@@ -49,6 +49,19 @@ pub trait Foreign: Send + Sync + fmt::Debug {
 
     /// Answers one command on its own, and says what it wants called.
     fn act(&self, command: Command) -> BoxFuture<'_, (Result<Action, Error>, Vec<Effect>)>;
+
+    /// Whether the method is answered with a stream: by [`Foreign::stream`], where there are no entities; of an entity, again whenever
+    /// it has changed.
+    fn is_streamed(&self, method: &str) -> bool;
+
+    /// Answers a stream, as its caller wants it, and makes its calls by `calls`.
+    fn stream(
+        &self,
+        command: Command,
+        wants: Encoding,
+        pipe: Pipe,
+        calls: Arc<dyn Caller>,
+    ) -> BoxFuture<'static, Result<(), Error>>;
 
     /// Tells its author what is wrong with it.
     fn report(&self, what: &str);

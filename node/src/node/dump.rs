@@ -57,7 +57,7 @@ impl Iterator for Dump {
     fn next(&mut self) -> Option<(EntityId, Type, Reading)> {
         let view = self.views.next()?;
         let reading = view.read()?;
-        Some((view.entity().clone(), view.ty(), reading))
+        Some((view.entity().clone(), view.ty()?, reading))
     }
 }
 

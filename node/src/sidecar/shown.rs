@@ -36,7 +36,7 @@ impl Viewer<'_> {
             (Type::LwwRegister, Reading::Register(None)) => return Ok(None),
             (Type::Vote, Reading::Ballots(ballots)) => Kind::Vote(self.vote(ballots)),
             (_, Reading::Map(children)) if ty.child().is_some() || ty == Type::OrMap => {
-                let added: Vec<_> = children.iter().map(|(key, child)| (key, child)).collect();
+                let added: Vec<_> = children.iter().collect();
                 self.map(ty, value, &[], &[], &added)?
             }
             _ => return Err(unknown(ty)),

@@ -46,6 +46,7 @@ const counters = entity(
   () => new data.ReplicatedCounter(),
   {
     Get: (_, ctx) => value(ctx),
+    Watch: (_, ctx) => value(ctx),
     Change(change, ctx) {
       ctx.state.increment(number(change.by));
       return value(ctx);
@@ -82,7 +83,7 @@ const counters = entity(
       return {};
     },
   },
-  { entityPassivationStrategy: { timeout: 2000 }, forwardHeaders: ["x-heard"] },
+  { entityPassivationStrategy: { timeout: 50 }, forwardHeaders: ["x-heard"] },
 );
 
 const words = (state) => ({ words: Array.from(state.elements()).sort() });

@@ -128,6 +128,11 @@ impl Shared {
         deadline: Time,
     ) -> Result<(Action, bool), Error> {
         let wants = call.payload.encoding;
+        if function.is_streamed(&call.method) && function.is_stateless() {
+            let message =
+                format!("nothing changed: {call} is answered with a stream, which is opened, not called");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
         let call = function.take(call)?;
         let method = call.method.clone();
         let command = Command {
@@ -296,7 +301,7 @@ impl Shared {
     }
 
     /// A call within a call: its future would contain itself.
-    fn make_call<'a>(
+    pub(super) fn make_call<'a>(
         self: &'a Arc<Self>,
         call: Call,
         token: &'a mut Token,

@@ -6,6 +6,7 @@
 mod aside;
 mod caller;
 mod foreign;
+mod foreign_stream;
 mod hosted;
 mod later;
 mod stats;

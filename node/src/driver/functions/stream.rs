@@ -29,6 +29,9 @@ impl Shared {
         after: Token,
         timeout_ms: u64,
     ) -> Result<Streaming, Error> {
+        if let Some(foreign) = self.functions.foreign_for(&call) {
+            return self.stream_foreign(foreign, call, after, timeout_ms).await;
+        }
         let function = Arc::clone(self.functions.of(call.entity.kind())?);
         call.check()?;
         if !after.is_empty() {

@@ -34,6 +34,8 @@ pub(super) struct Terms {
     pub metadata: Vec<MetadataEntry>,
     pub session: Option<Token>,
     pub timeout: Duration,
+    /// Whether its caller said how long he waits.
+    pub has_deadline: bool,
 }
 
 /// What came of it.
@@ -51,6 +53,10 @@ impl Caller {
             message_bytes_max,
             serving,
         }
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 
     /// What is served now.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{KeyAndValueRef, MetadataKey, MetadataMap};
-use tonic::server::UnaryService;
+use tonic::server::{StreamingService, UnaryService};
 
 use super::call::{Answer, Caller, TIMEOUT_DEFAULT, Terms};
 use crate::sidecar::SESSION_HEADER;
@@ -39,25 +40,23 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> 
     let Some(found) = service.methods.get(&method) else {
         return Status::unimplemented(method).into_http();
     };
-    if found.is_streamed() {
-        let text = format!(
-            "{} is a stream, which this version does not serve yet",
-            found.descriptor.full_name()
-        );
-        return Status::unimplemented(text).into_http();
-    }
     let mut grpc = tonic::server::Grpc::new(Untouched)
         .max_decoding_message_size(caller.message_bytes_max)
         .max_encoding_message_size(usize::MAX);
-    let unary = Unary {
+    let is_streamed = found.is_streamed();
+    let called = Called {
         caller: Arc::clone(caller),
         service,
         method,
     };
-    grpc.unary(unary, request).await
+    match is_streamed {
+        true => grpc.streaming(called, request).await,
+        false => grpc.unary(called, request).await,
+    }
 }
 
-struct Unary {
+/// A method that is called.
+struct Called {
     caller: Arc<Caller>,
     service: Arc<Service>,
     method: String,
@@ -65,7 +64,7 @@ struct Unary {
 
 type Answering = Pin<Box<dyn Future<Output = Result<tonic::Response<Bytes>, Status>> + Send>>;
 
-impl UnaryService<Bytes> for Unary {
+impl UnaryService<Bytes> for Called {
     type Response = Bytes;
     type Future = Answering;
 
@@ -82,6 +81,41 @@ impl UnaryService<Bytes> for Unary {
             };
             let answer = caller.call(&service, method, request.into_inner(), terms).await?;
             Ok(response(answer))
+        })
+    }
+}
+
+type Reply = Result<Bytes, Status>;
+type Opening = Pin<Box<dyn Future<Output = Result<tonic::Response<ReceiverStream<Reply>>, Status>> + Send>>;
+
+impl StreamingService<Bytes> for Called {
+    type Response = Bytes;
+    type ResponseStream = ReceiverStream<Reply>;
+    type Future = Opening;
+
+    fn call(&mut self, request: tonic::Request<tonic::Streaming<Bytes>>) -> Opening {
+        let (caller, service, method) = (
+            Arc::clone(&self.caller),
+            Arc::clone(&self.service),
+            self.method.clone(),
+        );
+        Box::pin(async move {
+            let terms = terms(request.metadata(), &service)?;
+            let Some(method) = service.methods.get(&method) else {
+                return Err(Status::unimplemented(method));
+            };
+            let mut incoming = request.into_inner();
+            let takes = method.descriptor.is_client_streaming();
+            let first = match takes {
+                true => Bytes::new(),
+                false => {
+                    let first = incoming.message().await?;
+                    first.ok_or_else(|| Status::invalid_argument("nothing changed: there is no message"))?
+                }
+            };
+            let streaming = caller.open(&service, method, first, terms.clone()).await?;
+            let replies = caller.run(streaming, takes.then_some(incoming), &terms);
+            Ok(tonic::Response::new(ReceiverStream::new(replies)))
         })
     }
 }
@@ -103,6 +137,7 @@ fn terms(metadata: &MetadataMap, service: &Service) -> Result<Terms, Status> {
     Ok(Terms {
         metadata: heard(metadata, service),
         session: session.transpose()?,
+        has_deadline: timeout.is_some(),
         timeout: timeout.transpose()?.unwrap_or(TIMEOUT_DEFAULT),
     })
 }

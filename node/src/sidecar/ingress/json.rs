@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::call::{Answer, Caller, TIMEOUT_DEFAULT, Terms};
-use crate::sidecar::SESSION_HEADER;
+use super::streams::Replies;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::Service;
 use crate::sidecar::status::{error_body, http_status};
 use crate::sidecar::transcode::{Match, Missing};
+use crate::sidecar::{SESSION_HEADER, Served};
 use crate::wire::Token;
 
 /// How long a caller waits, milliseconds.
@@ -24,6 +27,9 @@ const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// What a function says beside its reply to set the status of the response.
 const HTTP_CODE: &str = "_kalix-http-code";
+/// Streams: an event each, or a line.
+const EVENTS: &str = "text/event-stream";
+const LINES: &str = "application/x-ndjson";
 /// Bytes of JSON for each of the message that it is: names and escapes take more.
 const JSON_PER_BYTE: usize = 4;
 /// What a load balancer asks a pod before it sends requests, and wants to hear.
@@ -71,7 +77,10 @@ impl From<Status> for Refused {
     }
 }
 
-async fn answer_or_status(caller: &Caller, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
+async fn answer_or_status(
+    caller: &Arc<Caller>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Refused> {
     let services = caller.services()?;
     let (head, body) = request.into_parts();
     let route = services
@@ -81,12 +90,11 @@ async fn answer_or_status(caller: &Caller, request: Request<Incoming>) -> Result
     let name = route.method().parent_service().full_name().to_owned();
     let found = services.find(&name, route.method().name());
     let (service, method) = found.map_err(|e| Status::unimplemented(e.message()))?;
-    if method.is_streamed() {
-        let text = format!(
-            "{} is a stream, which is served over gRPC only",
-            method.descriptor.full_name()
+    if method.descriptor.is_client_streaming() {
+        let name = method.descriptor.full_name();
+        return Err(
+            Status::unimplemented(format!("{name} takes a stream, which comes over gRPC only")).into(),
         );
-        return Err(Status::unimplemented(text).into());
     }
     let terms = terms(&head.headers, service)?;
     let body = receive(body, caller.message_bytes_max * JSON_PER_BYTE).await?;
@@ -98,8 +106,56 @@ async fn answer_or_status(caller: &Caller, request: Request<Incoming>) -> Result
     if message.len() > caller.message_bytes_max {
         return Err(too_long(caller.message_bytes_max).into());
     }
+    if method.is_streamed() {
+        let is_events = accepts(&head.headers, EVENTS);
+        let streaming = caller.open(service, method, message, terms.clone()).await?;
+        let replies = caller.run(streaming, None, &terms);
+        let path = head.uri.path().to_owned();
+        return Ok(streamed(
+            Arc::clone(&services),
+            head.method,
+            path,
+            replies,
+            is_events,
+        ));
+    }
     let answer = caller.call(service, method, message, terms).await?;
     Ok(response(&route, answer)?)
+}
+
+/// One reply a line, or an event each.
+fn streamed(
+    services: Served,
+    verb: http::Method,
+    path: String,
+    replies: Replies,
+    is_events: bool,
+) -> Response<Body> {
+    let frames = ReceiverStream::new(replies).map(move |reply| {
+        let route = services.rules.find(&verb, &path);
+        let route = route.map_err(|e| Status::internal(e.to_string()))?;
+        let message = reply?;
+        let shown = match is_events {
+            true => route.event(&message),
+            false => route.json_line(&message),
+        };
+        // The head is out: after an error the body breaks off.
+        shown
+            .map(Frame::data)
+            .map_err(|e| Status::internal(e.to_string()))
+    });
+    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    let content_type = if is_events { EVENTS } else { LINES };
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn accepts(headers: &HeaderMap, content_type: &str) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+    accepted.any(|text| text.split(',').any(|one| one.trim().starts_with(content_type)))
 }
 
 fn too_long(most: usize) -> Status {
@@ -142,6 +198,7 @@ fn terms(headers: &HeaderMap, service: &Service) -> Result<Terms, Status> {
     Ok(Terms {
         metadata: heard.filter_map(entry).collect(),
         session: session.transpose()?,
+        has_deadline: headers.contains_key(TIMEOUT_HEADER),
         timeout,
     })
 }

@@ -6,6 +6,7 @@
 mod call;
 mod grpc;
 mod json;
+mod streams;
 
 use std::convert::Infallible;
 use std::io;

@@ -5,6 +5,7 @@
 mod discovery;
 mod life;
 mod said;
+mod streamed;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use tonic::Status;
 
 pub use self::discovery::{Asked, ask, farewell, report};
 use self::life::Life;
+use self::streamed::Streamed;
 use super::connection::Connection;
 use super::envelope::Envelope;
 use super::failure::refused;
@@ -25,7 +27,7 @@ use super::proto::action::{ActionCommand, ActionResponse, Response};
 use super::services::{Method, Service, Services};
 use super::transcode::{json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
-use crate::function::{BoxFuture, Foreign, Handle, Hear};
+use crate::function::{BoxFuture, Caller, Foreign, Handle, Hear, Pipe};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Call, Command, Config, Effect};
 use crate::wire::EntityId;
@@ -114,6 +116,21 @@ impl Function {
         Ok(self.all.services.find(&self.service.name, name)?.1)
     }
 
+    /// A message as the function takes it.
+    fn taken(&self, method: &Method, payload: Payload) -> Result<Payload, Error> {
+        match payload.encoding {
+            Encoding::Protobuf => Envelope::of(&payload).map(|_| payload),
+            Encoding::Json => from_json(method, &payload),
+            Encoding::Postcard => {
+                let message = format!(
+                    "nothing changed: {} takes messages of protobuf, or their JSON, and not postcard",
+                    self.service.name
+                );
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+        }
+    }
+
     /// Once for each method: its replies are none that its descriptor says.
     fn remark_reply(&self, method: &Method, type_url: &str) {
         let expected = method.output();
@@ -181,21 +198,7 @@ impl Foreign for Function {
     }
 
     fn take(&self, call: Call) -> Result<Call, Error> {
-        let method = self.method(&call.method)?;
-        let payload = match call.payload.encoding {
-            Encoding::Protobuf => {
-                Envelope::of(&call.payload)?;
-                return Ok(call);
-            }
-            Encoding::Json => from_json(method, &call.payload)?,
-            Encoding::Postcard => {
-                let message = format!(
-                    "nothing changed: {} takes messages of protobuf, or their JSON, and not postcard",
-                    self.service.name
-                );
-                return Err(Error::new(ErrorKind::Invalid, message));
-            }
-        };
+        let payload = self.taken(self.method(&call.method)?, call.payload)?;
         Ok(Call { payload, ..call })
     }
 
@@ -230,6 +233,26 @@ impl Foreign for Function {
             };
             (action, effects)
         })
+    }
+
+    fn is_streamed(&self, method: &str) -> bool {
+        self.method(method).is_ok_and(Method::is_streamed)
+    }
+
+    fn stream(
+        &self,
+        command: Command,
+        wants: Encoding,
+        pipe: Pipe,
+        calls: Arc<dyn Caller>,
+    ) -> BoxFuture<'static, Result<(), Error>> {
+        let streamed = Streamed {
+            function: self.clone(),
+            command,
+            wants,
+            calls,
+        };
+        Box::pin(streamed.run(pipe))
     }
 
     fn report(&self, what: &str) {

@@ -1,0 +1,163 @@
+//! Streams of functions in other processes: those that a function answers as a stream, and what a command of an entity answers
+//! whenever the entity has changed.
+//!
+//! Contract: a stream of an entity changes nothing after its first answer: it is asked again for what others did.
+
+use std::sync::Arc;
+
+use crate::driver::Mark;
+use crate::driver::functions::caller::HostCaller;
+use crate::driver::shared::Shared;
+use crate::engine::Time;
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::error::{Error, ErrorKind};
+use crate::function::{Caller, Ended, Foreign, Pipe, Streaming};
+use crate::payload::{Encoding, Payload};
+use crate::session::{Action, Call, Command};
+use crate::wire::{EntityId, Token};
+
+/// An entity that is followed.
+struct Followed {
+    shared: Arc<Shared>,
+    entity: EntityId,
+    mark: Option<Mark>,
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        if let Some(mark) = self.mark.take() {
+            self.shared.unsubscribe(&self.entity, mark);
+        }
+    }
+}
+
+impl Shared {
+    /// Opens a stream of a function in another process.
+    pub(super) async fn stream_foreign(
+        self: &Arc<Self>,
+        function: Arc<dyn Foreign>,
+        call: Call,
+        after: Token,
+        timeout_ms: u64,
+    ) -> Result<Streaming, Error> {
+        call.check()?;
+        if !function.is_streamed(&call.method) {
+            let message = format!("nothing changed: {call} is answered once: call it");
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        if !after.is_empty() {
+            self.await_seen(&call.entity, &after, timeout_ms).await?;
+        }
+        let wants = call.payload.encoding;
+        let call = function.take(call)?;
+        let shared = Arc::clone(self);
+        Streaming::new(wants, |pipe| {
+            Ok(match function.is_stateless() {
+                true => Box::pin(shared.answer_stream(function, call, after, pipe, wants)),
+                false => Box::pin(shared.follow_foreign(function, call, after, pipe, wants)),
+            })
+        })
+    }
+
+    async fn answer_stream(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        call: Call,
+        after: Token,
+        pipe: Pipe,
+        wants: Encoding,
+    ) -> Ended {
+        let caller = Arc::new(HostCaller::new(&self, None, after));
+        let command = Command {
+            method: call.method,
+            payload: call.payload,
+            deadline: Time(u64::MAX),
+            origin: call.origin,
+        };
+        let calls = Arc::clone(&caller) as Arc<dyn Caller>;
+        let result = tokio::select! {
+            result = function.stream(command, wants, pipe, calls) => result,
+            _ = self.stopped() => Err(stopped()),
+        };
+        (result, caller.seen())
+    }
+
+    /// Asks anew whenever the entity has changed.
+    async fn follow_foreign(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        call: Call,
+        after: Token,
+        mut pipe: Pipe,
+        wants: Encoding,
+    ) -> Ended {
+        let mut token = after;
+        let mut followed = Followed {
+            mark: self.subscribe(&call.entity),
+            entity: call.entity.clone(),
+            shared: Arc::clone(&self),
+        };
+        let mut last: Option<Payload> = None;
+        let result = loop {
+            let Some(mark) = &mut followed.mark else {
+                break Err(stopped());
+            };
+            // The mark is down before the function is asked, so a change in between sets it again.
+            mark.mark_unchanged();
+            let asked = self.ask_again(&function, &call, &mut token).await;
+            let (reply, changed) = match asked {
+                Ok(asked) => asked,
+                Err(error) => break Err(error),
+            };
+            if changed && last.is_some() {
+                let message =
+                    format!("{call} is asked again for each change, and made one: let it only look");
+                break Err(Error::new(ErrorKind::Refused, message));
+            }
+            if last.as_ref() != Some(&reply) {
+                let shown = match function.give(&call.method, wants, reply.clone()) {
+                    Ok(shown) => shown,
+                    Err(error) => break Err(error),
+                };
+                last = Some(reply);
+                if pipe.reply(shown).await.is_err() {
+                    break Ok(());
+                }
+            }
+            let next = tokio::select! {
+                changed = mark.changed() => changed.map_err(|_| stopped()),
+                _ = self.stopped() => Err(stopped()),
+            };
+            if let Err(error) = next {
+                break Err(error);
+            }
+        };
+        (result, token)
+    }
+
+    async fn ask_again(
+        self: &Arc<Self>,
+        function: &Arc<dyn Foreign>,
+        call: &Call,
+        token: &mut Token,
+    ) -> Result<(Payload, bool), Error> {
+        let deadline = self.clock.time().after_ms(TIMEOUT_MS_DEFAULT);
+        let calling = self.call_foreign(Arc::clone(function), call.clone(), Some(token), deadline);
+        match calling.await? {
+            (Action::Reply(reply), changed) => Ok((reply, changed)),
+            (Action::Forward(next), changed) => {
+                let left_ms = self.clock.time().ms_until(deadline);
+                let reply = self.make_call(next, token, left_ms).await?;
+                Ok((reply, changed))
+            }
+            (Action::Refuse(error), _) => Err(error),
+        }
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(
+        ErrorKind::Stopping,
+        "the node has stopped, and the stream with it; open it at another node",
+    )
+}

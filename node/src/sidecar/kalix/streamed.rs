@@ -1,0 +1,184 @@
+//! Streams of actions: messages in, replies out, in the three shapes that are no single call.
+//!
+//! Contract: what comes from either side is passed on in order; a caller that goes away is the end of the function's stream, and the
+//! end of the function's is the caller's, with the same status.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::{Function, lost, said};
+use crate::error::Error;
+use crate::function::{Caller, Foreign, Pipe};
+use crate::payload::Encoding;
+use crate::session::{Action, Command};
+use crate::sidecar::envelope::Envelope;
+use crate::sidecar::failure::refused;
+use crate::sidecar::proto::action::{ActionCommand, ActionResponse, Response};
+use crate::sidecar::services::Method;
+
+const STREAMED_IN: &str = "/kalix.component.action.Actions/HandleStreamedIn";
+const STREAMED_OUT: &str = "/kalix.component.action.Actions/HandleStreamedOut";
+const STREAMED: &str = "/kalix.component.action.Actions/HandleStreamed";
+/// So many messages may wait for the connection.
+const OUT_MAX: usize = 16;
+
+type Codec = ProstCodec<ActionCommand, ActionResponse>;
+
+/// One stream.
+pub(super) struct Streamed {
+    pub function: Function,
+    pub command: Command,
+    /// How its caller wants replies.
+    pub wants: Encoding,
+    pub calls: Arc<dyn Caller>,
+}
+
+impl Streamed {
+    /// From its caller's first message to the function's last reply.
+    pub async fn run(self, pipe: Pipe) -> Result<(), Error> {
+        let method = self.function.method(&self.command.method)?.clone();
+        let takes = method.descriptor.is_client_streaming();
+        let gives = method.descriptor.is_server_streaming();
+        let first = self.first(&method, takes)?;
+        let (mut inward, mut outward) = pipe.split();
+        let (sender, messages) = mpsc::channel(OUT_MAX);
+        let feeding = async {
+            if sender.send(first).await.is_ok() && takes {
+                self.feed(&method, &mut inward, &sender).await?;
+            }
+            // Nothing more comes.
+            drop(sender);
+            std::future::pending::<Result<(), Error>>().await
+        };
+        let answering = async {
+            let mut grpc = self.function.all.connection.grpc();
+            let codec = Codec::default();
+            grpc.ready()
+                .await
+                .map_err(|e| lost(&Status::unavailable(e.to_string())))?;
+            let request = Request::new(ReceiverStream::new(messages));
+            if gives {
+                let path = if takes { STREAMED } else { STREAMED_OUT };
+                let replies = grpc
+                    .streaming(request, PathAndQuery::from_static(path), codec)
+                    .await;
+                return self
+                    .pass_on(replies.map_err(failed)?.into_inner(), &mut outward)
+                    .await;
+            }
+            let path = PathAndQuery::from_static(STREAMED_IN);
+            let reply = grpc
+                .client_streaming(request, path, codec)
+                .await
+                .map_err(failed)?;
+            // Where it says nothing its caller is still answered.
+            let answered = self.reply(reply.into_inner(), &mut outward).await?;
+            match answered {
+                true => Ok(()),
+                false => {
+                    self.hand_over(Envelope::default().to_payload(), &mut outward)
+                        .await
+                }
+            }
+        };
+        tokio::select! {
+            ended = answering => ended,
+            ended = feeding => ended,
+        }
+    }
+
+    /// The stream's first message: of those that take a stream it has no payload.
+    fn first(&self, method: &Method, takes: bool) -> Result<ActionCommand, Error> {
+        let service = &self.function.service;
+        let envelope = Envelope::of(&self.command.payload)?;
+        let (payload, metadata) = envelope.into_any(&method.input_url, |header| service.hears(header));
+        Ok(ActionCommand {
+            service_name: service.name.clone(),
+            name: self.command.method.clone(),
+            payload: (!takes).then_some(payload),
+            metadata: Some(metadata),
+        })
+    }
+
+    async fn feed(
+        &self,
+        method: &Method,
+        inward: &mut Pipe,
+        sender: &mpsc::Sender<ActionCommand>,
+    ) -> Result<(), Error> {
+        while let Some(message) = inward.next().await {
+            let envelope = self.function.taken(method, message)?;
+            let (payload, _) = Envelope::of(&envelope)?.into_any(&method.input_url, |_| false);
+            let message = ActionCommand {
+                payload: Some(payload),
+                ..ActionCommand::default()
+            };
+            if sender.send(message).await.is_err() {
+                // The other direction says why.
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pass_on(&self, mut replies: Streaming<ActionResponse>, outward: &mut Pipe) -> Result<(), Error> {
+        while let Some(reply) = replies.message().await.map_err(failed)? {
+            self.reply(reply, outward).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether there was anything in it for the caller.
+    async fn reply(&self, response: ActionResponse, outward: &mut Pipe) -> Result<bool, Error> {
+        let function = &self.function;
+        for effect in said::effects(function, response.side_effects, &self.command)? {
+            let (calls, call) = (Arc::clone(&self.calls), effect.call);
+            let name = call.to_string();
+            let calling = async move {
+                if let Err(error) = calls.call(None, call).await {
+                    tracing::warn!("an effect, {name}, failed: {error}");
+                }
+            };
+            match effect.awaited {
+                true => calling.await,
+                false => function.spawn(Box::pin(calling)),
+            }
+        }
+        let reply = match response.response {
+            None => return Ok(false),
+            Some(Response::Failure(failure)) => {
+                return Err(refused(failure.grpc_status_code, &failure.description));
+            }
+            Some(Response::Reply(reply)) => match said::reply(function, reply, &self.command) {
+                Action::Reply(reply) => reply,
+                _ => return Ok(false),
+            },
+            Some(Response::Forward(to)) => match said::forward(function, to, &self.command)? {
+                Action::Forward(call) => self.calls.call(None, call).await?,
+                _ => return Ok(false),
+            },
+        };
+        self.hand_over(reply, outward).await?;
+        Ok(true)
+    }
+
+    async fn hand_over(&self, reply: crate::payload::Payload, outward: &mut Pipe) -> Result<(), Error> {
+        let shown = self.function.give(&self.command.method, self.wants, reply)?;
+        // A caller that is gone drops all of this.
+        let _ = outward.reply(shown).await;
+        Ok(())
+    }
+}
+
+/// What the function's stream ended with.
+fn failed(status: Status) -> Error {
+    match status.code() {
+        tonic::Code::Unavailable | tonic::Code::Cancelled => lost(&status),
+        code => refused(code as u32, status.message()),
+    }
+}

@@ -1,0 +1,112 @@
+//! What becomes of an unmodified function's entities when the network is cut, when functions end, and when nodes are killed.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use super::support::cluster::Cluster;
+use super::support::grpc::Grpc;
+use super::support::kalix::{Shop, shop};
+use super::support::{ports, wait_for};
+
+const UNAVAILABLE: i32 = 14;
+
+/// Three nodes behind relays, each with the function beside it.
+struct Served {
+    cluster: Cluster,
+    ingress: Vec<SocketAddr>,
+    shop: &'static Shop,
+}
+
+impl Served {
+    fn start(name: &str, shop: &'static Shop) -> Served {
+        let mut cluster = Cluster::prepare_relayed(name, 3);
+        let ingress: Vec<SocketAddr> = (0..3).map(|_| ports::take()).collect();
+        for (node, ingress) in cluster.nodes.iter().zip(&ingress) {
+            let sections = format!(
+                "[function]\ncommand = [\"npm\", \"start\", \"--silent\"]\ndirectory = {:?}\n\
+                 [ingress]\nlisten = \"{ingress}\"\n[http]\n",
+                shop.dir
+            );
+            node.configure("[http]\n", &sections);
+        }
+        cluster.start_all();
+        Served {
+            cluster,
+            ingress,
+            shop,
+        }
+    }
+
+    /// A client of a node, once its function is there.
+    fn client(&self, node: usize) -> Grpc {
+        wait_for("the ingress", || {
+            let mut client = Grpc::connect(self.ingress[node], &self.shop.pool);
+            let answer = client.ask("Desk/Double", &[json!({"value": 1})]);
+            (answer.code == 0).then_some(client)
+        })
+    }
+}
+
+#[track_caller]
+fn becomes(client: &mut Grpc, method: &str, message: &Value, expected: &Value) {
+    wait_for(&format!("{method} to be {expected}"), || {
+        let answer = client.ask(method, std::slice::from_ref(message));
+        (answer.messages.first() == Some(expected)).then_some(())
+    });
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_a_partition_a_functions_end_or_a_nodes() {
+    let Some(shop) = shop() else { return };
+    let mut served = Served::start("kalix-faults", shop);
+    let mut clients: Vec<Grpc> = (0..3).map(|node| served.client(node)).collect();
+    let (id, cart) = (json!({"id": "f"}), json!({"cartId": "f"}));
+    let by = |by: i64| json!({"id": "f", "by": by});
+    let word = |word: &str| json!({"id": "f", "word": word});
+    let add = |product: &str| json!({"cartId": "f", "product": product, "quantity": 1});
+    for (i, client) in clients.iter_mut().enumerate() {
+        client.call("WordSet/Add", word(&format!("w{i}")));
+        client.call("Counter/Change", by(1));
+        client.call("Cart/Add", add("shoe"));
+    }
+    let three = json!({"words": ["w0", "w1", "w2"]});
+    for client in &mut clients {
+        becomes(client, "WordSet/Get", &id, &three);
+        becomes(client, "Counter/Get", &id, &json!({"value": 3}));
+    }
+
+    served.cluster.network().cut_off(2);
+    // A clear removes what its function has seen; an add that it has not seen stays.
+    assert_eq!(clients[2].call("WordSet/Clear", id.clone()), json!({"words": []}));
+    clients[0].call("WordSet/Add", word("late"));
+    clients[2].call("Counter/Change", by(10));
+    assert_eq!(clients[2].ask("Counter/ChangeAndFail", &[by(1_000)]).code, 9);
+    clients[0].call("Counter/Change", by(100));
+    clients[2].call("Cart/Remove", json!({"cartId": "f", "product": "shoe"}));
+    clients[1].call("Cart/Add", add("shoe"));
+    clients[1].call("Cart/Add", add("hat"));
+    // The function at the second node ends in the middle of a command.
+    assert_eq!(clients[1].fail("Counter/Exit", id.clone()).0, UNAVAILABLE);
+    clients[1] = served.client(1);
+    clients[1].call("Counter/Change", by(20));
+    served.cluster.network().heal();
+    for client in &mut clients {
+        becomes(client, "WordSet/Get", &id, &json!({"words": ["late"]}));
+        becomes(client, "Counter/Get", &id, &json!({"value": 133}));
+        let left = json!({"items": [{"product": "hat", "quantity": 1}, {"product": "shoe", "quantity": 1}]});
+        becomes(client, "Cart/Get", &cart, &left);
+    }
+
+    // What was acknowledged by a node that is killed there and then is there when it comes back, everywhere.
+    clients[0].call("Counter/Change", by(1_000));
+    served.cluster.nodes[0].kill();
+    clients[1].call("Counter/Change", by(10_000));
+    served.cluster.nodes[0].start_ready();
+    clients[0] = served.client(0);
+    for client in &mut clients {
+        becomes(client, "Counter/Get", &id, &json!({"value": 11_133}));
+    }
+    let polled = json!({"mine": false, "for": 0, "of": 3});
+    becomes(&mut clients[2], "Poll/Get", &id, &polled);
+}
