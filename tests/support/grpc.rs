@@ -58,7 +58,7 @@ impl Grpc {
     /// Calls `Service/Method` of the tests' package and takes its one reply.
     #[track_caller]
     pub fn call(&mut self, method: &str, message: Value) -> Value {
-        let mut answer = self.ask(method, &[message.clone()]);
+        let mut answer = self.ask(method, std::slice::from_ref(&message));
         assert_eq!(answer.code, 0, "{method} {message}: {answer:?}");
         assert_eq!(answer.messages.len(), 1, "{method} {message}: {answer:?}");
         answer.messages.remove(0)
@@ -67,7 +67,7 @@ impl Grpc {
     /// The same where it is to fail: the code and the text.
     #[track_caller]
     pub fn fail(&mut self, method: &str, message: Value) -> (i32, String) {
-        let answer = self.ask(method, &[message.clone()]);
+        let answer = self.ask(method, std::slice::from_ref(&message));
         assert_ne!(answer.code, 0, "{method} {message}: {answer:?}");
         (answer.code, answer.message)
     }
