@@ -55,16 +55,14 @@ impl Payload {
     /// It has something that the encoding has no way to write: for JSON, a map whose keys are no text.
     pub fn of<T: Serialize + ?Sized>(encoding: Encoding, value: &T) -> Result<Payload, PayloadError> {
         let bytes = match encoding {
-            Encoding::Json => serde_json::to_vec(value).map_err(|e| PayloadError(e.to_string()))?,
-            Encoding::Postcard => {
-                postcard::to_extend(value, Vec::new()).map_err(|e| PayloadError(e.to_string()))?
-            }
+            Encoding::Json => serde_json::to_vec(value)
+                .map_err(|e| PayloadError(e.to_string()))?
+                .into(),
+            Encoding::Postcard => postcard::serialize_with_flavor(value, Written::default())
+                .map_err(|e| PayloadError(e.to_string()))?,
             Encoding::Protobuf => return Err(PayloadError::protobuf()),
         };
-        Ok(Payload {
-            encoding,
-            bytes: bytes.into(),
-        })
+        Ok(Payload { encoding, bytes })
     }
 
     /// The value. JSON of no bytes is `null`.
@@ -90,6 +88,72 @@ impl Payload {
                 Ok(value)
             }
             Encoding::Protobuf => Err(PayloadError::protobuf()),
+        }
+    }
+}
+
+/// As many bytes as most arguments and replies take.
+const FEW: usize = 64;
+
+/// Bytes as they are written: on the stack while they are few, so that they are put into memory once, and at their length.
+struct Written {
+    few: [u8; FEW],
+    len: usize,
+    /// All of them, once they are more.
+    many: Vec<u8>,
+}
+
+impl Default for Written {
+    fn default() -> Written {
+        Written {
+            few: [0; FEW],
+            len: 0,
+            many: Vec::new(),
+        }
+    }
+}
+
+impl postcard::ser_flavors::Flavor for Written {
+    type Output = Bytes;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let len = self.len + bytes.len();
+        match self.few.get_mut(self.len..len) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => {
+                if self.many.is_empty() {
+                    self.many.extend_from_slice(&self.few[..self.len]);
+                }
+                self.many.extend_from_slice(bytes);
+            }
+        }
+        self.len = len;
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Bytes> {
+        Ok(if self.len <= FEW {
+            Bytes::copy_from_slice(&self.few[..self.len])
+        } else {
+            self.many.into()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_bytes_and_many_are_written_alike() {
+        for len in [0, 1, 61, 62, 63, 64, 65, 127, 1_000] {
+            let value = ("n", vec![7_u8; len], len);
+            let payload = Payload::of(Encoding::Postcard, &value).unwrap();
+            assert_eq!(payload.bytes, postcard::to_allocvec(&value).unwrap(), "{len}");
         }
     }
 }

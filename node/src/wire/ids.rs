@@ -53,8 +53,11 @@ impl EntityId {
     pub fn new(kind: &str, key: &str) -> Result<EntityId, NameError> {
         check_name("a kind", kind.len(), KIND_BYTES_MAX)?;
         check_name("a key", key.len(), KEY_BYTES_MAX)?;
+        let mut names = String::with_capacity(kind.len() + key.len());
+        names.push_str(kind);
+        names.push_str(key);
         Ok(EntityId {
-            names: [kind, key].concat().into(),
+            names: names.into(),
             kind_len: kind.len() as u8,
         })
     }
