@@ -40,7 +40,8 @@ const VERSION: u8 = 1;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Token {
-    seen: BTreeMap<(ShardId, ReplicaId), u64>,
+    /// Ascending, each shard and replica once: most have one or two.
+    seen: Vec<((ShardId, ReplicaId), u64)>,
 }
 
 /// The text is no token of this version.
@@ -69,31 +70,50 @@ impl Token {
     /// mine.join(&yours); // from here on I read what you have written
     /// ```
     pub fn join(&mut self, other: &Token) {
-        for (&(shard, replica), &seq) in &other.seen {
-            self.insert(shard, replica, seq);
+        if let [((shard, replica), seq)] = other.seen[..] {
+            return self.insert(shard, replica, seq);
         }
+        let mut all = std::mem::take(&mut self.seen);
+        all.extend(&other.seen);
+        *self = Token::of_all(all);
+    }
+
+    /// In whatever order.
+    fn of_all(mut all: Vec<((ShardId, ReplicaId), u64)>) -> Token {
+        all.sort();
+        // The largest of one replica comes last.
+        all.dedup_by(|next, kept| {
+            let is_same = next.0 == kept.0;
+            if is_same {
+                kept.1 = next.1;
+            }
+            is_same
+        });
+        Token { seen: all }
     }
 
     /// An operation was seen, and all of its replica before it.
     pub(crate) fn insert(&mut self, shard: ShardId, replica: ReplicaId, seq: u64) {
-        let seen = self.seen.entry((shard, replica)).or_default();
-        *seen = seq.max(*seen);
+        let name = (shard, replica);
+        match self.seen.binary_search_by_key(&name, |(name, _)| *name) {
+            Ok(at) => self.seen[at].1 = seq.max(self.seen[at].1),
+            Err(at) => self.seen.insert(at, (name, seq)),
+        }
     }
 
     /// What was seen, by shard and replica, ascending.
     pub fn iter(&self) -> impl Iterator<Item = (ShardId, ReplicaId, u64)> + '_ {
         self.seen
             .iter()
-            .map(|(&(shard, replica), &seq)| (shard, replica, seq))
+            .map(|&((shard, replica), seq)| (shard, replica, seq))
     }
 
     /// What was seen of a shard.
     pub(crate) fn of(&self, shard: ShardId) -> impl Iterator<Item = (ReplicaId, u64)> + '_ {
-        let least = ReplicaId::new(NodeId(0), Epoch(0));
-        let most = ReplicaId::new(NodeId(u128::MAX), Epoch(u64::MAX));
-        self.seen
-            .range((shard, least)..=(shard, most))
-            .map(|(&(_, replica), &seq)| (replica, seq))
+        let first = self.seen.partition_point(|((of, _), _)| *of < shard);
+        let from = self.seen[first..].iter();
+        from.take_while(move |((of, _), _)| *of == shard)
+            .map(|&((_, replica), seq)| (replica, seq))
     }
 
     fn to_wire(&self) -> WireToken {
@@ -120,15 +140,15 @@ impl Token {
     }
 
     fn from_wire(wire: &WireToken) -> Option<Token> {
-        let mut token = Token::default();
+        let mut all = Vec::new();
         for (shard, seen) in &wire.shards {
             for (ix, seq) in seen {
                 let replica = wire.replicas.get(usize::from(*ix))?;
                 let replica = ReplicaId::new(NodeId(replica.node), Epoch(replica.epoch));
-                token.insert(ShardId(*shard), replica, *seq);
+                all.push(((ShardId(*shard), replica), *seq));
             }
         }
-        Some(token)
+        Some(Token::of_all(all))
     }
 }
 
@@ -264,6 +284,22 @@ mod tests {
             let mut text = String::new();
             base64::encode(&mut text, &[&[VERSION], &bytes[..]].concat());
             let _ = text.parse::<Token>();
+        }
+
+        #[test]
+        fn to_join_is_to_insert_all(sides in prop::array::uniform2(prop::collection::vec((0u32..3, 0u128..3, 0u64..5), 0..6))) {
+            let mut tokens = [Token::default(), Token::default(), Token::default()];
+            for (i, (shard, node, seq)) in (0..2).flat_map(|i| sides[i].iter().map(move |seen| (i, *seen))) {
+                tokens[i].insert(ShardId(shard), replica(node), seq);
+                tokens[2].insert(ShardId(shard), replica(node), seq);
+            }
+            let [mut one, other, all] = tokens;
+            one.join(&other);
+            prop_assert_eq!(&one, &all);
+            let of = |shard| all.iter().filter(move |(of, ..)| *of == shard).map(|(_, replica, seq)| (replica, seq));
+            for shard in (0..4).map(ShardId) {
+                prop_assert!(all.of(shard).eq(of(shard)));
+            }
         }
 
         #[test]
