@@ -204,6 +204,11 @@ impl Shard {
 
     /// The value an entity is read as.
     pub fn visible(&self, id: &EntityId) -> Option<(Type, &Arc<Value>)> {
+        self.row(id).map(|(_, ty, value)| (ty, value))
+    }
+
+    /// The same, with the name that the entity has here.
+    pub fn row(&self, id: &EntityId) -> Option<(&EntityId, Type, &Arc<Value>)> {
         self.all_types(id).next()
     }
 
@@ -219,16 +224,16 @@ impl Shard {
 
     /// The types under which an entity exists.
     pub fn types_of(&self, id: &EntityId) -> impl Iterator<Item = Type> {
-        self.all_types(id).map(|(ty, _)| ty)
+        self.all_types(id).map(|(_, ty, _)| ty)
     }
 
     /// What exists under an address, by type: more than one value if two sides of a partition disagreed.
-    fn all_types(&self, id: &EntityId) -> impl Iterator<Item = (Type, &Arc<Value>)> {
+    fn all_types(&self, id: &EntityId) -> impl Iterator<Item = (&EntityId, Type, &Arc<Value>)> {
         // Rows are in the order of ids and then types, so those of one id follow one another.
         let rows = self.entities.range((id.clone(), Type::ALL[0])..);
         rows.take_while(move |((other, _), _)| other == id)
             .filter(|(_, value)| value.exists())
-            .map(|((_, ty), value)| (*ty, value))
+            .map(|((own, ty), value)| (own, *ty, value))
     }
 
     /// What stands at a dot, if it is alive here.

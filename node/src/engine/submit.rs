@@ -1,6 +1,7 @@
 //! Local updates: checked whole, then made whole; one record, one contiguous range of dots per shard.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anabranch_crdt::{
     Clock, Issuer, Mutation, MutationError, REPLICAS_MAX, ReplicaId, SEQ_MAX, Type, Value, planted,
@@ -191,14 +192,13 @@ impl Engine {
                 self.resolve_delete(shard, op, &fixed, &mut trials, &mut all)?;
                 continue;
             }
-            let ty = self.type_for(shard, &op.entity, op.ty, &fixed)?;
+            let (key, here) = self.row_for(shard, op, &fixed)?;
+            let ty = key.1;
             // What is deleted has its type no more when it is asked for again.
             types.extend(is_keyed.then_some((!is_deletion).then_some(ty)));
             if ops.len() > 1 {
                 fixed.entry(op.entity.kind()).or_insert(ty);
             }
-            let key = (op.entity.clone(), ty);
-            let here = self.shards[shard.0 as usize].entities.get(&key);
             let resolved = match here {
                 Some(value) => value.resolve(&op.mutation),
                 None => Value::new(ty).resolve(&op.mutation),
@@ -214,6 +214,24 @@ impl Engine {
             all.push(Resolved { shard, key, mutation });
         }
         Ok((all, types))
+    }
+
+    /// The entity that an operation concerns, as the type that it is taken to be of, and what there is of it.
+    fn row_for(
+        &self,
+        shard: ShardId,
+        op: &Op,
+        fixed: &BTreeMap<&str, Type>,
+    ) -> Result<(EntityKey, Option<&Arc<Value>>), Error> {
+        let rows = &self.shards[shard.0 as usize];
+        if let Some((own, is, value)) = rows.row(&op.entity)
+            && op.ty.is_none_or(|asked| asked == is)
+        {
+            return Ok(((own.clone(), is), Some(value)));
+        }
+        let key = (op.entity.clone(), self.type_for(shard, &op.entity, op.ty, fixed)?);
+        let here = rows.entities.get(&key);
+        Ok((key, here))
     }
 
     /// A deletion that names no type is of the entity whole: under each of the types that two sides of a partition may
