@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anabranch_crdt::{Reading, Replicas, Type, Value};
 
-use crate::wire::EntityId;
+use crate::wire::{EntityId, ShardId};
 
 /// An entity at one moment, as one type: what a function sees of it. Taking one and keeping it costs a reference; a change of
 /// the entity copies it while somebody keeps a view of it.
@@ -31,6 +31,8 @@ use crate::wire::EntityId;
 #[derive(Clone, Debug)]
 pub struct View {
     pub(crate) entity: EntityId,
+    /// Where the entity is: the same at every node.
+    pub(crate) shard: ShardId,
     pub(crate) ty: Option<Type>,
     pub(crate) value: Option<Arc<Value>>,
     pub(crate) replicas: Arc<Replicas>,

@@ -89,6 +89,7 @@ impl Engine {
             value,
             replicas: Arc::clone(&shard.replicas),
             entity,
+            shard: at,
             ty: Some(ty),
         })
     }
@@ -100,6 +101,7 @@ impl Engine {
             Some(Ok(view)) => view,
             _ => View {
                 entity: id.clone(),
+                shard: at,
                 ty: None,
                 value: None,
                 replicas: Arc::clone(&self.shards[at.0 as usize].replicas),
@@ -113,17 +115,16 @@ impl Engine {
         }
         // One that was not there may be made as any type.
         let made = update.ops.iter().find(|op| op.entity == view.entity);
-        let sight = match view.ty.or(made.and_then(|op| op.ty)) {
-            Some(ty) => self.sight(view, ty),
-            None => None,
-        };
-        self.submit_by(request, update, sight);
+        let ty = view.ty.or(made.and_then(|op| op.ty));
+        let place = (view.entity.clone(), view.shard);
+        let sight = ty.and_then(|ty| self.sight(view, ty));
+        self.submit_by(request, update, sight, Some(&place));
     }
 
     /// None if it is the present: and then nobody keeps it any more.
     fn sight(&self, view: View, ty: Type) -> Option<Sight> {
+        let shard = &self.shards[view.shard.0 as usize];
         let key = (view.entity, ty);
-        let shard = &self.shards[self.shard_of(&key.0).0 as usize];
         let now = shard.entities.get(&key).filter(|value| value.exists());
         let is_present = match (now, &view.value) {
             (Some(now), Some(seen)) => Arc::ptr_eq(now, seen),

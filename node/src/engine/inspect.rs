@@ -214,8 +214,8 @@ impl Engine {
     }
 
     /// What shows in a shard, of all kinds or of one, as it is now, in order.
-    pub fn shown_in(&self, shard: ShardId, kind: Option<&str>) -> Vec<View> {
-        let shard = self.peek(shard);
+    pub fn shown_in(&self, at: ShardId, kind: Option<&str>) -> Vec<View> {
+        let shard = self.peek(at);
         // No key is less than this one.
         let first = kind.map(|kind| EntityId::new(kind, "\0"));
         let from = match first.transpose() {
@@ -227,7 +227,7 @@ impl Engine {
         let rows = rows.take_while(|((id, _), _)| kind.is_none_or(|kind| id.kind() == kind));
         let mut shown: Vec<View> = rows
             .filter(|(_, value)| value.exists())
-            .map(|(key, value)| shard.view(key, value))
+            .map(|(key, value)| shard.view(at, key, value))
             .collect();
         // Of several types the lowest shows, and comes first.
         shown.dedup_by(|next, first| next.entity == first.entity);
@@ -238,7 +238,7 @@ impl Engine {
     /// the engine goes on.
     pub fn views_of(
         &self,
-        shard: ShardId,
+        at: ShardId,
         kind: &str,
         after: Option<&(EntityId, Type)>,
         most: usize,
@@ -249,12 +249,12 @@ impl Engine {
         };
         let first = (first, Type::ALL[0]);
         let from = after.map_or(Bound::Included(&first), Bound::Excluded);
-        let shard = self.peek(shard);
+        let shard = self.peek(at);
         let rows = shard.entities.range((from, Bound::Unbounded));
         rows.take_while(|((id, _), _)| id.kind() == kind)
             .filter(|(_, value)| value.exists())
             .take(most)
-            .map(|(key, value)| shard.view(key, value))
+            .map(|(key, value)| shard.view(at, key, value))
             .collect()
     }
 

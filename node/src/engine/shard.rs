@@ -213,9 +213,10 @@ impl Shard {
     }
 
     /// One of its rows, for who goes on looking at it.
-    pub fn view(&self, (id, ty): &EntityKey, value: &Arc<Value>) -> View {
+    pub fn view(&self, at: ShardId, (id, ty): &EntityKey, value: &Arc<Value>) -> View {
         View {
             entity: id.clone(),
+            shard: at,
             ty: Some(*ty),
             value: Some(Arc::clone(value)),
             replicas: Arc::clone(&self.replicas),

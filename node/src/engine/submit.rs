@@ -61,19 +61,31 @@ struct Resolved {
 
 impl Engine {
     pub(crate) fn on_submit(&mut self, request: RequestId, update: Update) {
-        self.submit_by(request, update, None);
+        self.submit_by(request, update, None, None);
     }
 
-    /// Makes it, by what a function saw if it is one's, and answers once its level is reached, or that it is refused.
-    pub(crate) fn submit_by(&mut self, request: RequestId, update: Update, sight: Option<Sight>) {
-        match self.submit(update, sight) {
+    /// Makes it, by what a function saw if it is one's, and answers once its level is reached, or that it is refused. `place`: of
+    /// this entity it is known where it is.
+    pub(crate) fn submit_by(
+        &mut self,
+        request: RequestId,
+        update: Update,
+        sight: Option<Sight>,
+        place: Option<&(EntityId, ShardId)>,
+    ) {
+        match self.submit(update, sight, place) {
             Ok(pending) => self.await_level(request, pending),
             Err(error) => self.decline(request, error),
         }
     }
 
     /// On an error nothing has changed.
-    fn submit(&mut self, update: Update, sight: Option<Sight>) -> Result<Pending, Error> {
+    fn submit(
+        &mut self,
+        update: Update,
+        sight: Option<Sight>,
+        place: Option<&(EntityId, ShardId)>,
+    ) -> Result<Pending, Error> {
         self.check_size(&update.ops)?;
         self.copies_needed(update.level)?;
         if self.requests_waiting() >= self.config.limits.requests_max {
@@ -90,7 +102,7 @@ impl Engine {
         }
         self.check_store()?;
         let is_keyed = update.key.is_some();
-        let (resolved, types) = self.resolve(&update.ops, sight.as_ref(), is_keyed)?;
+        let (resolved, types) = self.resolve(&update.ops, sight.as_ref(), place, is_keyed)?;
         // Who has no key is never asked again for what it was.
         let hash = if is_keyed {
             update_hash(&update.ops, &types)
@@ -177,13 +189,17 @@ impl Engine {
         &self,
         ops: &[Op],
         sight: Option<&Sight>,
+        place: Option<&(EntityId, ShardId)>,
         is_keyed: bool,
     ) -> Result<(Vec<Resolved>, Vec<Option<Type>>), Error> {
         let mut fixed: BTreeMap<&str, Type> = BTreeMap::new();
         let (mut all, mut types) = (Vec::with_capacity(ops.len()), Vec::new());
         let mut trials = Trials::new(self);
         for op in ops {
-            let shard = self.shard_of(&op.entity);
+            let shard = match place {
+                Some((entity, shard)) if *entity == op.entity => *shard,
+                _ => self.shard_of(&op.entity),
+            };
             self.check_takes_writes(shard)?;
             self.check_room(shard)?;
             let is_deletion = op.mutation == Mutation::Delete;
