@@ -18,13 +18,26 @@ impl Shared {
     pub(crate) async fn call_anywhere(
         self: &Arc<Self>,
         call: Call,
+        session: Option<&mut Token>,
+        timeout_ms: u64,
+    ) -> Result<Payload, Error> {
+        let found = self.functions.find(call.entity.kind(), &call.method);
+        let is_here = found.is_some();
+        if is_here && !call.is_idempotent {
+            return self.call_found(found, call, session, timeout_ms).await;
+        }
+        // Most calls are for here, and need no room for this.
+        Box::pin(self.call_one_of(is_here, call, session, timeout_ms)).await
+    }
+
+    /// Calls the function of an entity at one node after the other.
+    async fn call_one_of(
+        self: &Arc<Self>,
+        is_here: bool,
+        call: Call,
         mut session: Option<&mut Token>,
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
-        let is_here = self.functions.has_method(&call);
-        if is_here && !call.is_idempotent {
-            return self.call(call, session, timeout_ms).await;
-        }
         let deadline = self.clock.time().after_ms(timeout_ms);
         let nodes = self.candidates(is_here);
         let mut last: Option<Error> = None;

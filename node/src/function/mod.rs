@@ -63,9 +63,12 @@ type RunAsync = dyn for<'a> Fn(
 /// A future of any type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-struct Method {
+/// One of a function's methods.
+pub(crate) struct Method {
     is_query: bool,
     run: Runs,
+    /// How many were named before it.
+    place: usize,
 }
 
 enum Runs {
@@ -167,6 +170,11 @@ impl Function {
         self.methods.contains_key(method)
     }
 
+    /// The method of this name, for whoever does several things with it.
+    pub(crate) fn method(&self, name: &str) -> Option<&Method> {
+        self.methods.get(name)
+    }
+
     /// What its author has to mend.
     pub fn problem(&self) -> Option<String> {
         let told = self
@@ -215,7 +223,7 @@ impl Function {
 
     fn is_query_or_stream(&self, method: &str) -> Result<bool, Error> {
         match self.methods.get(method) {
-            Some(method) => Ok(method.is_query),
+            Some(method) => Ok(method.is_query()),
             None => {
                 let there: Vec<&str> = self.methods().collect();
                 let message = format!(
@@ -231,19 +239,28 @@ impl Function {
 
     /// Whether the method waits for others: it is then run with [`Function::run_async`].
     pub fn is_async(&self, method: &str) -> bool {
-        matches!(
-            self.methods.get(method),
-            Some(Method {
-                run: Runs::Async(_),
-                ..
-            })
-        )
+        self.method(method).is_some_and(Method::is_async)
     }
 
     /// Answers a command, as it does at a node: for hosts of functions, simulations among them. A panic in there is the end of
     /// this command and of nothing else.
-    pub fn run(&self, id: CommandId, command: &Command, view: View, mut context: Context) -> Said {
-        let Some(Runs::Now(run)) = self.methods.get(&command.method).map(|method| &method.run) else {
+    pub fn run(&self, id: CommandId, command: &Command, view: View, context: Context) -> Said {
+        match self.method(&command.method) {
+            Some(method) => self.run_method(method, id, command, view, context),
+            None => self.cannot_run(id, command),
+        }
+    }
+
+    /// The same, by a method of this function that was found before.
+    pub(crate) fn run_method(
+        &self,
+        method: &Method,
+        id: CommandId,
+        command: &Command,
+        view: View,
+        mut context: Context,
+    ) -> Said {
+        let Runs::Now(run) = &method.run else {
             return self.cannot_run(id, command);
         };
         context.begin(command);
@@ -288,6 +305,28 @@ impl Function {
             command: Some(id),
             error: error.unwrap_or_else(otherwise),
         }
+    }
+}
+
+impl Method {
+    /// Where it stands among its function's.
+    pub(crate) fn place(&self) -> usize {
+        self.place
+    }
+
+    /// Whether it only looks.
+    pub(crate) fn is_query(&self) -> bool {
+        self.is_query
+    }
+
+    /// Whether it waits for others.
+    pub(crate) fn is_async(&self) -> bool {
+        matches!(self.run, Runs::Async(_))
+    }
+
+    /// Whether it answers with a stream.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.run, Runs::Stream(_))
     }
 }
 
@@ -481,7 +520,10 @@ impl<S: State> FunctionBuilder<S> {
     fn method(mut self, name: &str, is_query: bool, run: Runs) -> FunctionBuilder<S> {
         let function = &mut self.function;
         let is_name = (1..=METHOD_BYTES_MAX).contains(&name.len());
-        let problem = match function.methods.insert(name.to_owned(), Method { is_query, run }) {
+        let place = function.methods.get(name).map(Method::place);
+        let place = place.unwrap_or(function.methods.len());
+        let method = Method { is_query, run, place };
+        let problem = match function.methods.insert(name.to_owned(), method) {
             Some(_) => Some(format!(
                 "the function of {} has two methods {name:?}",
                 function.kind

@@ -22,7 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::state::{Seen, State};
-use super::{BoxFuture, Caller, Caught, Context, Function, FunctionBuilder, Runs};
+use super::{BoxFuture, Caller, Caught, Context, Function, FunctionBuilder, Method, Runs};
 use super::{argument, panicked, read_reply, refusal, written};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, PAYLOAD_BYTES_MAX, Payload};
@@ -381,9 +381,7 @@ impl<S: State> FunctionBuilder<S> {
 impl Function {
     /// Whether the method is one that streams.
     pub fn is_stream(&self, method: &str) -> bool {
-        self.methods
-            .get(method)
-            .is_some_and(|method| matches!(method.run, Runs::Stream(_)))
+        self.method(method).is_some_and(Method::is_stream)
     }
 
     /// Answers a streaming call: with a method that streams; or with a query, which is asked again whenever the entity has

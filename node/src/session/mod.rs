@@ -9,6 +9,7 @@
 
 mod call;
 mod change;
+mod direct;
 mod io;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use anabranch_crdt::{Mutation, Reading, Type, planted};
 
 use change::shown;
 pub use change::{Change, believe, diff, empty};
+pub use direct::Answered;
 pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,
     State, StreamId, Told,

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 
 use tokio::sync::oneshot;
 
-use super::step::Step;
+use super::step::{Step, step};
 use crate::engine::Time;
-use crate::session::{CommandId, Session, StreamId};
+use crate::error::Error;
+use crate::session::{CommandId, Input, Said, Session, StreamId};
+use crate::view::View;
 use crate::wire::EntityId;
 
 /// So many sessions that nobody needs are kept by each lock.
@@ -80,6 +82,35 @@ impl Hosted {
         }
     }
 
+    /// Tells the session one thing, and everybody what follows for them; returns what follows for `own`.
+    pub(super) fn tell(
+        &mut self,
+        now: Time,
+        input: Input,
+        own: Option<CommandId>,
+        look: &dyn Fn() -> Result<View, Error>,
+    ) -> Option<Step> {
+        let mut mine = None;
+        let (mut input, mut more) = (input, Vec::new());
+        loop {
+            self.session.handle(now, input, look);
+            while let Some(output) = self.session.poll_output() {
+                let Some((id, step)) = step(output) else { continue };
+                if own == Some(id) {
+                    step.follow(&mut mine);
+                } else if let Some(gone) = self.deliver(id, step) {
+                    // Its caller has gone: the function was not given it after all.
+                    let said = Said::Ended;
+                    more.push(Input::Said { stream: gone, said });
+                }
+            }
+            match more.pop() {
+                Some(next) => input = next,
+                None => return mine,
+            }
+        }
+    }
+
     /// Whether nobody needs it any more, which is to be said with [`Sessions::keep_one_more`].
     pub(super) fn is_left(&mut self) -> bool {
         let is_vacant = self.session.is_vacant() && self.waiting.is_empty() && self.late.is_empty();
@@ -97,7 +128,7 @@ impl Hosted {
     }
 
     /// Hands a caller its next step; gives back the life of the function that a caller who has gone was to run.
-    pub(super) fn deliver(&mut self, id: CommandId, step: Step) -> Option<StreamId> {
+    fn deliver(&mut self, id: CommandId, step: Step) -> Option<StreamId> {
         let Some(sender) = self.waiting.remove(&id) else {
             self.late.insert(id, step);
             return None;

@@ -5,6 +5,7 @@
 
 mod aside;
 mod caller;
+mod direct;
 mod foreign;
 mod foreign_stream;
 mod hosted;
@@ -26,14 +27,14 @@ use self::foreign::ForeignFunctions;
 use self::hosted::Sessions;
 pub use self::stats::MethodStatus;
 use self::stats::Stats;
-use self::step::{Step, step};
+use self::step::{Commit, Step};
 use self::turn::Turn;
 use super::calls::Due;
 use super::shared::Shared;
 use super::spans::{self, part};
 use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
-use crate::function::{Context, Foreign, Function, Nodes};
+use crate::function::{self, Context, Foreign, Function, Nodes};
 use crate::payload::Payload;
 use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session};
 use crate::trigger::OWN_KINDS;
@@ -47,10 +48,9 @@ const LOCKS: usize = 16;
 /// The functions of a node, and their sessions.
 #[derive(Debug)]
 pub(crate) struct Functions {
-    by_kind: BTreeMap<String, Arc<Function>>,
+    by_kind: BTreeMap<String, Installed>,
     /// Those of other processes.
     foreign: ForeignFunctions,
-    stats: Stats,
     sessions: [Mutex<Sessions>; LOCKS],
     next: AtomicU64,
     seed: u64,
@@ -68,14 +68,32 @@ pub(crate) struct Functions {
     due: Mutex<BTreeSet<(Time, Due)>>,
 }
 
+/// A function, and what is counted of it.
+#[derive(Debug)]
+struct Installed {
+    function: Arc<Function>,
+    stats: Stats,
+}
+
+/// A method of a function that is here, found once for all that a call needs of it.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) function: &'a Arc<Function>,
+    pub(super) method: &'a function::Method,
+    stats: &'a stats::Method,
+}
+
 impl Functions {
     pub(super) fn new(functions: &[Arc<Function>], seed: u64) -> Functions {
-        let by_kind = functions.iter();
+        let installed = |function: &Arc<Function>| {
+            let installed = Installed {
+                function: Arc::clone(function),
+                stats: Stats::new(function),
+            };
+            (function.kind().to_owned(), installed)
+        };
         Functions {
-            stats: Stats::new(functions),
-            by_kind: by_kind
-                .map(|function| (function.kind().to_owned(), Arc::clone(function)))
-                .collect(),
+            by_kind: functions.iter().map(installed).collect(),
             foreign: ForeignFunctions::default(),
             sessions: Default::default(),
             next: AtomicU64::new(1),
@@ -91,14 +109,14 @@ impl Functions {
 
     /// All of them, by kind.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Function>> {
-        self.by_kind.values()
+        self.by_kind.values().map(|installed| &installed.function)
     }
 
     /// Whether there is one that has the method of a call.
     pub(crate) fn has_method(&self, call: &Call) -> bool {
-        match self.by_kind.get(call.entity.kind()) {
-            Some(function) => function.has(&call.method),
-            None => self.foreign_for(call).is_some(),
+        match self.by_kind.contains_key(call.entity.kind()) {
+            true => self.find(call.entity.kind(), &call.method).is_some(),
+            false => self.foreign_for(call).is_some(),
         }
     }
 
@@ -108,13 +126,35 @@ impl Functions {
         foreign.filter(|foreign| foreign.has(&call.method))
     }
 
+    /// The method of this name, if there is one here.
+    pub(super) fn find(&self, kind: &str, method: &str) -> Option<Found<'_>> {
+        let Installed { function, stats } = self.by_kind.get(kind)?;
+        let method = function.method(method)?;
+        Some(Found {
+            function,
+            method,
+            stats: stats.of(method),
+        })
+    }
+
+    /// The method of a call, where it is one that answers once.
+    fn callable<'a>(&'a self, call: &Call, found: Option<Found<'a>>) -> Result<Found<'a>, Error> {
+        if let Some(found) = found.filter(|found| !found.method.is_stream()) {
+            return Ok(found);
+        }
+        let why = self.of(call.entity.kind())?.is_query(&call.method).err();
+        let otherwise = || Error::new(ErrorKind::Internal, "a method that was not found is there");
+        Err(why.unwrap_or_else(otherwise))
+    }
+
     /// Whether there is one of this kind.
     pub(crate) fn has(&self, kind: &str) -> bool {
         self.by_kind.contains_key(kind)
     }
 
     pub(super) fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
-        self.by_kind.get(kind).ok_or_else(|| {
+        let installed = self.by_kind.get(kind);
+        installed.map(|installed| &installed.function).ok_or_else(|| {
             let own = |kind: &&str| !kind.starts_with(OWN_KINDS);
             let foreign = self.foreign.all();
             let foreign = foreign.iter().map(|function| function.kind());
@@ -141,7 +181,9 @@ impl Functions {
 
     /// What was counted of each method, by kind and name.
     pub(crate) fn methods(&self) -> Vec<MethodStatus> {
-        self.stats.all()
+        let all = self.by_kind.values();
+        all.flat_map(|Installed { function, stats }| stats.all(function))
+            .collect()
     }
 
     fn at_end(&self) -> MutexGuard<'_, VecDeque<Vec<Call>>> {
@@ -169,10 +211,23 @@ impl Functions {
 }
 
 impl Shared {
-    /// Calls the function of an entity, here. What the caller's session has seen, if it has one, is here before it begins, and
+    /// Calls the function of an entity, here. What is rare in a call is boxed: a future is copied where it is made, at its full
+    /// size. What the caller's session has seen, if it has one, is here before it begins, and
     /// what it sees then is added.
     pub(crate) async fn call(
         self: &Arc<Self>,
+        call: Call,
+        session: Option<&mut Token>,
+        timeout_ms: u64,
+    ) -> Result<Payload, Error> {
+        let found = self.functions.find(call.entity.kind(), &call.method);
+        self.call_found(found, call, session, timeout_ms).await
+    }
+
+    /// The same, by its method, if that is here.
+    pub(super) async fn call_found(
+        self: &Arc<Self>,
+        mut found: Option<Found<'_>>,
         mut call: Call,
         mut session: Option<&mut Token>,
         timeout_ms: u64,
@@ -182,25 +237,31 @@ impl Shared {
         let mut changed = false;
         loop {
             let from = call.entity.clone();
-            let method = self.functions.stats.of(from.kind(), &call.method);
             let (span, trace) = part!("call", "internal", call.origin.trace, from, call.method);
             call.origin.trace = trace;
-            let calling = self.call_one(call, session.as_deref_mut(), deadline);
-            let ended = calling.instrument(span.clone()).await;
+            let calling = self.call_one(found, call, session.as_deref_mut(), deadline);
+            let ended = match trace {
+                None => calling.await,
+                // To carry the span the future moves, and most calls are part of no trace.
+                Some(_) => Box::pin(calling).instrument(span.clone()).await,
+            };
             match &ended {
                 Ok((Action::Refuse(error), _)) | Err(error) => spans::end::<()>(&span, &Err(error.clone())),
                 Ok(_) => {}
             }
             let is_error = !matches!(ended, Ok((Action::Reply(_) | Action::Forward(_), _)));
-            if let Some(method) = method {
+            if let Some(found) = found {
                 let now = self.clock.time();
-                method.note(std::mem::replace(&mut began, now), now, is_error);
+                found
+                    .stats
+                    .note(std::mem::replace(&mut began, now), now, is_error);
             }
             match ended {
                 Ok((Action::Reply(payload), _)) => return Ok(payload),
                 Ok((Action::Forward(next), did)) => {
                     changed |= did;
-                    if !self.functions.has_method(&next) {
+                    found = self.functions.find(next.entity.kind(), &next.method);
+                    if found.is_none() {
                         let left_ms = self.clock.time().ms_until(deadline);
                         // A call within a call: its future would contain itself.
                         let asking = Box::pin(self.call_anywhere(next, session, left_ms)).await;
@@ -225,32 +286,34 @@ impl Shared {
 
     async fn call_one(
         self: &Arc<Self>,
+        found: Option<Found<'_>>,
         call: Call,
         session: Option<&mut Token>,
         deadline: Time,
     ) -> Result<(Action, bool), Error> {
-        if let Some(foreign) = self.functions.foreign_for(&call) {
+        if found.is_none()
+            && let Some(foreign) = self.functions.foreign_for(&call)
+        {
             call.check()?;
-            self.await_session(&call.entity, session.as_deref(), deadline)
-                .await?;
-            return self.call_foreign(foreign, call, session, deadline).await;
+            Box::pin(self.await_session(&call.entity, session.as_deref(), deadline)).await?;
+            return Box::pin(self.call_foreign(foreign, call, session, deadline)).await;
         }
-        let function = self.functions.of(call.entity.kind())?;
-        let is_query = function.is_query(&call.method)?;
+        let found = self.functions.callable(&call, found)?;
         call.check()?;
-        self.await_session(&call.entity, session.as_deref(), deadline)
-            .await?;
+        if session.as_deref().is_some_and(|token| !token.is_empty()) {
+            Box::pin(self.await_session(&call.entity, session.as_deref(), deadline)).await?;
+        }
         let command = Command {
             method: call.method,
             payload: call.payload,
             deadline,
             origin: call.origin,
         };
-        if is_query {
-            let action = self.query(function, &call.entity, &command, session)?;
+        if found.method.is_query() {
+            let action = self.query(found, &call.entity, &command, session)?;
             return Ok((action, false));
         }
-        let mut turn = Turn::new(self, function, call.entity);
+        let mut turn = Turn::new(self, found, call.entity);
         turn.run(command, session).await
     }
 
@@ -271,7 +334,7 @@ impl Shared {
     /// Looks, now, whoever else is at it.
     fn query(
         self: &Arc<Self>,
-        function: &Function,
+        Found { function, method, .. }: Found<'_>,
         entity: &EntityId,
         command: &Command,
         session: Option<&mut Token>,
@@ -283,7 +346,7 @@ impl Shared {
             engine.view(entity, function.ty())
         });
         let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
-        match function.run(id, command, view?, self.context(entity, id)) {
+        match function.run_method(method, id, command, view?, self.context(entity, id)) {
             Said::Reply(reply) => {
                 self.check_action(&reply.action)?;
                 Ok(reply.action)
@@ -313,49 +376,39 @@ impl Shared {
         Context::new(entity.clone(), replica, self.clock.now().wall_ms, seed).with_nodes(nodes)
     }
 
-    /// Gives an entity's session one input and everybody what follows for them; returns what follows for `own`.
+    fn new_session(&self, function: &Function, entity: &EntityId) -> Session {
+        let config = Config::new(self.about.node, entity.clone(), function.ty());
+        let begun = self.functions.begun.fetch_add(1, Ordering::Relaxed);
+        Session::new(Config {
+            remembers: false,
+            streams_from: begun.wrapping_mul(LIVES_MAX),
+            ..config
+        })
+    }
+
+    /// Gives an entity's session one input and everybody what follows for them; returns what follows for `own`. What its function
+    /// did goes in with `commit` in the same turn, which says what the session is to hear of it.
     fn tell_session(
         &self,
         function: &Function,
         entity: &EntityId,
         input: Input,
         own: Option<CommandId>,
+        commit: impl FnOnce(Commit) -> Input,
     ) -> Option<Step> {
         let mut sessions = self.functions.sessions(entity);
         let hosted = match &input {
-            Input::Command { .. } => sessions.open(entity, || {
-                let config = Config::new(self.about.node, entity.clone(), function.ty());
-                let begun = self.functions.begun.fetch_add(1, Ordering::Relaxed);
-                Session::new(Config {
-                    remembers: false,
-                    streams_from: begun.wrapping_mul(LIVES_MAX),
-                    ..config
-                })
-            }),
+            Input::Command { .. } => sessions.open(entity, || self.new_session(function, entity)),
             _ => sessions.get_mut(entity)?,
         };
         if matches!(input, Input::Wakeup) {
             hosted.due = None;
         }
-        let mut mine = None;
-        let (mut input, mut more) = (input, Vec::new());
         let look = || self.peek(|engine| engine.view(entity, function.ty()));
-        loop {
-            hosted.session.handle(self.clock.time(), input, &look);
-            while let Some(output) = hosted.session.poll_output() {
-                let Some((id, step)) = step(output) else { continue };
-                if own == Some(id) {
-                    step.follow(&mut mine);
-                } else if let Some(gone) = hosted.deliver(id, step) {
-                    // Its caller has gone: the function was not given it after all.
-                    let said = Said::Ended;
-                    more.push(Input::Said { stream: gone, said });
-                }
-            }
-            match more.pop() {
-                Some(next) => input = next,
-                None => break,
-            }
+        let now = self.clock.time();
+        let mut mine = hosted.tell(now, input, own, &look);
+        if let Some(Step::Commit(made)) = mine {
+            mine = hosted.tell(now, commit(made), own, &look);
         }
         let mine = mine.or_else(|| hosted.late.remove(&own?));
         let next = hosted.next_due();
@@ -372,8 +425,13 @@ impl Shared {
     /// Has somebody looked after then, who waits.
     pub(super) fn wake_at(&self, at: Time, what: Due) {
         let mut due = self.functions.due.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever comes for the first of them sees when the next is due, and needs not be told of it.
+        let is_first = due.first().is_none_or(|(first, _)| at < *first);
         due.insert((at, what));
         drop(due);
+        if !is_first {
+            return;
+        }
         // After a bug broke the engine the node stops, and everybody is told.
         if self
             .with_cell(|cell| cell.want_functions_woken(at))
@@ -407,12 +465,17 @@ impl Shared {
                 Due::Session(entity) => {
                     if let Ok(function) = self.functions.of(entity.kind()) {
                         let function = Arc::clone(function);
-                        self.tell_session(&function, &entity, Input::Wakeup, None);
+                        self.tell_session(&function, &entity, Input::Wakeup, None, nothing);
                     }
                 }
             }
         }
     }
+}
+
+/// For what is no word of a function: nothing was done that could go in.
+fn nothing(_: Commit) -> Input {
+    unreachable!("a session commits what its function has just said it did, and nothing else");
 }
 
 impl Nodes for Shared {

@@ -1,11 +1,9 @@
 //! What is counted of each method. The methods are known from the start, so that nothing grows here.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::Time;
-use crate::function::Function;
+use crate::function::{self, Function};
 
 /// Upper ends of the classes of latency, microseconds; what is above the last has a class of its own.
 const BUCKETS_US: [u64; 12] = [
@@ -43,34 +41,26 @@ pub(super) struct Method {
     stream_errors: AtomicU64,
 }
 
-/// See the module's front page.
-#[derive(Debug, Default)]
-pub(super) struct Stats(BTreeMap<String, BTreeMap<String, Method>>);
+/// What is counted of the methods of one function, each where it stands there.
+#[derive(Debug)]
+pub(super) struct Stats(Vec<Method>);
 
 impl Stats {
-    pub(super) fn new(functions: &[Arc<Function>]) -> Stats {
-        let methods = |function: &Arc<Function>| {
-            let methods = function.methods();
-            methods.map(|name| (name.to_owned(), Method::default())).collect()
-        };
-        let all = functions.iter();
-        Stats(
-            all.map(|function| (function.kind().to_owned(), methods(function)))
-                .collect(),
-        )
+    pub(super) fn new(function: &Function) -> Stats {
+        Stats(function.methods().map(|_| Method::default()).collect())
     }
 
-    /// What is counted of a method, if there is one of that name.
-    pub(super) fn of(&self, kind: &str, method: &str) -> Option<&Method> {
-        self.0.get(kind)?.get(method)
+    /// What is counted of a method of the function that these are of.
+    pub(super) fn of(&self, method: &function::Method) -> &Method {
+        &self.0[method.place()]
     }
 
-    pub(super) fn all(&self) -> Vec<MethodStatus> {
-        let methods = self.0.iter().flat_map(|(kind, methods)| {
-            let status = move |(name, method): (&String, &Method)| method.status(kind, name);
-            methods.iter().map(status)
-        });
-        methods.collect()
+    /// All of them, by name.
+    pub(super) fn all(&self, function: &Function) -> impl Iterator<Item = MethodStatus> {
+        let methods = function
+            .methods()
+            .filter_map(|name| Some((name, function.method(name)?)));
+        methods.map(|(name, method)| self.of(method).status(function.kind(), name))
     }
 }
 
@@ -125,15 +115,14 @@ mod tests {
     fn calls_are_counted_in_their_class() {
         let function =
             Function::of::<PnCounter>("n").query("get", |count, _, ()| Ok::<_, String>(count.get()));
-        let stats = Stats::new(&[Arc::new(function.into())]);
+        let function: Function = function.into();
+        let stats = Stats::new(&function);
         for micros in [0, 5, 6, 19, 30_000_000] {
-            let method = stats.of("n", "get").unwrap();
+            let method = stats.of(function.method("get").unwrap());
             method.note(Time(1_000), Time(1_000 + micros), micros == 6);
         }
-        assert!(stats.of("n", "none").is_none());
-        let [status] = &stats.all()[..] else {
-            panic!("one method")
-        };
+        let all: Vec<MethodStatus> = stats.all(&function).collect();
+        let [status] = &all[..] else { panic!("one method") };
         assert_eq!((status.kind.as_str(), status.method.as_str()), ("n", "get"));
         assert_eq!((status.calls, status.errors, status.micros), (5, 1, 30_000_030));
         assert_eq!(status.within[..3], [(5, 2), (20, 4), (100, 4)]);

@@ -15,12 +15,7 @@ pub(super) enum Step {
         command: Command,
         view: View,
     },
-    Commit {
-        mutations: Vec<Mutation>,
-        view: View,
-        level: Level,
-        deadline: Time,
-    },
+    Commit(Commit),
     Effects {
         effects: Vec<Effect>,
         deadline: Time,
@@ -28,6 +23,15 @@ pub(super) enum Step {
         answer: Option<Result<Action, Error>>,
     },
     Answer(Result<Action, Error>),
+}
+
+/// What a function did, on its way into the engine.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub(super) mutations: Vec<Mutation>,
+    pub(super) view: View,
+    pub(super) level: Level,
+    pub(super) deadline: Time,
 }
 
 impl Step {
@@ -63,12 +67,12 @@ pub(super) fn step(output: Output) -> Option<(CommandId, Step)> {
             ..
         } => Some((
             id,
-            Step::Commit {
+            Step::Commit(Commit {
                 mutations,
                 view,
                 level,
                 deadline,
-            },
+            }),
         )),
         Output::Effects {
             id,

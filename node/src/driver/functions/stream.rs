@@ -118,8 +118,8 @@ impl Drop for Open {
     fn drop(&mut self) {
         let functions = &self.shared.functions;
         functions.streams.fetch_sub(1, Ordering::Relaxed);
-        if let Some(method) = functions.stats.of(&self.kind, &self.method) {
-            method.note_stream(self.is_error);
+        if let Some(found) = functions.find(&self.kind, &self.method) {
+            found.stats.note_stream(self.is_error);
         }
     }
 }

@@ -4,30 +4,32 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anabranch_crdt::Mutation;
 use tokio::sync::oneshot;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::caller::{HostCaller, has_own_stack};
+use super::direct::Ended;
 use super::later::{call_later, note_failure};
-use super::step::Step;
+use super::step::{Commit, Step};
+use super::{Found, nothing};
 use crate::driver::calls::Due;
-use crate::driver::cell::Submitted;
+use crate::driver::cell::{After, Outcome, Submitted};
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
-use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
+use crate::engine::{Input as EngineInput, Op, Time, Update};
 use crate::error::{Error, ErrorKind};
-use crate::function::{Caller, Context, Function};
+use crate::function::{Caller, Context};
 use crate::session::{Action, Call, Command, CommandId, Effect, Input, Said, StreamId};
+use crate::trace::Trace;
 use crate::view::View;
 use crate::wire::{EntityId, Token};
 
 /// One command, from its caller's side. Dropped before its end, it leaves nothing behind.
 pub(super) struct Turn<'a> {
-    shared: &'a Arc<Shared>,
-    function: &'a Function,
-    entity: EntityId,
-    id: CommandId,
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) found: Found<'a>,
+    pub(super) entity: EntityId,
+    pub(super) id: CommandId,
     stage: Stage,
     /// Effects that are not done yet.
     rest: VecDeque<Call>,
@@ -47,10 +49,10 @@ enum Stage {
 }
 
 impl<'a> Turn<'a> {
-    pub(super) fn new(shared: &'a Arc<Shared>, function: &'a Function, entity: EntityId) -> Turn<'a> {
+    pub(super) fn new(shared: &'a Arc<Shared>, found: Found<'a>, entity: EntityId) -> Turn<'a> {
         Turn {
             shared,
-            function,
+            found,
             entity,
             id: CommandId(shared.functions.next.fetch_add(1, Ordering::Relaxed)),
             stage: Stage::Idle,
@@ -66,7 +68,16 @@ impl<'a> Turn<'a> {
     ) -> Result<(Action, bool), Error> {
         let mut changed = false;
         let (id, trace) = (self.id, command.origin.trace);
-        let mut next = self.tell(Input::Command { id, command });
+        let mut next = match self.run_at_once(&command, session.as_deref_mut()) {
+            Some((step, made)) => {
+                changed = made.is_some();
+                match made {
+                    Some(made) => self.confirm(made, step, session.as_deref_mut()).await,
+                    None => step,
+                }
+            }
+            None => self.tell(Input::Command { id, command }),
+        };
         loop {
             let step = match next.take() {
                 Some(step) => step,
@@ -79,35 +90,26 @@ impl<'a> Turn<'a> {
                     view,
                 } => {
                     let mut seen = session.as_deref_mut();
-                    // Its reply goes by what it is shown, also where it changes something.
-                    if let Some(token) = &mut seen {
-                        **token = self.shared.peek(|engine| engine.token(token, [&self.entity]));
-                    }
+                    self.note_seen(seen.as_deref_mut());
                     match self.run_function(stream, &command, view, seen).await {
-                        Ok(said) => self.tell(Input::Said { stream, said }),
+                        Ok(said) => {
+                            let (step, made) = self.say(stream, said, trace);
+                            changed |= made.is_some();
+                            match made {
+                                Some(made) => self.confirm(made, step, session.as_deref_mut()).await,
+                                None => step,
+                            }
+                        }
                         Err(step) => Some(step),
                     }
                 }
-                Step::Commit {
-                    mutations,
-                    view,
-                    level,
-                    deadline,
-                } => {
-                    changed = true;
-                    let seen = session.as_deref_mut();
-                    let (span, _) = part!("commit", "internal", trace, self.entity, level);
-                    let committing = self.commit(mutations, view, level, deadline, seen);
-                    let result = committing.instrument(span.clone()).await;
-                    spans::end(&span, &result);
-                    self.tell(Input::Committed { id, result })
-                }
+                Step::Commit(_) => unreachable!("it went in when it was said"),
                 Step::Effects {
                     effects,
                     deadline,
                     answer,
                 } => {
-                    self.effects(effects, deadline, session.as_deref_mut()).await;
+                    Box::pin(self.effects(effects, deadline, session.as_deref_mut())).await;
                     match answer {
                         Some(result) => Some(Step::Answer(result)),
                         None => self.tell(Input::EffectsDone { id }),
@@ -129,23 +131,41 @@ impl<'a> Turn<'a> {
         view: View,
         session: Option<&mut Token>,
     ) -> Result<Said, Step> {
-        let id = self.id;
-        let context = self.shared.context(&self.entity, id);
-        let said = if self.function.is_async(&command.method) {
-            self.run_async(stream, command, view, context, session).await?
-        } else {
-            self.function.run(id, command, view, context)
+        if !self.found.method.is_async() {
+            return Ok(self.run_now(command, view));
+        }
+        let context = self.shared.context(&self.entity, self.id);
+        let said = Box::pin(self.run_async(stream, command, view, context, session)).await?;
+        Ok(self.checked(said))
+    }
+
+    /// What a function that waits for nobody says.
+    pub(super) fn run_now(&self, command: &Command, view: View) -> Said {
+        let Found { function, method, .. } = self.found;
+        let context = self.shared.context(&self.entity, self.id);
+        self.checked(function.run_method(method, self.id, command, view, context))
+    }
+
+    /// What can be known to be wrong with it is, before what it did is in.
+    fn checked(&self, said: Said) -> Said {
+        let wrong = match &said {
+            Said::Reply(reply) => self.shared.check_action(&reply.action).err(),
+            _ => None,
         };
-        Ok(match said {
-            Said::Reply(reply) => match self.shared.check_action(&reply.action) {
-                Ok(()) => Said::Reply(reply),
-                Err(error) => Said::Failed {
-                    command: Some(id),
-                    error,
-                },
+        match wrong {
+            Some(error) => Said::Failed {
+                command: Some(self.id),
+                error,
             },
-            said => said,
-        })
+            None => said,
+        }
+    }
+
+    /// Its reply goes by what the function is shown now, also where it changes something.
+    pub(super) fn note_seen(&self, session: Option<&mut Token>) {
+        if let Some(token) = session {
+            *token = self.shared.peek(|engine| engine.token(token, [&self.entity]));
+        }
     }
 
     async fn run_async(
@@ -169,7 +189,7 @@ impl<'a> Turn<'a> {
             Step::Answer(Err(Error::new(ErrorKind::Lost, message)))
         };
         let outcome = tokio::select! {
-            said = self.function.run_async(self.id, command, view, context) => Ok(said),
+            said = self.found.function.run_async(self.id, command, view, context) => Ok(said),
             step = &mut otherwise => Err(step.unwrap_or_else(|_| cut_off())),
             _ = self.shared.stopped() => Err(cut_off()),
         };
@@ -233,8 +253,32 @@ impl<'a> Turn<'a> {
     }
 
     fn tell(&self, input: Input) -> Option<Step> {
+        let (function, own) = (self.found.function, Some(self.id));
         self.shared
-            .tell_session(self.function, &self.entity, input, Some(self.id))
+            .tell_session(function, &self.entity, input, own, nothing)
+    }
+
+    /// What the function said goes to its session, and what it did to the engine, in one turn.
+    pub(super) fn say(&self, stream: StreamId, said: Said, trace: Option<Trace>) -> Ended {
+        let said = match self.end(stream, said, trace) {
+            Ok(ended) => return ended,
+            Err(said) => *said,
+        };
+        let (function, id) = (self.found.function, self.id);
+        let mut made = None;
+        let commit = |commit: Commit| {
+            let (result, handed) = self.hand_in(commit, trace);
+            made = Some(handed);
+            match result {
+                Some(result) => Input::Committed { id, result },
+                None => Input::Joined { id },
+            }
+        };
+        let said = Input::Said { stream, said };
+        let step = self
+            .shared
+            .tell_session(function, &self.entity, said, Some(id), commit);
+        (step, made)
     }
 
     /// Waits for what the session says next.
@@ -282,17 +326,33 @@ impl<'a> Turn<'a> {
         }
     }
 
-    async fn commit(
-        &mut self,
-        mutations: Vec<Mutation>,
-        view: View,
-        level: Level,
-        deadline: Time,
-        session: Option<&mut Token>,
-    ) -> Result<(), Error> {
+    /// Hands what the command did to the engine. How it went, if that is known at once.
+    pub(super) fn hand_in(&self, commit: Commit, trace: Option<Trace>) -> (Option<Result<(), Error>>, Made) {
+        let (span, _) = part!("commit", "internal", trace, self.entity, commit.level);
+        let submitted = span.in_scope(|| self.submit(commit));
+        let broken = |error| (Submitted::Done(Err(error)), After::default());
+        let (submitted, after) = submitted.unwrap_or_else(broken);
+        let (result, answer) = match submitted {
+            Submitted::Done(outcome) => {
+                spans::end(&span, &outcome);
+                let (result, token) = heard(outcome);
+                (Some(result), Answered::Now(token))
+            }
+            Submitted::Waiting(answer) => (None, Answered::Later(answer)),
+        };
+        (result, Made { answer, after, span })
+    }
+
+    fn submit(&self, commit: Commit) -> Result<(Submitted, After), Error> {
+        let Commit {
+            mutations,
+            view,
+            level,
+            deadline,
+        } = commit;
         let op = |mutation| Op {
-            entity: self.entity.clone(),
-            ty: Some(self.function.ty()),
+            entity: view.entity().clone(),
+            ty: Some(self.found.function.ty()),
             mutation,
         };
         let ops = mutations.into_iter().map(op).collect();
@@ -307,26 +367,53 @@ impl<'a> Turn<'a> {
             },
             view,
         };
-        let (submitted, after) = self.shared.with_cell(|cell| cell.submit(self.shared, commit))?;
+        self.shared.with_cell(|cell| cell.submit(self.shared, commit))
+    }
+
+    /// Waits until what the command did is where its level says; returns what follows.
+    async fn confirm(&mut self, made: Made, step: Option<Step>, session: Option<&mut Token>) -> Option<Step> {
+        let Made { answer, after, span } = made;
         self.shared.finish(after);
-        let outcome = match submitted {
-            Submitted::Done(outcome) => outcome,
-            Submitted::Waiting(answer) => {
+        let (step, token) = match answer {
+            Answered::Now(token) => (step, token),
+            Answered::Later(answer) => {
+                assert!(step.is_none(), "a command is answered once its commit is");
                 self.stage = Stage::Confirming;
-                let id = self.id;
-                let next = self.tell(Input::Joined { id });
-                assert!(next.is_none(), "a command is answered once its commit is");
-                let outcome = answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken()))));
+                let outcome = answer.instrument(span.clone()).await;
+                let outcome = outcome.unwrap_or_else(|_| Err(unanswered(&Err(broken()))));
+                spans::end(&span, &outcome);
                 self.stage = Stage::Idle;
-                outcome
+                let (result, token) = heard(outcome);
+                (self.tell(Input::Committed { id: self.id, result }), token)
             }
         };
-        let answer = outcome?;
-        if let Some(token) = session {
-            token.join(&answer.token);
+        if let Some(seen) = session {
+            seen.join(&token);
         }
-        Ok(())
+        step
     }
+}
+
+/// What a command did, handed to the engine.
+pub(super) struct Made {
+    answer: Answered,
+    /// What the engine left to do without locks.
+    after: After,
+    span: Span,
+}
+
+/// What the session hears of a commit, and its caller's.
+fn heard(outcome: Outcome) -> (Result<(), Error>, Token) {
+    match outcome {
+        Ok(answer) => (Ok(()), answer.token),
+        Err(error) => (Err(error), Token::default()),
+    }
+}
+
+enum Answered {
+    /// It is where its level says, or refused.
+    Now(Token),
+    Later(oneshot::Receiver<Outcome>),
 }
 
 impl Drop for Turn<'_> {

@@ -28,6 +28,7 @@ impl Copy {
         let value = self.state.value();
         Seen::of(View {
             entity: EntityId::new("board", "x").unwrap(),
+            shard: crate::wire::ShardId(0),
             ty: Some(Board::TYPE),
             value: value.exists().then(|| Arc::new(value.clone())),
             replicas: Arc::new(self.state.replicas().clone()),
