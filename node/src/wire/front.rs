@@ -26,18 +26,6 @@ pub(super) struct Step<'a> {
     ty: u8,
 }
 
-impl<'a> Step<'a> {
-    /// That of an entity with none before it.
-    pub(super) fn first(kind: &'a str, key: &'a str, ty: u8) -> Step<'a> {
-        Step {
-            kind: Cow::Borrowed(kind),
-            shared: 0,
-            key: Cow::Borrowed(key),
-            ty,
-        }
-    }
-}
-
 pub(super) fn serialize<S: Serializer>(entities: &[WireEntity], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(steps(entities.iter()))
 }

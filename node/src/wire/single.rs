@@ -3,10 +3,7 @@
 //! Contract: the bytes are those of the [`Record::Applied`](super::Record::Applied) that says the same.
 
 use bytes::Bytes;
-use serde::Serialize;
 
-use crate::wire::frame::seal;
-use crate::wire::front::Step;
 use crate::wire::interval::{WireKill, WirePut, WireReplica};
 use crate::wire::record::{KeyRow, kind};
 
@@ -26,64 +23,62 @@ pub(crate) struct Single<'a> {
     pub row: Option<&'a KeyRow>,
 }
 
-/// [`Interval`](super::Interval) in its own order.
-#[derive(Serialize)]
-struct Interval<'a> {
-    shard: u32,
-    from: &'a [(u16, u64)],
-    to: &'a [(u16, u64)],
-    deps: &'a [(u16, u64)],
-    id: u64,
-    part: u32,
-    last: bool,
-    urgent: bool,
-    entities: &'a [Step<'a>],
-    runs: &'a [Run<'a>],
-}
-
-#[derive(Serialize)]
-struct Run<'a> {
-    replica: u16,
-    first: u64,
-    slots: &'a [Slot<'a>],
-}
-
-#[derive(Serialize)]
-struct Slot<'a> {
-    entity: u32,
-    put: Option<&'a WirePut>,
-    kills: &'a [WireKill],
-    more: bool,
-}
-
 impl Single<'_> {
-    /// The record's bytes.
+    /// The record's bytes, as postcard writes what stands in them, in order.
     pub fn encode(&self) -> Bytes {
-        let (from, to) = ([(0, self.seq - 1)], [(0, self.seq)]);
-        let interval = Interval {
-            shard: self.shard,
-            from: if self.seq == 1 { &[] } else { &from },
-            to: &to,
-            deps: &[],
-            id: 0,
-            part: 0,
-            last: true,
-            urgent: false,
-            entities: &[Step::first(self.kind, self.key, self.ty)],
-            runs: &[Run {
-                replica: 0,
-                first: self.seq,
-                slots: &[Slot {
-                    entity: 0,
-                    put: self.put,
-                    kills: self.kills,
-                    more: false,
-                }],
-            }],
-        };
-        let intervals: &[Interval<'_>] = &[interval];
-        seal(kind::APPLIED, &((self.replicas, intervals), self.row))
+        let mut out = Vec::with_capacity(256);
+        out.push(kind::APPLIED);
+        number(&mut out, self.replicas.len() as u128);
+        for replica in self.replicas {
+            number(&mut out, replica.node);
+            number(&mut out, replica.epoch.into());
+        }
+        // One interval, of this shard, from before the operation to it.
+        out.push(1);
+        number(&mut out, self.shard.into());
+        match self.seq - 1 {
+            0 => out.push(0),
+            before => maximum(&mut out, before),
+        }
+        maximum(&mut out, self.seq);
+        // It depends on nothing, is no transfer's (0) only part (0 and the last), and not urgent.
+        out.extend_from_slice(&[0, 0, 0, 1, 0]);
+        // One entity, which has nothing in common with one before.
+        out.push(1);
+        name(&mut out, self.kind);
+        out.push(0);
+        name(&mut out, self.key);
+        out.push(self.ty);
+        // One run, of the first replica, of one slot, of the first entity.
+        out.extend_from_slice(&[1, 0]);
+        number(&mut out, self.seq.into());
+        out.extend_from_slice(&[1, 0]);
+        // What it did, that nothing more belongs to it, and the row.
+        match postcard::to_extend(&(self.put, self.kills, false, self.row), out) {
+            Ok(out) => out.into(),
+            Err(error) => unreachable!("a vector takes whatever is written into it: {error}"),
+        }
     }
+}
+
+/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+fn number(out: &mut Vec<u8>, mut n: u128) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// A version vector of the first replica alone.
+fn maximum(out: &mut Vec<u8>, seq: u64) {
+    out.extend_from_slice(&[1, 0]);
+    number(out, seq.into());
+}
+
+fn name(out: &mut Vec<u8>, name: &str) {
+    number(out, name.len() as u128);
+    out.extend_from_slice(name.as_bytes());
 }
 
 #[cfg(test)]
