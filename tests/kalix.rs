@@ -243,6 +243,31 @@ fn a_function_that_does_not_answer_or_ends_takes_nothing_with_it() {
 }
 
 #[test]
+fn a_command_on_which_the_function_ends_three_times_is_parked() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-parked", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let (id, other) = (json!({"id": "p"}), json!({"id": "q"}));
+    for _ in 0..3 {
+        assert_eq!(client.fail("Counter/Exit", id.clone()).0, UNAVAILABLE);
+        // It is started again.
+        wait_for("the function", || {
+            let answer = client.ask("Counter/Get", std::slice::from_ref(&id));
+            (answer.code == 0).then_some(())
+        });
+    }
+    let (code, text) = client.fail("Counter/Exit", id.clone());
+    assert_eq!(code, UNKNOWN);
+    assert!(text.contains("parked") && text.contains("3 times"), "{text}");
+    // Everything else goes on, of this entity and of others.
+    assert_eq!(
+        client.call("Counter/Change", json!({"id": "p", "by": 1})),
+        json!({"value": 1})
+    );
+    assert_eq!(client.call("Counter/Get", other), json!({"value": 0}));
+}
+
+#[test]
 fn json_over_http_is_understood_by_the_routes_of_the_descriptors() {
     let Some(shop) = shop() else { return };
     let dev = Dev::start("kalix-json", shop, 1);

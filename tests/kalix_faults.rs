@@ -38,13 +38,11 @@ impl Served {
         }
     }
 
-    /// A client of a node, once its function is there.
-    fn client(&self, node: usize) -> Grpc {
-        wait_for("the ingress", || {
-            let mut client = Grpc::connect(self.ingress[node], &self.shop.pool);
-            let answer = client.ask("Desk/Double", &[json!({"value": 1})]);
-            (answer.code == 0).then_some(client)
-        })
+    /// A client of a node, once its function has been found (again).
+    fn client(&mut self, node: usize) -> Grpc {
+        let log = &mut self.cluster.nodes[node].process().stderr;
+        log.until("discovered");
+        Grpc::connect(self.ingress[node], &self.shop.pool)
     }
 }
 

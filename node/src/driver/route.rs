@@ -22,7 +22,7 @@ impl Shared {
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         let found = self.functions.find(call.entity.kind(), &call.method);
-        let is_here = found.is_some();
+        let is_here = found.is_some() || self.functions.has_foreign(&call);
         if is_here && !call.is_idempotent {
             return self.call_found(found, call, session, timeout_ms).await;
         }

@@ -11,12 +11,13 @@ mod call;
 mod change;
 mod direct;
 mod io;
+mod life;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 
-use anabranch_crdt::{Mutation, Reading, Type, planted};
+use anabranch_crdt::{Mutation, Type, planted};
 
 use change::shown;
 pub use change::{Change, believe, diff, empty};
@@ -25,6 +26,7 @@ pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,
     State, StreamId, Told,
 };
+use life::{Busy, Committing, Finishing, Life, Open};
 
 use crate::error::{Error, ErrorKind};
 use crate::terms::{Level, Time};
@@ -53,59 +55,6 @@ pub struct Session {
     /// Commands that the function has answered and whose callers were not. A few: `commands_max` bounds them.
     finishing: Vec<(CommandId, Finishing)>,
     outputs: VecDeque<Output>,
-}
-
-/// The function beside the entity.
-#[derive(Debug)]
-enum Life {
-    /// There is none.
-    None,
-    Open(Open),
-    /// It was asked to end.
-    Closing {
-        stream: StreamId,
-        until: Time,
-    },
-}
-
-#[derive(Debug)]
-struct Open {
-    stream: StreamId,
-    /// What it was shown last.
-    seen: View,
-    /// What it believes of the entity, if it remembers.
-    believes: Option<Reading>,
-    busy: Option<Busy>,
-    idle_since: Time,
-    /// The entity may be another than it was told.
-    is_stale: bool,
-    /// Who is there may be others than when it was told of votes.
-    recounts: bool,
-}
-
-/// The command that the function has.
-#[derive(Debug)]
-struct Busy {
-    id: CommandId,
-    /// When it is given up.
-    until: Time,
-    /// When its caller does.
-    deadline: Time,
-}
-
-/// A command that waits to be in.
-#[derive(Debug)]
-struct Committing {
-    id: CommandId,
-    deletes: bool,
-}
-
-/// What is left to do for a command that is in, or has nothing to bring in.
-#[derive(Debug)]
-struct Finishing {
-    action: Action,
-    effects: Vec<Effect>,
-    deadline: Time,
 }
 
 /// How the session looks at its entity as it is now.

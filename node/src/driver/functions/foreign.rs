@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::LIVES_MAX;
 use super::later::{call_later, note_failure};
+use super::parked::{self, Parked};
 use crate::driver::calls::Due;
 use crate::driver::cell::Submitted;
 use crate::driver::shared::{Shared, broken, unanswered};
@@ -39,6 +40,7 @@ pub(super) struct ForeignFunctions {
     by_kind: RwLock<BTreeMap<String, Arc<dyn Foreign>>>,
     sessions: Mutex<BTreeMap<EntityId, Live>>,
     begun: AtomicU64,
+    parked: Mutex<Parked>,
 }
 
 /// A session, its function, and who sees to its commands. Bounded by the session's own bound.
@@ -91,6 +93,10 @@ impl ForeignFunctions {
     /// How many commands wait or are being answered.
     pub(super) fn commands(&self) -> usize {
         self.lock().values().map(|live| live.session.commands()).sum()
+    }
+
+    fn parked(&self) -> MutexGuard<'_, Parked> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EntityId, Live>> {
@@ -190,13 +196,43 @@ impl Shared {
         function: Arc<dyn Foreign>,
         entity: EntityId,
         command: Command,
+        token: Token,
+    ) -> Ended {
+        let (name, deadline) = (parked::name(&command), command.deadline);
+        let now = self.clock.time();
+        let may = self
+            .functions
+            .foreign
+            .parked()
+            .check(now, &entity, name, &command.method);
+        if let Err(error) = may {
+            return (Err(error), token);
+        }
+        let (result, token) = self.give_foreign(function, &entity, command, token).await;
+        let now = self.clock.time();
+        // Whose caller gave up first was only slow.
+        let lost = result
+            .as_ref()
+            .err()
+            .filter(|error| error.kind() == ErrorKind::Lost);
+        if lost.is_none() || now < deadline {
+            self.functions.foreign.parked().note(now, &entity, name, lost);
+        }
+        (result, token)
+    }
+
+    async fn give_foreign(
+        self: &Arc<Self>,
+        function: Arc<dyn Foreign>,
+        entity: &EntityId,
+        command: Command,
         mut token: Token,
     ) -> Ended {
         let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
         let trace = command.origin.trace;
         let (follows, mut next) = mpsc::unbounded_channel();
         let begin = Begin { function, follows };
-        self.tell_foreign(&entity, Input::Command { id, command }, Some(begin));
+        self.tell_foreign(entity, Input::Command { id, command }, Some(begin));
         let mut changed = false;
         loop {
             let Some(output) = next.recv().await else {
@@ -213,21 +249,21 @@ impl Shared {
                 } => {
                     changed = true;
                     let (span, _) = part!("commit", "internal", trace, entity, level);
-                    let update = self.update_of(&entity, ty, mutations, level, deadline);
-                    let committing = self.commit_foreign(&entity, id, update, view, &mut token);
+                    let update = self.update_of(entity, ty, mutations, level, deadline);
+                    let committing = self.commit_foreign(entity, id, update, view, &mut token);
                     let result = committing.instrument(span.clone()).await;
                     spans::end(&span, &result);
-                    self.tell_foreign(&entity, Input::Committed { id, result }, None);
+                    self.tell_foreign(entity, Input::Committed { id, result }, None);
                 }
                 Output::Effects {
                     effects, deadline, ..
                 } => {
                     self.make_effects(effects, deadline, &mut token).await;
-                    self.tell_foreign(&entity, Input::EffectsDone { id }, None);
+                    self.tell_foreign(entity, Input::EffectsDone { id }, None);
                 }
                 Output::Answer { result, .. } => {
                     // Its function was shown no more than is here now.
-                    token = self.peek(|engine| engine.token(&token, [&entity]));
+                    token = self.peek(|engine| engine.token(&token, [entity]));
                     return (result.map(|action| (action, changed)), token);
                 }
                 Output::Tell { .. } | Output::Reset { .. } | Output::Report { .. } => {}

@@ -10,6 +10,7 @@ mod foreign;
 mod foreign_stream;
 mod hosted;
 mod later;
+mod parked;
 mod stats;
 mod step;
 mod stream;
@@ -114,10 +115,12 @@ impl Functions {
 
     /// Whether there is one that has the method of a call.
     pub(crate) fn has_method(&self, call: &Call) -> bool {
-        match self.by_kind.contains_key(call.entity.kind()) {
-            true => self.find(call.entity.kind(), &call.method).is_some(),
-            false => self.foreign_for(call).is_some(),
-        }
+        self.find(call.entity.kind(), &call.method).is_some() || self.has_foreign(call)
+    }
+
+    /// Whether one in another process has it. Those in Rust come first: no kind has both.
+    pub(crate) fn has_foreign(&self, call: &Call) -> bool {
+        self.foreign_for(call).is_some()
     }
 
     /// The one in another process that a call is for.

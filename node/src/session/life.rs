@@ -1,0 +1,62 @@
+//! What a session knows of its function, and of the commands that it has not answered.
+//!
+//! Not here: what follows from it.
+
+use anabranch_crdt::Reading;
+
+use super::{Action, CommandId, Effect, StreamId};
+use crate::terms::Time;
+use crate::view::View;
+
+/// The function beside the entity.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// There is none.
+    None,
+    Open(Open),
+    /// It was asked to end.
+    Closing {
+        stream: StreamId,
+        until: Time,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub stream: StreamId,
+    /// What it was shown last.
+    pub seen: View,
+    /// What it believes of the entity, if it remembers.
+    pub believes: Option<Reading>,
+    pub busy: Option<Busy>,
+    pub idle_since: Time,
+    /// The entity may be another than it was told.
+    pub is_stale: bool,
+    /// Who is there may be others than when it was told of votes.
+    pub recounts: bool,
+}
+
+/// The command that the function has.
+#[derive(Debug)]
+pub(super) struct Busy {
+    pub id: CommandId,
+    /// When it is given up.
+    pub until: Time,
+    /// When its caller does.
+    pub deadline: Time,
+}
+
+/// A command that waits to be in.
+#[derive(Debug)]
+pub(super) struct Committing {
+    pub id: CommandId,
+    pub deletes: bool,
+}
+
+/// What is left to do for a command that is in, or has nothing to bring in.
+#[derive(Debug)]
+pub(super) struct Finishing {
+    pub action: Action,
+    pub effects: Vec<Effect>,
+    pub deadline: Time,
+}
