@@ -32,6 +32,7 @@ mod kalix_faults;
 mod lost_directory;
 mod many_faults;
 mod moving;
+mod ops;
 mod output;
 mod partition;
 mod presence;

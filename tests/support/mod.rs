@@ -17,6 +17,7 @@ pub mod relay;
 pub mod stranger;
 pub mod temp;
 pub mod up;
+pub mod yaml;
 
 use std::time::{Duration, Instant};
 
