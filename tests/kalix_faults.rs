@@ -11,7 +11,7 @@ use super::support::{ports, wait_for};
 
 const UNAVAILABLE: i32 = 14;
 
-/// Three nodes behind relays, each with the function beside it.
+/// Nodes behind relays, each with the function beside it.
 struct Served {
     cluster: Cluster,
     ingress: Vec<SocketAddr>,
@@ -19,12 +19,12 @@ struct Served {
 }
 
 impl Served {
-    fn start(name: &str, shop: &'static Shop) -> Served {
-        let mut cluster = Cluster::prepare_relayed(name, 3);
-        let ingress: Vec<SocketAddr> = (0..3).map(|_| ports::take()).collect();
+    fn start(name: &str, shop: &'static Shop, nodes: usize, more: &str) -> Served {
+        let mut cluster = Cluster::prepare_relayed(name, nodes);
+        let ingress: Vec<SocketAddr> = (0..nodes).map(|_| ports::take()).collect();
         for (node, ingress) in cluster.nodes.iter().zip(&ingress) {
             let sections = format!(
-                "[function]\ncommand = [\"npm\", \"start\", \"--silent\"]\ndirectory = {:?}\n\
+                "[function]\ncommand = [\"npm\", \"start\", \"--silent\"]\ndirectory = {:?}\n{more}\n\
                  [ingress]\nlisten = \"{ingress}\"\n[http]\n",
                 shop.dir
             );
@@ -57,7 +57,7 @@ fn becomes(client: &mut Grpc, method: &str, message: &Value, expected: &Value) {
 #[test]
 fn nothing_acknowledged_is_lost_by_a_partition_a_functions_end_or_a_nodes() {
     let Some(shop) = shop() else { return };
-    let mut served = Served::start("kalix-faults", shop);
+    let mut served = Served::start("kalix-faults", shop, 3, "");
     let mut clients: Vec<Grpc> = (0..3).map(|node| served.client(node)).collect();
     let (id, cart) = (json!({"id": "f"}), json!({"cartId": "f"}));
     let by = |by: i64| json!({"id": "f", "by": by});
@@ -107,4 +107,30 @@ fn nothing_acknowledged_is_lost_by_a_partition_a_functions_end_or_a_nodes() {
     }
     let polled = json!({"mine": false, "for": 0, "of": 3});
     becomes(&mut clients[2], "Poll/Get", &id, &polled);
+}
+
+#[test]
+fn a_function_that_nobody_uses_is_stopped_and_started_by_the_next_command() {
+    let Some(shop) = shop() else { return };
+    let mut served = Served::start("kalix-sleeps", shop, 1, "idle_stop_ms = 100");
+    let mut client = served.client(0);
+    for count in 1..3 {
+        let changed = client.call("Counter/Change", json!({"id": "s", "by": 1}));
+        assert_eq!(changed, json!({"value": count}));
+        let log = &mut served.cluster.nodes[0].process().stderr;
+        log.until("it sleeps");
+    }
+    // Whoever does not wait for it is told so, and it is started all the same.
+    client.headers.insert("grpc-timeout".into(), "1m".into());
+    client.fail("Counter/Get", json!({"id": "s"}));
+    served.cluster.nodes[0].process().stderr.until("was woken");
+    client.headers.remove("grpc-timeout");
+    assert_eq!(
+        client.call("Counter/Get", json!({"id": "s"})),
+        json!({"value": 2})
+    );
+    assert_eq!(
+        client.call("Desk/Double", json!({"value": 3})),
+        json!({"value": 6})
+    );
 }

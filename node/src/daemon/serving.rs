@@ -5,12 +5,17 @@
 //!
 //! Contract: the sidecar says farewell before the process is told to end.
 
+use std::fmt;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::{FunctionAt, FunctionConfig};
 use super::exit::Failure;
 use super::ports;
 use super::process::{self, Outlet, Settings, Supervisor};
+use crate::error::Error;
+use crate::function::BoxFuture;
 use crate::node::Node;
 use crate::sidecar::{self, Sidecar};
 
@@ -51,11 +56,17 @@ impl Serving {
                 (format!("{}:{port}", process::HOST), Some(process))
             }
         };
+        let sleeps = process.as_ref().zip(idle_stop(function));
+        let sleeps = sleeps.map(|(process, idle)| {
+            let process: Arc<dyn sidecar::Process> = Arc::new(Sleeper(process.handle()));
+            (process, idle)
+        });
         let config = sidecar::Config {
             function: address,
             dev,
             message_bytes_max: function.ingress.message_bytes_max,
             connections_max: function.ingress.connections_max,
+            sleeps,
         };
         match Sidecar::start(node.clone(), config, listener) {
             Ok(sidecar) => Ok(Serving {
@@ -100,5 +111,32 @@ impl Serving {
         if let Some(process) = self.process {
             process.stop().await;
         }
+    }
+}
+
+/// After how long without use a function's process is to sleep, if it is.
+fn idle_stop(function: &FunctionConfig) -> Option<Duration> {
+    match &function.at {
+        FunctionAt::Command(command) => command.idle_stop,
+        FunctionAt::Address(_) => None,
+    }
+}
+
+/// A process, for the sidecar.
+struct Sleeper(process::Handle);
+
+impl fmt::Debug for Sleeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Sleeper").field(&self.0.state()).finish()
+    }
+}
+
+impl sidecar::Process for Sleeper {
+    fn sleep(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.stop_idle())
+    }
+
+    fn wake(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.0.wake())
     }
 }

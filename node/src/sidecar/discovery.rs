@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tonic::Code;
 
+use super::awake::Awake;
 use super::connection::Connection;
 use super::kalix::{self, Asked, Discovered};
 use super::problem::{Problem, Severity};
+use super::proto::discovery::Spec;
 use super::services::Services;
-use super::{Served, told};
+use super::{Process, Served, told};
 use crate::node::Node;
 
 /// How long to wait before the function is looked for again; doubled each time.
@@ -98,6 +100,7 @@ pub(super) struct Discovering {
     pub node: Node,
     pub function: String,
     pub dev: bool,
+    pub sleeps: Option<(Arc<dyn Process>, Duration)>,
     pub ingress: SocketAddr,
     pub publish: watch::Sender<Serving>,
     pub stopped: watch::Receiver<bool>,
@@ -143,13 +146,16 @@ impl Discovering {
         Connection::open(address).await
     }
 
+    fn asked(&self) -> Asked {
+        Asked {
+            dev: self.dev,
+            ingress: Some((self.ingress.ip().to_string(), self.ingress.port())),
+        }
+    }
+
     /// Asks what is there, and serves it until it is gone.
     async fn serve(&self, connection: Connection) {
-        let ingress = Some((self.ingress.ip().to_string(), self.ingress.port()));
-        let asked = Asked {
-            dev: self.dev,
-            ingress,
-        };
+        let asked = self.asked();
         let mut stopped = self.stopped.clone();
         let spec = tokio::select! {
             spec = tokio::time::timeout(ASK_TIMEOUT, kalix::ask(&connection, &asked)) => spec,
@@ -187,7 +193,7 @@ impl Discovering {
                 for problem in &problems {
                     kalix::report(&connection, problem).await;
                 }
-                self.serve_these(Arc::new(services), connection).await;
+                self.serve_these(Arc::new(services), connection, &spec).await;
             }
         }
     }
@@ -212,30 +218,91 @@ impl Discovering {
         }
     }
 
-    async fn serve_these(&self, services: Served, connection: Connection) {
+    async fn serve_these(&self, services: Served, connection: Connection, spec: &Spec) {
         let (node, me) = (self.node.clone(), self.node.id());
         let live = Box::new(move || node.live_nodes());
-        let discovered = Discovered::new(Arc::clone(&services), connection.clone(), me, live);
+        let awake = Awake::new(connection.clone());
+        let discovered = Discovered::new(Arc::clone(&services), Arc::clone(&awake), me, live);
         let functions = discovered.functions();
         drop(discovered);
         self.node.serve_foreign(functions.clone());
-        tracing::info!(
-            function = self.function,
-            services = services.iter().count(),
-            "discovered"
-        );
+        let services_count = services.iter().count();
+        tracing::info!(function = self.function, services = services_count, "discovered");
         self.publish.send_replace(Serving {
             services: Some(services),
             is_here: true,
         });
-        self.until_gone(&connection).await;
+        let left = self.while_it_is_the_same(&awake, connection, spec).await;
         self.publish.send_modify(|serving| serving.is_here = false);
         self.node.serve_foreign_no_more(&functions);
-        if *self.stopped.borrow() {
-            kalix::farewell(&connection).await;
-        } else {
-            tracing::warn!(function = self.function, "the function is gone; looking for it");
+        awake.over();
+        match left {
+            Some(connection) if *self.stopped.borrow() => kalix::farewell(&connection).await,
+            _ if *self.stopped.borrow() => {}
+            _ => tracing::warn!(
+                function = self.function,
+                "the function is gone, or another one; looking for it"
+            ),
         }
+    }
+
+    /// Until it is gone, or another one, or it is time to stop; it may sleep meanwhile. Gives back what it is reached by.
+    async fn while_it_is_the_same(
+        &self,
+        awake: &Arc<Awake>,
+        mut connection: Connection,
+        spec: &Spec,
+    ) -> Option<Connection> {
+        let mut stopped = self.stopped.clone();
+        let idle = self.sleeps.as_ref().map(|(_, idle)| *idle);
+        loop {
+            let asleep = async {
+                match idle {
+                    Some(idle) => awake.idle(idle).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = connection.ended() => return None,
+                () = told(&mut stopped) => return Some(connection),
+                _ = asleep => {}
+            }
+            kalix::farewell(&connection).await;
+            drop(connection);
+            let (process, _) = self.sleeps.as_ref()?;
+            process.sleep().await;
+            tracing::info!(function = self.function, "nobody uses the function: it sleeps");
+            tokio::select! {
+                () = awake.wanted() => {}
+                () = told(&mut stopped) => return None,
+            }
+            let woken = tokio::select! {
+                woken = self.wake(&**process) => woken,
+                () = told(&mut stopped) => return None,
+            };
+            let (there, is) = woken?;
+            if is.proto != spec.proto || is.components != spec.components {
+                return None;
+            }
+            connection = there.clone();
+            awake.woken(there);
+        }
+    }
+
+    /// Starts it and asks what it is.
+    async fn wake(&self, process: &dyn Process) -> Option<(Connection, Spec)> {
+        let began = Instant::now();
+        if let Err(error) = process.wake().await {
+            tracing::error!(function = self.function, %error, "the function does not wake up");
+            return None;
+        }
+        let connection = self.connect().await;
+        let asked = self.asked();
+        let asking = kalix::ask(&connection, &asked);
+        let spec = tokio::time::timeout(ASK_TIMEOUT, asking).await.ok()?.ok()?;
+        let ms = began.elapsed().as_millis();
+        tracing::info!(function = self.function, ms, "the function was woken");
+        Some((connection, spec))
     }
 
     async fn until_gone(&self, connection: &Connection) {

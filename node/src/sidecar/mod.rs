@@ -7,6 +7,7 @@
 //! Contract: a function is served once all of what it said of itself was checked, and until its connection ends. What is wrong with
 //! it is said to its author, at once and whole.
 
+mod awake;
 mod connection;
 mod datum;
 mod discovery;
@@ -30,6 +31,7 @@ pub mod transcode;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -37,6 +39,7 @@ use tokio::task::JoinHandle;
 use self::discovery::{Discovering, Serving};
 use self::ingress::Ingress;
 use crate::error::{Error, ErrorKind};
+use crate::function::BoxFuture;
 use crate::node::Node;
 
 /// The header in which a request says what its session has seen, and its answer what it has seen then.
@@ -53,6 +56,20 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Connections to the ingress at a time, at most.
     pub connections_max: usize,
+    /// Its process, where it is to sleep when nobody has used it for so long.
+    pub sleeps: Option<(Arc<dyn Process>, Duration)>,
+}
+
+/// A function's process, for whoever lets it sleep and wakes it.
+pub trait Process: Send + Sync + std::fmt::Debug {
+    /// Ends it; returns once nothing of it runs.
+    fn sleep(&self) -> BoxFuture<'_, ()>;
+
+    /// Starts it; returns once its port is open.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    fn wake(&self) -> BoxFuture<'_, Result<(), Error>>;
 }
 
 /// A node's function and its ingress, while they are looked after.
@@ -81,6 +98,7 @@ impl Sidecar {
             node,
             function: config.function,
             dev: config.dev,
+            sleeps: config.sleeps,
             ingress: address,
             publish,
             stopped,

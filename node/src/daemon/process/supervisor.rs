@@ -98,10 +98,6 @@ pub struct Handle {
     seen: Arc<watch::Sender<Seen>>,
 }
 
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the sidecar lets it sleep and wakes it")
-)]
 impl Handle {
     /// What is so now.
     pub fn state(&self) -> State {
@@ -231,10 +227,6 @@ impl Supervisor {
     }
 
     /// For those who let it sleep and wake it, and who show it.
-    #[cfg_attr(
-        not(test),
-        allow(dead_code, reason = "the sidecar lets it sleep and wakes it")
-    )]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }

@@ -140,7 +140,10 @@ impl Conversation {
 
     async fn converse(&mut self, mut told: mpsc::Receiver<Told>) -> Result<(), End> {
         let (sender, outgoing) = mpsc::channel(OUT_MAX);
-        let mut grpc = self.function.all.connection.grpc();
+        // It may have to wake up first.
+        let away = |error: Error| End::Status(Status::unavailable(error.message()));
+        let (connection, _using) = self.function.all.awake.connection().await.map_err(away)?;
+        let mut grpc = connection.grpc();
         let unavailable = |e: hyper::Error| End::Status(Status::unavailable(e.to_string()));
         grpc.ready().await.map_err(unavailable)?;
         let request = tonic::Request::new(ReceiverStream::new(outgoing));

@@ -19,7 +19,7 @@ use tonic::Status;
 pub use self::discovery::{Asked, ask, farewell, report};
 use self::life::Life;
 use self::streamed::Streamed;
-use super::connection::Connection;
+use super::awake::Awake;
 use super::envelope::Envelope;
 use super::failure::refused;
 use super::problem::Problem;
@@ -38,7 +38,7 @@ const HANDLE_UNARY: &str = "/kalix.component.action.Actions/HandleUnary";
 pub struct Discovered {
     /// What it serves.
     pub services: Arc<Services>,
-    connection: Connection,
+    awake: Arc<Awake>,
     me: NodeId,
     /// The nodes that are up, this one among them.
     live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
@@ -49,9 +49,7 @@ pub struct Discovered {
 
 impl fmt::Debug for Discovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Discovered")
-            .field("connection", &self.connection)
-            .finish()
+        f.debug_struct("Discovered").field("awake", &self.awake).finish()
     }
 }
 
@@ -63,16 +61,16 @@ pub struct Function {
 }
 
 impl Discovered {
-    /// What was discovered on a connection.
+    /// What was discovered, while it is awake or asleep.
     pub fn new(
         services: Arc<Services>,
-        connection: Connection,
+        awake: Arc<Awake>,
         me: NodeId,
         live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
     ) -> Arc<Discovered> {
         Arc::new(Discovered {
             services,
-            connection,
+            awake,
             me,
             live,
             runtime: Runtime::current(),
@@ -105,7 +103,10 @@ impl Discovered {
 
     /// Tells whoever wrote it, in the background.
     fn tell_author(&self, problem: Problem) {
-        let connection = self.connection.clone();
+        let Some(connection) = self.awake.now() else {
+            // It is asleep: the log is told.
+            return tracing::error!("the function: {problem}");
+        };
         self.runtime
             .spawn(async move { report(&connection, &problem).await });
     }
@@ -166,7 +167,8 @@ impl Function {
             payload: Some(payload),
             metadata: Some(metadata),
         };
-        let asking = self.all.connection.ask(HANDLE_UNARY, question);
+        let (connection, _using) = self.all.awake.connection().await?;
+        let asking = connection.ask(HANDLE_UNARY, question);
         asking.await.map_err(|status| lost(&status))
     }
 }

@@ -56,7 +56,8 @@ impl Streamed {
             std::future::pending::<Result<(), Error>>().await
         };
         let answering = async {
-            let mut grpc = self.function.all.connection.grpc();
+            let (connection, _using) = self.function.all.awake.connection().await?;
+            let mut grpc = connection.grpc();
             let codec = Codec::default();
             grpc.ready()
                 .await
