@@ -1,16 +1,11 @@
 //! An unmodified function on Kalix's SDK, in front of which nodes stand.
 
-use std::net::SocketAddr;
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::support::grpc::Grpc;
 use super::support::http;
-use super::support::kalix::{Shop, shop};
-use super::support::process::Process;
-use super::support::temp::TempDir;
-use super::support::{ANABRANCH, wait_for};
+use super::support::kalix::{Dev, shop};
+use super::support::wait_for;
 
 const UNKNOWN: i32 = 2;
 const INVALID: i32 = 3;
@@ -20,46 +15,6 @@ const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
 const UNIMPLEMENTED: i32 = 12;
 const UNAVAILABLE: i32 = 14;
-
-/// `dev` with this function beside each node.
-struct Dev {
-    process: Process,
-    nodes: Vec<Value>,
-    shop: &'static Shop,
-    _dir: TempDir,
-}
-
-impl Dev {
-    fn start(name: &str, shop: &'static Shop, nodes: usize) -> Dev {
-        let dir = TempDir::new(name);
-        let mut command = Command::new(ANABRANCH);
-        command
-            .args(["dev", "--json", "--nodes", &nodes.to_string(), "--dir"])
-            .arg(dir.join("cluster"))
-            .args(["--", "npm", "start", "--silent"])
-            .current_dir(&shop.dir);
-        let mut process = Process::start("dev", &mut command);
-        let mut nodes: Vec<Value> = (0..nodes)
-            .map(|_| serde_json::from_str(&process.stdout.next().unwrap()).unwrap())
-            .collect();
-        nodes.sort_by_key(|node| node["node"].as_str().unwrap().to_owned());
-        Dev {
-            process,
-            nodes,
-            shop,
-            _dir: dir,
-        }
-    }
-
-    fn ingress(&self, node: usize) -> SocketAddr {
-        self.nodes[node]["ingress"].as_str().unwrap().parse().unwrap()
-    }
-
-    fn clients(&self) -> Vec<Grpc> {
-        let client = |node| Grpc::connect(self.ingress(node), &self.shop.pool);
-        (0..self.nodes.len()).map(client).collect()
-    }
-}
 
 /// Waits until a query is answered so, by what other nodes did.
 #[track_caller]

@@ -21,7 +21,7 @@ pub fn request(
     headers: &[(&str, &str)],
     body: &str,
 ) -> io::Result<Reply> {
-    let (status, headers, mut stream) = open(at, method, path, headers, body)?;
+    let (status, headers, mut stream) = open(at, method, path, headers, body.as_bytes())?;
     let mut body = String::new();
     stream.read_to_string(&mut body)?;
     Ok(Reply {
@@ -48,7 +48,7 @@ pub fn lines(at: &str, path: &str) -> io::Result<io::Lines<BufReader<Body>>> {
 
 /// The same with these headers.
 pub fn lines_with(at: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<io::Lines<BufReader<Body>>> {
-    let (status, headers, body) = open(at, "GET", path, headers, "")?;
+    let (status, headers, body) = open(at, "GET", path, headers, b"")?;
     assert_eq!(status, 200, "{headers}");
     let is_stream = |kind: &&str| headers.contains(&format!("content-type: {kind}"));
     let kinds = ["text/event-stream", "application/x-ndjson"];
@@ -56,12 +56,13 @@ pub fn lines_with(at: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<
     Ok(BufReader::new(body).lines())
 }
 
-fn open(
+/// Asks, and reads the answer's head: its status, its headers, and what follows.
+pub fn open(
     at: &str,
     method: &str,
     path: &str,
     headers: &[(&str, &str)],
-    body: &str,
+    body: &[u8],
 ) -> io::Result<(u16, String, Body)> {
     let mut stream = TcpStream::connect(at)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -77,8 +78,8 @@ fn open(
         text += &format!("{name}: {value}\r\n");
     }
     text += "\r\n";
-    text += body;
     stream.write_all(text.as_bytes())?;
+    stream.write_all(body)?;
 
     let mut stream = BufReader::new(stream);
     let mut head = String::new();

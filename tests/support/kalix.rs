@@ -1,12 +1,19 @@
 //! The tests' function on Kalix's SDK: installed once, started by whoever tests it.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 
 use prost::Message;
 use prost_reflect::DescriptorPool;
+use serde_json::Value;
+
+use super::ANABRANCH;
+use super::grpc::Grpc;
+use super::process::Process;
+use super::temp::TempDir;
 
 /// It, ready to be started with `npm start`.
 pub struct Shop {
@@ -33,6 +40,52 @@ pub fn shop() -> Option<&'static Shop> {
         );
     }
     shop.as_ref()
+}
+
+/// `dev` with this function beside each node.
+pub struct Dev {
+    pub process: Process,
+    nodes: Vec<Value>,
+    shop: &'static Shop,
+    _dir: TempDir,
+}
+
+impl Dev {
+    pub fn start(name: &str, shop: &'static Shop, nodes: usize) -> Dev {
+        Dev::start_with(name, shop, nodes, &[])
+    }
+
+    /// The same with these options.
+    pub fn start_with(name: &str, shop: &'static Shop, nodes: usize, options: &[&str]) -> Dev {
+        let dir = TempDir::new(name);
+        let mut command = Command::new(ANABRANCH);
+        command
+            .args(["dev", "--json", "--nodes", &nodes.to_string(), "--dir"])
+            .arg(dir.join("cluster"))
+            .args(options)
+            .args(["--", "npm", "start", "--silent"])
+            .current_dir(&shop.dir);
+        let mut process = Process::start("dev", &mut command);
+        let mut nodes: Vec<Value> = (0..nodes)
+            .map(|_| serde_json::from_str(&process.stdout.next().unwrap()).unwrap())
+            .collect();
+        nodes.sort_by_key(|node| node["node"].as_str().unwrap().to_owned());
+        Dev {
+            process,
+            nodes,
+            shop,
+            _dir: dir,
+        }
+    }
+
+    pub fn ingress(&self, node: usize) -> SocketAddr {
+        self.nodes[node]["ingress"].as_str().unwrap().parse().unwrap()
+    }
+
+    pub fn clients(&self) -> Vec<Grpc> {
+        let client = |node| Grpc::connect(self.ingress(node), &self.shop.pool);
+        (0..self.nodes.len()).map(client).collect()
+    }
 }
 
 /// One at a time: tests of one run may be in several processes' directories, this is one directory.
