@@ -27,6 +27,7 @@ mod history;
 mod hostile_network;
 mod http_api;
 mod idempotency;
+mod ingress;
 mod kalix;
 mod kalix_faults;
 mod lost_directory;

@@ -97,6 +97,9 @@ pub struct Dev {
     /// Print one JSON object per node and nothing else on stdout.
     #[arg(long)]
     pub json: bool,
+    /// An origin from which browsers' pages may call the function, such as http://localhost:5173; `*`: any. Once for each.
+    #[arg(long = "origin", value_name = "ORIGIN", value_parser = super::config::any_origin)]
+    pub origins: Vec<String>,
     /// What starts the function, run in this directory with HOST and PORT set, where it is to listen: such as -- npm start
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,

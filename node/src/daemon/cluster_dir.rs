@@ -75,6 +75,8 @@ pub struct FunctionCommand {
     pub command: Vec<String>,
     /// Where it runs, absolute.
     pub directory: String,
+    /// Origins whose pages may call it.
+    pub origins: Vec<String>,
 }
 
 /// A locked cluster directory; the lock goes with the value.
@@ -283,7 +285,7 @@ const EMPTIED: &str = "# Emptied by `anabranch up`; `anabranch dev` writes it an
 
 fn function_toml(node: &NodeEntry, function: &FunctionCommand) -> String {
     let quoted = |text: &String| toml::Value::String(text.clone()).to_string();
-    let words: Vec<String> = function.command.iter().map(quoted).collect();
+    let list = |texts: &[String]| texts.iter().map(quoted).collect::<Vec<_>>().join(", ");
     let port = node.function.map_or(0, |address| address.port());
     let listen = node
         .ingress
@@ -291,9 +293,11 @@ fn function_toml(node: &NodeEntry, function: &FunctionCommand) -> String {
         .unwrap_or_default();
     format!(
         "# Written by `anabranch dev` at each start, and emptied by `anabranch up`: what you change here is lost.\n\
-         [function]\ncommand = [{}]\ndirectory = {}\nport = {port}\n\n[ingress]\nlisten = \"{listen}\"\n",
-        words.join(", "),
+         [function]\ncommand = [{}]\ndirectory = {}\nport = {port}\n\n[ingress]\nlisten = \"{listen}\"\n\
+         origins = [{}]\n",
+        list(&function.command),
         quoted(&function.directory),
+        list(&function.origins),
     )
 }
 
@@ -561,6 +565,7 @@ mod tests {
         let odd = FunctionCommand {
             command: vec!["sh".into(), "-c".into(), "a \"b\" \\ \u{1b} '$PORT'\n".into()],
             directory: "/tmp/my \"own\"".into(),
+            origins: vec!["http://localhost:5173".into(), "*".into()],
         };
         let dev = ClusterDir::open(&dir, 2, Some(&odd)).unwrap();
         let nodes = dev.nodes().to_vec();
@@ -585,6 +590,7 @@ mod tests {
         );
         assert_eq!(command.port, nodes[1].function.map(|address| address.port()));
         assert_eq!(Some(function.ingress.listen), nodes[1].ingress);
+        assert_eq!(function.ingress.origins, odd.origins);
 
         // Again: the same places, and nothing is included twice.
         assert_eq!(ClusterDir::open(&dir, 2, Some(&odd)).unwrap().nodes(), nodes);

@@ -33,6 +33,7 @@ pub async fn run(args: Dev, functions: Vec<Arc<Function>>) -> Result<(), Failure
     let function = FunctionCommand {
         command: args.command.clone(),
         directory: directory.to_string(),
+        origins: args.origins,
     };
     let wanted = up::Wanted {
         nodes: args.nodes.into(),

@@ -67,6 +67,7 @@ impl Serving {
             message_bytes_max: function.ingress.message_bytes_max,
             connections_max: function.ingress.connections_max,
             sleeps,
+            origins: function.ingress.origins.clone(),
         };
         match Sidecar::start(node.clone(), config, listener) {
             Ok(sidecar) => Ok(Serving {

@@ -56,6 +56,8 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Connections to the ingress at a time, at most.
     pub connections_max: usize,
+    /// Origins, in lower case, whose pages may call; `*`: all.
+    pub origins: Vec<String>,
     /// Its process, where it is to sleep when nobody has used it for so long.
     pub sleeps: Option<(Arc<dyn Process>, Duration)>,
 }

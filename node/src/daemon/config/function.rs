@@ -15,6 +15,7 @@ use toml::Spanned;
 use super::super::exit::Failure;
 use super::super::{process, strict};
 use super::source::{Source, host_port};
+use super::{ADDRESSES_MAX, origin};
 use crate::payload::PAYLOAD_BYTES_MAX;
 
 /// Bytes of a message at the ingress when nothing else is configured, and at most: what an argument or a reply may have.
@@ -83,6 +84,8 @@ pub struct IngressConfig {
     pub message_bytes_max: usize,
     /// Connections at a time.
     pub connections_max: usize,
+    /// Origins whose pages may call; `*`: all.
+    pub origins: Vec<String>,
 }
 
 impl FunctionConfig {
@@ -122,6 +125,7 @@ pub(super) struct IngressSection {
     listen: Option<Spanned<String>>,
     message_bytes_max: Option<Spanned<u64>>,
     connections_max: Option<Spanned<u64>>,
+    origins: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 impl FunctionSection {
@@ -195,12 +199,21 @@ fn word(text: &str) -> Result<String, String> {
     Ok(text.to_string())
 }
 
+/// An origin, or what stands for all.
+pub fn any_origin(text: &str) -> Result<String, String> {
+    match text {
+        "*" => Ok(text.to_string()),
+        text => origin(text),
+    }
+}
+
 impl IngressSection {
     fn span(&self) -> Option<Range<usize>> {
         let numbers = [&self.message_bytes_max, &self.connections_max];
         let numbers = numbers.map(|number| number.as_ref().map(Spanned::span));
         let listen = self.listen.as_ref().map(Spanned::span);
-        [listen].into_iter().chain(numbers).flatten().next()
+        let origins = self.origins.as_ref().map(Spanned::span);
+        [listen, origins].into_iter().chain(numbers).flatten().next()
     }
 
     fn checked(self, source: &Source<'_>) -> Result<Option<IngressConfig>, Failure> {
@@ -216,6 +229,8 @@ impl IngressSection {
             INGRESS_CONNECTIONS_DEFAULT,
             INGRESS_CONNECTIONS,
         )?;
+        let origins = self.origins.map(Spanned::into_inner);
+        let origins = source.each("ingress.origins", origins, ADDRESSES_MAX, any_origin)?;
         let Some(listen) = self.listen.filter(|listen| !listen.get_ref().is_empty()) else {
             return Ok(None);
         };
@@ -229,6 +244,7 @@ impl IngressSection {
             place: Place(source.place(Some(listen.span()))),
             message_bytes_max,
             connections_max,
+            origins,
         }))
     }
 }

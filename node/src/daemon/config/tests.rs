@@ -335,6 +335,7 @@ fn a_function_is_at_an_address_or_started_by_a_command() {
         (at.ingress.message_bytes_max, at.ingress.connections_max),
         (786_432, 1024)
     );
+    assert!(at.ingress.origins.is_empty());
     let started = |text: &str| match function(text).at {
         FunctionAt::Command(command) => command,
         other => panic!("{other:?}"),
@@ -349,6 +350,9 @@ fn a_function_is_at_an_address_or_started_by_a_command() {
         (command.port, command.idle_stop),
         (Some(8080), Some(std::time::Duration::from_secs(60)))
     );
+    let open = "[ingress]\nlisten = \"[::1]:9\"\norigins = [\"https://Shop.Example\", \"*\"]\n[function]\naddress = \"a:1\"";
+    let origins = parse(open).unwrap().function.unwrap().ingress.origins;
+    assert_eq!(origins, ["https://shop.example", "*"]);
     assert_eq!(parse("").unwrap().function, None);
 }
 
@@ -402,6 +406,10 @@ fn a_function_that_cannot_be_is_refused_where_it_stands() {
     refused(
         "[ingress]\nconnections_max = 0",
         "2: ingress.connections_max is 0, it must be at least 1 and at most 65536",
+    );
+    refused(
+        "[ingress]\norigins = [\n\"https://a.example\",\n\"b.example\"]",
+        "4: ingress.origins: \"b.example\" is not an origin such as https://ops.example.org",
     );
 }
 

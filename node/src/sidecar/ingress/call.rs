@@ -70,6 +70,11 @@ impl Caller {
         })
     }
 
+    /// What is served, as it changes, until this node stops.
+    pub fn serving(&self) -> watch::Receiver<Serving> {
+        self.serving.clone()
+    }
+
     /// Calls a method with a message of its input's type.
     ///
     /// # Errors

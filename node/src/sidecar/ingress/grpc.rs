@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::body::Body;
@@ -24,7 +23,7 @@ use crate::wire::Token;
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Answers a request, with a status where nothing better can be said.
-pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Response<Body> {
     let path = request.uri().path();
     let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
         return Status::unimplemented(format!("{path:?} is not /package.Service/Method")).into_http();

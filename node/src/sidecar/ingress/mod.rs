@@ -1,12 +1,16 @@
-//! The ingress: where a function's callers come in, over gRPC, or over HTTP with JSON, at one port.
+//! The ingress: where a function's callers come in, over gRPC, gRPC-web, or HTTP with JSON, at one port.
 //!
 //! Not here: what a call does (`driver`). Contract: connections and messages are bounded; what is asked of a function that is not
-//! here goes to the nearest node where it is.
+//! here goes to the nearest node where it is. A browser's foreign page is refused, whichever way it asks.
 
 mod call;
 mod grpc;
+mod health;
 mod json;
+mod origins;
+mod reflect;
 mod streams;
+mod web;
 
 use std::convert::Infallible;
 use std::io;
@@ -24,7 +28,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::body::Body;
 
 use self::call::Caller;
+use self::origins::Origins;
 use super::discovery::Serving;
+use super::reflection::{HEALTH, SERVICES};
 use super::{Config, told};
 use crate::node::Node;
 
@@ -38,6 +44,8 @@ const ALIVE_EVERY: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Calls on one connection at a time.
 const STREAMS_MAX: u32 = 1_000;
+/// Bytes of a request to the services that every node has: a name, and little else.
+const OWN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
 /// A running ingress.
 #[derive(Debug)]
@@ -56,9 +64,12 @@ impl Ingress {
         stopped: watch::Receiver<bool>,
     ) -> io::Result<Ingress> {
         let address = listener.local_addr()?;
-        let caller = Arc::new(Caller::new(node, config.message_bytes_max, serving));
+        let door = Arc::new(Door {
+            caller: Arc::new(Caller::new(node, config.message_bytes_max, serving)),
+            origins: Origins::new(config.origins.clone()),
+        });
         let places = Arc::new(Semaphore::new(config.connections_max));
-        let accepting = tokio::spawn(accept(listener, caller, places, stopped));
+        let accepting = tokio::spawn(accept(listener, door, places, stopped));
         Ok(Ingress { address, accepting })
     }
 
@@ -77,9 +88,16 @@ impl Ingress {
     }
 }
 
+/// What every request goes through.
+#[derive(Debug)]
+struct Door {
+    caller: Arc<Caller>,
+    origins: Origins,
+}
+
 async fn accept(
     listener: TcpListener,
-    caller: Arc<Caller>,
+    door: Arc<Door>,
     places: Arc<Semaphore>,
     mut stopped: watch::Receiver<bool>,
 ) -> JoinSet<()> {
@@ -97,7 +115,7 @@ async fn accept(
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) => {
-                let serving = serve(stream, Arc::clone(&caller), stopped.clone());
+                let serving = serve(stream, Arc::clone(&door), stopped.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(place);
@@ -111,10 +129,10 @@ async fn accept(
     }
 }
 
-async fn serve(stream: TcpStream, caller: Arc<Caller>, mut stopped: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, door: Arc<Door>, mut stopped: watch::Receiver<bool>) {
     // Small answers must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&caller), request));
+    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&door), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -139,11 +157,98 @@ async fn serve(stream: TcpStream, caller: Arc<Caller>, mut stopped: watch::Recei
     }
 }
 
-async fn answer(caller: Arc<Caller>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let content_type = request.headers().get(header::CONTENT_TYPE);
-    let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    Ok(match is_grpc {
-        true => grpc::answer(&caller, request).await,
-        false => json::answer(&caller, request).await,
-    })
+/// How a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Grpc,
+    Web,
+    Json,
+}
+
+impl Protocol {
+    fn of<B>(request: &Request<B>) -> Protocol {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        let media_type = media_type(content_type.unwrap_or_default()).to_ascii_lowercase();
+        match media_type.as_str() {
+            web if web.starts_with("application/grpc-web") => Protocol::Web,
+            grpc if grpc.starts_with("application/grpc") => Protocol::Grpc,
+            _ => Protocol::Json,
+        }
+    }
+}
+
+/// A media type without its parameters.
+fn media_type(text: &str) -> &str {
+    text.split(';').next().unwrap_or_default().trim()
+}
+
+async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let protocol = Protocol::of(&request);
+    let origin = match door.origins.admit(&request) {
+        Ok(origin) => origin,
+        Err(status) => {
+            let accept = request.headers().get(header::ACCEPT);
+            let accept = accept.and_then(|value| value.to_str().ok());
+            return Ok(origins::refusal(protocol, status, accept));
+        }
+    };
+    if let Some(response) = origin
+        .as_ref()
+        .and_then(|origin| origins::preflight(&request, origin))
+    {
+        return Ok(response);
+    }
+    let mut response = match protocol {
+        Protocol::Grpc => native(&door.caller, request.map(Body::new)).await,
+        Protocol::Web => web::answer(&door.caller, request).await,
+        Protocol::Json => json::answer(&door.caller, request).await,
+    };
+    if let Some(origin) = origin {
+        origins::open(response.headers_mut(), origin);
+    }
+    Ok(response)
+}
+
+/// Answers over gRPC: what every node has, and what the function serves.
+async fn native(caller: &Arc<Caller>, request: Request<Body>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+        Some((HEALTH, method)) => health::answer(caller, method, request).await,
+        Some((service, method)) if SERVICES.contains(&service) => {
+            reflect::answer(caller, method, request).await
+        }
+        _ => grpc::answer(caller, request).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_speak_by_their_content_type() {
+        let of = |content_type: &str| {
+            let request = Request::builder().header("content-type", content_type);
+            Protocol::of(&request.body(()).unwrap())
+        };
+        for grpc in [
+            "application/grpc",
+            "application/grpc+proto",
+            "Application/GRPC; a=b",
+        ] {
+            assert_eq!(of(grpc), Protocol::Grpc, "{grpc}");
+        }
+        for web in [
+            "application/grpc-web",
+            "application/grpc-web-text+proto",
+            "application/grpc-web+json",
+        ] {
+            assert_eq!(of(web), Protocol::Web, "{web}");
+        }
+        for json in ["application/json", "", "text/plain; application/grpc"] {
+            assert_eq!(of(json), Protocol::Json, "{json}");
+        }
+        assert_eq!(Protocol::of(&Request::new(())), Protocol::Json);
+    }
 }

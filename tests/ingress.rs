@@ -1,0 +1,437 @@
+//! The ingress as browsers and tools meet it: gRPC-web over HTTP/1.1, whose pages may call, reflection and health.
+
+use std::io::Read;
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
+use serde_json::{Value, json};
+
+use super::support::grpc::{Answer, Grpc};
+use super::support::http;
+use super::support::kalix::{Dev, shop};
+use super::support::temp::TempDir;
+use super::support::wait_for;
+
+const OK: i32 = 0;
+const INVALID: i32 = 3;
+const NOT_FOUND: i32 = 5;
+const PERMISSION_DENIED: i32 = 7;
+const UNIMPLEMENTED: i32 = 12;
+
+const ALLOWED: &str = "https://shop.example";
+const FOREIGN: &str = "https://evil.example";
+
+/// What tools have of the services that every node has, written down a second time.
+const REFLECTION: &str = r#"
+    service ServerReflection {
+      rpc ServerReflectionInfo(stream ServerReflectionRequest) returns (stream ServerReflectionResponse);
+    }
+    message ServerReflectionRequest {
+      oneof message_request {
+        string file_by_filename = 3; string file_containing_symbol = 4; string list_services = 7;
+      }
+    }
+    message ServerReflectionResponse {
+      oneof message_response {
+        FileDescriptorResponse file_descriptor_response = 4;
+        ListServiceResponse list_services_response = 6;
+        ErrorResponse error_response = 7;
+      }
+    }
+    message FileDescriptorResponse { repeated bytes file_descriptor_proto = 1; }
+    message ListServiceResponse { repeated ServiceResponse service = 1; }
+    message ServiceResponse { string name = 1; }
+    message ErrorResponse { int32 error_code = 1; string error_message = 2; }"#;
+const HEALTH: &str = r#"
+    message HealthCheckRequest { string service = 1; }
+    message HealthCheckResponse {
+      enum ServingStatus { UNKNOWN = 0; SERVING = 1; NOT_SERVING = 2; SERVICE_UNKNOWN = 3; }
+      ServingStatus status = 1;
+    }
+    service Health {
+      rpc Check(HealthCheckRequest) returns (HealthCheckResponse);
+      rpc Watch(HealthCheckRequest) returns (stream HealthCheckResponse);
+    }"#;
+
+fn own() -> DescriptorPool {
+    let dir = TempDir::new("ingress-protos");
+    let files = [
+        ("v1.proto", "grpc.reflection.v1", REFLECTION),
+        ("v1alpha.proto", "grpc.reflection.v1alpha", REFLECTION),
+        ("health.proto", "grpc.health.v1", HEALTH),
+    ];
+    for (name, package, text) in files {
+        dir.write(name, format!("syntax = \"proto3\"; package {package}; {text}"));
+    }
+    let mut compiler = protox::Compiler::new([dir.path()]).unwrap();
+    compiler.include_imports(true);
+    compiler.open_files(files.map(|(name, ..)| name)).unwrap();
+    DescriptorPool::decode(compiler.encode_file_descriptor_set().as_slice()).unwrap()
+}
+
+/// A page's client: a request of its own for each call.
+struct Web<'a> {
+    at: String,
+    pool: &'a DescriptorPool,
+    is_text: bool,
+    origin: Option<&'a str>,
+}
+
+impl Web<'_> {
+    fn method(&self, method: &str) -> MethodDescriptor {
+        let (service, name) = method.split_once('/').unwrap();
+        let service = self.pool.get_service_by_name(service).unwrap();
+        service.methods().find(|method| method.name() == name).unwrap()
+    }
+
+    fn content_type(&self) -> &'static str {
+        match self.is_text {
+            true => "application/grpc-web-text+proto",
+            false => "application/grpc-web+proto",
+        }
+    }
+
+    /// Sends bytes: the head, and the body to be read.
+    fn open(&self, path: &str, body: &[u8]) -> (u16, String, http::Body) {
+        let mut headers = vec![("content-type", self.content_type()), ("x-grpc-web", "1")];
+        if self.is_text {
+            headers.push(("accept", self.content_type()));
+        }
+        headers.extend(self.origin.map(|origin| ("origin", origin)));
+        http::open(&self.at, "POST", path, &headers, body).unwrap()
+    }
+
+    fn encode(&self, method: &str, messages: &[Value]) -> Vec<u8> {
+        let mut frames = Vec::new();
+        for message in messages {
+            let message = DynamicMessage::deserialize(self.method(method).input(), message).unwrap();
+            let message = message.encode_to_vec();
+            frames.push(0);
+            frames.extend((message.len() as u32).to_be_bytes());
+            frames.extend(message);
+        }
+        match self.is_text {
+            true => base64(&frames).into_bytes(),
+            false => frames,
+        }
+    }
+
+    /// Calls a method and reads everything: the status of HTTP, the headers, and what the frames say.
+    fn call(&self, method: &str, message: &Value) -> (u16, String, Answer) {
+        self.ask(method, std::slice::from_ref(message))
+    }
+
+    fn ask(&self, method: &str, messages: &[Value]) -> (u16, String, Answer) {
+        let body = self.encode(method, messages);
+        let (status, headers, mut rest) = self.open(&format!("/{method}"), &body);
+        let mut bytes = Vec::new();
+        rest.read_to_end(&mut bytes).unwrap();
+        if status == 200 {
+            let content_type = format!("content-type: {}\n", self.content_type());
+            assert!(headers.contains(&content_type), "{headers}");
+        }
+        if self.is_text {
+            bytes = unbase64(&bytes);
+        }
+        let answer = self.answer(method, &headers, &bytes);
+        (status, headers, answer)
+    }
+
+    /// Frames of messages, then one of trailers; or nothing, and what they would say is in the headers.
+    fn answer(&self, method: &str, headers: &str, mut bytes: &[u8]) -> Answer {
+        let mut messages = Vec::new();
+        let mut trailers = headers.to_owned();
+        while let Some((flag, body)) = frame(&mut bytes) {
+            match flag {
+                0 => messages.push(self.decode(method, body)),
+                _ => {
+                    assert_eq!(
+                        (flag, bytes.len()),
+                        (0x80, 0),
+                        "trailers are last, and uncompressed"
+                    );
+                    trailers = String::from_utf8(body.to_vec()).unwrap();
+                }
+            }
+        }
+        let value = |name: &str| {
+            let line = trailers.lines().find_map(|line| line.strip_prefix(name));
+            line.map(|value| value.trim().replace("%20", " "))
+        };
+        Answer {
+            messages,
+            code: value("grpc-status:").expect(&trailers).parse().unwrap(),
+            message: value("grpc-message:").unwrap_or_default(),
+            headers: Default::default(),
+        }
+    }
+
+    fn decode(&self, method: &str, body: &[u8]) -> Value {
+        let message = DynamicMessage::decode(self.method(method).output(), body).unwrap();
+        serde_json::to_value(message).unwrap()
+    }
+}
+
+/// Takes the next frame: its flag and what it carries.
+fn frame<'a>(bytes: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (head, rest) = bytes.split_first_chunk::<5>()?;
+    let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
+    let (body, rest) = rest.split_at(length);
+    *bytes = rest;
+    Some((head[0], body))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    anabranch::base64::encode(&mut text, bytes);
+    text
+}
+
+/// Of parts that were each encoded for themselves, as a server may send them.
+fn unbase64(bytes: &[u8]) -> Vec<u8> {
+    let part = |part: &[u8]| anabranch::base64::decode(std::str::from_utf8(part).unwrap()).unwrap();
+    bytes.chunks(4).flat_map(part).collect()
+}
+
+#[test]
+fn browsers_call_over_http_1_in_binary_and_in_text() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("ingress-web", shop, 1);
+    for is_text in [false, true] {
+        let web = Web {
+            at: dev.ingress(0).to_string(),
+            pool: &shop.pool,
+            is_text,
+            origin: None,
+        };
+        let id = format!("bob-{is_text}");
+        let add = json!({"cartId": id, "product": "boot", "quantity": 3});
+        let (_, headers, answer) = web.call("anabranch.test.Cart/Add", &add);
+        assert_eq!((answer.code, answer.message.as_str()), (OK, ""));
+        let boots = json!({"items": [{"product": "boot", "quantity": "3"}]});
+        assert_eq!(answer.messages, [boots]);
+        assert!(headers.contains("anabranch-session:"), "{headers}");
+        let missing = json!({"cartId": id, "product": "sock"});
+        let (status, _, answer) = web.call("anabranch.test.Cart/Remove", &missing);
+        assert_eq!(status, 200);
+        assert_eq!(
+            (answer.code, answer.message.as_str()),
+            (NOT_FOUND, "there is no sock")
+        );
+        assert!(answer.messages.is_empty());
+        let numbers = |numbers: &[i64]| -> Vec<Value> {
+            let number = |n: &i64| json!({"value": n.to_string()});
+            numbers.iter().map(number).collect()
+        };
+        for (method, given, taken) in [
+            ("Count", &[3][..], &[1, 2, 3][..]),
+            ("Sum", &[1, 2, 4], &[7]),
+            ("Echo", &[5, 6], &[5, 6]),
+        ] {
+            let (_, _, answer) = web.ask(&format!("anabranch.test.Desk/{method}"), &numbers(given));
+            assert_eq!((answer.code, answer.messages), (OK, numbers(taken)), "{method}");
+        }
+        if is_text {
+            let (_, headers, _) = web.open("/anabranch.test.Cart/Get", b"!!!!");
+            let invalid = format!("grpc-status: {INVALID}\n");
+            assert!(headers.contains(&invalid), "{headers}");
+        }
+        let (_, headers, _) = web.open("/anabranch.test.Nowhere/Get", b"");
+        assert!(
+            headers.contains(&format!("grpc-status: {UNIMPLEMENTED}\n")),
+            "{headers}"
+        );
+    }
+    let at = dev.ingress(0).to_string();
+    let ask = |method: &str, content_type: &str| {
+        let headers = [("content-type", content_type)];
+        http::request(&at, method, "/anabranch.test.Cart/Get", &headers, "")
+            .unwrap()
+            .status
+    };
+    assert_eq!(ask("POST", "application/grpc-web+json"), 415);
+    assert_eq!(ask("GET", "application/grpc-web"), 405);
+}
+
+#[test]
+fn pages_call_from_configured_origins_alone() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start_with("ingress-origins", shop, 1, &["--origin", ALLOWED]);
+    let at = dev.ingress(0).to_string();
+    let preflight = |origin: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type,x-grpc-web"),
+        ];
+        http::request(&at, "OPTIONS", "/anabranch.test.Cart/Add", &headers, "").unwrap()
+    };
+    let answer = preflight(ALLOWED);
+    assert_eq!(answer.status, 204);
+    for header in [
+        "access-control-allow-origin: https://shop.example\n",
+        "access-control-allow-methods: POST\n",
+        "access-control-allow-headers: content-type,x-grpc-web\n",
+        "vary: Origin\n",
+    ] {
+        assert!(answer.headers.contains(header), "{answer:?}");
+    }
+    let refused = preflight(FOREIGN);
+    assert_eq!(refused.status, 403);
+    assert!(!refused.headers.contains("access-control-"), "{refused:?}");
+
+    let add = json!({"cartId": "o", "product": "boot", "quantity": 1});
+    let web = |origin| Web {
+        at: at.clone(),
+        pool: &shop.pool,
+        is_text: false,
+        origin: Some(origin),
+    };
+    let (_, headers, answer) = web(ALLOWED).call("anabranch.test.Cart/Add", &add);
+    assert_eq!(answer.code, OK);
+    assert!(
+        headers.contains("access-control-allow-origin: https://shop.example\n"),
+        "{headers}"
+    );
+    let exposed = "access-control-expose-headers: grpc-status, grpc-message, anabranch-session\n";
+    assert!(headers.contains(exposed), "{headers}");
+    // A foreign page's calls do nothing, whichever way they come.
+    let (status, headers, answer) = web(FOREIGN).call("anabranch.test.Cart/Add", &add);
+    assert_eq!((status, answer.code), (403, PERMISSION_DENIED));
+    assert!(answer.message.contains("ingress.origins"), "{answer:?}");
+    assert!(!headers.contains("access-control-"), "{headers}");
+    let json = |origin: &str| {
+        let headers = [("content-type", "application/json"), ("origin", origin)];
+        let body = r#"{"product": "boot", "quantity": 1}"#;
+        http::request(&at, "POST", "/carts/o/items", &headers, body).unwrap()
+    };
+    assert_eq!(json(FOREIGN).status, 403);
+    let mut client = dev.clients().remove(0);
+    client.headers.insert("origin".into(), FOREIGN.into());
+    assert_eq!(client.fail("Cart/Add", add).0, PERMISSION_DENIED);
+    client.headers.clear();
+    let cart = client.call("Cart/Get", json!({"cartId": "o"}));
+    assert_eq!(cart, json!({"items": [{"product": "boot", "quantity": 1}]}));
+    let answer = json(ALLOWED);
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.headers.contains("access-control-allow-origin:"),
+        "{answer:?}"
+    );
+    assert_eq!(json(&format!("http://{at}")).status, 200);
+}
+
+#[test]
+fn tools_find_out_what_is_served() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("ingress-reflection", shop, 1);
+    let mut client = Grpc::connect(dev.ingress(0), &own());
+    for version in ["v1", "v1alpha"] {
+        let method = format!("grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+        let asked = [
+            json!({"listServices": ""}),
+            json!({"fileContainingSymbol": "anabranch.test.Cart.Add"}),
+            json!({"fileByFilename": "nowhere.proto"}),
+        ];
+        let answer = client.ask(&method, &asked);
+        assert_eq!((answer.code, answer.messages.len()), (OK, 3), "{answer:?}");
+        let services = answer.messages[0]["listServicesResponse"]["service"]
+            .as_array()
+            .unwrap();
+        let names: Vec<&str> = services
+            .iter()
+            .map(|service| service["name"].as_str().unwrap())
+            .collect();
+        assert!(names.is_sorted(), "{names:?}");
+        for name in [
+            "anabranch.test.Cart",
+            "anabranch.test.Desk",
+            "grpc.health.v1.Health",
+        ] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+        let files = answer.messages[1]["fileDescriptorResponse"]["fileDescriptorProto"]
+            .as_array()
+            .unwrap();
+        let decode = |file: &Value| anabranch::base64::decode(file.as_str().unwrap()).unwrap();
+        let decode = |file: &Value| prost_types::FileDescriptorProto::decode(&decode(file)[..]).unwrap();
+        let set = prost_types::FileDescriptorSet {
+            file: files.iter().map(decode).collect(),
+        };
+        // All that it takes to call it.
+        let described = DescriptorPool::from_file_descriptor_set(set).unwrap();
+        let cart = described.get_service_by_name("anabranch.test.Cart").unwrap();
+        assert!(cart.methods().any(|method| method.name() == "Add"));
+        let code = &answer.messages[2]["errorResponse"]["errorCode"];
+        assert_eq!(code, &json!(NOT_FOUND));
+    }
+    let long = json!({"fileByFilename": "x".repeat(1 << 20)});
+    let answer = client.ask(
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        &[long],
+    );
+    assert_ne!(answer.code, OK, "a name of a mebibyte");
+    let unknown = client.send(
+        "/grpc.reflection.v1.ServerReflection/Other",
+        Default::default(),
+        None,
+    );
+    assert_eq!(unknown.code, UNIMPLEMENTED);
+}
+
+#[test]
+fn who_spreads_calls_hears_whether_the_function_is_there() {
+    let Some(shop) = shop() else { return };
+    let mut dev = Dev::start("ingress-health", shop, 1);
+    let own = own();
+    let mut client = Grpc::connect(dev.ingress(0), &own);
+    let is = |health: &str| json!({"status": health});
+    let all = json!({"service": ""});
+    wait_for("the function", || {
+        (client.call("grpc.health.v1.Health/Check", all.clone()) == is("SERVING")).then_some(())
+    });
+    for service in [
+        "anabranch.test.Cart",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ] {
+        let health = client.call("grpc.health.v1.Health/Check", json!({"service": service}));
+        assert_eq!(health, is("SERVING"), "{service}");
+    }
+    let (code, text) = client.fail(
+        "grpc.health.v1.Health/Check",
+        json!({"service": "anabranch.test.Nowhere"}),
+    );
+    assert_eq!(code, NOT_FOUND);
+    assert!(text.contains("anabranch.test.Nowhere"), "{text}");
+
+    let web = Web {
+        at: dev.ingress(0).to_string(),
+        pool: &own,
+        is_text: false,
+        origin: None,
+    };
+    let watch = "grpc.health.v1.Health/Watch";
+    let question = web.encode(watch, &[json!({"service": "anabranch.test.Cart"})]);
+    let (_, _, mut stream) = web.open(&format!("/{watch}"), &question);
+    let mut next = || {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).unwrap();
+        let mut body = vec![0; u32::from_be_bytes(head[1..].try_into().unwrap()) as usize];
+        stream.read_exact(&mut body).unwrap();
+        match head[0] {
+            0 => web.decode(watch, &body),
+            _ => Value::String(String::from_utf8(body).unwrap()),
+        }
+    };
+    assert_eq!(next(), is("SERVING"));
+    let mut caller = dev.clients().remove(0);
+    caller.fail("Counter/Exit", json!({"id": "c"}));
+    assert_eq!(next(), is("NOT_SERVING"));
+    dev.process.stderr.until("it is started again");
+    assert_eq!(next(), is("SERVING"));
+    // Who watches does not hold up the end.
+    dev.process.terminate();
+    assert_eq!(next(), is("NOT_SERVING"));
+    assert_eq!(next(), json!("grpc-status:0\r\n"));
+}
