@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::support::cluster::Cluster;
 use super::support::grpc::Grpc;
+use super::support::http;
 use super::support::kalix::{Shop, shop};
 use super::support::{ports, wait_for};
 
@@ -133,4 +134,9 @@ fn a_function_that_nobody_uses_is_stopped_and_started_by_the_next_command() {
         client.call("Desk/Double", json!({"value": 3})),
         json!({"value": 6})
     );
+    let metrics = http::get(&served.cluster.nodes[0].http, "/metrics").unwrap().body;
+    let starts = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("anabranch_function_process_starts_total "));
+    assert!(starts.unwrap().parse::<u32>().unwrap() >= 3, "{starts:?}");
 }

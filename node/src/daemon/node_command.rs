@@ -100,12 +100,16 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
         config.trace.sample(),
         leave,
     );
-    let server = Server::start(listener, Arc::new(app))?;
+    let app = Arc::new(app);
+    let server = Server::start(listener, Arc::clone(&app))?;
     let (outlet, drain) = match args.for_dev {
         true => Outlet::to_dev(),
         false => Outlet::to_people(node.name()),
     };
     let serving = serve(&node, &config, ingress, args.for_dev, &outlet).await?;
+    if let Some(process) = serving.as_ref().and_then(Serving::process) {
+        app.runs(process);
+    }
     let ready = ready_body(&node, &config, server.address(), serving.as_ref());
     let remarks = tokio::spawn(remarks::follow(
         node.clone(),

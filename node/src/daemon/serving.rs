@@ -85,6 +85,11 @@ impl Serving {
         }
     }
 
+    /// The function's process, if the node runs it.
+    pub fn process(&self) -> Option<process::Handle> {
+        self.process.as_ref().map(Supervisor::handle)
+    }
+
     /// Where callers come.
     pub fn ingress(&self) -> SocketAddr {
         self.ingress

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::App;
 use super::error::Refusal;
+use crate::daemon::process::Starts;
 use crate::driver::DiskState;
 use crate::node::NodeStatus;
 
@@ -198,7 +199,10 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
     // The state is measured: aside, since that may take a moment.
     let node = app.node.clone();
     let text = tokio::task::spawn_blocking(move || exposition(&node.status(), &node.state_bytes()));
-    let text = text.await.map_err(|e| Refusal::internal(e.to_string()))?;
+    let mut text = text.await.map_err(|e| Refusal::internal(e.to_string()))?;
+    if let Some(process) = app.process.get() {
+        text.push_str(&starts(process.starts()));
+    }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
@@ -372,6 +376,25 @@ fn kinds(out: &mut Text, status: &NodeStatus, state_bytes: &BTreeMap<String, u64
             out.sample(name, &[("kind", kind.as_str())], *value);
         }
     }
+}
+
+/// A function's process: how often it was started, and how long that took.
+fn starts(starts: Starts) -> String {
+    let mut out = Text(String::new());
+    let name = "anabranch_function_process_starts_total";
+    out.family(
+        name,
+        "counter",
+        "Starts of the function's process, until its port was open.",
+    );
+    out.sample(name, &[], starts.count);
+    let name = "anabranch_function_process_start_seconds_total";
+    out.family(name, "counter", "What all of them took together.");
+    out.sample(name, &[], starts.total.as_secs_f64());
+    let name = "anabranch_function_process_start_seconds";
+    out.family(name, "gauge", "What the last of them took.");
+    out.sample(name, &[], starts.last.as_secs_f64());
+    out.0
 }
 
 fn is_full(disk: &DiskState) -> bool {

@@ -28,7 +28,7 @@ use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware;
 use axum::routing::{get, post};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -38,6 +38,7 @@ use self::guard::Guard;
 pub use self::server::Server;
 use super::api::LeaveBody;
 use super::config::HttpConfig;
+use super::process;
 use crate::node::Node;
 
 /// Somebody who asked the node to leave, and waits to hear how that went.
@@ -61,6 +62,8 @@ pub struct App {
     sample: f64,
     /// How long an answer waits for a reader who takes nothing.
     write_timeout: Duration,
+    /// The function's process, if the node runs one.
+    process: OnceLock<process::Handle>,
     /// Asks whoever runs the node to make it leave.
     leave: mpsc::Sender<Asked>,
     /// Set once the API is to stop: answers that would go on for ever end then.
@@ -87,9 +90,18 @@ impl App {
             calls: Arc::new(Semaphore::new(call::CALLS_MAX)),
             sample,
             write_timeout: WRITE_TIMEOUT,
+            process: OnceLock::new(),
             leave,
             stop: watch::Sender::new(false),
         }
+    }
+}
+
+impl App {
+    /// The node runs a function's process, too.
+    pub fn runs(&self, process: process::Handle) {
+        // One for each node: it is said once.
+        let _ = self.process.set(process);
     }
 }
 

@@ -18,7 +18,7 @@ mod words;
 
 pub use self::find::find;
 pub use self::outlet::Outlet;
-pub use self::supervisor::{Handle, Supervisor};
+pub use self::supervisor::{Handle, Starts, Supervisor};
 
 use std::path::PathBuf;
 
