@@ -292,3 +292,39 @@ fn streams_of_every_shape_go_through_at_any_node() {
         client.call("Counter/Change", json!({"id": "w", "by": 1}));
     }
 }
+
+#[test]
+fn commands_that_wait_while_the_function_ends_are_not_blamed_for_it() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-queue", shop, 1);
+    let mut clients: Vec<Grpc> = (0..6).map(|_| dev.clients().remove(0)).collect();
+    let mut last = clients.pop().unwrap();
+    last.call("Counter/Change", json!({"id": "h", "by": 1}));
+    let at = dev.nodes[0]["http"].as_str().unwrap();
+    let waiting = |count: usize| {
+        wait_for("the commands", || {
+            let metrics = http::get(at, "/metrics").unwrap().body;
+            let line = format!("anabranch_commands_waiting {count}");
+            metrics.lines().any(|is| is == line).then_some(())
+        });
+    };
+    // One hangs, and others wait behind it, when the process ends for another entity's sake.
+    let mut asking = Vec::new();
+    for (i, mut client) in clients.into_iter().enumerate() {
+        let method = if i == 0 { "Counter/Hang" } else { "Counter/Get" };
+        asking.push(std::thread::spawn(move || {
+            client.ask(method, &[json!({"id": "h"})])
+        }));
+        waiting(i + 1);
+    }
+    assert_eq!(last.fail("Counter/Exit", json!({"id": "other"})).0, UNAVAILABLE);
+    for answer in asking {
+        let answer = answer.join().unwrap();
+        assert!([0, UNAVAILABLE].contains(&answer.code), "{answer:?}");
+    }
+    wait_for("the function", || {
+        let answer = last.ask("Counter/Get", &[json!({"id": "h"})]);
+        assert!(!answer.message.contains("parked"), "{answer:?}");
+        (answer.code == 0).then(|| assert_eq!(answer.messages, [json!({"value": 1})]))
+    });
+}

@@ -45,7 +45,7 @@ pub fn shop() -> Option<&'static Shop> {
 /// `dev` with this function beside each node.
 pub struct Dev {
     pub process: Process,
-    nodes: Vec<Value>,
+    pub nodes: Vec<Value>,
     shop: &'static Shop,
     _dir: TempDir,
 }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use anabranch_crdt::Type;
+use bytes::Bytes;
 
 use crate::error::Error;
 use crate::function::{BoxFuture, Caller, Pipe};
@@ -37,6 +38,9 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid): its argument is none of this method's. Nothing has changed.
     fn take(&self, call: Call) -> Result<Call, Error>;
+
+    /// The message of an argument that was [taken](Foreign::take), without what was said beside it.
+    fn message(&self, payload: &Payload) -> Bytes;
 
     /// A reply as its caller wants it, who has called with an argument of this encoding.
     ///
@@ -78,8 +82,10 @@ pub trait Handle: Send {
 
 /// Where what a life of a function says is heard; never from within [`Handle::tell`] or [`Foreign::open`].
 #[derive(Clone)]
+#[cfg_attr(not(feature = "sidecar"), allow(dead_code, reason = "nobody says anything"))]
 pub struct Hear(Arc<dyn Fn(Said) + Send + Sync>);
 
+#[cfg_attr(not(feature = "sidecar"), allow(dead_code, reason = "nobody says anything"))]
 impl Hear {
     /// Hears by this.
     pub fn new(hear: impl Fn(Said) + Send + Sync + 'static) -> Hear {

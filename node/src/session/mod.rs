@@ -86,6 +86,14 @@ impl Session {
         self.queue.len() + usize::from(busy) + self.finishing.len()
     }
 
+    /// Whether a command waits or is being answered.
+    pub fn has(&self, id: CommandId) -> bool {
+        let busy =
+            matches!(&self.life, Life::Open(open) if open.busy.as_ref().is_some_and(|busy| busy.id == id));
+        busy || self.queue.iter().any(|(queued, _)| *queued == id)
+            || self.finishing.iter().any(|(finishing, _)| *finishing == id)
+    }
+
     /// Takes in one thing that happened; what follows is in [`Session::poll_output`]. `look` shows the entity as it is now.
     pub fn handle(&mut self, now: Time, input: Input, look: Look<'_>) {
         self.now = now;
@@ -238,7 +246,9 @@ impl Session {
         };
         let now = look()?;
         let was_stale = std::mem::take(&mut open.is_stale);
-        let recounts = std::mem::take(&mut open.recounts) && now.ty() == Some(Type::Vote);
+        // Who made it a vote was not told how many there are.
+        let recounts = std::mem::take(&mut open.recounts) || open.seen.ty() != now.ty();
+        let recounts = recounts && now.ty() == Some(Type::Vote);
         let stream = open.stream;
         if !remembers {
             open.seen = now;
@@ -392,7 +402,12 @@ impl Session {
                 command.0
             )),
             (None, _) => {
-                self.life_lost(error.message());
+                // It may say that the command never came to it.
+                let was_given = !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::WrongType);
+                match open.busy.take_if(|_| !was_given) {
+                    Some(busy) => self.answer(busy.id, Err(error.clone())),
+                    None => self.life_lost(error.message()),
+                }
                 self.reset();
             }
         }

@@ -23,6 +23,8 @@ use crate::node::Node;
 const RETRY_MIN: Duration = Duration::from_millis(25);
 /// How long to wait at most.
 const RETRY_MAX: Duration = Duration::from_secs(1);
+/// An address that has not answered for so long does not.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A function that has not said for so long what it is will not.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so many attempts in vain somebody may want to know.
@@ -139,11 +141,18 @@ impl Discovering {
     }
 
     async fn try_connect(&self) -> Result<Connection, String> {
-        let mut addresses = tokio::net::lookup_host(&self.function)
+        let addresses = tokio::net::lookup_host(&self.function)
             .await
             .map_err(|e| e.to_string())?;
-        let address = addresses.next().ok_or("it has no address")?;
-        Connection::open(address).await
+        let mut last = "it has no address".to_owned();
+        for address in addresses {
+            match tokio::time::timeout(CONNECT_TIMEOUT, Connection::open(address)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(why)) => last = why,
+                Err(_) => last = format!("{address} does not answer"),
+            }
+        }
+        Err(last)
     }
 
     fn asked(&self) -> Asked {

@@ -78,6 +78,7 @@ pub trait Process: Send + Sync + std::fmt::Debug {
 #[derive(Debug)]
 pub struct Sidecar {
     serving: watch::Receiver<Serving>,
+    stop_ingress: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     discovering: JoinHandle<()>,
     ingress: Ingress,
@@ -94,8 +95,9 @@ impl Sidecar {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = watch::channel(false);
+        let (stop_ingress, no_more_calls) = watch::channel(false);
         let (publish, serving) = watch::channel(Serving::default());
-        let ingress = Ingress::start(listener, node.clone(), &config, serving.clone(), stopped.clone());
+        let ingress = Ingress::start(listener, node.clone(), &config, serving.clone(), no_more_calls);
         let discovering = Discovering {
             node,
             function: config.function,
@@ -107,6 +109,7 @@ impl Sidecar {
         };
         Ok(Sidecar {
             serving,
+            stop_ingress,
             stop,
             discovering: tokio::spawn(discovering.run()),
             ingress: ingress.map_err(failed)?,
@@ -129,9 +132,10 @@ impl Sidecar {
 
     /// Takes no more calls, ends those under way, and tells the function so.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
+        self.stop_ingress.send_replace(true);
         self.ingress.stop().await;
-        // It ends by itself once it was told.
+        self.stop.send_replace(true);
+        // It ends by itself once the function was told.
         let _ = self.discovering.await;
     }
 }

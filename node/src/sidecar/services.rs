@@ -30,6 +30,10 @@ const CODEGEN_OPTION: u32 = 1081;
 const FILE_OPTION: u32 = 1080;
 const REPLICATED_ENTITY: u32 = 3;
 const ENTITY_TYPE: u32 = 2;
+/// Within the options of a service and of a method (of the number that a file's have, too).
+const SERVICE_ACL: u32 = 3;
+const METHOD_JWT: u32 = 3;
+const METHOD_ACL: u32 = 5;
 /// The fields that say what type it is of.
 const TYPES: [(u32, Type); 8] = [
     (3, Type::PnCounter),
@@ -201,6 +205,7 @@ impl Service {
             );
             return Err(at(&descriptor, Severity::Error, text));
         }
+        problems.extend(unguarded(&descriptor));
         let passivation = entity.passivation_strategy.as_ref();
         let passivation = passivation.and_then(|strategy| strategy.timeout.as_ref());
         let passivation = passivation.and_then(|timeout| u64::try_from(timeout.timeout).ok());
@@ -300,6 +305,30 @@ fn methods(
         methods.insert(method.descriptor.name().to_owned(), method);
     }
     Ok(methods)
+}
+
+/// Who may call, by options that nobody here goes by: said, lest somebody relies on them.
+fn unguarded(service: &ServiceDescriptor) -> Option<Problem> {
+    let says = |options: &prost_reflect::DynamicMessage, wanted: &[u32]| {
+        let options = encoded(options).unwrap_or_default();
+        let mut own = parts(&options, FILE_OPTION);
+        own.any(|option| {
+            wanted
+                .iter()
+                .any(|number| parts(option, *number).next().is_some())
+        })
+    };
+    let guarded = says(&service.options(), &[SERVICE_ACL])
+        || service
+            .methods()
+            .any(|method| says(&method.options(), &[METHOD_JWT, METHOD_ACL]));
+    guarded.then(|| {
+        let text = format!(
+            "{}: access control lists and JWTs in its options are not gone by: every caller of the ingress is served",
+            service.full_name()
+        );
+        at(service, Severity::Warning, text)
+    })
 }
 
 /// The type that entities of a kind have by the options of their service, or of its file.

@@ -14,7 +14,8 @@ use super::proto::entity::{Delta, Kind, MapDelta, RegisterClock, RegisterDelta, 
 pub type Taken = (Type, Vec<Mutation>);
 
 /// The operations of a change. `is_first`: the function was shown no entity, so that a register's first value may be what the
-/// function begins with, which nobody wrote: such a one loses against whatever anybody did write.
+/// function begins with, which nobody wrote: such a one loses against whatever was written by somebody who had been shown one, and one
+/// that is blank against any other.
 pub fn take(delta: &Delta, is_first: bool) -> Result<Taken, String> {
     let Some(kind) = &delta.kind else {
         return Err("its change is of no type".to_owned());
@@ -88,7 +89,7 @@ fn register(delta: &RegisterDelta, is_first: bool) -> Result<Mutation, String> {
     let value = delta.value.as_ref();
     let value = value.ok_or_else(|| "it set a register to no value".to_owned())?;
     let clock = match RegisterClock::try_from(delta.clock) {
-        Ok(RegisterClock::Default) if is_first && is_blank(value) => Clock::Custom(0),
+        Ok(RegisterClock::Default) if is_first => Clock::Custom(u64::from(!is_blank(value))),
         Ok(RegisterClock::Default) => Clock::Default,
         Ok(RegisterClock::Reverse) => Clock::Reverse,
         Ok(RegisterClock::Custom) => Clock::Custom(custom(delta)?),
@@ -213,7 +214,11 @@ mod tests {
             |value: &str, clock: &str| format!("lwwregister [Set {{ value: b\"{value}\", clock: {clock} }}]");
         check(register("", RegisterClock::Default), true, &set("", "Custom(0)"));
         check(register("", RegisterClock::Default), false, &set("", "Default"));
-        check(register("a", RegisterClock::Default), true, &set("a", "Default"));
+        check(
+            register("a", RegisterClock::Default),
+            true,
+            &set("a", "Custom(1)"),
+        );
         check(register("", RegisterClock::Custom), true, &set("", "Custom(7)"));
         check(
             register("a", RegisterClock::CustomAutoIncrement),

@@ -10,25 +10,17 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use anabranch_crdt::{Mutation, Type};
+use anabranch_crdt::Type;
 use tokio::sync::{mpsc, oneshot};
-use tracing::Instrument;
 
 use super::LIVES_MAX;
-use super::later::{call_later, note_failure};
-use super::parked::{self, Parked};
+use super::parked::Parked;
 use crate::driver::calls::Due;
-use crate::driver::cell::Submitted;
-use crate::driver::shared::{Shared, broken, unanswered};
-use crate::driver::spans::{self, part};
-use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
+use crate::driver::shared::Shared;
+use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
-use crate::function::{BoxFuture, Foreign, Handle, Hear};
-use crate::payload::Payload;
-use crate::session::{
-    Action, Call, Command, CommandId, Config, Effect, Input, Output, Said, Session, StreamId,
-};
-use crate::view::View;
+use crate::function::{Foreign, Handle, Hear};
+use crate::session::{Action, Call, Command, CommandId, Config, Input, Output, Said, Session, StreamId};
 use crate::wire::{EntityId, Token};
 
 /// So many entities at most have a session with a function in another process at a time.
@@ -69,12 +61,12 @@ impl std::fmt::Debug for Beside {
 }
 
 /// How a command ended, whether it changed anything, and what its caller has seen by it.
-type Ended = (Result<(Action, bool), Error>, Token);
+pub(super) type Ended = (Result<(Action, bool), Error>, Token);
 
 /// A command on its way.
-struct Begin {
-    function: Arc<dyn Foreign>,
-    follows: mpsc::UnboundedSender<Output>,
+pub(super) struct Begin {
+    pub function: Arc<dyn Foreign>,
+    pub follows: mpsc::UnboundedSender<Output>,
 }
 
 impl ForeignFunctions {
@@ -95,7 +87,7 @@ impl ForeignFunctions {
         self.lock().values().map(|live| live.session.commands()).sum()
     }
 
-    fn parked(&self) -> MutexGuard<'_, Parked> {
+    pub(super) fn parked(&self) -> MutexGuard<'_, Parked> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,6 +98,7 @@ impl ForeignFunctions {
 
 impl Shared {
     /// Functions of another process are here from now on, in place of others of their kinds.
+    #[cfg(feature = "sidecar")]
     pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {
         let by_kind = &self.functions.foreign.by_kind;
         let mut by_kind = by_kind.write().unwrap_or_else(PoisonError::into_inner);
@@ -117,6 +110,7 @@ impl Shared {
     }
 
     /// These are here no more. What they have begun ends as their lives do.
+    #[cfg(feature = "sidecar")]
     pub(crate) fn serve_foreign_no_more(&self, functions: &[Arc<dyn Foreign>]) {
         let by_kind = &self.functions.foreign.by_kind;
         let mut by_kind = by_kind.write().unwrap_or_else(PoisonError::into_inner);
@@ -149,7 +143,16 @@ impl Shared {
         };
         let token = session.as_deref().cloned().unwrap_or_default();
         let (sender, ended) = oneshot::channel();
-        let running = Arc::clone(self).answer_foreign(Arc::clone(&function), call.entity, command, token);
+        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
+        // Dropped with this future: what has not begun does not, and what is no entity's ends.
+        let (_stays, gone) = oneshot::channel::<()>();
+        let left = Left {
+            shared: self,
+            entity: (!function.is_stateless()).then(|| call.entity.clone()),
+            id,
+        };
+        let running =
+            Arc::clone(self).answer_foreign(Arc::clone(&function), call.entity, id, command, token, gone);
         function.spawn(Box::pin(async move {
             // Its caller may have gone.
             let _ = sender.send(running.await);
@@ -158,6 +161,7 @@ impl Shared {
             ended = ended => ended.map_err(|_| stopping())?,
             _ = self.stopped() => return Err(stopping()),
         };
+        left.end();
         if let Some(session) = session {
             session.join(&seen);
         }
@@ -169,185 +173,8 @@ impl Shared {
         }
     }
 
-    /// A task of its own: a future of this type, as calls are made within calls.
-    fn answer_foreign(
-        self: Arc<Self>,
-        function: Arc<dyn Foreign>,
-        entity: EntityId,
-        command: Command,
-        token: Token,
-    ) -> BoxFuture<'static, Ended> {
-        match function.is_stateless() {
-            true => Box::pin(self.act(function, command, token)),
-            false => Box::pin(self.run_foreign(function, entity, command, token)),
-        }
-    }
-
-    async fn act(self: Arc<Self>, function: Arc<dyn Foreign>, command: Command, mut token: Token) -> Ended {
-        let deadline = command.deadline;
-        let (action, effects) = function.act(command).await;
-        let action = action.and_then(|action| self.check_action(&action).map(|()| action));
-        self.make_effects(effects, deadline, &mut token).await;
-        (action.map(|action| (action, false)), token)
-    }
-
-    async fn run_foreign(
-        self: Arc<Self>,
-        function: Arc<dyn Foreign>,
-        entity: EntityId,
-        command: Command,
-        token: Token,
-    ) -> Ended {
-        let (name, deadline) = (parked::name(&command), command.deadline);
-        let now = self.clock.time();
-        let may = self
-            .functions
-            .foreign
-            .parked()
-            .check(now, &entity, name, &command.method);
-        if let Err(error) = may {
-            return (Err(error), token);
-        }
-        let (result, token) = self.give_foreign(function, &entity, command, token).await;
-        let now = self.clock.time();
-        // Whose caller gave up first was only slow.
-        let lost = result
-            .as_ref()
-            .err()
-            .filter(|error| error.kind() == ErrorKind::Lost);
-        if lost.is_none() || now < deadline {
-            self.functions.foreign.parked().note(now, &entity, name, lost);
-        }
-        (result, token)
-    }
-
-    async fn give_foreign(
-        self: &Arc<Self>,
-        function: Arc<dyn Foreign>,
-        entity: &EntityId,
-        command: Command,
-        mut token: Token,
-    ) -> Ended {
-        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
-        let trace = command.origin.trace;
-        let (follows, mut next) = mpsc::unbounded_channel();
-        let begin = Begin { function, follows };
-        self.tell_foreign(entity, Input::Command { id, command }, Some(begin));
-        let mut changed = false;
-        loop {
-            let Some(output) = next.recv().await else {
-                return (Err(stopping()), token);
-            };
-            match output {
-                Output::Commit {
-                    ty,
-                    mutations,
-                    view,
-                    level,
-                    deadline,
-                    ..
-                } => {
-                    changed = true;
-                    let (span, _) = part!("commit", "internal", trace, entity, level);
-                    let update = self.update_of(entity, ty, mutations, level, deadline);
-                    let committing = self.commit_foreign(entity, id, update, view, &mut token);
-                    let result = committing.instrument(span.clone()).await;
-                    spans::end(&span, &result);
-                    self.tell_foreign(entity, Input::Committed { id, result }, None);
-                }
-                Output::Effects {
-                    effects, deadline, ..
-                } => {
-                    self.make_effects(effects, deadline, &mut token).await;
-                    self.tell_foreign(entity, Input::EffectsDone { id }, None);
-                }
-                Output::Answer { result, .. } => {
-                    // Its function was shown no more than is here now.
-                    token = self.peek(|engine| engine.token(&token, [entity]));
-                    return (result.map(|action| (action, changed)), token);
-                }
-                Output::Tell { .. } | Output::Reset { .. } | Output::Report { .. } => {}
-            }
-        }
-    }
-
-    fn update_of(
-        &self,
-        entity: &EntityId,
-        ty: Type,
-        mutations: Vec<Mutation>,
-        level: Level,
-        deadline: Time,
-    ) -> Update {
-        let op = |mutation| Op {
-            entity: entity.clone(),
-            ty: Some(ty),
-            mutation,
-        };
-        Update {
-            ops: mutations.into_iter().map(op).collect(),
-            level,
-            key: None,
-            after: None,
-            timeout_ms: self.clock.time().ms_until(deadline),
-        }
-    }
-
-    async fn commit_foreign(
-        self: &Arc<Self>,
-        entity: &EntityId,
-        id: CommandId,
-        update: Update,
-        view: View,
-        token: &mut Token,
-    ) -> Result<(), Error> {
-        let commit = |request, _: Time| EngineInput::Commit {
-            request,
-            update,
-            view,
-        };
-        let (submitted, after) = self.with_cell(|cell| cell.submit(self, commit))?;
-        self.finish(after);
-        let outcome = match submitted {
-            Submitted::Done(outcome) => outcome,
-            Submitted::Waiting(answer) => {
-                self.tell_foreign(entity, Input::Joined { id }, None);
-                answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken()))))
-            }
-        };
-        token.join(&outcome?.token);
-        Ok(())
-    }
-
-    /// Makes the calls that a command wants: those that are waited for in order, the others meanwhile.
-    async fn make_effects(self: &Arc<Self>, effects: Vec<Effect>, deadline: Time, token: &mut Token) {
-        let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
-        let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
-        let mut now: Vec<Call> = calls(awaited).collect();
-        if !later.is_empty()
-            && let Err(later) = call_later(self, calls(later).collect())
-        {
-            now.extend(later);
-        }
-        for call in now {
-            let left_ms = self.clock.time().ms_until(deadline);
-            let name = call.to_string();
-            note_failure(&name, self.make_call(call, token, left_ms).await);
-        }
-    }
-
-    /// A call within a call: its future would contain itself.
-    pub(super) fn make_call<'a>(
-        self: &'a Arc<Self>,
-        call: Call,
-        token: &'a mut Token,
-        left_ms: u64,
-    ) -> BoxFuture<'a, Result<Payload, Error>> {
-        Box::pin(self.call_anywhere(call, Some(token), left_ms))
-    }
-
     /// Gives an entity's session one input, and everybody what follows for them.
-    fn tell_foreign(self: &Arc<Self>, entity: &EntityId, input: Input, begin: Option<Begin>) {
+    pub(super) fn tell_foreign(self: &Arc<Self>, entity: &EntityId, input: Input, begin: Option<Begin>) {
         let mut sessions = self.functions.foreign.lock();
         if let (Input::Command { id, .. }, Some(begin)) = (&input, begin)
             && let Err(refused) = self.begin_foreign(&mut sessions, entity, *id, begin)
@@ -371,6 +198,10 @@ impl Shared {
             _ => None,
         };
         let ty = live.function.ty();
+        let cancelled = match &input {
+            Input::Cancelled { id } => Some(*id),
+            _ => None,
+        };
         let look = || {
             self.peek(|engine| match ty {
                 Some(ty) => engine.view(entity, ty),
@@ -378,6 +209,10 @@ impl Shared {
             })
         };
         live.session.handle(self.clock.time(), input, &look);
+        if let Some(id) = cancelled.filter(|id| !live.session.has(*id)) {
+            // It had not begun: nothing more is said of it.
+            live.waiting.remove(&id);
+        }
         if let Some(stream) = ended {
             live.beside.take_if(|beside| beside.stream == stream);
         }
@@ -440,6 +275,12 @@ impl Shared {
         match output {
             Output::Tell { stream, told } => {
                 let beside = live.beside.take_if(|beside| beside.stream == stream);
+                if beside.is_none()
+                    && let Some(function) = self.functions.foreign.of(entity.kind())
+                {
+                    // It may be another process by now.
+                    live.function = function;
+                }
                 let beside = live
                     .beside
                     .insert(beside.unwrap_or_else(|| self.open_foreign(entity, &live.function, stream)));
@@ -499,6 +340,28 @@ impl Shared {
     }
 }
 
+/// A command whose caller goes away before its end.
+struct Left<'a> {
+    shared: &'a Arc<Shared>,
+    entity: Option<EntityId>,
+    id: CommandId,
+}
+
+impl Left<'_> {
+    fn end(mut self) {
+        self.entity = None;
+    }
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if let Some(entity) = &self.entity {
+            let input = Input::Cancelled { id: self.id };
+            self.shared.tell_foreign(entity, input, None);
+        }
+    }
+}
+
 /// Tells an entity's session whenever the entity has changed, and who is there.
 async fn follow(shared: Arc<Shared>, entity: EntityId, mut gone: oneshot::Receiver<()>) {
     let Some(mut mark) = shared.subscribe(&entity) else {
@@ -506,7 +369,7 @@ async fn follow(shared: Arc<Shared>, entity: EntityId, mut gone: oneshot::Receiv
     };
     let mut live = shared.watch_live();
     // What came between the life's beginning and this.
-    let mut input = Input::Changed;
+    let mut input = Input::Recount;
     loop {
         shared.tell_foreign(&entity, input, None);
         input = tokio::select! {
@@ -522,7 +385,7 @@ async fn follow(shared: Arc<Shared>, entity: EntityId, mut gone: oneshot::Receiv
     shared.unsubscribe(&entity, mark);
 }
 
-fn stopping() -> Error {
+pub(super) fn stopping() -> Error {
     let message = "the node stopped before the function had answered; whether anything changed is not known";
     Error::new(ErrorKind::Unanswered, message)
 }

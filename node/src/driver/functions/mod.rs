@@ -7,6 +7,7 @@ mod aside;
 mod caller;
 mod direct;
 mod foreign;
+mod foreign_command;
 mod foreign_stream;
 mod hosted;
 mod later;

@@ -9,7 +9,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
-use crate::session::Command;
 use crate::wire::EntityId;
 
 /// A function that has ended so many times in a row on a command is not given it again at once.
@@ -33,9 +32,9 @@ struct Crash {
 }
 
 /// Names a command, but for its entity.
-pub(super) fn name(command: &Command) -> u64 {
+pub(super) fn name(method: &str, argument: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&command.method, &command.payload.bytes).hash(&mut hasher);
+    (method, argument).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -68,6 +67,10 @@ impl Parked {
 
     /// How a command that was given to its function ended: with its answer, or with the function.
     pub(super) fn note(&mut self, now: Time, entity: &EntityId, command: u64, end: Option<&Error>) {
+        if self.0.len() >= ENTITIES_MAX {
+            // What is tried again anyway need not be remembered.
+            self.0.retain(|_, crash| crash.last.after_ms(PARKED_MS) > now);
+        }
         let has_room = self.0.len() < ENTITIES_MAX;
         match (self.0.get_mut(entity), end) {
             (Some(crash), None) if crash.command == command => {

@@ -19,6 +19,15 @@ use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::Service;
 use crate::wire::Token;
 
+/// Headers that are the protocol's own.
+const OWN_HEADERS: [&str; 6] = [
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "te",
+    "trailer",
+];
 /// A deadline farther off is as good as none.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -195,7 +204,8 @@ fn said(metadata: &[MetadataEntry], session: &Token) -> HeaderMap {
     let mut headers = MetadataMap::new();
     for entry in metadata {
         // The protocol's own are none of a function's.
-        let is_own = entry.key.starts_with("grpc-") || entry.key.eq_ignore_ascii_case("content-type");
+        let key = entry.key.to_ascii_lowercase();
+        let is_own = key.starts_with("grpc-") || OWN_HEADERS.contains(&key.as_str());
         match &entry.value {
             Some(MetadataValue::Text(text)) if !is_own => {
                 if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(entry.key.as_bytes()), text.parse()) {

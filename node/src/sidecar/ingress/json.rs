@@ -27,6 +27,8 @@ const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// What a function says beside its reply to set the status of the response.
 const HTTP_CODE: &str = "_kalix-http-code";
+/// How long a request's body may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Streams: an event each, or a line.
 const EVENTS: &str = "text/event-stream";
 const LINES: &str = "application/x-ndjson";
@@ -163,7 +165,13 @@ fn too_long(most: usize) -> Status {
 }
 
 async fn receive(body: Incoming, most: usize) -> Result<Bytes, Status> {
-    match Limited::new(body, most).collect().await {
+    let receiving = Limited::new(body, most).collect();
+    let Ok(received) = tokio::time::timeout(BODY_TIMEOUT, receiving).await else {
+        return Err(Status::deadline_exceeded(
+            "nothing changed: the request's body did not come in time",
+        ));
+    };
+    match received {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_long(most)),
         Err(error) => Err(Status::cancelled(format!(
@@ -221,6 +229,7 @@ fn response(route: &Match<'_>, answer: Answer) -> Result<Response<Body>, Status>
             status = text
                 .parse::<u16>()
                 .ok()
+                .filter(|code| (200..600).contains(code))
                 .and_then(|code| StatusCode::from_u16(code).ok());
         } else if let (Ok(name), Ok(value)) = (
             HeaderName::try_from(entry.key.as_str()),

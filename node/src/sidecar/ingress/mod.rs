@@ -43,7 +43,7 @@ const ALIVE_EVERY: Duration = Duration::from_secs(30);
 /// After a failed accept (no file descriptors left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Calls on one connection at a time.
-const STREAMS_MAX: u32 = 1_000;
+const STREAMS_MAX: u32 = 256;
 /// Bytes of a request to the services that every node has: a name, and little else.
 const OWN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
@@ -132,6 +132,14 @@ async fn accept(
 async fn serve(stream: TcpStream, door: Arc<Door>, mut stopped: watch::Receiver<bool>) {
     // Small answers must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
+    // What comes first says which protocol it is: who says nothing at all leaves his place to others.
+    tokio::select! {
+        spoken = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => match spoken {
+            Ok(Ok(())) => {}
+            _ => return,
+        },
+        () = told(&mut stopped) => return,
+    }
     let service = hyper::service::service_fn(move |request| answer(Arc::clone(&door), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -1,5 +1,8 @@
 //! Asking a function what it is, and telling whoever wrote it what is wrong with it.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use crate::sidecar::connection::Connection;
@@ -12,6 +15,8 @@ use crate::sidecar::proto::discovery::{
 const DISCOVER: &str = "/kalix.protocol.Discovery/Discover";
 const REPORT_ERROR: &str = "/kalix.protocol.Discovery/ReportError";
 const PROXY_TERMINATED: &str = "/kalix.protocol.Discovery/ProxyTerminated";
+/// A function that does not listen for so long is told no more.
+const TELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The version of the protocol.
 const VERSION: (i32, i32) = (1, 1);
 
@@ -50,8 +55,9 @@ pub async fn ask(connection: &Connection, asked: &Asked) -> Result<Spec, Status>
 
 /// Tells it that nobody is in front of it any more.
 pub async fn farewell(connection: &Connection) {
-    // It may be gone already.
-    let _: Result<Empty, Status> = connection.ask(PROXY_TERMINATED, Empty {}).await;
+    // It may be gone already, or hang.
+    let telling = connection.ask::<_, Empty>(PROXY_TERMINATED, Empty {});
+    let _ = timeout(TELL_TIMEOUT, telling).await;
 }
 
 /// Tells its author what is wrong with it, on the function's stderr; and the log, in any case.
@@ -71,8 +77,8 @@ pub async fn report(connection: &Connection, problem: &Problem) {
         source_locations: problem.location.iter().map(place).collect(),
         severity: severity as i32,
     };
-    let told: Result<Empty, Status> = connection.ask(REPORT_ERROR, said).await;
-    if let Err(status) = told.as_ref()
+    let telling = connection.ask::<_, Empty>(REPORT_ERROR, said);
+    if let Ok(Err(status)) = timeout(TELL_TIMEOUT, telling).await
         && status.code() != Code::Unavailable
     {
         tracing::debug!(%status, "the function does not take reports");

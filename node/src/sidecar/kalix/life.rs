@@ -56,6 +56,7 @@ impl Life {
             command: None,
             ty: None,
             is_shown: false,
+            was_given: false,
             overrun: Arc::clone(&overrun),
             function,
         };
@@ -96,6 +97,8 @@ struct Conversation {
     ty: Option<Type>,
     /// Whether it was shown an entity that exists.
     is_shown: bool,
+    /// Whether a command is on its way to it.
+    was_given: bool,
 }
 
 /// Why a life ends before its time.
@@ -112,12 +115,16 @@ impl Conversation {
     async fn run(mut self, told: mpsc::Receiver<Told>) {
         let said = match self.converse(told).await {
             Ok(()) => Said::Ended,
+            Err(End::Status(status)) if !self.was_given => Said::Failed {
+                command: None,
+                error: away(status.message()),
+            },
             Err(End::Status(status)) => Said::Failed {
                 command: None,
                 error: Error::new(ErrorKind::Lost, status.message()),
             },
             Err(End::Cannot(why)) => Said::Failed {
-                command: self.command.as_ref().map(|(id, _)| *id),
+                command: None,
                 error: Error::new(
                     ErrorKind::WrongType,
                     format!("nothing changed: {}: {why}", self.entity),
@@ -141,8 +148,8 @@ impl Conversation {
     async fn converse(&mut self, mut told: mpsc::Receiver<Told>) -> Result<(), End> {
         let (sender, outgoing) = mpsc::channel(OUT_MAX);
         // It may have to wake up first.
-        let away = |error: Error| End::Status(Status::unavailable(error.message()));
-        let (connection, _using) = self.function.all.awake.connection().await.map_err(away)?;
+        let asleep = |error: Error| End::Status(Status::unavailable(error.message()));
+        let (connection, _using) = self.function.all.awake.connection().await.map_err(asleep)?;
         let mut grpc = connection.grpc();
         let unavailable = |e: hyper::Error| End::Status(Status::unavailable(e.to_string()));
         grpc.ready().await.map_err(unavailable)?;
@@ -166,12 +173,14 @@ impl Conversation {
                 next = told.recv(), if out.is_some() => {
                     let Some(next) = next.filter(|told| !matches!(told, Told::End)) else {
                         if self.overrun.load(Ordering::SeqCst) {
-                            return Err(End::Cannot(format!("its function does not take {TOLD_MAX} messages")));
+                            let why = format!("its function does not take {TOLD_MAX} messages");
+                            return Err(End::Status(Status::resource_exhausted(why)));
                         }
                         out = None;
                         continue;
                     };
                     for message in self.messages(next)? {
+                        self.was_given |= matches!(message, In::Command(_));
                         let message = StreamIn { message: Some(message) };
                         if let Some(out) = &out && out.send(message).await.is_err() {
                             // The other direction says why.
@@ -290,7 +299,7 @@ impl Conversation {
                 (State::Update(mutations), Some(ty))
             }
         };
-        self.command = None;
+        (self.command, self.was_given) = (None, false);
         Ok(Said::Reply(Reply {
             command: id,
             action,
@@ -316,6 +325,12 @@ impl Function {
         use crate::function::Foreign;
         self.report(&format!("{entity}: {what}"));
     }
+}
+
+/// Nothing was said to it.
+fn away(why: &str) -> Error {
+    let message = format!("nothing changed: the function is not there: {why}; retry later");
+    Error::new(ErrorKind::Unreachable, message)
 }
 
 async fn next(incoming: &mut Option<Streaming<StreamOut>>) -> Result<Option<StreamOut>, Status> {

@@ -13,8 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch_crdt::{NodeId, Type};
+use bytes::Bytes;
 use tokio::runtime::Handle as Runtime;
-use tonic::Status;
+use tonic::{Code, Status};
 
 pub use self::discovery::{Asked, ask, farewell, report};
 use self::life::Life;
@@ -169,7 +170,7 @@ impl Function {
         };
         let (connection, _using) = self.all.awake.connection().await?;
         let asking = connection.ask(HANDLE_UNARY, question);
-        asking.await.map_err(|status| lost(&status))
+        asking.await.map_err(|status| failed(&status))
     }
 }
 
@@ -202,6 +203,10 @@ impl Foreign for Function {
     fn take(&self, call: Call) -> Result<Call, Error> {
         let payload = self.taken(self.method(&call.method)?, call.payload)?;
         Ok(Call { payload, ..call })
+    }
+
+    fn message(&self, payload: &Payload) -> Bytes {
+        Envelope::of(payload).map_or_else(|_| payload.bytes.clone(), |envelope| envelope.message)
     }
 
     fn give(&self, method: &str, wants: Encoding, reply: Payload) -> Result<Payload, Error> {
@@ -268,6 +273,14 @@ impl Foreign for Function {
     }
 }
 
+/// What a call or a stream ended with.
+fn failed(status: &Status) -> Error {
+    match status.code() {
+        Code::Unavailable | Code::Cancelled => lost(status),
+        code => refused(code as u32, status.message()),
+    }
+}
+
 /// That an answer did not come.
 fn lost(status: &Status) -> Error {
     let message = format!(
@@ -301,7 +314,7 @@ fn to_json(method: &Method, reply: &Payload) -> Result<Payload, Error> {
     let text = message_to_json(&method.output(), &envelope.message).map_err(|why| {
         let name = method.descriptor.full_name();
         let message = format!("{name} was answered, and the answer cannot be read: {why}");
-        Error::new(ErrorKind::Unanswered, message)
+        Error::new(ErrorKind::Internal, message)
     })?;
     Ok(Payload {
         encoding: Encoding::Json,

@@ -11,7 +11,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::{Function, lost, said};
+use super::{Function, failed, lost, said};
 use crate::error::Error;
 use crate::function::{Caller, Foreign, Pipe};
 use crate::payload::Encoding;
@@ -69,14 +69,17 @@ impl Streamed {
                     .streaming(request, PathAndQuery::from_static(path), codec)
                     .await;
                 return self
-                    .pass_on(replies.map_err(failed)?.into_inner(), &mut outward)
+                    .pass_on(
+                        replies.map_err(|status| failed(&status))?.into_inner(),
+                        &mut outward,
+                    )
                     .await;
             }
             let path = PathAndQuery::from_static(STREAMED_IN);
             let reply = grpc
                 .client_streaming(request, path, codec)
                 .await
-                .map_err(failed)?;
+                .map_err(|status| failed(&status))?;
             // Where it says nothing its caller is still answered.
             let answered = self.reply(reply.into_inner(), &mut outward).await?;
             match answered {
@@ -128,7 +131,7 @@ impl Streamed {
     }
 
     async fn pass_on(&self, mut replies: Streaming<ActionResponse>, outward: &mut Pipe) -> Result<(), Error> {
-        while let Some(reply) = replies.message().await.map_err(failed)? {
+        while let Some(reply) = replies.message().await.map_err(|status| failed(&status))? {
             self.reply(reply, outward).await?;
         }
         Ok(())
@@ -145,10 +148,8 @@ impl Streamed {
                     tracing::warn!("an effect, {name}, failed: {error}");
                 }
             };
-            match effect.awaited {
-                true => calling.await,
-                false => function.spawn(Box::pin(calling)),
-            }
+            // One after the other, also those that nobody waits for: a stream may want any number of them.
+            calling.await;
         }
         let reply = match response.response {
             None => return Ok(false),
@@ -173,13 +174,5 @@ impl Streamed {
         // A caller that is gone drops all of this.
         let _ = outward.reply(shown).await;
         Ok(())
-    }
-}
-
-/// What the function's stream ended with.
-fn failed(status: Status) -> Error {
-    match status.code() {
-        tonic::Code::Unavailable | tonic::Code::Cancelled => lost(&status),
-        code => refused(code as u32, status.message()),
     }
 }

@@ -1,0 +1,233 @@
+//! One command of a function in another process, from its host's side: what its session says is done here, one step after the other.
+//!
+//! Not here: the sessions (`foreign`). Contract: it goes on without its caller, but for one that is no entity's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anabranch_crdt::{Mutation, Type};
+use tokio::sync::{mpsc, oneshot};
+use tracing::Instrument;
+
+use super::foreign::{Begin, Ended, stopping};
+use super::later::{call_later, note_failure};
+use super::parked;
+use crate::driver::cell::Submitted;
+use crate::driver::shared::{Shared, broken, unanswered};
+use crate::driver::spans::{self, part};
+use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
+use crate::error::{Error, ErrorKind};
+use crate::function::{BoxFuture, Foreign};
+use crate::payload::Payload;
+use crate::session::{ANSWER_MS_DEFAULT, Call, Command, CommandId, Effect, Input, Output};
+use crate::view::View;
+use crate::wire::{EntityId, Token};
+
+impl Shared {
+    /// A task of its own: a future of this type, as calls are made within calls.
+    pub(super) fn answer_foreign(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        entity: EntityId,
+        id: CommandId,
+        command: Command,
+        token: Token,
+        gone: oneshot::Receiver<()>,
+    ) -> BoxFuture<'static, Ended> {
+        match function.is_stateless() {
+            true => Box::pin(self.act(function, command, token, gone)),
+            false => Box::pin(self.run_foreign(function, entity, id, command, token)),
+        }
+    }
+
+    async fn act(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        command: Command,
+        mut token: Token,
+        gone: oneshot::Receiver<()>,
+    ) -> Ended {
+        let deadline = command.deadline;
+        let left = self.clock.time().ms_until(deadline).min(ANSWER_MS_DEFAULT);
+        let acting = function.act(command);
+        let answered = tokio::select! {
+            answered = tokio::time::timeout(Duration::from_millis(left), acting) => answered.ok(),
+            _ = gone => None,
+        };
+        let Some((action, effects)) = answered else {
+            let message = "the function was given the command and did not answer in time. What it did elsewhere is not known";
+            return (Err(Error::new(ErrorKind::Lost, message)), token);
+        };
+        let action = action.and_then(|action| self.check_action(&action).map(|()| action));
+        // What it wants done elsewhere is what it changes: a call that failed behind that must not be made anew.
+        let changes = !effects.is_empty();
+        self.make_effects(effects, deadline, &mut token).await;
+        let result = action
+            .map(|action| (action, changes))
+            .map_err(|error| match changes {
+                true => Error::new(ErrorKind::Unanswered, error.message().to_owned()),
+                false => error,
+            });
+        (result, token)
+    }
+
+    async fn run_foreign(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        entity: EntityId,
+        id: CommandId,
+        command: Command,
+        token: Token,
+    ) -> Ended {
+        let (name, deadline) = (
+            parked::name(&command.method, &function.message(&command.payload)),
+            command.deadline,
+        );
+        let now = self.clock.time();
+        let may = self
+            .functions
+            .foreign
+            .parked()
+            .check(now, &entity, name, &command.method);
+        if let Err(error) = may {
+            return (Err(error), token);
+        }
+        let (result, token) = self.give_foreign(function, &entity, id, command, token).await;
+        let now = self.clock.time();
+        // Whose caller gave up first was only slow.
+        let lost = result
+            .as_ref()
+            .err()
+            .filter(|error| error.kind() == ErrorKind::Lost);
+        if lost.is_none() || now < deadline {
+            self.functions.foreign.parked().note(now, &entity, name, lost);
+        }
+        (result, token)
+    }
+
+    async fn give_foreign(
+        self: &Arc<Self>,
+        function: Arc<dyn Foreign>,
+        entity: &EntityId,
+        id: CommandId,
+        command: Command,
+        mut token: Token,
+    ) -> Ended {
+        let trace = command.origin.trace;
+        let (follows, mut next) = mpsc::unbounded_channel();
+        let begin = Begin { function, follows };
+        self.tell_foreign(entity, Input::Command { id, command }, Some(begin));
+        let mut changed = false;
+        loop {
+            let Some(output) = next.recv().await else {
+                return (Err(stopping()), token);
+            };
+            match output {
+                Output::Commit {
+                    ty,
+                    mutations,
+                    view,
+                    level,
+                    deadline,
+                    ..
+                } => {
+                    changed = true;
+                    let (span, _) = part!("commit", "internal", trace, entity, level);
+                    let update = self.update_of(entity, ty, mutations, level, deadline);
+                    let committing = self.commit_foreign(entity, id, update, view, &mut token);
+                    let result = committing.instrument(span.clone()).await;
+                    spans::end(&span, &result);
+                    self.tell_foreign(entity, Input::Committed { id, result }, None);
+                }
+                Output::Effects {
+                    effects, deadline, ..
+                } => {
+                    changed = true;
+                    self.make_effects(effects, deadline, &mut token).await;
+                    self.tell_foreign(entity, Input::EffectsDone { id }, None);
+                }
+                Output::Answer { result, .. } => {
+                    // Its function was shown no more than is here now.
+                    token = self.peek(|engine| engine.token(&token, [entity]));
+                    return (result.map(|action| (action, changed)), token);
+                }
+                Output::Tell { .. } | Output::Reset { .. } | Output::Report { .. } => {}
+            }
+        }
+    }
+
+    fn update_of(
+        &self,
+        entity: &EntityId,
+        ty: Type,
+        mutations: Vec<Mutation>,
+        level: Level,
+        deadline: Time,
+    ) -> Update {
+        let op = |mutation| Op {
+            entity: entity.clone(),
+            ty: Some(ty),
+            mutation,
+        };
+        Update {
+            ops: mutations.into_iter().map(op).collect(),
+            level,
+            key: None,
+            after: None,
+            timeout_ms: self.clock.time().ms_until(deadline),
+        }
+    }
+
+    async fn commit_foreign(
+        self: &Arc<Self>,
+        entity: &EntityId,
+        id: CommandId,
+        update: Update,
+        view: View,
+        token: &mut Token,
+    ) -> Result<(), Error> {
+        let commit = |request, _: Time| EngineInput::Commit {
+            request,
+            update,
+            view,
+        };
+        let (submitted, after) = self.with_cell(|cell| cell.submit(self, commit))?;
+        self.finish(after);
+        let outcome = match submitted {
+            Submitted::Done(outcome) => outcome,
+            Submitted::Waiting(answer) => {
+                self.tell_foreign(entity, Input::Joined { id }, None);
+                answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken()))))
+            }
+        };
+        token.join(&outcome?.token);
+        Ok(())
+    }
+
+    /// Makes the calls that a command wants: those that are waited for in order, the others meanwhile.
+    async fn make_effects(self: &Arc<Self>, effects: Vec<Effect>, deadline: Time, token: &mut Token) {
+        let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
+        let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
+        let mut now: Vec<Call> = calls(awaited).collect();
+        if !later.is_empty()
+            && let Err(later) = call_later(self, calls(later).collect())
+        {
+            now.extend(later);
+        }
+        for call in now {
+            let left_ms = self.clock.time().ms_until(deadline);
+            let name = call.to_string();
+            note_failure(&name, self.make_call(call, token, left_ms).await);
+        }
+    }
+
+    /// A call within a call: its future would contain itself.
+    pub(super) fn make_call<'a>(
+        self: &'a Arc<Self>,
+        call: Call,
+        token: &'a mut Token,
+        left_ms: u64,
+    ) -> BoxFuture<'a, Result<Payload, Error>> {
+        Box::pin(self.call_anywhere(call, Some(token), left_ms))
+    }
+}
