@@ -326,3 +326,12 @@ fn a_minder_ends_as_its_command_does_and_ends_it_with_its_stdin() {
     .wait();
     assert_eq!(ended.code, Some(127), "{ended}");
 }
+
+#[test]
+fn what_is_no_function_is_named_to_whoever_started_it() {
+    let dir = TempDir::new("dev-stranger");
+    let server = "exec python3 -m http.server $PORT --bind $HOST";
+    let mut dev = Dev::start(&dir, 1, &["sh", "-c", server]);
+    let remark = dev.process.stderr.until("does not say what it is");
+    assert!(remark.starts_with("n1 | (127.0.0.1:"), "{remark}");
+}

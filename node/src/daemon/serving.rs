@@ -10,6 +10,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+
 use super::config::{FunctionAt, FunctionConfig};
 use super::exit::Failure;
 use super::ports;
@@ -18,6 +20,9 @@ use crate::error::Error;
 use crate::function::BoxFuture;
 use crate::node::Node;
 use crate::sidecar::{self, Sidecar};
+
+/// Remarks on a function that wait to be said.
+const REMARKS_MAX: usize = 16;
 
 /// A function that is served.
 pub struct Serving {
@@ -40,6 +45,7 @@ impl Serving {
         let ingress = listener
             .local_addr()
             .map_err(|e| Failure::io(&function.ingress.place, &e))?;
+        let said = outlet.clone();
         let (address, process) = match &function.at {
             FunctionAt::Address(address) => (address.clone(), None),
             FunctionAt::Command(command) => {
@@ -61,7 +67,14 @@ impl Serving {
             let process: Arc<dyn sidecar::Process> = Arc::new(Sleeper(process.handle()));
             (process, idle)
         });
+        let (remarks, mut remarked) = mpsc::channel::<String>(REMARKS_MAX);
+        tokio::spawn(async move {
+            while let Some(remark) = remarked.recv().await {
+                said.line(format!("({remark})")).await;
+            }
+        });
         let config = sidecar::Config {
+            remarks,
             function: address,
             dev,
             message_bytes_max: function.ingress.message_bytes_max,

@@ -3,10 +3,10 @@
 //! Contract: what is published can be served; a function that cannot be is told why, once, and asked again when it comes back.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
@@ -40,6 +40,13 @@ pub(super) struct Serving {
 }
 
 impl Serving {
+    /// How many services there are.
+    pub fn count(&self) -> usize {
+        self.services
+            .as_ref()
+            .map_or(0, |services| services.iter().count())
+    }
+
     /// For people: the services, their routes, and a line to try one with.
     pub fn describe(&self, ingress: SocketAddr) -> Vec<String> {
         let Some(services) = &self.services else {
@@ -104,6 +111,9 @@ pub(super) struct Discovering {
     pub dev: bool,
     pub sleeps: Option<(Arc<dyn Process>, Duration)>,
     pub ingress: SocketAddr,
+    pub remarks: mpsc::Sender<String>,
+    /// What was said last.
+    pub last: Mutex<String>,
     pub publish: watch::Sender<Serving>,
     pub stopped: watch::Receiver<bool>,
 }
@@ -120,17 +130,25 @@ impl Discovering {
         }
     }
 
+    /// For whoever started the function, and for the log; once, where it is the same again.
+    fn remark(&self, remark: String) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if *last == remark {
+            return;
+        }
+        tracing::warn!(function = self.function, "{remark}");
+        // Nobody may be listening, or too slowly: the log has it.
+        let _ = self.remarks.try_send(format!("{}: {remark}", self.function));
+        *last = remark;
+    }
+
     async fn connect(&self) -> Connection {
         let mut pause = RETRY_MIN;
         for attempt in 1u32.. {
             match self.try_connect().await {
                 Ok(connection) => return connection,
                 Err(why) if attempt == ATTEMPTS_NOTED => {
-                    tracing::warn!(
-                        function = self.function,
-                        why,
-                        "no function is there yet; still looking"
-                    );
+                    self.remark(format!("no function is there yet: {why}; still looking"));
                 }
                 Err(_) => {}
             }
@@ -173,29 +191,29 @@ impl Discovering {
         let spec = match spec {
             Ok(Ok(spec)) => spec,
             Ok(Err(status)) => {
-                if matches!(
-                    status.code(),
-                    Code::Unimplemented | Code::Internal | Code::Unknown
-                ) {
-                    let function = &self.function;
-                    tracing::warn!(function, %status, "what is there does not say what it is: no function of Kalix's protocol?");
+                // Otherwise it is about to end, or to begin.
+                if status.code() != Code::Unavailable {
+                    self.remark(format!(
+                        "what is there does not say what it is ({}): start a function on one of Kalix's SDKs, of protocol 1.1",
+                        status.message()
+                    ));
                 }
                 return sleep(RETRY_MAX).await;
             }
             Err(_) => {
-                tracing::warn!(function = self.function, "what is there does not say what it is");
-                return;
+                let seconds = ASK_TIMEOUT.as_secs();
+                return self.remark(format!(
+                    "what is there has not said in {seconds} s what it is; still asking"
+                ));
             }
         };
         match Services::of(&spec).and_then(|found| self.check(found)) {
             Err(problems) => {
                 for problem in &problems {
                     kalix::report(&connection, problem).await;
+                    self.remark(problem.to_string());
                 }
-                tracing::error!(
-                    function = self.function,
-                    "it is not served until it has been mended and started again"
-                );
+                self.remark("it is not served until it has been mended and started again".to_owned());
                 self.until_gone(&connection).await;
             }
             Ok((services, problems)) => {
@@ -235,8 +253,6 @@ impl Discovering {
         let functions = discovered.functions();
         drop(discovered);
         self.node.serve_foreign(functions.clone());
-        let services_count = services.iter().count();
-        tracing::info!(function = self.function, services = services_count, "discovered");
         self.publish.send_replace(Serving {
             services: Some(services),
             is_here: true,
@@ -248,10 +264,7 @@ impl Discovering {
         match left {
             Some(connection) if *self.stopped.borrow() => kalix::farewell(&connection).await,
             _ if *self.stopped.borrow() => {}
-            _ => tracing::warn!(
-                function = self.function,
-                "the function is gone, or another one; looking for it"
-            ),
+            _ => self.remark("the function is gone, or another one; looking for it".to_owned()),
         }
     }
 

@@ -30,10 +30,10 @@ mod taken;
 pub mod transcode;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::discovery::{Discovering, Serving};
@@ -60,6 +60,8 @@ pub struct Config {
     pub origins: Vec<String>,
     /// Its process, where it is to sleep when nobody has used it for so long.
     pub sleeps: Option<(Arc<dyn Process>, Duration)>,
+    /// Where to say what whoever started the function should know.
+    pub remarks: mpsc::Sender<String>,
 }
 
 /// A function's process, for whoever lets it sleep and wakes it.
@@ -97,6 +99,7 @@ impl Sidecar {
         let (stop, stopped) = watch::channel(false);
         let (stop_ingress, no_more_calls) = watch::channel(false);
         let (publish, serving) = watch::channel(Serving::default());
+        let serving = until_stopped(serving, no_more_calls.clone());
         let ingress = Ingress::start(listener, node.clone(), &config, serving.clone(), no_more_calls);
         let discovering = Discovering {
             node,
@@ -104,6 +107,8 @@ impl Sidecar {
             dev: config.dev,
             sleeps: config.sleeps,
             ingress: address,
+            remarks: config.remarks,
+            last: Mutex::default(),
             publish,
             stopped,
         };
@@ -142,6 +147,33 @@ impl Sidecar {
 
 /// What is served, for whoever serves it.
 type Served = Arc<services::Services>;
+
+/// What is served, for callers: nothing is here any more once they are to go elsewhere.
+fn until_stopped(
+    mut serving: watch::Receiver<Serving>,
+    mut stopped: watch::Receiver<bool>,
+) -> watch::Receiver<Serving> {
+    let (publish, shown) = watch::channel(serving.borrow_and_update().clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                changed = serving.changed() => match changed {
+                    Ok(()) => {
+                        let now = serving.borrow_and_update().clone();
+                        let was_here = publish.send_replace(now.clone()).is_here;
+                        if now.is_here && !was_here {
+                            tracing::info!(services = now.count(), "discovered");
+                        }
+                    }
+                    Err(_) => break,
+                },
+                () = told(&mut stopped) => break,
+            }
+        }
+        publish.send_modify(|serving| serving.is_here = false);
+    });
+    shown
+}
 
 /// Resolves once it is time to stop.
 async fn told(stopped: &mut watch::Receiver<bool>) {

@@ -94,14 +94,18 @@ impl Shared {
         }
         let (result, token) = self.give_foreign(function, &entity, id, command, token).await;
         let now = self.clock.time();
-        // Whose caller gave up first was only slow.
-        let lost = result
-            .as_ref()
-            .err()
-            .filter(|error| error.kind() == ErrorKind::Lost);
-        if lost.is_none() || now < deadline {
-            self.functions.foreign.parked().note(now, &entity, name, lost);
+        let mut parked = self.functions.foreign.parked();
+        match &result {
+            Ok(_) => parked.note(now, &entity, name, None),
+            Err(error) if error.kind() == ErrorKind::Refused => parked.note(now, &entity, name, None),
+            // Whose caller gave up first was only slow.
+            Err(error) if error.kind() == ErrorKind::Lost && now < deadline => {
+                parked.note(now, &entity, name, Some(error));
+            }
+            // Its function was not given it.
+            Err(_) => {}
         }
+        drop(parked);
         (result, token)
     }
 

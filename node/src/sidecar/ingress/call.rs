@@ -46,6 +46,22 @@ pub(super) struct Answer {
     pub session: Token,
 }
 
+/// The call that a message is.
+pub(super) fn call_of(
+    service: &Service,
+    method: &Method,
+    message: Bytes,
+    metadata: Vec<MetadataEntry>,
+) -> Result<Call, Error> {
+    let entity = service.entity(method, &message)?;
+    let envelope = Envelope {
+        type_url: String::new(),
+        message,
+        metadata,
+    };
+    Ok(Call::new(entity, method.descriptor.name(), envelope.to_payload()))
+}
+
 impl Caller {
     pub fn new(node: Node, message_bytes_max: usize, serving: watch::Receiver<Serving>) -> Caller {
         Caller {
@@ -88,13 +104,7 @@ impl Caller {
     ) -> Result<Answer, Status> {
         let began = Instant::now();
         let asking = async {
-            let entity = service.entity(method, &message)?;
-            let envelope = Envelope {
-                type_url: String::new(),
-                message,
-                metadata: terms.metadata,
-            };
-            let call = Call::new(entity, method.descriptor.name(), envelope.to_payload());
+            let call = call_of(service, method, message, terms.metadata)?;
             let (reply, session) = self
                 .node
                 .call_payload(call, terms.session.as_ref(), terms.timeout)

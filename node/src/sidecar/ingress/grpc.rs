@@ -16,7 +16,7 @@ use tonic::server::{StreamingService, UnaryService};
 use super::call::{Answer, Caller, TIMEOUT_DEFAULT, Terms};
 use crate::sidecar::SESSION_HEADER;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
-use crate::sidecar::services::Service;
+use crate::sidecar::services::{Method, Service};
 use crate::wire::Token;
 
 /// Headers that are the protocol's own.
@@ -64,10 +64,20 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
 }
 
 /// A method that is called.
+#[derive(Clone)]
 struct Called {
     caller: Arc<Caller>,
     service: Arc<Service>,
     method: String,
+}
+
+impl Called {
+    /// The method, and what the headers say.
+    fn begin(&self, metadata: &MetadataMap) -> Result<(&Method, Terms), Status> {
+        let method = self.service.methods.get(&self.method);
+        let method = method.ok_or_else(|| Status::unimplemented(self.method.clone()))?;
+        Ok((method, terms(metadata, &self.service)?))
+    }
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<tonic::Response<Bytes>, Status>> + Send>>;
@@ -77,17 +87,11 @@ impl UnaryService<Bytes> for Called {
     type Future = Answering;
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Answering {
-        let (caller, service, method) = (
-            Arc::clone(&self.caller),
-            Arc::clone(&self.service),
-            self.method.clone(),
-        );
+        let called = self.clone();
         Box::pin(async move {
-            let terms = terms(request.metadata(), &service)?;
-            let Some(method) = service.methods.get(&method) else {
-                return Err(Status::unimplemented(method));
-            };
-            let answer = caller.call(&service, method, request.into_inner(), terms).await?;
+            let (method, terms) = called.begin(request.metadata())?;
+            let Called { caller, service, .. } = &called;
+            let answer = caller.call(service, method, request.into_inner(), terms).await?;
             Ok(response(answer))
         })
     }
@@ -102,16 +106,10 @@ impl StreamingService<Bytes> for Called {
     type Future = Opening;
 
     fn call(&mut self, request: tonic::Request<tonic::Streaming<Bytes>>) -> Opening {
-        let (caller, service, method) = (
-            Arc::clone(&self.caller),
-            Arc::clone(&self.service),
-            self.method.clone(),
-        );
+        let called = self.clone();
         Box::pin(async move {
-            let terms = terms(request.metadata(), &service)?;
-            let Some(method) = service.methods.get(&method) else {
-                return Err(Status::unimplemented(method));
-            };
+            let (method, terms) = called.begin(request.metadata())?;
+            let Called { caller, service, .. } = &called;
             let mut incoming = request.into_inner();
             let takes = method.descriptor.is_client_streaming();
             let first = match takes {
@@ -121,7 +119,7 @@ impl StreamingService<Bytes> for Called {
                     first.ok_or_else(|| Status::invalid_argument("nothing changed: there is no message"))?
                 }
             };
-            let streaming = caller.open(&service, method, first, terms.clone()).await?;
+            let streaming = caller.open(service, method, first, terms.clone()).await?;
             let replies = caller.run(streaming, takes.then_some(incoming), &terms);
             Ok(tonic::Response::new(ReceiverStream::new(replies)))
         })

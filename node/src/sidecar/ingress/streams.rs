@@ -9,10 +9,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming as Incoming};
 
-use super::call::{Caller, Terms};
+use super::call::{Caller, Terms, call_of};
 use crate::error::Error;
 use crate::function::{Messages, Streaming};
-use crate::session::Call;
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::status;
 use crate::sidecar::services::{Method, Service};
@@ -36,13 +35,7 @@ impl Caller {
         terms: Terms,
     ) -> Result<Streaming, Status> {
         let opening = async {
-            let entity = service.entity(method, &message)?;
-            let envelope = Envelope {
-                type_url: String::new(),
-                message,
-                metadata: terms.metadata,
-            };
-            let call = Call::new(entity, method.descriptor.name(), envelope.to_payload());
+            let call = call_of(service, method, message, terms.metadata)?;
             let after = terms.session.unwrap_or_default();
             self.node()
                 .stream_payload(None, call, &after, terms.timeout)
