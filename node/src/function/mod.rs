@@ -8,6 +8,7 @@
 
 mod context;
 mod datum;
+#[cfg(feature = "quic")]
 mod foreign;
 mod overlay;
 pub mod state;
@@ -26,6 +27,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use context::{Caller, Context, Nodes};
+#[cfg(feature = "quic")]
 pub use foreign::{Foreign, Handle, Hear};
 #[cfg(feature = "quic")]
 pub(crate) use stream::Pipe;
