@@ -88,6 +88,8 @@ mod network_tests;
 #[cfg(feature = "quic")]
 mod node;
 mod payload;
+#[cfg(feature = "sidecar")]
+mod percent;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod session;
 #[cfg(feature = "sidecar")]

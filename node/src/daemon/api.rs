@@ -15,10 +15,7 @@ use super::strict;
 use crate::base64;
 use crate::engine::limits::{SHARDS_MAX, UPDATE_OPS_MAX};
 
-/// The header of requests and answers with what their session has seen.
-pub use crate::sidecar::SESSION_HEADER;
-/// The header that says how long a read waits for what its session has seen, milliseconds.
-pub const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
+pub use crate::sidecar::{SESSION_HEADER, TIMEOUT_HEADER};
 
 /// The header of a call that may run more than once: `true`.
 pub const IDEMPOTENT_HEADER: &str = "anabranch-idempotent";

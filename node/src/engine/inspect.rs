@@ -8,7 +8,7 @@ use anabranch_crdt::{Epoch, NodeId, Put, Reading, ReplicaId, Type, VersionVector
 
 use crate::engine::Engine;
 use crate::engine::io::PersistFailure;
-use crate::engine::shard::Shard;
+use crate::engine::shard::{EntityKey, Shard};
 use crate::view::View;
 use crate::wire::{EntityId, IdempotencyKey, ShardId};
 
@@ -147,6 +147,12 @@ fn by_replica(shard: &Shard, vv: &VersionVector) -> Vec<(ReplicaId, u64)> {
     vector
 }
 
+/// What no entity of a kind comes before; nothing, if none can have that name.
+fn first_of(kind: &str) -> Option<EntityKey> {
+    let first = EntityId::new(kind, "\0").ok()?;
+    Some((first, Type::ALL[0]))
+}
+
 impl Engine {
     fn peek(&self, id: ShardId) -> &Shard {
         &self.shards[id.0 as usize]
@@ -216,12 +222,10 @@ impl Engine {
     /// What shows in a shard, of all kinds or of one, as it is now, in order.
     pub fn shown_in(&self, at: ShardId, kind: Option<&str>) -> Vec<View> {
         let shard = self.peek(at);
-        // No key is less than this one.
-        let first = kind.map(|kind| EntityId::new(kind, "\0"));
-        let from = match first.transpose() {
-            Ok(None) => Bound::Unbounded,
-            Ok(Some(first)) => Bound::Included((first, Type::ALL[0])),
-            Err(_) => return Vec::new(), // nothing has that name
+        let from = match kind.map(first_of) {
+            None => Bound::Unbounded,
+            Some(Some(first)) => Bound::Included(first),
+            Some(None) => return Vec::new(),
         };
         let rows = shard.entities.range((from, Bound::Unbounded));
         let rows = rows.take_while(|((id, _), _)| kind.is_none_or(|kind| id.kind() == kind));
@@ -243,11 +247,9 @@ impl Engine {
         after: Option<&(EntityId, Type)>,
         most: usize,
     ) -> Vec<View> {
-        // No key is less than this one.
-        let Ok(first) = EntityId::new(kind, "\0") else {
+        let Some(first) = first_of(kind) else {
             return Vec::new();
         };
-        let first = (first, Type::ALL[0]);
         let from = after.map_or(Bound::Included(&first), Bound::Excluded);
         let shard = self.peek(at);
         let rows = shard.entities.range((from, Bound::Unbounded));

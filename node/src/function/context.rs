@@ -316,11 +316,7 @@ impl Context {
         let payload = Payload::of(self.encoding, argument).map_err(|e| e.to_string());
         let call = entity.and_then(|entity| {
             Ok(Call {
-                origin: Origin {
-                    depth: self.origin.depth.saturating_add(1),
-                    id: None,
-                    trace: self.origin.trace,
-                },
+                origin: self.origin.onward(),
                 ..Call::new(entity, method, payload?)
             })
         });

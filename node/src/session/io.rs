@@ -43,11 +43,11 @@ pub struct Config {
 
 impl Config {
     /// The session of an entity with a function that remembers, with every bound at its default.
-    pub fn new(node: NodeId, entity: EntityId, ty: Type) -> Config {
+    pub fn new(node: NodeId, entity: EntityId, ty: impl Into<Option<Type>>) -> Config {
         Config {
             node,
             entity,
-            ty: Some(ty),
+            ty: ty.into(),
             remembers: true,
             trusts_refusals: false,
             level: Level::default(),
@@ -90,6 +90,17 @@ pub struct Origin {
     pub id: Option<Arc<str>>,
     /// Where it stands in what it is part of, if somebody keeps track of that.
     pub trace: Option<Trace>,
+}
+
+impl Origin {
+    /// Of a call that is made for this one.
+    pub fn onward(&self) -> Origin {
+        Origin {
+            depth: self.depth.saturating_add(1),
+            id: None,
+            trace: self.trace,
+        }
+    }
 }
 
 /// A command to another entity.

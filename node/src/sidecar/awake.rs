@@ -101,14 +101,15 @@ impl Awake {
     }
 
     /// Waits until nobody has used it for so long, and takes its connection away: it is to sleep then.
-    pub async fn idle(&self, after: Duration) -> Option<Connection> {
+    pub async fn idle(&self, after: Duration) {
         let mut changed = self.changed.subscribe();
         loop {
             let until = {
                 let mut state = self.lock();
                 let until = state.idle_since + after;
                 if state.uses == 0 && until <= Instant::now() {
-                    return state.connection.take();
+                    state.connection = None;
+                    return;
                 }
                 (state.uses == 0).then_some(until)
             };

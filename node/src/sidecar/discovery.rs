@@ -13,9 +13,10 @@ use tonic::Code;
 use super::awake::Awake;
 use super::connection::Connection;
 use super::kalix::{self, Asked, Discovered};
-use super::problem::{Problem, Severity};
+use super::problem::Problem;
 use super::proto::discovery::Spec;
 use super::services::Services;
+use super::transcode::Route;
 use super::{Process, Served, told};
 use crate::node::Node;
 
@@ -52,6 +53,7 @@ impl Serving {
         let Some(services) = &self.services else {
             return Vec::new();
         };
+        let routes = services.rules.routes();
         let mut lines = vec![format!("{ingress} serves over gRPC, and over HTTP with JSON:")];
         for service in services.iter() {
             let what = match service.is_action {
@@ -60,36 +62,34 @@ impl Serving {
             };
             lines.push(format!("  {}, {what}", service.name));
             let own = format!("{}/", service.name);
-            let routes = services.rules.routes();
             let routes = routes.iter().filter(|route| route.rpc.starts_with(&own));
             lines.extend(routes.map(|route| format!("    {} {}", route.verb, route.template)));
         }
-        lines.extend(self.try_this(ingress));
+        lines.extend(try_this(&routes, ingress));
         lines
     }
+}
 
-    fn try_this(&self, ingress: SocketAddr) -> Option<String> {
-        let routes = self.services.as_ref()?.rules.routes();
-        // Something that changes an entity, if there is such a route.
-        let route = routes
-            .iter()
-            .find(|route| route.has_body && route.example.is_some());
-        let route = route.or(routes.first())?;
-        let path: String = filled(&route.template);
-        let body = match &route.example {
-            Some(example) if route.has_body => {
-                format!(
-                    " -H 'content-type: application/json' -d '{}'",
-                    example.replace('\'', "'\\''")
-                )
-            }
-            _ => String::new(),
-        };
-        Some(format!(
-            "Try: curl -X {} http://{ingress}{path}{body}",
-            route.verb
-        ))
-    }
+fn try_this(routes: &[Route], ingress: SocketAddr) -> Option<String> {
+    // Something that changes an entity, if there is such a route.
+    let route = routes
+        .iter()
+        .find(|route| route.has_body && route.example.is_some());
+    let route = route.or(routes.first())?;
+    let path: String = filled(&route.template);
+    let body = match &route.example {
+        Some(example) if route.has_body => {
+            format!(
+                " -H 'content-type: application/json' -d '{}'",
+                example.replace('\'', "'\\''")
+            )
+        }
+        _ => String::new(),
+    };
+    Some(format!(
+        "Try: curl -X {} http://{ingress}{path}{body}",
+        route.verb
+    ))
 }
 
 /// A path of a template, with something in place of its variables.
@@ -234,14 +234,10 @@ impl Discovering {
         let found = services.iter().find(|service| taken(&service.kind)).cloned();
         match found {
             None => Ok((services, problems)),
-            Some(service) => Err(vec![Problem {
-                severity: Severity::Error,
-                message: format!(
-                    "{}: this node has a function in Rust of kind {:?}",
-                    service.name, service.kind
-                ),
-                location: None,
-            }]),
+            Some(service) => Err(vec![Problem::nowhere(format!(
+                "{}: this node has a function in Rust of kind {:?}",
+                service.name, service.kind
+            ))]),
         }
     }
 
@@ -287,7 +283,7 @@ impl Discovering {
             tokio::select! {
                 () = connection.ended() => return None,
                 () = told(&mut stopped) => return Some(connection),
-                _ = asleep => {}
+                () = asleep => {}
             }
             kalix::farewell(&connection).await;
             drop(connection);

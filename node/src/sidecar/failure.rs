@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 
+use super::status::of_failure;
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 
@@ -17,10 +18,7 @@ struct Details {
 
 /// A function's own failure: 0 where it gave no number.
 pub fn refused(code: u32, description: &str) -> Error {
-    let code = match i32::try_from(code).unwrap_or(0) {
-        0 => Code::Unknown,
-        code => Code::from_i32(code),
-    };
+    let code = of_failure(i32::try_from(code).unwrap_or(0));
     let details = Details {
         grpc_status: code as i32,
     };
@@ -41,7 +39,7 @@ pub fn broke(why: &str) -> Error {
 pub fn status(error: &Error, is_late: bool) -> Status {
     let code = match error.kind() {
         ErrorKind::Refused => match error.details::<Details>() {
-            Some(details) => Code::from_i32(details.grpc_status),
+            Some(details) => of_failure(details.grpc_status),
             None => Code::Unknown,
         },
         ErrorKind::Expired | ErrorKind::Stale => Code::DeadlineExceeded,

@@ -15,19 +15,19 @@ mod envelope;
 mod failure;
 mod ingress;
 mod kalix;
-pub mod key;
-pub mod pool;
-pub mod problem;
+mod key;
+mod pool;
+mod problem;
 mod proto;
 #[cfg(test)]
 mod protos;
-pub mod reflection;
+mod reflection;
 mod scan;
 mod services;
 mod shown;
-pub mod status;
+mod status;
 mod taken;
-pub mod transcode;
+mod transcode;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
@@ -44,6 +44,9 @@ use crate::node::Node;
 
 /// The header in which a request says what its session has seen, and its answer what it has seen then.
 pub const SESSION_HEADER: &str = "anabranch-session";
+
+/// The header in which a request says how long its caller waits, milliseconds.
+pub const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 
 /// A function, and who may call it where.
 #[derive(Clone, Debug)]

@@ -43,6 +43,15 @@ impl Problem {
         Problem::new(Severity::Warning, message.into(), file, paths)
     }
 
+    /// What makes it unusable, and is nowhere in its files.
+    pub fn nowhere(message: impl Into<String>) -> Problem {
+        Problem {
+            severity: Severity::Error,
+            message: message.into(),
+            location: None,
+        }
+    }
+
     fn new(
         severity: Severity,
         message: String,

@@ -10,7 +10,7 @@ use anabranch_crdt::Type;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
 use super::key::{KeyFields, encoded, has_generated_key, parts};
-use super::pool::{PoolError, pool};
+use super::pool::pool;
 use super::problem::{Problem, Severity};
 use super::proto::discovery::{Component, ComponentSettings, EntitySettings, Spec, WriteConsistency};
 use super::transcode::Rules;
@@ -106,11 +106,11 @@ impl Services {
     /// Those of a spec, and what may not be meant; or what is wrong with it.
     pub fn of(spec: &Spec) -> Result<(Services, Vec<Problem>), Vec<Problem>> {
         if spec.components.is_empty() {
-            return Err(vec![wrong(
-                "the function serves nothing: add a component to it".to_owned(),
+            return Err(vec![Problem::nowhere(
+                "the function serves nothing: add a component to it",
             )]);
         }
-        let pool = pool(&spec.proto).map_err(|error| vec![unreadable(&error)])?;
+        let pool = pool(&spec.proto).map_err(|error| vec![error.into()])?;
         let mut problems = Vec::new();
         let mut services = Services {
             by_name: BTreeMap::new(),
@@ -140,7 +140,7 @@ impl Services {
                 "{} and {} are both components of {:?}: give each an entity type of its own",
                 other.name, service.name, service.kind
             );
-            return problems.push(at(&service.descriptor, Severity::Error, text));
+            return problems.push(wrong_service(&service.descriptor, text));
         }
         self.by_name.insert(service.name.clone(), Arc::new(service));
     }
@@ -172,7 +172,7 @@ impl Service {
     ) -> Result<Service, Problem> {
         let name = &component.service_name;
         let Some(descriptor) = pool.get_service_by_name(name) else {
-            return Err(wrong(format!(
+            return Err(Problem::nowhere(format!(
                 "the function has a component for service {name:?}, which its descriptor set does not have: make \
                  user-function.desc anew from all its .proto files"
             )));
@@ -185,7 +185,7 @@ impl Service {
                     "{name} is a component of type {other}, which Anabranch does not serve: it serves replicated entities \
                      and actions"
                 );
-                return Err(at(&descriptor, Severity::Error, text));
+                return Err(wrong_service(&descriptor, text));
             }
         };
         let none = EntitySettings::default();
@@ -203,7 +203,7 @@ impl Service {
             let text = format!(
                 "{name}: the entity type {kind:?} must have 1 to {KIND_BYTES_MAX} bytes and not begin with {OWN_KINDS:?}"
             );
-            return Err(at(&descriptor, Severity::Error, text));
+            return Err(wrong_service(&descriptor, text));
         }
         problems.extend(unguarded(&descriptor));
         let passivation = entity.passivation_strategy.as_ref();
@@ -273,7 +273,7 @@ fn methods(
             let text = format!(
                 "{name} takes a stream, which no entity does: make it unary, or the method of an action"
             );
-            problems.push(of_method(&descriptor, Severity::Error, text));
+            problems.push(wrong_method(&descriptor, text));
             continue;
         } else if has_generated_key(&descriptor) {
             Key::Generated
@@ -284,7 +284,7 @@ fn methods(
                         "{name}: no field of {} is the entity's key: mark one with [(kalix.field).entity_key = true]",
                         descriptor.input().full_name()
                     );
-                    problems.push(of_method(&descriptor, Severity::Error, text));
+                    problems.push(wrong_method(&descriptor, text));
                     continue;
                 }
                 Ok(fields) => {
@@ -327,7 +327,7 @@ fn unguarded(service: &ServiceDescriptor) -> Option<Problem> {
             "{}: access control lists and JWTs in its options are not gone by: every caller of the ingress is served",
             service.full_name()
         );
-        at(service, Severity::Warning, text)
+        Problem::warning(text, &service.parent_file(), &[service.path()])
     })
 }
 
@@ -376,37 +376,10 @@ fn uuid() -> String {
     parts.join("-")
 }
 
-fn wrong(message: String) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        message,
-        location: None,
-    }
+fn wrong_service(service: &ServiceDescriptor, text: String) -> Problem {
+    Problem::error(text, &service.parent_file(), &[service.path()])
 }
 
-fn unreadable(error: &PoolError) -> Problem {
-    let location = match error {
-        PoolError::Invalid { location, .. } => location.clone(),
-        _ => None,
-    };
-    Problem {
-        location,
-        ..wrong(error.to_string())
-    }
-}
-
-fn at(service: &ServiceDescriptor, severity: Severity, text: String) -> Problem {
-    let (file, path) = (service.parent_file(), service.path());
-    match severity {
-        Severity::Error => Problem::error(text, &file, &[path]),
-        Severity::Warning => Problem::warning(text, &file, &[path]),
-    }
-}
-
-fn of_method(method: &MethodDescriptor, severity: Severity, text: String) -> Problem {
-    let (file, path) = (method.parent_service().parent_file(), method.path());
-    match severity {
-        Severity::Error => Problem::error(text, &file, &[path]),
-        Severity::Warning => Problem::warning(text, &file, &[path]),
-    }
+fn wrong_method(method: &MethodDescriptor, text: String) -> Problem {
+    Problem::error(text, &method.parent_service().parent_file(), &[method.path()])
 }

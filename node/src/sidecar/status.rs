@@ -1,10 +1,9 @@
-//! Statuses of gRPC as statuses of HTTP and back, and an error as the body of a response.
+//! Statuses of gRPC as statuses of HTTP, and an error as the body of a response.
 //!
 //! The body is the description of the failure, as plain text: callers of such functions look for it there. A caller whose `Accept`
 //! prefers `application/json` gets `{"code":N,"message":"..."}`, with the number of gRPC.
 //!
-//! Not here: which failure has which code. Contract: every code has a status; back, each status that a code has becomes the most
-//! general of its codes.
+//! Not here: which failure has which code. Contract: every code has a status.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -33,47 +32,6 @@ pub fn http_status(code: Code) -> StatusCode {
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// The code of a call that was answered with this status.
-pub fn code(status: StatusCode) -> Code {
-    match status.as_u16() {
-        200..=299 => Code::Ok,
-        400 => Code::InvalidArgument,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::NotFound,
-        409 => Code::Aborted,
-        429 => Code::ResourceExhausted,
-        CLIENT_CLOSED_REQUEST => Code::Cancelled,
-        501 => Code::Unimplemented,
-        503 => Code::Unavailable,
-        504 => Code::DeadlineExceeded,
-        _ => Code::Unknown,
-    }
-}
-
-/// The name of a code, as gRPC's documents have it.
-pub fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
@@ -131,48 +89,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_status_and_name() {
+    fn every_code_has_its_status() {
         let table = [
-            (0, 200, "OK"),
-            (1, 499, "CANCELLED"),
-            (2, 500, "UNKNOWN"),
-            (3, 400, "INVALID_ARGUMENT"),
-            (4, 504, "DEADLINE_EXCEEDED"),
-            (5, 404, "NOT_FOUND"),
-            (6, 409, "ALREADY_EXISTS"),
-            (7, 403, "PERMISSION_DENIED"),
-            (8, 429, "RESOURCE_EXHAUSTED"),
-            (9, 400, "FAILED_PRECONDITION"),
-            (10, 409, "ABORTED"),
-            (11, 400, "OUT_OF_RANGE"),
-            (12, 501, "UNIMPLEMENTED"),
-            (13, 500, "INTERNAL"),
-            (14, 503, "UNAVAILABLE"),
-            (15, 500, "DATA_LOSS"),
-            (16, 401, "UNAUTHENTICATED"),
+            (0, 200),
+            (1, 499),
+            (2, 500),
+            (3, 400),
+            (4, 504),
+            (5, 404),
+            (6, 409),
+            (7, 403),
+            (8, 429),
+            (9, 400),
+            (10, 409),
+            (11, 400),
+            (12, 501),
+            (13, 500),
+            (14, 503),
+            (15, 500),
+            (16, 401),
         ];
-        for (number, status, text) in table {
+        for (number, status) in table {
             let code = Code::from_i32(number);
             assert_eq!(http_status(code).as_u16(), status, "{number}");
-            assert_eq!(name(code), text);
-            // Back and forth again is the same status.
-            assert_eq!(http_status(super::code(http_status(code))).as_u16(), status);
-        }
-        for (status, code) in [
-            (204, Code::Ok),
-            (302, Code::Unknown),
-            (418, Code::Unknown),
-            (500, Code::Unknown),
-            (502, Code::Unknown),
-            (400, Code::InvalidArgument),
-            (409, Code::Aborted),
-            (499, Code::Cancelled),
-        ] {
-            assert_eq!(
-                super::code(StatusCode::from_u16(status).unwrap()),
-                code,
-                "{status}"
-            );
         }
     }
 

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use super::super::cli::Call;
 use super::super::client::Session;
 use super::super::exit::Failure;
-use super::super::{output, percent};
+use super::super::output;
 use super::ANSWER_TIMEOUT;
 use super::read::node;
 use super::update::LEVEL_TIMEOUT;
+use crate::percent;
 
 /// Calls it and prints its reply.
 pub async fn run(args: &Call) -> Result<(), Failure> {

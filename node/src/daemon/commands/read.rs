@@ -3,9 +3,10 @@
 use super::super::cli::{Dump, Entity, Get, ReadLevel, Target};
 use super::super::client::{Client, Session};
 use super::super::exit::Failure;
-use super::super::{output, percent, target};
+use super::super::{output, target};
 use super::ANSWER_TIMEOUT;
 use super::update::LEVEL_TIMEOUT;
+use crate::percent;
 
 /// Prints one value.
 pub async fn get(args: &Get) -> Result<(), Failure> {

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::super::cli::{MissedTimes, Schedule, ScheduleSet, Target};
 use super::super::client::Client;
 use super::super::exit::Failure;
-use super::super::{output, percent};
+use super::super::output;
 use super::ANSWER_TIMEOUT;
 use super::call::check_argument;
 use super::read::node;
+use crate::percent;
 use crate::terms::millis;
 use crate::trigger::{Json, Missed, Order, SCHEDULE, Shown, When, utc};
 

@@ -9,11 +9,12 @@ use super::super::api::ErrorBody;
 use super::super::cli::Stream;
 use super::super::client::Session;
 use super::super::exit::Failure;
-use super::super::{output, percent};
+use super::super::output;
 use super::ANSWER_TIMEOUT;
 use super::call::check_argument;
 use super::read::node;
 use super::update::LEVEL_TIMEOUT;
+use crate::percent;
 
 /// Messages that were read and not sent yet, at most.
 const MESSAGES_WAITING_MAX: usize = 16;

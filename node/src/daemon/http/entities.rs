@@ -13,9 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::body::{self, Chunks};
 use super::error::Refusal;
 use super::{App, session, told};
-use crate::daemon::percent;
 use crate::json;
 use crate::node::{Dump, Node};
+use crate::percent::{self, Place};
 use crate::wire::EntityId;
 
 /// A chunk of a dump aims at this size; one line more than fits always goes.
@@ -172,7 +172,7 @@ fn kind_of(query: &str) -> Result<String, Refusal> {
         let message = format!("{query:?} asks for nothing that there is: kind=KIND");
         return Err(Refusal::invalid(message));
     };
-    percent::decode(kind).map_err(|e| Refusal::invalid(e.to_string()))
+    percent::decode(kind, Place::Segment).map_err(|e| Refusal::invalid(e.to_string()))
 }
 
 async fn walk(dump: Dump, mut chunks: Chunks) {
@@ -212,7 +212,7 @@ pub(super) fn last_segments<const N: usize>(uri: &Uri) -> Result<[String; N], Re
     let mut names = std::array::from_fn(|_| String::new());
     for name in names.iter_mut().rev() {
         let segment = segments.next().unwrap_or_default();
-        *name = percent::decode(segment).map_err(|e| Refusal::invalid(e.to_string()))?;
+        *name = percent::decode(segment, Place::Segment).map_err(|e| Refusal::invalid(e.to_string()))?;
     }
     Ok(names)
 }

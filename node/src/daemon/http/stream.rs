@@ -17,10 +17,10 @@ use super::call::names;
 use super::entities::{KEEP_ALIVE, place};
 use super::error::Refusal;
 use super::{App, session, told, trace};
-use crate::daemon::percent;
 use crate::error::Error;
 use crate::function::{Messages, Streaming};
 use crate::payload::{Encoding, PAYLOAD_BYTES_MAX, Payload};
+use crate::percent::{self, Place};
 use crate::session::Call;
 
 /// How long the first line of a body of lines may take to come.
@@ -92,7 +92,7 @@ fn argument_of(uri: &Uri) -> Result<Bytes, Refusal> {
             "{query:?} asks for nothing that there is: argument=JSON"
         )));
     };
-    let text = percent::decode(text).map_err(|e| Refusal::invalid(e.to_string()))?;
+    let text = percent::decode(text, Place::Segment).map_err(|e| Refusal::invalid(e.to_string()))?;
     Ok(text.into())
 }
 

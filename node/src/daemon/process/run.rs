@@ -14,12 +14,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::super::lines;
 use super::minder::GRACE;
 use super::outlet::Outlet;
 use super::words::{Ending, Word};
@@ -166,16 +167,7 @@ impl Run {
 pub(super) async fn forward(output: impl AsyncRead + Unpin, outlet: Outlet) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        match (&mut output)
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut line)
-            .await
-        {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return,
-        }
+    while lines::next(&mut output, LINE_BYTES_MAX, &mut line).await {
         let text = String::from_utf8_lossy(&line);
         outlet.line(text.trim_end_matches(['\n', '\r'])).await;
     }

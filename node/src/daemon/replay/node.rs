@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::super::api::{AnswerBody, HealthBody, KeyBody, OpBody, StatusBody, UpdateBody};
 use super::super::client::Client;
 use super::super::exit::Failure;
-use super::super::percent;
 use super::progress::Progress;
+use crate::percent;
 
 /// How long one answer may take; the level asked for needs no other node.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);

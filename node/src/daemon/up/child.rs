@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::super::api::{NodeNews, ReadyBody};
 use super::super::cluster_dir::NodeEntry;
 use super::super::exit::Failure;
-use super::super::output;
+use super::super::{lines, output};
 
 /// Lines of a dead child's log that are shown.
 const LAST_WORDS_LINES: usize = 12;
@@ -166,44 +166,32 @@ async fn listen(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) {
         .is_ok()
         && let Ok(ready) = serde_json::from_str::<ReadyBody>(&line)
     {
-        let discovered = Vec::new();
-        let _ = news
-            .send(News::Ready {
-                name,
-                ready,
-                discovered,
-            })
-            .await;
+        say_ready(&news, name, ready, Vec::new()).await;
     }
     // Nothing more is expected, but a child must never find its stdout closed.
     let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+}
+
+async fn say_ready(news: &mpsc::Sender<News>, name: String, ready: ReadyBody, discovered: Vec<String>) {
+    // Whoever started it may be about to end.
+    let _ = news
+        .send(News::Ready {
+            name,
+            ready,
+            discovered,
+        })
+        .await;
 }
 
 /// Under `dev`, to the end: a node's function may print at any time.
 async fn listen_on(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) {
     let mut stdout = BufReader::new(stdout);
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        match (&mut stdout)
-            .take(NEWS_BYTES_MAX)
-            .read_until(b'\n', &mut line)
-            .await
-        {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return,
-        }
+    while lines::next(&mut stdout, NEWS_BYTES_MAX, &mut line).await {
         match serde_json::from_slice(&line) {
             Ok(NodeNews::Function { line }) => output::note_as(&name, &line),
             Ok(NodeNews::Ready { ready, discovered }) => {
-                let name = name.clone();
-                let _ = news
-                    .send(News::Ready {
-                        name,
-                        ready,
-                        discovered,
-                    })
-                    .await;
+                say_ready(&news, name.clone(), ready, discovered).await;
             }
             Err(_) => {}
         }

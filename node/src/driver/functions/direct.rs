@@ -60,6 +60,7 @@ impl Turn<'_> {
         let ended = match reply.state {
             State::Update(mutations) if !mutations.is_empty() => {
                 let commit = Commit {
+                    ty: self.found.function.ty(),
                     mutations,
                     view: answered.view,
                     level: reply.level.unwrap_or(answered.level),

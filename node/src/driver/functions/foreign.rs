@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use anabranch_crdt::Type;
 use tokio::sync::{mpsc, oneshot};
 
 use super::LIVES_MAX;
@@ -118,8 +117,8 @@ impl Shared {
         by_kind.retain(|_, function| !is_one(function));
     }
 
-    /// Has a command answered by a function of another process; and whether it changed anything. Dropping the future leaves the
-    /// command to itself.
+    /// Has a command answered by a function of another process; and whether it changed anything. Dropping the future leaves a
+    /// command that has begun to itself, and ends one of a function without entities.
     pub(super) async fn call_foreign(
         self: &Arc<Self>,
         function: Arc<dyn Foreign>,
@@ -249,9 +248,8 @@ impl Shared {
             }
             let begun = self.functions.foreign.begun.fetch_add(1, Ordering::Relaxed);
             let config = Config {
-                ty: function.ty(),
                 streams_from: begun.wrapping_mul(LIVES_MAX),
-                ..Config::new(self.about.node, entity.clone(), Type::OrMap)
+                ..Config::new(self.about.node, entity.clone(), function.ty())
             };
             let live = Live {
                 session: Session::new(function.session(config)),

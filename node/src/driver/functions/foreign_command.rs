@@ -5,22 +5,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_crdt::{Mutation, Type};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
 use super::foreign::{Begin, Ended, stopping};
-use super::later::{call_later, note_failure};
+use super::later::{leave_later, note_failure};
 use super::parked;
+use super::step::Commit;
 use crate::driver::cell::Submitted;
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
-use crate::engine::{Input as EngineInput, Level, Op, Time, Update};
+use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Foreign};
 use crate::payload::Payload;
 use crate::session::{ANSWER_MS_DEFAULT, Call, Command, CommandId, Effect, Input, Output};
-use crate::view::View;
 use crate::wire::{EntityId, Token};
 
 impl Shared {
@@ -79,33 +78,35 @@ impl Shared {
         command: Command,
         token: Token,
     ) -> Ended {
-        let (name, deadline) = (
-            parked::name(&command.method, &function.message(&command.payload)),
-            command.deadline,
-        );
+        let (method, payload, deadline) = (command.method.clone(), command.payload.clone(), command.deadline);
+        // It takes a look at every byte: for those that have to do with a function's end alone.
+        let name = || parked::name(&method, &function.message(&payload));
         let now = self.clock.time();
-        let may = self
-            .functions
-            .foreign
-            .parked()
-            .check(now, &entity, name, &command.method);
-        if let Err(error) = may {
+        let has_ended = || self.functions.foreign.parked().knows(&entity);
+        if has_ended()
+            && let Err(error) = self
+                .functions
+                .foreign
+                .parked()
+                .check(now, &entity, name(), &method)
+        {
             return (Err(error), token);
         }
-        let (result, token) = self.give_foreign(function, &entity, id, command, token).await;
+        let giving = self.give_foreign(Arc::clone(&function), &entity, id, command, token);
+        let (result, token) = giving.await;
         let now = self.clock.time();
-        let mut parked = self.functions.foreign.parked();
-        match &result {
-            Ok(_) => parked.note(now, &entity, name, None),
-            Err(error) if error.kind() == ErrorKind::Refused => parked.note(now, &entity, name, None),
+        let end = match &result {
             // Whose caller gave up first was only slow.
-            Err(error) if error.kind() == ErrorKind::Lost && now < deadline => {
-                parked.note(now, &entity, name, Some(error));
-            }
-            // Its function was not given it.
-            Err(_) => {}
+            Err(error) if error.kind() == ErrorKind::Lost && now < deadline => Some(Some(error)),
+            Ok(_) if has_ended() => Some(None),
+            Err(error) if has_ended() && error.kind() == ErrorKind::Refused => Some(None),
+            // Its function was not given it; or has never ended on anything of this entity's.
+            _ => None,
+        };
+        if let Some(end) = end {
+            let name = name();
+            self.functions.foreign.parked().note(now, &entity, name, end);
         }
-        drop(parked);
         (result, token)
     }
 
@@ -137,8 +138,14 @@ impl Shared {
                 } => {
                     changed = true;
                     let (span, _) = part!("commit", "internal", trace, entity, level);
-                    let update = self.update_of(entity, ty, mutations, level, deadline);
-                    let committing = self.commit_foreign(entity, id, update, view, &mut token);
+                    let commit = Commit {
+                        ty,
+                        mutations,
+                        view,
+                        level,
+                        deadline,
+                    };
+                    let committing = self.commit_foreign(entity, id, commit, &mut token);
                     let result = committing.instrument(span.clone()).await;
                     spans::end(&span, &result);
                     self.tell_foreign(entity, Input::Committed { id, result }, None);
@@ -160,42 +167,14 @@ impl Shared {
         }
     }
 
-    fn update_of(
-        &self,
-        entity: &EntityId,
-        ty: Type,
-        mutations: Vec<Mutation>,
-        level: Level,
-        deadline: Time,
-    ) -> Update {
-        let op = |mutation| Op {
-            entity: entity.clone(),
-            ty: Some(ty),
-            mutation,
-        };
-        Update {
-            ops: mutations.into_iter().map(op).collect(),
-            level,
-            key: None,
-            after: None,
-            timeout_ms: self.clock.time().ms_until(deadline),
-        }
-    }
-
     async fn commit_foreign(
         self: &Arc<Self>,
         entity: &EntityId,
         id: CommandId,
-        update: Update,
-        view: View,
+        commit: Commit,
         token: &mut Token,
     ) -> Result<(), Error> {
-        let commit = |request, _: Time| EngineInput::Commit {
-            request,
-            update,
-            view,
-        };
-        let (submitted, after) = self.with_cell(|cell| cell.submit(self, commit))?;
+        let (submitted, after) = commit.submit(self)?;
         self.finish(after);
         let outcome = match submitted {
             Submitted::Done(outcome) => outcome,
@@ -210,15 +189,7 @@ impl Shared {
 
     /// Makes the calls that a command wants: those that are waited for in order, the others meanwhile.
     async fn make_effects(self: &Arc<Self>, effects: Vec<Effect>, deadline: Time, token: &mut Token) {
-        let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
-        let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
-        let mut now: Vec<Call> = calls(awaited).collect();
-        if !later.is_empty()
-            && let Err(later) = call_later(self, calls(later).collect())
-        {
-            now.extend(later);
-        }
-        for call in now {
+        for call in leave_later(self, effects) {
             let left_ms = self.clock.time().ms_until(deadline);
             let name = call.to_string();
             note_failure(&name, self.make_call(call, token, left_ms).await);

@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
+use super::caller::HostCaller;
+use super::stream::stopped;
 use crate::driver::Mark;
-use crate::driver::functions::caller::HostCaller;
 use crate::driver::shared::Shared;
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
@@ -82,57 +83,56 @@ impl Shared {
         (result, caller.seen())
     }
 
-    /// Asks anew whenever the entity has changed.
     async fn follow_foreign(
         self: Arc<Self>,
         function: Arc<dyn Foreign>,
         call: Call,
         after: Token,
-        mut pipe: Pipe,
+        pipe: Pipe,
         wants: Encoding,
     ) -> Ended {
         let mut token = after;
+        let result = self.follow(&function, &call, &mut token, pipe, wants).await;
+        (result, token)
+    }
+
+    /// Asks anew whenever the entity has changed.
+    async fn follow(
+        self: &Arc<Self>,
+        function: &Arc<dyn Foreign>,
+        call: &Call,
+        token: &mut Token,
+        mut pipe: Pipe,
+        wants: Encoding,
+    ) -> Result<(), Error> {
         let mut followed = Followed {
             mark: self.subscribe(&call.entity),
             entity: call.entity.clone(),
-            shared: Arc::clone(&self),
+            shared: Arc::clone(self),
         };
+        let mark = followed.mark.as_mut().ok_or_else(stopped)?;
         let mut last: Option<Payload> = None;
-        let result = loop {
-            let Some(mark) = &mut followed.mark else {
-                break Err(stopped());
-            };
+        loop {
             // The mark is down before the function is asked, so a change in between sets it again.
             mark.mark_unchanged();
-            let asked = self.ask_again(&function, &call, &mut token).await;
-            let (reply, changed) = match asked {
-                Ok(asked) => asked,
-                Err(error) => break Err(error),
-            };
+            let (reply, changed) = self.ask_again(function, call, token).await?;
             if changed && last.is_some() {
                 let message =
                     format!("{call} is asked again for each change, and made one: let it only look");
-                break Err(Error::new(ErrorKind::Refused, message));
+                return Err(Error::new(ErrorKind::Refused, message));
             }
             if last.as_ref() != Some(&reply) {
-                let shown = match function.give(&call.method, wants, reply.clone()) {
-                    Ok(shown) => shown,
-                    Err(error) => break Err(error),
-                };
+                let shown = function.give(&call.method, wants, reply.clone())?;
                 last = Some(reply);
                 if pipe.reply(shown).await.is_err() {
-                    break Ok(());
+                    return Ok(());
                 }
             }
-            let next = tokio::select! {
-                changed = mark.changed() => changed.map_err(|_| stopped()),
-                _ = self.stopped() => Err(stopped()),
-            };
-            if let Err(error) = next {
-                break Err(error);
+            tokio::select! {
+                changed = mark.changed() => changed.map_err(|_| stopped())?,
+                _ = self.stopped() => return Err(stopped()),
             }
-        };
-        (result, token)
+        }
     }
 
     async fn ask_again(
@@ -153,11 +153,4 @@ impl Shared {
             (Action::Refuse(error), _) => Err(error),
         }
     }
-}
-
-fn stopped() -> Error {
-    Error::new(
-        ErrorKind::Stopping,
-        "the node has stopped, and the stream with it; open it at another node",
-    )
 }

@@ -8,7 +8,7 @@ use crate::driver::shared::Shared;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::Error;
 use crate::payload::Payload;
-use crate::session::Call;
+use crate::session::{Call, Effect};
 
 /// So many commands' effects that nobody waits for run at once; those of the next are waited for.
 const LATER_MAX: usize = 64;
@@ -21,6 +21,19 @@ pub(super) fn note_failure(name: &str, result: Result<Payload, Error>) {
     if let Err(error) = result {
         tracing::warn!("an effect, {name}, failed: {error}");
     }
+}
+
+/// What a command wants called now, in order: what it waits for, and what there is no room to call meanwhile. The rest is called.
+pub(super) fn leave_later(shared: &Arc<Shared>, effects: Vec<Effect>) -> Vec<Call> {
+    let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
+    let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
+    let mut now: Vec<Call> = calls(awaited).collect();
+    if !later.is_empty()
+        && let Err(later) = call_later(shared, calls(later).collect())
+    {
+        now.extend(later);
+    }
+    now
 }
 
 /// Makes calls, one after the other, on a thread of their own; gives them back where too many do so already.

@@ -39,6 +39,11 @@ pub(super) fn name(method: &str, argument: &[u8]) -> u64 {
 }
 
 impl Parked {
+    /// Whether a function has ended on something of an entity's.
+    pub(super) fn knows(&self, entity: &EntityId) -> bool {
+        self.0.contains_key(entity)
+    }
+
     /// Whether a command may be given to its function.
     pub(super) fn check(
         &mut self,

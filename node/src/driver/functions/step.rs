@@ -1,8 +1,10 @@
 //! What follows for a caller from what a session says.
 
-use anabranch_crdt::Mutation;
+use anabranch_crdt::{Mutation, Type};
 
-use crate::engine::{Level, Time};
+use crate::driver::cell::{After, Submitted};
+use crate::driver::shared::Shared;
+use crate::engine::{Input, Level, Op, Time, Update};
 use crate::error::Error;
 use crate::session::{Action, Command, CommandId, Effect, Output, StreamId, Told};
 use crate::view::View;
@@ -28,10 +30,42 @@ pub(super) enum Step {
 /// What a function did, on its way into the engine.
 #[derive(Debug)]
 pub(super) struct Commit {
+    pub(super) ty: Type,
     pub(super) mutations: Vec<Mutation>,
     pub(super) view: View,
     pub(super) level: Level,
     pub(super) deadline: Time,
+}
+
+impl Commit {
+    /// Hands it to the engine.
+    pub(super) fn submit(self, shared: &Shared) -> Result<(Submitted, After), Error> {
+        let Commit {
+            ty,
+            mutations,
+            view,
+            level,
+            deadline,
+        } = self;
+        let op = |mutation| Op {
+            entity: view.entity().clone(),
+            ty: Some(ty),
+            mutation,
+        };
+        let ops = mutations.into_iter().map(op).collect();
+        let commit = |request, now: Time| Input::Commit {
+            request,
+            update: Update {
+                ops,
+                level,
+                key: None,
+                after: None,
+                timeout_ms: now.ms_until(deadline),
+            },
+            view,
+        };
+        shared.with_cell(|cell| cell.submit(shared, commit))
+    }
 }
 
 impl Step {
@@ -60,14 +94,15 @@ pub(super) fn step(output: Output) -> Option<(CommandId, Step)> {
         )),
         Output::Commit {
             id,
+            ty,
             mutations,
             view,
             level,
             deadline,
-            ..
         } => Some((
             id,
             Step::Commit(Commit {
+                ty,
                 mutations,
                 view,
                 level,

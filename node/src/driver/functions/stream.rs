@@ -220,7 +220,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn stopped() -> Error {
+pub(super) fn stopped() -> Error {
     Error::new(
         ErrorKind::Stopping,
         "the node has stopped, and the stream with it; open it at another node",

@@ -9,14 +9,14 @@ use tracing::{Instrument, Span};
 
 use super::caller::{HostCaller, has_own_stack};
 use super::direct::Ended;
-use super::later::{call_later, note_failure};
+use super::later::{call_later, leave_later, note_failure};
 use super::step::{Commit, Step};
 use super::{Found, nothing};
 use crate::driver::calls::Due;
 use crate::driver::cell::{After, Outcome, Submitted};
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
-use crate::engine::{Input as EngineInput, Op, Time, Update};
+use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Caller, Context};
 use crate::session::{Action, Call, Command, CommandId, Effect, Input, Said, StreamId};
@@ -208,14 +208,7 @@ impl<'a> Turn<'a> {
     /// Makes the calls that the command wants: those that are waited for in order, the others meanwhile.
     async fn effects(&mut self, effects: Vec<Effect>, deadline: Time, mut session: Option<&mut Token>) {
         self.stage = Stage::Effecting;
-        let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
-        let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
-        self.rest.extend(calls(awaited));
-        if !later.is_empty()
-            && let Err(later) = call_later(self.shared, calls(later).collect())
-        {
-            self.rest.extend(later);
-        }
+        self.rest.extend(leave_later(self.shared, effects));
         while let Some(call) = self.rest.pop_front() {
             let left_ms = self.shared.clock.time().ms_until(deadline);
             let name = call.to_string();
@@ -329,7 +322,7 @@ impl<'a> Turn<'a> {
     /// Hands what the command did to the engine. How it went, if that is known at once.
     pub(super) fn hand_in(&self, commit: Commit, trace: Option<Trace>) -> (Option<Result<(), Error>>, Made) {
         let (span, _) = part!("commit", "internal", trace, self.entity, commit.level);
-        let submitted = span.in_scope(|| self.submit(commit));
+        let submitted = span.in_scope(|| commit.submit(self.shared));
         let broken = |error| (Submitted::Done(Err(error)), After::default());
         let (submitted, after) = submitted.unwrap_or_else(broken);
         let (result, answer) = match submitted {
@@ -341,33 +334,6 @@ impl<'a> Turn<'a> {
             Submitted::Waiting(answer) => (None, Answered::Later(answer)),
         };
         (result, Made { answer, after, span })
-    }
-
-    fn submit(&self, commit: Commit) -> Result<(Submitted, After), Error> {
-        let Commit {
-            mutations,
-            view,
-            level,
-            deadline,
-        } = commit;
-        let op = |mutation| Op {
-            entity: view.entity().clone(),
-            ty: Some(self.found.function.ty()),
-            mutation,
-        };
-        let ops = mutations.into_iter().map(op).collect();
-        let commit = |request, now: Time| EngineInput::Commit {
-            request,
-            update: Update {
-                ops,
-                level,
-                key: None,
-                after: None,
-                timeout_ms: now.ms_until(deadline),
-            },
-            view,
-        };
-        self.shared.with_cell(|cell| cell.submit(self.shared, commit))
     }
 
     /// Waits until what the command did is where its level says; returns what follows.

@@ -1,24 +1,26 @@
 //! One call, whichever way it came in.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::sync::watch;
 use tonic::Status;
 
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::session::Call;
-use crate::sidecar::Served;
 use crate::sidecar::discovery::Serving;
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::status;
 use crate::sidecar::proto::common::MetadataEntry;
 use crate::sidecar::services::{Method, Service};
-use crate::wire::Token;
+use crate::sidecar::{SESSION_HEADER, Served};
+use crate::wire::{Token, TokenError};
 
 /// How long a caller waits who does not say.
-pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Makes calls.
 #[derive(Debug)]
@@ -33,9 +35,41 @@ pub(super) struct Caller {
 pub(super) struct Terms {
     pub metadata: Vec<MetadataEntry>,
     pub session: Option<Token>,
-    pub timeout: Duration,
-    /// Whether its caller said how long he waits.
-    pub has_deadline: bool,
+    /// How long its caller waits, if he says.
+    pub timeout: Option<Duration>,
+}
+
+impl Terms {
+    /// How long an answer is waited for.
+    pub fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT_DEFAULT)
+    }
+}
+
+/// Whether a header is the protocols' own: none that a function says.
+pub(super) fn is_own(header: &str) -> bool {
+    const OWN: [&str; 7] = [
+        "connection",
+        "content-length",
+        "content-type",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    let header = header.to_ascii_lowercase();
+    header.starts_with("grpc-") || OWN.contains(&header.as_str())
+}
+
+/// What a request's session has seen, by its header.
+pub(super) fn session(header: Option<&HeaderValue>) -> Result<Option<Token>, Status> {
+    let invalid =
+        |e: &dyn fmt::Display| Status::invalid_argument(format!("nothing changed: {SESSION_HEADER}: {e}"));
+    let token = header.map(|value| {
+        let text = value.to_str().map_err(|e| invalid(&e))?;
+        text.parse().map_err(|e: TokenError| invalid(&e))
+    });
+    token.transpose()
 }
 
 /// What came of it.
@@ -102,12 +136,12 @@ impl Caller {
         message: Bytes,
         terms: Terms,
     ) -> Result<Answer, Status> {
-        let began = Instant::now();
+        let (began, patience) = (Instant::now(), terms.patience());
         let asking = async {
             let call = call_of(service, method, message, terms.metadata)?;
             let (reply, session) = self
                 .node
-                .call_payload(call, terms.session.as_ref(), terms.timeout)
+                .call_payload(call, terms.session.as_ref(), patience)
                 .await?;
             let envelope =
                 Envelope::of(&reply).map_err(|error| Error::new(ErrorKind::Unanswered, error.message()))?;
@@ -122,7 +156,7 @@ impl Caller {
             let is_gone = error.kind() == ErrorKind::NoFunction;
             match is_gone {
                 true => Status::unavailable(error.message()),
-                false => status(&error, began.elapsed() >= terms.timeout),
+                false => status(&error, began.elapsed() >= patience),
             }
         })
     }

@@ -13,21 +13,12 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{KeyAndValueRef, MetadataKey, MetadataMap};
 use tonic::server::{StreamingService, UnaryService};
 
-use super::call::{Answer, Caller, TIMEOUT_DEFAULT, Terms};
+use super::call::{Answer, Caller, Terms, is_own, session};
 use crate::sidecar::SESSION_HEADER;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{Method, Service};
 use crate::wire::Token;
 
-/// Headers that are the protocol's own.
-const OWN_HEADERS: [&str; 6] = [
-    "content-type",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "te",
-    "trailer",
-];
 /// A deadline farther off is as good as none.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -42,22 +33,18 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
         Err(status) => return status.into_http(),
     };
     let (service, method) = match services.find(service, method) {
-        Ok((service, method)) => (Arc::clone(service), method.descriptor.name().to_owned()),
+        Ok(found) => found,
         Err(error) => return Status::unimplemented(error.message()).into_http(),
-    };
-    let Some(found) = service.methods.get(&method) else {
-        return Status::unimplemented(method).into_http();
     };
     let mut grpc = tonic::server::Grpc::new(Untouched)
         .max_decoding_message_size(caller.message_bytes_max)
         .max_encoding_message_size(usize::MAX);
-    let is_streamed = found.is_streamed();
     let called = Called {
         caller: Arc::clone(caller),
-        service,
-        method,
+        service: Arc::clone(service),
+        method: method.descriptor.name().to_owned(),
     };
-    match is_streamed {
+    match method.is_streamed() {
         true => grpc.streaming(called, request).await,
         false => grpc.unary(called, request).await,
     }
@@ -129,22 +116,14 @@ impl StreamingService<Bytes> for Called {
 /// What a request's headers say.
 fn terms(metadata: &MetadataMap, service: &Service) -> Result<Terms, Status> {
     let invalid = |what: String| Status::invalid_argument(format!("nothing changed: {what}"));
-    let session = metadata.get(SESSION_HEADER).map(|value| {
-        let text = value
-            .to_str()
-            .map_err(|e| invalid(format!("{SESSION_HEADER}: {e}")))?;
-        text.parse::<Token>()
-            .map_err(|e| invalid(format!("{SESSION_HEADER}: {e}")))
-    });
     let timeout = metadata.get("grpc-timeout").map(|value| {
         let timeout = value.to_str().ok().and_then(timeout);
         timeout.ok_or_else(|| invalid(format!("grpc-timeout: {value:?} is none")))
     });
     Ok(Terms {
         metadata: heard(metadata, service),
-        session: session.transpose()?,
-        has_deadline: timeout.is_some(),
-        timeout: timeout.transpose()?.unwrap_or(TIMEOUT_DEFAULT),
+        session: session(metadata.as_ref().get(SESSION_HEADER))?,
+        timeout: timeout.transpose()?,
     })
 }
 
@@ -201,9 +180,7 @@ fn response(answer: Answer) -> tonic::Response<Bytes> {
 fn said(metadata: &[MetadataEntry], session: &Token) -> HeaderMap {
     let mut headers = MetadataMap::new();
     for entry in metadata {
-        // The protocol's own are none of a function's.
-        let key = entry.key.to_ascii_lowercase();
-        let is_own = key.starts_with("grpc-") || OWN_HEADERS.contains(&key.as_str());
+        let is_own = is_own(&entry.key);
         match &entry.value {
             Some(MetadataValue::Text(text)) if !is_own => {
                 if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(entry.key.as_bytes()), text.parse()) {

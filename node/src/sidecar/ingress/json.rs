@@ -12,17 +12,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::call::{Answer, Caller, TIMEOUT_DEFAULT, Terms};
+use super::call::{Answer, Caller, Terms, is_own, session};
 use super::streams::Replies;
+use super::{respond, respond_as};
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::Service;
 use crate::sidecar::status::{error_body, http_status};
 use crate::sidecar::transcode::{Match, Missing};
-use crate::sidecar::{SESSION_HEADER, Served};
-use crate::wire::Token;
+use crate::sidecar::{SESSION_HEADER, TIMEOUT_HEADER};
 
-/// How long a caller waits, milliseconds.
-const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 /// A deadline farther off is as good as none.
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// What a function says beside its reply to set the status of the response.
@@ -45,7 +43,7 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> 
         .get(PROBE_HEADER)
         .is_some_and(|value| value == PROBE_ANSWER)
     {
-        return text(StatusCode::OK, PROBE_ANSWER.into());
+        return respond(StatusCode::OK, PROBE_ANSWER);
     }
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accept = accept.map(str::to_owned);
@@ -112,30 +110,15 @@ async fn answer_or_status(
         let is_events = accepts(&head.headers, EVENTS);
         let streaming = caller.open(service, method, message, terms.clone()).await?;
         let replies = caller.run(streaming, None, &terms);
-        let path = head.uri.path().to_owned();
-        return Ok(streamed(
-            Arc::clone(&services),
-            head.method,
-            path,
-            replies,
-            is_events,
-        ));
+        return Ok(streamed(route, replies, is_events));
     }
     let answer = caller.call(service, method, message, terms).await?;
     Ok(response(&route, answer)?)
 }
 
 /// One reply a line, or an event each.
-fn streamed(
-    services: Served,
-    verb: http::Method,
-    path: String,
-    replies: Replies,
-    is_events: bool,
-) -> Response<Body> {
+fn streamed(route: Match, replies: Replies, is_events: bool) -> Response<Body> {
     let frames = ReceiverStream::new(replies).map(move |reply| {
-        let route = services.rules.find(&verb, &path);
-        let route = route.map_err(|e| Status::internal(e.to_string()))?;
         let message = reply?;
         let shown = match is_events {
             true => route.event(&message),
@@ -183,13 +166,9 @@ async fn receive(body: Incoming, most: usize) -> Result<Bytes, Status> {
 fn terms(headers: &HeaderMap, service: &Service) -> Result<Terms, Status> {
     let invalid = |what: String| Status::invalid_argument(format!("nothing changed: {what}"));
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let session = text(SESSION_HEADER).map(|text| {
-        text.parse::<Token>()
-            .map_err(|e| invalid(format!("{SESSION_HEADER}: {e}")))
-    });
     let timeout = match text(TIMEOUT_HEADER).map(str::parse::<u64>) {
-        None => TIMEOUT_DEFAULT,
-        Some(Ok(ms)) if ms <= TIMEOUT_MS_MAX => Duration::from_millis(ms),
+        None => None,
+        Some(Ok(ms)) if ms <= TIMEOUT_MS_MAX => Some(Duration::from_millis(ms)),
         Some(_) => {
             let text =
                 format!("{TIMEOUT_HEADER} is a whole number of milliseconds, at most {TIMEOUT_MS_MAX}");
@@ -205,13 +184,12 @@ fn terms(headers: &HeaderMap, service: &Service) -> Result<Terms, Status> {
     };
     Ok(Terms {
         metadata: heard.filter_map(entry).collect(),
-        session: session.transpose()?,
-        has_deadline: headers.contains_key(TIMEOUT_HEADER),
+        session: session(headers.get(SESSION_HEADER))?,
         timeout,
     })
 }
 
-fn response(route: &Match<'_>, answer: Answer) -> Result<Response<Body>, Status> {
+fn response(route: &Match, answer: Answer) -> Result<Response<Body>, Status> {
     let internal = |e: &dyn std::fmt::Display| {
         Status::internal(format!(
             "the method was answered, and the answer cannot be shown: {e}"
@@ -234,7 +212,7 @@ fn response(route: &Match<'_>, answer: Answer) -> Result<Response<Body>, Status>
         } else if let (Ok(name), Ok(value)) = (
             HeaderName::try_from(entry.key.as_str()),
             HeaderValue::try_from(text.as_str()),
-        ) && !is_own(&name)
+        ) && !is_own(&entry.key)
         {
             headers.append(name, value);
         }
@@ -250,28 +228,7 @@ fn response(route: &Match<'_>, answer: Answer) -> Result<Response<Body>, Status>
     Ok(response)
 }
 
-/// Headers that are this protocol's, and none of a function's.
-fn is_own(name: &HeaderName) -> bool {
-    [
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::TRANSFER_ENCODING,
-        header::CONNECTION,
-        header::UPGRADE,
-    ]
-    .contains(name)
-}
-
 fn refusal(status: StatusCode, code: Code, description: &str, accept: Option<&str>) -> Response<Body> {
     let said = error_body(code, description, accept);
-    let mut response = text(status, said.body);
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(said.content_type));
-    response
-}
-
-fn text(status: StatusCode, text: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::new(Full::new(text)));
-    *response.status_mut() = status;
-    response
+    respond_as(status, said.content_type, said.body)
 }

@@ -13,14 +13,13 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HOST, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::Protocol;
+use super::{Protocol, respond, respond_as};
 use crate::sidecar::status::error_body;
 
 /// The one entry by which every page may call.
@@ -97,10 +96,7 @@ pub(super) fn refusal(protocol: Protocol, status: Status, accept: Option<&str>) 
         Protocol::Web => status.into_http(),
         Protocol::Json => {
             let said = error_body(Code::PermissionDenied, status.message(), accept);
-            let mut response = Response::new(Body::new(Full::new(said.body)));
-            let content_type = HeaderValue::from_static(said.content_type);
-            response.headers_mut().insert(CONTENT_TYPE, content_type);
-            response
+            respond_as(StatusCode::FORBIDDEN, said.content_type, said.body)
         }
     };
     // A browser shows no more than this of it.
@@ -115,8 +111,7 @@ pub(super) fn preflight<B>(request: &Request<B>, origin: &HeaderValue) -> Option
         return None;
     }
     let method = request.headers().get(ACCESS_CONTROL_REQUEST_METHOD)?;
-    let mut response = Response::new(Body::new(Full::new(Bytes::new())));
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    let mut response = respond(StatusCode::NO_CONTENT, Bytes::new());
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, method.clone());
     if let Some(wanted) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {

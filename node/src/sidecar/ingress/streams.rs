@@ -35,11 +35,10 @@ impl Caller {
         terms: Terms,
     ) -> Result<Streaming, Status> {
         let opening = async {
+            let patience = terms.patience();
             let call = call_of(service, method, message, terms.metadata)?;
             let after = terms.session.unwrap_or_default();
-            self.node()
-                .stream_payload(None, call, &after, terms.timeout)
-                .await
+            self.node().stream_payload(None, call, &after, patience).await
         };
         opening.await.map_err(|error: Error| status(&error, false))
     }
@@ -52,7 +51,7 @@ impl Caller {
         terms: &Terms,
     ) -> Replies {
         let (sender, replies) = mpsc::channel(REPLIES_MAX);
-        let timeout = terms.has_deadline.then_some(terms.timeout);
+        let timeout = terms.timeout;
         tokio::spawn(async move {
             let late = async {
                 match timeout {

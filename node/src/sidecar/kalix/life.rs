@@ -56,7 +56,6 @@ impl Life {
             command: None,
             ty: None,
             is_shown: false,
-            was_given: false,
             overrun: Arc::clone(&overrun),
             function,
         };
@@ -91,14 +90,12 @@ struct Conversation {
     entity: EntityId,
     hear: Hear,
     overrun: Arc<AtomicBool>,
-    /// What it has to answer.
+    /// What it has to answer: it is on its way to it.
     command: Option<(CommandId, Command)>,
     /// What the function knows the entity as.
     ty: Option<Type>,
     /// Whether it was shown an entity that exists.
     is_shown: bool,
-    /// Whether a command is on its way to it.
-    was_given: bool,
 }
 
 /// Why a life ends before its time.
@@ -115,7 +112,7 @@ impl Conversation {
     async fn run(mut self, told: mpsc::Receiver<Told>) {
         let said = match self.converse(told).await {
             Ok(()) => Said::Ended,
-            Err(End::Status(status)) if !self.was_given => Said::Failed {
+            Err(End::Status(status)) if self.command.is_none() => Said::Failed {
                 command: None,
                 error: away(status.message()),
             },
@@ -180,7 +177,6 @@ impl Conversation {
                         continue;
                     };
                     for message in self.messages(next)? {
-                        self.was_given |= matches!(message, In::Command(_));
                         let message = StreamIn { message: Some(message) };
                         if let Some(out) = &out && out.send(message).await.is_err() {
                             // The other direction says why.
@@ -299,7 +295,7 @@ impl Conversation {
                 (State::Update(mutations), Some(ty))
             }
         };
-        (self.command, self.was_given) = (None, false);
+        self.command = None;
         Ok(Said::Reply(Reply {
             command: id,
             action,

@@ -24,7 +24,7 @@ use super::awake::Awake;
 use super::envelope::Envelope;
 use super::failure::refused;
 use super::problem::Problem;
-use super::proto::action::{ActionCommand, ActionResponse, Response};
+use super::proto::action::{ActionCommand, ActionResponse};
 use super::services::{Method, Service, Services};
 use super::transcode::{json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
@@ -96,9 +96,7 @@ impl Discovered {
         let (service, method) = self.services.find(service, command)?;
         let entity = service.entity(method, &envelope.message)?;
         let mut call = Call::new(entity, command, envelope.to_payload());
-        call.origin = from.origin.clone();
-        call.origin.id = None;
-        call.origin.depth = call.origin.depth.saturating_add(1);
+        call.origin = from.origin.onward();
         Ok(call)
     }
 
@@ -158,16 +156,21 @@ impl Function {
         }
     }
 
-    async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
+    /// A command to an action; without its message, where that is still to come.
+    fn question(&self, command: &Command, has_message: bool) -> Result<ActionCommand, Error> {
         let method = self.method(&command.method)?;
         let hears = |header: &str| self.service.hears(header);
         let (payload, metadata) = Envelope::of(&command.payload)?.into_any(&method.input_url, hears);
-        let question = ActionCommand {
+        Ok(ActionCommand {
             service_name: self.service.name.clone(),
             name: command.method.clone(),
-            payload: Some(payload),
+            payload: has_message.then_some(payload),
             metadata: Some(metadata),
-        };
+        })
+    }
+
+    async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
+        let question = self.question(command, true)?;
         let (connection, _using) = self.all.awake.connection().await?;
         let asking = connection.ask(HANDLE_UNARY, question);
         asking.await.map_err(|status| failed(&status))
@@ -230,14 +233,11 @@ impl Foreign for Function {
                 Ok(effects) => effects,
                 Err(error) => return (Err(error), Vec::new()),
             };
-            let action = match response.response {
-                Some(Response::Reply(reply)) => Ok(said::reply(self, reply, &command)),
-                Some(Response::Forward(forward)) => said::forward(self, forward, &command),
-                Some(Response::Failure(failure)) => {
-                    Err(refused(failure.grpc_status_code, &failure.description))
-                }
-                None => Ok(Action::Reply(Envelope::default().to_payload())),
-            };
+            let action = said::action(self, response.response.map(Into::into), &command);
+            let action = action.and_then(|action| match action {
+                Action::Refuse(error) => Err(error),
+                other => Ok(other),
+            });
             (action, effects)
         })
     }

@@ -2,7 +2,8 @@
 
 use super::Function;
 use crate::error::Error;
-use crate::session::{Action, Command, Effect};
+use crate::payload::Payload;
+use crate::session::{Action, Call, Command, Effect};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::{broke, refused};
 use crate::sidecar::proto::common::{Action as ClientAction, Forward, Reply, SideEffect};
@@ -15,8 +16,8 @@ pub(super) fn action(
 ) -> Result<Action, Error> {
     match action {
         None => Ok(Action::Reply(Envelope::default().to_payload())),
-        Some(ClientAction::Reply(said)) => Ok(reply(function, said, command)),
-        Some(ClientAction::Forward(to)) => forward(function, to, command),
+        Some(ClientAction::Reply(said)) => Ok(Action::Reply(reply(function, said, command))),
+        Some(ClientAction::Forward(to)) => forward(function, to, command).map(Action::Forward),
         Some(ClientAction::Failure(failure)) => Ok(Action::Refuse(refused(
             failure.grpc_status_code,
             &failure.description,
@@ -25,22 +26,21 @@ pub(super) fn action(
 }
 
 /// A reply, whatever its type: its bytes are passed on.
-pub(super) fn reply(function: &Function, reply: Reply, command: &Command) -> Action {
+fn reply(function: &Function, reply: Reply, command: &Command) -> Payload {
     let envelope = Envelope::from_any(reply.payload, reply.metadata);
     if let Ok(method) = function.method(&command.method) {
         function.remark_reply(method, &envelope.type_url);
     }
-    Action::Reply(envelope.to_payload())
+    envelope.to_payload()
 }
 
 /// A forward to one of the function's services.
-pub(super) fn forward(function: &Function, to: Forward, command: &Command) -> Result<Action, Error> {
+fn forward(function: &Function, to: Forward, command: &Command) -> Result<Call, Error> {
     let envelope = Envelope::from_any(to.payload, to.metadata);
     let call = function
         .all
         .call(&to.service_name, &to.command_name, &envelope, command);
-    call.map(Action::Forward)
-        .map_err(|error| broke(&format!("it forwarded {}: {}", command.method, error.message())))
+    call.map_err(|error| broke(&format!("it forwarded {}: {}", command.method, error.message())))
 }
 
 /// What it wants called, in order.

@@ -14,11 +14,10 @@ use tonic_prost::ProstCodec;
 use super::{Function, failed, lost, said};
 use crate::error::Error;
 use crate::function::{Caller, Foreign, Pipe};
-use crate::payload::Encoding;
+use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Command};
 use crate::sidecar::envelope::Envelope;
-use crate::sidecar::failure::refused;
-use crate::sidecar::proto::action::{ActionCommand, ActionResponse, Response};
+use crate::sidecar::proto::action::{ActionCommand, ActionResponse};
 use crate::sidecar::services::Method;
 
 const STREAMED_IN: &str = "/kalix.component.action.Actions/HandleStreamedIn";
@@ -44,7 +43,8 @@ impl Streamed {
         let method = self.function.method(&self.command.method)?.clone();
         let takes = method.descriptor.is_client_streaming();
         let gives = method.descriptor.is_server_streaming();
-        let first = self.first(&method, takes)?;
+        // Of those that take a stream it has no payload.
+        let first = self.function.question(&self.command, !takes)?;
         let (mut inward, mut outward) = pipe.split();
         let (sender, messages) = mpsc::channel(OUT_MAX);
         let feeding = async {
@@ -96,19 +96,6 @@ impl Streamed {
         }
     }
 
-    /// The stream's first message: of those that take a stream it has no payload.
-    fn first(&self, method: &Method, takes: bool) -> Result<ActionCommand, Error> {
-        let service = &self.function.service;
-        let envelope = Envelope::of(&self.command.payload)?;
-        let (payload, metadata) = envelope.into_any(&method.input_url, |header| service.hears(header));
-        Ok(ActionCommand {
-            service_name: service.name.clone(),
-            name: self.command.method.clone(),
-            payload: (!takes).then_some(payload),
-            metadata: Some(metadata),
-        })
-    }
-
     async fn feed(
         &self,
         method: &Method,
@@ -141,35 +128,25 @@ impl Streamed {
     async fn reply(&self, response: ActionResponse, outward: &mut Pipe) -> Result<bool, Error> {
         let function = &self.function;
         for effect in said::effects(function, response.side_effects, &self.command)? {
-            let (calls, call) = (Arc::clone(&self.calls), effect.call);
-            let name = call.to_string();
-            let calling = async move {
-                if let Err(error) = calls.call(None, call).await {
-                    tracing::warn!("an effect, {name}, failed: {error}");
-                }
-            };
+            let name = effect.call.to_string();
             // One after the other, also those that nobody waits for: a stream may want any number of them.
-            calling.await;
-        }
-        let reply = match response.response {
-            None => return Ok(false),
-            Some(Response::Failure(failure)) => {
-                return Err(refused(failure.grpc_status_code, &failure.description));
+            if let Err(error) = self.calls.call(None, effect.call).await {
+                tracing::warn!("an effect, {name}, failed: {error}");
             }
-            Some(Response::Reply(reply)) => match said::reply(function, reply, &self.command) {
-                Action::Reply(reply) => reply,
-                _ => return Ok(false),
-            },
-            Some(Response::Forward(to)) => match said::forward(function, to, &self.command)? {
-                Action::Forward(call) => self.calls.call(None, call).await?,
-                _ => return Ok(false),
-            },
+        }
+        let Some(response) = response.response else {
+            return Ok(false);
+        };
+        let reply = match said::action(function, Some(response.into()), &self.command)? {
+            Action::Reply(reply) => reply,
+            Action::Forward(call) => self.calls.call(None, call).await?,
+            Action::Refuse(error) => return Err(error),
         };
         self.hand_over(reply, outward).await?;
         Ok(true)
     }
 
-    async fn hand_over(&self, reply: crate::payload::Payload, outward: &mut Pipe) -> Result<(), Error> {
+    async fn hand_over(&self, reply: Payload, outward: &mut Pipe) -> Result<(), Error> {
         let shown = self.function.give(&self.command.method, self.wants, reply)?;
         // A caller that is gone drops all of this.
         let _ = outward.reply(shown).await;

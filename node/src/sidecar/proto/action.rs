@@ -1,6 +1,6 @@
 //! `kalix.component.action`: commands to nobody in particular.
 
-use super::common::{Any, Failure, Forward, Metadata, Reply, SideEffect};
+use super::common::{Action, Any, Failure, Forward, Metadata, Reply, SideEffect};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ActionCommand {
@@ -22,6 +22,7 @@ pub struct ActionResponse {
     pub side_effects: Vec<SideEffect>,
 }
 
+/// What an entity's function says of a command, under other numbers.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Response {
     #[prost(message, tag = "1")]
@@ -30,4 +31,14 @@ pub enum Response {
     Reply(Reply),
     #[prost(message, tag = "3")]
     Forward(Forward),
+}
+
+impl From<Response> for Action {
+    fn from(response: Response) -> Action {
+        match response {
+            Response::Failure(failure) => Action::Failure(failure),
+            Response::Reply(reply) => Action::Reply(reply),
+            Response::Forward(forward) => Action::Forward(forward),
+        }
+    }
 }

@@ -9,7 +9,6 @@
 
 mod example;
 mod json;
-mod percent;
 mod request;
 mod response;
 mod rules;
@@ -18,7 +17,4 @@ mod template;
 mod tests;
 
 pub use self::json::{json_to_message, message_to_json};
-pub use self::percent::Undecodable;
-pub use self::request::BadRequest;
-pub use self::response::{BadResponse, Response};
 pub use self::rules::{Match, Missing, Route, Rules};

@@ -11,9 +11,9 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Re
 use serde_json::json;
 
 use super::json;
-use super::percent::{Place, decode};
 use super::response::{HTTP_BODY, HttpBody};
 use super::rules::{Body, Match};
+use crate::percent::{Place, decode};
 
 /// Parameters of a query.
 const PARAMETERS_MAX: usize = 1_000;
@@ -27,7 +27,7 @@ fn bad<T>(why: impl Into<String>) -> Result<T, BadRequest> {
     Err(BadRequest(why.into()))
 }
 
-impl Match<'_> {
+impl Match {
     /// The input message of a request, encoded. The caller sees to it that the body is not too large.
     pub fn request(
         &self,

@@ -38,7 +38,7 @@ pub struct Response {
 #[error("the function's answer cannot be passed on: {0}")]
 pub struct BadResponse(String);
 
-impl Match<'_> {
+impl Match {
     /// The response that an encoded output message is.
     pub fn response(&self, message: &[u8]) -> Result<Response, BadResponse> {
         self.render(message).map_err(BadResponse)

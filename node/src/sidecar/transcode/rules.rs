@@ -6,6 +6,8 @@
 //! for its HTTP method before one for every method, and the earlier in order of services and methods before the later; two that match
 //! exactly the same are a problem, and the earlier stays.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -14,8 +16,8 @@ use prost::{Message, Oneof};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
 use super::example::example;
-use super::percent::Undecodable;
 use super::template::{Path, Template};
+use crate::percent::Undecodable;
 use crate::sidecar::problem::Problem;
 use crate::sidecar::scan::{Raw, fields};
 
@@ -72,7 +74,7 @@ struct Custom {
 #[derive(Debug, Default)]
 pub struct Rules {
     /// In the order in which they are tried.
-    rules: Vec<Rule>,
+    rules: Vec<Arc<Rule>>,
 }
 
 /// A route.
@@ -99,8 +101,8 @@ pub(super) enum Body {
 
 /// The route of a request.
 #[derive(Debug)]
-pub struct Match<'a> {
-    pub(super) rule: &'a Rule,
+pub struct Match {
+    pub(super) rule: Arc<Rule>,
     /// What the variables are in the path.
     pub(super) values: Vec<String>,
 }
@@ -174,11 +176,12 @@ impl Rules {
             }
         }
         let rules = without_conflicts(rules, &mut problems);
+        let rules = rules.into_iter().map(Arc::new).collect();
         (Rules { rules }, problems)
     }
 
     /// The route of a request to this path, which comes without its query.
-    pub fn find(&self, verb: &Method, path: &str) -> Result<Match<'_>, Missing> {
+    pub fn find(&self, verb: &Method, path: &str) -> Result<Match, Missing> {
         let path = Path::new(path)?;
         let mut others = Vec::new();
         for rule in &self.rules {
@@ -187,7 +190,10 @@ impl Rules {
             };
             match &rule.verb {
                 Some(other) if other != verb => others.push(other.clone()),
-                _ => return Ok(Match { rule, values }),
+                _ => {
+                    let rule = Arc::clone(rule);
+                    return Ok(Match { rule, values });
+                }
             }
         }
         if others.is_empty() {
@@ -200,15 +206,15 @@ impl Rules {
 
     /// Every route, by the name of its method.
     pub fn routes(&self) -> Vec<Route> {
-        let mut routes: Vec<Route> = self.rules.iter().map(Rule::route).collect();
+        let mut routes: Vec<Route> = self.rules.iter().map(|rule| rule.route()).collect();
         routes.sort_by(|a, b| (&a.rpc, &a.template, &a.verb).cmp(&(&b.rpc, &b.template, &b.verb)));
         routes
     }
 }
 
-impl<'a> Match<'a> {
+impl Match {
     /// The gRPC method that it is for.
-    pub fn method(&self) -> &'a MethodDescriptor {
+    pub fn method(&self) -> &MethodDescriptor {
         &self.rule.method
     }
 }

@@ -14,7 +14,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use super::percent::{Place, Undecodable, decode};
+use crate::percent::{Place, Undecodable, decode};
 
 /// Bytes of a template.
 const TEMPLATE_BYTES_MAX: usize = 2_000;

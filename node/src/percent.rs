@@ -1,7 +1,27 @@
-//! Percent-encoding undone: of a segment of a path, and of a name or value of a query.
+//! Percent-encoding (RFC 3986): of one segment of a path, and undone there and in a query.
 //!
-//! Of our own, because the library for it takes a `%` that escapes nothing for itself. Contract: what is no encoding of UTF-8 text is
-//! an error.
+//! Of our own, because the library for it takes a `%` that escapes nothing for itself. Contract: `decode(encode(s)) == s` for every
+//! string, and an encoded segment contains neither `/`, `?`, `#` nor a dot segment; what is no encoding of UTF-8 text is an error.
+
+use std::fmt::Write as _;
+
+/// A segment that stands for this text.
+pub fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    // "." and ".." are the segments that clients and proxies resolve away.
+    let dots_only = matches!(text, "." | "..");
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => out.push(char::from(byte)),
+            b'.' if !dots_only => out.push('.'),
+            other => {
+                let written = write!(out, "%{other:02X}");
+                assert!(written.is_ok(), "a String refused a byte");
+            }
+        }
+    }
+    out
+}
 
 /// Why a text cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +83,46 @@ fn digit(ascii: u8) -> Result<u8, Undecodable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        let all: String = (0..=0x250u32).filter_map(char::from_u32).collect();
+        for text in [
+            "src/lib.rs",
+            ".",
+            "..",
+            "...",
+            "a b+c%2F",
+            "é/漢?x#y",
+            "",
+            "%",
+            all.as_str(),
+        ] {
+            let segment = encode(text);
+            assert!(!segment.contains(['/', '?', '#', ' ']), "{segment}");
+            assert_eq!(decode(&segment, Place::Segment).as_deref(), Ok(text));
+        }
+        assert_eq!(encode("src/lib.rs"), "src%2Flib.rs");
+        assert_eq!(encode(".."), "%2E%2E");
+    }
+
+    #[test]
+    fn what_is_not_encoded_stands_for_itself() {
+        assert_eq!(
+            decode("a+b&c=d%2f%2F", Place::Segment).as_deref(),
+            Ok("a+b&c=d//")
+        );
+        assert_eq!(decode("%252F", Place::Segment).as_deref(), Ok("%2F"));
+    }
+
+    #[test]
+    fn broken_encodings_are_errors_of_a_segment() {
+        for bad in ["%", "%2", "%2g", "%g2", "a%", "%+1", "%%41"] {
+            assert_eq!(decode(bad, Place::Segment), Err(Undecodable::Digits), "{bad}");
+        }
+        assert_eq!(decode("%ff", Place::Segment), Err(Undecodable::Utf8));
+        assert_eq!(decode("%C3%28", Place::Segment), Err(Undecodable::Utf8));
+    }
 
     #[test]
     fn each_place_has_its_rules() {
