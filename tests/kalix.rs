@@ -171,6 +171,13 @@ fn functions_call_one_another_and_hear_what_they_asked_for() {
     let effect = client.call("Desk/Effect", json!({"counter": "d", "by": 1}));
     assert_eq!(effect, json!({"value": 1}));
     assert_eq!(client.call("Counter/Get", other), json!({"value": 21}));
+    // What an action wants done is done although it fails, and its own failure is what its caller hears.
+    let failed = client.fail("Desk/EffectAndFail", json!({"counter": "e", "by": 5}));
+    assert_eq!(failed, (FAILED_PRECONDITION, "too late".into()));
+    assert_eq!(
+        client.call("Counter/Get", json!({"id": "e"})),
+        json!({"value": 5})
+    );
     client.headers.insert("x-heard".into(), "yes".into());
     client.headers.insert("x-unheard".into(), "no".into());
     let answer = client.ask("Counter/Headers", std::slice::from_ref(&id));

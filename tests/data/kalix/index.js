@@ -198,6 +198,7 @@ desk.commandHandlers = {
   Double: (n) => ({ value: number(n.value) * 2 }),
   Order: (order) => Reply.forward(...change(order)),
   Effect: (order) => Reply.message({ value: order.by }).addEffect(...change(order), true),
+  EffectAndFail: (order) => Reply.failure("too late", 9).addEffect(...change(order), true),
   Fail: () => Reply.failure("the desk is closed", 9),
   Count(n, ctx) {
     for (let i = 1; i <= number(n.value); i++) ctx.write({ value: i });

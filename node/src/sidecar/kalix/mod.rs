@@ -234,10 +234,6 @@ impl Foreign for Function {
                 Err(error) => return (Err(error), Vec::new()),
             };
             let action = said::action(self, response.response.map(Into::into), &command);
-            let action = action.and_then(|action| match action {
-                Action::Refuse(error) => Err(error),
-                other => Ok(other),
-            });
             (action, effects)
         })
     }
