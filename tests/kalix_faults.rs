@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::support::cluster::Cluster;
 use super::support::grpc::Grpc;
 use super::support::http;
-use super::support::kalix::{Shop, shop};
+use super::support::kalix::{Installed, shop};
 use super::support::{ports, wait_for};
 
 const UNAVAILABLE: i32 = 14;
@@ -16,11 +16,11 @@ const UNAVAILABLE: i32 = 14;
 struct Served {
     cluster: Cluster,
     ingress: Vec<SocketAddr>,
-    shop: &'static Shop,
+    shop: &'static Installed,
 }
 
 impl Served {
-    fn start(name: &str, shop: &'static Shop, nodes: usize, more: &str) -> Served {
+    fn start(name: &str, shop: &'static Installed, nodes: usize, more: &str) -> Served {
         let mut cluster = Cluster::prepare_relayed(name, nodes);
         let ingress: Vec<SocketAddr> = (0..nodes).map(|_| ports::take()).collect();
         for (node, ingress) in cluster.nodes.iter().zip(&ingress) {

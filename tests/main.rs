@@ -16,6 +16,7 @@ mod support;
 
 mod bad_input;
 mod clock_skew;
+mod cloudstate;
 mod cluster_crash;
 mod damaged_segment;
 mod delete;

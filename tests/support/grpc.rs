@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use serde_json::Value;
 use tokio::runtime::Runtime;
+
+/// How long a message of a stream is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client of one ingress.
 pub struct Grpc {
@@ -74,6 +79,35 @@ impl Grpc {
 
     /// Sends these messages and takes everything that comes.
     pub fn ask(&mut self, method: &str, messages: &[Value]) -> Answer {
+        let (path, descriptor) = self.method(method);
+        let mut body = BytesMut::new();
+        for message in messages {
+            frame(&mut body, &encode(descriptor.input(), message));
+        }
+        self.send(&path, body.freeze(), Some(descriptor.output()))
+    }
+
+    /// Sends one message and takes what comes when it comes.
+    pub fn open(&mut self, method: &str, message: &Value) -> GrpcStream<'_> {
+        let (path, descriptor) = self.method(method);
+        let mut body = BytesMut::new();
+        frame(&mut body, &encode(descriptor.input(), message));
+        let request = self.request(&path, body.freeze());
+        let sender = &mut self.sender;
+        let response = self.runtime.block_on(async {
+            sender.ready().await.unwrap();
+            sender.send_request(request).await.unwrap()
+        });
+        GrpcStream {
+            runtime: &self.runtime,
+            headers: texts(response.headers()),
+            body: response.into_body(),
+            came: BytesMut::new(),
+            output: descriptor.output(),
+        }
+    }
+
+    fn method(&self, method: &str) -> (String, MethodDescriptor) {
         let method = match method.contains('.') {
             true => method.to_owned(),
             false => format!("anabranch.test.{method}"),
@@ -84,22 +118,22 @@ impl Grpc {
             .methods()
             .find(|method| method.name() == name)
             .expect(name);
-        let mut body = BytesMut::new();
-        for message in messages {
-            frame(&mut body, &encode(descriptor.input(), message));
-        }
-        self.send(&format!("/{method}"), body.freeze(), Some(descriptor.output()))
+        (format!("/{method}"), descriptor)
     }
 
-    /// Sends bytes as they are.
-    pub fn send(&mut self, path: &str, body: Bytes, output: Option<MessageDescriptor>) -> Answer {
+    fn request(&self, path: &str, body: Bytes) -> http::Request<Full<Bytes>> {
         let mut request = http::Request::post(format!("{}{path}", self.origin))
             .header("content-type", "application/grpc")
             .header("te", "trailers");
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(body)).unwrap();
+        request.body(Full::new(body)).unwrap()
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, path: &str, body: Bytes, output: Option<MessageDescriptor>) -> Answer {
+        let request = self.request(path, body);
         let sender = &mut self.sender;
         self.runtime.block_on(async {
             sender.ready().await.unwrap();
@@ -124,6 +158,57 @@ impl Grpc {
                 headers,
             }
         })
+    }
+}
+
+/// An answer that is still coming. Dropped, it is cancelled.
+pub struct GrpcStream<'a> {
+    runtime: &'a Runtime,
+    headers: BTreeMap<String, String>,
+    body: Incoming,
+    came: BytesMut,
+    output: MessageDescriptor,
+}
+
+impl GrpcStream<'_> {
+    /// Its next message; after the last one, how it ended: the code and the text.
+    pub fn next(&mut self) -> Result<Value, (i32, String)> {
+        loop {
+            if let Some(mut head) = self.came.get(1..5) {
+                let length = head.get_u32() as usize;
+                if self.came.len() >= 5 + length {
+                    self.came.advance(5);
+                    return Ok(decode(self.output.clone(), self.came.split_to(length).freeze()));
+                }
+            }
+            let body = &mut self.body;
+            let frame = self
+                .runtime
+                .block_on(async { tokio::time::timeout(PATIENCE, body.frame()).await });
+            match frame.expect("the stream goes on").map(Result::unwrap) {
+                Some(frame) => match frame.into_data() {
+                    Ok(data) => self.came.extend_from_slice(&data),
+                    Err(frame) => self.headers.extend(texts(&frame.into_trailers().unwrap())),
+                },
+                None => {
+                    let code = self.headers["grpc-status"].parse().unwrap();
+                    let text = self.headers.get("grpc-message").cloned().unwrap_or_default();
+                    return Err((code, unescape(&text)));
+                }
+            }
+        }
+    }
+
+    /// Takes messages until there is this one.
+    #[track_caller]
+    pub fn becomes(&mut self, expected: &Value) {
+        let mut last = Value::Null;
+        while last != *expected {
+            last = match self.next() {
+                Ok(message) => message,
+                Err(end) => panic!("it ended with {end:?} after {last}, and not with {expected}"),
+            };
+        }
     }
 }
 

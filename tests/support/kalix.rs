@@ -1,4 +1,4 @@
-//! The tests' function on Kalix's SDK: installed once, started by whoever tests it.
+//! The tests' functions on the SDKs of Kalix and of Cloudstate: installed once, started by whoever tests them.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,8 +15,8 @@ use super::grpc::Grpc;
 use super::process::Process;
 use super::temp::TempDir;
 
-/// It, ready to be started with `npm start`.
-pub struct Shop {
+/// One of them, ready to be started with `npm start`.
+pub struct Installed {
     pub dir: PathBuf,
     pub pool: DescriptorPool,
 }
@@ -24,39 +24,55 @@ pub struct Shop {
 /// Set where nothing may be missing.
 const NOTHING_MISSING: &str = "ANABRANCH_NOTHING_MISSING";
 
-/// Installs the function, if that can be done here. Where it cannot, and may, whoever asks skips, and says so.
-pub fn shop() -> Option<&'static Shop> {
-    static SHOP: OnceLock<Option<Shop>> = OnceLock::new();
-    let shop = SHOP.get_or_init(|| match install("kalix", "shop.proto") {
-        Ok(shop) => Some(shop),
+/// The one on Kalix's SDK.
+pub fn shop() -> Option<&'static Installed> {
+    static SHOP: OnceLock<Option<Installed>> = OnceLock::new();
+    installed(&SHOP, "kalix", "shop.proto", "@kalix-io/kalix-javascript-sdk")
+}
+
+/// The one on Cloudstate's.
+pub fn meeting() -> Option<&'static Installed> {
+    static MEETING: OnceLock<Option<Installed>> = OnceLock::new();
+    installed(&MEETING, "cloudstate", "meeting.proto", "cloudstate")
+}
+
+/// Installs a function, if that can be done here. Where it cannot, and may, whoever asks skips, and says so.
+fn installed(
+    once: &'static OnceLock<Option<Installed>>,
+    name: &str,
+    proto: &str,
+    sdk: &str,
+) -> Option<&'static Installed> {
+    let installed = once.get_or_init(|| match install(name, proto, sdk) {
+        Ok(installed) => Some(installed),
         Err(why) => {
             assert!(std::env::var_os(NOTHING_MISSING).is_none(), "{why}");
             None
         }
     });
-    if shop.is_none() {
+    if installed.is_none() {
         eprintln!(
-            "\n*** SKIPPED: no function on Kalix's SDK can be run here: Node.js or npm's registry is missing ***\n"
+            "\n*** SKIPPED: no function on the SDK {sdk} can be run here: Node.js or npm's registry is missing ***\n"
         );
     }
-    shop.as_ref()
+    installed.as_ref()
 }
 
 /// `dev` with this function beside each node.
 pub struct Dev {
     pub process: Process,
     pub nodes: Vec<Value>,
-    shop: &'static Shop,
+    function: &'static Installed,
     _dir: TempDir,
 }
 
 impl Dev {
-    pub fn start(name: &str, shop: &'static Shop, nodes: usize) -> Dev {
-        Dev::start_with(name, shop, nodes, &[])
+    pub fn start(name: &str, function: &'static Installed, nodes: usize) -> Dev {
+        Dev::start_with(name, function, nodes, &[])
     }
 
     /// The same with these options.
-    pub fn start_with(name: &str, shop: &'static Shop, nodes: usize, options: &[&str]) -> Dev {
+    pub fn start_with(name: &str, function: &'static Installed, nodes: usize, options: &[&str]) -> Dev {
         let dir = TempDir::new(name);
         let mut command = Command::new(ANABRANCH);
         command
@@ -64,7 +80,7 @@ impl Dev {
             .arg(dir.join("cluster"))
             .args(options)
             .args(["--", "npm", "start", "--silent"])
-            .current_dir(&shop.dir);
+            .current_dir(&function.dir);
         let mut process = Process::start("dev", &mut command);
         let mut nodes: Vec<Value> = (0..nodes)
             .map(|_| serde_json::from_str(&process.stdout.next().unwrap()).unwrap())
@@ -73,7 +89,7 @@ impl Dev {
         Dev {
             process,
             nodes,
-            shop,
+            function,
             _dir: dir,
         }
     }
@@ -83,7 +99,7 @@ impl Dev {
     }
 
     pub fn clients(&self) -> Vec<Grpc> {
-        let client = |node| Grpc::connect(self.ingress(node), &self.shop.pool);
+        let client = |node| Grpc::connect(self.ingress(node), &self.function.pool);
         (0..self.nodes.len()).map(client).collect()
     }
 }
@@ -91,17 +107,13 @@ impl Dev {
 /// One at a time: tests of one run may be in several processes' directories, this is one directory.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
-fn install(name: &str, proto: &str) -> Result<Shop, String> {
+fn install(name: &str, proto: &str, sdk: &str) -> Result<Installed, String> {
     let _one = INSTALLING.lock().unwrap();
     let from = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/data")
         .join(name);
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("function-{name}"));
-    fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
-    for entry in fs::read_dir(&from).map_err(|e| e.to_string())? {
-        let entry = entry.map_err(|e| e.to_string())?;
-        fs::copy(entry.path(), dir.join(entry.file_name())).map_err(|e| e.to_string())?;
-    }
+    copy(&from, &dir).map_err(|e| e.to_string())?;
     let installed = Command::new("npm")
         .args([
             "install",
@@ -120,7 +132,7 @@ fn install(name: &str, proto: &str) -> Result<Shop, String> {
             String::from_utf8_lossy(&installed.stderr)
         ));
     }
-    let sdk = dir.join("node_modules/@kalix-io/kalix-javascript-sdk/proto");
+    let sdk = dir.join("node_modules").join(sdk).join("proto");
     // As `protoc --include_imports --include_source_info --descriptor_set_out=user-function.desc` would.
     let mut compiler = protox::Compiler::new([&dir, &sdk]).map_err(|e| e.to_string())?;
     compiler.include_imports(true).include_source_info(true);
@@ -129,5 +141,18 @@ fn install(name: &str, proto: &str) -> Result<Shop, String> {
     fs::write(dir.join("user-function.desc"), &set).map_err(|e| e.to_string())?;
     let pool = DescriptorPool::decode(set.as_slice()).map_err(|e| e.to_string())?;
     assert!(prost_types::FileDescriptorSet::decode(set.as_slice()).is_ok());
-    Ok(Shop { dir, pool })
+    Ok(Installed { dir, pool })
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        match entry.file_type()?.is_dir() {
+            true => copy(&entry.path(), &to)?,
+            false => fs::copy(entry.path(), to).map(|_| ())?,
+        }
+    }
+    Ok(())
 }

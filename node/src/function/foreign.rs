@@ -54,9 +54,11 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// Answers one command on its own, and says what it wants called.
     fn act(&self, command: Command) -> BoxFuture<'_, (Result<Action, Error>, Vec<Effect>)>;
 
-    /// Whether the method is answered with a stream: by [`Foreign::stream`], where there are no entities; of an entity, again whenever
-    /// it has changed.
+    /// Whether the method is answered with a stream: by [`Foreign::stream`], where there are no entities; of an entity, as it changes.
     fn is_streamed(&self, method: &str) -> bool;
+
+    /// Whether it goes on answering streams of an entity by itself, as the entity changes. Otherwise it is asked again.
+    fn goes_on(&self) -> bool;
 
     /// Answers a stream, as its caller wants it, and makes its calls by `calls`.
     fn stream(

@@ -36,7 +36,7 @@ pub use stream::{AT_END_MAX, Ended, Host, Messages, STREAM_WAITING_MAX, Snapshot
 use self::state::{Seen, State};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload, PayloadError};
-use crate::session::{Action, Call, Command, CommandId, Effect, Reply, Said, State as StateAction};
+use crate::session::{Action, Call, Command, CommandId, Effect, Reply, Said, State as StateAction, Streams};
 use crate::view::View;
 use crate::wire::{KEY_BYTES_MAX, KIND_BYTES_MAX};
 
@@ -348,6 +348,7 @@ fn said(command: CommandId, outcome: Result<Done, Error>, context: &Context) -> 
             effects,
             level: context.level(),
             ty: None,
+            streams: Streams::No,
         },
         Err(error) => Reply {
             command,
@@ -356,6 +357,7 @@ fn said(command: CommandId, outcome: Result<Done, Error>, context: &Context) -> 
             effects: Vec::new(),
             level: None,
             ty: None,
+            streams: Streams::No,
         },
     })
 }

@@ -435,7 +435,7 @@ async fn follow(function: &Function, command: &Command, ends: Ends) -> Result<()
                 Action::Forward(_) => unreachable!("a query has no way to forward"),
             },
             Said::Failed { error, .. } => return Err(error),
-            Said::Ended => unreachable!("a function in Rust answers"),
+            Said::Ended | Said::Streamed { .. } => unreachable!("a function in Rust answers, at once"),
         };
         if last.as_ref() != Some(&reply) {
             last = Some(reply.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anabranch_crdt::{Mutation, NodeId, Reading, Type};
+use anabranch_crdt::{Mutation, NodeId, Reading, Type, Value};
 use bytes::Bytes;
 
 /// The difference between two readings of one entity: what a function is told that has the first.
@@ -74,6 +74,19 @@ pub fn diff(before: &Reading, after: &Reading) -> Option<Change> {
         (Reading::Ballots(_), Reading::Ballots(after)) => Some(Change::Ballots(after.clone())),
         (Reading::Map(before), Reading::Map(after)) => Some(diff_maps(before, after)),
         _ => None,
+    }
+}
+
+/// Whether types that only grow have only grown: for anything else of them there is no telling but as a whole.
+pub(super) fn grows(value: &Value, change: &Change) -> bool {
+    match (value.ty(), change) {
+        (Type::GCounter, Change::Count(by)) => *by >= 0,
+        (Type::GSet, Change::Elements { removed, .. }) => removed.is_empty(),
+        (Type::Flag, Change::Flag(flag)) => *flag,
+        (_, Change::Map { updated, .. }) => updated
+            .iter()
+            .all(|(key, change)| value.child(key).is_none_or(|child| grows(child, change))),
+        _ => true,
     }
 }
 

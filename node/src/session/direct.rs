@@ -3,7 +3,7 @@
 //! Contract: each does what [`Session::handle`] does with the same word, where one output would be all that comes of it; where
 //! more would, it does nothing and says so, and the word goes to `handle`. A host may use these or not.
 
-use super::{Action, Busy, CommandId, Finishing, Life, Look, Open, Session, StreamId};
+use super::{Action, Busy, CommandId, Finishing, Life, Look, Open, Session, StreamId, Streaming, Streams};
 use crate::terms::{Level, Time};
 use crate::view::View;
 
@@ -55,6 +55,7 @@ impl Session {
             idle_since: now,
             is_stale: false,
             recounts: false,
+            streaming: Streaming::default(),
         });
         Some((stream, view))
     }
@@ -86,6 +87,8 @@ impl Session {
             action,
             effects: Vec::new(),
             deadline,
+            // No life of it remains that could go on.
+            streams: (Streams::No, StreamId(0)),
         };
         self.finishing.push((id, finishing));
     }
@@ -232,6 +235,7 @@ mod tests {
             },
             level: None,
             ty: None,
+            streams: Streams::No,
         }
     }
 

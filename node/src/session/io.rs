@@ -207,6 +207,20 @@ pub struct Reply {
     pub level: Option<Level>,
     /// The type that it took the entity for, if it says so.
     pub ty: Option<Type>,
+    /// Whether there is more to come.
+    pub streams: Streams,
+}
+
+/// Whether an answer goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Streams {
+    /// It is all there is.
+    #[default]
+    No,
+    /// It is the first of several.
+    Begun,
+    /// It is nothing, and others are to come.
+    Silent,
 }
 
 /// What a function says.
@@ -214,6 +228,17 @@ pub struct Reply {
 pub enum Said {
     /// It answers.
     Reply(Reply),
+    /// More of an answer that goes on.
+    Streamed {
+        /// To which command.
+        command: CommandId,
+        /// For its caller, if anything.
+        action: Option<Action>,
+        /// For others.
+        effects: Vec<Effect>,
+        /// Whether it was the last.
+        is_last: bool,
+    },
     /// It failed, at a command or at all, and why: its copy of the state is not what it should be.
     Failed {
         /// At which command.
@@ -253,6 +278,11 @@ pub enum Told {
         /// The entity now: the same as it was told, if it remembers.
         view: View,
     },
+    /// Nobody hears any more how its answer to a command goes on. It answers that as it does a command.
+    Cancelled {
+        /// Which command.
+        id: CommandId,
+    },
     /// Nothing more comes: it is to end.
     End,
 }
@@ -267,7 +297,8 @@ pub enum Input {
         /// What to do.
         command: Command,
     },
-    /// The caller of a command has gone. One that has not begun never does; another goes on.
+    /// The caller of a command has gone. One that has not begun never does; one whose answer goes on is ended, and answered then;
+    /// another goes on.
     Cancelled {
         /// Which.
         id: CommandId,
@@ -343,7 +374,16 @@ pub enum Output {
         /// Until when.
         deadline: Time,
     },
-    /// The answer to a command: a reply or a forward.
+    /// A part of an answer that goes on. Make the calls in order, and then its caller hears.
+    Streamed {
+        /// To which command.
+        id: CommandId,
+        /// For its caller, if anything.
+        action: Option<Action>,
+        /// What to call.
+        effects: Vec<Effect>,
+    },
+    /// The answer to a command: a reply or a forward. Behind parts of one, that it has ended: what it is then is of no matter.
     Answer {
         /// Which.
         id: CommandId,

@@ -4,7 +4,8 @@
 
 use anabranch_crdt::Reading;
 
-use super::{Action, CommandId, Effect, StreamId};
+use super::streams::Streaming;
+use super::{Action, CommandId, Effect, StreamId, Streams};
 use crate::terms::Time;
 use crate::view::View;
 
@@ -34,6 +35,8 @@ pub(super) struct Open {
     pub is_stale: bool,
     /// Who is there may be others than when it was told of votes.
     pub recounts: bool,
+    /// Commands whose answers go on.
+    pub streaming: Streaming,
 }
 
 /// The command that the function has.
@@ -59,4 +62,6 @@ pub(super) struct Finishing {
     pub action: Action,
     pub effects: Vec<Effect>,
     pub deadline: Time,
+    /// Whether the answer goes on, and in which life.
+    pub streams: (Streams, StreamId),
 }

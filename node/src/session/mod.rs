@@ -9,9 +9,11 @@
 
 mod call;
 mod change;
+mod commit;
 mod direct;
 mod io;
 mod life;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -19,17 +21,18 @@ use std::collections::VecDeque;
 
 use anabranch_crdt::{Mutation, Type, planted};
 
-use change::shown;
 pub use change::{Change, believe, diff, empty};
+use change::{grows, shown};
 pub use direct::Answered;
 pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,
-    State, StreamId, Told,
+    State, StreamId, Streams, Told,
 };
 use life::{Busy, Committing, Finishing, Life, Open};
+use streams::Streaming;
 
 use crate::error::{Error, ErrorKind};
-use crate::terms::{Level, Time};
+use crate::terms::Time;
 use crate::view::View;
 
 /// Commands of one entity that wait or are being answered, at most, unless configured otherwise.
@@ -88,9 +91,14 @@ impl Session {
 
     /// Whether a command waits or is being answered.
     pub fn has(&self, id: CommandId) -> bool {
-        let busy =
-            matches!(&self.life, Life::Open(open) if open.busy.as_ref().is_some_and(|busy| busy.id == id));
-        busy || self.queue.iter().any(|(queued, _)| *queued == id)
+        let with_function = match &self.life {
+            Life::Open(open) => {
+                open.busy.as_ref().is_some_and(|busy| busy.id == id) || open.streaming.has(id)
+            }
+            _ => false,
+        };
+        with_function
+            || self.queue.iter().any(|(queued, _)| *queued == id)
             || self.finishing.iter().any(|(finishing, _)| *finishing == id)
     }
 
@@ -101,7 +109,10 @@ impl Session {
         self.on_due();
         match input {
             Input::Command { id, command } => self.on_command(id, command),
-            Input::Cancelled { id } => self.queue.retain(|(queued, _)| *queued != id),
+            Input::Cancelled { id } => {
+                self.queue.retain(|(queued, _)| *queued != id);
+                self.on_stream_left(id);
+            }
             Input::Changed => self.on_changed(),
             Input::Recount => self.on_recount(),
             Input::Said { stream, said } => self.on_said(stream, said),
@@ -110,6 +121,7 @@ impl Session {
             Input::EffectsDone { id } => self.answer_finished(id),
             Input::Wakeup => {}
         }
+        self.pass_on();
         self.show_news(look);
         self.begin_next(look);
     }
@@ -126,6 +138,8 @@ impl Session {
             Life::None => None,
             Life::Closing { until, .. } => Some(*until),
             Life::Open(Open { busy: Some(busy), .. }) => Some(busy.until),
+            // As long as somebody hears what it says it is not idle.
+            Life::Open(open) if open.streaming.is_any() => None,
             Life::Open(open) => Some(open.idle_since.after_ms(self.config.idle_ms)),
         };
         queued.into_iter().chain(life).min()
@@ -150,7 +164,10 @@ impl Session {
 
     /// Gives the function its next command, if it has none.
     fn begin_next(&mut self, look: Look<'_>) {
-        while self.committing.is_none() && !self.queue.is_empty() {
+        while self.committing.is_none() && (self.has_gone() || !self.queue.is_empty()) {
+            if self.tell_gone() {
+                return;
+            }
             match &self.life {
                 Life::Closing { .. } | Life::Open(Open { busy: Some(_), .. }) => return,
                 Life::None => {
@@ -199,6 +216,7 @@ impl Session {
             idle_since: self.now,
             is_stale: false,
             recounts: false,
+            streaming: Streaming::default(),
         });
         Ok(())
     }
@@ -268,10 +286,16 @@ impl Session {
             }
             _ => None,
         };
+        let is_less = change.as_ref().zip(now.value());
+        let is_less = is_less.is_some_and(|(change, value)| !grows(value, change));
         let view = now.clone();
         (open.seen, open.believes) = (now, after);
-        if is_gone {
+        if is_less {
+            // It is shown the whole when it begins anew.
+            self.close();
+        } else if is_gone {
             self.tell(stream, Told::Delete);
+            self.end_streams(true);
             self.close();
         } else if let Some(change) = change {
             self.tell(stream, Told::Delta { change, view });
@@ -294,9 +318,16 @@ impl Session {
         }
         match said {
             Said::Reply(reply) => self.on_reply(reply),
+            Said::Streamed {
+                command,
+                action,
+                effects,
+                is_last,
+            } => self.on_streamed(command, action, effects, is_last),
             Said::Failed { command, error } => self.on_failed(command, &error),
             Said::Ended => {
                 self.life_lost("it ended before it answered");
+                self.end_streams(false);
                 self.life = Life::None;
             }
         }
@@ -321,6 +352,7 @@ impl Session {
             action: reply.action,
             effects: reply.effects,
             deadline: busy.deadline,
+            streams: (reply.streams, open.stream),
         };
         let deletes = reply.state == State::Delete;
         let mutations = match reply.state {
@@ -357,36 +389,6 @@ impl Session {
         planted!("reply_before_commit", self.answer_early(), ());
     }
 
-    fn commit(&mut self, busy: Busy, ty: Type, mutations: Vec<Mutation>, level: Level, deletes: bool) {
-        let view = match std::mem::replace(&mut self.life, Life::None) {
-            // Nobody but the commit keeps what was seen, so that nothing need be copied.
-            Life::Open(open) if !self.config.remembers => open.seen,
-            Life::Open(open) => {
-                let view = open.seen.clone();
-                self.life = Life::Open(open);
-                view
-            }
-            _ => unreachable!("a function that has answered is open"),
-        };
-        self.committing = Some(Committing { id: busy.id, deletes });
-        self.outputs.push_back(Output::Commit {
-            id: busy.id,
-            ty,
-            mutations,
-            view,
-            level,
-            deadline: busy.deadline,
-        });
-    }
-
-    /// Planted: the caller hears before the entity does.
-    #[cfg(planted)]
-    fn answer_early(&mut self) {
-        if let Some(id) = self.committing.as_ref().map(|committing| committing.id) {
-            self.finish(id);
-        }
-    }
-
     fn on_failed(&mut self, command: Option<CommandId>, error: &Error) {
         let Life::Open(open) = &mut self.life else { return };
         match (command, open.busy.as_ref().map(|busy| busy.id)) {
@@ -420,84 +422,6 @@ impl Session {
         self.reset();
     }
 
-    // Commits.
-
-    fn on_joined(&mut self, id: CommandId) {
-        let Some(committing) = self.committing.take_if(|committing| committing.id == id) else {
-            return;
-        };
-        if let Life::Open(open) = &mut self.life {
-            open.idle_since = self.now;
-            open.is_stale = self.config.remembers;
-            if committing.deletes {
-                open.believes = None;
-                self.close();
-            }
-        }
-    }
-
-    fn on_committed(&mut self, id: CommandId, result: Result<(), Error>) {
-        // Of other errors nobody knows for sure whether they changed something: a new life begins with what is there.
-        let is_in = result
-            .as_ref()
-            .err()
-            .is_none_or(|error| error.kind() == ErrorKind::Unconfirmed);
-        if is_in {
-            self.on_joined(id);
-        } else if self
-            .committing
-            .take_if(|committing| committing.id == id)
-            .is_some()
-        {
-            // The function believes that it did what was refused.
-            let error = result.as_ref().err();
-            let is_its_fault = |kind| matches!(kind, ErrorKind::Invalid | ErrorKind::WrongType);
-            if let Some(error) = error.filter(|error| is_its_fault(error.kind())) {
-                let what = format!("it did to its entity what cannot be done: {error}");
-                self.outputs.push_back(Output::Report { what });
-            }
-            self.reset();
-        }
-        match result {
-            Ok(()) => self.finish(id),
-            Err(error) => {
-                self.take_finishing(id);
-                self.answer(id, Err(error));
-            }
-        }
-    }
-
-    /// It is in, where its level wants it: what else it wants is next, and then its caller.
-    fn finish(&mut self, id: CommandId) {
-        let Some((_, finishing)) = self.finishing.iter_mut().find(|(other, _)| *other == id) else {
-            return;
-        };
-        let effects = std::mem::take(&mut finishing.effects);
-        let waits = effects.iter().any(|effect| effect.awaited);
-        if !effects.is_empty() {
-            let deadline = finishing.deadline;
-            self.outputs.push_back(Output::Effects {
-                id,
-                effects,
-                deadline,
-            });
-        }
-        if !waits {
-            self.answer_finished(id);
-        }
-    }
-
-    fn answer_finished(&mut self, id: CommandId) {
-        if let Some(finishing) = self.take_finishing(id) {
-            self.answer(id, Ok(finishing.action));
-        }
-    }
-
-    fn take_finishing(&mut self, id: CommandId) -> Option<Finishing> {
-        let at = self.finishing.iter().position(|(other, _)| *other == id)?;
-        Some(self.finishing.swap_remove(at).1)
-    }
-
     // Ends.
 
     fn on_due(&mut self) {
@@ -518,6 +442,7 @@ impl Session {
                 if open.busy.is_none()
                     && self.committing.is_none()
                     && self.queue.is_empty()
+                    && !open.streaming.is_any()
                     && open.idle_since.after_ms(self.config.idle_ms) <= now =>
             {
                 self.close();
@@ -534,6 +459,7 @@ impl Session {
             self.life = Life::None;
             return;
         }
+        self.end_streams(false);
         self.tell(stream, Told::End);
         let until = self.now.after_ms(self.config.closing_ms);
         self.life = Life::Closing { stream, until };
@@ -541,6 +467,7 @@ impl Session {
 
     /// Ends this life of the function.
     fn reset(&mut self) {
+        self.end_streams(false);
         let (Life::Open(Open { stream, .. }) | Life::Closing { stream, .. }) = self.life else {
             return;
         };

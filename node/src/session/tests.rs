@@ -7,6 +7,8 @@
 //! | `command N [in MS]` | a caller's command, given up after so long (1000) |
 //! | `cancel N` | its caller has gone |
 //! | `reply N [OP..] [at LEVEL] [effect]` | the function answers it: `add E..`, `remove E..`, `delete`, `incr N` or nothing |
+//! | `reply N .. stream`, `reply N .. silent` | and it goes on; and the answer itself is nothing |
+//! | `more N [last]` | it goes on |
 //! | `refuse N`, `forward N`, `fail N`, `fail`, `end` | it refuses, forwards, fails at it, fails, ends |
 //! | `old REPLY` | an earlier life of the function says that |
 //! | `other OP..` | somebody else changes the entity, and the session is told |
@@ -25,6 +27,7 @@ use crate::engine::{
     Engine, EngineConfig, Input as EngineInput, Limits, Now, Op, Output as EngineOutput, RecordId, RequestId,
     Start, Update,
 };
+use crate::terms::Level;
 use crate::wire::{DirectoryId, EntityId};
 
 struct World {
@@ -210,6 +213,12 @@ impl World {
                 error: error(),
             },
             ["refuse", n, op @ ..] => Said::Reply(self.reply(n, Action::Refuse(error()), op)),
+            ["more", n, rest @ ..] => Said::Streamed {
+                command: id(n),
+                action: Some(Action::Reply(payload())),
+                effects: Vec::new(),
+                is_last: rest == ["last"],
+            },
             ["forward", n] => Said::Reply(self.reply(n, Action::Forward(call()), &[])),
             ["reply", n, op @ ..] => Said::Reply(self.reply(n, Action::Reply(payload()), op)),
             other => panic!("no line {other:?}"),
@@ -218,6 +227,11 @@ impl World {
     }
 
     fn reply(&self, n: &str, action: Action, words: &[&str]) -> Reply {
+        let (streams, words) = match words {
+            [rest @ .., "stream"] => (Streams::Begun, rest),
+            [rest @ .., "silent"] => (Streams::Silent, rest),
+            _ => (Streams::No, words),
+        };
         let effect = |awaited| Effect {
             call: call(),
             awaited,
@@ -244,6 +258,7 @@ impl World {
             effects,
             level,
             ty,
+            streams,
         }
     }
 
@@ -267,6 +282,7 @@ impl World {
                     Told::Delta { change: other, .. } => format!("delta {other:?}"),
                     Told::Delete => "delete".into(),
                     Told::Command { id, view, .. } => format!("command {} {}", id.0, reading(&view.read())),
+                    Told::Cancelled { id } => format!("cancelled {}", id.0),
                     Told::End => "end".into(),
                 },
                 Output::Reset { .. } => "reset".into(),
@@ -281,6 +297,10 @@ impl World {
                     self.commits.push_back((id, ty, mutations, view, level, deadline));
                     format!("commit {} {level}", id.0)
                 }
+                Output::Streamed { id, action, .. } => match action {
+                    Some(_) => format!("streamed {}", id.0),
+                    None => format!("silence {}", id.0),
+                },
                 Output::Effects { id, .. } => format!("effects {}", id.0),
                 Output::Answer { id, result } => match result {
                     Ok(Action::Reply(_)) => format!("answer {}", id.0),
@@ -678,5 +698,131 @@ fn who_may_vote_is_told_between_commands_and_only_of_votes() {
          command 1 => init [a]; command 1 [a]
          reply 1 => answer 1
          recount",
+    );
+}
+
+#[test]
+fn an_answer_that_goes_on_is_heard_part_by_part_and_has_one_end() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 add a at local-applied stream  => commit 1 local-applied
+         join                   => streamed 1
+         more 1                 => streamed 1
+         command 2              => command 2 [a]
+         reply 2                => answer 2
+         more 1 last            => streamed 1; answer 1
+         more 1                 =>",
+    );
+}
+
+#[test]
+fn what_a_change_makes_it_say_is_heard_once_the_change_is_in() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 silent         => silence 1
+         command 2              => command 2 nothing
+         more 1                 =>
+         reply 2 add a at local-applied  => commit 2 local-applied
+         more 1                 =>
+         join                   => answer 2; streamed 1; streamed 1",
+    );
+    // Refused, it is no change, and nothing of it is heard.
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 stream         => streamed 1
+         command 2              => command 2 nothing
+         more 1                 =>
+         refuse 2               => answer 2 refused; answer 1 unreachable; end
+         end                    =>",
+    );
+}
+
+#[test]
+fn it_goes_on_before_it_was_answered() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         more 1                 =>
+         reply 1 add a at local-applied stream  => commit 1 local-applied
+         join                   => streamed 1; streamed 1",
+    );
+}
+
+#[test]
+fn a_caller_that_leaves_ends_what_goes_on_as_a_command_does() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 add a at local-applied stream  => commit 1 local-applied
+         join                   => streamed 1
+         cancel 1               => cancelled 1
+         command 2              =>
+         other add b            =>
+         more 1                 =>
+         reply 1 remove a at local-applied  => commit 1 local-applied
+         join                   => answer 1; delta -[] +[b]; command 2 [b]
+         reply 2                => answer 2
+         wait 30000             => end",
+    );
+    // It is told so when it has nothing else to do.
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 stream         => streamed 1
+         command 2              => command 2 nothing
+         cancel 1               =>
+         reply 2                => answer 2; cancelled 1
+         reply 1                => answer 1",
+    );
+}
+
+#[test]
+fn a_function_that_says_nothing_of_a_leaving_begins_anew() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 stream         => streamed 1
+         command 2              => command 2 nothing
+         reply 2 stream         => streamed 2
+         cancel 1               => cancelled 1
+         wait 5000              => answer 1 lost; answer 2 unreachable; reset
+         command 3              => init nothing; command 3 nothing",
+    );
+}
+
+#[test]
+fn what_goes_on_keeps_its_function_and_ends_with_it() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 stream         => streamed 1
+         wait 600000            =>
+         other add a            => delta -[] +[a]
+         more 1                 => streamed 1
+         end                    => answer 1 unreachable",
+    );
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 add a at local-applied stream  => commit 1 local-applied
+         join                   => streamed 1
+         other delete           => delete; answer 1; end",
+    );
+}
+
+#[test]
+fn what_only_grows_and_has_become_less_is_shown_anew() {
+    let config = Config::new(NodeId(1), entity(), Type::GSet);
+    check_with(
+        config,
+        "command 1              => init nothing; command 1 nothing
+         reply 1 add a at local-applied  => commit 1 local-applied
+         join                   => answer 1
+         other add b            => delta -[] +[b]
+         other delete           => delete; end
+         end                    =>
+         command 2              => init nothing; command 2 nothing
+         reply 2 add a b at local-applied  => commit 2 local-applied
+         join                   => answer 2
+         command 3              => command 3 [a b]
+         other delete           =>
+         other add c            =>
+         reply 3                => answer 3; end
+         command 4              =>
+         end                    => init [c]; command 4 [c]",
     );
 }

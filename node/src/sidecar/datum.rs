@@ -26,7 +26,6 @@ pub enum Primitives {
     /// As Kalix does.
     Kalix,
     /// As Cloudstate does.
-    #[cfg(test)]
     Cloudstate,
 }
 
@@ -34,7 +33,6 @@ impl Primitives {
     fn prefix(self) -> &'static str {
         match self {
             Primitives::Kalix => PRIMITIVES[0],
-            #[cfg(test)]
             Primitives::Cloudstate => PRIMITIVES[1],
         }
     }

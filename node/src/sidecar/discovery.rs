@@ -12,7 +12,8 @@ use tonic::Code;
 
 use super::awake::Awake;
 use super::connection::Connection;
-use super::kalix::{self, Asked, Discovered};
+use super::dialect::{self, Asked, Dialect};
+use super::function::Discovered;
 use super::problem::Problem;
 use super::proto::discovery::Spec;
 use super::services::Services;
@@ -185,16 +186,17 @@ impl Discovering {
         let asked = self.asked();
         let mut stopped = self.stopped.clone();
         let spec = tokio::select! {
-            spec = tokio::time::timeout(ASK_TIMEOUT, kalix::ask(&connection, &asked)) => spec,
+            spec = tokio::time::timeout(ASK_TIMEOUT, dialect::ask(&connection, &asked)) => spec,
             () = told(&mut stopped) => return,
         };
-        let spec = match spec {
-            Ok(Ok(spec)) => spec,
+        let (dialect, spec) = match spec {
+            Ok(Ok(found)) => found,
             Ok(Err(status)) => {
                 // Otherwise it is about to end, or to begin.
                 if status.code() != Code::Unavailable {
                     self.remark(format!(
-                        "what is there does not say what it is ({}): start a function on one of Kalix's SDKs, of protocol 1.1",
+                        "what is there does not say what it is ({}): start a function on one of Kalix's SDKs, of protocol 1.1, \
+                         or on one of Cloudstate's",
                         status.message()
                     ));
                 }
@@ -207,10 +209,10 @@ impl Discovering {
                 ));
             }
         };
-        match Services::of(&spec).and_then(|found| self.check(found)) {
+        match Services::of(dialect, &spec).and_then(|found| self.check(found)) {
             Err(problems) => {
                 for problem in &problems {
-                    kalix::report(&connection, problem).await;
+                    dialect::report(dialect, &connection, problem).await;
                     self.remark(problem.to_string());
                 }
                 self.remark("it is not served until it has been mended and started again".to_owned());
@@ -218,7 +220,7 @@ impl Discovering {
             }
             Ok((services, problems)) => {
                 for problem in &problems {
-                    kalix::report(&connection, problem).await;
+                    dialect::report(dialect, &connection, problem).await;
                 }
                 self.serve_these(Arc::new(services), connection, &spec).await;
             }
@@ -242,6 +244,7 @@ impl Discovering {
     }
 
     async fn serve_these(&self, services: Served, connection: Connection, spec: &Spec) {
+        let dialect = services.dialect;
         let (node, me) = (self.node.clone(), self.node.id());
         let live = Box::new(move || node.live_nodes());
         let awake = Awake::new(connection.clone());
@@ -253,12 +256,12 @@ impl Discovering {
             services: Some(services),
             is_here: true,
         });
-        let left = self.while_it_is_the_same(&awake, connection, spec).await;
+        let left = self.while_it_is_the_same(&awake, connection, dialect, spec).await;
         self.publish.send_modify(|serving| serving.is_here = false);
         self.node.serve_foreign_no_more(&functions);
         awake.over();
         match left {
-            Some(connection) if *self.stopped.borrow() => kalix::farewell(&connection).await,
+            Some(connection) if *self.stopped.borrow() => dialect::farewell(dialect, &connection).await,
             _ if *self.stopped.borrow() => {}
             _ => self.remark("the function is gone, or another one; looking for it".to_owned()),
         }
@@ -269,6 +272,7 @@ impl Discovering {
         &self,
         awake: &Arc<Awake>,
         mut connection: Connection,
+        dialect: Dialect,
         spec: &Spec,
     ) -> Option<Connection> {
         let mut stopped = self.stopped.clone();
@@ -285,7 +289,7 @@ impl Discovering {
                 () = told(&mut stopped) => return Some(connection),
                 () = asleep => {}
             }
-            kalix::farewell(&connection).await;
+            dialect::farewell(dialect, &connection).await;
             drop(connection);
             let (process, _) = self.sleeps.as_ref()?;
             process.sleep().await;
@@ -298,8 +302,8 @@ impl Discovering {
                 woken = self.wake(&**process) => woken,
                 () = told(&mut stopped) => return None,
             };
-            let (there, is) = woken?;
-            if is.proto != spec.proto || is.components != spec.components {
+            let (there, (speaks, is)) = woken?;
+            if speaks != dialect || is.proto != spec.proto || is.components != spec.components {
                 return None;
             }
             connection = there.clone();
@@ -308,7 +312,7 @@ impl Discovering {
     }
 
     /// Starts it and asks what it is.
-    async fn wake(&self, process: &dyn Process) -> Option<(Connection, Spec)> {
+    async fn wake(&self, process: &dyn Process) -> Option<(Connection, (Dialect, Spec))> {
         let began = Instant::now();
         if let Err(error) = process.wake().await {
             tracing::error!(function = self.function, %error, "the function does not wake up");
@@ -316,11 +320,11 @@ impl Discovering {
         }
         let connection = self.connect().await;
         let asked = self.asked();
-        let asking = kalix::ask(&connection, &asked);
-        let spec = tokio::time::timeout(ASK_TIMEOUT, asking).await.ok()?.ok()?;
+        let asking = dialect::ask(&connection, &asked);
+        let found = tokio::time::timeout(ASK_TIMEOUT, asking).await.ok()?.ok()?;
         let ms = began.elapsed().as_millis();
         tracing::info!(function = self.function, ms, "the function was woken");
-        Some((connection, spec))
+        Some((connection, found))
     }
 
     async fn until_gone(&self, connection: &Connection) {

@@ -10,11 +10,13 @@
 mod awake;
 mod connection;
 mod datum;
+mod delta;
+mod dialect;
 mod discovery;
 mod envelope;
 mod failure;
+mod function;
 mod ingress;
-mod kalix;
 mod key;
 mod pool;
 mod problem;
@@ -28,6 +30,8 @@ mod shown;
 mod status;
 mod taken;
 mod transcode;
+mod untouched;
+mod word;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};

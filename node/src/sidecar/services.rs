@@ -9,14 +9,14 @@ use std::time::Duration;
 use anabranch_crdt::Type;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
+use super::dialect::{Dialect, level};
 use super::key::{KeyFields, encoded, has_generated_key, parts};
 use super::pool::pool;
 use super::problem::{Problem, Severity};
-use super::proto::discovery::{Component, ComponentSettings, EntitySettings, Spec, WriteConsistency};
+use super::proto::discovery::{ACTIONS, Component, ComponentSettings, ENTITIES, EntitySettings, Spec};
 use super::transcode::Rules;
-use crate::engine::{Copies, Level};
+use crate::engine::Level;
 use crate::error::{Error, ErrorKind};
-use crate::terms::Stage;
 use crate::trigger::OWN_KINDS;
 use crate::wire::{EntityId, KIND_BYTES_MAX};
 
@@ -46,12 +46,16 @@ const TYPES: [(u32, Type); 8] = [
     (10, Type::Vote),
 ];
 
-const ENTITIES: &str = "kalix.component.replicatedentity.ReplicatedEntities";
-const ACTIONS: &str = "kalix.component.action.Actions";
+/// The SDK (npm's) that says nothing to a cancellation that nobody handles; it does everything in order.
+const SILENT_LIBRARY: &str = "cloudstate";
 
 /// All services of a function.
 #[derive(Debug)]
 pub struct Services {
+    /// What their function speaks.
+    pub dialect: Dialect,
+    /// Whether it may say nothing when the caller of a stream has gone.
+    pub is_silent_when_cancelled: bool,
     /// Their descriptors.
     pub pool: DescriptorPool,
     /// Their routes over HTTP.
@@ -72,8 +76,8 @@ pub struct Service {
     pub ty: Option<Type>,
     /// Whether it has no entities.
     pub is_action: bool,
-    /// The headers it wants to hear of, in lower case.
-    pub headers: Vec<String>,
+    /// The headers it wants to hear of, in lower case; all, if it does not say.
+    pub headers: Option<Vec<String>>,
     /// After how long without a command it is passivated, if it says.
     pub passivation: Option<Duration>,
     /// Its write level.
@@ -104,7 +108,7 @@ enum Key {
 
 impl Services {
     /// Those of a spec, and what may not be meant; or what is wrong with it.
-    pub fn of(spec: &Spec) -> Result<(Services, Vec<Problem>), Vec<Problem>> {
+    pub fn of(dialect: Dialect, spec: &Spec) -> Result<(Services, Vec<Problem>), Vec<Problem>> {
         if spec.components.is_empty() {
             return Err(vec![Problem::nowhere(
                 "the function serves nothing: add a component to it",
@@ -112,13 +116,19 @@ impl Services {
         }
         let pool = pool(&spec.proto).map_err(|error| vec![error.into()])?;
         let mut problems = Vec::new();
+        let library = spec
+            .service_info
+            .as_ref()
+            .map(|info| info.support_library_name.as_str());
         let mut services = Services {
+            dialect,
+            is_silent_when_cancelled: library == Some(SILENT_LIBRARY),
             by_name: BTreeMap::new(),
             rules: Rules::default(),
             pool,
         };
         for component in &spec.components {
-            match Service::of(&services.pool, component, &mut problems) {
+            match Service::of(dialect, &services.pool, component, &mut problems) {
                 Ok(service) => services.add(service, &mut problems),
                 Err(problem) => problems.push(problem),
             }
@@ -166,6 +176,7 @@ impl Services {
 
 impl Service {
     fn of(
+        dialect: Dialect,
         pool: &DescriptorPool,
         component: &Component,
         problems: &mut Vec<Problem>,
@@ -197,6 +208,8 @@ impl Service {
         headers
             .iter_mut()
             .for_each(|header| header.make_ascii_lowercase());
+        // Only Kalix's functions say; the first ones did not know of any.
+        let headers = Some(headers).filter(|_| dialect != Dialect::Cloudstate);
         let kind = if is_action { name } else { &entity.entity_type };
         let is_kind = (1..=KIND_BYTES_MAX).contains(&kind.len()) && !kind.starts_with(OWN_KINDS);
         if !is_kind {
@@ -206,18 +219,21 @@ impl Service {
             return Err(wrong_service(&descriptor, text));
         }
         problems.extend(unguarded(&descriptor));
+        let consistency = entity.replicated_entity.as_ref();
+        let consistency = consistency.map_or(0, |settings| settings.write_consistency);
+        let level = level(consistency).map_err(|why| wrong_service(&descriptor, format!("{name}: {why}")))?;
         let passivation = entity.passivation_strategy.as_ref();
         let passivation = passivation.and_then(|strategy| strategy.timeout.as_ref());
         let passivation = passivation.and_then(|timeout| u64::try_from(timeout.timeout).ok());
         Ok(Service {
-            methods: methods(&descriptor, is_action, problems)?,
+            methods: methods(dialect, &descriptor, is_action, problems)?,
             name: name.clone(),
             ty: declared(&descriptor, kind),
             kind: kind.clone(),
             is_action,
             headers,
             passivation: passivation.filter(|ms| *ms > 0).map(Duration::from_millis),
-            level: level(entity),
+            level,
             descriptor,
         })
     }
@@ -236,9 +252,15 @@ impl Service {
         EntityId::new(&self.kind, &key).map_err(|e| invalid(e.to_string()))
     }
 
+    /// Whether its functions want to hear of any header.
+    pub fn hears_any(&self) -> bool {
+        self.headers.as_ref().is_none_or(|headers| !headers.is_empty())
+    }
+
     /// Whether its functions want to hear of a header.
     pub fn hears(&self, header: &str) -> bool {
-        self.headers.iter().any(|name| header.eq_ignore_ascii_case(name))
+        let headers = self.headers.as_ref();
+        headers.is_none_or(|headers| headers.iter().any(|name| header.eq_ignore_ascii_case(name)))
     }
 }
 
@@ -260,6 +282,7 @@ impl Method {
 }
 
 fn methods(
+    dialect: Dialect,
     service: &ServiceDescriptor,
     is_action: bool,
     problems: &mut Vec<Problem>,
@@ -280,8 +303,12 @@ fn methods(
         } else {
             match KeyFields::of(&descriptor.input()) {
                 Ok(fields) if fields.is_empty() => {
+                    let option = match dialect {
+                        Dialect::Kalix => "(kalix.field).entity_key",
+                        Dialect::Cloudstate | Dialect::Early => "(cloudstate.entity_key)",
+                    };
                     let text = format!(
-                        "{name}: no field of {} is the entity's key: mark one with [(kalix.field).entity_key = true]",
+                        "{name}: no field of {} is the entity's key: mark one with [{option} = true]",
                         descriptor.input().full_name()
                     );
                     problems.push(wrong_method(&descriptor, text));
@@ -345,19 +372,6 @@ fn declared(service: &ServiceDescriptor, kind: &str) -> Option<Type> {
         let of = |(number, ty): &(u32, Type)| parts(definition, *number).next().map(|_| *ty);
         TYPES.iter().filter(|_| is_it).find_map(of)
     })
-}
-
-fn level(entity: &EntitySettings) -> Level {
-    let consistency = entity.replicated_entity.as_ref();
-    let copies = match consistency.map(|settings| settings.write_consistency()) {
-        Some(WriteConsistency::Majority) => Copies::Majority,
-        Some(WriteConsistency::All) => Copies::All,
-        Some(WriteConsistency::Local) | None => return Level::default(),
-    };
-    Level {
-        copies,
-        stage: Stage::Durable,
-    }
 }
 
 /// A key that nobody else makes up.

@@ -9,11 +9,8 @@ use anabranch_crdt::{NodeId, Reading, Type, Value};
 use bytes::Bytes;
 
 use super::datum::{Primitives, decode};
+use super::delta::{Delta, MapDelta, RegisterDelta, SetDelta, VoteDelta};
 use super::proto::common::Any;
-use super::proto::entity::{
-    CounterDelta, CounterMapDelta, CounterMapEntry, Delta, Kind, MapDelta, MapEntry, MultiMapDelta,
-    MultiMapEntry, RegisterDelta, RegisterMapDelta, RegisterMapEntry, SetDelta, VoteDelta,
-};
 use crate::session::Change;
 
 /// Whom an entity is shown to.
@@ -29,29 +26,37 @@ pub struct Viewer<'a> {
 impl Viewer<'_> {
     /// A whole entity; nothing, if it reads as nothing that a function could be shown.
     pub fn whole(&self, ty: Type, value: Option<&Value>, reading: &Reading) -> Result<Option<Delta>, String> {
-        let kind = match (ty, reading) {
-            (Type::PnCounter, Reading::Count(count)) => Kind::Counter(counter(*count)),
-            (Type::OrSet, Reading::Elements(elements)) => Kind::Set(self.set(&[], elements)),
-            (Type::LwwRegister, Reading::Register(Some(value))) => Kind::Register(self.register(value)),
+        Ok(Some(match (ty, reading) {
+            (Type::PnCounter, Reading::Count(count)) => Delta::Counter(counter(*count)),
+            (Type::GCounter, Reading::Count(count)) => Delta::GCounter(grown(*count)?),
+            (Type::OrSet, Reading::Elements(elements)) => Delta::Set(self.set(&[], elements)),
+            (Type::GSet, Reading::Elements(elements)) => Delta::GSet(self.anys(elements)),
+            (Type::LwwRegister, Reading::Register(Some(value))) => Delta::Register(self.register(value)),
             (Type::LwwRegister, Reading::Register(None)) => return Ok(None),
-            (Type::Vote, Reading::Ballots(ballots)) => Kind::Vote(self.vote(ballots)),
+            (Type::Flag, Reading::Flag(flag)) => Delta::Flag(*flag),
+            (Type::Vote, Reading::Ballots(ballots)) => Delta::Vote(self.vote(ballots)),
             (_, Reading::Map(children)) if ty.child().is_some() || ty == Type::OrMap => {
                 let added: Vec<_> = children.iter().collect();
                 self.map(ty, value, &[], &[], &added)?
             }
             _ => return Err(unknown(ty)),
-        };
-        Ok(Some(Delta { kind: Some(kind) }))
+        }))
     }
 
     /// What became of an entity.
     pub fn change(&self, ty: Type, value: Option<&Value>, change: &Change) -> Result<Option<Delta>, String> {
-        let kind = match (ty, change) {
-            (Type::PnCounter, Change::Count(by)) => Kind::Counter(counter(*by)),
-            (Type::OrSet, Change::Elements { removed, added }) => Kind::Set(self.set(removed, added)),
-            (Type::LwwRegister, Change::Register(Some(value))) => Kind::Register(self.register(value)),
+        Ok(Some(match (ty, change) {
+            (Type::PnCounter, Change::Count(by)) => Delta::Counter(counter(*by)),
+            (Type::GCounter, Change::Count(by)) => Delta::GCounter(grown(*by)?),
+            (Type::OrSet, Change::Elements { removed, added }) => Delta::Set(self.set(removed, added)),
+            (Type::GSet, Change::Elements { removed, added }) if removed.is_empty() => {
+                Delta::GSet(self.anys(added))
+            }
+            (Type::LwwRegister, Change::Register(Some(value))) => Delta::Register(self.register(value)),
             (Type::LwwRegister, Change::Register(None)) => return Ok(None),
-            (Type::Vote, Change::Ballots(ballots)) => Kind::Vote(self.vote(ballots)),
+            (Type::Flag, Change::Flag(true)) => Delta::Flag(true),
+            (Type::GSet, Change::Elements { .. }) | (Type::Flag, Change::Flag(false)) => return Err(less()),
+            (Type::Vote, Change::Ballots(ballots)) => Delta::Vote(self.vote(ballots)),
             (
                 _,
                 Change::Map {
@@ -64,14 +69,12 @@ impl Viewer<'_> {
                 self.map(ty, value, removed, updated, &added)?
             }
             _ => return Err(unknown(ty)),
-        };
-        Ok(Some(Delta { kind: Some(kind) }))
+        }))
     }
 
     /// How many there are to vote, where nobody did.
     pub fn no_votes(&self) -> Delta {
-        let kind = Kind::Vote(self.vote(&BTreeMap::new()));
-        Delta { kind: Some(kind) }
+        Delta::Vote(self.vote(&BTreeMap::new()))
     }
 
     fn any(&self, bytes: &Bytes) -> Any {
@@ -114,8 +117,7 @@ impl Viewer<'_> {
         removed: &[Bytes],
         updated: &[(Bytes, Change)],
         added: &[(&Bytes, &Reading)],
-    ) -> Result<Kind, String> {
-        let removed = self.anys(removed);
+    ) -> Result<Delta, String> {
         // Each child's key, and it as a change.
         let (mut changed, mut new) = (Vec::new(), Vec::new());
         let child = |key: &Bytes| value.and_then(|value| value.child(key));
@@ -131,87 +133,41 @@ impl Viewer<'_> {
                 new.extend(delta.map(|delta| (self.any(key), delta)));
             }
         }
-        let all = || changed.iter().chain(&new);
-        Ok(match ty {
-            Type::OrMap => {
-                let entry = |(key, delta): (Any, Delta)| MapEntry {
-                    key: Some(key),
-                    delta: Some(delta),
-                };
-                Kind::Map(MapDelta {
-                    cleared: false,
-                    removed,
-                    updated: changed.into_iter().map(entry).collect(),
-                    added: new.into_iter().map(entry).collect(),
-                })
-            }
-            Type::CounterMap => Kind::CounterMap(CounterMapDelta {
-                cleared: false,
-                removed,
-                updated: all().filter_map(counter_entry).collect(),
-            }),
-            Type::RegisterMap => Kind::RegisterMap(RegisterMapDelta {
-                cleared: false,
-                removed,
-                updated: all().filter_map(register_entry).collect(),
-            }),
-            Type::MultiMap => Kind::MultiMap(MultiMapDelta {
-                cleared: false,
-                removed,
-                updated: all().filter_map(multi_entry).collect(),
-            }),
-            _ => return Err(unknown(ty)),
-        })
+        Ok(Delta::Map(MapDelta {
+            ty,
+            cleared: false,
+            removed: self.anys(removed),
+            updated: changed,
+            added: new,
+        }))
     }
-}
-
-fn counter_entry((key, delta): &(Any, Delta)) -> Option<CounterMapEntry> {
-    let Some(Kind::Counter(delta)) = delta.kind else {
-        return None;
-    };
-    Some(CounterMapEntry {
-        key: Some(key.clone()),
-        delta: Some(delta),
-    })
-}
-
-fn register_entry((key, delta): &(Any, Delta)) -> Option<RegisterMapEntry> {
-    let Some(Kind::Register(delta)) = &delta.kind else {
-        return None;
-    };
-    Some(RegisterMapEntry {
-        key: Some(key.clone()),
-        delta: Some(delta.clone()),
-    })
-}
-
-/// A key without values is none of a multimap's.
-fn multi_entry((key, delta): &(Any, Delta)) -> Option<MultiMapEntry> {
-    let Some(Kind::Set(delta)) = &delta.kind else {
-        return None;
-    };
-    let is_nothing = delta.added.is_empty() && delta.removed.is_empty();
-    (!is_nothing).then(|| MultiMapEntry {
-        key: Some(key.clone()),
-        delta: Some(delta.clone()),
-    })
 }
 
 /// What is beyond 64 bits nobody can be told.
-fn counter(count: i128) -> CounterDelta {
+fn counter(count: i128) -> i64 {
     let bound = if count < 0 { i64::MIN } else { i64::MAX };
-    CounterDelta {
-        change: i64::try_from(count).unwrap_or(bound),
+    i64::try_from(count).unwrap_or(bound)
+}
+
+/// A count that only grows: what is less than it was can be shown whole only (`session`).
+fn grown(count: i128) -> Result<u64, String> {
+    match count {
+        ..0 => Err(less()),
+        _ => Ok(u64::try_from(count).unwrap_or(u64::MAX)),
     }
+}
+
+fn less() -> String {
+    "what only grows has become less".to_owned()
 }
 
 fn small(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-fn unknown(ty: Type) -> String {
+pub fn unknown(ty: Type) -> String {
     format!(
-        "{} is nothing that functions of this protocol know",
+        "{} is nothing that functions in other processes know",
         ty.indefinite()
     )
 }
@@ -249,6 +205,13 @@ mod tests {
             .collect()
     }
 
+    fn set(value: &'static str) -> Mutation {
+        Mutation::Set {
+            value: value.into(),
+            clock: Default::default(),
+        }
+    }
+
     /// Whoever is shown an entity whole and does that to an empty one has the same, and so step by step.
     fn check(ty: Type, steps: &[Mutation]) {
         let me = ReplicaId::new(ME, Epoch(1));
@@ -277,8 +240,8 @@ mod tests {
 
     fn follow(there: &mut Causal, ty: Type, delta: &Delta, stamp: usize) {
         let them = ReplicaId::new(NodeId(9), Epoch(1));
-        let (taken, mutations) = take(delta, false).unwrap();
-        assert_eq!(taken, ty);
+        let mutations = take(delta, false).unwrap();
+        assert_eq!(delta.ty(), ty);
         for mutation in mutations {
             there
                 .join_op(&there.mutate(them, stamp as u64, &mutation).unwrap())
@@ -294,10 +257,6 @@ mod tests {
             Type::OrSet,
             &[Mutation::Create, add.clone(), remove.clone(), Mutation::Clear],
         );
-        let set = |value: &'static str| Mutation::Set {
-            value: value.into(),
-            clock: Default::default(),
-        };
         check(Type::LwwRegister, &[set("a"), set(""), set("b")]);
         let counters = [
             update("x", None, Mutation::Increment(2)),
@@ -348,25 +307,43 @@ mod tests {
             votes_for: 1,
             total_voters: 3,
         };
-        assert_eq!(shown.unwrap().kind, Some(Kind::Vote(vote)));
+        assert_eq!(shown, Some(Delta::Vote(vote)));
         let nobody = VoteDelta {
             self_vote: false,
             votes_for: 0,
             total_voters: 3,
         };
-        assert_eq!(viewer().no_votes().kind, Some(Kind::Vote(nobody)));
+        assert_eq!(viewer().no_votes(), Delta::Vote(nobody));
+    }
+
+    #[test]
+    fn what_only_grows_is_shown_as_that_alone() {
+        let by = |by| viewer().change(Type::GCounter, None, &Change::Count(by));
+        assert_eq!(by(3), Ok(Some(Delta::GCounter(3))));
+        assert_eq!(by(-3), Err(less()));
+        let removed = Change::Elements {
+            removed: words(&["a"]),
+            added: Vec::new(),
+        };
+        assert_eq!(viewer().change(Type::GSet, None, &removed), Err(less()));
+        let flag = |flag| viewer().change(Type::Flag, None, &Change::Flag(flag));
+        assert_eq!(flag(true), Ok(Some(Delta::Flag(true))));
+        assert_eq!(flag(false), Err(less()));
+        let add = Mutation::Add(words(&["a", "b"]));
+        check(Type::GSet, &[add.clone(), add]);
+        check(Type::GCounter, &[5, 0, 7].map(Mutation::Increment));
+        check(Type::Flag, &[Mutation::Create, Mutation::Enable]);
     }
 
     #[test]
     fn a_type_without_a_word_for_it_is_not_left_out() {
-        let error = viewer()
-            .whole(Type::Flag, None, &Reading::Flag(true))
-            .unwrap_err();
-        assert!(error.contains("a flag"), "{error}");
+        let values = Reading::Values(words(&["a"]));
+        let error = viewer().whole(Type::MvRegister, None, &values).unwrap_err();
+        assert!(error.contains("an mvregister"), "{error}");
         let me = ReplicaId::new(ME, Epoch(1));
         let mut map = Causal::new(Type::OrMap);
-        let flag = update("f", Some(Type::Flag), Mutation::Enable);
-        map.join_op(&map.mutate(me, 0, &flag).unwrap()).unwrap();
+        let values = update("f", Some(Type::MvRegister), set("a"));
+        map.join_op(&map.mutate(me, 0, &values).unwrap()).unwrap();
         viewer()
             .whole(Type::OrMap, Some(map.value()), &map.read())
             .unwrap_err();

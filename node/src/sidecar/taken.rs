@@ -7,50 +7,29 @@ use anabranch_crdt::{Clock, Mutation, Type};
 use bytes::Bytes;
 
 use super::datum::{encode, is_blank};
+use super::delta::{Delta, MapDelta, RegisterClock, RegisterDelta, SetDelta};
 use super::proto::common::Any;
-use super::proto::entity::{Delta, Kind, MapDelta, RegisterClock, RegisterDelta, SetDelta};
-
-/// A change of an entity: what it takes the entity for, and what it does.
-pub type Taken = (Type, Vec<Mutation>);
 
 /// The operations of a change. `is_first`: the function was shown no entity, so that a register's first value may be what the
 /// function begins with, which nobody wrote: such a one loses against whatever was written by somebody who had been shown one, and one
 /// that is blank against any other.
-pub fn take(delta: &Delta, is_first: bool) -> Result<Taken, String> {
-    let Some(kind) = &delta.kind else {
-        return Err("its change is of no type".to_owned());
-    };
-    Ok(match kind {
-        Kind::Counter(delta) => (Type::PnCounter, vec![Mutation::Increment(delta.change)]),
-        Kind::Set(delta) => (Type::OrSet, or_create(set(delta))),
-        Kind::Register(delta) => (Type::LwwRegister, vec![register(delta, is_first)?]),
-        Kind::Map(delta) => (Type::OrMap, or_create(map(delta)?)),
-        Kind::CounterMap(delta) => {
-            let mut mutations = keys(delta.cleared, &delta.removed);
-            for entry in &delta.updated {
-                let change = entry.delta.unwrap_or_default().change;
-                mutations.push(child(&entry.key, None, Mutation::Increment(change))?);
-            }
-            (Type::CounterMap, or_create(mutations))
+pub fn take(delta: &Delta, is_first: bool) -> Result<Vec<Mutation>, String> {
+    Ok(match delta {
+        Delta::Counter(change) => vec![Mutation::Increment(*change)],
+        Delta::GCounter(increment) => {
+            let by = i64::try_from(*increment);
+            let by =
+                by.map_err(|_| format!("it incremented a counter by {increment}, which is beyond 63 bits"))?;
+            vec![Mutation::Increment(by)]
         }
-        Kind::RegisterMap(delta) => {
-            let mut mutations = keys(delta.cleared, &delta.removed);
-            for entry in &delta.updated {
-                let write = register(&entry.delta.clone().unwrap_or_default(), false)?;
-                mutations.push(child(&entry.key, None, write)?);
-            }
-            (Type::RegisterMap, or_create(mutations))
-        }
-        Kind::MultiMap(delta) => {
-            let mut mutations = keys(delta.cleared, &delta.removed);
-            for entry in &delta.updated {
-                for mutation in or_create(set(&entry.delta.clone().unwrap_or_default())) {
-                    mutations.push(child(&entry.key, None, mutation)?);
-                }
-            }
-            (Type::MultiMap, or_create(mutations))
-        }
-        Kind::Vote(delta) => (Type::Vote, vec![Mutation::Vote(delta.self_vote)]),
+        Delta::GSet(added) if added.is_empty() => vec![Mutation::Create],
+        Delta::GSet(added) => vec![Mutation::Add(data(added))],
+        Delta::Set(delta) => or_create(set(delta)),
+        Delta::Register(delta) => vec![register(delta, is_first)?],
+        Delta::Flag(true) => vec![Mutation::Enable],
+        Delta::Flag(false) => vec![Mutation::Create],
+        Delta::Map(delta) => or_create(map(delta)?),
+        Delta::Vote(delta) => vec![Mutation::Vote(delta.self_vote)],
     })
 }
 
@@ -109,31 +88,20 @@ fn custom(delta: &RegisterDelta) -> Result<u64, String> {
 
 fn map(delta: &MapDelta) -> Result<Vec<Mutation>, String> {
     let mut mutations = keys(delta.cleared, &delta.removed);
-    for entry in delta.added.iter().chain(&delta.updated) {
-        let Some(change) = &entry.delta else {
-            return Err("an entry of its map has no change".to_owned());
-        };
-        let (ty, changes) = take(change, false)?;
-        for mutation in changes {
-            mutations.push(child(&entry.key, Some(ty), mutation)?);
-        }
+    for (key, change) in delta.added.iter().chain(&delta.updated) {
+        // Where all children are of one type it goes without saying.
+        let ty = (delta.ty == Type::OrMap).then(|| change.ty());
+        mutations.extend(take(change, false)?.into_iter().map(|mutation| Mutation::Update {
+            key: encode(key),
+            ty,
+            mutation: Box::new(mutation),
+        }));
     }
     Ok(mutations)
 }
 
-fn child(key: &Option<Any>, ty: Option<Type>, mutation: Mutation) -> Result<Mutation, String> {
-    let key = key.as_ref();
-    let key = key.ok_or_else(|| "an entry of its map has no key".to_owned())?;
-    Ok(Mutation::Update {
-        key: encode(key),
-        ty,
-        mutation: Box::new(mutation),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::proto::entity::*;
     use super::*;
 
     fn text(text: &str) -> Any {
@@ -147,13 +115,9 @@ mod tests {
         }
     }
 
-    fn delta(kind: Kind) -> Delta {
-        Delta { kind: Some(kind) }
-    }
-
-    fn check(kind: Kind, is_first: bool, expected: &str) {
-        let taken = match take(&delta(kind), is_first) {
-            Ok((ty, mutations)) => format!("{} {mutations:?}", ty.name()),
+    fn check(delta: &Delta, is_first: bool, expected: &str) {
+        let taken = match take(delta, is_first) {
+            Ok(mutations) => format!("{} {mutations:?}", delta.ty().name()),
             Err(why) => why,
         };
         assert_eq!(taken, expected);
@@ -167,44 +131,54 @@ mod tests {
             added: vec![text("a")],
         };
         check(
-            Kind::Set(set.clone()),
+            &Delta::Set(set.clone()),
             false,
             r#"orset [Clear, Remove([b"b"]), Add([b"a"])]"#,
         );
-        check(Kind::Set(SetDelta::default()), false, "orset [Create]");
-        let entry = |key: &str, kind| MapEntry {
-            key: Some(text(key)),
-            delta: Some(delta(kind)),
-        };
-        let map = MapDelta {
-            cleared: false,
-            removed: vec![text("x")],
-            updated: vec![entry("n", Kind::Counter(CounterDelta { change: -1 }))],
-            added: vec![entry("x", Kind::Set(SetDelta::default()))],
+        check(&Delta::Set(SetDelta::default()), false, "orset [Create]");
+        let map = |ty, updated, added| {
+            Delta::Map(MapDelta {
+                ty,
+                cleared: false,
+                removed: vec![text("x")],
+                updated,
+                added,
+            })
         };
         check(
-            Kind::Map(map),
+            &map(
+                Type::OrMap,
+                vec![(text("n"), Delta::Counter(-1))],
+                vec![(text("x"), Delta::Set(SetDelta::default()))],
+            ),
             false,
             r#"ormap [Remove([b"x"]), Update { key: b"x", ty: Some(OrSet), mutation: Create }, Update { key: b"n", ty: Some(PnCounter), mutation: Increment(-1) }]"#,
         );
-        let multi = MultiMapDelta {
-            updated: vec![MultiMapEntry {
-                key: Some(text("k")),
-                delta: Some(set),
-            }],
-            ..Default::default()
-        };
         check(
-            Kind::MultiMap(multi),
+            &map(Type::MultiMap, vec![(text("k"), Delta::Set(set))], Vec::new()),
             false,
-            r#"multimap [Update { key: b"k", ty: None, mutation: Clear }, Update { key: b"k", ty: None, mutation: Remove([b"b"]) }, Update { key: b"k", ty: None, mutation: Add([b"a"]) }]"#,
+            r#"multimap [Remove([b"x"]), Update { key: b"k", ty: None, mutation: Clear }, Update { key: b"k", ty: None, mutation: Remove([b"b"]) }, Update { key: b"k", ty: None, mutation: Add([b"a"]) }]"#,
+        );
+    }
+
+    #[test]
+    fn what_only_grows_is_made_and_grows() {
+        check(&Delta::GCounter(7), false, "gcounter [Increment(7)]");
+        check(&Delta::GSet(vec![text("a")]), false, r#"gset [Add([b"a"])]"#);
+        check(&Delta::GSet(Vec::new()), false, "gset [Create]");
+        check(&Delta::Flag(true), false, "flag [Enable]");
+        check(&Delta::Flag(false), false, "flag [Create]");
+        check(
+            &Delta::GCounter(1 << 63),
+            false,
+            "it incremented a counter by 9223372036854775808, which is beyond 63 bits",
         );
     }
 
     #[test]
     fn what_a_function_begins_with_loses_against_what_was_written() {
         let register = |value: &str, clock: RegisterClock| {
-            Kind::Register(RegisterDelta {
+            Delta::Register(RegisterDelta {
                 value: Some(text(value)),
                 clock: clock as i32,
                 custom_clock_value: 7,
@@ -212,16 +186,16 @@ mod tests {
         };
         let set =
             |value: &str, clock: &str| format!("lwwregister [Set {{ value: b\"{value}\", clock: {clock} }}]");
-        check(register("", RegisterClock::Default), true, &set("", "Custom(0)"));
-        check(register("", RegisterClock::Default), false, &set("", "Default"));
+        check(&register("", RegisterClock::Default), true, &set("", "Custom(0)"));
+        check(&register("", RegisterClock::Default), false, &set("", "Default"));
         check(
-            register("a", RegisterClock::Default),
+            &register("a", RegisterClock::Default),
             true,
             &set("a", "Custom(1)"),
         );
-        check(register("", RegisterClock::Custom), true, &set("", "Custom(7)"));
+        check(&register("", RegisterClock::Custom), true, &set("", "Custom(7)"));
         check(
-            register("a", RegisterClock::CustomAutoIncrement),
+            &register("a", RegisterClock::CustomAutoIncrement),
             false,
             &set("a", "AutoIncrement(7)"),
         );
@@ -229,35 +203,20 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        assert!(take(&Delta::default(), false).is_err());
         let no_value = RegisterDelta::default();
-        check(Kind::Register(no_value), false, "it set a register to no value");
+        check(&Delta::Register(no_value), false, "it set a register to no value");
         let odd = |clock, custom_clock_value| {
-            Kind::Register(RegisterDelta {
+            Delta::Register(RegisterDelta {
                 value: Some(text("a")),
                 clock,
                 custom_clock_value,
             })
         };
-        check(odd(9, 0), false, "it set a register by a clock of number 9");
+        check(&odd(9, 0), false, "it set a register by a clock of number 9");
         check(
-            odd(2, -1),
+            &odd(2, -1),
             false,
             "it set a register by a clock of -1, which is below 0",
-        );
-        let map = MapDelta {
-            updated: vec![MapEntry::default()],
-            ..Default::default()
-        };
-        check(Kind::Map(map), false, "an entry of its map has no change");
-        let counters = CounterMapDelta {
-            updated: vec![CounterMapEntry::default()],
-            ..Default::default()
-        };
-        check(
-            Kind::CounterMap(counters),
-            false,
-            "an entry of its map has no key",
         );
     }
 }

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::LIVES_MAX;
+use super::foreign_attend::Attended;
 use super::parked::Parked;
 use crate::driver::calls::Due;
 use crate::driver::shared::Shared;
@@ -31,6 +32,7 @@ pub(super) struct ForeignFunctions {
     by_kind: RwLock<BTreeMap<String, Arc<dyn Foreign>>>,
     sessions: Mutex<BTreeMap<EntityId, Live>>,
     begun: AtomicU64,
+    pub(super) attended: Attended,
     parked: Mutex<Parked>,
 }
 
@@ -127,7 +129,8 @@ impl Shared {
         deadline: Time,
     ) -> Result<(Action, bool), Error> {
         let wants = call.payload.encoding;
-        if function.is_streamed(&call.method) && function.is_stateless() {
+        let is_opened = function.is_stateless() || function.goes_on();
+        if is_opened && function.is_streamed(&call.method) {
             let message =
                 format!("nothing changed: {call} is answered with a stream, which is opened, not called");
             return Err(Error::new(ErrorKind::Invalid, message));
@@ -288,7 +291,7 @@ impl Shared {
                 live.beside.take_if(|beside| beside.stream == stream);
             }
             Output::Report { what } => live.function.report(&format!("{entity}: {what}")),
-            Output::Commit { id, .. } | Output::Effects { id, .. } => {
+            Output::Commit { id, .. } | Output::Effects { id, .. } | Output::Streamed { id, .. } => {
                 if let Some(waiting) = live.waiting.get(&id) {
                     // A command's task ends with its answer.
                     let _ = waiting.send(output);
@@ -321,6 +324,20 @@ impl Shared {
                         error,
                     },
                 },
+                Said::Streamed {
+                    command,
+                    action: Some(action),
+                    effects,
+                    is_last,
+                } => {
+                    let is_fine = shared.check_action(&action);
+                    Said::Streamed {
+                        command,
+                        action: Some(is_fine.map_or_else(Action::Refuse, |()| action)),
+                        effects,
+                        is_last,
+                    }
+                }
                 said => said,
             };
             shared.tell_foreign(&of, Input::Said { stream, said }, None);

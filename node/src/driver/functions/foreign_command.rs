@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
 use super::foreign::{Begin, Ended, stopping};
+use super::foreign_attend::{Parts, left};
 use super::later::{leave_later, note_failure};
 use super::parked;
 use super::step::Commit;
@@ -20,6 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Foreign};
 use crate::payload::Payload;
 use crate::session::{ANSWER_MS_DEFAULT, Call, Command, CommandId, Effect, Input, Output};
+use crate::trace::Trace;
 use crate::wire::{EntityId, Token};
 
 impl Shared {
@@ -35,7 +37,7 @@ impl Shared {
     ) -> BoxFuture<'static, Ended> {
         match function.is_stateless() {
             true => Box::pin(self.act(function, command, token, gone)),
-            false => Box::pin(self.run_foreign(function, entity, id, command, token)),
+            false => Box::pin(self.run_foreign(function, entity, id, command, token, None)),
         }
     }
 
@@ -70,13 +72,15 @@ impl Shared {
         (result, token)
     }
 
-    async fn run_foreign(
+    /// A command of an entity, to its end; where its answer may go on, to that.
+    pub(super) async fn run_foreign(
         self: Arc<Self>,
         function: Arc<dyn Foreign>,
         entity: EntityId,
         id: CommandId,
         command: Command,
         token: Token,
+        parts: Option<Parts>,
     ) -> Ended {
         let (method, payload, deadline) = (command.method.clone(), command.payload.clone(), command.deadline);
         // It takes a look at every byte: for those that have to do with a function's end alone.
@@ -92,7 +96,7 @@ impl Shared {
         {
             return (Err(error), token);
         }
-        let giving = self.give_foreign(Arc::clone(&function), &entity, id, command, token);
+        let giving = self.give_foreign(Arc::clone(&function), &entity, id, command, token, parts);
         let (result, token) = giving.await;
         let now = self.clock.time();
         let end = match &result {
@@ -117,14 +121,24 @@ impl Shared {
         id: CommandId,
         command: Command,
         mut token: Token,
+        mut parts: Option<Parts>,
     ) -> Ended {
         let trace = command.origin.trace;
         let (follows, mut next) = mpsc::unbounded_channel();
         let begin = Begin { function, follows };
         self.tell_foreign(entity, Input::Command { id, command }, Some(begin));
-        let mut changed = false;
+        let (mut changed, mut failed) = (false, None);
         loop {
-            let Some(output) = next.recv().await else {
+            let output = tokio::select! {
+                biased;
+                output = next.recv() => output,
+                () = left(&parts) => {
+                    parts = None;
+                    self.tell_foreign(entity, Input::Cancelled { id }, None);
+                    continue;
+                }
+            };
+            let Some(output) = output else {
                 return (Err(stopping()), token);
             };
             match output {
@@ -137,7 +151,6 @@ impl Shared {
                     ..
                 } => {
                     changed = true;
-                    let (span, _) = part!("commit", "internal", trace, entity, level);
                     let commit = Commit {
                         ty,
                         mutations,
@@ -145,10 +158,7 @@ impl Shared {
                         level,
                         deadline,
                     };
-                    let committing = self.commit_foreign(entity, id, commit, &mut token);
-                    let result = committing.instrument(span.clone()).await;
-                    spans::end(&span, &result);
-                    self.tell_foreign(entity, Input::Committed { id, result }, None);
+                    self.commit_foreign(entity, id, commit, trace, &mut token).await;
                 }
                 Output::Effects {
                     effects, deadline, ..
@@ -157,9 +167,16 @@ impl Shared {
                     self.make_effects(effects, deadline, &mut token).await;
                     self.tell_foreign(entity, Input::EffectsDone { id }, None);
                 }
+                Output::Streamed { action, effects, .. } => {
+                    if let Err(error) = self.pass_on(&parts, action, effects, &mut token).await {
+                        (parts, failed) = (None, Some(error));
+                        self.tell_foreign(entity, Input::Cancelled { id }, None);
+                    }
+                }
                 Output::Answer { result, .. } => {
                     // Its function was shown no more than is here now.
                     token = self.peek(|engine| engine.token(&token, [entity]));
+                    let result = failed.map_or(result, Err);
                     return (result.map(|action| (action, changed)), token);
                 }
                 Output::Tell { .. } | Output::Reset { .. } | Output::Report { .. } => {}
@@ -167,7 +184,23 @@ impl Shared {
         }
     }
 
+    /// Brings in what a command did, and tells its session how that went.
     async fn commit_foreign(
+        self: &Arc<Self>,
+        entity: &EntityId,
+        id: CommandId,
+        commit: Commit,
+        trace: Option<Trace>,
+        token: &mut Token,
+    ) {
+        let (span, _) = part!("commit", "internal", trace, entity, commit.level);
+        let committing = self.bring_in(entity, id, commit, token);
+        let result = committing.instrument(span.clone()).await;
+        spans::end(&span, &result);
+        self.tell_foreign(entity, Input::Committed { id, result }, None);
+    }
+
+    async fn bring_in(
         self: &Arc<Self>,
         entity: &EntityId,
         id: CommandId,
@@ -188,7 +221,12 @@ impl Shared {
     }
 
     /// Makes the calls that a command wants: those that are waited for in order, the others meanwhile.
-    async fn make_effects(self: &Arc<Self>, effects: Vec<Effect>, deadline: Time, token: &mut Token) {
+    pub(super) async fn make_effects(
+        self: &Arc<Self>,
+        effects: Vec<Effect>,
+        deadline: Time,
+        token: &mut Token,
+    ) {
         for call in leave_later(self, effects) {
             let left_ms = self.clock.time().ms_until(deadline);
             let name = call.to_string();

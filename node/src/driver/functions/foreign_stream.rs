@@ -53,9 +53,10 @@ impl Shared {
         let call = function.take(call)?;
         let shared = Arc::clone(self);
         Streaming::new(wants, |pipe| {
-            Ok(match function.is_stateless() {
-                true => Box::pin(shared.answer_stream(function, call, after, pipe, wants)),
-                false => Box::pin(shared.follow_foreign(function, call, after, pipe, wants)),
+            Ok(match (function.is_stateless(), function.goes_on()) {
+                (true, _) => Box::pin(shared.answer_stream(function, call, after, pipe, wants)),
+                (false, true) => Box::pin(shared.attend_foreign(function, call, after, pipe, wants)),
+                (false, false) => Box::pin(shared.follow_foreign(function, call, after, pipe, wants)),
             })
         })
     }

@@ -7,6 +7,7 @@ mod aside;
 mod caller;
 mod direct;
 mod foreign;
+mod foreign_attend;
 mod foreign_command;
 mod foreign_stream;
 mod hosted;
@@ -356,7 +357,7 @@ impl Shared {
                 Ok(reply.action)
             }
             Said::Failed { error, .. } => Err(error),
-            Said::Ended => unreachable!("a function in Rust answers"),
+            Said::Ended | Said::Streamed { .. } => unreachable!("a function in Rust answers, at once"),
         }
     }
 

@@ -126,7 +126,7 @@ pub(super) fn step(output: Output) -> Option<(CommandId, Step)> {
             tracing::warn!("a function broke the rules: {what}");
             None
         }
-        // Who remembers nothing is told nothing else.
-        Output::Tell { .. } | Output::Reset { .. } => None,
+        // Who remembers nothing is told nothing else, and does not go on.
+        Output::Tell { .. } | Output::Reset { .. } | Output::Streamed { .. } => None,
     }
 }

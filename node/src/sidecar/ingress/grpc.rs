@@ -4,12 +4,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::{KeyAndValueRef, MetadataKey, MetadataMap};
 use tonic::server::{StreamingService, UnaryService};
 
@@ -17,6 +16,7 @@ use super::call::{Answer, Caller, Terms, is_own, session};
 use crate::sidecar::SESSION_HEADER;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{Method, Service};
+use crate::sidecar::untouched::Untouched;
 use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
@@ -143,9 +143,9 @@ fn heard(metadata: &MetadataMap, service: &Service) -> Vec<MetadataEntry> {
             value: Some(value),
         })
     };
-    match service.headers.is_empty() {
-        true => Vec::new(),
-        false => metadata.iter().filter_map(entry).collect(),
+    match service.hears_any() {
+        true => metadata.iter().filter_map(entry).collect(),
+        false => Vec::new(),
     }
 }
 
@@ -199,44 +199,6 @@ fn said(metadata: &[MetadataEntry], session: &Token) -> HeaderMap {
         headers.insert(SESSION_HEADER, value);
     }
     headers.into_headers()
-}
-
-/// Messages as they are.
-#[derive(Clone, Copy, Debug, Default)]
-struct Untouched;
-
-impl Codec for Untouched {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Untouched;
-    type Decoder = Untouched;
-
-    fn encoder(&mut self) -> Untouched {
-        Untouched
-    }
-
-    fn decoder(&mut self) -> Untouched {
-        Untouched
-    }
-}
-
-impl Encoder for Untouched {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Untouched {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
 }
 
 #[cfg(test)]

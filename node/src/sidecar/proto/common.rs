@@ -106,6 +106,8 @@ pub struct Command {
     pub name: String,
     #[prost(message, optional, tag = "4")]
     pub payload: Option<Any>,
+    #[prost(bool, tag = "5")]
+    pub streamed: bool,
     #[prost(message, optional, tag = "6")]
     pub metadata: Option<Metadata>,
 }

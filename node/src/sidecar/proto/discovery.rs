@@ -1,8 +1,12 @@
-//! `kalix.protocol.Discovery`: what a function is.
+//! `kalix.protocol.Discovery` and `cloudstate.EntityDiscovery`: what a function is.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+
+/// The type of a component that is entities, and of one that is commands to nobody in particular.
+pub const ENTITIES: &str = "kalix.component.replicatedentity.ReplicatedEntities";
+pub const ACTIONS: &str = "kalix.component.action.Actions";
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProxyInfo {
@@ -122,19 +126,10 @@ pub struct TimeoutPassivationStrategy {
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ReplicatedEntitySettings {
-    #[prost(enumeration = "WriteConsistency", tag = "1")]
+    #[prost(int32, tag = "1")]
     pub write_consistency: i32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
-#[repr(i32)]
-pub enum WriteConsistency {
-    Local = 0,
-    Majority = 1,
-    All = 2,
-}
-
-/// What is wrong with a function, for its author.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct UserFunctionError {
     #[prost(string, tag = "1")]
@@ -173,6 +168,29 @@ pub enum Severity {
     Error = 1,
     Warning = 2,
     Info = 3,
+}
+
+/// Cloudstate's; its services' information is Kalix's, without an environment.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EntitySpec {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub proto: Bytes,
+    #[prost(message, repeated, tag = "2")]
+    pub entities: Vec<Entity>,
+    #[prost(message, optional, tag = "3")]
+    pub service_info: Option<ServiceInfo>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Entity {
+    #[prost(string, tag = "1")]
+    pub entity_type: String,
+    #[prost(string, tag = "2")]
+    pub service_name: String,
+    #[prost(string, tag = "3")]
+    pub persistence_id: String,
+    #[prost(message, optional, tag = "4")]
+    pub passivation_strategy: Option<PassivationStrategy>,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]

@@ -4,5 +4,7 @@
 
 pub mod action;
 pub mod common;
+pub mod crdt;
 pub mod discovery;
+pub mod early;
 pub mod entity;

@@ -183,7 +183,7 @@ impl Apps {
                 Ok(reply.action)
             }
             Said::Failed { error, .. } => Err(error),
-            Said::Ended => unreachable!("a function in Rust answers"),
+            Said::Ended | Said::Streamed { .. } => unreachable!("a function in Rust answers, at once"),
         }
     }
 
@@ -231,8 +231,8 @@ impl Apps {
                 world.tell(|| format!("n{node} a function of {entity} broke the rules: {what}"));
                 Ok(())
             }
-            // Who remembers nothing is told nothing else.
-            Output::Tell { .. } | Output::Reset { .. } => Ok(()),
+            // Who remembers nothing is told nothing else, and does not go on.
+            Output::Tell { .. } | Output::Reset { .. } | Output::Streamed { .. } => Ok(()),
         }
     }
 

@@ -84,7 +84,7 @@ impl<'a> Cluster<'a> {
                 Action::Forward(to) => Err(failed(format!("it forwards to {to}"))),
             },
             Said::Failed { error, .. } => Err(failed(error.to_string())),
-            Said::Ended => unreachable!("a function in Rust answers"),
+            Said::Ended | Said::Streamed { .. } => unreachable!("a function in Rust answers, at once"),
         }
     }
 }

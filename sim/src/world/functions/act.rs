@@ -1,6 +1,6 @@
 //! What a function does with what it was told, well or not.
 
-use anabranch::session::{Action, CommandId, Encoding, Payload, Reply, Said, State, StreamId};
+use anabranch::session::{Action, CommandId, Encoding, Payload, Reply, Said, State, StreamId, Streams};
 use anabranch::{Error, ErrorKind, Level, Mutation};
 use bytes::Bytes;
 
@@ -73,6 +73,7 @@ impl Act {
                 effects: Vec::new(),
                 level,
                 ty: None,
+                streams: Streams::No,
             })
         };
         let well = || reply(command, Action::Reply(payload()));

@@ -229,6 +229,11 @@ impl World {
             }
             Output::Answer { id, result } => self.on_session_answer(node, entity, id.0, &result),
             Output::Effects { .. } | Output::Report { .. } => Ok(()),
+            Output::Streamed { id, .. } => Err(broken(
+                Rule::Function,
+                node,
+                format!("entity {entity}: the answer to {id:?} goes on, which no function here said"),
+            )),
         }
     }
 
@@ -268,6 +273,9 @@ impl World {
                 }
             }
             Told::Delete => function.memory = Memory::of(None, ty),
+            Told::Cancelled { .. } => {
+                return wrong(format!("a function that does not go on was told {told:?}"));
+            }
             Told::Command { id, view, .. } => {
                 if !hosted.remembers {
                     function.memory = Memory::of(view.read().as_ref(), ty);

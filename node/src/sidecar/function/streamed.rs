@@ -20,9 +20,6 @@ use crate::sidecar::envelope::Envelope;
 use crate::sidecar::proto::action::{ActionCommand, ActionResponse};
 use crate::sidecar::services::Method;
 
-const STREAMED_IN: &str = "/kalix.component.action.Actions/HandleStreamedIn";
-const STREAMED_OUT: &str = "/kalix.component.action.Actions/HandleStreamedOut";
-const STREAMED: &str = "/kalix.component.action.Actions/HandleStreamed";
 /// So many messages may wait for the connection.
 const OUT_MAX: usize = 16;
 
@@ -43,12 +40,18 @@ impl Streamed {
         let method = self.function.method(&self.command.method)?.clone();
         let takes = method.descriptor.is_client_streaming();
         let gives = method.descriptor.is_server_streaming();
-        // Of those that take a stream it has no payload.
+        let (dialect, paths) = (self.function.all.dialect(), self.function.all.dialect().paths());
+        // Of those that take a stream it has no payload; or there is none, where every message says whose it is.
         let first = self.function.question(&self.command, !takes)?;
+        let first = Some(first).filter(|_| !takes || !dialect.names_every_message());
         let (mut inward, mut outward) = pipe.split();
         let (sender, messages) = mpsc::channel(OUT_MAX);
         let feeding = async {
-            if sender.send(first).await.is_ok() && takes {
+            let is_open = match first {
+                Some(first) => sender.send(first).await.is_ok(),
+                None => true,
+            };
+            if is_open && takes {
                 self.feed(&method, &mut inward, &sender).await?;
             }
             // Nothing more comes.
@@ -64,7 +67,7 @@ impl Streamed {
                 .map_err(|e| lost(&Status::unavailable(e.to_string())))?;
             let request = Request::new(ReceiverStream::new(messages));
             if gives {
-                let path = if takes { STREAMED } else { STREAMED_OUT };
+                let path = if takes { paths.streamed } else { paths.streamed_out };
                 let replies = grpc
                     .streaming(request, PathAndQuery::from_static(path), codec)
                     .await;
@@ -75,7 +78,7 @@ impl Streamed {
                     )
                     .await;
             }
-            let path = PathAndQuery::from_static(STREAMED_IN);
+            let path = PathAndQuery::from_static(paths.streamed_in);
             let reply = grpc
                 .client_streaming(request, path, codec)
                 .await
@@ -102,12 +105,16 @@ impl Streamed {
         inward: &mut Pipe,
         sender: &mpsc::Sender<ActionCommand>,
     ) -> Result<(), Error> {
+        let named = match self.function.all.dialect().names_every_message() {
+            true => self.function.question(&self.command, false)?,
+            false => ActionCommand::default(),
+        };
         while let Some(message) = inward.next().await {
             let envelope = self.function.taken(method, message)?;
             let (payload, _) = Envelope::of(&envelope)?.into_any(&method.input_url, |_| false);
             let message = ActionCommand {
                 payload: Some(payload),
-                ..ActionCommand::default()
+                ..named.clone()
             };
             if sender.send(message).await.is_err() {
                 // The other direction says why.

@@ -3,37 +3,38 @@
 //! Contract: what is told goes out in order; what cannot be told, and what comes that makes no sense, ends the stream. The entity's
 //! type and whether it was shown are kept here as the function knows them, since a change is understood by them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anabranch_crdt::{NodeId, Reading, Type};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Status, Streaming};
-use tonic_prost::ProstCodec;
 
 use super::Function;
 use super::said;
 use crate::error::{Error, ErrorKind};
-use crate::function::{Handle, Hear};
-use crate::session::{Command, CommandId, Reply, Said, State, Told};
-use crate::sidecar::datum::Primitives;
+use crate::function::{Foreign, Handle, Hear};
+use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
+use crate::sidecar::delta::Delta;
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::{broke, refused};
-use crate::sidecar::proto::common::{Command as CommandMessage, Failure};
-use crate::sidecar::proto::entity::{
-    Delete, Delta, EntityReply, In, Init, Out, StateChange, StreamIn, StreamOut,
-};
+use crate::sidecar::proto::common::{Action as ClientAction, Command as CommandMessage, Failure, SideEffect};
 use crate::sidecar::shown::Viewer;
 use crate::sidecar::taken::take;
+use crate::sidecar::untouched::Untouched;
+use crate::sidecar::word::{Heard, Reply as Answer, StateChange, Word};
 use crate::view::View;
 use crate::wire::EntityId;
 
-const HANDLE: &str = "/kalix.component.replicatedentity.ReplicatedEntities/Handle";
 /// So much may wait to be told. A function that does not take that is not told more.
 const TOLD_MAX: usize = 256;
+/// The number of a command that no function has.
+const PROBE: i64 = -1;
 /// So many messages may wait for the connection.
 const OUT_MAX: usize = 16;
 
@@ -54,6 +55,8 @@ impl Life {
             hear,
             entity,
             command: None,
+            is_cancelling: false,
+            streams: BTreeMap::new(),
             ty: None,
             is_shown: false,
             overrun: Arc::clone(&overrun),
@@ -92,6 +95,10 @@ struct Conversation {
     overrun: Arc<AtomicBool>,
     /// What it has to answer: it is on its way to it.
     command: Option<(CommandId, Command)>,
+    /// Whether that has been answered, and what it has to say to its cancellation is all that is missing.
+    is_cancelling: bool,
+    /// Commands of which it may say more.
+    streams: BTreeMap<CommandId, Command>,
     /// What the function knows the entity as.
     ty: Option<Type>,
     /// Whether it was shown an entity that exists.
@@ -151,10 +158,11 @@ impl Conversation {
         let unavailable = |e: hyper::Error| End::Status(Status::unavailable(e.to_string()));
         grpc.ready().await.map_err(unavailable)?;
         let request = tonic::Request::new(ReceiverStream::new(outgoing));
-        let codec = ProstCodec::<StreamIn, StreamOut>::default();
-        let calling = grpc.streaming(request, PathAndQuery::from_static(HANDLE), codec);
+        let dialect = self.function.all.dialect();
+        let path = PathAndQuery::from_static(dialect.paths().handle);
+        let calling = grpc.streaming(request, path, Untouched);
         let mut calling = std::pin::pin!(calling);
-        let mut incoming: Option<Streaming<StreamOut>> = None;
+        let mut incoming: Option<Streaming<Bytes>> = None;
         // Dropped, it tells the function that nothing more comes.
         let mut out = Some(sender);
         loop {
@@ -176,11 +184,12 @@ impl Conversation {
                         out = None;
                         continue;
                     };
-                    for message in self.messages(next)? {
-                        let message = StreamIn { message: Some(message) };
-                        if let Some(out) = &out && out.send(message).await.is_err() {
-                            // The other direction says why.
-                            break;
+                    for word in self.words(next)? {
+                        for message in dialect.encode(word).map_err(End::Cannot)? {
+                            if let Some(out) = &out && out.send(message).await.is_err() {
+                                // The other direction says why.
+                                break;
+                            }
                         }
                     }
                 }
@@ -188,42 +197,49 @@ impl Conversation {
         }
     }
 
-    /// What is told, in the function's words.
-    fn messages(&mut self, told: Told) -> Result<Vec<In>, End> {
+    /// What is told, in words.
+    fn words(&mut self, told: Told) -> Result<Vec<Word>, End> {
         Ok(match told {
             Told::Init { view, reading } => self.init(&view, reading.as_ref())?,
             Told::Delta { change, view } => {
                 self.ty = view.ty();
-                self.is_shown = true;
                 let Some(ty) = view.ty() else {
                     return Ok(Vec::new());
                 };
                 let delta = self.viewing(|viewer| viewer.change(ty, view.value(), &change))?;
-                delta.map(In::Delta).into_iter().collect()
+                let is_whole = !self.is_shown;
+                self.is_shown |= delta.is_some();
+                let word = delta.map(|delta| Word::Delta { delta, is_whole });
+                word.into_iter().collect()
             }
-            Told::Delete => vec![In::Delete(Delete {})],
+            Told::Delete => vec![Word::Delete],
             Told::Command { id, command, .. } => vec![self.command(id, command)?],
+            Told::Cancelled { id } => self.cancelled(id),
             Told::End => Vec::new(),
         })
     }
 
-    fn init(&mut self, view: &View, reading: Option<&Reading>) -> Result<Vec<In>, End> {
+    fn init(&mut self, view: &View, reading: Option<&Reading>) -> Result<Vec<Word>, End> {
         self.ty = view.ty();
-        self.is_shown = reading.is_some();
         let shown = view.ty().zip(reading);
-        let delta = match shown {
+        let state = match shown {
             Some((ty, reading)) => self.viewing(|viewer| viewer.whole(ty, view.value(), reading))?,
             None => None,
         };
-        let init = In::Init(Init {
-            service_name: self.function.service.name.clone(),
-            entity_id: self.entity.key().to_owned(),
-            delta,
-        });
+        self.is_shown = state.is_some();
+        let init = Word::Init {
+            service: self.function.service.name.clone(),
+            entity: self.entity.key().to_owned(),
+            state,
+        };
         // A vote says how many there are from its beginning.
         if view.ty() == Some(Type::Vote) && reading.is_none() {
             let votes = self.viewing(|viewer| Ok(Some(viewer.no_votes())))?;
-            return Ok([init].into_iter().chain(votes.map(In::Delta)).collect());
+            let votes = votes.map(|delta| Word::Delta {
+                delta,
+                is_whole: true,
+            });
+            return Ok([init].into_iter().chain(votes).collect());
         }
         Ok(vec![init])
     }
@@ -234,14 +250,14 @@ impl Conversation {
     ) -> Result<Option<Delta>, End> {
         let live = || -> Vec<NodeId> { (self.function.all.live)() };
         let viewer = Viewer {
-            primitives: Primitives::Kalix,
+            primitives: self.function.all.dialect().primitives(),
             me: self.function.all.me,
             live: &live,
         };
         show(&viewer).map_err(End::Cannot)
     }
 
-    fn command(&mut self, id: CommandId, command: Command) -> Result<In, End> {
+    fn command(&mut self, id: CommandId, command: Command) -> Result<Word, End> {
         let service = &self.function.service;
         let method = self.function.method(&command.method).map_err(End::Broke)?;
         let envelope = Envelope::of(&command.payload).map_err(End::Broke)?;
@@ -251,39 +267,130 @@ impl Conversation {
             id: id.0.cast_signed(),
             name: command.method.clone(),
             payload: Some(payload),
+            streamed: self.function.goes_on_answering(&command.method),
             metadata: Some(metadata),
         };
         self.command = Some((id, command));
-        Ok(In::Command(message))
+        self.is_cancelling = false;
+        Ok(Word::Command(message))
     }
 
-    fn on_message(&mut self, message: StreamOut) -> Result<(), End> {
-        let said = match message.message {
-            Some(Out::Reply(reply)) => self.on_reply(reply).map_err(End::Broke)?,
-            Some(Out::Failure(failure)) => self.on_failure(failure),
-            None => return Err(End::Broke(broke("it sent an empty message"))),
+    /// Nobody hears any more what it says to a command. Some SDKs say nothing to that themselves: those answer what follows it, which
+    /// is a command that they do not have.
+    fn cancelled(&mut self, id: CommandId) -> Vec<Word> {
+        let entity = self.entity.key().to_owned();
+        let command = self.streams.remove(&id);
+        self.command = command.map(|command| (id, command));
+        self.is_cancelling = true;
+        let probe = Word::Command(CommandMessage {
+            entity_id: entity.clone(),
+            id: PROBE,
+            ..CommandMessage::default()
+        });
+        let id = id.0.cast_signed();
+        let cancelled = Word::Cancelled { entity, id };
+        let is_silent = self.function.all.services.is_silent_when_cancelled;
+        let probe = Some(probe).filter(|_| is_silent);
+        [Some(cancelled), probe].into_iter().flatten().collect()
+    }
+
+    fn on_message(&mut self, message: Bytes) -> Result<(), End> {
+        let heard = self.function.all.dialect().decode(message);
+        let said = match heard.map_err(|why| End::Broke(broke(&why)))? {
+            Heard::Reply(reply) => Some(self.on_reply(reply).map_err(End::Broke)?),
+            Heard::Failure(failure) if failure.command_id == PROBE => self.on_probe_answered(),
+            Heard::Failure(failure) => Some(self.on_failure(failure)),
+            Heard::Streamed {
+                command,
+                action,
+                effects,
+                is_last,
+            } => Some(
+                self.on_streamed(command, action, effects, is_last)
+                    .map_err(End::Broke)?,
+            ),
         };
-        self.hear.said(said);
+        if let Some(said) = said {
+            self.hear.said(said);
+        }
         Ok(())
     }
 
-    fn on_reply(&mut self, reply: EntityReply) -> Result<Said, Error> {
-        let is_asked = |(id, _): &mut (CommandId, Command)| id.0.cast_signed() == reply.command_id;
+    /// What it had to say to the cancellation before, it has said by now.
+    fn on_probe_answered(&mut self) -> Option<Said> {
+        let (id, _) = self.command.take_if(|_| self.is_cancelling)?;
+        Some(Said::Reply(Reply {
+            command: id,
+            action: Action::Reply(Envelope::default().to_payload()),
+            state: State::Same,
+            effects: Vec::new(),
+            level: None,
+            ty: None,
+            streams: Streams::No,
+        }))
+    }
+
+    fn on_streamed(
+        &mut self,
+        command: i64,
+        action: Option<ClientAction>,
+        effects: Vec<SideEffect>,
+        is_last: bool,
+    ) -> Result<Said, Error> {
+        let id = CommandId(command.cast_unsigned());
+        // It may say more of one before it has answered it.
+        let now = self.command.as_ref().filter(|(now, _)| *now == id);
+        let of = self.streams.get(&id).or(now.map(|(_, command)| command));
+        let Some(of) = of else {
+            let why = format!("it goes on answering command {command}, which is not streamed, or over");
+            return Err(broke(&why));
+        };
+        let said = Said::Streamed {
+            command: id,
+            effects: said::effects(&self.function, effects, of)?,
+            action: match action {
+                None => None,
+                action => Some(said::action(&self.function, action, of)?),
+            },
+            is_last,
+        };
+        if is_last {
+            self.streams.remove(&id);
+        }
+        Ok(said)
+    }
+
+    fn on_reply(&mut self, reply: Answer) -> Result<Said, Error> {
+        let is_asked = |(id, _): &mut (CommandId, Command)| id.0.cast_signed() == reply.command;
         let Some((id, command)) = self.command.take_if(is_asked) else {
-            let why = format!("it answered command {}, which it does not have", reply.command_id);
+            let why = format!("it answered command {}, which it does not have", reply.command);
             return Err(broke(&why));
         };
         // What is wrong with the answer is the command's failure.
         self.command = Some((id, command.clone()));
-        let action = reply.client_action.and_then(|action| action.action);
-        let action = said::action(&self.function, action, &command)?;
-        let effects = said::effects(&self.function, reply.side_effects, &command)?;
-        let change = reply.state_action.and_then(|action| action.action);
-        let (state, ty) = match change {
+        let streams = match (reply.is_streamed, &reply.action) {
+            (false, _) => Streams::No,
+            (true, Some(_)) => Streams::Begun,
+            (true, None) => Streams::Silent,
+        };
+        if streams != Streams::No && !self.function.goes_on_answering(&command.method) {
+            let why = format!(
+                "it streams its answer to {}, which is not streamed",
+                command.method
+            );
+            return Err(broke(&why));
+        }
+        let action = said::action(&self.function, reply.action, &command)?;
+        let effects = said::effects(&self.function, reply.effects, &command)?;
+        let (state, ty) = match reply.state {
             None => (State::Same, None),
-            Some(StateChange::Delete(_)) => (State::Delete, None),
+            Some(StateChange::Delete) => {
+                self.is_shown = false;
+                (State::Delete, None)
+            }
             Some(StateChange::Update(delta)) => {
-                let (ty, mutations) = take(&delta, !self.is_shown).map_err(|why| broke(&why))?;
+                let mutations = take(&delta, !self.is_shown).map_err(|why| broke(&why))?;
+                let ty = delta.ty();
                 if let Some(is) = self.ty.filter(|is| *is != ty) {
                     let (is, ty) = (is.indefinite(), ty.indefinite());
                     return Err(broke(&format!(
@@ -296,13 +403,17 @@ impl Conversation {
             }
         };
         self.command = None;
+        if streams != Streams::No {
+            self.streams.insert(id, command);
+        }
         Ok(Said::Reply(Reply {
             command: id,
             action,
             state,
             effects,
-            level: None,
+            level: reply.level,
             ty,
+            streams,
         }))
     }
 
@@ -317,8 +428,12 @@ impl Conversation {
 }
 
 impl Function {
+    /// Whether it answers a command of this method with a stream.
+    fn goes_on_answering(&self, method: &str) -> bool {
+        self.goes_on() && self.is_streamed(method)
+    }
+
     fn report_about(&self, entity: &EntityId, what: &str) {
-        use crate::function::Foreign;
         self.report(&format!("{entity}: {what}"));
     }
 }
@@ -329,7 +444,7 @@ fn away(why: &str) -> Error {
     Error::new(ErrorKind::Unreachable, message)
 }
 
-async fn next(incoming: &mut Option<Streaming<StreamOut>>) -> Result<Option<StreamOut>, Status> {
+async fn next(incoming: &mut Option<Streaming<Bytes>>) -> Result<Option<Bytes>, Status> {
     match incoming {
         Some(incoming) => incoming.message().await,
         None => std::future::pending().await,

@@ -1,8 +1,7 @@
-//! Functions of Kalix's protocol, version 1.1: what they are asked and told, and what they say.
+//! A function in another process: what its services are asked and told, and what they say.
 //!
-//! Not here: when (`session`), and what is done about it (`driver`). A dialect only translates.
+//! Not here: in which words (`dialect`), when (`session`), and what is done about it (`driver`).
 
-mod discovery;
 mod life;
 mod said;
 mod streamed;
@@ -17,10 +16,10 @@ use bytes::Bytes;
 use tokio::runtime::Handle as Runtime;
 use tonic::{Code, Status};
 
-pub use self::discovery::{Asked, ask, farewell, report};
 use self::life::Life;
 use self::streamed::Streamed;
 use super::awake::Awake;
+use super::dialect::{Dialect, report};
 use super::envelope::Envelope;
 use super::failure::refused;
 use super::problem::Problem;
@@ -32,8 +31,6 @@ use crate::function::{BoxFuture, Caller, Foreign, Handle, Hear, Pipe};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Call, Command, Config, Effect};
 use crate::wire::EntityId;
-
-const HANDLE_UNARY: &str = "/kalix.component.action.Actions/HandleUnary";
 
 /// One discovered function, for all of its services.
 pub struct Discovered {
@@ -91,6 +88,11 @@ impl Discovered {
             .collect()
     }
 
+    /// What it speaks.
+    fn dialect(&self) -> Dialect {
+        self.services.dialect
+    }
+
     /// A call that the function wants made.
     fn call(&self, service: &str, command: &str, envelope: &Envelope, from: &Command) -> Result<Call, Error> {
         let (service, method) = self.services.find(service, command)?;
@@ -106,8 +108,9 @@ impl Discovered {
             // It is asleep: the log is told.
             return tracing::error!("the function: {problem}");
         };
+        let dialect = self.dialect();
         self.runtime
-            .spawn(async move { report(&connection, &problem).await });
+            .spawn(async move { report(dialect, &connection, &problem).await });
     }
 }
 
@@ -172,7 +175,7 @@ impl Function {
     async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
         let question = self.question(command, true)?;
         let (connection, _using) = self.all.awake.connection().await?;
-        let asking = connection.ask(HANDLE_UNARY, question);
+        let asking = connection.ask(self.all.dialect().paths().unary, question);
         asking.await.map_err(|status| failed(&status))
     }
 }
@@ -240,6 +243,10 @@ impl Foreign for Function {
 
     fn is_streamed(&self, method: &str) -> bool {
         self.method(method).is_ok_and(Method::is_streamed)
+    }
+
+    fn goes_on(&self) -> bool {
+        self.all.dialect().streams_entities()
     }
 
     fn stream(

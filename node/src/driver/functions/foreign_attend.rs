@@ -1,0 +1,147 @@
+//! Streams that functions in other processes answer by themselves, as their entities change.
+//!
+//! Contract: what a function does on such a stream is done whether or not its caller is still there; a caller who has gone, or is
+//! too slow, is the end of it, and the function is told so.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::stream::stopped;
+use crate::driver::shared::Shared;
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::error::{Error, ErrorKind};
+use crate::function::{Ended, Foreign, Pipe};
+use crate::payload::{Encoding, Payload};
+use crate::session::{Action, Call, Command, CommandId, Effect};
+use crate::wire::Token;
+
+/// So many streams at a time at most.
+const STREAMS_MAX: usize = 10_000;
+/// So many parts of an answer may wait for its caller.
+const PARTS_MAX: usize = 256;
+
+/// Counts streams.
+#[derive(Debug)]
+pub(super) struct Attended(Arc<Semaphore>);
+
+impl Default for Attended {
+    fn default() -> Attended {
+        Attended(Arc::new(Semaphore::new(STREAMS_MAX)))
+    }
+}
+
+impl Attended {
+    /// One more, until that is dropped.
+    fn one_more(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
+            let message = format!(
+                "nothing changed: {STREAMS_MAX} streams of entities go on at this node; retry later, or elsewhere"
+            );
+            Error::new(ErrorKind::Overloaded, message)
+        })
+    }
+}
+
+/// Where parts of an answer go.
+pub(super) type Parts = mpsc::Sender<Payload>;
+
+/// Waits until nobody takes them; for ever, if nobody ever did.
+pub(super) async fn left(parts: &Option<Parts>) {
+    match parts {
+        Some(parts) => parts.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Shared {
+    pub(super) async fn attend_foreign(
+        self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        call: Call,
+        after: Token,
+        mut pipe: Pipe,
+        wants: Encoding,
+    ) -> Ended {
+        let _one = match self.functions.foreign.attended.one_more() {
+            Ok(one) => one,
+            Err(error) => return (Err(error), after),
+        };
+        let Call {
+            entity,
+            method,
+            payload,
+            origin,
+            ..
+        } = call;
+        let command = Command {
+            method: method.clone(),
+            payload,
+            deadline: self.clock.time().after_ms(TIMEOUT_MS_DEFAULT),
+            origin,
+        };
+        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
+        let (parts, mut heard) = mpsc::channel(PARTS_MAX);
+        let (sender, ended) = oneshot::channel();
+        let of = Arc::clone(&function);
+        let running = Arc::clone(&self).run_foreign(of, entity, id, command, after.clone(), Some(parts));
+        function.spawn(Box::pin(async move {
+            // Its caller may have gone.
+            let _ = sender.send(running.await);
+        }));
+        let attending = async {
+            while let Some(part) = heard.recv().await {
+                let shown = function.give(&method, wants, part)?;
+                if pipe.reply(shown).await.is_err() {
+                    return Ok(after.clone());
+                }
+            }
+            let (result, mut token) = ended.await.map_err(|_| stopped())?;
+            let last = match result?.0 {
+                Action::Reply(reply) => reply,
+                Action::Forward(call) => self.make_call(call, &mut token, TIMEOUT_MS_DEFAULT).await?,
+                Action::Refuse(error) => return Err(error),
+            };
+            // Where there were parts, or there was nothing for the caller, it is empty.
+            if !last.bytes.is_empty() {
+                let _ = pipe.reply(function.give(&method, wants, last)?).await;
+            }
+            Ok(token)
+        };
+        let attended = tokio::select! {
+            attended = attending => attended,
+            _ = self.stopped() => Err(stopped()),
+        };
+        match attended {
+            Ok(token) => (Ok(()), token),
+            Err(error) => (Err(error), after),
+        }
+    }
+
+    /// Makes what a part of an answer wants called, and hands it to whoever takes it.
+    pub(super) async fn pass_on(
+        self: &Arc<Self>,
+        parts: &Option<Parts>,
+        action: Option<Action>,
+        effects: Vec<Effect>,
+        token: &mut Token,
+    ) -> Result<(), Error> {
+        let deadline = self.clock.time().after_ms(TIMEOUT_MS_DEFAULT);
+        self.make_effects(effects, deadline, token).await;
+        let payload = match action {
+            None => None,
+            Some(Action::Reply(reply)) => Some(reply),
+            Some(Action::Forward(call)) => Some(self.make_call(call, token, TIMEOUT_MS_DEFAULT).await?),
+            Some(Action::Refuse(error)) => return Err(error),
+        };
+        // It has begun only now, and nobody takes it any more.
+        let parts = parts.as_ref().ok_or_else(stopped)?;
+        let Some(payload) = payload else { return Ok(()) };
+        parts.try_send(payload).map_err(|_| {
+            let message =
+                format!("the stream has ended: its caller has not taken {PARTS_MAX} messages of it");
+            Error::new(ErrorKind::Overloaded, message)
+        })
+    }
+}

@@ -1,0 +1,127 @@
+//! What a command did, on its way into the entity; and what is left to do for it then.
+//!
+//! Contract: its caller hears once that is where its level wants it, and what else it wants done is done; the next command sees it.
+
+use anabranch_crdt::{Mutation, Type};
+
+use super::{Busy, CommandId, Committing, Finishing, Life, Output, Session, Streams};
+use crate::error::{Error, ErrorKind};
+use crate::terms::Level;
+
+impl Session {
+    pub(super) fn commit(
+        &mut self,
+        busy: Busy,
+        ty: Type,
+        mutations: Vec<Mutation>,
+        level: Level,
+        deletes: bool,
+    ) {
+        let view = match std::mem::replace(&mut self.life, Life::None) {
+            // Nobody but the commit keeps what was seen, so that nothing need be copied.
+            Life::Open(open) if !self.config.remembers => open.seen,
+            Life::Open(open) => {
+                let view = open.seen.clone();
+                self.life = Life::Open(open);
+                view
+            }
+            _ => unreachable!("a function that has answered is open"),
+        };
+        self.committing = Some(Committing { id: busy.id, deletes });
+        self.outputs.push_back(Output::Commit {
+            id: busy.id,
+            ty,
+            mutations,
+            view,
+            level,
+            deadline: busy.deadline,
+        });
+    }
+
+    /// Planted: the caller hears before the entity does.
+    #[cfg(planted)]
+    pub(super) fn answer_early(&mut self) {
+        if let Some(id) = self.committing.as_ref().map(|committing| committing.id) {
+            self.finish(id);
+        }
+    }
+
+    pub(super) fn on_joined(&mut self, id: CommandId) {
+        let Some(committing) = self.committing.take_if(|committing| committing.id == id) else {
+            return;
+        };
+        if let Life::Open(open) = &mut self.life {
+            open.idle_since = self.now;
+            open.is_stale = self.config.remembers;
+            if committing.deletes {
+                open.believes = None;
+                self.end_streams(true);
+                self.close();
+            }
+        }
+    }
+
+    pub(super) fn on_committed(&mut self, id: CommandId, result: Result<(), Error>) {
+        // Of other errors nobody knows for sure whether they changed something: a new life begins with what is there.
+        let is_in = result
+            .as_ref()
+            .err()
+            .is_none_or(|error| error.kind() == ErrorKind::Unconfirmed);
+        if is_in {
+            self.on_joined(id);
+        } else if self
+            .committing
+            .take_if(|committing| committing.id == id)
+            .is_some()
+        {
+            // The function believes that it did what was refused.
+            let error = result.as_ref().err();
+            let is_its_fault = |kind| matches!(kind, ErrorKind::Invalid | ErrorKind::WrongType);
+            if let Some(error) = error.filter(|error| is_its_fault(error.kind())) {
+                let what = format!("it did to its entity what cannot be done: {error}");
+                self.outputs.push_back(Output::Report { what });
+            }
+            self.reset();
+        }
+        match result {
+            Ok(()) => self.finish(id),
+            Err(error) => {
+                self.take_finishing(id);
+                self.answer(id, Err(error));
+            }
+        }
+    }
+
+    /// It is in, where its level wants it: what else it wants is next, and then its caller.
+    pub(super) fn finish(&mut self, id: CommandId) {
+        let Some((_, finishing)) = self.finishing.iter_mut().find(|(other, _)| *other == id) else {
+            return;
+        };
+        let effects = std::mem::take(&mut finishing.effects);
+        let waits = effects.iter().any(|effect| effect.awaited);
+        if !effects.is_empty() {
+            let deadline = finishing.deadline;
+            self.outputs.push_back(Output::Effects {
+                id,
+                effects,
+                deadline,
+            });
+        }
+        if !waits {
+            self.answer_finished(id);
+        }
+    }
+
+    pub(super) fn answer_finished(&mut self, id: CommandId) {
+        match self.take_finishing(id) {
+            Some(finishing) if finishing.streams.0 != Streams::No => self.begin_stream(id, finishing),
+            Some(finishing) => self.answer(id, Ok(finishing.action)),
+            None => {}
+        }
+    }
+
+    fn take_finishing(&mut self, id: CommandId) -> Option<Finishing> {
+        let at = self.finishing.iter().position(|(other, _)| *other == id)?;
+        Some(self.finishing.swap_remove(at).1)
+    }
+}

@@ -1,0 +1,200 @@
+//! Asking a function what it is, and telling whoever wrote it what is wrong with it.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tonic::{Code, Status};
+
+use super::Dialect;
+use crate::sidecar::connection::Connection;
+use crate::sidecar::pool::Location;
+use crate::sidecar::problem::{Problem, Severity};
+use crate::sidecar::proto::discovery::{
+    ACTIONS, Component, ComponentSettings, ENTITIES, Empty, EntitySettings, EntitySpec, ProxyInfo,
+    ServiceInfo, Severity as SeverityMessage, SourceLocation, Spec, UserFunctionError,
+};
+
+const DISCOVER: &str = "/kalix.protocol.Discovery/Discover";
+const REPORT_ERROR: &str = "/kalix.protocol.Discovery/ReportError";
+const PROXY_TERMINATED: &str = "/kalix.protocol.Discovery/ProxyTerminated";
+const CLOUDSTATE_DISCOVER: &str = "/cloudstate.EntityDiscovery/discover";
+const CLOUDSTATE_REPORT_ERROR: &str = "/cloudstate.EntityDiscovery/reportError";
+const AKKA_DISCOVER: &str = "/akkaserverless.protocol.Discovery/Discover";
+/// A function that does not listen for so long is told no more.
+const TELL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The versions of the protocols.
+const KALIX: (i32, i32) = (1, 1);
+const CLOUDSTATE: (i32, i32) = (0, 2);
+/// What a function says that does not say which version it speaks, as the first ones did not.
+const NO_VERSION: (i32, i32) = (0, 0);
+/// What each of Cloudstate's types of entities is in Kalix's words.
+const CLOUDSTATE_TYPES: [(&str, &str); 3] = [
+    ("cloudstate.crdt.Crdt", ENTITIES),
+    ("cloudstate.action.ActionProtocol", ACTIONS),
+    ("cloudstate.function.StatelessFunction", ACTIONS),
+];
+
+/// What a function is told with the question what it is.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Whether it is being developed: it then ends without ado.
+    pub dev: bool,
+    /// Where calls that it makes itself are taken.
+    pub ingress: Option<(String, u16)>,
+}
+
+/// What it is: the dialect it speaks, and what it serves, in Kalix's words.
+///
+/// # Errors
+/// It is none that speaks one of the protocols, or not yet there.
+pub async fn ask(connection: &Connection, asked: &Asked) -> Result<(Dialect, Spec), Status> {
+    let is_other = |status: &Status| status.code() == Code::Unimplemented;
+    match ask_kalix(connection, asked).await {
+        Err(status) if is_other(&status) => {}
+        spec => return spec.map(|spec| (Dialect::Kalix, spec)),
+    }
+    match ask_cloudstate(connection).await {
+        Err(status) if is_other(&status) => {}
+        found => return found,
+    }
+    // For its author: it is a function, and none that can be served.
+    match connection.ask::<_, Empty>(AKKA_DISCOVER, Empty {}).await {
+        Err(status) if is_other(&status) => Err(status),
+        _ => Err(Status::failed_precondition(
+            "it is a function on one of Akka Serverless's SDKs, which became Kalix's",
+        )),
+    }
+}
+
+async fn ask_kalix(connection: &Connection, asked: &Asked) -> Result<Spec, Status> {
+    let (host, port) = asked.ingress.clone().unwrap_or_default();
+    let question = ProxyInfo {
+        supported_entity_types: vec![ACTIONS.to_owned(), ENTITIES.to_owned()],
+        dev_mode: asked.dev,
+        proxy_hostname: host.clone(),
+        internal_proxy_hostname: host,
+        proxy_port: i32::from(port),
+        ..about_this(KALIX)
+    };
+    let spec: Spec = connection.ask(DISCOVER, question).await?;
+    match version(spec.service_info.as_ref()) {
+        (1, _) | NO_VERSION => Ok(spec),
+        (major, minor) => Err(Status::failed_precondition(format!(
+            "it speaks version {major}.{minor} of Kalix's protocol, and not 1.1"
+        ))),
+    }
+}
+
+async fn ask_cloudstate(connection: &Connection) -> Result<(Dialect, Spec), Status> {
+    let types = CLOUDSTATE_TYPES.iter().map(|(name, _)| (*name).to_owned());
+    let question = ProxyInfo {
+        supported_entity_types: types.collect(),
+        ..about_this(CLOUDSTATE)
+    };
+    let spec: EntitySpec = connection.ask(CLOUDSTATE_DISCOVER, question).await?;
+    let dialect = match version(spec.service_info.as_ref()) {
+        CLOUDSTATE => Dialect::Cloudstate,
+        NO_VERSION => Dialect::Early,
+        (major, minor) => {
+            return Err(Status::failed_precondition(format!(
+                "it speaks version {major}.{minor} of Cloudstate's protocol, and neither 0.2 nor the first one"
+            )));
+        }
+    };
+    let components = spec.entities.into_iter().map(|entity| {
+        let known = CLOUDSTATE_TYPES
+            .iter()
+            .find(|(name, _)| *name == entity.entity_type);
+        Component {
+            component_type: known.map_or(entity.entity_type, |(_, kalix)| (*kalix).to_owned()),
+            service_name: entity.service_name,
+            settings: Some(ComponentSettings::Entity(EntitySettings {
+                entity_type: entity.persistence_id,
+                passivation_strategy: entity.passivation_strategy,
+                ..EntitySettings::default()
+            })),
+        }
+    });
+    let spec = Spec {
+        proto: spec.proto,
+        components: components.collect(),
+        service_info: spec.service_info,
+    };
+    Ok((dialect, spec))
+}
+
+fn about_this((major, minor): (i32, i32)) -> ProxyInfo {
+    ProxyInfo {
+        protocol_major_version: major,
+        protocol_minor_version: minor,
+        proxy_name: "anabranch".to_owned(),
+        proxy_version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..ProxyInfo::default()
+    }
+}
+
+fn version(info: Option<&ServiceInfo>) -> (i32, i32) {
+    info.map_or(NO_VERSION, |info| {
+        (info.protocol_major_version, info.protocol_minor_version)
+    })
+}
+
+/// Tells it that nobody is in front of it any more, if it wants to know.
+pub async fn farewell(dialect: Dialect, connection: &Connection) {
+    if dialect != Dialect::Kalix {
+        return;
+    }
+    // It may be gone already, or hang.
+    let telling = connection.ask::<_, Empty>(PROXY_TERMINATED, Empty {});
+    let _ = timeout(TELL_TIMEOUT, telling).await;
+}
+
+/// Tells its author what is wrong with it, on the function's stderr; and the log, in any case.
+pub async fn report(dialect: Dialect, connection: &Connection, problem: &Problem) {
+    let severity = match problem.severity {
+        Severity::Error => {
+            tracing::error!("the function: {problem}");
+            SeverityMessage::Error
+        }
+        Severity::Warning => {
+            tracing::warn!("the function: {problem}");
+            SeverityMessage::Warning
+        }
+    };
+    let (path, said) = match dialect {
+        Dialect::Kalix => {
+            let said = UserFunctionError {
+                message: problem.message.clone(),
+                source_locations: problem.location.iter().map(place).collect(),
+                severity: severity as i32,
+                ..UserFunctionError::default()
+            };
+            (REPORT_ERROR, said)
+        }
+        // It has a word for the text alone.
+        Dialect::Cloudstate | Dialect::Early => {
+            let said = UserFunctionError {
+                message: problem.to_string(),
+                ..UserFunctionError::default()
+            };
+            (CLOUDSTATE_REPORT_ERROR, said)
+        }
+    };
+    let telling = connection.ask::<_, Empty>(path, said);
+    if let Ok(Err(status)) = timeout(TELL_TIMEOUT, telling).await
+        && status.code() != Code::Unavailable
+    {
+        tracing::debug!(%status, "the function does not take reports");
+    }
+}
+
+fn place(location: &Location) -> SourceLocation {
+    SourceLocation {
+        file_name: location.file.clone(),
+        start_line: location.start_line,
+        start_col: location.start_col,
+        end_line: location.end_line,
+        end_col: location.end_col,
+        proto_path: location.path.clone(),
+    }
+}
