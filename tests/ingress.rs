@@ -319,6 +319,17 @@ fn pages_call_from_configured_origins_alone() {
         "{answer:?}"
     );
     assert_eq!(json(&format!("http://{at}")).status, 200);
+
+    // A page that has its own name point here is of one origin with it: its browser names no origin where it looks.
+    let look = |host: &str| http::request(&at, "GET", "/carts/o", &[("host", host)], "").unwrap();
+    let refused = look("evil.example:80");
+    assert_eq!(refused.status, 403);
+    assert!(refused.body.contains("evil.example:80"), "{refused:?}");
+    for host in ["shop.example", "localhost"] {
+        assert_eq!(look(host).status, 200, "{host}");
+    }
+    client.origin = "http://cart.internal".into();
+    client.call("Cart/Get", json!({"cartId": "o"}));
 }
 
 #[test]

@@ -88,11 +88,15 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("node", face.clone()),
         ("entity", face.clone()),
         ("json", with(&[])),
-        ("sidecar", face.iter().chain(&["sidecar"]).copied().collect()),
+        ("browser", Vec::new()),
+        (
+            "sidecar",
+            face.iter().chain(&["browser", "sidecar"]).copied().collect(),
+        ),
         (
             "daemon",
             face.iter()
-                .chain(&["json", "sidecar", "daemon"])
+                .chain(&["browser", "json", "sidecar", "daemon"])
                 .copied()
                 .collect(),
         ),

@@ -65,6 +65,8 @@
 extern crate self as anabranch;
 
 pub mod base64;
+#[cfg(feature = "sidecar")]
+mod browser;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 /// The program `anabranch`, for programs with functions of their own.

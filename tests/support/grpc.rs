@@ -22,7 +22,8 @@ pub struct Grpc {
     runtime: Runtime,
     sender: SendRequest<Full<Bytes>>,
     pool: DescriptorPool,
-    origin: String,
+    /// Whom it says it calls.
+    pub origin: String,
     /// Sent with every call.
     pub headers: BTreeMap<String, String>,
 }

@@ -1,10 +1,9 @@
 //! Who may ask: the Host and Origin of a request, and its bearer token.
 //!
-//! Why Host: a page that rebinds its own DNS name to 127.0.0.1 reaches this port with its own name in Host. Why
-//! Origin: a page may send a POST anywhere; the browser only names the page it came from.
+//! Not here: what Host and Origin say, and why they are looked at (`browser`).
 
 use std::hint::black_box;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -15,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use super::super::config::{HttpConfig, Secret};
 use super::App;
 use super::error::Refusal;
+use crate::browser::{self, Known};
 
 /// The local address of the connection that a request came over.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +24,7 @@ pub(super) struct LocalAddress(pub(super) SocketAddr);
 #[derive(Debug)]
 pub(super) struct Guard {
     token: Option<Secret>,
-    hosts: Vec<String>,
-    origins: Vec<String>,
+    known: Known,
 }
 
 /// Before every handler.
@@ -57,8 +56,10 @@ impl Guard {
     pub(super) fn new(config: &HttpConfig) -> Guard {
         Guard {
             token: config.token.clone(),
-            hosts: config.hosts.clone(),
-            origins: config.origins.clone(),
+            known: Known {
+                hosts: config.hosts.clone(),
+                origins: config.origins.clone(),
+            },
         }
     }
 
@@ -72,27 +73,24 @@ impl Guard {
         method: &Method,
     ) -> Result<Option<HeaderValue>, Refusal> {
         let host = one(headers, header::HOST)?.unwrap_or_default();
-        if !self.knows_host(host, local) {
+        if !self
+            .known
+            .is_host(host, local.map(|LocalAddress(local)| local.ip()))
+        {
             return Err(forbidden(format!(
                 "the request's Host {host:?} is neither a loopback name nor this address; add it to http.hosts"
             )));
         }
         let foreign = match one(headers, header::ORIGIN)? {
             None => None,
-            Some(origin)
-                if origin
-                    .strip_prefix("http://")
-                    .is_some_and(|at| at.eq_ignore_ascii_case(host)) =>
-            {
-                None
-            }
-            Some(origin) if self.origins.contains(&origin.to_ascii_lowercase()) => {
-                headers.get(header::ORIGIN).cloned()
-            }
+            Some(origin) if browser::is_same(origin, "http", host) => None,
             Some(origin) => {
-                return Err(forbidden(format!(
-                    "requests from pages of {origin:?} are refused; add it to http.origins"
-                )));
+                let known = self.known.origin(headers);
+                Some(known.ok_or_else(|| {
+                    let text =
+                        format!("requests from pages of {origin:?} are refused; add it to http.origins");
+                    forbidden(text)
+                })?)
             }
         };
         // A browser's question before the request carries no token; it does nothing.
@@ -101,20 +99,6 @@ impl Guard {
             self.check_token(headers)?;
         }
         Ok(foreign)
-    }
-
-    fn knows_host(&self, host: &str, local: Option<LocalAddress>) -> bool {
-        let name = without_port(host).to_ascii_lowercase();
-        if name == "localhost" || self.hosts.contains(&name) {
-            return true;
-        }
-        match name.parse::<IpAddr>() {
-            // The address that the client connected to is not a name that somebody else could point here.
-            Ok(ip) => {
-                ip.is_loopback() || local.is_some_and(|LocalAddress(local)| local.ip().to_canonical() == ip)
-            }
-            Err(_) => false,
-        }
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -132,29 +116,8 @@ impl Guard {
     }
 }
 
-/// A header that may stand only once, as text.
 fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Refusal> {
-    let mut values = headers.get_all(&name).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Refusal::invalid(format!(
-            "the header {name} stands more than once"
-        )));
-    }
-    first
-        .map(|value| {
-            value
-                .to_str()
-                .map_err(|_| Refusal::invalid(format!("the header {name} is not plain text")))
-        })
-        .transpose()
-}
-
-fn without_port(host: &str) -> &str {
-    match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    }
+    browser::one(headers, name).map_err(|odd| Refusal::invalid(odd.to_string()))
 }
 
 /// Compares without telling by its duration where the first difference is.
@@ -181,8 +144,10 @@ mod tests {
     fn guard(token: Option<&str>) -> Guard {
         Guard {
             token: token.map(|token| Secret(token.to_string())),
-            hosts: vec!["db.internal".to_string()],
-            origins: vec!["https://ops.example".to_string()],
+            known: Known {
+                hosts: vec!["db.internal".to_string()],
+                origins: vec!["https://ops.example".to_string()],
+            },
         }
     }
 

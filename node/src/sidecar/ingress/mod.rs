@@ -1,7 +1,7 @@
 //! The ingress: where a function's callers come in, over gRPC, gRPC-web, or HTTP with JSON, at one port.
 //!
 //! Not here: what a call does (`driver`). Contract: connections and messages are bounded; what is asked of a function that is not
-//! here goes to the nearest node where it is. A browser's foreign page is refused, whichever way it asks.
+//! here goes to the nearest node where it is. A browser's foreign page is refused, whichever way and by whatever name it asks.
 
 mod call;
 mod grpc;
@@ -68,7 +68,7 @@ impl Ingress {
         let address = listener.local_addr()?;
         let door = Arc::new(Door {
             caller: Arc::new(Caller::new(node, config.message_bytes_max, serving)),
-            origins: Origins::new(config.origins.clone()),
+            origins: Origins::new(config.origins.clone(), address.ip()),
         });
         let places = Arc::new(Semaphore::new(config.connections_max));
         let accepting = tokio::spawn(accept(listener, door, places, stopped));
@@ -210,7 +210,7 @@ fn respond_as(status: StatusCode, content_type: &'static str, body: impl Into<By
 
 async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let protocol = Protocol::of(&request);
-    let origin = match door.origins.admit(&request) {
+    let origin = match door.origins.admit(&request, protocol) {
         Ok(origin) => origin,
         Err(status) => {
             let accept = request.headers().get(header::ACCEPT);

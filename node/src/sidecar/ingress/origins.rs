@@ -1,11 +1,15 @@
 //! From whose pages browsers may call: the configured origins, and pages of the ingress itself.
 //!
-//! Why: whoever reaches the ingress may call, and a browser reaches it for any page that its user looks at. It names the page in
-//! `Origin`, which the page cannot forge. A page of the ingress (a function may answer with HTML) has its address for origin; by a
-//! name it is believed only if it is configured, since whoever owns a name may point it at this address.
+//! Why: whoever reaches the ingress may call, and a browser reaches it for any page that its user looks at. A page of the ingress (a
+//! function may answer with HTML) has its address for origin; by a name it is believed only if it is configured, since whoever owns a
+//! name may point it at this address.
 //!
-//! Contract: a request of a foreign page does nothing and is answered with a refusal; only an answer to a configured origin has
-//! headers `access-control-*`, whatever a function said.
+//! For the same reason an ingress at a loopback address is called by its own names alone, and by those of configured origins: a
+//! browser has no `Origin` for what its page asks of the page's own host. A POST always has one, so a POST of gRPC that has none is no
+//! browser's: such clients name the host as they like.
+//!
+//! Not here: what a browser says (`browser`). Contract: a request of a foreign page does nothing and is answered with a refusal; only
+//! an answer to a configured origin has headers `access-control-*`, whatever a function said.
 
 use std::net::IpAddr;
 
@@ -20,10 +24,9 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::{Protocol, respond, respond_as};
+use crate::browser::{self, ANY, Known, Odd};
 use crate::sidecar::status::error_body;
 
-/// The one entry by which every page may call.
-const ANY: &str = "*";
 /// What a page may read of an answer's headers, beside what it always may.
 const EXPOSED: &str = "grpc-status, grpc-message, anabranch-session";
 /// For so long a browser need not ask again, seconds.
@@ -32,35 +35,50 @@ const MAX_AGE: &str = "600";
 /// Which pages may call.
 #[derive(Debug)]
 pub(super) struct Origins {
-    /// In lower case, or [`ANY`].
-    allowed: Vec<String>,
+    known: Known,
+    /// Whether browsers may only say names that are known.
+    by_name: bool,
 }
 
 impl Origins {
-    pub fn new(allowed: Vec<String>) -> Origins {
-        Origins { allowed }
+    /// Pages of these origins, in lower case or [`ANY`], at an ingress that listens there.
+    pub fn new(allowed: Vec<String>, listens: IpAddr) -> Origins {
+        let hosts = allowed.iter().filter_map(|origin| browser::host_of(origin));
+        Origins {
+            by_name: listens.is_loopback() && !allowed.iter().any(|origin| origin == ANY),
+            known: Known {
+                hosts: hosts.map(str::to_owned).collect(),
+                origins: allowed,
+            },
+        }
     }
 
     /// The configured origin that a request comes from; none where no page sent it, or one of this address.
     ///
     /// # Errors
-    /// It comes from a page that may not call.
-    pub fn admit<B>(&self, request: &Request<B>) -> Result<Option<HeaderValue>, Status> {
-        let mut origins = request.headers().get_all(ORIGIN).iter();
-        let Some(origin) = origins.next() else {
+    /// It comes from a page that may not call, or may be that of one.
+    pub fn admit<B>(&self, request: &Request<B>, protocol: Protocol) -> Result<Option<HeaderValue>, Status> {
+        let odd = |odd: Odd| foreign(&odd.to_string());
+        let origin = browser::one(request.headers(), ORIGIN).map_err(odd)?;
+        let is_native = protocol == Protocol::Grpc && request.method() == Method::POST;
+        if is_native && origin.is_none() {
+            return Ok(None);
+        }
+        let host = host(request).map_err(odd)?;
+        if self.by_name && !self.known.is_host(host, None) {
+            return Err(foreign(&format!(
+                "calls to {host:?} are refused at a loopback address, which any page may give a name; call localhost, or add an \
+                 origin of that name to ingress.origins"
+            )));
+        }
+        let Some(origin) = origin else {
             return Ok(None);
         };
-        if origins.next().is_some() {
-            return Err(foreign("the header origin stands more than once"));
-        }
-        let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
-        if self.allowed.iter().any(|one| *one == text || one == ANY) {
-            return Ok(Some(origin.clone()));
-        }
-        match is_of_this_address(&text, host(request)) {
-            true => Ok(None),
-            false => Err(foreign(&format!(
-                "calls from pages of {text:?} are refused; add it to ingress.origins"
+        match self.known.origin(request.headers()) {
+            Some(known) => Ok(Some(known)),
+            None if is_of_this_address(origin, host) => Ok(None),
+            None => Err(foreign(&format!(
+                "calls from pages of {origin:?} are refused; add it to ingress.origins"
             ))),
         }
     }
@@ -71,22 +89,17 @@ fn foreign(why: &str) -> Status {
 }
 
 /// What the request was sent to: HTTP/2 says that in the request's target.
-fn host<B>(request: &Request<B>) -> &str {
-    let target = request.uri().authority().map(http::uri::Authority::as_str);
-    let named = || request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    target.or_else(named).unwrap_or_default()
+fn host<B>(request: &Request<B>) -> Result<&str, Odd> {
+    match request.uri().authority() {
+        Some(target) => Ok(target.as_str()),
+        None => Ok(browser::one(request.headers(), HOST)?.unwrap_or_default()),
+    }
 }
 
 fn is_of_this_address(origin: &str, host: &str) -> bool {
-    let is_same = origin
-        .strip_prefix("http://")
-        .is_some_and(|of| of.eq_ignore_ascii_case(host));
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split(']').next(),
-        None => host.split(':').next(),
-    };
-    let name = name.unwrap_or_default();
-    is_same && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
+    let name = browser::name(host);
+    browser::is_same(origin, "http", host)
+        && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
 }
 
 /// The refusal of a call, as its protocol has it.
@@ -147,9 +160,22 @@ mod tests {
         request.body(()).unwrap()
     }
 
+    /// Where an ingress beyond loopback listens.
+    const ANYWHERE: &str = "0.0.0.0";
+
     fn admit(origins: &[&str], headers: &[(&str, &str)]) -> Result<Option<String>, Code> {
-        let origins = Origins::new(origins.iter().map(|text| (*text).to_owned()).collect());
-        let admitted = origins.admit(&request(headers));
+        admit_at(ANYWHERE, origins, Protocol::Json, &request(headers))
+    }
+
+    fn admit_at(
+        listens: &str,
+        origins: &[&str],
+        protocol: Protocol,
+        request: &Request<()>,
+    ) -> Result<Option<String>, Code> {
+        let origins = origins.iter().map(|text| (*text).to_owned()).collect();
+        let origins = Origins::new(origins, listens.parse().unwrap());
+        let admitted = origins.admit(request, protocol);
         let text = |value: HeaderValue| value.to_str().unwrap().to_owned();
         admitted
             .map(|origin| origin.map(text))
@@ -213,7 +239,41 @@ mod tests {
         // HTTP/2 has the name in the target.
         let mut request = request(&[("origin", "http://[::1]:9")]);
         *request.uri_mut() = "http://[::1]:9/a".parse().unwrap();
-        assert_eq!(Origins::new(Vec::new()).admit(&request).unwrap(), None);
+        assert_eq!(admit_at(ANYWHERE, &[], Protocol::Web, &request), Ok(None));
+    }
+
+    #[test]
+    fn a_loopback_address_is_called_by_its_own_names_and_those_of_configured_origins() {
+        let ask = |listens: &str, origins: &[&str], protocol, method: Method, host: &str| {
+            let mut request = request(&[("host", host)]);
+            *request.method_mut() = method;
+            admit_at(listens, origins, protocol, &request)
+        };
+        let shop = &["https://shop.example:8443"][..];
+        for protocol in [Protocol::Json, Protocol::Web] {
+            for method in [Method::GET, Method::POST] {
+                let ask = |listens, origins, host| ask(listens, origins, protocol, method.clone(), host);
+                for listens in ["127.0.0.1", "::1"] {
+                    for host in ["127.0.0.1:9", "localhost", "[::1]:9", "shop.example"] {
+                        assert_eq!(ask(listens, shop, host), Ok(None), "{host}");
+                    }
+                    for host in ["evil.example:9", "10.0.0.1", ""] {
+                        assert_eq!(ask(listens, shop, host), Err(Code::PermissionDenied), "{host}");
+                    }
+                    assert_eq!(ask(listens, &[ANY], "any.example"), Ok(None));
+                }
+                assert_eq!(ask(ANYWHERE, &[], "shop.internal"), Ok(None));
+            }
+        }
+        // Clients of gRPC name the host as they like; what is no POST may be a browser's.
+        let grpc = |method| ask("127.0.0.1", &[], Protocol::Grpc, method, "shop.internal");
+        assert_eq!(grpc(Method::POST), Ok(None));
+        assert_eq!(grpc(Method::GET), Err(Code::PermissionDenied));
+        let page = [("host", "evil.example"), ("origin", "http://evil.example")];
+        let mut page = request(&page);
+        *page.method_mut() = Method::POST;
+        let page = admit_at("127.0.0.1", &[], Protocol::Grpc, &page);
+        assert_eq!(page, Err(Code::PermissionDenied));
     }
 
     #[test]
