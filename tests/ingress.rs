@@ -1,6 +1,7 @@
 //! The ingress as browsers and tools meet it: gRPC-web over HTTP/1.1, whose pages may call, reflection and health.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor};
@@ -16,6 +17,7 @@ const OK: i32 = 0;
 const INVALID: i32 = 3;
 const NOT_FOUND: i32 = 5;
 const PERMISSION_DENIED: i32 = 7;
+const RESOURCE_EXHAUSTED: i32 = 8;
 const UNIMPLEMENTED: i32 = 12;
 
 const ALLOWED: &str = "https://shop.example";
@@ -330,6 +332,62 @@ fn pages_call_from_configured_origins_alone() {
     }
     client.origin = "http://cart.internal".into();
     client.call("Cart/Get", json!({"cartId": "o"}));
+}
+
+#[test]
+fn bodies_under_way_are_bounded_together() {
+    /// Less than there is room for, by less than what is asked with.
+    const HELD: [usize; 23] = [2_900_000; 23];
+    const ASKED: usize = 600_000;
+    const ROOM: usize = 64 << 20;
+    let left = ROOM - HELD.iter().sum::<usize>();
+    assert!((1..ASKED).contains(&left), "{left}");
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("ingress-bodies", shop, 1);
+    let at = dev.ingress(0).to_string();
+    let hold = |bytes: usize| {
+        let mut stream = TcpStream::connect(&at).unwrap();
+        let head = format!(
+            "POST /anabranch.test.Counter/Get HTTP/1.1\r\nHost: {at}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            bytes + 1
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // Where it is refused not all of it is taken.
+        let _ = stream.write_all(&vec![b' '; bytes]);
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let ask = |spaces: usize| {
+        let body = format!(r#"{{"id": "b"{}}}"#, " ".repeat(spaces));
+        http::post(&at, "/anabranch.test.Counter/Get", &body).ok()
+    };
+    let mut client = dev.clients().remove(0);
+    client.call("Counter/Change", json!({"id": "b", "by": 1}));
+    let mut held = HELD.map(hold);
+    let refused = wait_for("refusals", || {
+        // While they are being read, what is asked may take their room.
+        for stream in &mut held {
+            if stream.peek(&mut [0]).is_ok() {
+                *stream = hold(HELD[0]);
+            }
+        }
+        let json = ask(ASKED).filter(|answer| answer.status != 200)?;
+        // Where there is room for it yet, it is no key.
+        let (code, text) = client.fail("Counter/Get", json!({"id": "x".repeat(ASKED)}));
+        assert!([RESOURCE_EXHAUSTED, INVALID].contains(&code), "{code}: {text}");
+        (code == RESOURCE_EXHAUSTED).then_some((json, text))
+    });
+    let (json, grpc) = refused;
+    assert_eq!(json.status, 429);
+    assert!(json.body.starts_with("nothing changed"), "{json:?}");
+    assert_eq!(json.body, grpc);
+    // There is room for what is small.
+    let id = json!({"id": "b"});
+    assert_eq!(client.call("Counter/Get", id), json!({"value": 1}));
+    drop(held);
+    let answer = wait_for("the room", || ask(HELD[0]).filter(|answer| answer.status == 200));
+    assert_eq!(answer.body, r#"{"value":"1"}"#);
 }
 
 #[test]

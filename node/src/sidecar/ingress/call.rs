@@ -8,6 +8,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tonic::Status;
 
+use super::bodies::Bodies;
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::session::Call;
@@ -27,6 +28,7 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 pub(super) struct Caller {
     node: Node,
     pub message_bytes_max: usize,
+    pub bodies: Bodies,
     serving: watch::Receiver<Serving>,
 }
 
@@ -101,6 +103,7 @@ impl Caller {
         Caller {
             node,
             message_bytes_max,
+            bodies: Bodies::new(),
             serving,
         }
     }

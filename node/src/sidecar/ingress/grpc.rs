@@ -12,6 +12,7 @@ use tonic::body::Body;
 use tonic::metadata::{KeyAndValueRef, MetadataKey, MetadataMap};
 use tonic::server::{StreamingService, UnaryService};
 
+use super::bodies::Held;
 use super::call::{Answer, Caller, Terms, is_own, session};
 use crate::sidecar::SESSION_HEADER;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
@@ -39,10 +40,18 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
     let mut grpc = tonic::server::Grpc::new(Untouched)
         .max_decoding_message_size(caller.message_bytes_max)
         .max_encoding_message_size(usize::MAX);
+    let (request, held) = match method.descriptor.is_client_streaming() {
+        true => (caller.bodies.messages(request), None),
+        false => {
+            let (request, held) = caller.bodies.message(request, caller.message_bytes_max);
+            (request, Some(held))
+        }
+    };
     let called = Called {
         caller: Arc::clone(caller),
         service: Arc::clone(service),
         method: method.descriptor.name().to_owned(),
+        _held: held,
     };
     match method.is_streamed() {
         true => grpc.streaming(called, request).await,
@@ -56,6 +65,8 @@ struct Called {
     caller: Arc<Caller>,
     service: Arc<Service>,
     method: String,
+    /// Its message's place, until it is answered.
+    _held: Option<Held>,
 }
 
 impl Called {

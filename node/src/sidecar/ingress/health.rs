@@ -67,6 +67,7 @@ fn health(serving: &Serving, service: &str) -> Option<Health> {
 pub(super) async fn answer(caller: &Arc<Caller>, method: &str, request: Request<Body>) -> Response<Body> {
     let codec = ProstCodec::<Answer, Question>::default();
     let mut grpc = Grpc::new(codec).max_decoding_message_size(OWN_REQUEST_BYTES_MAX);
+    let (request, _held) = caller.bodies.message(request, OWN_REQUEST_BYTES_MAX);
     match method {
         "Check" => grpc.unary(Check(caller.serving()), request).await,
         "Watch" => grpc.server_streaming(Watch(caller.serving()), request).await,

@@ -5,16 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use super::bodies::{BODIES_BYTES_MAX, Held, too_long};
 use super::call::{Answer, Caller, Terms, is_own, session};
 use super::streams::Replies;
 use super::{respond, respond_as};
+use crate::payload::PAYLOAD_BYTES_MAX;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::Service;
 use crate::sidecar::status::{error_body, http_status};
@@ -25,13 +27,13 @@ use crate::sidecar::{SESSION_HEADER, TIMEOUT_HEADER};
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// What a function says beside its reply to set the status of the response.
 const HTTP_CODE: &str = "_kalix-http-code";
-/// How long a request's body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Streams: an event each, or a line.
 const EVENTS: &str = "text/event-stream";
 const LINES: &str = "application/x-ndjson";
 /// Bytes of JSON for each of the message that it is: names and escapes take more.
 const JSON_PER_BYTE: usize = 4;
+// One as large as can be configured always fits.
+const _: () = assert!(JSON_PER_BYTE * PAYLOAD_BYTES_MAX <= BODIES_BYTES_MAX);
 /// What a load balancer asks a pod before it sends requests, and wants to hear.
 const PROBE_HEADER: &str = "k-network-probe";
 const PROBE_ANSWER: &str = "queue";
@@ -97,7 +99,7 @@ async fn answer_or_status(
         );
     }
     let terms = terms(&head.headers, service)?;
-    let body = receive(body, caller.message_bytes_max * JSON_PER_BYTE).await?;
+    let (body, _held) = receive(caller, body).await?;
     let content_type = head.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
     let message = route
@@ -143,24 +145,12 @@ fn accepts(headers: &HeaderMap, content_type: &str) -> bool {
     accepted.any(|text| text.split(',').any(|one| one.trim().starts_with(content_type)))
 }
 
-fn too_long(most: usize) -> Status {
-    Status::resource_exhausted(format!("nothing changed: the message has more than {most} bytes"))
-}
-
-async fn receive(body: Incoming, most: usize) -> Result<Bytes, Status> {
-    let receiving = Limited::new(body, most).collect();
-    let Ok(received) = tokio::time::timeout(BODY_TIMEOUT, receiving).await else {
-        return Err(Status::deadline_exceeded(
-            "nothing changed: the request's body did not come in time",
-        ));
-    };
-    match received {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_long(most)),
-        Err(error) => Err(Status::cancelled(format!(
-            "nothing changed: the request broke off: {error}"
-        ))),
-    }
+/// The body whole, and its place.
+async fn receive(caller: &Caller, body: Incoming) -> Result<(Bytes, Held), Status> {
+    let body = body.map_err(|e| Status::cancelled(format!("nothing changed: the request broke off: {e}")));
+    let bytes_max = caller.message_bytes_max * JSON_PER_BYTE;
+    let (body, held) = caller.bodies.alone(Body::new(body), bytes_max);
+    Ok((body.collect().await?.to_bytes(), held))
 }
 
 fn terms(headers: &HeaderMap, service: &Service) -> Result<Terms, Status> {

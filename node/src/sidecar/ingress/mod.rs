@@ -1,8 +1,9 @@
 //! The ingress: where a function's callers come in, over gRPC, gRPC-web, or HTTP with JSON, at one port.
 //!
-//! Not here: what a call does (`driver`). Contract: connections and messages are bounded; what is asked of a function that is not
+//! Not here: what a call does (`driver`). Contract: connections, messages and their bytes in memory are bounded; what is asked of a function that is not
 //! here goes to the nearest node where it is. A browser's foreign page is refused, whichever way and by whatever name it asks.
 
+mod bodies;
 mod call;
 mod grpc;
 mod health;

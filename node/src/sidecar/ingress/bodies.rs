@@ -1,0 +1,363 @@
+//! Requests' bodies while they are read: how many bytes of all of them there may be, and how long a message may take.
+//!
+//! A message that comes alone holds its place until its call is answered, so that what is in memory of calls under way is bounded;
+//! one of a stream until it is there whole, since a stream takes no more messages than it has room for.
+//!
+//! Not here: what a message is, but for how gRPC says its length. Contract: a body beyond either bound ends with a status, and what it
+//! was to call was not called.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Frame, SizeHint};
+use tokio::sync::Semaphore;
+use tokio::time::{Sleep, sleep};
+use tonic::Status;
+use tonic::body::Body;
+
+/// Bytes of all messages that are being read, or whose calls are under way, at a time.
+pub(super) const BODIES_BYTES_MAX: usize = 64 << 20;
+/// How long a message may take: one of a stream from its first byte on, one that comes alone from its request on.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What stands before each message of gRPC: a flag, and how long the message is.
+const PREFIX_BYTES: usize = 5;
+
+/// Room in memory for requests' bodies.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    room: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+/// A body's place in memory, as long as this is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    _place: Arc<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    room: Arc<Semaphore>,
+    bytes: AtomicUsize,
+}
+
+impl Place {
+    fn new(room: &Arc<Semaphore>) -> Place {
+        Place {
+            room: Arc::clone(room),
+            bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Holds so many bytes from now on: more or fewer than before. False where there is no room.
+    fn hold(&self, bytes: usize) -> bool {
+        // Nobody but the body that is read changes it.
+        let before = self.bytes.load(Ordering::Relaxed);
+        if let Some(more) = bytes.checked_sub(before) {
+            let more = u32::try_from(more).ok();
+            let Some(Ok(more)) = more.map(|more| self.room.try_acquire_many(more)) else {
+                return false;
+            };
+            more.forget();
+        } else {
+            self.room.add_permits(before - bytes);
+        }
+        self.bytes.store(bytes, Ordering::Relaxed);
+        true
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.add_permits(*self.bytes.get_mut());
+    }
+}
+
+impl Bodies {
+    pub fn new() -> Bodies {
+        Bodies {
+            room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+            timeout: MESSAGE_TIMEOUT,
+        }
+    }
+
+    /// A body that is one message of at most so many bytes; and its place, to be kept as long as the message is.
+    pub fn alone(&self, body: Body, bytes_max: usize) -> (Body, Held) {
+        let place = Arc::new(Place::new(&self.room));
+        let metered = self.metered(body, Arc::clone(&place), Shape::Alone { bytes_max });
+        (Body::new(metered), Held { _place: place })
+    }
+
+    /// The same of a message of gRPC.
+    pub fn message(&self, request: Request<Body>, bytes_max: usize) -> (Request<Body>, Held) {
+        let (head, body) = request.into_parts();
+        let (body, held) = self.alone(body, bytes_max + PREFIX_BYTES);
+        (Request::from_parts(head, body), held)
+    }
+
+    /// A body that is a stream of messages of gRPC.
+    pub fn messages(&self, request: Request<Body>) -> Request<Body> {
+        let metered = |body| {
+            self.metered(
+                body,
+                Arc::new(Place::new(&self.room)),
+                Shape::Stream(Part::default()),
+            )
+        };
+        request.map(|body| Body::new(metered(body)))
+    }
+
+    fn metered(&self, body: Body, place: Arc<Place>, shape: Shape) -> Metered {
+        let due = match shape {
+            Shape::Alone { .. } => Some(Box::pin(sleep(self.timeout))),
+            Shape::Stream(_) => None,
+        };
+        Metered {
+            body,
+            place,
+            shape,
+            timeout: self.timeout,
+            due,
+        }
+    }
+}
+
+/// What a body is.
+#[derive(Debug)]
+enum Shape {
+    Alone { bytes_max: usize },
+    Stream(Part),
+}
+
+/// A body that is looked after.
+#[derive(Debug)]
+struct Metered {
+    body: Body,
+    place: Arc<Place>,
+    shape: Shape,
+    timeout: Duration,
+    /// When what is on its way is given up.
+    due: Option<Pin<Box<Sleep>>>,
+}
+
+impl Metered {
+    /// Takes bytes that have come.
+    fn take(&mut self, data: &[u8]) -> Result<(), Status> {
+        let bytes = match &mut self.shape {
+            Shape::Alone { bytes_max } => {
+                let bytes = self.place.bytes.load(Ordering::Relaxed) + data.len();
+                if bytes > *bytes_max {
+                    return Err(too_long(*bytes_max));
+                }
+                bytes
+            }
+            Shape::Stream(part) => {
+                let is_another = part.take(data);
+                match part.bytes {
+                    0 => self.due = None,
+                    _ if is_another => self.due = Some(Box::pin(sleep(self.timeout))),
+                    _ => {}
+                }
+                part.bytes
+            }
+        };
+        match self.place.hold(bytes) {
+            true => Ok(()),
+            false => {
+                let what = self.what();
+                let text = format!(
+                    "{what}: of messages that are on their way to functions there are {BODIES_BYTES_MAX} bytes at most at a time; \
+                     retry later"
+                );
+                Err(Status::resource_exhausted(text))
+            }
+        }
+    }
+
+    /// What has become of a message that does not come whole.
+    fn what(&self) -> &'static str {
+        match self.shape {
+            Shape::Alone { .. } => "nothing changed",
+            Shape::Stream(_) => "the stream's message was not taken",
+        }
+    }
+}
+
+/// That a message has too many bytes.
+pub(super) fn too_long(bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "nothing changed: the message has more than {bytes_max} bytes"
+    ))
+}
+
+impl http_body::Body for Metered {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let data = frame.data_ref().map(Bytes::as_ref);
+                let taken = this.take(data.unwrap_or_default());
+                Poll::Ready(Some(taken.map(|()| frame)))
+            }
+            Poll::Ready(other) => Poll::Ready(other),
+            Poll::Pending => {
+                let Some(due) = &mut this.due else {
+                    return Poll::Pending;
+                };
+                ready!(due.as_mut().poll(cx));
+                let (what, seconds) = (this.what(), this.timeout.as_secs());
+                let text = format!("{what}: it did not come within {seconds} s");
+                Poll::Ready(Some(Err(Status::deadline_exceeded(text))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// What has come of a stream's message that is not there whole yet.
+#[derive(Debug, Default)]
+struct Part {
+    /// Bytes of it, its prefix among them; none between two messages.
+    bytes: usize,
+    /// Its prefix, as far as it has come.
+    prefix: [u8; PREFIX_BYTES],
+}
+
+impl Part {
+    /// Takes bytes of the stream. Whether another message has begun in them.
+    fn take(&mut self, mut data: &[u8]) -> bool {
+        let mut is_another = false;
+        while !data.is_empty() {
+            is_another |= self.bytes == 0;
+            // As much as this message still wants, as far as that is known.
+            let wants = match self.length() {
+                Some(length) => length - self.bytes,
+                None => PREFIX_BYTES - self.bytes,
+            };
+            let (now, later) = data.split_at(wants.min(data.len()));
+            for (to, from) in self.prefix.iter_mut().skip(self.bytes).zip(now) {
+                *to = *from;
+            }
+            self.bytes += now.len();
+            data = later;
+            if self.length() == Some(self.bytes) {
+                self.bytes = 0;
+            }
+        }
+        is_another
+    }
+
+    /// How long it is, prefix and all, once it has said so.
+    fn length(&self) -> Option<usize> {
+        let [_, length @ ..] = self.prefix;
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        (self.bytes >= PREFIX_BYTES).then(|| length.saturating_add(PREFIX_BYTES))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use http_body_util::channel::{Channel, Sender};
+    use tonic::Code;
+
+    use super::*;
+
+    fn bodies(room: usize, timeout: Duration) -> Bodies {
+        Bodies {
+            room: Arc::new(Semaphore::new(room)),
+            timeout,
+        }
+    }
+
+    fn channel() -> (Sender<Bytes, Status>, Body) {
+        let (sender, body) = Channel::new(8);
+        (sender, Body::new(body))
+    }
+
+    async fn send(sender: &mut Sender<Bytes, Status>, bytes: &[u8]) {
+        sender.send_data(Bytes::copy_from_slice(bytes)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_are_bounded_until_their_calls_are_answered() {
+        let bodies = bodies(100, MESSAGE_TIMEOUT);
+        let read = async |bytes: usize| {
+            let (body, held) = bodies.alone(Body::new(http_body_util::Full::from(vec![0; bytes])), 80);
+            let read = body.collect().await;
+            read.map(|body| (body.to_bytes().len(), held))
+        };
+        let (read_bytes, first) = read(60).await.unwrap();
+        assert_eq!(read_bytes, 60);
+        let refused = read(41).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert!(refused.message().starts_with("nothing changed"), "{refused}");
+        // What was refused has taken no room.
+        let (_, second) = read(40).await.unwrap();
+        drop((first.clone(), second));
+        assert!(read(41).await.is_err(), "somebody still has the first");
+        drop(first);
+        assert!(read(80).await.is_ok());
+        assert!(read(81).await.unwrap_err().message().contains("80 bytes"));
+        assert_eq!(bodies.room.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_send_on_is_let_go() {
+        let bodies = bodies(100, Duration::from_millis(1));
+        let (mut sender, body) = channel();
+        send(&mut sender, b"half of").await;
+        let (body, held) = bodies.alone(body, 100);
+        let late = body.collect().await.unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded);
+        drop(held);
+        let (mut sender, body) = channel();
+        let mut stream = bodies.messages(Request::new(body)).into_body();
+        send(&mut sender, &[0, 0, 0, 0, 1, 7, 0, 0]).await;
+        stream.frame().await.unwrap().unwrap();
+        let late = stream.frame().await.unwrap().unwrap_err();
+        assert_eq!(late.code(), Code::DeadlineExceeded);
+        assert!(!late.message().contains("nothing changed"), "{late}");
+        drop(stream);
+        assert_eq!(bodies.room.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn a_stream_may_be_idle_between_messages_and_holds_what_is_not_whole_yet() {
+        let bodies = bodies(100, MESSAGE_TIMEOUT);
+        let (mut sender, body) = channel();
+        let shape = Shape::Stream(Part::default());
+        let mut stream = bodies.metered(body, Arc::new(Place::new(&bodies.room)), shape);
+        // Two messages of three bytes and none, cut anywhere: what is held then.
+        for (part, held) in [
+            (&[0, 0][..], 2),
+            (&[0, 0, 3], 5),
+            (&[1, 1], 7),
+            (&[1], 0),
+            (&[0, 0, 0, 0, 0], 0),
+            (&[0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 1, 1, 0], 1),
+        ] {
+            send(&mut sender, part).await;
+            stream.frame().await.unwrap().unwrap();
+            assert_eq!(bodies.room.available_permits(), 100 - held, "{part:?}");
+            assert_eq!(stream.due.is_some(), held > 0, "{part:?}");
+        }
+        drop(sender);
+        assert!(stream.frame().await.is_none());
+    }
+}
