@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use super::support::grpc::{Answer, Grpc};
 use super::support::http;
 use super::support::kalix::{Dev, shop};
+use super::support::process::{beneath, signal};
 use super::support::temp::TempDir;
 use super::support::wait_for;
 
 const OK: i32 = 0;
 const INVALID: i32 = 3;
+const DEADLINE_EXCEEDED: i32 = 4;
 const NOT_FOUND: i32 = 5;
 const PERMISSION_DENIED: i32 = 7;
 const RESOURCE_EXHAUSTED: i32 = 8;
@@ -498,6 +500,18 @@ fn who_spreads_calls_hears_whether_the_function_is_there() {
     caller.fail("Counter/Exit", json!({"id": "c"}));
     assert_eq!(next(), is("NOT_SERVING"));
     dev.process.stderr.until("it is started again");
+    assert_eq!(next(), is("SERVING"));
+    // One that is there and says nothing is not well; what it is asked is tried all the same.
+    let beneath = beneath(dev.process.pid());
+    let function = beneath.iter().find(|(_, line)| line.starts_with("node index.js"));
+    let (function, _) = function.unwrap_or_else(|| panic!("{beneath:?}"));
+    signal(*function, "STOP");
+    assert_eq!(next(), is("NOT_SERVING"));
+    dev.process.stderr.until("the function is not well");
+    caller.headers.insert("grpc-timeout".into(), "50m".into());
+    let (code, text) = caller.fail("Counter/Get", json!({"id": "c"}));
+    assert_eq!(code, DEADLINE_EXCEEDED, "{text}");
+    signal(*function, "CONT");
     assert_eq!(next(), is("SERVING"));
     // Who watches does not hold up the end.
     dev.process.terminate();

@@ -209,6 +209,28 @@ pub fn signal(pid: u32, name: &str) {
     status.unwrap();
 }
 
+/// What a process has started, and what that has, with their command lines.
+pub fn beneath(pid: u32) -> Vec<(u32, String)> {
+    let running = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let pid: u32 = entry.unwrap().file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent: u32 = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        Some((parent, (pid, line.replace('\0', " "))))
+    });
+    let running: Vec<(u32, (u32, String))> = running.collect();
+    let mut found: Vec<(u32, String)> = Vec::new();
+    let mut of = vec![pid];
+    while let Some(pid) = of.pop() {
+        let children = running.iter().filter(|(parent, _)| *parent == pid);
+        for (_, child) in children {
+            of.push(child.0);
+            found.push(child.clone());
+        }
+    }
+    found
+}
+
 /// Whether a process runs. One that has ended and was not waited for does not; one of whose threads some still do does,
 /// and still has its sockets.
 pub fn is_running(pid: u32) -> bool {

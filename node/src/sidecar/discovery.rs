@@ -16,6 +16,7 @@ use super::dialect::{self, Asked, Dialect};
 use super::function::Discovered;
 use super::problem::Problem;
 use super::proto::discovery::Spec;
+use super::pulse;
 use super::services::Services;
 use super::transcode::Route;
 use super::{Process, Served, told};
@@ -39,6 +40,8 @@ pub(super) struct Serving {
     pub services: Option<Served>,
     /// Whether their function is here now.
     pub is_here: bool,
+    /// Whether it is here, awake, and does not say that it is well.
+    pub is_ill: bool,
 }
 
 impl Serving {
@@ -141,6 +144,15 @@ impl Discovering {
         // Nobody may be listening, or too slowly: the log has it.
         let _ = self.remarks.try_send(format!("{}: {remark}", self.function));
         *last = remark;
+    }
+
+    /// What is wrong with it has changed. Commands are tried all the same.
+    fn feels(&self, ill: Option<String>) {
+        self.publish.send_modify(|serving| serving.is_ill = ill.is_some());
+        match ill {
+            Some(what) => self.remark(format!("the function is not well: {what}")),
+            None => tracing::info!(function = self.function, "the function is well again"),
+        }
     }
 
     async fn connect(&self) -> Connection {
@@ -255,6 +267,7 @@ impl Discovering {
         self.publish.send_replace(Serving {
             services: Some(services),
             is_here: true,
+            is_ill: false,
         });
         let left = self.while_it_is_the_same(&awake, connection, dialect, spec).await;
         self.publish.send_modify(|serving| serving.is_here = false);
@@ -287,8 +300,11 @@ impl Discovering {
             tokio::select! {
                 () = connection.ended() => return None,
                 () = told(&mut stopped) => return Some(connection),
+                never = pulse::follow(&connection, |ill| self.feels(ill)) => match never {},
                 () = asleep => {}
             }
+            // The next one begins anew.
+            self.publish.send_modify(|serving| serving.is_ill = false);
             dialect::farewell(dialect, &connection).await;
             drop(connection);
             let (process, _) = self.sleeps.as_ref()?;

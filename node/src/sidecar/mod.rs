@@ -23,6 +23,7 @@ mod problem;
 mod proto;
 #[cfg(test)]
 mod protos;
+mod pulse;
 mod reflection;
 mod scan;
 mod services;

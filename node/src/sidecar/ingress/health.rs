@@ -1,6 +1,6 @@
 //! `grpc.health.v1.Health`: whether what is served here has its function, for whoever spreads calls over the nodes.
 //!
-//! A service serves while its function is beside this node. Calls are answered without it as well, by a node that has it; but whoever
+//! A service serves while its function is beside this node, asleep or well. Calls are answered without it as well, by a node that has it; but whoever
 //! asks can send them there himself.
 //!
 //! Contract: the empty name is all that the function serves; what is no service is NOT_FOUND, and SERVICE_UNKNOWN to who watches.
@@ -56,7 +56,7 @@ fn health(serving: &Serving, service: &str) -> Option<Health> {
     let discovered = serving.services.as_ref();
     let is_known = service.is_empty()
         || discovered.is_some_and(|services| services.iter().any(|known| known.name == service));
-    let health = match serving.is_here {
+    let health = match serving.is_here && !serving.is_ill {
         true => Health::Serving,
         false => Health::NotServing,
     };
@@ -130,6 +130,7 @@ mod tests {
         Serving {
             services: None,
             is_here,
+            is_ill: false,
         }
     }
 
@@ -141,6 +142,12 @@ mod tests {
             assert_eq!(health(&serving(false), own), Some(Health::Serving));
         }
         assert_eq!(health(&serving(true), "one.S"), None);
+        let ill = Serving {
+            is_ill: true,
+            ..serving(true)
+        };
+        assert_eq!(health(&ill, ""), Some(Health::NotServing));
+        assert_eq!(health(&ill, HEALTH), Some(Health::Serving));
     }
 
     #[tokio::test]
