@@ -57,7 +57,8 @@ const HEALTH: &str = r#"
       rpc Watch(HealthCheckRequest) returns (stream HealthCheckResponse);
     }"#;
 
-fn own() -> DescriptorPool {
+/// The descriptors of the services that every node has.
+pub fn own() -> DescriptorPool {
     let dir = TempDir::new("ingress-protos");
     let files = [
         ("v1.proto", "grpc.reflection.v1", REFLECTION),

@@ -45,6 +45,7 @@ mod schedules;
 mod sessions;
 mod strangers;
 mod tidy;
+mod tls;
 mod traces;
 mod up;
 mod watch;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -12,7 +14,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
 
 /// How long a message of a stream is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,24 +44,37 @@ pub struct Answer {
 
 impl Grpc {
     pub fn connect(address: SocketAddr, pool: &DescriptorPool) -> Grpc {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
-        let sender = runtime.block_on(async {
-            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-            let (sender, driving) = handshake(TokioExecutor::new(), TokioIo::new(stream))
-                .await
-                .unwrap();
-            tokio::spawn(driving);
-            sender
-        });
+        let runtime = runtime();
+        let sender = runtime.block_on(async { begin(TcpStream::connect(address).await.unwrap()).await });
         Grpc {
             runtime,
             sender,
             pool: pool.clone(),
             origin: format!("http://{address}"),
+            headers: BTreeMap::new(),
+        }
+    }
+
+    /// The same over TLS, to whoever has this name.
+    pub fn connect_tls(
+        address: SocketAddr,
+        pool: &DescriptorPool,
+        config: Arc<rustls::ClientConfig>,
+        name: &'static str,
+    ) -> Grpc {
+        let runtime = runtime();
+        let sender = runtime.block_on(async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let connecting = TlsConnector::from(config).connect(name.try_into().unwrap(), stream);
+            let stream = connecting.await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            begin(stream).await
+        });
+        Grpc {
+            runtime,
+            sender,
+            pool: pool.clone(),
+            origin: format!("https://{name}"),
             headers: BTreeMap::new(),
         }
     }
@@ -211,6 +229,21 @@ impl GrpcStream<'_> {
             };
         }
     }
+}
+
+fn runtime() -> Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+}
+
+async fn begin<S>(stream: S) -> SendRequest<Full<Bytes>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let beginning = handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, driving) = beginning.await.unwrap();
+    tokio::spawn(driving);
+    sender
 }
 
 fn texts(headers: &http::HeaderMap) -> BTreeMap<String, String> {

@@ -67,6 +67,7 @@ impl Serving {
             let process: Arc<dyn sidecar::Process> = Arc::new(Sleeper(process.handle()));
             (process, idle)
         });
+        let tls = function.ingress.tls()?;
         let (remarks, mut remarked) = mpsc::channel::<String>(REMARKS_MAX);
         tokio::spawn(async move {
             while let Some(remark) = remarked.recv().await {
@@ -80,6 +81,7 @@ impl Serving {
             message_bytes_max: function.ingress.message_bytes_max,
             connections_max: function.ingress.connections_max,
             sleeps,
+            tls,
             origins: function.ingress.origins.clone(),
         };
         match Sidecar::start(node.clone(), config, listener) {

@@ -53,7 +53,7 @@ impl Serving {
     }
 
     /// For people: the services, their routes, and a line to try one with.
-    pub fn describe(&self, ingress: SocketAddr) -> Vec<String> {
+    pub fn describe(&self, scheme: &str, ingress: SocketAddr) -> Vec<String> {
         let Some(services) = &self.services else {
             return Vec::new();
         };
@@ -69,12 +69,12 @@ impl Serving {
             let routes = routes.iter().filter(|route| route.rpc.starts_with(&own));
             lines.extend(routes.map(|route| format!("    {} {}", route.verb, route.template)));
         }
-        lines.extend(try_this(&routes, ingress));
+        lines.extend(try_this(&routes, scheme, ingress));
         lines
     }
 }
 
-fn try_this(routes: &[Route], ingress: SocketAddr) -> Option<String> {
+fn try_this(routes: &[Route], scheme: &str, ingress: SocketAddr) -> Option<String> {
     // Something that changes an entity, if there is such a route.
     let route = routes
         .iter()
@@ -91,7 +91,7 @@ fn try_this(routes: &[Route], ingress: SocketAddr) -> Option<String> {
         _ => String::new(),
     };
     Some(format!(
-        "Try: curl -X {} http://{ingress}{path}{body}",
+        "Try: curl -X {} {scheme}://{ingress}{path}{body}",
         route.verb
     ))
 }

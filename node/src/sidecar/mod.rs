@@ -43,6 +43,7 @@ use tokio::task::JoinHandle;
 
 use self::discovery::{Discovering, Serving};
 use self::ingress::Ingress;
+pub use self::ingress::Tls;
 use crate::error::{Error, ErrorKind};
 use crate::function::BoxFuture;
 use crate::node::Node;
@@ -64,6 +65,8 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Connections to the ingress at a time, at most.
     pub connections_max: usize,
+    /// What callers' connections are encrypted with, if they are.
+    pub tls: Option<Tls>,
     /// Origins, in lower case, whose pages may call; `*`: all.
     pub origins: Vec<String>,
     /// Its process, where it is to sleep when nobody has used it for so long.
@@ -138,7 +141,7 @@ impl Sidecar {
     pub async fn discovered(&self) -> Vec<String> {
         let mut serving = self.serving.clone();
         match serving.wait_for(|serving| serving.is_here).await {
-            Ok(serving) => serving.describe(self.address()),
+            Ok(serving) => serving.describe(self.ingress.scheme(), self.address()),
             Err(_) => std::future::pending().await,
         }
     }

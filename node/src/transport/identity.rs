@@ -99,9 +99,7 @@ impl Identity {
         let (roots, cluster_id) = read_roots(ca)?;
         let roots = Arc::new(roots);
         let chain = read_certificates(cert)?;
-        let key_pem = read_pem(key)?;
-        let key_der = PrivateKeyDer::from_pem_slice(&key_pem)
-            .map_err(|e| IdentityError::content(key, format!("not a private key in PEM ({e})")))?;
+        let key_der = read_key(key)?;
         let leaf = Leaf::parse(&chain[0]).map_err(|why| IdentityError::content(cert, why))?;
         let (cluster, node) = leaf.member.ok_or_else(|| {
             let why = "no name of the form anabranch://CLUSTER/node/ID in it: issue it with `cert issue`";
@@ -271,7 +269,14 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, IdentityError> {
     fs::read(path).map_err(read)
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+/// A private key in a file of its own.
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_slice(&read_pem(path)?)
+        .map_err(|e| IdentityError::content(path, format!("not a private key in PEM ({e})")))
+}
+
+/// The certificates in a file: one at least.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let pem = read_pem(path)?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let certificates =

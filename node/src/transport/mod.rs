@@ -53,12 +53,16 @@ pub use event::{CloseCode, Credit, Event, Reason};
 pub use frame::KIND_TRANSPORT;
 pub use hello::{Hello, PROTOCOL_VERSION};
 pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, check_cluster};
+#[cfg(feature = "sidecar")]
+pub(crate) use identity::{read_certificates, read_key};
 pub use limits::{
     ADDRESSES_MAX, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_DEFAULT,
     MTU_BYTES_MAX, MTU_BYTES_MIN, PEERS_MAX, SEEDS_MAX, STREAMS_MAX,
 };
 pub use stream::{CutOff, Stream, StreamIn, StreamOut};
 pub use tls::ALPN;
+#[cfg(feature = "sidecar")]
+pub(crate) use tls::provider;
 
 /// Takes the transport's events, on the transport's thread.
 pub type Handler = Arc<dyn Fn(Event) + Send + Sync>;

@@ -24,7 +24,7 @@ use crate::wire::Lane;
 pub const ALPN: &[u8] = b"anabranch/1";
 
 /// aws-lc-rs with the post-quantum hybrid offered first.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     let kx_groups = vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519];
     Arc::new(CryptoProvider {
         kx_groups,

@@ -17,6 +17,7 @@ use super::super::{process, strict};
 use super::source::{Source, host_port};
 use super::{ADDRESSES_MAX, origin};
 use crate::payload::PAYLOAD_BYTES_MAX;
+use crate::sidecar::Tls;
 
 /// Bytes of a message at the ingress when nothing else is configured, and at most: what an argument or a reply may have.
 pub const MESSAGE_BYTES_MAX_DEFAULT: usize = PAYLOAD_BYTES_MAX;
@@ -86,11 +87,39 @@ pub struct IngressConfig {
     pub connections_max: usize,
     /// Origins whose pages may call; `*`: all.
     pub origins: Vec<String>,
+    /// What connections are encrypted with, if they are.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Two PEM files, and where they are named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, with those that it is issued by behind it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// Where the certificate is named.
+    pub place: Place,
+}
+
+impl IngressConfig {
+    /// What connections are encrypted with, read.
+    pub fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let Some(files) = &self.tls else { return Ok(None) };
+        let failed = |error| {
+            let message = format!("ingress.certificate and ingress.key: {error}");
+            Failure::new("config", message).at(&files.place)
+        };
+        Tls::load(&files.certificate, &files.key)
+            .map(Some)
+            .map_err(failed)
+    }
 }
 
 impl FunctionConfig {
-    /// Fails when there is nothing to run: before anything is started.
+    /// Fails when there is nothing to run, or nothing to encrypt with: before anything is started.
     pub fn check(&self) -> Result<(), Failure> {
+        self.ingress.tls()?;
         let FunctionAt::Command(CommandConfig {
             command, directory, ..
         }) = &self.at
@@ -126,6 +155,8 @@ pub(super) struct IngressSection {
     message_bytes_max: Option<Spanned<u64>>,
     connections_max: Option<Spanned<u64>>,
     origins: Option<Spanned<Vec<Spanned<String>>>>,
+    certificate: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
 }
 
 impl FunctionSection {
@@ -211,9 +242,10 @@ impl IngressSection {
     fn span(&self) -> Option<Range<usize>> {
         let numbers = [&self.message_bytes_max, &self.connections_max];
         let numbers = numbers.map(|number| number.as_ref().map(Spanned::span));
-        let listen = self.listen.as_ref().map(Spanned::span);
+        let texts = [&self.listen, &self.certificate, &self.key];
+        let texts = texts.map(|text| text.as_ref().map(Spanned::span));
         let origins = self.origins.as_ref().map(Spanned::span);
-        [listen, origins].into_iter().chain(numbers).flatten().next()
+        texts.into_iter().chain([origins]).chain(numbers).flatten().next()
     }
 
     fn checked(self, source: &Source<'_>) -> Result<Option<IngressConfig>, Failure> {
@@ -231,6 +263,7 @@ impl IngressSection {
         )?;
         let origins = self.origins.map(Spanned::into_inner);
         let origins = source.each("ingress.origins", origins, ADDRESSES_MAX, any_origin)?;
+        let tls = tls_files(source, self.certificate, self.key)?;
         let Some(listen) = self.listen.filter(|listen| !listen.get_ref().is_empty()) else {
             return Ok(None);
         };
@@ -245,7 +278,34 @@ impl IngressSection {
             message_bytes_max,
             connections_max,
             origins,
+            tls,
         }))
+    }
+}
+
+/// Both files, or neither.
+fn tls_files(
+    source: &Source<'_>,
+    certificate: Option<Spanned<String>>,
+    key: Option<Spanned<String>>,
+) -> Result<Option<TlsFiles>, Failure> {
+    let named = |file: &Spanned<String>| !file.get_ref().is_empty();
+    let (certificate, key) = (certificate.filter(named), key.filter(named));
+    match (&certificate, &key) {
+        (Some(at), Some(_)) => Ok(Some(TlsFiles {
+            certificate: source.path("ingress.certificate", certificate.as_ref(), "")?,
+            key: source.path("ingress.key", key.as_ref(), "")?,
+            place: Place(source.place(Some(at.span()))),
+        })),
+        (Some(alone), None) => Err(source.at(
+            alone.span(),
+            "ingress.certificate needs ingress.key, its private key in PEM",
+        )),
+        (None, Some(alone)) => Err(source.at(
+            alone.span(),
+            "ingress.key needs ingress.certificate, its certificate in PEM",
+        )),
+        (None, None) => Ok(None),
     }
 }
 

@@ -336,6 +336,7 @@ fn a_function_is_at_an_address_or_started_by_a_command() {
         (786_432, 1024)
     );
     assert!(at.ingress.origins.is_empty());
+    assert_eq!(at.ingress.tls, None);
     let started = |text: &str| match function(text).at {
         FunctionAt::Command(command) => command,
         other => panic!("{other:?}"),
@@ -410,6 +411,14 @@ fn a_function_that_cannot_be_is_refused_where_it_stands() {
     refused(
         "[ingress]\norigins = [\n\"https://a.example\",\n\"b.example\"]",
         "4: ingress.origins: \"b.example\" is not an origin such as https://ops.example.org",
+    );
+    refused(
+        "[ingress]\ncertificate = \"shop.pem\"",
+        "2: ingress.certificate needs ingress.key, its private key in PEM",
+    );
+    refused(
+        "[ingress]\ncertificate = \"\"\nkey = \"shop.key\"",
+        "3: ingress.key needs ingress.certificate, its certificate in PEM",
     );
 }
 

@@ -11,6 +11,7 @@ mod json;
 mod origins;
 mod reflect;
 mod streams;
+mod tls;
 mod web;
 
 use std::convert::Infallible;
@@ -21,10 +22,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -32,6 +34,7 @@ use tonic::body::Body;
 
 use self::call::Caller;
 use self::origins::Origins;
+pub use self::tls::Tls;
 use super::discovery::Serving;
 use super::reflection::{HEALTH, SERVICES};
 use super::{Config, told};
@@ -54,6 +57,7 @@ const OWN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 #[derive(Debug)]
 pub(super) struct Ingress {
     address: SocketAddr,
+    scheme: &'static str,
     accepting: JoinHandle<JoinSet<()>>,
 }
 
@@ -69,16 +73,27 @@ impl Ingress {
         let address = listener.local_addr()?;
         let door = Arc::new(Door {
             caller: Arc::new(Caller::new(node, config.message_bytes_max, serving)),
-            origins: Origins::new(config.origins.clone(), address.ip()),
+            origins: Origins::new(config.origins.clone(), address.ip(), config.tls.is_some()),
+            tls: config.tls.clone(),
         });
+        let scheme = door.origins.scheme();
         let places = Arc::new(Semaphore::new(config.connections_max));
         let accepting = tokio::spawn(accept(listener, door, places, stopped));
-        Ok(Ingress { address, accepting })
+        Ok(Ingress {
+            address,
+            scheme,
+            accepting,
+        })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How its addresses begin.
+    pub fn scheme(&self) -> &'static str {
+        self.scheme
     }
 
     /// Gives the calls under way some time to end; it was told to stop before.
@@ -96,6 +111,7 @@ impl Ingress {
 struct Door {
     caller: Arc<Caller>,
     origins: Origins,
+    tls: Option<Tls>,
 }
 
 async fn accept(
@@ -136,13 +152,32 @@ async fn serve(stream: TcpStream, door: Arc<Door>, mut stopped: watch::Receiver<
     // Small answers must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     // What comes first says which protocol it is: who says nothing at all leaves his place to others.
-    tokio::select! {
-        spoken = tokio::time::timeout(HEAD_TIMEOUT, stream.readable()) => match spoken {
-            Ok(Ok(())) => {}
-            _ => return,
-        },
+    let tls = door.tls.clone();
+    let beginning = async {
+        match tls {
+            None => {
+                tokio::time::timeout(HEAD_TIMEOUT, stream.readable()).await??;
+                Ok(Either::Left(stream))
+            }
+            Some(tls) => tls.begin(stream, HEAD_TIMEOUT).await.map(Either::Right),
+        }
+    };
+    let begun: io::Result<_> = tokio::select! {
+        begun = beginning => begun,
         () = told(&mut stopped) => return,
+    };
+    match begun {
+        Ok(Either::Left(stream)) => converse(stream, door, stopped).await,
+        Ok(Either::Right(stream)) => converse(stream, door, stopped).await,
+        Err(error) => tracing::debug!(%error, "a connection to the ingress did not begin"),
     }
+}
+
+/// Answers what comes over a connection.
+async fn converse<S>(stream: S, door: Arc<Door>, mut stopped: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = hyper::service::service_fn(move |request| answer(Arc::clone(&door), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

@@ -6,7 +6,7 @@
 //!
 //! For the same reason an ingress at a loopback address is called by its own names alone, and by those of configured origins: a
 //! browser has no `Origin` for what its page asks of the page's own host. A POST always has one, so a POST of gRPC that has none is no
-//! browser's: such clients name the host as they like.
+//! browser's: such clients name the host as they like. Over TLS a name is one that the certificate has, and so this ingress's own.
 //!
 //! Not here: what a browser says (`browser`). Contract: a request of a foreign page does nothing and is answered with a refusal; only
 //! an answer to a configured origin has headers `access-control-*`, whatever a function said.
@@ -38,18 +38,28 @@ pub(super) struct Origins {
     known: Known,
     /// Whether browsers may only say names that are known.
     by_name: bool,
+    is_encrypted: bool,
 }
 
 impl Origins {
     /// Pages of these origins, in lower case or [`ANY`], at an ingress that listens there.
-    pub fn new(allowed: Vec<String>, listens: IpAddr) -> Origins {
+    pub fn new(allowed: Vec<String>, listens: IpAddr, is_encrypted: bool) -> Origins {
         let hosts = allowed.iter().filter_map(|origin| browser::host_of(origin));
         Origins {
-            by_name: listens.is_loopback() && !allowed.iter().any(|origin| origin == ANY),
+            by_name: listens.is_loopback() && !is_encrypted && !allowed.iter().any(|origin| origin == ANY),
+            is_encrypted,
             known: Known {
                 hosts: hosts.map(str::to_owned).collect(),
                 origins: allowed,
             },
+        }
+    }
+
+    /// How addresses of the ingress begin.
+    pub fn scheme(&self) -> &'static str {
+        match self.is_encrypted {
+            true => "https",
+            false => "http",
         }
     }
 
@@ -76,11 +86,18 @@ impl Origins {
         };
         match self.known.origin(request.headers()) {
             Some(known) => Ok(Some(known)),
-            None if is_of_this_address(origin, host) => Ok(None),
+            None if self.is_own(origin, host) => Ok(None),
             None => Err(foreign(&format!(
                 "calls from pages of {origin:?} are refused; add it to ingress.origins"
             ))),
         }
+    }
+
+    /// Whether a page is one of the ingress.
+    fn is_own(&self, origin: &str, host: &str) -> bool {
+        let name = browser::name(host);
+        let is_certain = self.is_encrypted || name.eq_ignore_ascii_case("localhost");
+        browser::is_same(origin, self.scheme(), host) && (is_certain || name.parse::<IpAddr>().is_ok())
     }
 }
 
@@ -94,12 +111,6 @@ fn host<B>(request: &Request<B>) -> Result<&str, Odd> {
         Some(target) => Ok(target.as_str()),
         None => Ok(browser::one(request.headers(), HOST)?.unwrap_or_default()),
     }
-}
-
-fn is_of_this_address(origin: &str, host: &str) -> bool {
-    let name = browser::name(host);
-    browser::is_same(origin, "http", host)
-        && (name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok())
 }
 
 /// The refusal of a call, as its protocol has it.
@@ -174,7 +185,7 @@ mod tests {
         request: &Request<()>,
     ) -> Result<Option<String>, Code> {
         let origins = origins.iter().map(|text| (*text).to_owned()).collect();
-        let origins = Origins::new(origins, listens.parse().unwrap());
+        let origins = Origins::new(origins, listens.parse().unwrap(), false);
         let admitted = origins.admit(request, protocol);
         let text = |value: HeaderValue| value.to_str().unwrap().to_owned();
         admitted
@@ -274,6 +285,20 @@ mod tests {
         *page.method_mut() = Method::POST;
         let page = admit_at("127.0.0.1", &[], Protocol::Grpc, &page);
         assert_eq!(page, Err(Code::PermissionDenied));
+    }
+
+    #[test]
+    fn over_tls_a_name_is_the_certificates() {
+        let origins = Origins::new(Vec::new(), "127.0.0.1".parse().unwrap(), true);
+        let from = |origin: &str| {
+            let request = request(&[("host", "shop.internal:9"), ("origin", origin)]);
+            origins
+                .admit(&request, Protocol::Web)
+                .map_err(|status| status.code())
+        };
+        assert_eq!(from("https://shop.internal:9"), Ok(None));
+        assert_eq!(from("http://shop.internal:9"), Err(Code::PermissionDenied));
+        assert_eq!(from("https://evil.example:9"), Err(Code::PermissionDenied));
     }
 
     #[test]
