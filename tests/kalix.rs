@@ -335,3 +335,52 @@ fn commands_that_wait_while_the_function_ends_are_not_blamed_for_it() {
         (answer.code == 0).then(|| assert_eq!(answer.messages, [json!({"value": 1})]))
     });
 }
+
+#[test]
+fn what_is_called_is_counted_by_kind_and_method() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-counted", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let at = dev.nodes[0]["http"].as_str().unwrap();
+    let by = json!({"id": "n", "by": 1});
+    client.call("Counter/Change", by.clone());
+    // What was counted stays when the function is started again.
+    assert_eq!(client.fail("Counter/Exit", json!({"id": "n"})).0, UNAVAILABLE);
+    wait_for("the function", || {
+        (client.ask("Counter/Change", std::slice::from_ref(&by)).code == 0).then_some(())
+    });
+    client.fail("Counter/ChangeAndFail", by);
+    client.call("Desk/Double", json!({"value": 2}));
+    assert_eq!(client.ask("Desk/Count", &[json!({"value": 2})]).messages.len(), 2);
+    let counted = |name: &str, labels: &str| -> f64 {
+        let metrics = http::get(at, "/metrics").unwrap().body;
+        let sample = format!("anabranch_function_{name}{{{labels}}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&sample));
+        value
+            .unwrap_or_else(|| panic!("no {sample}in {metrics}"))
+            .parse()
+            .unwrap()
+    };
+    let change = r#"kind="counter",method="Change""#;
+    let calls = counted("seconds_count", change);
+    // Those that came while it was away have failed.
+    assert_eq!(calls - counted("errors_total", change), 2.0);
+    assert_eq!(
+        counted("seconds_bucket", &format!(r#"{change},le="+Inf""#)),
+        calls
+    );
+    assert!(counted("seconds_sum", change) > 0.0);
+    let fails = r#"kind="counter",method="ChangeAndFail""#;
+    assert_eq!(
+        (counted("seconds_count", fails), counted("errors_total", fails)),
+        (1.0, 1.0)
+    );
+    let exits = r#"kind="counter",method="Exit""#;
+    assert_eq!(counted("errors_total", exits), 1.0);
+    let desk = |method: &str| format!(r#"kind="anabranch.test.Desk",method="{method}""#);
+    assert_eq!(counted("seconds_count", &desk("Double")), 1.0);
+    assert_eq!(counted("seconds_count", &desk("Sum")), 0.0);
+    wait_for("the stream's end", || {
+        (counted("streams_total", &format!(r#"{},ended="ok""#, desk("Count"))) == 1.0).then_some(())
+    });
+}

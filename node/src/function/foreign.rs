@@ -24,6 +24,9 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// Whether it has a method of this name.
     fn has(&self, method: &str) -> bool;
 
+    /// The names of its methods.
+    fn methods(&self) -> Vec<String>;
+
     /// The type of its entities, if it says so; otherwise it makes each as what it likes.
     fn ty(&self) -> Option<Type>;
 

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::LIVES_MAX;
 use super::foreign_attend::Attended;
 use super::parked::Parked;
+use super::stats::ForeignStats;
 use crate::driver::calls::Due;
 use crate::driver::shared::Shared;
 use crate::engine::Time;
@@ -34,6 +35,7 @@ pub(super) struct ForeignFunctions {
     begun: AtomicU64,
     pub(super) attended: Attended,
     parked: Mutex<Parked>,
+    pub(super) stats: ForeignStats,
 }
 
 /// A session, its function, and who sees to its commands. Bounded by the session's own bound.
@@ -108,6 +110,8 @@ impl Shared {
                 .into_iter()
                 .map(|function| (function.kind().to_owned(), function)),
         );
+        let all: Vec<Arc<dyn Foreign>> = by_kind.values().cloned().collect();
+        self.functions.foreign.stats.serve(&all);
     }
 
     /// These are here no more. What they have begun ends as their lives do.

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use super::caller::HostCaller;
-use super::stream::stopped;
+use super::stream::{Open, stopped};
 use crate::driver::Mark;
 use crate::driver::shared::Shared;
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
-use crate::function::{Caller, Ended, Foreign, Pipe, Streaming};
+use crate::function::{BoxFuture, Caller, Ended, Foreign, Pipe, Streaming};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Call, Command};
 use crate::wire::{EntityId, Token};
@@ -52,12 +52,18 @@ impl Shared {
         let wants = call.payload.encoding;
         let call = function.take(call)?;
         let shared = Arc::clone(self);
+        let mut open = Open::new(self, function.kind(), call.method.clone());
         Streaming::new(wants, |pipe| {
-            Ok(match (function.is_stateless(), function.goes_on()) {
+            let running: BoxFuture<'static, Ended> = match (function.is_stateless(), function.goes_on()) {
                 (true, _) => Box::pin(shared.answer_stream(function, call, after, pipe, wants)),
                 (false, true) => Box::pin(shared.attend_foreign(function, call, after, pipe, wants)),
                 (false, false) => Box::pin(shared.follow_foreign(function, call, after, pipe, wants)),
-            })
+            };
+            Ok(Box::pin(async move {
+                let ended = running.await;
+                open.end(&ended.0);
+                ended
+            }))
         })
     }
 

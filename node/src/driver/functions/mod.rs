@@ -186,9 +186,23 @@ impl Functions {
 
     /// What was counted of each method, by kind and name.
     pub(crate) fn methods(&self) -> Vec<MethodStatus> {
-        let all = self.by_kind.values();
-        all.flat_map(|Installed { function, stats }| stats.all(function))
-            .collect()
+        let own = self.by_kind.values();
+        let own = own.flat_map(|Installed { function, stats }| stats.all(function));
+        let mut all: Vec<MethodStatus> = own.chain(self.foreign.stats.all()).collect();
+        all.sort_by(|a, b| (&a.kind, &a.method).cmp(&(&b.kind, &b.method)));
+        all
+    }
+
+    /// A stream has ended.
+    fn note_stream(&self, kind: &str, method: &str, is_error: bool) {
+        match self.find(kind, method) {
+            Some(found) => found.stats.note_stream(is_error),
+            None => {
+                if let Some(stats) = self.foreign.stats.of(kind, method) {
+                    stats.note_stream(is_error);
+                }
+            }
+        }
     }
 
     fn at_end(&self) -> MutexGuard<'_, VecDeque<Vec<Call>>> {
@@ -244,6 +258,10 @@ impl Shared {
             let from = call.entity.clone();
             let (span, trace) = part!("call", "internal", call.origin.trace, from, call.method);
             call.origin.trace = trace;
+            let foreign = match found {
+                Some(_) => None,
+                None => self.functions.foreign.stats.of(from.kind(), &call.method),
+            };
             let calling = self.call_one(found, call, session.as_deref_mut(), deadline);
             let ended = match trace {
                 None => calling.await,
@@ -255,11 +273,9 @@ impl Shared {
                 Ok(_) => {}
             }
             let is_error = !matches!(ended, Ok((Action::Reply(_) | Action::Forward(_), _)));
-            if let Some(found) = found {
+            if let Some(stats) = found.map(|found| found.stats).or(foreign.as_deref()) {
                 let now = self.clock.time();
-                found
-                    .stats
-                    .note(std::mem::replace(&mut began, now), now, is_error);
+                stats.note(std::mem::replace(&mut began, now), now, is_error);
             }
             match ended {
                 Ok((Action::Reply(payload), _)) => return Ok(payload),

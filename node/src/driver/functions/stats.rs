@@ -1,9 +1,12 @@
-//! What is counted of each method. The methods are known from the start, so that nothing grows here.
+//! What is counted of each method. Those of functions in Rust are known from the start; of functions in other processes those are
+//! counted that were served last, so that nothing grows here but with what is served.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::engine::Time;
-use crate::function::{self, Function};
+use crate::function::{self, Foreign, Function};
 
 /// Upper ends of the classes of latency, microseconds; what is above the last has a class of its own.
 const BUCKETS_US: [u64; 12] = [
@@ -61,6 +64,44 @@ impl Stats {
             .methods()
             .filter_map(|name| Some((name, function.method(name)?)));
         methods.map(|(name, method)| self.of(method).status(function.kind(), name))
+    }
+}
+
+/// What is counted of functions of other processes, by kind and method.
+#[derive(Debug, Default)]
+pub(super) struct ForeignStats(RwLock<BTreeMap<String, BTreeMap<String, Arc<Method>>>>);
+
+impl ForeignStats {
+    /// These are all that there are from now on. What was counted of a method goes on: its process may only have been started again.
+    #[cfg_attr(not(feature = "sidecar"), allow(dead_code, reason = "there are none"))]
+    pub(super) fn serve(&self, functions: &[Arc<dyn Foreign>]) {
+        let mut by_kind = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *by_kind);
+        for function in functions {
+            let mut counted = before.remove(function.kind()).unwrap_or_default();
+            let methods = function.methods().into_iter().map(|method| {
+                let stats = counted.remove(&method).unwrap_or_default();
+                (method, stats)
+            });
+            by_kind.insert(function.kind().to_owned(), methods.collect());
+        }
+    }
+
+    /// What is counted of a method, if there is one of this name.
+    pub(super) fn of(&self, kind: &str, method: &str) -> Option<Arc<Method>> {
+        let by_kind = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        by_kind.get(kind)?.get(method).cloned()
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<MethodStatus> {
+        let by_kind = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let methods = by_kind.iter().flat_map(|(kind, methods)| {
+            methods
+                .iter()
+                .map(move |(name, method)| method.status(kind, name))
+        });
+        methods.collect()
     }
 }
 

@@ -54,7 +54,7 @@ impl Shared {
         };
         let command = Command { origin, ..command };
         let streaming = function.open(command, context, Arc::clone(&host) as Arc<dyn Host>)?;
-        let open = Open::new(self, &function, method);
+        let open = Open::new(self, function.kind(), method);
         Ok(streaming.map(|run| {
             Box::pin(async move {
                 let ended = run_here(open, host, run).instrument(span.clone()).await;
@@ -87,7 +87,7 @@ async fn run_here(mut open: Open, host: Arc<StreamHost>, run: BoxFuture<'static,
         (result, _) = run => result,
         _ = host.shared.stopped() => Err(stopped()),
     };
-    open.is_error = result.is_err();
+    open.end(&result);
     let token = host
         .shared
         .peek(|engine| engine.token(&host.caller.seen(), [&host.entity]));
@@ -95,7 +95,7 @@ async fn run_here(mut open: Open, host: Arc<StreamHost>, run: BoxFuture<'static,
 }
 
 /// A stream that is open; counted when it is not any more.
-struct Open {
+pub(super) struct Open {
     shared: Arc<Shared>,
     kind: String,
     method: String,
@@ -103,14 +103,19 @@ struct Open {
 }
 
 impl Open {
-    fn new(shared: &Arc<Shared>, function: &Function, method: String) -> Open {
+    pub(super) fn new(shared: &Arc<Shared>, kind: &str, method: String) -> Open {
         shared.functions.streams.fetch_add(1, Ordering::Relaxed);
         Open {
             shared: Arc::clone(shared),
-            kind: function.kind().to_owned(),
+            kind: kind.to_owned(),
             method,
             is_error: false,
         }
+    }
+
+    /// Its function has ended it.
+    pub(super) fn end<T>(&mut self, result: &Result<T, Error>) {
+        self.is_error = result.is_err();
     }
 }
 
@@ -118,9 +123,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         let functions = &self.shared.functions;
         functions.streams.fetch_sub(1, Ordering::Relaxed);
-        if let Some(found) = functions.find(&self.kind, &self.method) {
-            found.stats.note_stream(self.is_error);
-        }
+        functions.note_stream(&self.kind, &self.method, self.is_error);
     }
 }
 

@@ -189,6 +189,10 @@ impl Foreign for Function {
         self.service.methods.contains_key(method)
     }
 
+    fn methods(&self) -> Vec<String> {
+        self.service.methods.keys().cloned().collect()
+    }
+
     fn ty(&self) -> Option<Type> {
         self.service.ty
     }
