@@ -186,6 +186,19 @@ fn a_stream_ends_with_its_function_and_is_opened_again() {
     assert!(text.contains("open it again"), "{text}");
     let mut clients = dev.clients();
     clients[0].open("Score/Watch", &id).becomes(&value(2));
+    // One that fails as it goes on says why.
+    let mut failing = clients[0].open("Score/WatchUntil", &by(10));
+    client.call("Score/Change", by(1));
+    assert_eq!(failing.next(), Ok(value(3)));
+    dev.clients()[0].fail("Score/Crash", id.clone());
+    assert_eq!(failing.next().unwrap_err().0, UNAVAILABLE);
+    let mut failing = clients[0].open("Score/WatchUntil", &by(10));
+    client.call("Score/Change", by(1));
+    assert_eq!(failing.next(), Ok(value(4)));
+    let _ = client.ask("Score/Change", &[by(-10)]);
+    let (code, text) = failing.next().unwrap_err();
+    assert_eq!(code, UNKNOWN, "{text}");
+    assert!(text.contains("below 0"), "{text}");
 }
 
 #[test]

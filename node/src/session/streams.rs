@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use anabranch_crdt::planted;
+
 use super::{Action, Busy, CommandId, Effect, Finishing, Life, Output, Payload, Session, Streams, Told};
 use crate::error::{Error, ErrorKind};
 use crate::payload::Encoding;
@@ -113,7 +115,13 @@ impl Session {
         is_last: bool,
     ) {
         let Life::Open(open) = &mut self.life else { return };
-        let held = &mut open.streaming.going().held;
+        let going = open.streaming.going();
+        if matches!(action, Some(Action::Refuse(_))) && going.open.remove(&id) {
+            // A failure waits for nothing, and what was to be heard before it is not any more.
+            self.outputs.push_back(Output::Streamed { id, action, effects });
+            return self.answer(id, Ok(nothing()));
+        }
+        let held = &mut going.held;
         if held.len() >= HELD_MAX {
             return self.broke(format!("it said {HELD_MAX} things while it had a command"));
         }
@@ -131,7 +139,8 @@ impl Session {
         let Some(going) = &mut open.streaming.0 else {
             return;
         };
-        if open.busy.is_some() || self.committing.is_some() {
+        let waits = open.busy.is_some() || self.committing.is_some();
+        if planted!("part_before_commit", false, waits) {
             return;
         }
         while let Some(part) = going.held.front() {

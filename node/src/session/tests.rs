@@ -8,7 +8,7 @@
 //! | `cancel N` | its caller has gone |
 //! | `reply N [OP..] [at LEVEL] [effect]` | the function answers it: `add E..`, `remove E..`, `delete`, `incr N` or nothing |
 //! | `reply N .. stream`, `reply N .. silent` | and it goes on; and the answer itself is nothing |
-//! | `more N [last]` | it goes on |
+//! | `more N [last]`, `fails N` | it goes on; and fails as it does |
 //! | `refuse N`, `forward N`, `fail N`, `fail`, `end` | it refuses, forwards, fails at it, fails, ends |
 //! | `old REPLY` | an earlier life of the function says that |
 //! | `other OP..` | somebody else changes the entity, and the session is told |
@@ -213,6 +213,12 @@ impl World {
                 error: error(),
             },
             ["refuse", n, op @ ..] => Said::Reply(self.reply(n, Action::Refuse(error()), op)),
+            ["fails", n] => Said::Streamed {
+                command: id(n),
+                action: Some(Action::Refuse(error())),
+                effects: Vec::new(),
+                is_last: true,
+            },
             ["more", n, rest @ ..] => Said::Streamed {
                 command: id(n),
                 action: Some(Action::Reply(payload())),
@@ -734,6 +740,18 @@ fn what_a_change_makes_it_say_is_heard_once_the_change_is_in() {
          more 1                 =>
          refuse 2               => answer 2 refused; answer 1 unreachable; end
          end                    =>",
+    );
+}
+
+#[test]
+fn a_failure_of_what_goes_on_waits_for_nothing() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 stream         => streamed 1
+         command 2              => command 2 nothing
+         more 1                 =>
+         fails 1                => streamed 1; answer 1
+         reply 2                => answer 2",
     );
 }
 

@@ -39,7 +39,7 @@ const fn planted(number: &'static str, name: &'static str, class: &'static str, 
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 30] = [
+const PLANTED: [Planted; 31] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -66,6 +66,7 @@ const PLANTED: [Planted; 30] = [
     planted("-", "majority_of_one", "II", 100),
     planted("-", "delta_while_busy", "I", 10),
     planted("-", "reply_before_commit", "I", 10),
+    planted("-", "part_before_commit", "II", 100),
     planted("-", "memory_kept_after_failure", "II", 100),
     planted("25", "timer_dies_on_restart", "I", 10),
     planted("-", "rights_of_all", "II", 100),

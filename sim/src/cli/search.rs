@@ -193,6 +193,7 @@ pub(super) fn marks(tally: &Tally) -> BTreeMap<&'static str, u64> {
         ("majority reads answered", tally.majorities),
         ("commands of functions", tally.commands),
         ("commits of functions", tally.committed),
+        ("answers that went on", tally.streams),
         ("dots issued", tally.dots),
         ("crashes", tally.crashes),
         ("frames lost", net.lost),

@@ -101,6 +101,8 @@ pub struct Tally {
     pub answered: u64,
     /// Commands given to sessions of functions.
     pub commands: u64,
+    /// Of them those whose answers went on.
+    pub streams: u64,
     /// Updates made by what functions had seen.
     pub committed: u64,
     /// Of the reads answered, those that asked a majority.

@@ -57,6 +57,9 @@ const scores = entity("Score", () => new crdt.PNCounter(), {
   },
   WatchUntil(amount, ctx) {
     ctx.onStateChange = (state, change) => {
+      if (state.value < 0) {
+        throw new Error("it is below 0");
+      }
       if (state.value >= number(amount.by)) {
         change.end();
       }

@@ -299,7 +299,10 @@ impl Conversation {
         let said = match heard.map_err(|why| End::Broke(broke(&why)))? {
             Heard::Reply(reply) => Some(self.on_reply(reply).map_err(End::Broke)?),
             Heard::Failure(failure) if failure.command_id == PROBE => self.on_probe_answered(),
-            Heard::Failure(failure) => Some(self.on_failure(failure)),
+            Heard::Failure(failure) => {
+                self.on_stream_failed(&failure);
+                Some(self.on_failure(failure))
+            }
             Heard::Streamed {
                 command,
                 action,
@@ -415,6 +418,20 @@ impl Conversation {
             ty,
             streams,
         }))
+    }
+
+    /// What goes on has failed: its caller hears that, and the life ends.
+    fn on_stream_failed(&mut self, failure: &Failure) {
+        let command = CommandId(failure.command_id.cast_unsigned());
+        if self.streams.remove(&command).is_some() {
+            let error = refused(failure.grpc_status_code, &failure.description);
+            self.hear.said(Said::Streamed {
+                command,
+                action: Some(Action::Refuse(error)),
+                effects: Vec::new(),
+                is_last: true,
+            });
+        }
     }
 
     fn on_failure(&mut self, failure: Failure) -> Said {

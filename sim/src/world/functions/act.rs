@@ -17,6 +17,9 @@ pub(crate) struct Act {
     pub stream: StreamId,
     pub command: Option<u64>,
     pub manner: Manner,
+    pub goes_on: bool,
+    /// Whether the command was answered before, and it is its caller's leaving that is to be answered.
+    pub is_left: bool,
 }
 
 /// How a function takes a command.
@@ -35,6 +38,10 @@ pub(crate) enum Manner {
     Babbles,
     Ends,
     Silent,
+    /// Not asked, it says more of what goes on.
+    Speaks,
+    /// It is none of the function's: a caller of what goes on leaves.
+    Leaves,
 }
 
 impl Manner {
@@ -55,7 +62,8 @@ impl Manner {
 }
 
 impl Act {
-    pub fn says(&self, mutations: &[Mutation], level: Option<Level>) -> Vec<Said> {
+    /// With `part` its answer begins, where that goes on.
+    pub fn says(&self, mutations: &[Mutation], level: Option<Level>, part: Payload) -> Vec<Said> {
         let Some(command) = self.command.map(CommandId) else {
             return match self.manner {
                 Manner::Silent => Vec::new(),
@@ -67,16 +75,20 @@ impl Act {
                 command,
                 action,
                 state: match mutations {
+                    [] => State::Same,
                     [Mutation::Delete] => State::Delete,
                     _ => State::Update(mutations.to_vec()),
                 },
                 effects: Vec::new(),
                 level,
                 ty: None,
-                streams: Streams::No,
+                streams: match self.goes_on {
+                    true => Streams::Begun,
+                    false => Streams::No,
+                },
             })
         };
-        let well = || reply(command, Action::Reply(payload()));
+        let well = || reply(command, Action::Reply(part.clone()));
         let error = || Error::new(ErrorKind::Refused, "the function says no");
         let failed = |command| Said::Failed {
             command,
@@ -90,7 +102,7 @@ impl Act {
             Manner::FailsWhole => vec![failed(None)],
             Manner::Babbles => vec![reply(CommandId(u64::MAX), Action::Reply(payload()))],
             Manner::Ends => vec![Said::Ended],
-            Manner::Silent => Vec::new(),
+            Manner::Silent | Manner::Speaks | Manner::Leaves => Vec::new(),
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! What must hold: a function has one command at a time and is told nothing meanwhile; its copy of the entity is the entity
 //! whenever it is given a command; what it does goes by what it had seen, and not at all if it was given up; each command is
-//! answered once, in time, and not before what it did is where its level says.
+//! answered once, in time, and not before what it did is where its level says; an answer that goes on is heard until its caller
+//! leaves or its function's life ends, and nothing of it before what the function did by then is in.
 
 mod act;
 mod memory;
+mod streams;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch::Update;
 use anabranch::engine::{Time, View};
@@ -27,6 +29,7 @@ use crate::rng::Rng;
 pub(crate) use act::Act;
 use act::{Manner, payload};
 use memory::Memory;
+use streams::Going;
 
 type Step = Result<(), Failure>;
 
@@ -41,6 +44,7 @@ pub(crate) struct Hosted {
     wake_at: Option<Time>,
     function: Option<Function>,
     commands: BTreeMap<u64, Given>,
+    going: Going,
 }
 
 /// A command that is not answered.
@@ -54,6 +58,8 @@ struct Given {
     row: Option<Row>,
     /// Whether its function's change was handed to the entity.
     committed: bool,
+    /// Whether its answer goes on: there is no time then in which it must end.
+    goes_on: bool,
 }
 
 /// A life of a function.
@@ -63,6 +69,8 @@ struct Function {
     memory: Memory,
     has: Option<u64>,
     was_told_to_end: bool,
+    /// What it has answered, and says more of.
+    going: BTreeSet<u64>,
 }
 
 /// What a function did, as its session hands it on.
@@ -124,6 +132,7 @@ impl World {
                 wake_at: None,
                 function: None,
                 commands: BTreeMap::new(),
+                going: Going::default(),
             }
         });
         let given = Given {
@@ -133,6 +142,7 @@ impl World {
             deadline,
             row: None,
             committed: false,
+            goes_on: false,
         };
         hosted.commands.insert(number, given);
         let command = Command {
@@ -229,11 +239,7 @@ impl World {
             }
             Output::Answer { id, result } => self.on_session_answer(node, entity, id.0, &result),
             Output::Effects { .. } | Output::Report { .. } => Ok(()),
-            Output::Streamed { id, .. } => Err(broken(
-                Rule::Function,
-                node,
-                format!("entity {entity}: the answer to {id:?} goes on, which no function here said"),
-            )),
+            Output::Streamed { id, action, .. } => self.on_part_heard(node, entity, id.0, action.as_ref()),
         }
     }
 
@@ -255,6 +261,7 @@ impl World {
                 memory: Memory::of(None, ty),
                 has: None,
                 was_told_to_end: false,
+                going: BTreeSet::new(),
             }),
             _ => return wrong(format!("a function that is not there was told {told:?}")),
         };
@@ -271,10 +278,20 @@ impl World {
                 if !function.memory.take(&change) {
                     return wrong(format!("{before:?} was told {change:?}"));
                 }
+                if !function.going.is_empty() {
+                    self.plan_speech(node, entity, stream);
+                }
             }
             Told::Delete => function.memory = Memory::of(None, ty),
-            Told::Cancelled { .. } => {
-                return wrong(format!("a function that does not go on was told {told:?}"));
+            Told::Cancelled { id } => {
+                if !hosted.commands.contains_key(&id.0) {
+                    return wrong(format!(
+                        "a function was told that nobody hears {id:?}, which is answered"
+                    ));
+                }
+                function.going.remove(&id.0);
+                function.has = Some(id.0);
+                self.plan_leaving_answered(node, entity, stream, id.0);
             }
             Told::Command { id, view, .. } => {
                 if !hosted.remembers {
@@ -314,6 +331,9 @@ impl World {
             None if manner != Manner::Silent => Manner::Ends,
             _ => manner,
         };
+        let hosted = self.functions.get(&(node, entity));
+        let remembers = hosted.is_some_and(|hosted| hosted.remembers);
+        let may_go_on = command.is_some() && remembers && manner == Manner::Well;
         let act = Act {
             node,
             lives: self.hosts[node].lives,
@@ -321,6 +341,8 @@ impl World {
             stream,
             command,
             manner,
+            goes_on: may_go_on && Rng::stream(self.plan.seed, "goes on", node as u64, number).chance(0.3),
+            is_left: false,
         };
         let takes = rng.log_uniform(1.0, 3e6) as u64;
         self.kernel.after(takes, Event::Function { act });
@@ -329,29 +351,34 @@ impl World {
     /// A function has done with what it was told.
     pub(super) fn on_function(&mut self, act: Act) -> Step {
         let host = &self.hosts[act.node];
-        if host.life.is_none() || host.lives != act.lives || !self.is_chaos() {
+        if host.life.is_none() || host.lives != act.lives {
+            return Ok(());
+        }
+        if act.manner == Manner::Leaves {
+            return self.on_leaves(act);
+        }
+        if !self.is_chaos() {
             return Ok(());
         }
         if host.paused_until > self.kernel.now() {
             self.kernel.at(host.paused_until + 1, Event::Function { act });
             return Ok(());
         }
+        if act.manner == Manner::Speaks {
+            return self.speak(&act);
+        }
         let ty = type_of(self.oracle.names.entity(act.entity).1);
         let Some(hosted) = self.functions.get_mut(&(act.node, act.entity)) else {
             return Ok(());
         };
+        let given = act.command.filter(|_| !act.is_left);
+        let given = given.and_then(|command| hosted.commands.get(&command));
         // One that was reset speaks all the same: nobody may hear it.
         if let Some(function) = hosted.function.as_mut().filter(|f| f.stream == act.stream) {
-            function.has = None;
-            let given = act.command.and_then(|command| hosted.commands.get(&command));
             for op in given.into_iter().flat_map(|given| &given.update.ops) {
                 function.memory.act(ty, host.id, &op.mutation);
             }
-            if matches!(act.manner, Manner::Ends) {
-                hosted.function = None;
-            }
         }
-        let given = act.command.and_then(|command| hosted.commands.get(&command));
         let (mutations, level) = match given {
             Some(_) if act.manner == Manner::Wrongly => {
                 let kind = self.oracle.names.entity(act.entity).1;
@@ -362,9 +389,13 @@ impl World {
                 let ops = given.update.ops.iter().map(|op| op.mutation.clone());
                 (ops.collect(), Some(given.update.level))
             }
+            None if act.is_left => (Vec::new(), None),
             None => (vec![anabranch::Mutation::Create], None),
         };
-        for said in act.says(&mutations, level) {
+        // What it has done it speaks of before it says that it has done it.
+        self.speak(&act)?;
+        let part = self.begin_part(&act);
+        for said in act.says(&mutations, level, part) {
             let stream = act.stream;
             self.session(act.node, act.entity, Input::Said { stream, said })?;
         }
@@ -428,6 +459,13 @@ impl World {
         let Some((entity, command)) = function else {
             return Ok(());
         };
+        let is_in = result.as_ref().is_none_or(|result| {
+            let error = result.as_ref().err();
+            error.is_none_or(|error| error.kind() == ErrorKind::Unconfirmed)
+        });
+        if let Some(hosted) = self.functions.get_mut(&(node, entity)).filter(|_| is_in) {
+            hosted.going.is_in(command);
+        }
         let id = CommandId(command);
         let input = match result {
             Some(result) => Input::Committed { id, result },
@@ -475,7 +513,7 @@ impl World {
             let late = hosted
                 .commands
                 .iter()
-                .find(|(_, given)| given.deadline + SECOND < now);
+                .find(|(_, given)| given.deadline + SECOND < now && !given.goes_on);
             if let Some((command, given)) = late.filter(|_| !stood_still) {
                 let what = format!("command {command} of entity {entity} is not answered: {given:?}");
                 return Err(broken(Rule::Progress, node, what));
