@@ -10,6 +10,7 @@ use super::support::http;
 use super::support::kalix::{Installed, shop};
 use super::support::{ports, wait_for};
 
+const NOT_FOUND: i32 = 5;
 const UNAVAILABLE: i32 = 14;
 
 /// Nodes behind relays, each with the function beside it.
@@ -134,4 +135,35 @@ fn a_function_that_nobody_uses_is_stopped_and_started_by_the_next_command() {
         .lines()
         .find_map(|line| line.strip_prefix("anabranch_function_process_starts_total "));
     assert!(starts.unwrap().parse::<u32>().unwrap() >= 3, "{starts:?}");
+}
+
+#[test]
+fn what_is_deleted_for_good_is_not_made_again_anywhere() {
+    let Some(shop) = shop() else { return };
+    let mut served = Served::start("kalix-permanent", shop, 2, "deletion = \"permanent\"");
+    let mut clients = [served.client(0), served.client(1)];
+    let add = json!({"cartId": "alice", "product": "shoe", "quantity": 1});
+    let cart = json!({"cartId": "alice"});
+    clients[0].call("Cart/Add", add.clone());
+    becomes(
+        &mut clients[1],
+        "Cart/Get",
+        &cart,
+        &json!({"items": [{"product": "shoe", "quantity": 1}]}),
+    );
+    clients[0].call("Cart/Delete", cart.clone());
+    let (code, text) = clients[0].fail("Cart/Add", add.clone());
+    assert_eq!(code, NOT_FOUND, "{text}");
+    assert!(text.contains("not made again"), "{text}");
+    wait_for("the other node to know", || {
+        let answer = clients[1].ask("Cart/Get", std::slice::from_ref(&cart));
+        (answer.code == NOT_FOUND).then_some(())
+    });
+    // Another is another, and a node that comes back remembers.
+    let other = json!({"cartId": "alice/2", "product": "hat", "quantity": 2});
+    clients[1].call("Cart/Add", other);
+    served.cluster.nodes[0].kill();
+    served.cluster.nodes[0].start();
+    let mut client = served.client(0);
+    assert_eq!(client.fail("Cart/Add", add).0, NOT_FOUND);
 }

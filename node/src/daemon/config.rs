@@ -24,7 +24,7 @@ use anabranch_crdt::{NodeId, Type};
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use self::function::{FunctionAt, FunctionConfig, any_origin};
+pub use self::function::{Deletion, FunctionAt, FunctionConfig, any_origin};
 use self::function::{FunctionSection, Included, IngressSection};
 use self::source::Source;
 pub use self::source::host_port;

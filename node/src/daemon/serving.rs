@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::config::{FunctionAt, FunctionConfig};
+use super::config::{Deletion, FunctionAt, FunctionConfig};
 use super::exit::Failure;
 use super::ports;
 use super::process::{self, Outlet, Settings, Supervisor};
@@ -78,6 +78,7 @@ impl Serving {
             remarks,
             function: address,
             dev,
+            deletes_for_good: function.deletion == Deletion::Permanent,
             message_bytes_max: function.ingress.message_bytes_max,
             connections_max: function.ingress.connections_max,
             sleeps,

@@ -113,6 +113,7 @@ pub(super) struct Discovering {
     pub node: Node,
     pub function: String,
     pub dev: bool,
+    pub deletes_for_good: bool,
     pub sleeps: Option<(Arc<dyn Process>, Duration)>,
     pub ingress: SocketAddr,
     pub remarks: mpsc::Sender<String>,
@@ -260,7 +261,13 @@ impl Discovering {
         let (node, me) = (self.node.clone(), self.node.id());
         let live = Box::new(move || node.live_nodes());
         let awake = Awake::new(connection.clone());
-        let discovered = Discovered::new(Arc::clone(&services), Arc::clone(&awake), me, live);
+        let discovered = Discovered::new(
+            Arc::clone(&services),
+            self.deletes_for_good,
+            Arc::clone(&awake),
+            me,
+            live,
+        );
         let functions = discovered.functions();
         drop(discovered);
         self.node.serve_foreign(functions.clone());

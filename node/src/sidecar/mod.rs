@@ -61,6 +61,8 @@ pub struct Config {
     pub function: String,
     /// Whether it is being developed.
     pub dev: bool,
+    /// Whether an entity that it deletes cannot be made again.
+    pub deletes_for_good: bool,
     /// A message's bytes at most.
     pub message_bytes_max: usize,
     /// Connections to the ingress at a time, at most.
@@ -116,6 +118,7 @@ impl Sidecar {
             node,
             function: config.function,
             dev: config.dev,
+            deletes_for_good: config.deletes_for_good,
             sleeps: config.sleeps,
             ingress: address,
             remarks: config.remarks,

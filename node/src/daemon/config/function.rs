@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -48,8 +49,32 @@ pub struct FunctionConfig {
     pub at: FunctionAt,
     /// Where that is said.
     pub place: Place,
+    /// What its deletions mean.
+    pub deletion: Deletion,
     /// Where its callers come.
     pub ingress: IngressConfig,
+}
+
+/// What becomes of an entity that a function deletes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deletion {
+    /// What the function had seen of it is removed; the next command makes it anew.
+    #[default]
+    Observed,
+    /// And it is never made again, which every node has to remember for each.
+    Permanent,
+}
+
+impl FromStr for Deletion {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Deletion, &'static str> {
+        match text {
+            "observed" => Ok(Deletion::Observed),
+            "permanent" => Ok(Deletion::Permanent),
+            _ => Err("it is \"observed\" or \"permanent\""),
+        }
+    }
 }
 
 /// Where a function is.
@@ -146,6 +171,7 @@ pub(super) struct FunctionSection {
     directory: Option<Spanned<String>>,
     port: Option<Spanned<u64>>,
     idle_stop_ms: Option<Spanned<u64>>,
+    deletion: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -163,12 +189,14 @@ impl FunctionSection {
     /// Where any of it stands.
     fn span(&self) -> Option<Range<usize>> {
         let lists = [self.command.as_ref().map(Spanned::span)];
-        let texts = [&self.address, &self.directory].map(|text| text.as_ref().map(Spanned::span));
+        let texts =
+            [&self.address, &self.directory, &self.deletion].map(|text| text.as_ref().map(Spanned::span));
         let numbers = [&self.port, &self.idle_stop_ms].map(|number| number.as_ref().map(Spanned::span));
         lists.into_iter().chain(texts).chain(numbers).flatten().next()
     }
 
-    fn checked(self, source: &Source<'_>) -> Result<Option<(FunctionAt, Place)>, Failure> {
+    fn checked(self, source: &Source<'_>) -> Result<Option<(FunctionAt, Place, Deletion)>, Failure> {
+        let deletion = source.parsed("function.deletion", self.deletion.as_ref(), Deletion::default())?;
         let address = self.address.filter(|address| !address.get_ref().is_empty());
         let command = self.command.filter(|command| !command.get_ref().is_empty());
         let directory = source.path("function.directory", self.directory.as_ref(), ".")?;
@@ -198,7 +226,7 @@ impl FunctionSection {
                 ));
             }
             let place = Place(source.place(Some(address.span())));
-            return Ok(Some((FunctionAt::Address(address.into_inner()), place)));
+            return Ok(Some((FunctionAt::Address(address.into_inner()), place, deletion)));
         };
         if let Some(address) = address {
             let message = "function.address is for a function that runs already, function.command for one that the node \
@@ -218,7 +246,7 @@ impl FunctionSection {
             port: Some(port).filter(|port| *port != 0),
             idle_stop: Some(Duration::from_millis(idle_stop_ms)).filter(|idle| !idle.is_zero()),
         };
-        Ok(Some((FunctionAt::Command(command), place)))
+        Ok(Some((FunctionAt::Command(command), place, deletion)))
     }
 }
 
@@ -371,8 +399,13 @@ impl Included {
         };
         let failed = |place: Place, message: &str| Err(Failure::new("config", message).at(place));
         match (function, ingress) {
-            (Some((at, place)), Some(ingress)) => Ok(Some(FunctionConfig { at, place, ingress })),
-            (Some((_, place)), None) => failed(
+            (Some((at, place, deletion)), Some(ingress)) => Ok(Some(FunctionConfig {
+                at,
+                place,
+                deletion,
+                ingress,
+            })),
+            (Some((_, place, _)), None) => failed(
                 place,
                 "a function needs ingress.listen, where its callers come: HOST:PORT",
             ),

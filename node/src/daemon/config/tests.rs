@@ -337,6 +337,9 @@ fn a_function_is_at_an_address_or_started_by_a_command() {
     );
     assert!(at.ingress.origins.is_empty());
     assert_eq!(at.ingress.tls, None);
+    assert_eq!(at.deletion, Deletion::Observed);
+    let permanent = function("address = \"a:1\"\ndeletion = \"permanent\"");
+    assert_eq!(permanent.deletion, Deletion::Permanent);
     let started = |text: &str| match function(text).at {
         FunctionAt::Command(command) => command,
         other => panic!("{other:?}"),
@@ -363,6 +366,10 @@ fn a_function_that_cannot_be_is_refused_where_it_stands() {
     wrong(
         "command = [\"x\"]\naddress = \"a:1\"",
         "5: function.address is for a function that runs already, function.command for one that the node starts: one of them",
+    );
+    wrong(
+        "address = \"a:1\"\ndeletion = \"soft\"",
+        "5: function.deletion = \"soft\": it is \"observed\" or \"permanent\"",
     );
     wrong(
         "address = \"nowhere\"",

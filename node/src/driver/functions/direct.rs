@@ -65,6 +65,7 @@ impl Turn<'_> {
                     view: answered.view,
                     level: reply.level.unwrap_or(answered.level),
                     deadline: answered.deadline,
+                    also: None,
                 };
                 let (result, made) = self.hand_in(commit, trace);
                 let step = match result {

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::LIVES_MAX;
 use super::foreign_attend::Attended;
 use super::parked::Parked;
 use super::stats::ForeignStats;
+use super::{LIVES_MAX, deleted};
 use crate::driver::calls::Due;
 use crate::driver::shared::Shared;
 use crate::engine::Time;
@@ -203,15 +203,18 @@ impl Shared {
             } => Some(*stream),
             _ => None,
         };
-        let ty = live.function.ty();
+        let (function, ty) = (Arc::clone(&live.function), live.function.ty());
         let cancelled = match &input {
             Input::Cancelled { id } => Some(*id),
             _ => None,
         };
         let look = || {
-            self.peek(|engine| match ty {
-                Some(ty) => engine.view(entity, ty),
-                None => Ok(engine.view_as_it_is(entity)),
+            self.peek(|engine| {
+                deleted::check(engine, &*function, entity)?;
+                match ty {
+                    Some(ty) => engine.view(entity, ty),
+                    None => Ok(engine.view_as_it_is(entity)),
+                }
             })
         };
         live.session.handle(self.clock.time(), input, &look);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Instrument;
 
+use super::deleted;
 use super::foreign::{Begin, Ended, stopping};
 use super::foreign_attend::{Parts, left};
 use super::later::{leave_later, note_failure};
@@ -125,7 +126,10 @@ impl Shared {
     ) -> Ended {
         let trace = command.origin.trace;
         let (follows, mut next) = mpsc::unbounded_channel();
-        let begin = Begin { function, follows };
+        let begin = Begin {
+            function: Arc::clone(&function),
+            follows,
+        };
         self.tell_foreign(entity, Input::Command { id, command }, Some(begin));
         let (mut changed, mut failed) = (false, None);
         loop {
@@ -142,23 +146,10 @@ impl Shared {
                 return (Err(stopping()), token);
             };
             match output {
-                Output::Commit {
-                    ty,
-                    mutations,
-                    view,
-                    level,
-                    deadline,
-                    ..
-                } => {
+                output @ Output::Commit { .. } => {
                     changed = true;
-                    let commit = Commit {
-                        ty,
-                        mutations,
-                        view,
-                        level,
-                        deadline,
-                    };
-                    self.commit_foreign(entity, id, commit, trace, &mut token).await;
+                    let result = self.commit_foreign(&*function, output, trace, &mut token).await;
+                    self.tell_foreign(entity, Input::Committed { id, result }, None);
                 }
                 Output::Effects {
                     effects, deadline, ..
@@ -184,20 +175,40 @@ impl Shared {
         }
     }
 
-    /// Brings in what a command did, and tells its session how that went.
+    /// Brings in what a command did.
     async fn commit_foreign(
         self: &Arc<Self>,
-        entity: &EntityId,
-        id: CommandId,
-        commit: Commit,
+        function: &dyn Foreign,
+        output: Output,
         trace: Option<Trace>,
         token: &mut Token,
-    ) {
-        let (span, _) = part!("commit", "internal", trace, entity, commit.level);
-        let committing = self.bring_in(entity, id, commit, token);
+    ) -> Result<(), Error> {
+        let Output::Commit {
+            id,
+            ty,
+            mutations,
+            view,
+            level,
+            deadline,
+        } = output
+        else {
+            unreachable!("who commits has a commit");
+        };
+        let entity = view.entity().clone();
+        let also = deleted::with_deletion(function, &entity, &mutations)?;
+        let commit = Commit {
+            ty,
+            mutations,
+            view,
+            level,
+            deadline,
+            also,
+        };
+        let (span, _) = part!("commit", "internal", trace, entity, level);
+        let committing = self.bring_in(&entity, id, commit, token);
         let result = committing.instrument(span.clone()).await;
         spans::end(&span, &result);
-        self.tell_foreign(entity, Input::Committed { id, result }, None);
+        result
     }
 
     async fn bring_in(

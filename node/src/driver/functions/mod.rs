@@ -5,6 +5,7 @@
 
 mod aside;
 mod caller;
+mod deleted;
 mod direct;
 mod foreign;
 mod foreign_attend;

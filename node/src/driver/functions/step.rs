@@ -35,6 +35,8 @@ pub(super) struct Commit {
     pub(super) view: View,
     pub(super) level: Level,
     pub(super) deadline: Time,
+    /// What is to be done with it, elsewhere.
+    pub(super) also: Option<Op>,
 }
 
 impl Commit {
@@ -46,13 +48,14 @@ impl Commit {
             view,
             level,
             deadline,
+            also,
         } = self;
         let op = |mutation| Op {
             entity: view.entity().clone(),
             ty: Some(ty),
             mutation,
         };
-        let ops = mutations.into_iter().map(op).collect();
+        let ops = mutations.into_iter().map(op).chain(also).collect();
         let commit = |request, now: Time| Input::Commit {
             request,
             update: Update {
@@ -107,6 +110,7 @@ pub(super) fn step(output: Output) -> Option<(CommandId, Step)> {
                 view,
                 level,
                 deadline,
+                also: None,
             }),
         )),
         Output::Effects {

@@ -36,6 +36,8 @@ use crate::wire::EntityId;
 pub struct Discovered {
     /// What it serves.
     pub services: Arc<Services>,
+    /// Whether an entity that it has deleted cannot be made again.
+    deletes_for_good: bool,
     awake: Arc<Awake>,
     me: NodeId,
     /// The nodes that are up, this one among them.
@@ -62,12 +64,14 @@ impl Discovered {
     /// What was discovered, while it is awake or asleep.
     pub fn new(
         services: Arc<Services>,
+        deletes_for_good: bool,
         awake: Arc<Awake>,
         me: NodeId,
         live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
     ) -> Arc<Discovered> {
         Arc::new(Discovered {
             services,
+            deletes_for_good,
             awake,
             me,
             live,
@@ -199,6 +203,13 @@ impl Foreign for Function {
 
     fn is_stateless(&self) -> bool {
         self.service.is_action
+    }
+
+    fn deleted(&self, entity: &EntityId) -> Option<Error> {
+        self.all.deletes_for_good.then(|| {
+            let message = format!("nothing changed: {entity} was deleted, and is not made again");
+            refused(Code::NotFound as u32, &message)
+        })
     }
 
     fn session(&self, config: Config) -> Config {

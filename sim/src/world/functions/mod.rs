@@ -283,16 +283,7 @@ impl World {
                 }
             }
             Told::Delete => function.memory = Memory::of(None, ty),
-            Told::Cancelled { id } => {
-                if !hosted.commands.contains_key(&id.0) {
-                    return wrong(format!(
-                        "a function was told that nobody hears {id:?}, which is answered"
-                    ));
-                }
-                function.going.remove(&id.0);
-                function.has = Some(id.0);
-                self.plan_leaving_answered(node, entity, stream, id.0);
-            }
+            Told::Cancelled { id } => return self.on_told_left(node, entity, stream, id.0),
             Told::Command { id, view, .. } => {
                 if !hosted.remembers {
                     function.memory = Memory::of(view.read().as_ref(), ty);

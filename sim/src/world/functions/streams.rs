@@ -85,19 +85,31 @@ impl World {
     }
 
     /// It was told that a caller has left.
-    pub(super) fn plan_leaving_answered(
+    pub(super) fn on_told_left(
         &mut self,
         node: NodeIx,
         entity: EntityIx,
         stream: StreamId,
         command: u64,
-    ) {
+    ) -> Step {
+        let hosted = self.functions.get_mut(&(node, entity));
+        let Some(hosted) = hosted.filter(|hosted| hosted.commands.contains_key(&command)) else {
+            let what = format!(
+                "entity {entity}: a function was told that nobody hears command {command}, which is answered"
+            );
+            return Err(broken(Rule::Function, node, what));
+        };
+        if let Some(function) = &mut hosted.function {
+            function.going.remove(&command);
+            function.has = Some(command);
+        }
         let mut rng = Rng::stream(self.plan.seed, "left", node as u64, self.next_act);
         let manner = match Manner::draw(&mut rng) {
             odd @ (Manner::Fails | Manner::Ends | Manner::Silent) => odd,
             _ => Manner::Well,
         };
         self.plan(node, entity, stream, Some(command), manner);
+        Ok(())
     }
 
     fn plan(
