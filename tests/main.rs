@@ -44,6 +44,7 @@ mod replay_end;
 mod schedules;
 mod sessions;
 mod strangers;
+mod tck;
 mod tidy;
 mod tls;
 mod traces;

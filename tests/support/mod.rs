@@ -1,5 +1,6 @@
 //! What the tests stand on: processes, clusters, a network that can be cut, a client, a model.
 
+pub mod calls;
 pub mod cluster;
 pub mod command;
 pub mod dev;
@@ -13,7 +14,9 @@ pub mod namespace;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod raw;
 pub mod relay;
+pub mod scripted;
 pub mod stranger;
 pub mod temp;
 pub mod up;

@@ -1,0 +1,131 @@
+//! A caller with many calls at a time, each of which may say and hear several messages, one after the other as a test wants.
+//!
+//! Not here: what any of it means; clients that call once (`grpc`).
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataMap;
+
+use super::raw::Raw;
+
+/// A caller of one ingress.
+#[derive(Clone)]
+pub struct Calls {
+    sender: SendRequest<Body>,
+    origin: http::Uri,
+}
+
+/// What came of a call.
+#[derive(Debug, PartialEq)]
+pub enum Came {
+    Headers(Vec<(String, String)>),
+    Message(Bytes),
+    /// It is over: the code and the text.
+    Over(i32, String),
+}
+
+/// A call under way. Dropped, it is cancelled.
+pub struct Call {
+    /// What it has yet to say, until that is all.
+    pub says: Option<mpsc::UnboundedSender<Bytes>>,
+    pub came: mpsc::UnboundedReceiver<Came>,
+    task: AbortHandle,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Calls {
+    pub fn connect(runtime: &Runtime, address: SocketAddr) -> Calls {
+        let sender = runtime.block_on(async {
+            let stream = TcpStream::connect(address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let beginning = handshake(TokioExecutor::new(), TokioIo::new(stream));
+            let (sender, driving) = beginning.await.unwrap();
+            tokio::spawn(driving);
+            sender
+        });
+        Calls {
+            sender,
+            origin: format!("http://{address}").parse().unwrap(),
+        }
+    }
+
+    /// Begins a call.
+    pub fn begin(&self, runtime: &Runtime, path: &str, headers: &[(&'static str, String)]) -> Call {
+        let (says, saying) = mpsc::unbounded_channel();
+        let (sender, came) = mpsc::unbounded_channel();
+        let mut request = tonic::Request::new(UnboundedReceiverStream::new(saying));
+        for (name, value) in headers {
+            request.metadata_mut().insert(*name, value.parse().unwrap());
+        }
+        let mut grpc = Grpc::with_origin(self.clone(), self.origin.clone());
+        let path: PathAndQuery = path.parse().unwrap();
+        let task = runtime.spawn(async move {
+            // Whoever has dropped the call hears nothing of it.
+            let tell = |came| drop(sender.send(came));
+            let over = |status: tonic::Status| Came::Over(status.code() as i32, status.message().to_owned());
+            grpc.ready().await.unwrap();
+            let mut response = match grpc.streaming(request, path, Raw).await {
+                Ok(response) => response,
+                Err(status) => return tell(over(status)),
+            };
+            tell(Came::Headers(texts(response.metadata())));
+            loop {
+                match response.get_mut().message().await {
+                    Ok(Some(message)) => tell(Came::Message(message)),
+                    Ok(None) => break,
+                    Err(status) => return tell(over(status)),
+                }
+            }
+            if let Ok(Some(trailers)) = response.get_mut().trailers().await {
+                tell(Came::Headers(texts(&trailers)));
+            }
+            tell(Came::Over(0, String::new()));
+        });
+        Call {
+            says: Some(says),
+            came,
+            task: task.abort_handle(),
+        }
+    }
+}
+
+fn texts(metadata: &MetadataMap) -> Vec<(String, String)> {
+    let headers = metadata.as_ref().iter();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    headers
+        .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
+        .collect()
+}
+
+impl tower_service::Service<http::Request<Body>> for Calls {
+    type Response = http::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.sender.poll_ready(task)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        Box::pin(self.sender.send_request(request))
+    }
+}
