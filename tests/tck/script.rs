@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::dialect::Speaks;
 
 /// The files, in the order of the table.
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "discovery",
     "gcounter",
     "counter",
@@ -17,6 +17,7 @@ const FILES: [&str; 15] = [
     "register",
     "flag",
     "map",
+    "vote",
     "countermap",
     "registermap",
     "multimap",

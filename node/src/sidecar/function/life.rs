@@ -20,7 +20,7 @@ use super::said;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Foreign, Handle, Hear};
 use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
-use crate::sidecar::delta::Delta;
+use crate::sidecar::delta::{Delta, VoteDelta};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::{broke, refused};
 use crate::sidecar::proto::common::{Action as ClientAction, Command as CommandMessage, Failure, SideEffect};
@@ -59,6 +59,10 @@ impl Life {
             streams: BTreeMap::new(),
             ty: None,
             is_shown: false,
+            votes: VoteDelta {
+                total_voters: 1,
+                ..VoteDelta::default()
+            },
             overrun: Arc::clone(&overrun),
             function,
         };
@@ -103,6 +107,8 @@ struct Conversation {
     ty: Option<Type>,
     /// Whether it was shown an entity that exists.
     is_shown: bool,
+    /// How it counts votes, where it is one: of a new one, that nobody has voted of one who may.
+    votes: VoteDelta,
 }
 
 /// Why a life ends before its time.
@@ -207,6 +213,7 @@ impl Conversation {
                     return Ok(Vec::new());
                 };
                 let delta = self.viewing(|viewer| viewer.change(ty, view.value(), &change))?;
+                let delta = delta.filter(|delta| self.is_news(delta));
                 let is_whole = !self.is_shown;
                 self.is_shown |= delta.is_some();
                 let word = delta.map(|delta| Word::Delta { delta, is_whole });
@@ -227,6 +234,9 @@ impl Conversation {
             None => None,
         };
         self.is_shown = state.is_some();
+        if let Some(state) = &state {
+            self.is_news(state);
+        }
         let init = Word::Init {
             service: self.function.service.name.clone(),
             entity: self.entity.key().to_owned(),
@@ -235,6 +245,8 @@ impl Conversation {
         // A vote says how many there are from its beginning.
         if view.ty() == Some(Type::Vote) && reading.is_none() {
             let votes = self.viewing(|viewer| Ok(Some(viewer.no_votes())))?;
+            // Though nothing is there yet, what comes next is what becomes of that.
+            self.is_shown = votes.as_ref().is_some_and(|votes| self.is_news(votes));
             let votes = votes.map(|delta| Word::Delta {
                 delta,
                 is_whole: true,
@@ -242,6 +254,14 @@ impl Conversation {
             return Ok([init].into_iter().chain(votes).collect());
         }
         Ok(vec![init])
+    }
+
+    /// Whether it does not know that yet, as it may how many have voted. It does from now on.
+    fn is_news(&mut self, delta: &Delta) -> bool {
+        match delta {
+            Delta::Vote(votes) => std::mem::replace(&mut self.votes, *votes) != *votes || !self.is_shown,
+            _ => true,
+        }
     }
 
     fn viewing(
@@ -394,6 +414,11 @@ impl Conversation {
             Some(StateChange::Update(delta)) => {
                 let mutations = take(&delta, !self.is_shown).map_err(|why| broke(&why))?;
                 let ty = delta.ty();
+                if let Delta::Vote(own) = delta {
+                    // It counts its own itself.
+                    self.votes.votes_for += i32::from(own.self_vote) - i32::from(self.votes.self_vote);
+                    self.votes.self_vote = own.self_vote;
+                }
                 if let Some(is) = self.ty.filter(|is| *is != ty) {
                     let (is, ty) = (is.indefinite(), ty.indefinite());
                     return Err(broke(&format!(
