@@ -13,7 +13,7 @@ use super::foreign::{Begin, Ended, stopping};
 use super::foreign_attend::{Parts, left};
 use super::later::{leave_later, note_failure};
 use super::parked;
-use super::step::Commit;
+use super::step::{Commit, Step, step};
 use crate::driver::cell::Submitted;
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
@@ -183,27 +183,11 @@ impl Shared {
         trace: Option<Trace>,
         token: &mut Token,
     ) -> Result<(), Error> {
-        let Output::Commit {
-            id,
-            ty,
-            mutations,
-            view,
-            level,
-            deadline,
-        } = output
-        else {
+        let Some((id, Step::Commit(mut commit))) = step(output) else {
             unreachable!("who commits has a commit");
         };
-        let entity = view.entity().clone();
-        let also = deleted::with_deletion(function, &entity, &mutations)?;
-        let commit = Commit {
-            ty,
-            mutations,
-            view,
-            level,
-            deadline,
-            also,
-        };
+        let (entity, level) = (commit.view.entity().clone(), commit.level);
+        commit.also = deleted::with_deletion(function, &entity, &commit.mutations)?;
         let (span, _) = part!("commit", "internal", trace, entity, level);
         let committing = self.bring_in(&entity, id, commit, token);
         let result = committing.instrument(span.clone()).await;
