@@ -55,6 +55,7 @@ impl Session {
             open.is_stale = self.config.remembers;
             if committing.deletes {
                 open.believes = None;
+                self.pass_on();
                 self.end_streams(true);
                 self.close();
             }

@@ -87,6 +87,7 @@ impl Session {
             action,
             effects: Vec::new(),
             deadline,
+            deletes: false,
             // No life of it remains that could go on.
             streams: (Streams::No, StreamId(0)),
         };

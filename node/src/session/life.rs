@@ -62,6 +62,8 @@ pub(super) struct Finishing {
     pub action: Action,
     pub effects: Vec<Effect>,
     pub deadline: Time,
+    /// Whether it deletes its entity.
+    pub deletes: bool,
     /// Whether the answer goes on, and in which life.
     pub streams: (Streams, StreamId),
 }

@@ -177,7 +177,7 @@ impl Session {
                 }
                 Life::Open(_) => {
                     if let Err(error) = self.catch_up(look) {
-                        self.reset();
+                        self.lose_sight(&error);
                         return self.answer_queued(&error);
                     }
                 }
@@ -249,11 +249,28 @@ impl Session {
         let waits = open.busy.is_some() || self.committing.is_some();
         if (open.is_stale || open.recounts)
             && !planted!("delta_while_busy", false, waits)
-            && self.catch_up(look).is_err()
+            && let Err(error) = self.catch_up(look)
         {
-            // Its type is another one now: the next command is told so.
-            self.reset();
+            self.lose_sight(&error);
         }
+    }
+
+    /// The entity cannot be shown to its function any more.
+    fn lose_sight(&mut self, error: &Error) {
+        let Life::Open(open) = &self.life else { return };
+        // It was deleted for good; or its type is another one now, which the next command is told.
+        match error.kind() == ErrorKind::Refused && self.config.remembers {
+            true => self.let_end(open.stream),
+            false => self.reset(),
+        }
+    }
+
+    /// The entity is gone: its function is told so, and is to end.
+    fn let_end(&mut self, stream: StreamId) {
+        self.pass_on();
+        self.tell(stream, Told::Delete);
+        self.end_streams(true);
+        self.close();
     }
 
     /// Shows an open function what the entity is now.
@@ -294,9 +311,7 @@ impl Session {
             // It is shown the whole when it begins anew.
             self.close();
         } else if is_gone {
-            self.tell(stream, Told::Delete);
-            self.end_streams(true);
-            self.close();
+            self.let_end(stream);
         } else if let Some(change) = change {
             self.tell(stream, Told::Delta { change, view });
         }
@@ -352,9 +367,10 @@ impl Session {
             action: reply.action,
             effects: reply.effects,
             deadline: busy.deadline,
+            deletes: reply.state == State::Delete,
             streams: (reply.streams, open.stream),
         };
-        let deletes = reply.state == State::Delete;
+        let deletes = finishing.deletes;
         let mutations = match reply.state {
             State::Same => Vec::new(),
             State::Update(mutations) => mutations,

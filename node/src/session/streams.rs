@@ -11,8 +11,12 @@ use super::{Action, Busy, CommandId, Effect, Finishing, Life, Output, Payload, S
 use crate::error::{Error, ErrorKind};
 use crate::payload::Encoding;
 
-/// So much may have been said that cannot be heard yet.
+/// Of one entity so many answers may go on at a node.
+const OPEN_MAX: usize = 1_000;
+/// So much may have been said that cannot be heard yet, beside what a function says of each answer that goes on.
 const HELD_MAX: usize = 1_000;
+/// So often it may say something of each.
+const HELD_EACH_MAX: usize = 4;
 
 /// What goes on in one life of a function. Of few it is anything.
 #[derive(Debug, Default)]
@@ -90,19 +94,27 @@ impl Session {
     /// A command was answered, and that is not all.
     pub(super) fn begin_stream(&mut self, id: CommandId, finishing: Finishing) {
         let (streams, stream) = finishing.streams;
-        match &mut self.life {
-            Life::Open(open) if open.stream == stream => {
-                open.streaming.going().open.insert(id);
-                self.outputs.push_back(Output::Streamed {
-                    id,
-                    action: Some(finishing.action).filter(|_| streams == Streams::Begun),
-                    effects: Vec::new(),
-                });
+        let action = Some(finishing.action).filter(|_| streams == Streams::Begun);
+        let life = match &mut self.life {
+            Life::Open(open) if open.stream == stream => Some(open.streaming.going()),
+            _ => None,
+        };
+        let (action, ends) = match life {
+            Some(going) if going.open.len() < OPEN_MAX => {
+                going.open.insert(id);
+                (action, None)
             }
-            _ => {
-                let error = self.stream_lost();
-                self.answer(id, Err(error));
+            Some(going) => {
+                going.gone.push_back(id);
+                (Some(Action::Refuse(self.too_many())), None)
             }
+            None if finishing.deletes => (action, Some(Ok(nothing()))),
+            None => (action, Some(Err(self.stream_lost()))),
+        };
+        let effects = Vec::new();
+        self.outputs.push_back(Output::Streamed { id, action, effects });
+        if let Some(result) = ends {
+            self.answer(id, result);
         }
     }
 
@@ -119,13 +131,17 @@ impl Session {
         if matches!(action, Some(Action::Refuse(_))) && going.open.remove(&id) {
             // A failure waits for nothing, and what was to be heard before it is not any more.
             self.outputs.push_back(Output::Streamed { id, action, effects });
-            return self.answer(id, Ok(nothing()));
+            match is_last {
+                true => self.answer(id, Ok(nothing())),
+                // The function would go on.
+                false => going.gone.push_back(id),
+            }
+            return;
         }
-        let held = &mut going.held;
-        if held.len() >= HELD_MAX {
-            return self.broke(format!("it said {HELD_MAX} things while it had a command"));
+        if going.held.len() >= HELD_MAX + HELD_EACH_MAX * going.open.len() {
+            return self.broke("it said more than can be kept while it had a command".to_owned());
         }
-        held.push_back(Part {
+        going.held.push_back(Part {
             id,
             action,
             effects,
@@ -140,23 +156,16 @@ impl Session {
             return;
         };
         let waits = open.busy.is_some() || self.committing.is_some();
-        if planted!("part_before_commit", false, waits) {
+        if going.held.is_empty() || planted!("part_before_commit", false, waits) {
             return;
         }
-        while let Some(part) = going.held.front() {
+        for part in std::mem::take(&mut going.held) {
+            let Part { id, is_last, .. } = part;
             // It goes on before it has begun.
-            if self.finishing.iter().any(|(id, _)| *id == part.id) {
-                return;
+            if self.finishing.iter().any(|(finishing, _)| *finishing == id) {
+                going.held.push_back(part);
+                continue;
             }
-            let Some(Part {
-                id,
-                action,
-                effects,
-                is_last,
-            }) = going.held.pop_front()
-            else {
-                return;
-            };
             let is_heard = match is_last {
                 true => going.open.remove(&id),
                 false => going.open.contains(&id),
@@ -164,6 +173,7 @@ impl Session {
             if !is_heard {
                 continue;
             }
+            let Part { action, effects, .. } = part;
             self.outputs.push_back(Output::Streamed { id, action, effects });
             if is_last {
                 open.idle_since = self.now;
@@ -195,10 +205,18 @@ impl Session {
 
     fn stream_lost(&self) -> Error {
         let message = format!(
-            "the stream of {} has ended, as its function begins anew there; open it again",
+            "the stream of {} has ended, as its function begins anew there; what it did stands; open it again",
             self.config.entity
         );
-        Error::new(ErrorKind::Unreachable, message)
+        Error::new(ErrorKind::Unanswered, message)
+    }
+
+    fn too_many(&self) -> Error {
+        let message = format!(
+            "{OPEN_MAX} streams of {} go on at this node; what this one did stands; retry later, or elsewhere",
+            self.config.entity
+        );
+        Error::new(ErrorKind::Overloaded, message)
     }
 }
 

@@ -8,7 +8,7 @@
 //! | `cancel N` | its caller has gone |
 //! | `reply N [OP..] [at LEVEL] [effect]` | the function answers it: `add E..`, `remove E..`, `delete`, `incr N` or nothing |
 //! | `reply N .. stream`, `reply N .. silent` | and it goes on; and the answer itself is nothing |
-//! | `more N [last]`, `fails N` | it goes on; and fails as it does |
+//! | `more N [last]`, `fails N`, `stumbles N` | it goes on; and fails as it does, for good or not |
 //! | `refuse N`, `forward N`, `fail N`, `fail`, `end` | it refuses, forwards, fails at it, fails, ends |
 //! | `old REPLY` | an earlier life of the function says that |
 //! | `other OP..` | somebody else changes the entity, and the session is told |
@@ -218,6 +218,12 @@ impl World {
                 action: Some(Action::Refuse(error())),
                 effects: Vec::new(),
                 is_last: true,
+            },
+            ["stumbles", n] => Said::Streamed {
+                command: id(n),
+                action: Some(Action::Refuse(error())),
+                effects: Vec::new(),
+                is_last: false,
             },
             ["more", n, rest @ ..] => Said::Streamed {
                 command: id(n),
@@ -738,7 +744,7 @@ fn what_a_change_makes_it_say_is_heard_once_the_change_is_in() {
          reply 1 stream         => streamed 1
          command 2              => command 2 nothing
          more 1                 =>
-         refuse 2               => answer 2 refused; answer 1 unreachable; end
+         refuse 2               => answer 2 refused; answer 1 unanswered; end
          end                    =>",
     );
 }
@@ -799,7 +805,7 @@ fn a_function_that_says_nothing_of_a_leaving_begins_anew() {
          command 2              => command 2 nothing
          reply 2 stream         => streamed 2
          cancel 1               => cancelled 1
-         wait 5000              => answer 1 lost; answer 2 unreachable; reset
+         wait 5000              => answer 1 lost; answer 2 unanswered; reset
          command 3              => init nothing; command 3 nothing",
     );
 }
@@ -812,7 +818,7 @@ fn what_goes_on_keeps_its_function_and_ends_with_it() {
          wait 600000            =>
          other add a            => delta -[] +[a]
          more 1                 => streamed 1
-         end                    => answer 1 unreachable",
+         end                    => answer 1 unanswered",
     );
     check(
         "command 1              => init nothing; command 1 nothing
@@ -842,5 +848,64 @@ fn what_only_grows_and_has_become_less_is_shown_anew() {
          reply 3                => answer 3; end
          command 4              =>
          end                    => init [c]; command 4 [c]",
+    );
+}
+
+#[test]
+fn what_goes_on_and_fails_without_an_end_is_ended() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 stream         => streamed 1
+         stumbles 1             => streamed 1; cancelled 1
+         more 1                 =>
+         reply 1                => answer 1",
+    );
+}
+
+#[test]
+fn last_words_are_heard_before_the_entity_is_gone() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 add a at local-applied stream  => commit 1 local-applied
+         join                   => streamed 1
+         command 2              => command 2 [a]
+         more 1 last            =>
+         reply 2 delete         => commit 2 local
+         join                   => streamed 1; answer 1; end
+         sync                   => answer 2",
+    );
+    // Of a command that deletes its own entity, too.
+    check(
+        "other add a            =>
+         command 1              => init [a]; command 1 [a]
+         reply 1 delete stream  => commit 1 local
+         join                   => end
+         sync                   => streamed 1; answer 1",
+    );
+}
+
+#[test]
+fn what_was_done_is_not_said_to_be_nothing_because_its_stream_cannot_go_on() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 add a stream   => commit 1 local
+         join                   =>
+         command 2              => command 2 [a]
+         refuse 2               => answer 2 refused; end
+         sync                   => streamed 1; answer 1 unanswered",
+    );
+}
+
+#[test]
+fn one_that_has_not_begun_holds_up_no_other() {
+    check(
+        "command 1              => init nothing; command 1 nothing
+         reply 1 stream         => streamed 1
+         command 2              => command 2 nothing
+         more 2                 =>
+         reply 2 add a stream   => commit 2 local
+         more 1                 =>
+         join                   => streamed 1
+         sync                   => streamed 2; streamed 2",
     );
 }

@@ -152,7 +152,11 @@ impl Discovering {
         self.publish.send_modify(|serving| serving.is_ill = ill.is_some());
         match ill {
             Some(what) => self.remark(format!("the function is not well: {what}")),
-            None => tracing::info!(function = self.function, "the function is well again"),
+            None => {
+                tracing::info!(function = self.function, "the function is well again");
+                // It may become the same again.
+                self.last.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
         }
     }
 

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::foreign_attend::Attended;
+use super::foreign_attend::{Attended, Follows};
 use super::parked::Parked;
 use super::stats::ForeignStats;
 use super::{LIVES_MAX, deleted};
@@ -44,7 +44,7 @@ struct Live {
     function: Arc<dyn Foreign>,
     session: Session,
     beside: Option<Beside>,
-    waiting: BTreeMap<CommandId, mpsc::UnboundedSender<Output>>,
+    waiting: BTreeMap<CommandId, Follows>,
     /// When it is looked after, if that is planned.
     due: Option<Time>,
 }
@@ -69,7 +69,7 @@ pub(super) type Ended = (Result<(Action, bool), Error>, Token);
 /// A command on its way.
 pub(super) struct Begin {
     pub function: Arc<dyn Foreign>,
-    pub follows: mpsc::UnboundedSender<Output>,
+    pub follows: Follows,
 }
 
 impl ForeignFunctions {
@@ -187,7 +187,7 @@ impl Shared {
         {
             // Whoever waits hears that, and nothing else.
             let (follows, output) = *refused;
-            let _ = follows.send(output);
+            follows.send(output);
             return;
         }
         let Some(live) = sessions.get_mut(entity) else {
@@ -246,7 +246,7 @@ impl Shared {
         entity: &EntityId,
         id: CommandId,
         begin: Begin,
-    ) -> Result<(), Box<(mpsc::UnboundedSender<Output>, Output)>> {
+    ) -> Result<(), Box<(Follows, Output)>> {
         let Begin { function, follows } = begin;
         if !sessions.contains_key(entity) {
             if sessions.len() >= SESSIONS_MAX {
@@ -300,13 +300,12 @@ impl Shared {
             Output::Report { what } => live.function.report(&format!("{entity}: {what}")),
             Output::Commit { id, .. } | Output::Effects { id, .. } | Output::Streamed { id, .. } => {
                 if let Some(waiting) = live.waiting.get(&id) {
-                    // A command's task ends with its answer.
-                    let _ = waiting.send(output);
+                    waiting.send(output);
                 }
             }
             Output::Answer { id, .. } => {
                 if let Some(waiting) = live.waiting.remove(&id) {
-                    let _ = waiting.send(output);
+                    waiting.send(output);
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! too slow, is the end of it, and the function is told so.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -14,7 +14,7 @@ use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Ended, Foreign, Pipe};
 use crate::payload::{Encoding, Payload};
-use crate::session::{Action, Call, Command, CommandId, Effect};
+use crate::session::{Action, Call, Command, CommandId, Effect, Output};
 use crate::wire::Token;
 
 /// So many streams at a time at most.
@@ -42,6 +42,59 @@ impl Attended {
             Error::new(ErrorKind::Overloaded, message)
         })
     }
+}
+
+/// What follows for one command, for whoever sees to it. Beside parts of an answer it is a few things.
+#[derive(Debug)]
+pub(super) struct Follows {
+    sender: mpsc::UnboundedSender<Output>,
+    load: Arc<Load>,
+}
+
+/// How many parts of an answer wait to be passed on.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    parts: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+impl Follows {
+    pub(super) fn new() -> (Follows, mpsc::UnboundedReceiver<Output>, Arc<Load>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let load = Arc::<Load>::default();
+        let follows = Follows {
+            sender,
+            load: Arc::clone(&load),
+        };
+        (follows, receiver, load)
+    }
+
+    /// Says it, but for a part too many. A command's task ends with its answer.
+    pub(super) fn send(&self, output: Output) {
+        if matches!(output, Output::Streamed { .. })
+            && self.load.parts.fetch_add(1, Ordering::Relaxed) >= PARTS_MAX
+        {
+            self.load.is_over.store(true, Ordering::Relaxed);
+            return;
+        }
+        let _ = self.sender.send(output);
+    }
+}
+
+impl Load {
+    /// One part was passed on; an error, if others were left out since.
+    pub(super) fn passed(&self) -> Result<(), Error> {
+        self.parts.fetch_sub(1, Ordering::Relaxed);
+        match self.is_over.load(Ordering::Relaxed) {
+            true => Err(too_slow()),
+            false => Ok(()),
+        }
+    }
+}
+
+fn too_slow() -> Error {
+    let message = format!("the stream has ended: {PARTS_MAX} messages of it wait to be passed on or taken");
+    Error::new(ErrorKind::Overloaded, message)
 }
 
 /// Where parts of an answer go.

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::deleted;
 use super::foreign::{Begin, Ended, stopping};
-use super::foreign_attend::{Parts, left};
+use super::foreign_attend::{Follows, Parts, left};
 use super::later::{leave_later, note_failure};
 use super::parked;
 use super::step::{Commit, Step, step};
@@ -125,7 +125,7 @@ impl Shared {
         mut parts: Option<Parts>,
     ) -> Ended {
         let trace = command.origin.trace;
-        let (follows, mut next) = mpsc::unbounded_channel();
+        let (follows, mut next, load) = Follows::new();
         let begin = Begin {
             function: Arc::clone(&function),
             follows,
@@ -135,12 +135,12 @@ impl Shared {
         loop {
             let output = tokio::select! {
                 biased;
-                output = next.recv() => output,
                 () = left(&parts) => {
                     parts = None;
                     self.tell_foreign(entity, Input::Cancelled { id }, None);
                     continue;
                 }
+                output = next.recv() => output,
             };
             let Some(output) = output else {
                 return (Err(stopping()), token);
@@ -159,7 +159,8 @@ impl Shared {
                     self.tell_foreign(entity, Input::EffectsDone { id }, None);
                 }
                 Output::Streamed { action, effects, .. } => {
-                    if let Err(error) = self.pass_on(&parts, action, effects, &mut token).await {
+                    let passed = self.pass_on(&parts, action, effects, &mut token).await;
+                    if let Err(error) = load.passed().and(passed) {
                         (parts, failed) = (None, Some(error));
                         self.tell_foreign(entity, Input::Cancelled { id }, None);
                     }

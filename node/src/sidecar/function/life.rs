@@ -3,13 +3,13 @@
 //! Contract: what is told goes out in order; what cannot be told, and what comes that makes no sense, ends the stream. The entity's
 //! type and whether it was shown are kept here as the function knows them, since a change is understood by them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anabranch_crdt::{NodeId, Reading, Type};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::task::AbortHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -33,8 +33,6 @@ use crate::wire::EntityId;
 
 /// So much may wait to be told. A function that does not take that is not told more.
 const TOLD_MAX: usize = 256;
-/// The number of a command that no function has.
-const PROBE: i64 = -1;
 /// So many messages may wait for the connection.
 const OUT_MAX: usize = 16;
 
@@ -42,20 +40,22 @@ const OUT_MAX: usize = 16;
 pub(super) struct Life {
     told: Option<mpsc::Sender<Told>>,
     /// Something could not be told.
-    overrun: Arc<AtomicBool>,
+    overrun: Arc<Notify>,
     task: AbortHandle,
 }
 
 impl Life {
     pub fn begin(function: Function, entity: EntityId, hear: Hear) -> Life {
         let (told, to_tell) = mpsc::channel(TOLD_MAX);
-        let overrun = Arc::new(AtomicBool::new(false));
+        let overrun = Arc::new(Notify::new());
         let runtime = function.all.runtime.clone();
         let stream = Conversation {
             hear,
             entity,
             command: None,
             is_cancelling: false,
+            probe: 0,
+            is_all_said: false,
             streams: BTreeMap::new(),
             ty: None,
             is_shown: false,
@@ -79,7 +79,7 @@ impl Handle for Life {
     fn tell(&mut self, told: Told) {
         let Some(sender) = &self.told else { return };
         if sender.try_send(told).is_err() {
-            self.overrun.store(true, Ordering::SeqCst);
+            self.overrun.notify_one();
             self.told = None;
         }
     }
@@ -96,11 +96,15 @@ struct Conversation {
     function: Function,
     entity: EntityId,
     hear: Hear,
-    overrun: Arc<AtomicBool>,
+    overrun: Arc<Notify>,
     /// What it has to answer: it is on its way to it.
     command: Option<(CommandId, Command)>,
     /// Whether that has been answered, and what it has to say to its cancellation is all that is missing.
     is_cancelling: bool,
+    /// The number of the last command that no function has: below those that are somebody's.
+    probe: i64,
+    /// Whether what it says of the command that it has goes on no more, though that is not answered.
+    is_all_said: bool,
     /// Commands of which it may say more.
     streams: BTreeMap<CommandId, Command>,
     /// What the function knows the entity as.
@@ -171,6 +175,9 @@ impl Conversation {
         let mut incoming: Option<Streaming<Bytes>> = None;
         // Dropped, it tells the function that nothing more comes.
         let mut out = Some(sender);
+        // What is to be told next. A function that does not take it is heard all the same.
+        let mut pending = VecDeque::new();
+        let overrun = Arc::clone(&self.overrun);
         loop {
             tokio::select! {
                 // The answer's head may come with its first message only.
@@ -181,23 +188,25 @@ impl Conversation {
                     Some(message) => self.on_message(message)?,
                     None => return Ok(()),
                 },
-                next = told.recv(), if out.is_some() => {
+                next = told.recv(), if out.is_some() && pending.is_empty() => {
                     let Some(next) = next.filter(|told| !matches!(told, Told::End)) else {
-                        if self.overrun.load(Ordering::SeqCst) {
-                            let why = format!("its function does not take {TOLD_MAX} messages");
-                            return Err(End::Status(Status::resource_exhausted(why)));
-                        }
                         out = None;
                         continue;
                     };
                     for word in self.words(next)? {
-                        for message in dialect.encode(word).map_err(End::Cannot)? {
-                            if let Some(out) = &out && out.send(message).await.is_err() {
-                                // The other direction says why.
-                                break;
-                            }
-                        }
+                        pending.extend(dialect.encode(word).map_err(End::Cannot)?);
                     }
+                }
+                () = overrun.notified() => {
+                    let why = format!("its function does not take {TOLD_MAX} messages");
+                    return Err(End::Status(Status::resource_exhausted(why)));
+                }
+                permit = room(out.clone()), if !pending.is_empty() => match permit.zip(pending.pop_front()) {
+                    Some((permit, message)) => {
+                        permit.send(message);
+                    }
+                    // The other direction says why.
+                    None => pending.clear(),
                 }
             }
         }
@@ -291,34 +300,41 @@ impl Conversation {
             metadata: Some(metadata),
         };
         self.command = Some((id, command));
-        self.is_cancelling = false;
+        (self.is_cancelling, self.is_all_said) = (false, false);
         Ok(Word::Command(message))
     }
 
     /// Nobody hears any more what it says to a command. Some SDKs say nothing to that themselves: those answer what follows it, which
     /// is a command that they do not have.
     fn cancelled(&mut self, id: CommandId) -> Vec<Word> {
+        let Some(command) = self.streams.remove(&id) else {
+            // It has said meanwhile that it goes on no more.
+            self.hear.said(nothing_done(id));
+            return Vec::new();
+        };
+        (self.command, self.is_cancelling) = (Some((id, command)), true);
         let entity = self.entity.key().to_owned();
-        let command = self.streams.remove(&id);
-        self.command = command.map(|command| (id, command));
-        self.is_cancelling = true;
+        let cancelled = Word::Cancelled {
+            entity: entity.clone(),
+            id: id.0.cast_signed(),
+        };
+        if !self.function.all.services.is_silent_when_cancelled {
+            return vec![cancelled];
+        }
+        self.probe -= 1;
         let probe = Word::Command(CommandMessage {
-            entity_id: entity.clone(),
-            id: PROBE,
+            entity_id: entity,
+            id: self.probe,
             ..CommandMessage::default()
         });
-        let id = id.0.cast_signed();
-        let cancelled = Word::Cancelled { entity, id };
-        let is_silent = self.function.all.services.is_silent_when_cancelled;
-        let probe = Some(probe).filter(|_| is_silent);
-        [Some(cancelled), probe].into_iter().flatten().collect()
+        vec![cancelled, probe]
     }
 
     fn on_message(&mut self, message: Bytes) -> Result<(), End> {
         let heard = self.function.all.dialect().decode(message);
         let said = match heard.map_err(|why| End::Broke(broke(&why)))? {
             Heard::Reply(reply) => Some(self.on_reply(reply).map_err(End::Broke)?),
-            Heard::Failure(failure) if failure.command_id == PROBE => self.on_probe_answered(),
+            Heard::Failure(failure) if failure.command_id < 0 => self.on_probe_answered(failure.command_id),
             Heard::Failure(failure) => {
                 self.on_stream_failed(&failure);
                 Some(self.on_failure(failure))
@@ -340,17 +356,11 @@ impl Conversation {
     }
 
     /// What it had to say to the cancellation before, it has said by now.
-    fn on_probe_answered(&mut self) -> Option<Said> {
-        let (id, _) = self.command.take_if(|_| self.is_cancelling)?;
-        Some(Said::Reply(Reply {
-            command: id,
-            action: Action::Reply(Envelope::default().to_payload()),
-            state: State::Same,
-            effects: Vec::new(),
-            level: None,
-            ty: None,
-            streams: Streams::No,
-        }))
+    fn on_probe_answered(&mut self, probe: i64) -> Option<Said> {
+        // An earlier one's cancellation was answered before it.
+        let is_due = self.is_cancelling && probe == self.probe;
+        let (id, _) = self.command.take_if(|_| is_due)?;
+        Some(nothing_done(id))
     }
 
     fn on_streamed(
@@ -377,8 +387,8 @@ impl Conversation {
             },
             is_last,
         };
-        if is_last {
-            self.streams.remove(&id);
+        if is_last && self.streams.remove(&id).is_none() {
+            self.is_all_said = true;
         }
         Ok(said)
     }
@@ -391,7 +401,14 @@ impl Conversation {
         };
         // What is wrong with the answer is the command's failure.
         self.command = Some((id, command.clone()));
-        let streams = match (reply.is_streamed, &reply.action) {
+        if reply.is_to_cancelled && !self.is_cancelling {
+            let why = format!(
+                "it answers that command {} was cancelled, which was not",
+                reply.command
+            );
+            return Err(broke(&why));
+        }
+        let streams = match (reply.is_streamed && !self.is_cancelling, &reply.action) {
             (false, _) => Streams::No,
             (true, Some(_)) => Streams::Begun,
             (true, None) => Streams::Silent,
@@ -431,7 +448,7 @@ impl Conversation {
             }
         };
         self.command = None;
-        if streams != Streams::No {
+        if streams != Streams::No && !self.is_all_said {
             self.streams.insert(id, command);
         }
         Ok(Said::Reply(Reply {
@@ -484,6 +501,24 @@ impl Function {
 fn away(why: &str) -> Error {
     let message = format!("nothing changed: the function is not there: {why}; retry later");
     Error::new(ErrorKind::Unreachable, message)
+}
+
+/// Waits until a message can be sent; nothing, if none can be any more.
+async fn room(out: Option<mpsc::Sender<Bytes>>) -> Option<OwnedPermit<Bytes>> {
+    out?.reserve_owned().await.ok()
+}
+
+/// That a command, answered before, has done nothing more.
+fn nothing_done(id: CommandId) -> Said {
+    Said::Reply(Reply {
+        command: id,
+        action: Action::Reply(Envelope::default().to_payload()),
+        state: State::Same,
+        effects: Vec::new(),
+        level: None,
+        ty: None,
+        streams: Streams::No,
+    })
 }
 
 async fn next(incoming: &mut Option<Streaming<Bytes>>) -> Result<Option<Bytes>, Status> {
