@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -14,9 +14,11 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::Stream;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::client::Grpc;
+use tonic::codec::{Codec, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataMap;
 
@@ -40,8 +42,7 @@ pub enum Came {
 
 /// A call under way. Dropped, it is cancelled.
 pub struct Call {
-    /// What it has yet to say, until that is all.
-    pub says: Option<mpsc::UnboundedSender<Bytes>>,
+    says: mpsc::UnboundedSender<Option<Bytes>>,
     pub came: mpsc::UnboundedReceiver<Came>,
     task: AbortHandle,
 }
@@ -49,6 +50,18 @@ pub struct Call {
 impl Drop for Call {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl Call {
+    /// Says more.
+    pub fn say(&self, message: Vec<u8>) {
+        let _ = self.says.send(Some(message.into()));
+    }
+
+    /// It has said all.
+    pub fn done(&self) {
+        let _ = self.says.send(None);
     }
 }
 
@@ -72,7 +85,11 @@ impl Calls {
     pub fn begin(&self, runtime: &Runtime, path: &str, headers: &[(&'static str, String)]) -> Call {
         let (says, saying) = mpsc::unbounded_channel();
         let (sender, came) = mpsc::unbounded_channel();
-        let mut request = tonic::Request::new(UnboundedReceiverStream::new(saying));
+        let saying = Saying {
+            saying,
+            is_over: false,
+        };
+        let mut request = tonic::Request::new(saying);
         for (name, value) in headers {
             request.metadata_mut().insert(*name, value.parse().unwrap());
         }
@@ -83,7 +100,7 @@ impl Calls {
             let tell = |came| drop(sender.send(came));
             let over = |status: tonic::Status| Came::Over(status.code() as i32, status.message().to_owned());
             grpc.ready().await.unwrap();
-            let mut response = match grpc.streaming(request, path, Raw).await {
+            let mut response = match grpc.streaming(request, path, Breaking).await {
                 Ok(response) => response,
                 Err(status) => return tell(over(status)),
             };
@@ -101,7 +118,7 @@ impl Calls {
             tell(Came::Over(0, String::new()));
         });
         Call {
-            says: Some(says),
+            says,
             came,
             task: task.abort_handle(),
         }
@@ -127,5 +144,57 @@ impl tower_service::Service<http::Request<Body>> for Calls {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(self.sender.send_request(request))
+    }
+}
+
+/// What a caller says. Who goes before he has said that this is all breaks off.
+struct Saying {
+    saying: mpsc::UnboundedReceiver<Option<Bytes>>,
+    is_over: bool,
+}
+
+impl Stream for Saying {
+    type Item = Option<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Option<Bytes>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let next = ready!(self.saying.poll_recv(cx));
+        self.is_over = !matches!(next, Some(Some(_)));
+        Poll::Ready(match next {
+            Some(Some(message)) => Some(Some(message)),
+            Some(None) => None,
+            None => Some(None),
+        })
+    }
+}
+
+/// Bytes; nothing in place of some resets the stream.
+#[derive(Clone, Copy)]
+struct Breaking;
+
+impl Codec for Breaking {
+    type Encode = Option<Bytes>;
+    type Decode = Bytes;
+    type Encoder = Breaking;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Breaking {
+        Breaking
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Breaking {
+    type Item = Option<Bytes>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Option<Bytes>, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        let item = item.ok_or_else(|| Status::cancelled("its caller has gone"))?;
+        Raw.encode(item, to)
     }
 }

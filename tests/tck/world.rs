@@ -146,7 +146,7 @@ impl World {
                 let (name, what) = split(behind);
                 self.send(name, what);
             }
-            "done" => self.calls.get_mut(behind).expect("a call").says = None,
+            "done" => self.calls[behind].done(),
             "leave" => drop(self.calls.remove(behind).expect("a call")),
             "shows" => {
                 let (name, what) = split(behind);
@@ -216,15 +216,14 @@ impl World {
         let is_fed = ["Work/In", "Work/Both"].contains(&path.as_str());
         if !is_fed {
             self.send(name, words);
-            self.calls.get_mut(name).unwrap().says = None;
+            self.calls[name].done();
         }
     }
 
     fn send(&mut self, name: &str, words: &str) {
         let request = json!({"id": self.key, "text": text(&read(words))});
         let message = self.dialect.payload("Request", request);
-        let says = self.calls[name].says.as_ref().expect("it has not said all");
-        says.send(message.into()).unwrap();
+        self.calls[name].say(message);
     }
 
     /// What comes of a call next.

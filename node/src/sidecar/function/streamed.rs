@@ -1,15 +1,18 @@
 //! Streams of actions: messages in, replies out, in the three shapes that are no single call.
 //!
-//! Contract: what comes from either side is passed on in order; a caller that goes away is the end of the function's stream, and the
-//! end of the function's is the caller's, with the same status.
+//! Contract: what comes from either side is passed on in order; a caller that goes away breaks the function's stream off, so that it is
+//! not taken for one that has said all; the end of the function's is the caller's, with the same status.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
+use tonic::codec::{Codec, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use super::{Function, failed, lost, said};
 use crate::error::Error;
@@ -23,7 +26,7 @@ use crate::sidecar::services::Method;
 /// So many messages may wait for the connection.
 const OUT_MAX: usize = 16;
 
-type Codec = ProstCodec<ActionCommand, ActionResponse>;
+type Messages = ProstCodec<ActionCommand, ActionResponse>;
 
 /// One stream.
 pub(super) struct Streamed {
@@ -48,24 +51,27 @@ impl Streamed {
         let (sender, messages) = mpsc::channel(OUT_MAX);
         let feeding = async {
             let is_open = match first {
-                Some(first) => sender.send(first).await.is_ok(),
+                Some(first) => sender.send(Some(first)).await.is_ok(),
                 None => true,
             };
             if is_open && takes {
                 self.feed(&method, &mut inward, &sender).await?;
             }
-            // Nothing more comes.
-            drop(sender);
+            // Nothing more comes. Where the other direction is over it says why.
+            let _ = sender.send(None).await;
             std::future::pending::<Result<(), Error>>().await
         };
         let answering = async {
             let (connection, _using) = self.function.all.awake.connection().await?;
             let mut grpc = connection.grpc();
-            let codec = Codec::default();
+            let codec = Breaking(Messages::default());
             grpc.ready()
                 .await
                 .map_err(|e| lost(&Status::unavailable(e.to_string())))?;
-            let request = Request::new(ReceiverStream::new(messages));
+            let request = Request::new(Outgoing {
+                messages,
+                is_over: false,
+            });
             if gives {
                 let path = if takes { paths.streamed } else { paths.streamed_out };
                 let replies = grpc
@@ -103,7 +109,7 @@ impl Streamed {
         &self,
         method: &Method,
         inward: &mut Pipe,
-        sender: &mpsc::Sender<ActionCommand>,
+        sender: &mpsc::Sender<Option<ActionCommand>>,
     ) -> Result<(), Error> {
         let named = match self.function.all.dialect().names_every_message() {
             true => self.function.question(&self.command, false)?,
@@ -116,7 +122,7 @@ impl Streamed {
                 payload: Some(payload),
                 ..named.clone()
             };
-            if sender.send(message).await.is_err() {
+            if sender.send(Some(message)).await.is_err() {
                 // The other direction says why.
                 break;
             }
@@ -158,5 +164,85 @@ impl Streamed {
         // A caller that is gone drops all of this.
         let _ = outward.reply(shown).await;
         Ok(())
+    }
+}
+
+/// What a function is sent: it ends by a word for that, and breaks off where nobody says it.
+struct Outgoing {
+    messages: mpsc::Receiver<Option<ActionCommand>>,
+    is_over: bool,
+}
+
+impl Stream for Outgoing {
+    type Item = Result<ActionCommand, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let next = ready!(self.messages.poll_recv(cx));
+        self.is_over = !matches!(next, Some(Some(_)));
+        Poll::Ready(match next {
+            Some(next) => next.map(Ok),
+            None => Some(Err(Status::cancelled("its caller has gone"))),
+        })
+    }
+}
+
+/// The messages' codec; what cannot be said, since there is nobody to say it, resets the stream.
+struct Breaking(Messages);
+
+struct BreakingEncoder(ProstEncoder<ActionCommand>);
+
+impl Codec for Breaking {
+    type Encode = Result<ActionCommand, Status>;
+    type Decode = ActionResponse;
+    type Encoder = BreakingEncoder;
+    type Decoder = ProstDecoder<ActionResponse>;
+
+    fn encoder(&mut self) -> BreakingEncoder {
+        BreakingEncoder(self.0.encoder())
+    }
+
+    fn decoder(&mut self) -> ProstDecoder<ActionResponse> {
+        self.0.decoder()
+    }
+}
+
+impl Encoder for BreakingEncoder {
+    type Item = Result<ActionCommand, Status>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Self::Item, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        self.0.encode(item?, to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt;
+
+    use super::*;
+
+    /// What is sent, and how it ends, where its sender says these and goes.
+    async fn sent(says: impl IntoIterator<Item = Option<ActionCommand>>) -> Vec<bool> {
+        let (sender, messages) = mpsc::channel(OUT_MAX);
+        for said in says {
+            sender.send(said).await.unwrap();
+        }
+        drop(sender);
+        let outgoing = Outgoing {
+            messages,
+            is_over: false,
+        };
+        outgoing.map(|sent| sent.is_ok()).collect().await
+    }
+
+    #[tokio::test]
+    async fn who_goes_before_all_is_said_breaks_off() {
+        let said = || Some(ActionCommand::default());
+        assert_eq!(sent([said(), said(), None]).await, [true, true]);
+        assert_eq!(sent([said()]).await, [true, false]);
+        assert_eq!(sent([]).await, [false]);
     }
 }
