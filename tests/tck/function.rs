@@ -243,8 +243,12 @@ impl Conversation {
         if let Some(command) = message.get_mut("command").and_then(Value::as_object_mut) {
             command.remove("metadata");
             let id = id(&command.remove("id").unwrap_or_default());
-            assert!(!self.ids.contains(&id), "command {id} was given twice");
             self.ids.push(id);
+            assert_eq!(
+                id,
+                self.ids.len() as i64,
+                "commands are counted from 1 on each stream"
+            );
         }
         if let Some(cancelled) = message.get_mut("cancelled") {
             let id = id(&cancelled["id"]);

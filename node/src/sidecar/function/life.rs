@@ -52,6 +52,7 @@ impl Life {
         let stream = Conversation {
             hear,
             entity,
+            given: 0,
             command: None,
             is_cancelling: false,
             probe: 0,
@@ -97,22 +98,32 @@ struct Conversation {
     entity: EntityId,
     hear: Hear,
     overrun: Arc<Notify>,
+    /// How many commands it was given: each is to it the number that it is.
+    given: i64,
     /// What it has to answer: it is on its way to it.
-    command: Option<(CommandId, Command)>,
+    command: Option<Given>,
     /// Whether that has been answered, and what it has to say to its cancellation is all that is missing.
     is_cancelling: bool,
     /// The number of the last command that no function has: below those that are somebody's.
     probe: i64,
     /// Whether what it says of the command that it has goes on no more, though that is not answered.
     is_all_said: bool,
-    /// Commands of which it may say more.
-    streams: BTreeMap<CommandId, Command>,
+    /// Commands of which it may say more, by number.
+    streams: BTreeMap<i64, Given>,
     /// What the function knows the entity as.
     ty: Option<Type>,
     /// Whether it was shown an entity that exists.
     is_shown: bool,
     /// How it counts votes, where it is one: of a new one, that nobody has voted of one who may.
     votes: VoteDelta,
+}
+
+/// A command that it was given.
+#[derive(Clone)]
+struct Given {
+    number: i64,
+    id: CommandId,
+    command: Command,
 }
 
 /// Why a life ends before its time.
@@ -147,7 +158,7 @@ impl Conversation {
             Err(End::Broke(error)) => {
                 self.function.report_about(&self.entity, error.message());
                 Said::Failed {
-                    command: self.command.as_ref().map(|(id, _)| *id),
+                    command: self.command.as_ref().map(|given| given.id),
                     error,
                 }
             }
@@ -291,15 +302,17 @@ impl Conversation {
         let method = self.function.method(&command.method).map_err(End::Broke)?;
         let envelope = Envelope::of(&command.payload).map_err(End::Broke)?;
         let (payload, metadata) = envelope.into_any(&method.input_url, |header| service.hears(header));
+        self.given += 1;
+        let number = self.given;
         let message = CommandMessage {
             entity_id: self.entity.key().to_owned(),
-            id: id.0.cast_signed(),
+            id: number,
             name: command.method.clone(),
             payload: Some(payload),
             streamed: self.function.goes_on_answering(&command.method),
             metadata: Some(metadata),
         };
-        self.command = Some((id, command));
+        self.command = Some(Given { number, id, command });
         (self.is_cancelling, self.is_all_said) = (false, false);
         Ok(Word::Command(message))
     }
@@ -307,16 +320,17 @@ impl Conversation {
     /// Nobody hears any more what it says to a command. Some SDKs say nothing to that themselves: those answer what follows it, which
     /// is a command that they do not have.
     fn cancelled(&mut self, id: CommandId) -> Vec<Word> {
-        let Some(command) = self.streams.remove(&id) else {
-            // It has said meanwhile that it goes on no more.
-            self.hear.said(nothing_done(id));
+        let number = self.streams.values().find(|given| given.id == id);
+        let Some(number) = number.map(|given| given.number) else {
+            // It has said all of it by now, and knows of nothing that could be cancelled.
+            self.hear.said(Said::Reply(nothing_of(id)));
             return Vec::new();
         };
-        (self.command, self.is_cancelling) = (Some((id, command)), true);
+        (self.command, self.is_cancelling) = (self.streams.remove(&number), true);
         let entity = self.entity.key().to_owned();
         let cancelled = Word::Cancelled {
             entity: entity.clone(),
-            id: id.0.cast_signed(),
+            id: number,
         };
         if !self.function.all.services.is_silent_when_cancelled {
             return vec![cancelled];
@@ -359,8 +373,8 @@ impl Conversation {
     fn on_probe_answered(&mut self, probe: i64) -> Option<Said> {
         // An earlier one's cancellation was answered before it.
         let is_due = self.is_cancelling && probe == self.probe;
-        let (id, _) = self.command.take_if(|_| is_due)?;
-        Some(nothing_done(id))
+        let given = self.command.take_if(|_| is_due)?;
+        Some(Said::Reply(nothing_of(given.id)))
     }
 
     fn on_streamed(
@@ -370,37 +384,35 @@ impl Conversation {
         effects: Vec<SideEffect>,
         is_last: bool,
     ) -> Result<Said, Error> {
-        let id = CommandId(command.cast_unsigned());
         // It may say more of one before it has answered it.
-        let now = self.command.as_ref().filter(|(now, _)| *now == id);
-        let of = self.streams.get(&id).or(now.map(|(_, command)| command));
-        let Some(of) = of else {
+        let now = self.command.as_ref().filter(|now| now.number == command);
+        let Some(given) = self.streams.get(&command).or(now) else {
             let why = format!("it goes on answering command {command}, which is not streamed, or over");
             return Err(broke(&why));
         };
         let said = Said::Streamed {
-            command: id,
-            effects: said::effects(&self.function, effects, of)?,
+            command: given.id,
+            effects: said::effects(&self.function, effects, &given.command)?,
             action: match action {
                 None => None,
-                action => Some(said::action(&self.function, action, of)?),
+                action => Some(said::action(&self.function, action, &given.command)?),
             },
             is_last,
         };
-        if is_last && self.streams.remove(&id).is_none() {
+        if is_last && self.streams.remove(&command).is_none() {
             self.is_all_said = true;
         }
         Ok(said)
     }
 
     fn on_reply(&mut self, reply: Answer) -> Result<Said, Error> {
-        let is_asked = |(id, _): &mut (CommandId, Command)| id.0.cast_signed() == reply.command;
-        let Some((id, command)) = self.command.take_if(is_asked) else {
+        let Some(given) = self.command.take_if(|given| given.number == reply.command) else {
             let why = format!("it answered command {}, which it does not have", reply.command);
             return Err(broke(&why));
         };
         // What is wrong with the answer is the command's failure.
-        self.command = Some((id, command.clone()));
+        self.command = Some(given.clone());
+        let Given { number, id, command } = given;
         if reply.is_to_cancelled && !self.is_cancelling {
             let why = format!(
                 "it answers that command {} was cancelled, which was not",
@@ -449,7 +461,7 @@ impl Conversation {
         };
         self.command = None;
         if streams != Streams::No && !self.is_all_said {
-            self.streams.insert(id, command);
+            self.streams.insert(number, Given { number, id, command });
         }
         Ok(Said::Reply(Reply {
             command: id,
@@ -464,11 +476,10 @@ impl Conversation {
 
     /// What goes on has failed: its caller hears that, and the life ends.
     fn on_stream_failed(&mut self, failure: &Failure) {
-        let command = CommandId(failure.command_id.cast_unsigned());
-        if self.streams.remove(&command).is_some() {
+        if let Some(given) = self.streams.remove(&failure.command_id) {
             let error = refused(failure.grpc_status_code, &failure.description);
             self.hear.said(Said::Streamed {
-                command,
+                command: given.id,
                 action: Some(Action::Refuse(error)),
                 effects: Vec::new(),
                 is_last: true,
@@ -477,10 +488,10 @@ impl Conversation {
     }
 
     fn on_failure(&mut self, failure: Failure) -> Said {
-        let is_of = |id: &CommandId| id.0.cast_signed() == failure.command_id && failure.command_id != 0;
-        let command = self.command.as_ref().map(|(id, _)| *id).filter(is_of);
+        let command = self.command.as_ref();
+        let command = command.filter(|given| given.number == failure.command_id);
         Said::Failed {
-            command,
+            command: command.map(|given| given.id),
             error: refused(failure.grpc_status_code, &failure.description),
         }
     }
@@ -497,6 +508,19 @@ impl Function {
     }
 }
 
+/// What a command is answered that does nothing.
+fn nothing_of(command: CommandId) -> Reply {
+    Reply {
+        command,
+        action: Action::Reply(Envelope::default().to_payload()),
+        state: State::Same,
+        effects: Vec::new(),
+        level: None,
+        ty: None,
+        streams: Streams::No,
+    }
+}
+
 /// Nothing was said to it.
 fn away(why: &str) -> Error {
     let message = format!("nothing changed: the function is not there: {why}; retry later");
@@ -506,19 +530,6 @@ fn away(why: &str) -> Error {
 /// Waits until a message can be sent; nothing, if none can be any more.
 async fn room(out: Option<mpsc::Sender<Bytes>>) -> Option<OwnedPermit<Bytes>> {
     out?.reserve_owned().await.ok()
-}
-
-/// That a command, answered before, has done nothing more.
-fn nothing_done(id: CommandId) -> Said {
-    Said::Reply(Reply {
-        command: id,
-        action: Action::Reply(Envelope::default().to_payload()),
-        state: State::Same,
-        effects: Vec::new(),
-        level: None,
-        ty: None,
-        streams: Streams::No,
-    })
 }
 
 async fn next(incoming: &mut Option<Streaming<Bytes>>) -> Result<Option<Bytes>, Status> {
