@@ -11,15 +11,17 @@ mod measure;
 mod ours;
 mod postgres;
 mod redis_side;
+mod sidecar;
 mod table;
 mod waking;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::table::Table;
 
-/// Where the servers are, and where there is room for files.
+/// Where the servers are, and where there is room for files. What no part that is measured needs is empty.
 pub struct Options {
     pub dir: PathBuf,
     pub redis: String,
@@ -28,16 +30,49 @@ pub struct Options {
     pub postgres: String,
     pub nats: String,
     pub nats_process: u32,
+    /// The program, and without what debuggers read of two profiles.
+    pub anabranch: String,
+    pub release_stripped: PathBuf,
+    pub dist_stripped: PathBuf,
+    /// The tests' function on Kalix's SDK and the plain service beside it, both installed.
+    pub function: PathBuf,
+    pub plain: PathBuf,
+    /// A directory in memory.
+    pub memory: PathBuf,
+}
+
+impl Options {
+    /// From NAME=VALUE each.
+    fn of(args: &[&str]) -> Options {
+        let given: BTreeMap<&str, &str> = args.iter().filter_map(|arg| arg.split_once('=')).collect();
+        let of = |name: &str| given.get(name).copied().unwrap_or_default().to_owned();
+        Options {
+            dir: of("dir").into(),
+            redis: of("redis"),
+            redis_socket: of("redis-socket"),
+            redis_always: of("redis-always"),
+            postgres: of("postgres"),
+            nats: of("nats"),
+            nats_process: of("nats-process").parse().unwrap_or_default(),
+            anabranch: of("anabranch"),
+            release_stripped: of("release-stripped").into(),
+            dist_stripped: of("dist-stripped").into(),
+            function: of("function").into(),
+            plain: of("plain").into(),
+            memory: of("memory").into(),
+        }
+    }
 }
 
 type Part = fn(&Options, &mut Table);
 
 /// What is measured, in this order; `run` with names measures these only.
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("embedded", embedded::measure),
     ("durable", durable::measure),
     ("calls", calls::measure),
     ("waking", waking::measure),
+    ("sidecar", sidecar::measure),
 ];
 
 fn main() -> ExitCode {
@@ -46,27 +81,9 @@ fn main() -> ExitCode {
     match args[..] {
         ["spin"] => cpus::spin(),
         ["far", ref args @ ..] => calls::far(args),
-        [
-            "all",
-            dir,
-            redis,
-            redis_socket,
-            redis_always,
-            postgres,
-            nats,
-            nats_process,
-            ref parts @ ..,
-        ] => {
-            let options = Options {
-                dir: dir.into(),
-                redis: redis.into(),
-                redis_socket: redis_socket.into(),
-                redis_always: redis_always.into(),
-                postgres: postgres.into(),
-                nats: nats.into(),
-                nats_process: nats_process.parse().unwrap(),
-            };
-            return all(&options, parts);
+        ["all", ref args @ ..] => {
+            let parts: Vec<&str> = args.iter().copied().filter(|arg| !arg.contains('=')).collect();
+            return all(&Options::of(args), &parts);
         }
         _ => {
             eprintln!("the script `run` beside this package starts the servers and this");

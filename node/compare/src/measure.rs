@@ -24,7 +24,7 @@ const BATCH: u32 = 100;
 const RAMP: Duration = Duration::from_millis(400);
 const INTERVAL: Duration = Duration::from_millis(1_500);
 /// All sides of a comparison are measured so many times in turn; each side's median counts.
-const ROUNDS: usize = 3;
+pub const ROUNDS: usize = 3;
 
 /// The futures of a side run on one thread, or on two: whichever is better for it.
 #[derive(Clone, Copy)]
@@ -79,6 +79,11 @@ impl Taken {
             spread,
             cpu_us,
         }
+    }
+
+    /// The median of single samples, each a round of its own.
+    pub fn of_samples(samples: Vec<f64>) -> Taken {
+        Taken::of(samples.into_iter().map(|figure| (figure, None)).collect())
     }
 
     /// What cannot be measured twice.

@@ -35,6 +35,10 @@ impl Redis {
         }
     }
 
+    pub fn process(&self) -> u32 {
+        self.process
+    }
+
     fn connect(&self) -> Connection {
         self.client.get_connection().unwrap()
     }

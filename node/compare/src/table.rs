@@ -14,12 +14,32 @@ pub enum Wanted {
     AtMost(f64),
     /// Ours does so many times as many.
     Times(f64),
+    /// Ours is at most so much, whatever theirs is.
+    Within(f64),
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Unit {
+pub enum Unit {
     Microseconds,
+    Milliseconds,
     PerSecond,
+    Megabytes,
+    Kilobytes,
+    /// So many of what was acknowledged are not there.
+    Lost,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Unit::Microseconds => "µs, p50",
+            Unit::Milliseconds => "ms, p50",
+            Unit::PerSecond => "per second",
+            Unit::Megabytes => "MB",
+            Unit::Kilobytes => "KB",
+            Unit::Lost => "lost",
+        }
+    }
 }
 
 /// Rounds that lie further apart are marked.
@@ -56,7 +76,8 @@ impl Table {
         self.add(case, beside, both, Unit::PerSecond, wanted);
     }
 
-    fn add(&mut self, case: &str, beside: &str, [ours, theirs]: [Taken; 2], unit: Unit, wanted: Wanted) {
+    /// Anything else.
+    pub fn add(&mut self, case: &str, beside: &str, [ours, theirs]: [Taken; 2], unit: Unit, wanted: Wanted) {
         let row = Row {
             case: case.to_owned(),
             beside: beside.to_owned(),
@@ -75,7 +96,7 @@ impl Row {
     fn times(&self) -> f64 {
         match self.unit {
             Unit::PerSecond => self.ours.figure / self.theirs.figure,
-            Unit::Microseconds => self.theirs.figure / self.ours.figure,
+            _ => self.theirs.figure / self.ours.figure,
         }
     }
 
@@ -84,21 +105,20 @@ impl Row {
             Wanted::Nothing => false,
             Wanted::Below(times) | Wanted::Times(times) => self.times() < times,
             Wanted::AtMost(most) => self.ours.figure / self.theirs.figure > most,
+            Wanted::Within(most) => self.ours.figure > most,
         }
     }
 }
 
 impl Display for Row {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            Unit::Microseconds => "µs, p50",
-            Unit::PerSecond => "per second",
-        };
+        let unit = self.unit.name();
         let wanted = match self.wanted {
             Wanted::Nothing => String::new(),
             Wanted::Below(times) => format!("{times}x less"),
             Wanted::AtMost(most) => format!("{most}x of it at most"),
             Wanted::Times(times) => format!("{times}x"),
+            Wanted::Within(most) => format!("{most} {} at most", unit.split(',').next().unwrap_or(unit)),
         };
         let missed = if self.is_missed() { " **missed**" } else { "" };
         write!(
@@ -150,6 +170,7 @@ struct Figure(f64);
 impl Display for Figure {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
+            0.0 => write!(f, "0"),
             n if n < 1.0 => write!(f, "{n:.3}"),
             n if n < 10.0 => write!(f, "{n:.2}"),
             n if n < 100.0 => write!(f, "{n:.1}"),
@@ -173,6 +194,8 @@ impl Display for Times {
             (" less", " more")
         };
         match self.times {
+            // One of them is nothing.
+            times if times == 0.0 || !times.is_finite() => Ok(()),
             times if times >= 1.0 => write!(f, "{}x{better}", Figure(times)),
             times if self.is_rate => write!(f, "{}x{worse}", Figure(times)),
             times => write!(f, "{}x{worse}", Figure(1.0 / times)),
