@@ -33,8 +33,11 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// Whether it has no entities: it answers each command with [`Foreign::act`], and has no life beside one.
     fn is_stateless(&self) -> bool;
 
-    /// What a command hears of an entity that was deleted for good; nothing, if those that were deleted can be made again.
-    fn deleted(&self, entity: &EntityId) -> Option<Error>;
+    /// Whether entities that it deletes cannot be made again.
+    fn deletes_for_good(&self) -> bool;
+
+    /// What a command hears of an entity that was deleted for good.
+    fn deleted(&self, entity: &EntityId) -> Error;
 
     /// What sessions of its entities are made of.
     fn session(&self, config: Config) -> Config;

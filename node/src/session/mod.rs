@@ -164,10 +164,10 @@ impl Session {
 
     /// Gives the function its next command, if it has none.
     fn begin_next(&mut self, look: Look<'_>) {
-        while self.committing.is_none() && (self.has_gone() || !self.queue.is_empty()) {
-            if self.tell_gone() {
-                return;
-            }
+        if self.committing.is_none() && self.tell_gone() {
+            return;
+        }
+        while self.committing.is_none() && !self.queue.is_empty() {
             match &self.life {
                 Life::Closing { .. } | Life::Open(Open { busy: Some(_), .. }) => return,
                 Life::None => {

@@ -57,10 +57,6 @@ impl Streaming {
 }
 
 impl Session {
-    pub(super) fn has_gone(&self) -> bool {
-        matches!(&self.life, Life::Open(open) if open.streaming.0.as_ref().is_some_and(|going| !going.gone.is_empty()))
-    }
-
     /// Tells the function of one caller who has gone, if it has nothing else to do; and whether there was one.
     pub(super) fn tell_gone(&mut self) -> bool {
         let Life::Open(open) = &mut self.life else {

@@ -28,7 +28,7 @@ pub(super) fn with_deletion(
     entity: &EntityId,
     mutations: &[Mutation],
 ) -> Result<Option<Op>, Error> {
-    if mutations != [Mutation::Delete] || function.deleted(entity).is_none() {
+    if mutations != [Mutation::Delete] || !function.deletes_for_good() {
         return Ok(None);
     }
     Ok(Some(Op {
@@ -40,14 +40,14 @@ pub(super) fn with_deletion(
 
 /// Whether an entity can be given to its function.
 pub(super) fn check(engine: &Engine, function: &dyn Foreign, entity: &EntityId) -> Result<(), Error> {
-    let Some(deleted) = function.deleted(entity) else {
+    if !function.deletes_for_good() {
         return Ok(());
-    };
+    }
     // One without a mark could not be deleted.
     let is_marked =
         mark(entity).is_ok_and(|mark| engine.read(&mark) == Some((Type::Flag, Reading::Flag(true))));
     match is_marked {
-        true => Err(deleted),
+        true => Err(function.deleted(entity)),
         false => Ok(()),
     }
 }

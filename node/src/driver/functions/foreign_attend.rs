@@ -151,11 +151,7 @@ impl Shared {
                 }
             }
             let (result, mut token) = ended.await.map_err(|_| stopped())?;
-            let last = match result?.0 {
-                Action::Reply(reply) => reply,
-                Action::Forward(call) => self.make_call(call, &mut token, TIMEOUT_MS_DEFAULT).await?,
-                Action::Refuse(error) => return Err(error),
-            };
+            let last = self.reply_of(result?.0, &mut token, TIMEOUT_MS_DEFAULT).await?;
             // Where there were parts, or there was nothing for the caller, it is empty.
             if !last.bytes.is_empty() {
                 let _ = pipe.reply(function.give(&method, wants, last)?).await;
@@ -184,17 +180,11 @@ impl Shared {
         self.make_effects(effects, deadline, token).await;
         let payload = match action {
             None => None,
-            Some(Action::Reply(reply)) => Some(reply),
-            Some(Action::Forward(call)) => Some(self.make_call(call, token, TIMEOUT_MS_DEFAULT).await?),
-            Some(Action::Refuse(error)) => return Err(error),
+            Some(action) => Some(self.reply_of(action, token, TIMEOUT_MS_DEFAULT).await?),
         };
         // It has begun only now, and nobody takes it any more.
         let parts = parts.as_ref().ok_or_else(stopped)?;
         let Some(payload) = payload else { return Ok(()) };
-        parts.try_send(payload).map_err(|_| {
-            let message =
-                format!("the stream has ended: its caller has not taken {PARTS_MAX} messages of it");
-            Error::new(ErrorKind::Overloaded, message)
-        })
+        parts.try_send(payload).map_err(|_| too_slow())
     }
 }

@@ -21,7 +21,7 @@ use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Foreign};
 use crate::payload::Payload;
-use crate::session::{ANSWER_MS_DEFAULT, Call, Command, CommandId, Effect, Input, Output};
+use crate::session::{ANSWER_MS_DEFAULT, Action, Call, Command, CommandId, Effect, Input, Output};
 use crate::trace::Trace;
 use crate::wire::{EntityId, Token};
 
@@ -227,6 +227,20 @@ impl Shared {
             let left_ms = self.clock.time().ms_until(deadline);
             let name = call.to_string();
             note_failure(&name, self.make_call(call, token, left_ms).await);
+        }
+    }
+
+    /// What a caller hears who waits for the one reply: a forward's is its target's.
+    pub(super) async fn reply_of(
+        self: &Arc<Self>,
+        action: Action,
+        token: &mut Token,
+        left_ms: u64,
+    ) -> Result<Payload, Error> {
+        match action {
+            Action::Reply(reply) => Ok(reply),
+            Action::Forward(call) => self.make_call(call, token, left_ms).await,
+            Action::Refuse(error) => Err(error),
         }
     }
 

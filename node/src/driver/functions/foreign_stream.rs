@@ -14,7 +14,7 @@ use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Ended, Foreign, Pipe, Streaming};
 use crate::payload::{Encoding, Payload};
-use crate::session::{Action, Call, Command};
+use crate::session::{Call, Command};
 use crate::wire::{EntityId, Token};
 
 /// An entity that is followed.
@@ -150,14 +150,8 @@ impl Shared {
     ) -> Result<(Payload, bool), Error> {
         let deadline = self.clock.time().after_ms(TIMEOUT_MS_DEFAULT);
         let calling = self.call_foreign(Arc::clone(function), call.clone(), Some(token), deadline);
-        match calling.await? {
-            (Action::Reply(reply), changed) => Ok((reply, changed)),
-            (Action::Forward(next), changed) => {
-                let left_ms = self.clock.time().ms_until(deadline);
-                let reply = self.make_call(next, token, left_ms).await?;
-                Ok((reply, changed))
-            }
-            (Action::Refuse(error), _) => Err(error),
-        }
+        let (action, changed) = calling.await?;
+        let left_ms = self.clock.time().ms_until(deadline);
+        Ok((self.reply_of(action, token, left_ms).await?, changed))
     }
 }

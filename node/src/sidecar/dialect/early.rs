@@ -9,7 +9,7 @@ use anabranch_crdt::Type;
 use bytes::Bytes;
 use prost::Message;
 
-use super::keyed;
+use super::{changed, keyed};
 use crate::sidecar::delta::{Delta, MapDelta, SetDelta, VoteDelta};
 use crate::sidecar::proto::common::Any;
 use crate::sidecar::proto::crdt::{Cancelled, FlagDelta, GCounterDelta, Items};
@@ -153,11 +153,7 @@ pub(super) fn taken(delta: wire::Delta) -> Result<Delta, String> {
         Kind::Flag(flag) => Delta::Flag(flag.value),
         Kind::Vote(vote) => Delta::Vote(vote),
         Kind::Map(map) => {
-            let entry = |entry: DeltaEntry| {
-                let delta = entry.delta;
-                let delta = delta.ok_or_else(|| "an entry of its map has no change".to_owned())?;
-                keyed(entry.key, taken(delta)?)
-            };
+            let entry = |entry: DeltaEntry| changed(entry.key, entry.delta, taken);
             Delta::Map(MapDelta {
                 ty: Type::OrMap,
                 cleared: map.cleared,

@@ -4,7 +4,7 @@ use anabranch_crdt::Type;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{keyed, unreadable};
+use super::{changed, keyed, unreadable};
 use crate::sidecar::delta::{Delta, MapDelta};
 use crate::sidecar::proto::common::Any;
 use crate::sidecar::proto::entity::{
@@ -177,11 +177,7 @@ fn taken(delta: wire::Delta) -> Result<Delta, String> {
 }
 
 fn entries(entries: Vec<MapEntry>) -> Result<Vec<(Any, Delta)>, String> {
-    let entry = |entry: MapEntry| {
-        let delta = entry.delta;
-        let delta = delta.ok_or_else(|| "an entry of its map has no change".to_owned())?;
-        keyed(entry.key, taken(delta)?)
-    };
+    let entry = |entry: MapEntry| changed(entry.key, entry.delta, taken);
     entries.into_iter().map(entry).collect()
 }
 

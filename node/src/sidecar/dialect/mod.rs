@@ -137,6 +137,16 @@ fn keyed(key: Option<Any>, delta: Delta) -> Result<(Any, Delta), String> {
     }
 }
 
+/// A child of a map, and what became of it.
+fn changed<D>(
+    key: Option<Any>,
+    delta: Option<D>,
+    taken: impl FnOnce(D) -> Result<Delta, String>,
+) -> Result<(Any, Delta), String> {
+    let delta = delta.ok_or_else(|| "an entry of its map has no change".to_owned())?;
+    keyed(key, taken(delta)?)
+}
+
 fn unreadable(error: prost::DecodeError) -> String {
     format!("it sent a message that cannot be read: {error}")
 }

@@ -212,7 +212,7 @@ impl Conversation {
                     let why = format!("its function does not take {TOLD_MAX} messages");
                     return Err(End::Status(Status::resource_exhausted(why)));
                 }
-                permit = room(out.clone()), if !pending.is_empty() => match permit.zip(pending.pop_front()) {
+                permit = room(&out), if !pending.is_empty() => match permit.zip(pending.pop_front()) {
                     Some((permit, message)) => {
                         permit.send(message);
                     }
@@ -406,12 +406,12 @@ impl Conversation {
     }
 
     fn on_reply(&mut self, reply: Answer) -> Result<Said, Error> {
-        let Some(given) = self.command.take_if(|given| given.number == reply.command) else {
+        let given = self.command.as_ref();
+        // It has the command until it is seen that nothing is wrong with the answer: that would be the command's failure.
+        let Some(given) = given.filter(|given| given.number == reply.command).cloned() else {
             let why = format!("it answered command {}, which it does not have", reply.command);
             return Err(broke(&why));
         };
-        // What is wrong with the answer is the command's failure.
-        self.command = Some(given.clone());
         let Given { number, id, command } = given;
         if reply.is_to_cancelled && !self.is_cancelling {
             let why = format!(
@@ -528,8 +528,8 @@ fn away(why: &str) -> Error {
 }
 
 /// Waits until a message can be sent; nothing, if none can be any more.
-async fn room(out: Option<mpsc::Sender<Bytes>>) -> Option<OwnedPermit<Bytes>> {
-    out?.reserve_owned().await.ok()
+async fn room(out: &Option<mpsc::Sender<Bytes>>) -> Option<OwnedPermit<Bytes>> {
+    out.clone()?.reserve_owned().await.ok()
 }
 
 async fn next(incoming: &mut Option<Streaming<Bytes>>) -> Result<Option<Bytes>, Status> {

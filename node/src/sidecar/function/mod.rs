@@ -205,11 +205,13 @@ impl Foreign for Function {
         self.service.is_action
     }
 
-    fn deleted(&self, entity: &EntityId) -> Option<Error> {
-        self.all.deletes_for_good.then(|| {
-            let message = format!("nothing changed: {entity} was deleted, and is not made again");
-            refused(Code::NotFound as u32, &message)
-        })
+    fn deletes_for_good(&self) -> bool {
+        self.all.deletes_for_good
+    }
+
+    fn deleted(&self, entity: &EntityId) -> Error {
+        let message = format!("nothing changed: {entity} was deleted, and is not made again");
+        refused(Code::NotFound as u32, &message)
     }
 
     fn session(&self, config: Config) -> Config {
