@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anabranch::session::{Action, CommandId, Encoding, Input, Payload, Said, StreamId};
 
 use super::act::{Act, Manner, payload};
-use super::{Event, Step, World};
+use super::{Event, Function, Step, World};
 use crate::model::EntityIx;
 use crate::net::NodeIx;
 use crate::oracle::{Rule, broken};
@@ -51,15 +51,20 @@ impl World {
         numbered(number)
     }
 
+    /// The function whose act it is, while that life of it lasts.
+    fn who_acts(&mut self, act: &Act) -> Option<&mut Function> {
+        let hosted = self.functions.get_mut(&(act.node, act.entity))?;
+        let function = hosted.function.as_mut();
+        function.filter(|function| function.stream == act.stream)
+    }
+
     /// How its answer begins, if it goes on.
     pub(super) fn begin_part(&mut self, act: &Act) -> Payload {
         let Some(of) = act.command.filter(|_| act.goes_on) else {
             self.forget_turn(act);
             return payload();
         };
-        let hosted = self.functions.get_mut(&(act.node, act.entity));
-        let function = hosted.and_then(|hosted| hosted.function.as_mut());
-        if let Some(function) = function.filter(|function| function.stream == act.stream) {
+        if let Some(function) = self.who_acts(act) {
             function.going.insert(of);
         }
         self.forget_turn(act);
@@ -139,19 +144,15 @@ impl World {
 
     /// It says more of all that goes on.
     pub(super) fn speak(&mut self, act: &Act) -> Step {
-        let hosted = self.functions.get(&(act.node, act.entity));
-        let function = hosted.and_then(|hosted| hosted.function.as_ref());
-        let Some(function) = function.filter(|function| function.stream == act.stream) else {
+        let Some(going) = self.who_acts(act).map(|function| function.going.clone()) else {
             return Ok(());
         };
         // It has already done what it is about to say that it did.
         let by = act.command.filter(|_| !act.is_left);
-        for of in function.going.clone() {
+        for of in going {
             let payload = self.number_part(act.node, act.entity, Part { of, by });
             let is_last = Rng::stream(self.plan.seed, "last", of, self.next_act).chance(0.1);
-            let hosted = self.functions.get_mut(&(act.node, act.entity));
-            let function = hosted.and_then(|hosted| hosted.function.as_mut());
-            if let Some(function) = function.filter(|_| is_last) {
+            if let Some(function) = self.who_acts(act).filter(|_| is_last) {
                 function.going.remove(&of);
             }
             let said = Said::Streamed {
