@@ -64,6 +64,15 @@ impl View {
         Some(self.value()?.read(&self.replicas))
     }
 
+    /// This view; what stays shows nothing of the entity, and keeps nobody who changes it from doing so in place.
+    pub(crate) fn take(&mut self) -> View {
+        let value = self.value.take();
+        View {
+            value,
+            ..self.clone()
+        }
+    }
+
     /// Whether nothing was done to the entity between the two: never true where something was.
     pub fn is_same(&self, other: &View) -> bool {
         let is_same = match (&self.value, &other.value) {

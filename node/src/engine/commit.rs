@@ -109,6 +109,11 @@ impl Engine {
         }
     }
 
+    /// Whether a view shows its entity as it is now. What a commit by such a view leaves is what was seen and what its function did.
+    pub fn is_present(&self, view: &View) -> bool {
+        self.view_as_it_is(&view.entity).is_same(view)
+    }
+
     pub(crate) fn on_commit(&mut self, request: RequestId, mut update: Update, view: View) {
         for op in update.ops.iter_mut().filter(|op| op.entity == view.entity) {
             op.ty = op.ty.or(view.ty);

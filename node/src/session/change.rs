@@ -1,9 +1,11 @@
 //! What a function that keeps its own copy of the state believes, and what it must be told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_crdt::{Mutation, NodeId, Reading, Type, Value};
 use bytes::Bytes;
+
+use crate::view::View;
 
 /// The difference between two readings of one entity: what a function is told that has the first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,42 @@ pub fn diff(before: &Reading, after: &Reading) -> Option<Change> {
         (Reading::Map(before), Reading::Map(after)) => Some(diff_maps(before, after)),
         _ => None,
     }
+}
+
+/// What a function did by itself to what it had seen it knows, but for which of two writes stands. Mends what is believed of
+/// an entity that was left so, by a look at these children if it is a map; returns what the function is to be told.
+pub(super) fn mend(believes: &mut Reading, left: &View, keys: &BTreeSet<Bytes>) -> Option<Change> {
+    let children = match believes {
+        Reading::Elements(_) => return None,
+        Reading::Map(children) => children,
+        believes => {
+            let change = left.read().and_then(|is| Some((diff(believes, &is)?, is)));
+            let (change, is) = change?;
+            *believes = is;
+            return Some(change);
+        }
+    };
+    let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+    for key in keys {
+        let is = left.value().and_then(|value| value.child(key));
+        let is = is.map(|child| child.read(left.replicas()));
+        if children.get(key) != is.as_ref() {
+            before.extend(children.remove(key).map(|child| (key.clone(), child)));
+            after.extend(is.map(|is| (key.clone(), is)));
+        }
+    }
+    children.extend(after.iter().map(|(key, child)| (key.clone(), child.clone())));
+    (before != after).then(|| diff_maps(&before, &after))
+}
+
+/// The children that an update of a map is about.
+pub(super) fn touched(mutations: &[Mutation]) -> BTreeSet<Bytes> {
+    let keys = mutations.iter().flat_map(|mutation| match mutation {
+        Mutation::Update { key, .. } => std::slice::from_ref(key),
+        Mutation::Remove(keys) => keys,
+        _ => &[],
+    });
+    keys.cloned().collect()
 }
 
 /// Whether types that only grow have only grown: for anything else of them there is no telling but as a whole.

@@ -2,11 +2,16 @@
 //!
 //! Contract: its caller hears once that is where its level wants it, and what else it wants done is done; the next command sees it.
 
+use std::collections::BTreeSet;
+
 use anabranch_crdt::{Mutation, Type};
 
+use super::change::touched;
+use super::life::Left;
 use super::{Busy, CommandId, Committing, Finishing, Life, Output, Session, Streams};
 use crate::error::{Error, ErrorKind};
 use crate::terms::Level;
+use crate::view::View;
 
 impl Session {
     pub(super) fn commit(
@@ -20,14 +25,21 @@ impl Session {
         let view = match std::mem::replace(&mut self.life, Life::None) {
             // Nobody but the commit keeps what was seen, so that nothing need be copied.
             Life::Open(open) if !self.config.remembers => open.seen,
-            Life::Open(open) => {
-                let view = open.seen.clone();
+            Life::Open(mut open) => {
+                let view = open.seen.take();
                 self.life = Life::Open(open);
                 view
             }
             _ => unreachable!("a function that has answered is open"),
         };
-        self.committing = Some(Committing { id: busy.id, deletes });
+        self.committing = Some(Committing {
+            id: busy.id,
+            deletes,
+            keys: match ty.is_map() {
+                true => touched(&mutations),
+                false => BTreeSet::new(),
+            },
+        });
         self.outputs.push_back(Output::Commit {
             id: busy.id,
             ty,
@@ -46,13 +58,17 @@ impl Session {
         }
     }
 
-    pub(super) fn on_joined(&mut self, id: CommandId) {
+    pub(super) fn on_joined(&mut self, id: CommandId, left: Option<View>) {
         let Some(committing) = self.committing.take_if(|committing| committing.id == id) else {
             return;
         };
         if let Life::Open(open) = &mut self.life {
             open.idle_since = self.now;
-            open.is_stale = self.config.remembers;
+            // Of what was nothing, or is, its function is told by the long way.
+            let goes_on = |view: &View| view.value().is_some() && view.ty() == open.seen.ty();
+            let keys = committing.keys;
+            open.left = left.filter(goes_on).map(|view| Left { view, keys });
+            open.is_unsure = open.left.is_none() && self.config.remembers;
             if committing.deletes {
                 open.believes = None;
                 self.pass_on();
@@ -69,7 +85,7 @@ impl Session {
             .err()
             .is_none_or(|error| error.kind() == ErrorKind::Unconfirmed);
         if is_in {
-            self.on_joined(id);
+            self.on_joined(id, None);
         } else if self
             .committing
             .take_if(|committing| committing.id == id)

@@ -53,7 +53,9 @@ impl Session {
             believes: None,
             busy: Some(busy),
             idle_since: now,
-            is_stale: false,
+            is_changed: false,
+            is_unsure: false,
+            left: None,
             recounts: false,
             streaming: Streaming::default(),
         });
@@ -207,7 +209,7 @@ mod tests {
                 now,
                 match at_once {
                     true => Input::Committed { id, result: Ok(()) },
-                    false => Input::Joined { id },
+                    false => Input::Joined { id, left: None },
                 },
             );
         }

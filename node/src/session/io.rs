@@ -318,6 +318,9 @@ pub enum Input {
     Joined {
         /// The command that made it.
         id: CommandId,
+        /// The entity just behind it, where what the function had seen was the present then: for a function that remembers, which
+        /// need not be told what it did itself.
+        left: Option<View>,
     },
     /// It has reached its level, or was refused, or will not be known to have reached it.
     Committed {

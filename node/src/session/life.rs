@@ -2,7 +2,10 @@
 //!
 //! Not here: what follows from it.
 
+use std::collections::BTreeSet;
+
 use anabranch_crdt::Reading;
+use bytes::Bytes;
 
 use super::streams::Streaming;
 use super::{Action, CommandId, Effect, StreamId, Streams};
@@ -31,8 +34,12 @@ pub(super) struct Open {
     pub believes: Option<Reading>,
     pub busy: Option<Busy>,
     pub idle_since: Time,
-    /// The entity may be another than it was told.
-    pub is_stale: bool,
+    /// The entity may be another than it was shown.
+    pub is_changed: bool,
+    /// What it believes may not be what it was shown, and did since.
+    pub is_unsure: bool,
+    /// What its last commit left, if that was all that became of the entity.
+    pub left: Option<Left>,
     /// Who is there may be others than when it was told of votes.
     pub recounts: bool,
     /// Commands whose answers go on.
@@ -54,6 +61,16 @@ pub(super) struct Busy {
 pub(super) struct Committing {
     pub id: CommandId,
     pub deletes: bool,
+    /// Of a map, which of its children it changes.
+    pub keys: BTreeSet<Bytes>,
+}
+
+/// What a commit left of its entity.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub view: View,
+    /// Of a map, which of its children it changed.
+    pub keys: BTreeSet<Bytes>,
 }
 
 /// What is left to do for a command that is in, or has nothing to bring in.

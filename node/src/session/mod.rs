@@ -22,13 +22,13 @@ use std::collections::VecDeque;
 use anabranch_crdt::{Mutation, Type, planted};
 
 pub use change::{Change, believe, diff, empty};
-use change::{grows, shown};
+use change::{grows, mend, shown};
 pub use direct::Answered;
 pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,
     State, StreamId, Streams, Told,
 };
-use life::{Busy, Committing, Finishing, Life, Open};
+use life::{Busy, Committing, Finishing, Left, Life, Open};
 use streams::Streaming;
 
 use crate::error::{Error, ErrorKind};
@@ -116,7 +116,7 @@ impl Session {
             Input::Changed => self.on_changed(),
             Input::Recount => self.on_recount(),
             Input::Said { stream, said } => self.on_said(stream, said),
-            Input::Joined { id } => self.on_joined(id),
+            Input::Joined { id, left } => self.on_joined(id, left),
             Input::Committed { id, result } => self.on_committed(id, result),
             Input::EffectsDone { id } => self.answer_finished(id),
             Input::Wakeup => {}
@@ -214,7 +214,9 @@ impl Session {
             believes,
             busy: None,
             idle_since: self.now,
-            is_stale: false,
+            is_changed: false,
+            is_unsure: false,
+            left: None,
             recounts: false,
             streaming: Streaming::default(),
         });
@@ -233,7 +235,7 @@ impl Session {
 
     fn on_changed(&mut self) {
         if let Life::Open(open) = &mut self.life {
-            open.is_stale = self.config.remembers;
+            open.is_changed = self.config.remembers;
         }
     }
 
@@ -247,7 +249,8 @@ impl Session {
     fn show_news(&mut self, look: Look<'_>) {
         let Life::Open(open) = &self.life else { return };
         let waits = open.busy.is_some() || self.committing.is_some();
-        if (open.is_stale || open.recounts)
+        let has_news = open.is_changed || open.is_unsure || open.left.is_some() || open.recounts;
+        if has_news
             && !planted!("delta_while_busy", false, waits)
             && let Err(error) = self.catch_up(look)
         {
@@ -275,12 +278,14 @@ impl Session {
 
     /// Shows an open function what the entity is now.
     fn catch_up(&mut self, look: Look<'_>) -> Result<(), Error> {
+        self.mend_left();
         let remembers = self.config.remembers;
         let Life::Open(open) = &mut self.life else {
             return Ok(());
         };
         let now = look()?;
-        let was_stale = std::mem::take(&mut open.is_stale);
+        open.is_changed = false;
+        let was_unsure = std::mem::take(&mut open.is_unsure);
         // Who made it a vote was not told how many there are.
         let recounts = std::mem::take(&mut open.recounts) || open.seen.ty() != now.ty();
         let recounts = recounts && now.ty() == Some(Type::Vote);
@@ -289,7 +294,7 @@ impl Session {
             open.seen = now;
             return Ok(());
         }
-        if !was_stale && !recounts && open.seen.is_same(&now) {
+        if !was_unsure && !recounts && open.seen.is_same(&now) {
             return Ok(());
         }
         let after = now.read();
@@ -303,19 +308,37 @@ impl Session {
             }
             _ => None,
         };
-        let is_less = change.as_ref().zip(now.value());
-        let is_less = is_less.is_some_and(|(change, value)| !grows(value, change));
-        let view = now.clone();
         (open.seen, open.believes) = (now, after);
-        if is_less {
-            // It is shown the whole when it begins anew.
-            self.close();
-        } else if is_gone {
-            self.let_end(stream);
-        } else if let Some(change) = change {
-            self.tell(stream, Told::Delta { change, view });
+        match is_gone {
+            true => self.let_end(stream),
+            false => self.show(change),
         }
         Ok(())
+    }
+
+    /// Tells an open function what there is to tell of what it was shown.
+    fn show(&mut self, change: Option<Change>) {
+        let Life::Open(open) = &self.life else { return };
+        let Some(change) = change else { return };
+        if open.seen.value().is_some_and(|value| !grows(value, &change)) {
+            // It is shown the whole when it begins anew.
+            return self.close();
+        }
+        let (stream, view) = (open.stream, open.seen.clone());
+        self.tell(stream, Told::Delta { change, view });
+    }
+
+    /// Goes on from what the function's own commit left. What that costs follows what the function did, however large its
+    /// entity is.
+    fn mend_left(&mut self) {
+        let Life::Open(open) = &mut self.life else { return };
+        let (Some(Left { view, keys }), Some(believes)) = (open.left.take(), &mut open.believes) else {
+            return;
+        };
+        let change = mend(believes, &view, &keys);
+        debug_assert_eq!(open.believes, view.read(), "what a function did alone it knows");
+        open.seen = view;
+        self.show(change);
     }
 
     // What the function says.

@@ -17,6 +17,8 @@
 //! | `done N` | a command's effects are done |
 //! | `wait MS`, `later MS` | time passes; and nobody has said so yet |
 
+mod left;
+
 use std::collections::VecDeque;
 
 use anabranch_crdt::{Epoch, Mutation, NodeId, Reading, Type};
@@ -351,6 +353,7 @@ impl World {
     fn join(&mut self) {
         let (id, ty, mutations, view, level, deadline) = self.commits.pop_front().expect("a commit");
         let update = self.update(Some(ty), mutations, level, (deadline.0 - self.now.0) / 1_000);
+        let is_present = self.engine.is_present(&view);
         let commit = |request| EngineInput::Commit {
             request,
             update,
@@ -358,7 +361,8 @@ impl World {
         };
         let is_done = self.engine_does(commit, Some(id));
         if !is_done {
-            self.give(Input::Joined { id });
+            let left = is_present.then(|| self.engine.view_as_it_is(&entity()));
+            self.give(Input::Joined { id, left });
         }
     }
 

@@ -7,7 +7,7 @@ use anabranch::wire::Frame;
 use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
 
 use super::app::News;
-use super::functions::By;
+use super::functions::{By, Went};
 use super::{Event, Phase, World};
 use crate::model::{Action, EntityIx, Vv};
 use crate::net::{NodeIx, Outgoing};
@@ -173,10 +173,16 @@ impl World {
         let (level, timeout_us) = (update.level, update.timeout_ms * 1_000);
         self.tell(|| format!("n{node} asked #{request} {asked:?} level {level} key {key:?}"));
         let function = by.as_ref().map(|by| (by.entity, by.command));
+        let entity = by.as_ref().map(|by| by.view.entity().clone());
+        let engine = self.hosts[node].life.as_ref().map(|life| &life.engine);
+        let is_present = by.as_ref().zip(engine);
+        let is_present = is_present.is_some_and(|(by, engine)| engine.is_present(&by.view));
         let outputs = self.handle(node, ask(RequestId(request), update, by.map(|by| by.view)));
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };
+        let left = entity.filter(|_| is_present);
+        let left = left.map(|entity| life.engine.view_as_it_is(&entity));
         let wall_ms = self.hosts[node].wall_ms(self.kernel.now());
         let error = refusal(&outputs, request);
         let (mut issue, touched) =
@@ -218,7 +224,7 @@ impl World {
         self.check_waiting(node)?;
         self.perform(node, outputs)?;
         if self.waiting.contains_key(&request) {
-            return self.on_session_committed(node, function, None);
+            return self.on_session_committed(node, function, Went::In { left });
         }
         Ok(())
     }
@@ -384,7 +390,7 @@ impl World {
         };
         let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
         self.check_done(node, &waiting, result)?;
-        self.on_session_committed(node, waiting.function, Some(outcome))
+        self.on_session_committed(node, waiting.function, Went::Ended(outcome))
     }
 
     fn check_done(&mut self, node: NodeIx, waiting: &Waiting, result: Result<Answer, Error>) -> Step {

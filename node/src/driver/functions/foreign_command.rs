@@ -203,12 +203,12 @@ impl Shared {
         commit: Commit,
         token: &mut Token,
     ) -> Result<(), Error> {
-        let (submitted, after) = commit.submit(self)?;
+        let (submitted, after, left) = commit.submit_and_look(self)?;
         self.finish(after);
         let outcome = match submitted {
             Submitted::Done(outcome) => outcome,
             Submitted::Waiting(answer) => {
-                self.tell_foreign(entity, Input::Joined { id }, None);
+                self.tell_foreign(entity, Input::Joined { id, left }, None);
                 answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken()))))
             }
         };

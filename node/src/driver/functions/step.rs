@@ -4,7 +4,7 @@ use anabranch_crdt::{Mutation, Type};
 
 use crate::driver::cell::{After, Submitted};
 use crate::driver::shared::Shared;
-use crate::engine::{Input, Level, Op, Time, Update};
+use crate::engine::{Input, Level, Op, RequestId, Time, Update};
 use crate::error::Error;
 use crate::session::{Action, Command, CommandId, Effect, Output, StreamId, Told};
 use crate::view::View;
@@ -42,6 +42,22 @@ pub(super) struct Commit {
 impl Commit {
     /// Hands it to the engine.
     pub(super) fn submit(self, shared: &Shared) -> Result<(Submitted, After), Error> {
+        let input = self.into_input();
+        shared.with_cell(|cell| cell.submit(shared, input))
+    }
+
+    /// The same, and how it leaves its entity, where nobody else has changed that since its function saw it.
+    pub(super) fn submit_and_look(self, shared: &Shared) -> Result<(Submitted, After, Option<View>), Error> {
+        shared.with_cell(|cell| {
+            let entity = self.view.entity().clone();
+            let is_present = cell.engine.is_present(&self.view);
+            let (submitted, after) = cell.submit(shared, self.into_input());
+            let left = is_present.then(|| cell.engine.view_as_it_is(&entity));
+            (submitted, after, left)
+        })
+    }
+
+    fn into_input(self) -> impl FnOnce(RequestId, Time) -> Input {
         let Commit {
             ty,
             mutations,
@@ -56,7 +72,7 @@ impl Commit {
             mutation,
         };
         let ops = mutations.into_iter().map(op).chain(also).collect();
-        let commit = |request, now: Time| Input::Commit {
+        move |request, now: Time| Input::Commit {
             request,
             update: Update {
                 ops,
@@ -66,8 +82,7 @@ impl Commit {
                 timeout_ms: now.ms_until(deadline),
             },
             view,
-        };
-        shared.with_cell(|cell| cell.submit(shared, commit))
+        }
     }
 }
 

@@ -264,7 +264,7 @@ impl<'a> Turn<'a> {
             made = Some(handed);
             match result {
                 Some(result) => Input::Committed { id, result },
-                None => Input::Joined { id },
+                None => Input::Joined { id, left: None },
             }
         };
         let said = Input::Said { stream, said };

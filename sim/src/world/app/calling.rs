@@ -283,7 +283,7 @@ impl Apps {
         world.ask_engine(node, input)?;
         let is_it = |news: &News| matches!(news, News::Done { request: of, .. } if *of == request);
         if !world.news.iter().any(is_it) {
-            self.later_tell(node, &entity, Input::Joined { id });
+            self.later_tell(node, &entity, Input::Joined { id, left: None });
         }
         Ok(())
     }

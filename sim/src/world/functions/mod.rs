@@ -80,6 +80,14 @@ struct Made {
     deadline: Time,
 }
 
+/// What became of what a function's command did.
+pub(crate) enum Went {
+    /// It is in; and this is what it left, if nothing else became of its entity since it was seen.
+    In { left: Option<View> },
+    /// It is where its level says, or will not be.
+    Ended(Result<(), Error>),
+}
+
 /// Whose commit an update is.
 #[derive(Debug)]
 pub(crate) struct By {
@@ -445,22 +453,22 @@ impl World {
         &mut self,
         node: NodeIx,
         function: Option<(EntityIx, u64)>,
-        result: Option<Result<(), Error>>,
+        went: Went,
     ) -> Step {
         let Some((entity, command)) = function else {
             return Ok(());
         };
-        let is_in = result.as_ref().is_none_or(|result| {
-            let error = result.as_ref().err();
-            error.is_none_or(|error| error.kind() == ErrorKind::Unconfirmed)
-        });
+        let is_in = match &went {
+            Went::In { .. } | Went::Ended(Ok(())) => true,
+            Went::Ended(Err(error)) => error.kind() == ErrorKind::Unconfirmed,
+        };
         if let Some(hosted) = self.functions.get_mut(&(node, entity)).filter(|_| is_in) {
             hosted.going.is_in(command);
         }
         let id = CommandId(command);
-        let input = match result {
-            Some(result) => Input::Committed { id, result },
-            None => Input::Joined { id },
+        let input = match went {
+            Went::Ended(result) => Input::Committed { id, result },
+            Went::In { left } => Input::Joined { id, left },
         };
         self.session(node, entity, input)
     }
