@@ -298,6 +298,15 @@ fn streams_of_every_shape_go_through_at_any_node() {
         assert_eq!(lines.next(), Some(shown));
         client.call("Counter/Change", json!({"id": "w", "by": 1}));
     }
+    // More look on than an entity takes commands at a time, and none is refused.
+    let watch = |_| http::lines(&at, "/counters/w/watch").unwrap().map(Result::unwrap);
+    let mut many: Vec<_> = (0..150).map(watch).collect();
+    for value in 4..6 {
+        for lines in &mut many {
+            assert_eq!(lines.next(), Some(format!(r#"{{"value":"{value}"}}"#)));
+        }
+        client.call("Counter/Change", json!({"id": "w", "by": 1}));
+    }
 }
 
 #[test]

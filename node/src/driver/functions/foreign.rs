@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
 
+use super::followed::Turns;
 use super::foreign_attend::{Attended, Follows};
 use super::parked::Parked;
 use super::stats::ForeignStats;
@@ -34,6 +35,7 @@ pub(super) struct ForeignFunctions {
     sessions: Mutex<BTreeMap<EntityId, Live>>,
     begun: AtomicU64,
     pub(super) attended: Attended,
+    pub(super) turns: Turns,
     parked: Mutex<Parked>,
     pub(super) stats: ForeignStats,
 }

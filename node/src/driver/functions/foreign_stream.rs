@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::caller::HostCaller;
+use super::followed::Followed;
 use super::stream::{Open, stopped};
-use crate::driver::Mark;
 use crate::driver::shared::Shared;
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
@@ -15,22 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Ended, Foreign, Pipe, Streaming};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Call, Command};
-use crate::wire::{EntityId, Token};
-
-/// An entity that is followed.
-struct Followed {
-    shared: Arc<Shared>,
-    entity: EntityId,
-    mark: Option<Mark>,
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        if let Some(mark) = self.mark.take() {
-            self.shared.unsubscribe(&self.entity, mark);
-        }
-    }
-}
+use crate::wire::Token;
 
 impl Shared {
     /// Opens a stream of a function in another process.
@@ -112,17 +97,12 @@ impl Shared {
         mut pipe: Pipe,
         wants: Encoding,
     ) -> Result<(), Error> {
-        let mut followed = Followed {
-            mark: self.subscribe(&call.entity),
-            entity: call.entity.clone(),
-            shared: Arc::clone(self),
-        };
-        let mark = followed.mark.as_mut().ok_or_else(stopped)?;
+        let mut followed = Followed::new(self, &call.entity).ok_or_else(stopped)?;
         let mut last: Option<Payload> = None;
         loop {
-            // The mark is down before the function is asked, so a change in between sets it again.
-            mark.mark_unchanged();
+            let turn = followed.turn().await?;
             let (reply, changed) = self.ask_again(function, call, token).await?;
+            drop(turn);
             if changed && last.is_some() {
                 let message =
                     format!("{call} is asked again for each change, and made one: let it only look");
@@ -136,7 +116,7 @@ impl Shared {
                 }
             }
             tokio::select! {
-                changed = mark.changed() => changed.map_err(|_| stopped())?,
+                changed = followed.changed() => changed?,
                 _ = self.stopped() => return Err(stopped()),
             }
         }

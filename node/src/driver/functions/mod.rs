@@ -7,6 +7,7 @@ mod aside;
 mod caller;
 mod deleted;
 mod direct;
+mod followed;
 mod foreign;
 mod foreign_attend;
 mod foreign_command;
