@@ -1,6 +1,6 @@
 //! The ingress over TLS: what it shows, what is spoken within, and which files it does not take.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use super::ingress::own;
 use super::support::cluster::Cluster;
 use super::support::grpc::Grpc;
-use super::support::{exit, http, ports};
+use super::support::{exit, http, ports, wait_for};
 
 /// The name in the certificate, and what asks by it.
 const NAME: &str = "shop.internal";
@@ -61,16 +61,20 @@ impl Encrypted {
 
     /// Asks over HTTP/1.1 and reads everything.
     fn ask(&self, headers: &str) -> String {
+        self.try_ask(headers).unwrap()
+    }
+
+    fn try_ask(&self, headers: &str) -> io::Result<String> {
         let name = ServerName::try_from(NAME).unwrap();
         let connection = ClientConnection::new(self.client(b"http/1.1"), name).unwrap();
-        let stream = TcpStream::connect(self.ingress).unwrap();
+        let stream = TcpStream::connect(self.ingress)?;
         let mut stream = StreamOwned::new(connection, stream);
         let request = format!("GET / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n{headers}\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        stream.read_to_string(&mut answer)?;
         assert_eq!(stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
-        answer
+        Ok(answer)
     }
 }
 
@@ -104,6 +108,29 @@ fn callers_come_over_tls_in_either_protocol() {
         "",
     );
     assert!(plain.is_err(), "{plain:?}");
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_to_whoever_connects_then() {
+    let mut at = prepare("tls-renewed");
+    at.cluster.start_all();
+    let probe = "k-network-probe: queue";
+    at.ask(probe);
+    let renewed = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+    // Between the two files they do not fit: what was shown before is.
+    at.cluster
+        .dir
+        .write("n1/shop.key", renewed.signing_key.serialize_pem());
+    let kept = "the ingress keeps the certificate that it has";
+    wait_for("the node to say that it keeps what it has", || {
+        at.ask(probe);
+        let said = at.cluster.nodes[0].process().stderr.text();
+        said.contains(kept).then_some(())
+    });
+    at.ask(probe);
+    at.cluster.dir.write("n1/shop.pem", renewed.cert.pem());
+    at.certificate = renewed.cert.der().clone();
+    wait_for("the new certificate", || at.try_ask(probe).ok());
 }
 
 #[test]

@@ -2,16 +2,18 @@
 //!
 //! TLS 1.3 alone; a browser and a client of gRPC choose HTTP/2 or HTTP/1.1 as they begin. Clients show no certificate.
 //!
-//! Contract: files that do not fit together are refused before anything is served, by name.
+//! Contract: files that do not fit together are refused before anything is served, by name. Files that are others later are shown
+//! to whoever connects then, once they fit together; until then what was read last is.
 
+use std::fs;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConfig;
-use rustls::server::ResolvesServerCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -23,6 +25,9 @@ use crate::transport::{provider, read_certificates, read_key};
 
 /// What is spoken within, best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// A connection that begins has the files looked at, but not more often than this.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A certificate, its key, and how they are used.
 #[derive(Clone, Debug)]
@@ -37,20 +42,24 @@ impl Tls {
     /// # Errors
     /// [`ErrorKind::Invalid`]: the file that cannot be read, is none of these, or does not fit the other.
     pub fn load(certificate: &Path, key: &Path) -> Result<Tls, Error> {
-        let invalid = |why: String| Error::new(ErrorKind::Invalid, why);
-        let chain = read_certificates(certificate).map_err(|e| invalid(e.to_string()))?;
-        let private = read_key(key).map_err(|e| invalid(e.to_string()))?;
-        let provider = provider();
-        let certified = CertifiedKey::from_der(chain, private, &provider).map_err(|e| {
-            let (key, certificate) = (key.display(), certificate.display());
-            invalid(format!("{key}: does not fit the certificate {certificate} ({e})"))
-        })?;
-        let certified: Arc<dyn ResolvesServerCert> = Arc::new(SingleCertAndKey::from(certified));
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let files = Files {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+        };
+        let shown = Shown {
+            stamps: files.stamps(),
+            certified: files.read()?,
+            looked: Instant::now(),
+        };
+        let renewed = Renewed {
+            files,
+            shown: Mutex::new(shown),
+        };
+        let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| invalid(e.to_string()))?
             .with_no_client_auth()
-            .with_cert_resolver(certified);
+            .with_cert_resolver(Arc::new(renewed));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(Tls(Arc::new(config)))
     }
@@ -68,4 +77,74 @@ impl Tls {
         };
         timeout(within, beginning).await?
     }
+}
+
+/// Where a certificate and its key are.
+#[derive(Debug)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+/// By what a file is recognised as another than before: when it was written, and its length.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Files {
+    fn read(&self) -> Result<Arc<CertifiedKey>, Error> {
+        let chain = read_certificates(&self.certificate).map_err(|e| invalid(e.to_string()))?;
+        let private = read_key(&self.key).map_err(|e| invalid(e.to_string()))?;
+        let certified = CertifiedKey::from_der(chain, private, &provider()).map_err(|e| {
+            let (key, certificate) = (self.key.display(), self.certificate.display());
+            invalid(format!("{key}: does not fit the certificate {certificate} ({e})"))
+        })?;
+        Ok(Arc::new(certified))
+    }
+
+    fn stamps(&self) -> [Stamp; 2] {
+        [&self.certificate, &self.key].map(|path| {
+            let about = fs::metadata(path).ok()?;
+            Some((about.modified().ok()?, about.len()))
+        })
+    }
+}
+
+/// What is shown to whoever connects: the files as they are, if they fit together.
+#[derive(Debug)]
+struct Renewed {
+    files: Files,
+    shown: Mutex<Shown>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    certified: Arc<CertifiedKey>,
+    /// The files' when they were read last.
+    stamps: [Stamp; 2],
+    looked: Instant,
+}
+
+impl ResolvesServerCert for Renewed {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.looked.elapsed() >= LOOK_INTERVAL {
+            shown.looked = Instant::now();
+            let stamps = self.files.stamps();
+            if stamps != shown.stamps {
+                // Also where it fails: it is read again once the files are others again.
+                shown.stamps = stamps;
+                match self.files.read() {
+                    Ok(certified) => {
+                        tracing::info!(certificate = %self.files.certificate.display(), "the ingress has a new certificate");
+                        shown.certified = certified;
+                    }
+                    Err(error) => tracing::error!("the ingress keeps the certificate that it has: {error}"),
+                }
+            }
+        }
+        Some(Arc::clone(&shown.certified))
+    }
+}
+
+fn invalid(why: String) -> Error {
+    Error::new(ErrorKind::Invalid, why)
 }
