@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::Connection;
+use super::connection::{Connection, Room};
 use crate::error::{Error, ErrorKind};
 
 /// How long whoever wants it waits for it to wake up.
@@ -69,11 +69,20 @@ impl Awake {
         self.lock().connection.clone()
     }
 
-    /// Its connection, once it is awake.
+    /// Room for a stream to it, once it is awake.
     ///
     /// # Errors
-    /// [`ErrorKind::Unreachable`]: it did not wake up. Nothing was said to it.
-    pub async fn connection(self: &Arc<Self>) -> Result<(Connection, Use), Error> {
+    /// [`ErrorKind::Unreachable`]: it did not wake up, or takes no more connections. Nothing was said to it.
+    pub async fn room(self: &Arc<Self>) -> Result<(Room, Use), Error> {
+        let (connection, using) = self.connection().await?;
+        let room = connection.room().await.map_err(|why| {
+            let message = format!("nothing changed: the function takes no more connections: {why}");
+            Error::new(ErrorKind::Unreachable, message)
+        })?;
+        Ok((room, using))
+    }
+
+    async fn connection(self: &Arc<Self>) -> Result<(Connection, Use), Error> {
         let mut changed = self.changed.subscribe();
         self.lock().uses += 1;
         let using = Use(Arc::clone(self));

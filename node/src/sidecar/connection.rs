@@ -1,11 +1,13 @@
-//! A connection to a function's process: HTTP/2 without TLS, one for everything.
+//! The connections to a function's process: HTTP/2 without TLS, one for everything while that has room.
 //!
-//! Contract: it is never made anew behind anybody's back. That it has ended is known at once, and is how a function's end is known.
+//! Contract: the first is never made anew behind anybody's back. That it has ended is known at once, and is how a function's end is
+//! known. What is asked never waits for an answer to something else: a server takes so many streams of a connection at a time, and
+//! one for each entity that is awake may be more.
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -27,21 +29,29 @@ pub const MESSAGE_BYTES_MAX: usize = 12 << 20;
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection that may have ended.
-#[derive(Clone)]
+/// Streams of a connection at a time: no server should take fewer (RFC 9113, 6.5.2), and some take no more than a few times that.
+const STREAMS_MAX: usize = 100;
+/// So many connections at most; on top of that a stream waits, where the server wants it to.
+const CONNECTIONS_MAX: usize = 64;
+
+/// The first connection, which may have ended, and those beside it.
+#[derive(Clone, Debug)]
 pub struct Connection {
-    sender: SendRequest<Body>,
-    origin: http::Uri,
-    ended: watch::Receiver<bool>,
-    /// Ends the connection with its last user.
-    _held: Arc<watch::Sender<()>>,
+    first: Lane,
+    address: SocketAddr,
+    beside: Arc<Beside>,
 }
 
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection")
-            .field("origin", &self.origin)
-            .finish()
+#[derive(Debug, Default)]
+struct Beside {
+    lanes: Mutex<Vec<Lane>>,
+    /// Held by who opens one: the next sees whether that one has room.
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl Beside {
+    fn lock(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,6 +61,110 @@ impl Connection {
     /// # Errors
     /// Nobody is there.
     pub async fn open(address: SocketAddr) -> Result<Connection, String> {
+        Ok(Connection {
+            first: Lane::open(address).await?,
+            address,
+            beside: Arc::default(),
+        })
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&self) {
+        self.first.ended().await;
+    }
+
+    /// For one question, which needs no room of its own.
+    ///
+    /// # Errors
+    /// The status that it ended with.
+    pub async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        self.first.ask(path, question).await
+    }
+
+    /// Room for what may last, on whichever of the connections has it.
+    ///
+    /// # Errors
+    /// Nobody takes another connection. Nothing was said.
+    pub async fn room(&self) -> Result<Room, String> {
+        if let Some(room) = self.room_there() {
+            return Ok(room);
+        }
+        let _opening = self.beside.opening.lock().await;
+        if let Some(room) = self.room_there() {
+            return Ok(room);
+        }
+        let lane = Lane::open(self.address).await?;
+        self.beside.lock().push(lane.clone());
+        Ok(lane.room().unwrap_or(Room { lane, _place: None }))
+    }
+
+    /// The same on those that there are, if one has it or there are no more to be.
+    fn room_there(&self) -> Option<Room> {
+        if let Some(room) = self.first.room() {
+            return Some(room);
+        }
+        let mut beside = self.beside.lock();
+        beside.retain(|lane| !lane.has_ended());
+        if let Some(room) = beside.iter().find_map(Lane::room) {
+            return Some(room);
+        }
+        let is_last = 1 + beside.len() >= CONNECTIONS_MAX;
+        is_last.then(|| Room {
+            lane: self.first.clone(),
+            _place: None,
+        })
+    }
+}
+
+/// Room for one stream, on one of the connections.
+#[derive(Debug)]
+pub struct Room {
+    lane: Lane,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// A client of it.
+    pub fn grpc(&self) -> Grpc<Lane> {
+        self.lane.grpc()
+    }
+
+    /// One question and its answer.
+    ///
+    /// # Errors
+    /// The status that it ended with.
+    pub async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        self.lane.ask(path, question).await
+    }
+}
+
+/// One connection.
+#[derive(Clone)]
+pub struct Lane {
+    sender: SendRequest<Body>,
+    origin: http::Uri,
+    ended: watch::Receiver<bool>,
+    places: Arc<Semaphore>,
+    /// Ends the connection with its last user.
+    _held: Arc<watch::Sender<()>>,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("origin", &self.origin).finish()
+    }
+}
+
+impl Lane {
+    async fn open(address: SocketAddr) -> Result<Lane, String> {
         let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
         // A command must not wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
@@ -77,32 +191,39 @@ impl Connection {
             }
             end.send_replace(true);
         });
-        Ok(Connection {
+        Ok(Lane {
             sender,
             origin,
             ended,
+            places: Arc::new(Semaphore::new(STREAMS_MAX)),
             _held: Arc::new(held),
         })
     }
 
-    /// Waits for its end.
-    pub async fn ended(&self) {
+    fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    fn room(&self) -> Option<Room> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        Some(Room {
+            lane: self.clone(),
+            _place: Some(place),
+        })
+    }
+
+    async fn ended(&self) {
         let mut ended = self.ended.clone();
         let _ = ended.wait_for(|ended| *ended).await;
     }
 
-    /// A client of it.
-    pub fn grpc(&self) -> Grpc<Connection> {
+    fn grpc(&self) -> Grpc<Lane> {
         Grpc::with_origin(self.clone(), self.origin.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// One question and its answer.
-    ///
-    /// # Errors
-    /// The status that it ended with.
-    pub async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
+    async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
@@ -117,7 +238,7 @@ impl Connection {
     }
 }
 
-impl tower_service::Service<http::Request<Body>> for Connection {
+impl tower_service::Service<http::Request<Body>> for Lane {
     type Response = http::Response<Incoming>;
     type Error = hyper::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
@@ -128,5 +249,103 @@ impl tower_service::Service<http::Request<Body>> for Connection {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         Box::pin(self.sender.send_request(request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body::Frame;
+    use tokio::net::TcpListener;
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    /// The beginning of an answer that does not end.
+    struct Endless(bool);
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            match std::mem::replace(&mut self.0, false) {
+                true => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x"))))),
+                false => Poll::Pending,
+            }
+        }
+    }
+
+    /// A process that takes so many streams of a connection at a time, and how many connections it has taken.
+    async fn process(streams: u32) -> (SocketAddr, Arc<Mutex<usize>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let taken = Arc::new(Mutex::new(0));
+        let counted = Arc::clone(&taken);
+        tokio::spawn(async move {
+            let mut all = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                *counted.lock().unwrap() += 1;
+                let answer = |_| async { Ok::<_, Infallible>(http::Response::new(Endless(true))) };
+                let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                server.max_concurrent_streams(streams);
+                let service = hyper::service::service_fn(answer);
+                all.spawn(server.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        (address, taken)
+    }
+
+    async fn begin(room: &mut Room) -> http::Response<Incoming> {
+        let request = http::Request::post(room.lane.origin.clone())
+            .body(Body::empty())
+            .unwrap();
+        room.lane.sender.send_request(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn more_streams_than_a_connection_takes_go_on_at_once() {
+        let (address, taken) = process(STREAMS_MAX as u32).await;
+        let connection = Connection::open(address).await.unwrap();
+        let mut streams = Vec::new();
+        for _ in 0..2 * STREAMS_MAX + 1 {
+            let mut room = connection.room().await.unwrap();
+            let answer = begin(&mut room).await;
+            streams.push((room, answer));
+        }
+        assert_eq!(*taken.lock().unwrap(), 3);
+        // Whose place is free again is whose turn is next.
+        drop(streams);
+        let all: Vec<Room> = {
+            let rooms = (0..STREAMS_MAX).map(|_| connection.room_there().unwrap());
+            rooms.collect()
+        };
+        assert!(all.iter().all(|room| room.lane.sender.is_ready()));
+        assert_eq!(*taken.lock().unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn who_asks_at_the_same_time_opens_no_more_than_is_needed() {
+        let (address, taken) = process(STREAMS_MAX as u32).await;
+        let connection = Connection::open(address).await.unwrap();
+        let mut asking = JoinSet::new();
+        for _ in 0..2 * STREAMS_MAX {
+            let connection = connection.clone();
+            asking.spawn(async move { connection.room().await.unwrap() });
+        }
+        let rooms = asking.join_all().await;
+        assert!(rooms.iter().all(|room| room._place.is_some()));
+        assert_eq!(connection.beside.lock().len(), 1);
+        // The last connection is known to the process once it says something there.
+        for mut room in rooms {
+            begin(&mut room).await;
+        }
+        assert_eq!(*taken.lock().unwrap(), 2);
     }
 }

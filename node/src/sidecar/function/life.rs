@@ -174,8 +174,8 @@ impl Conversation {
         let (sender, outgoing) = mpsc::channel(OUT_MAX);
         // It may have to wake up first.
         let asleep = |error: Error| End::Status(Status::unavailable(error.message()));
-        let (connection, _using) = self.function.all.awake.connection().await.map_err(asleep)?;
-        let mut grpc = connection.grpc();
+        let (place, _using) = self.function.all.awake.room().await.map_err(asleep)?;
+        let mut grpc = place.grpc();
         let unavailable = |e: hyper::Error| End::Status(Status::unavailable(e.to_string()));
         grpc.ready().await.map_err(unavailable)?;
         let request = tonic::Request::new(ReceiverStream::new(outgoing));

@@ -178,8 +178,8 @@ impl Function {
 
     async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
         let question = self.question(command, true)?;
-        let (connection, _using) = self.all.awake.connection().await?;
-        let asking = connection.ask(self.all.dialect().paths().unary, question);
+        let (room, _using) = self.all.awake.room().await?;
+        let asking = room.ask(self.all.dialect().paths().unary, question);
         asking.await.map_err(|status| failed(&status))
     }
 }

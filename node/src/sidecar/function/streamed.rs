@@ -62,8 +62,8 @@ impl Streamed {
             std::future::pending::<Result<(), Error>>().await
         };
         let answering = async {
-            let (connection, _using) = self.function.all.awake.connection().await?;
-            let mut grpc = connection.grpc();
+            let (room, _using) = self.function.all.awake.room().await?;
+            let mut grpc = room.grpc();
             let codec = Breaking(Messages::default());
             grpc.ready()
                 .await
