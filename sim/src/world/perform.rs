@@ -173,16 +173,10 @@ impl World {
         let (level, timeout_us) = (update.level, update.timeout_ms * 1_000);
         self.tell(|| format!("n{node} asked #{request} {asked:?} level {level} key {key:?}"));
         let function = by.as_ref().map(|by| (by.entity, by.command));
-        let entity = by.as_ref().map(|by| by.view.entity().clone());
-        let engine = self.hosts[node].life.as_ref().map(|life| &life.engine);
-        let is_present = by.as_ref().zip(engine);
-        let is_present = is_present.is_some_and(|(by, engine)| engine.is_present(&by.view));
-        let outputs = self.handle(node, ask(RequestId(request), update, by.map(|by| by.view)));
+        let (outputs, left) = self.hand_in(node, RequestId(request), update, by.map(|by| by.view));
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };
-        let left = entity.filter(|_| is_present);
-        let left = left.map(|entity| life.engine.view_as_it_is(&entity));
         let wall_ms = self.hosts[node].wall_ms(self.kernel.now());
         let error = refusal(&outputs, request);
         let (mut issue, touched) =
@@ -227,6 +221,27 @@ impl World {
             return self.on_session_committed(node, function, Went::In { left });
         }
         Ok(())
+    }
+
+    /// What an engine does about an update; and how it leaves the entity of its function, if it is one's and what that saw was the
+    /// present.
+    fn hand_in(
+        &mut self,
+        node: NodeIx,
+        request: RequestId,
+        update: Update,
+        view: Option<View>,
+    ) -> (Vec<Output>, Option<View>) {
+        let engine = self.hosts[node].life.as_ref().map(|life| &life.engine);
+        let seen = view.as_ref().zip(engine);
+        let seen = seen.filter(|(view, engine)| engine.is_present(view));
+        let entity = seen.map(|(view, _)| view.entity().clone());
+        let outputs = self.handle(node, ask(request, update, view));
+        let engine = self.hosts[node].life.as_ref().map(|life| &life.engine);
+        let left = entity
+            .zip(engine)
+            .map(|(entity, engine)| engine.view_as_it_is(&entity));
+        (outputs, left)
     }
 
     pub(super) fn look(&mut self, node: NodeIx, outputs: &[Output], touched: &BTreeSet<EntityIx>) -> Step {
