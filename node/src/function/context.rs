@@ -47,6 +47,17 @@ pub trait Caller: Send + Sync {
     /// Calls an entity's function, at a certain node or at this one, within the time that the function itself has.
     fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>>;
 
+    /// Makes the calls that are wanted besides: those that are waited for in order, the others meanwhile, where there is somebody to
+    /// make them meanwhile. How they went nobody is told.
+    fn make(&self, effects: Vec<Effect>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            for effect in effects {
+                // Whoever can note a failure makes them itself.
+                let _ = self.call(None, effect.call).await;
+            }
+        })
+    }
+
     /// The nodes that can be called, without the function's own.
     fn peers(&self) -> Vec<NodeId>;
 

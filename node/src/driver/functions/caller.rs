@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anabranch_crdt::NodeId;
 
 use super::aside::aside;
+use super::later::{Later, note_failure};
 use crate::driver::shared::Shared;
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Streaming};
 use crate::payload::Payload;
-use crate::session::Call;
+use crate::session::{Call, Effect};
 use crate::wire::Token;
 
 /// Of calls within calls, every so many-th goes on with a stack of its own: each takes stack while the one within it runs.
@@ -28,6 +29,7 @@ pub(super) struct HostCaller {
     /// When its own caller gives up, if it does.
     deadline: Option<Time>,
     seen: Mutex<Token>,
+    later: Later,
 }
 
 impl HostCaller {
@@ -36,6 +38,7 @@ impl HostCaller {
             shared: Arc::clone(shared),
             deadline,
             seen: Mutex::new(seen),
+            later: Later::default(),
         }
     }
 
@@ -70,6 +73,15 @@ impl Caller for HostCaller {
                 .unwrap_or_else(PoisonError::into_inner)
                 .join(&token);
             reply
+        })
+    }
+
+    fn make(&self, effects: Vec<Effect>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            for call in self.later.leave(&self.shared, effects).await {
+                let name = call.to_string();
+                note_failure(&name, self.call(None, call).await);
+            }
         })
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::later::Later;
 use super::stream::stopped;
 use crate::driver::shared::Shared;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
@@ -172,12 +173,13 @@ impl Shared {
     pub(super) async fn pass_on(
         self: &Arc<Self>,
         parts: &Option<Parts>,
+        later: &Later,
         action: Option<Action>,
         effects: Vec<Effect>,
         token: &mut Token,
     ) -> Result<(), Error> {
         let deadline = self.clock.time().after_ms(TIMEOUT_MS_DEFAULT);
-        self.make_effects(effects, deadline, token).await;
+        self.make_effects(later, effects, deadline, token).await;
         let payload = match action {
             None => None,
             Some(action) => Some(self.reply_of(action, token, TIMEOUT_MS_DEFAULT).await?),

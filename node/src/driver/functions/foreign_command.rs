@@ -11,7 +11,7 @@ use tracing::Instrument;
 use super::deleted;
 use super::foreign::{Begin, Ended, stopping};
 use super::foreign_attend::{Follows, Parts, left};
-use super::later::{leave_later, note_failure};
+use super::later::{Later, note_failure};
 use super::parked;
 use super::step::{Commit, Step, step};
 use crate::driver::cell::Submitted;
@@ -63,7 +63,8 @@ impl Shared {
         let action = action.and_then(|action| self.check_action(&action).map(|()| action));
         // What it wants done elsewhere is what it changes: a call that failed behind that must not be made anew.
         let changes = !effects.is_empty();
-        self.make_effects(effects, deadline, &mut token).await;
+        self.make_effects(&Later::default(), effects, deadline, &mut token)
+            .await;
         let result = action
             .map(|action| (action, changes))
             .map_err(|error| match changes {
@@ -131,7 +132,7 @@ impl Shared {
             follows,
         };
         self.tell_foreign(entity, Input::Command { id, command }, Some(begin));
-        let (mut changed, mut failed) = (false, None);
+        let (mut changed, mut failed, later) = (false, None, Later::default());
         loop {
             let output = tokio::select! {
                 biased;
@@ -155,11 +156,11 @@ impl Shared {
                     effects, deadline, ..
                 } => {
                     changed = true;
-                    self.make_effects(effects, deadline, &mut token).await;
+                    self.make_effects(&later, effects, deadline, &mut token).await;
                     self.tell_foreign(entity, Input::EffectsDone { id }, None);
                 }
                 Output::Streamed { action, effects, .. } => {
-                    let passed = self.pass_on(&parts, action, effects, &mut token).await;
+                    let passed = self.pass_on(&parts, &later, action, effects, &mut token).await;
                     if let Err(error) = load.passed().and(passed) {
                         (parts, failed) = (None, Some(error));
                         self.tell_foreign(entity, Input::Cancelled { id }, None);
@@ -219,11 +220,12 @@ impl Shared {
     /// Makes the calls that a command wants: those that are waited for in order, the others meanwhile.
     pub(super) async fn make_effects(
         self: &Arc<Self>,
+        later: &Later,
         effects: Vec<Effect>,
         deadline: Time,
         token: &mut Token,
     ) {
-        for call in leave_later(self, effects) {
+        for call in later.leave(self, effects).await {
             let left_ms = self.clock.time().ms_until(deadline);
             let name = call.to_string();
             note_failure(&name, self.make_call(call, token, left_ms).await);

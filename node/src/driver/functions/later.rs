@@ -1,7 +1,10 @@
 //! Calls that nobody waits for.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::Notify;
 
 use crate::driver::quic::block_on;
 use crate::driver::shared::Shared;
@@ -13,6 +16,9 @@ use crate::session::{Call, Effect};
 /// So many commands' effects that nobody waits for run at once; those of the next are waited for.
 const LATER_MAX: usize = 64;
 
+/// So many calls that one command or stream does not wait for may wait to be made; it waits before it wants more.
+const LINE_MAX: usize = 64;
+
 /// Streams that have ended and want calls made wait for such a thread; so many at most, and what comes on top is not done.
 const AT_END_QUEUE_MAX: usize = 100_000;
 
@@ -23,45 +29,113 @@ pub(super) fn note_failure(name: &str, result: Result<Payload, Error>) {
     }
 }
 
-/// What a command wants called now, in order: what it waits for, and what there is no room to call meanwhile. The rest is called.
-pub(super) fn leave_later(shared: &Arc<Shared>, effects: Vec<Effect>) -> Vec<Call> {
-    let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
-    let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
-    let mut now: Vec<Call> = calls(awaited).collect();
-    if !later.is_empty()
-        && let Err(later) = call_later(shared, calls(later).collect())
-    {
-        now.extend(later);
+/// What a command or a stream wants called that it does not wait for: one call after the other, while it goes on.
+#[derive(Debug, Default)]
+pub(super) struct Later(OnceLock<Arc<Line>>);
+
+/// Calls that stand in line.
+#[derive(Debug, Default)]
+struct Line {
+    waiting: Mutex<Waiting>,
+    has_room: Notify,
+}
+
+/// Bounded by [`LINE_MAX`], and what one message wants called on top of it.
+#[derive(Debug, Default)]
+struct Waiting {
+    calls: VecDeque<Call>,
+    /// A thread makes them.
+    is_attended: bool,
+}
+
+impl Later {
+    /// Most commands have none.
+    fn line(&self) -> &Arc<Line> {
+        self.0.get_or_init(Arc::default)
     }
-    now
+
+    /// What it wants called now, in order: what it waits for, and what there is no thread to call meanwhile. The rest is called,
+    /// behind what was left before.
+    pub(super) async fn leave(&self, shared: &Arc<Shared>, effects: Vec<Effect>) -> Vec<Call> {
+        let (awaited, later): (Vec<_>, Vec<_>) = effects.into_iter().partition(|effect| effect.awaited);
+        let calls = |effects: Vec<Effect>| effects.into_iter().map(|effect| effect.call);
+        let mut now: Vec<Call> = calls(awaited).collect();
+        if later.is_empty() {
+            return now;
+        }
+        // Nothing overtakes what stands in line already.
+        let line = self.line();
+        while line.lock().calls.len() >= LINE_MAX {
+            line.has_room.notified().await;
+        }
+        if let Err(later) = self.begin(shared, calls(later).collect()) {
+            now.extend(later);
+        }
+        now
+    }
+
+    /// Has calls made on a thread of their own; gives them back where too many such threads run already.
+    fn begin(&self, shared: &Arc<Shared>, calls: Vec<Call>) -> Result<(), Vec<Call>> {
+        let line = self.line();
+        let mut waiting = line.lock();
+        if !waiting.is_attended {
+            let (at, line) = (Arc::clone(shared), Arc::clone(line));
+            let has_begun = attend(shared, move || {
+                while let Some(call) = line.next() {
+                    call_now(&at, call);
+                }
+            });
+            if !has_begun {
+                return Err(calls);
+            }
+            waiting.is_attended = true;
+        }
+        waiting.calls.extend(calls);
+        Ok(())
+    }
+}
+
+impl Line {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For its thread, which goes where there is nothing.
+    fn next(&self) -> Option<Call> {
+        let mut waiting = self.lock();
+        let next = waiting.calls.pop_front();
+        waiting.is_attended = next.is_some();
+        drop(waiting);
+        // Whoever waits waits alone: a command says one thing after the other.
+        self.has_room.notify_one();
+        next
+    }
 }
 
 /// Makes calls, one after the other, on a thread of their own; gives them back where too many do so already.
 pub(super) fn call_later(shared: &Arc<Shared>, calls: Vec<Call>) -> Result<(), Vec<Call>> {
+    Later::default().begin(shared, calls)
+}
+
+/// Has calls made on a thread, and then those that streams wanted at their ends; whether there is one for it.
+fn attend(shared: &Arc<Shared>, make: impl FnOnce() + Send + 'static) -> bool {
     let running = &shared.functions.later;
     if running.fetch_add(1, Ordering::SeqCst) >= LATER_MAX {
         running.fetch_sub(1, Ordering::SeqCst);
-        return Err(calls);
+        return false;
     }
-    let (hand_over, taken) = mpsc::channel::<Call>();
     let at = Arc::clone(shared);
     let run = move || {
-        for call in taken {
-            call_now(&at, call);
-        }
+        make();
         drain_at_end(&at);
     };
     let thread = std::thread::Builder::new().name("anabranch-effects".into());
     if let Err(error) = thread.spawn(run) {
         tracing::warn!("no thread for effects: {error}");
         running.fetch_sub(1, Ordering::SeqCst);
-        return Err(calls);
+        return false;
     }
-    for call in calls {
-        // It takes them all before it ends.
-        let _ = hand_over.send(call);
-    }
-    Ok(())
+    true
 }
 
 fn call_now(shared: &Arc<Shared>, call: Call) {

@@ -9,7 +9,7 @@ use tracing::{Instrument, Span};
 
 use super::caller::{HostCaller, has_own_stack};
 use super::direct::Ended;
-use super::later::{call_later, leave_later, note_failure};
+use super::later::{Later, call_later, note_failure};
 use super::step::{Commit, Step};
 use super::{Found, nothing};
 use crate::driver::calls::Due;
@@ -208,7 +208,8 @@ impl<'a> Turn<'a> {
     /// Makes the calls that the command wants: those that are waited for in order, the others meanwhile.
     async fn effects(&mut self, effects: Vec<Effect>, deadline: Time, mut session: Option<&mut Token>) {
         self.stage = Stage::Effecting;
-        self.rest.extend(leave_later(self.shared, effects));
+        self.rest
+            .extend(Later::default().leave(self.shared, effects).await);
         while let Some(call) = self.rest.pop_front() {
             let left_ms = self.shared.clock.time().ms_until(deadline);
             let name = call.to_string();

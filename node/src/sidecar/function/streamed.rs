@@ -140,13 +140,8 @@ impl Streamed {
     /// Whether there was anything in it for the caller.
     async fn reply(&self, response: ActionResponse, outward: &mut Pipe) -> Result<bool, Error> {
         let function = &self.function;
-        for effect in said::effects(function, response.side_effects, &self.command)? {
-            let name = effect.call.to_string();
-            // One after the other, also those that nobody waits for: a stream may want any number of them.
-            if let Err(error) = self.calls.call(None, effect.call).await {
-                tracing::warn!("an effect, {name}, failed: {error}");
-            }
-        }
+        let effects = said::effects(function, response.side_effects, &self.command)?;
+        self.calls.make(effects).await;
         let Some(response) = response.response else {
             return Ok(false);
         };
