@@ -48,7 +48,7 @@ impl Scratch {
         self.0.join(id.to_string())
     }
 
-    fn builder(&self, id: u128) -> NodeBuilder {
+    pub(super) fn builder(&self, id: u128) -> NodeBuilder {
         let home = self.home(id);
         if !home.exists() {
             ca::issue(

@@ -8,7 +8,7 @@ use anabranch_crdt::{Mutation, Type};
 
 use super::change::touched;
 use super::life::Left;
-use super::{Busy, CommandId, Committing, Finishing, Life, Output, Session, Streams};
+use super::{Action, Busy, CommandId, Committing, Effect, Finishing, Life, Output, Session, Streams};
 use crate::error::{Error, ErrorKind};
 use crate::terms::Level;
 use crate::view::View;
@@ -48,6 +48,23 @@ impl Session {
             level,
             deadline: busy.deadline,
         });
+    }
+
+    /// The function has refused: there is nothing to bring in, and what it believes of its entity is not known.
+    pub(super) fn refuse(&mut self, busy: Busy, action: Action, effects: Vec<Effect>) {
+        let Life::Open(open) = &self.life else { return };
+        let finishing = Finishing {
+            action,
+            effects,
+            deadline: busy.deadline,
+            deletes: false,
+            streams: (Streams::No, open.stream),
+        };
+        self.finishing.push((busy.id, finishing));
+        self.finish(busy.id);
+        if self.config.remembers && !self.config.trusts_refusals {
+            self.close();
+        }
     }
 
     /// Planted: the caller hears before the entity does.
@@ -132,7 +149,13 @@ impl Session {
     pub(super) fn answer_finished(&mut self, id: CommandId) {
         match self.take_finishing(id) {
             Some(finishing) if finishing.streams.0 != Streams::No => self.begin_stream(id, finishing),
-            Some(finishing) => self.answer(id, Ok(finishing.action)),
+            Some(finishing) => {
+                let result = match finishing.action {
+                    Action::Refuse(error) => Err(error),
+                    action => Ok(action),
+                };
+                self.answer(id, result);
+            }
             None => {}
         }
     }

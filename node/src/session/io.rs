@@ -160,7 +160,7 @@ impl fmt::Display for Call {
     }
 }
 
-/// A call that a function wants made once its own change is in.
+/// A call that a function wants made once its own change is in; where it refuses, there is none to wait for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effect {
     /// What to call.

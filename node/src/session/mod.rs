@@ -379,12 +379,9 @@ impl Session {
             return self.broke(what);
         };
         open.idle_since = self.now;
-        if let Action::Refuse(error) = reply.action {
-            self.answer(busy.id, Err(error));
-            if self.config.remembers && !self.config.trusts_refusals {
-                self.close();
-            }
-            return;
+        if matches!(reply.action, Action::Refuse(_)) {
+            // What it did to its entity is not looked at; what it wants of others is done all the same.
+            return self.refuse(busy, reply.action, reply.effects);
         }
         let finishing = Finishing {
             action: reply.action,

@@ -9,7 +9,7 @@
 //! | `reply N [OP..] [at LEVEL] [effect]` | the function answers it: `add E..`, `remove E..`, `delete`, `incr N` or nothing |
 //! | `reply N .. stream`, `reply N .. silent` | and it goes on; and the answer itself is nothing |
 //! | `more N [last]`, `fails N`, `stumbles N` | it goes on; and fails as it does, for good or not |
-//! | `refuse N`, `forward N`, `fail N`, `fail`, `end` | it refuses, forwards, fails at it, fails, ends |
+//! | `refuse N [OP..] [effect]`, `forward N`, `fail N`, `fail`, `end` | it refuses, forwards, fails at it, fails, ends |
 //! | `old REPLY` | an earlier life of the function says that |
 //! | `other OP..` | somebody else changes the entity, and the session is told |
 //! | `join` | the engine is given what is to be committed |
@@ -631,6 +631,19 @@ fn effects_come_after_the_commit_and_the_awaited_ones_before_the_answer() {
          reply 2 side => effects 2; answer 2
          command 3 => command 3 [a]
          forward 3 => answer 3 forward",
+    );
+}
+
+#[test]
+fn effects_of_a_refused_command_are_made_and_its_change_is_not() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         refuse 1 add a effect => effects 1; end
+         command 2
+         end => init nothing; command 2 nothing
+         done 1 => answer 1 refused
+         refuse 2 add b side => effects 2; answer 2 refused; end
+         end",
     );
 }
 

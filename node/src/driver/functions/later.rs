@@ -187,3 +187,62 @@ fn drain_at_end(shared: &Arc<Shared>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context as Polled, Waker};
+
+    use super::*;
+    use crate::driver::functions::caller::HostCaller;
+    use crate::driver::tests::{Scratch, id, within};
+    use crate::function::state::PnCounter;
+    use crate::function::{Caller, Context, Function};
+    use crate::payload::Encoding;
+    use crate::wire::Token;
+
+    /// What nobody waits for.
+    fn notes(numbers: std::ops::Range<usize>) -> Vec<Effect> {
+        let effect = |number| Effect {
+            call: Call::new(
+                id("notes", "a"),
+                "note",
+                Payload::of(Encoding::Postcard, &number).unwrap(),
+            ),
+            awaited: false,
+        };
+        numbers.map(effect).collect()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_line_that_is_full_is_waited_for_and_nothing_overtakes_what_stands_in_it() {
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let (noted, mut notes_made) = tokio::sync::mpsc::unbounded_channel();
+        let gate = Mutex::new(gate);
+        let function =
+            Function::of::<PnCounter>("notes").command("note", move |_, _: &mut Context, number: usize| {
+                let passed = gate.lock().map_err(|e| e.to_string())?.recv();
+                passed.map_err(|e| e.to_string())?;
+                noted.send(number).map_err(|e| e.to_string())
+            });
+        let scratch = Scratch::new();
+        let node = within(scratch.builder(1).function(function).start())
+            .await
+            .unwrap();
+        let caller = HostCaller::new(node.handle().shared(), None, Token::default());
+        // One is being made, the others wait.
+        within(caller.make(notes(0..LINE_MAX + 1))).await;
+        let one_more = LINE_MAX + 1;
+        let mut more = pin!(caller.make(notes(one_more..one_more + 1)));
+        let mut polled = Polled::from_waker(Waker::noop());
+        assert!(more.as_mut().poll(&mut polled).is_pending());
+        for _ in 0..=one_more {
+            go.send(()).unwrap();
+        }
+        within(more).await;
+        for number in 0..=one_more {
+            assert_eq!(within(notes_made.recv()).await, Some(number));
+        }
+    }
+}
