@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::support::grpc::{Answer, Grpc};
 use super::support::http;
-use super::support::kalix::{Dev, shop};
+use super::support::kalix::{Dev, Installed, meeting, shop};
 use super::support::process::{beneath, signal};
 use super::support::temp::TempDir;
 use super::support::wait_for;
@@ -256,6 +256,76 @@ fn browsers_call_over_http_1_in_binary_and_in_text() {
     };
     assert_eq!(ask("POST", "application/grpc-web+json"), 415);
     assert_eq!(ask("GET", "application/grpc-web"), 405);
+}
+
+/// What is said at one node by a page, by JSON and by gRPC is seen at each by all of them.
+fn is_heard_everywhere(name: &str, function: &'static Installed, set: &str) {
+    let dev = Dev::start(name, function, 3);
+    let at = |node: usize| dev.ingress(node).to_string();
+    let web = |node: usize, is_text: bool| Web {
+        at: at(node),
+        pool: &function.pool,
+        is_text,
+        origin: None,
+    };
+    let method = |name: &str| format!("anabranch.test.{set}/{name}");
+    let said = |word: &str| json!({"id": "x", "word": word});
+    let json_call = |node: usize, name: &str, body: &Value, more: &[(&str, &str)]| {
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(more);
+        let path = format!("/{}", method(name));
+        let reply = http::request(&at(node), "POST", &path, &headers, &body.to_string()).unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reply
+    };
+    let mut clients = dev.clients();
+    let (_, headers, answer) = web(0, false).call(&method("Add"), &said("binary"));
+    assert_eq!(answer.code, OK, "{answer:?}");
+    let token = headers
+        .lines()
+        .find_map(|line| line.strip_prefix("anabranch-session: "))
+        .unwrap();
+    // Whoever brings along what was seen there sees it at once.
+    let id = json!({"id": "x"});
+    clients[1]
+        .headers
+        .insert("anabranch-session".into(), token.into());
+    assert_eq!(
+        clients[1].call(&method("Get"), id.clone()),
+        json!({"words": ["binary"]})
+    );
+    let read = json_call(2, "Get", &id, &[("anabranch-session", token)]);
+    assert_eq!(read.body, r#"{"words":["binary"]}"#);
+    // And the others do soon.
+    assert_eq!(web(1, true).call(&method("Add"), &said("text")).2.code, OK);
+    json_call(2, "Add", &said("json"), &[]);
+    clients[0].call(&method("Add"), said("plain"));
+    let all = json!({"words": ["binary", "json", "plain", "text"]});
+    for (node, client) in clients.iter_mut().enumerate() {
+        wait_for("all of it", || {
+            (client.call(&method("Get"), id.clone()) == all).then_some(())
+        });
+        assert_eq!(json_call(node, "Get", &id, &[]).body, all.to_string());
+        for is_text in [false, true] {
+            let (_, _, answer) = web(node, is_text).call(&method("Get"), &id);
+            assert_eq!(
+                (answer.code, &answer.messages[..]),
+                (OK, std::slice::from_ref(&all))
+            );
+        }
+    }
+}
+
+#[test]
+fn what_a_page_says_at_one_node_is_read_at_others_however_they_are_asked() {
+    let Some(shop) = shop() else { return };
+    is_heard_everywhere("ingress-nodes", shop, "WordSet");
+}
+
+#[test]
+fn so_is_what_it_says_to_a_function_of_the_first_sdk() {
+    let Some(meeting) = meeting() else { return };
+    is_heard_everywhere("ingress-meeting", meeting, "Topics");
 }
 
 #[test]

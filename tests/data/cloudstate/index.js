@@ -38,6 +38,7 @@ const scores = entity("Score", () => new crdt.PNCounter(), {
   Crash() {
     throw new Error("boom");
   },
+  Exit: () => process.exit(3),
   Delete(_, ctx) {
     ctx.delete();
     return {};
@@ -142,6 +143,10 @@ const minutes = entity("Minutes", () => new crdt.ORMap(), {
 const attendance = (state) => ({ mine: state.vote, for: state.votesFor, of: state.totalVoters });
 const listeners = new Map();
 const presence = entity("Presence", () => new crdt.Vote(), {
+  Join(_, ctx) {
+    ctx.state.vote = true;
+    return attendance(ctx.state);
+  },
   Stay({ id }, ctx) {
     listeners.set(id, (listeners.get(id) || 0) + 1);
     ctx.onStateChange = (state) => attendance(state);
