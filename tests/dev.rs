@@ -4,9 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
 use super::support::command::{anabranch, anabranch_in};
 use super::support::dev::Dev;
 use super::support::face::Face;
+use super::support::kalix::{self, meeting};
+use super::support::ports;
 use super::support::process::{Process, is_running, signal};
 use super::support::temp::TempDir;
 use super::support::up::Up;
@@ -257,7 +261,7 @@ fn a_node_of_ones_own_runs_what_it_is_configured_to() {
     up.process.terminate();
     up.process.wait().done();
     let config = fs::read_to_string(&face.config).unwrap();
-    let ingress = super::support::ports::take();
+    let ingress = ports::take();
     let with = |function: &str| {
         let text = format!("{config}\n[ingress]\nlisten = \"{ingress}\"\n[function]\n{function}\n");
         fs::write(&face.config, text).unwrap();
@@ -334,4 +338,45 @@ fn what_is_no_function_is_named_to_whoever_started_it() {
     let mut dev = Dev::start(&dir, 1, &["sh", "-c", server]);
     let remark = dev.process.stderr.until("does not say what it is");
     assert!(remark.starts_with("n1 | (127.0.0.1:"), "{remark}");
+}
+
+/// As samples do that are of before PORT was asked for.
+#[test]
+fn a_function_that_listens_where_it_likes_is_found_there() {
+    let Some(meeting) = meeting() else { return };
+    let port = ports::take().port();
+    let command = format!("HOST=0.0.0.0 PORT={port} exec npm start --silent");
+    let mut dev = kalix::Dev::start_by("dev-elsewhere", meeting, 1, &[], &["sh", "-c", &command]);
+    let said = dev.process.stderr.until("was found at");
+    assert!(
+        said.starts_with("n1 | ") && said.contains(&format!("127.0.0.1:{port}:")),
+        "{said}"
+    );
+    let mut client = dev.clients().remove(0);
+    let by = json!({"id": "x", "by": 2});
+    assert_eq!(client.call("Score/Change", by), json!({"value": 2}));
+    // And again when it has been started again.
+    client.fail("Score/Exit", json!({"id": "x"}));
+    dev.process.stderr.until("was found at");
+    wait_for("the function", || {
+        let answer = client.ask("Score/Get", &[json!({"id": "x"})]);
+        (answer.messages == [json!({"value": 2})]).then_some(())
+    });
+}
+
+#[test]
+fn functions_that_share_a_port_are_told_so_and_none_is_taken_for_another() {
+    let dir = TempDir::new("dev-insists");
+    let port = ports::take().port();
+    // It goes on without its port, as some do, and would share it.
+    let function = format!(
+        "import socket\ns=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEPORT,1)
+s.bind(('127.0.0.1',{port})); s.listen()\nwhile True: s.accept()[0].close()"
+    );
+    let mut dev = Dev::start(&dir, 2, &["python3", "-c", &function]);
+    for _ in 0..2 {
+        let said = dev.process.stderr.until("has not opened its port");
+        let both = format!("it listens at 127.0.0.1:{port}, and so does another process");
+        assert!(said.contains("HOST and PORT") && said.contains(&both), "{said}");
+    }
 }

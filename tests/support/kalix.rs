@@ -73,13 +73,25 @@ impl Dev {
 
     /// The same with these options.
     pub fn start_with(name: &str, function: &'static Installed, nodes: usize, options: &[&str]) -> Dev {
+        Dev::start_by(name, function, nodes, options, &["npm", "start", "--silent"])
+    }
+
+    /// The same with this command.
+    pub fn start_by(
+        name: &str,
+        function: &'static Installed,
+        nodes: usize,
+        options: &[&str],
+        by: &[&str],
+    ) -> Dev {
         let dir = TempDir::new(name);
         let mut command = Command::new(ANABRANCH);
         command
             .args(["dev", "--json", "--nodes", &nodes.to_string(), "--dir"])
             .arg(dir.join("cluster"))
             .args(options)
-            .args(["--", "npm", "start", "--silent"])
+            .arg("--")
+            .args(by)
             .current_dir(&function.dir);
         let mut process = Process::start("dev", &mut command);
         let mut nodes: Vec<Value> = (0..nodes)

@@ -15,11 +15,11 @@ use tokio::sync::mpsc;
 use super::config::{Deletion, FunctionAt, FunctionConfig};
 use super::exit::Failure;
 use super::ports;
-use super::process::{self, Outlet, Settings, Supervisor};
+use super::process::{self, Outlet, Probe, Settings, Supervisor};
 use crate::error::Error;
 use crate::function::BoxFuture;
 use crate::node::Node;
-use crate::sidecar::{self, Sidecar};
+use crate::sidecar::{self, Place, Sidecar};
 
 /// Remarks on a function that wait to be said.
 const REMARKS_MAX: usize = 16;
@@ -46,8 +46,8 @@ impl Serving {
             .local_addr()
             .map_err(|e| Failure::io(&function.ingress.place, &e))?;
         let said = outlet.clone();
-        let (address, process) = match &function.at {
-            FunctionAt::Address(address) => (address.clone(), None),
+        let (place, process) = match &function.at {
+            FunctionAt::Address(address) => (Place::At(address.clone()), None),
             FunctionAt::Command(command) => {
                 let port = match command.port {
                     Some(port) => port,
@@ -58,15 +58,12 @@ impl Serving {
                     directory: command.directory.clone(),
                     port,
                 };
-                let process = Supervisor::start(settings, outlet)?;
-                (format!("{}:{port}", process::HOST), Some(process))
+                let probe: Probe =
+                    Arc::new(move |address| Box::pin(sidecar::is_function(address, dev, ingress)));
+                let process = Supervisor::start(settings, outlet, probe)?;
+                (Place::Process(Arc::new(Beside(process.handle()))), Some(process))
             }
         };
-        let sleeps = process.as_ref().zip(idle_stop(function));
-        let sleeps = sleeps.map(|(process, idle)| {
-            let process: Arc<dyn sidecar::Process> = Arc::new(Sleeper(process.handle()));
-            (process, idle)
-        });
         let tls = function.ingress.tls()?;
         let (remarks, mut remarked) = mpsc::channel::<String>(REMARKS_MAX);
         tokio::spawn(async move {
@@ -76,12 +73,12 @@ impl Serving {
         });
         let config = sidecar::Config {
             remarks,
-            function: address,
+            function: place,
             dev,
             deletes_for_good: function.deletion == Deletion::Permanent,
             message_bytes_max: function.ingress.message_bytes_max,
             connections_max: function.ingress.connections_max,
-            sleeps,
+            idle_stop: idle_stop(function),
             tls,
             origins: function.ingress.origins.clone(),
         };
@@ -145,15 +142,19 @@ fn idle_stop(function: &FunctionConfig) -> Option<Duration> {
 }
 
 /// A process, for the sidecar.
-struct Sleeper(process::Handle);
+struct Beside(process::Handle);
 
-impl fmt::Debug for Sleeper {
+impl fmt::Debug for Beside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Sleeper").field(&self.0.state()).finish()
+        f.debug_tuple("Beside").field(&self.0.state()).finish()
     }
 }
 
-impl sidecar::Process for Sleeper {
+impl sidecar::Process for Beside {
+    fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
     fn sleep(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.0.stop_idle())
     }

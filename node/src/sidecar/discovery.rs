@@ -19,7 +19,7 @@ use super::proto::discovery::Spec;
 use super::pulse;
 use super::services::Services;
 use super::transcode::Route;
-use super::{Process, Served, told};
+use super::{Place, Process, Served, told};
 use crate::node::Node;
 
 /// How long to wait before the function is looked for again; doubled each time.
@@ -32,6 +32,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so many attempts in vain somebody may want to know.
 const ATTEMPTS_NOTED: u32 = 40;
+
+/// A place that is no function's should say so soon.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether a function is there: it is asked what it will be asked again, by whoever has this ingress.
+pub async fn is_function(address: SocketAddr, dev: bool, ingress: SocketAddr) -> bool {
+    let asked = asked(dev, ingress);
+    let asking = async {
+        let connection = Connection::open(address).await.ok()?;
+        dialect::ask(&connection, &asked).await.ok()
+    };
+    let asked = tokio::time::timeout(PROBE_TIMEOUT, asking).await;
+    asked.is_ok_and(|found| found.is_some())
+}
+
+fn asked(dev: bool, ingress: SocketAddr) -> Asked {
+    Asked {
+        dev,
+        ingress: Some((ingress.ip().to_string(), ingress.port())),
+    }
+}
 
 /// What is served.
 #[derive(Clone, Debug, Default)]
@@ -111,10 +132,10 @@ fn filled(template: &str) -> String {
 /// What it takes to look for a function.
 pub(super) struct Discovering {
     pub node: Node,
-    pub function: String,
+    pub function: Place,
     pub dev: bool,
     pub deletes_for_good: bool,
-    pub sleeps: Option<(Arc<dyn Process>, Duration)>,
+    pub idle_stop: Option<Duration>,
     pub ingress: SocketAddr,
     pub remarks: mpsc::Sender<String>,
     /// What was said last.
@@ -141,9 +162,10 @@ impl Discovering {
         if *last == remark {
             return;
         }
-        tracing::warn!(function = self.function, "{remark}");
+        let function = self.function.address();
+        tracing::warn!(function, "{remark}");
         // Nobody may be listening, or too slowly: the log has it.
-        let _ = self.remarks.try_send(format!("{}: {remark}", self.function));
+        let _ = self.remarks.try_send(format!("{function}: {remark}"));
         *last = remark;
     }
 
@@ -153,7 +175,7 @@ impl Discovering {
         match ill {
             Some(what) => self.remark(format!("the function is not well: {what}")),
             None => {
-                tracing::info!(function = self.function, "the function is well again");
+                tracing::info!(function = self.function.address(), "the function is well again");
                 // It may become the same again.
                 self.last.lock().unwrap_or_else(PoisonError::into_inner).clear();
             }
@@ -177,7 +199,7 @@ impl Discovering {
     }
 
     async fn try_connect(&self) -> Result<Connection, String> {
-        let addresses = tokio::net::lookup_host(&self.function)
+        let addresses = tokio::net::lookup_host(self.function.address())
             .await
             .map_err(|e| e.to_string())?;
         let mut last = "it has no address".to_owned();
@@ -192,10 +214,7 @@ impl Discovering {
     }
 
     fn asked(&self) -> Asked {
-        Asked {
-            dev: self.dev,
-            ingress: Some((self.ingress.ip().to_string(), self.ingress.port())),
-        }
+        asked(self.dev, self.ingress)
     }
 
     /// Asks what is there, and serves it until it is gone.
@@ -300,10 +319,9 @@ impl Discovering {
         spec: &Spec,
     ) -> Option<Connection> {
         let mut stopped = self.stopped.clone();
-        let idle = self.sleeps.as_ref().map(|(_, idle)| *idle);
         loop {
             let asleep = async {
-                match idle {
+                match self.idle_stop {
                     Some(idle) => awake.idle(idle).await,
                     None => std::future::pending().await,
                 }
@@ -318,9 +336,14 @@ impl Discovering {
             self.publish.send_modify(|serving| serving.is_ill = false);
             dialect::farewell(dialect, &connection).await;
             drop(connection);
-            let (process, _) = self.sleeps.as_ref()?;
+            let Place::Process(process) = &self.function else {
+                return None;
+            };
             process.sleep().await;
-            tracing::info!(function = self.function, "nobody uses the function: it sleeps");
+            tracing::info!(
+                function = self.function.address(),
+                "nobody uses the function: it sleeps"
+            );
             tokio::select! {
                 () = awake.wanted() => {}
                 () = told(&mut stopped) => return None,
@@ -342,7 +365,7 @@ impl Discovering {
     async fn wake(&self, process: &dyn Process) -> Option<(Connection, (Dialect, Spec))> {
         let began = Instant::now();
         if let Err(error) = process.wake().await {
-            tracing::error!(function = self.function, %error, "the function does not wake up");
+            tracing::error!(function = self.function.address(), %error, "the function does not wake up");
             return None;
         }
         let connection = self.connect().await;
@@ -350,7 +373,7 @@ impl Discovering {
         let asking = dialect::ask(&connection, &asked);
         let found = tokio::time::timeout(ASK_TIMEOUT, asking).await.ok()?.ok()?;
         let ms = began.elapsed().as_millis();
-        tracing::info!(function = self.function, ms, "the function was woken");
+        tracing::info!(function = self.function.address(), ms, "the function was woken");
         Some((connection, found))
     }
 

@@ -41,6 +41,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub use self::discovery::is_function;
 use self::discovery::{Discovering, Serving};
 use self::ingress::Ingress;
 pub use self::ingress::Tls;
@@ -57,8 +58,8 @@ pub const TIMEOUT_HEADER: &str = "anabranch-timeout-ms";
 /// A function, and who may call it where.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// HOST:PORT of the function's process.
-    pub function: String,
+    /// Where the function is.
+    pub function: Place,
     /// Whether it is being developed.
     pub dev: bool,
     /// Whether an entity that it deletes cannot be made again.
@@ -71,18 +72,40 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Origins, in lower case, whose pages may call; `*`: all.
     pub origins: Vec<String>,
-    /// Its process, where it is to sleep when nobody has used it for so long.
-    pub sleeps: Option<(Arc<dyn Process>, Duration)>,
+    /// Where it is a process of ours that is to sleep when nobody has used it for so long.
+    pub idle_stop: Option<Duration>,
     /// Where to say what whoever started the function should know.
     pub remarks: mpsc::Sender<String>,
 }
 
+/// Where a function is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// HOST:PORT.
+    At(String),
+    /// A process that is looked after here.
+    Process(Arc<dyn Process>),
+}
+
+impl Place {
+    /// HOST:PORT, as it is now.
+    fn address(&self) -> String {
+        match self {
+            Place::At(address) => address.clone(),
+            Place::Process(process) => process.address().to_string(),
+        }
+    }
+}
+
 /// A function's process, for whoever lets it sleep and wakes it.
 pub trait Process: Send + Sync + std::fmt::Debug {
+    /// Where it listens, or is to.
+    fn address(&self) -> SocketAddr;
+
     /// Ends it; returns once nothing of it runs.
     fn sleep(&self) -> BoxFuture<'_, ()>;
 
-    /// Starts it; returns once its port is open.
+    /// Starts it; returns once it listens.
     ///
     /// # Errors
     /// It cannot be started.
@@ -119,7 +142,7 @@ impl Sidecar {
             function: config.function,
             dev: config.dev,
             deletes_for_good: config.deletes_for_good,
-            sleeps: config.sleeps,
+            idle_stop: config.idle_stop,
             ingress: address,
             remarks: config.remarks,
             last: Mutex::default(),

@@ -5,7 +5,7 @@
 //! it is being stopped. Back-off is waited for only by those who want it to run: an order to stop ends it.
 
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::Settings;
+use super::listening::{Probe, Search};
 use super::outlet::Outlet;
 use super::run::{Heard, Minder, Run, STOP_TIMEOUT};
 use super::words::Ending;
@@ -38,14 +39,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What is so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It was started, and its port is not open yet.
+    /// It was started, and does not listen yet.
     Starting,
-    /// Its port is open.
+    /// It listens.
     Running {
         /// The command's process.
         pid: u32,
         /// Where it listens.
-        port: u16,
+        address: SocketAddr,
     },
     /// It is told to stop.
     Stopping,
@@ -67,7 +68,7 @@ pub enum State {
     Ended,
 }
 
-/// How often it was started until its port was open, and how long that took.
+/// How often it was started until it listened, and how long that took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Starts {
     /// How often.
@@ -96,12 +97,22 @@ struct Seen {
 #[derive(Clone)]
 pub struct Handle {
     seen: Arc<watch::Sender<Seen>>,
+    /// Where it is to listen.
+    at: SocketAddr,
 }
 
 impl Handle {
     /// What is so now.
     pub fn state(&self) -> State {
         self.seen.borrow().state.clone()
+    }
+
+    /// Where it listens; while it does not, where it is to.
+    pub fn address(&self) -> SocketAddr {
+        match &self.seen.borrow().state {
+            State::Running { address, .. } => *address,
+            _ => self.at,
+        }
     }
 
     /// Its starts so far.
@@ -129,7 +140,7 @@ impl Handle {
         let _ = self.seen.subscribe().wait_for(is_asleep).await;
     }
 
-    /// Has it run: returns once its port is open. Without bound: a caller has a deadline of its own.
+    /// Has it run: returns once it listens. Without bound: a caller has a deadline of its own.
     pub async fn wake(&self) -> Result<(), Error> {
         self.want(Wanted::Sleep, Wanted::Run);
         let settled =
@@ -184,9 +195,9 @@ impl Handle {
         })
     }
 
-    fn started(&self, pid: u32, port: u16, took: Duration) {
+    fn started(&self, pid: u32, address: SocketAddr, took: Duration) {
         self.seen.send_modify(|seen| {
-            seen.state = State::Running { pid, port };
+            seen.state = State::Running { pid, address };
             seen.starts.count += 1;
             seen.starts.last = took;
             seen.starts.total += took;
@@ -201,24 +212,28 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts it; inside a runtime.
-    pub fn start(settings: Settings, outlet: Outlet) -> Result<Supervisor, Failure> {
+    /// Starts it; inside a runtime. `probe` asks whether a function is where it should not be.
+    pub fn start(settings: Settings, outlet: Outlet, probe: Probe) -> Result<Supervisor, Failure> {
         let minder = Minder::of_this_program().map_err(|e| Failure::io("the path of this program", &e))?;
-        Ok(Supervisor::with(minder, settings, outlet))
+        Ok(Supervisor::with(minder, settings, outlet, probe))
     }
 
-    pub(super) fn with(minder: Minder, settings: Settings, outlet: Outlet) -> Supervisor {
+    pub(super) fn with(minder: Minder, settings: Settings, outlet: Outlet, probe: Probe) -> Supervisor {
         let (seen, _) = watch::channel(Seen {
             wanted: Wanted::Run,
             state: State::Starting,
             starts: Starts::default(),
         });
-        let handle = Handle { seen: Arc::new(seen) };
+        let handle = Handle {
+            seen: Arc::new(seen),
+            at: settings.address(),
+        };
         let keeper = Keeper {
             handle: handle.clone(),
             minder,
             settings,
             outlet,
+            probe,
             back_off: BACK_OFF_MIN,
             was_started: false,
         };
@@ -254,7 +269,7 @@ impl Supervisor {
 
 /// What one life came to.
 enum Life {
-    /// It ended, having had its port open so long.
+    /// It ended, having listened so long.
     Ended(Ending, Option<Duration>),
     /// It was told to end.
     AsTold,
@@ -267,6 +282,7 @@ struct Keeper {
     minder: Minder,
     settings: Settings,
     outlet: Outlet,
+    probe: Probe,
     /// The next wait after a crash.
     back_off: Duration,
     /// Whether the command was ever there.
@@ -300,6 +316,12 @@ impl Keeper {
     async fn recover(&mut self, life: Life) -> bool {
         let (ending, ran, what) = match life {
             Life::AsTold => return true,
+            Life::Ended(ending, None) => {
+                // Perhaps since somebody else has the port that it insists on.
+                let at = self.settings.address();
+                let what = format!("has ended: {ending}, before it listened at HOST and PORT, here {at}");
+                (Some(ending), None, what)
+            }
             Life::Ended(ending, ran) => (Some(ending), ran, format!("has ended: {ending}")),
             Life::Not { message, ever: false } => {
                 self.remark(&format!("cannot be started: {message}")).await;
@@ -349,8 +371,8 @@ impl Keeper {
     }
 
     async fn follow(&mut self, run: &mut Run, begun: Instant) -> Life {
-        let port = self.settings.port;
-        let handle = self.handle.clone();
+        let at = self.settings.address();
+        let (handle, mut search) = (self.handle.clone(), Search::new(Arc::clone(&self.probe)));
         let (mut pid, mut running_since, mut is_late, mut give_up) = (None, None, false, None);
         loop {
             tokio::select! {
@@ -369,14 +391,17 @@ impl Keeper {
                     run.stop();
                     give_up = Some(Instant::now() + STOP_TIMEOUT);
                 },
-                () = open(port), if pid.is_some() && running_since.is_none() && give_up.is_none() => {
+                address = opened(at, pid, &mut search), if pid.is_some() && running_since.is_none() && give_up.is_none() => {
                     running_since = Some(Instant::now());
-                    handle.started(pid.unwrap_or_default(), port, begun.elapsed());
+                    handle.started(pid.unwrap_or_default(), address, begun.elapsed());
+                    if address != at {
+                        self.remark(&format!("does not listen at HOST and PORT, here {at}, and was found at {address}: of several nodes' functions only one can be there")).await;
+                    }
                 }
                 () = sleep_until(begun + PATIENCE), if !is_late && running_since.is_none() && give_up.is_none() => {
                     is_late = true;
                     let seconds = PATIENCE.as_secs();
-                    self.remark(&format!("has not opened its port after {seconds} s: it must listen at HOST and PORT, here {}:{port}", super::HOST)).await;
+                    self.remark(&format!("has not opened its port after {seconds} s: it must listen at HOST and PORT, here {at}{}", search.in_vain())).await;
                 }
                 () = sleep_until(give_up.unwrap_or(begun)), if give_up.is_some() => {
                     tracing::warn!("the function's end was not heard of");
@@ -389,25 +414,33 @@ impl Keeper {
 
 /// What must be so before a start.
 fn check(settings: &Settings) -> Result<(), String> {
-    let Settings { directory, port, .. } = settings;
+    let (directory, address) = (&settings.directory, settings.address());
     if !Path::is_dir(directory) {
         return Err(format!("there is no directory {}", directory.display()));
     }
     // Taken and let go: whoever has it is named before the function would fail in words of its own.
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, *port)) {
+    match TcpListener::bind(address) {
         Ok(_) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(format!(
-            "its port, {}:{port}, is in use by another process",
-            super::HOST
-        )),
-        Err(e) => Err(format!("its port, {}:{port}: {e}", super::HOST)),
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+            Err(format!("its port, {address}, is in use by another process"))
+        }
+        Err(e) => Err(format!("its port, {address}: {e}")),
+    }
+}
+
+/// Returns when it listens: where it is to, or elsewhere.
+async fn opened(at: SocketAddr, group: Option<u32>, search: &mut Search) -> SocketAddr {
+    tokio::select! {
+        biased;
+        () = open(at) => at,
+        found = search.find(group.unwrap_or_default()) => found,
     }
 }
 
 /// Returns when somebody listens there.
-async fn open(port: u16) {
+async fn open(address: SocketAddr) {
     while !matches!(
-        timeout(LOOK_TIMEOUT, TcpStream::connect((Ipv4Addr::LOCALHOST, port))).await,
+        timeout(LOOK_TIMEOUT, TcpStream::connect(address)).await,
         Ok(Ok(_))
     ) {
         sleep(LOOK_EVERY).await;

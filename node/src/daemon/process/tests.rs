@@ -2,9 +2,10 @@
 
 use std::env;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 use super::outlet::Outlet;
 use super::run::{LINE_BYTES_MAX, Minder, forward};
 use super::supervisor::{Handle, State, Supervisor};
-use super::{Settings, minder};
+use super::{Probe, Settings, minder};
 use crate::daemon::api::NodeNews;
 use crate::daemon::ports;
 
@@ -56,8 +57,17 @@ struct Supervised {
     port: u16,
 }
 
+/// Says of nothing that it is a function.
+fn nowhere() -> Probe {
+    Arc::new(|_| Box::pin(std::future::ready(false)))
+}
+
 impl Supervised {
     fn start(command: &[&str], directory: PathBuf) -> Supervised {
+        Supervised::start_with(command, directory, nowhere())
+    }
+
+    fn start_with(command: &[&str], directory: PathBuf, probe: Probe) -> Supervised {
         let (sender, lines) = mpsc::channel();
         let (outlet, _) = Outlet::start(move |news| {
             if let NodeNews::Function { line } = news {
@@ -71,7 +81,7 @@ impl Supervised {
             directory,
             port,
         };
-        let supervisor = Supervisor::with(test_minder(command), settings, outlet);
+        let supervisor = Supervisor::with(test_minder(command), settings, outlet, probe);
         Supervised {
             handle: supervisor.handle(),
             supervisor: Some(supervisor),
@@ -88,8 +98,8 @@ impl Supervised {
 
     async fn running(&self) -> u32 {
         match self.until(|state| matches!(state, State::Running { .. })).await {
-            State::Running { pid, port } => {
-                assert_eq!(port, self.port);
+            State::Running { pid, address } => {
+                assert_eq!(address.port(), self.port);
                 pid
             }
             other => panic!("{other:?}"),
@@ -258,7 +268,12 @@ async fn a_taken_port_is_told_and_waited_for() {
         directory: "/".into(),
         port: taken.local_addr().unwrap().port(),
     };
-    let supervisor = Supervisor::with(test_minder(&["python3", "-c", SERVER]), settings, outlet);
+    let supervisor = Supervisor::with(
+        test_minder(&["python3", "-c", SERVER]),
+        settings,
+        outlet,
+        nowhere(),
+    );
     let NodeNews::Function { line } = lines.recv_timeout(PATIENCE).unwrap() else {
         panic!()
     };
@@ -269,6 +284,37 @@ async fn a_taken_port_is_told_and_waited_for() {
         .await
         .expect("in time");
     supervisor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_function_that_listens_elsewhere_is_found_where_it_answers() {
+    // Two ports, of which one is a function's; the second process of the group has them.
+    let [one, two] = [(); 2].map(|()| ports::take_one().unwrap());
+    let server = "import socket,sys,time
+all=[socket.create_server((host,int(port))) for host,port in zip(['0.0.0.0','127.0.0.1'],sys.argv[1:])]
+while True: all[1].accept()[0].close()";
+    let command = ["sh", "-c", "python3 -c \"$0\" $1 $2; true", server];
+    let [first, second] = [one, two].map(|port| port.to_string());
+    let command: Vec<&str> = command.into_iter().chain([first.as_str(), &second]).collect();
+    let probe: Probe =
+        Arc::new(move |address| Box::pin(std::future::ready(address.port() == two && address.is_ipv4())));
+    let mut function = Supervised::start_with(&command, "/".into(), probe);
+    let state = function
+        .until(|state| matches!(state, State::Running { .. }))
+        .await;
+    let found = SocketAddr::from(([127, 0, 0, 1], two));
+    assert!(
+        matches!(state, State::Running { address, .. } if address == found),
+        "{state:?}"
+    );
+    assert_eq!(function.handle.address(), found);
+    let said = function.line("was found at");
+    assert!(
+        said.contains(&found.to_string()) && said.contains(&format!("127.0.0.1:{}", function.port)),
+        "{said}"
+    );
+    function.stop().await;
+    assert_ne!(function.handle.address(), found);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
