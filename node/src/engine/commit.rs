@@ -111,7 +111,8 @@ impl Engine {
 
     /// Whether a view shows its entity as it is now. What a commit by such a view leaves is what was seen and what its function did.
     pub fn is_present(&self, view: &View) -> bool {
-        self.view_as_it_is(&view.entity).is_same(view)
+        let is_present = self.view_as_it_is(&view.entity).is_same(view);
+        planted!("alone_despite_others", true, is_present)
     }
 
     pub(crate) fn on_commit(&mut self, request: RequestId, mut update: Update, view: View) {

@@ -39,7 +39,7 @@ const fn planted(number: &'static str, name: &'static str, class: &'static str, 
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 31] = [
+const PLANTED: [Planted; 33] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -68,6 +68,8 @@ const PLANTED: [Planted; 31] = [
     planted("-", "reply_before_commit", "I", 10),
     planted("-", "part_before_commit", "II", 100),
     planted("-", "memory_kept_after_failure", "II", 100),
+    planted("-", "own_writes_believed", "II", 100),
+    planted("-", "alone_despite_others", "II", 100),
     planted("25", "timer_dies_on_restart", "I", 10),
     planted("-", "rights_of_all", "II", 100),
     planted("-", "transfer_stays", "II", 100),

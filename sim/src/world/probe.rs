@@ -12,6 +12,8 @@ use crate::oracle::{Asked, Failure, Rule, broken};
 use crate::plan::SECOND;
 use crate::queue::Micros;
 
+/// So many updates are asked of a node.
+pub(crate) const PROBES: usize = 2;
 /// Whoever has a quiet link to a node sees its update within this, microseconds: sooner than any news or digest.
 const SEEN_US: Micros = 20_000;
 /// Acknowledgements take so long at most beside the disks, microseconds.

@@ -2,6 +2,7 @@
 
 use anabranch::engine::Input;
 
+use super::probe::PROBES;
 use super::{Event, Phase, World};
 use crate::net::{NetPlan, NodeIx};
 use crate::oracle::{Failure, Rule, broken};
@@ -152,6 +153,9 @@ impl World {
             Some(format!("{} updates wait for their answers", self.waiting.len()))
         } else if let Some(unanswered) = self.unanswered() {
             Some(unanswered)
+        } else if self.reads.len() + PROBES > self.limits.requests_max {
+            // Some wait for what a crash took with it, as long as they were given, and take the room of what is asked next.
+            Some(format!("{} reads wait for their answers", self.reads.len()))
         } else {
             self.oracle.agreement(&engines).err().map(|unsettled| unsettled.0)
         };
