@@ -50,6 +50,13 @@ fn production() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Whether a line of code has this, and not only as the end of another name.
+fn names(code: &str, what: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(what)
+        .any(|(at, _)| !code[..at].ends_with(is_name))
+}
+
 fn report(what: &str, found: &[String]) {
     assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
 }
@@ -80,7 +87,10 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("engine", with(&["engine"])),
         ("session", with(&["session"])),
         ("function", with(&["session", "function"])),
-        ("trigger", with(&["session", "function", "trigger"])),
+        (
+            "trigger",
+            with(&["engine", "session", "function", "json", "trigger"]),
+        ),
         ("store", with(&["store"])),
         ("transport", with(&["transport"])),
         ("membership", with(&["membership"])),
@@ -206,6 +216,7 @@ fn nothing_below_the_driver_reads_a_clock_or_draws_randomness() {
         "node/src/wire",
         "node/src/engine",
         "node/src/session",
+        "node/src/trigger",
         "node/src/store",
         "sim/src",
     ] {
@@ -216,7 +227,7 @@ fn nothing_below_the_driver_reads_a_clock_or_draws_randomness() {
             }
             for (i, line) in text.lines().enumerate() {
                 let code = line.split("//").next().unwrap_or("");
-                for banned in BANNED.iter().filter(|b| code.contains(**b)) {
+                for banned in BANNED.iter().filter(|b| names(code, b)) {
                     wrong.push(format!("{name}:{}: {banned}", i + 1));
                 }
             }

@@ -4,7 +4,7 @@
 //!
 //! Embed a node with [`Node::builder`]; run one as a daemon with the `anabranch` binary. The layers below are public so
 //! that the simulator can stand in the driver's place: [`engine`] is the sans-IO replication engine, [`session`] an entity's
-//! dealings with its function, [`store`] the log and snapshots beneath it, [`wire`] the bytes.
+//! dealings with its function, [`trigger`] what calls functions besides callers, [`store`] the log and snapshots beneath it, [`wire`] the bytes.
 //!
 //! # A tour
 //!
@@ -102,7 +102,8 @@ mod terms;
 mod trace;
 #[cfg(feature = "quic")]
 pub mod transport;
-mod trigger;
+#[deny(clippy::disallowed_methods, clippy::disallowed_types)]
+pub mod trigger;
 mod view;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod wire;

@@ -52,7 +52,6 @@ pub(crate) use shared::Shared;
 pub(crate) type Mark = tokio::sync::watch::Receiver<()>;
 pub(crate) use start::{Config, start};
 pub use status::{DiskState, MemberHint, MemberStatus};
-pub(crate) use triggers::KEPT;
 
 /// Owns a running node; dropping it orders the stop without waiting for it.
 pub(crate) struct Handle {

@@ -280,6 +280,11 @@ impl Engine {
         (0..self.config.shards).all(|i| self.takes_writes(ShardId(i)))
     }
 
+    /// Which run of its node it is.
+    pub fn epoch(&self) -> Epoch {
+        self.started.epoch
+    }
+
     /// The shards that anything was ever written to.
     pub fn summaries(&self) -> Vec<ShardSummary> {
         self.shards

@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use anabranch_crdt::{NodeId, Type};
 
-use crate::driver::{self, KEPT};
+use crate::driver;
 use crate::engine::{Limits, limits};
 use crate::error::{Error, ErrorKind};
 use crate::function::Function;
 use crate::node::Node;
 use crate::store::limits::SNAPSHOT_BYTES_DEFAULT;
 use crate::transport::{Identity, MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
-use crate::trigger::{OWN_KINDS, SCHEDULE, schedules};
+use crate::trigger::{KEPT, OWN_KINDS, SCHEDULE, schedules};
 use crate::wire::KIND_BYTES_MAX;
 
 /// Shards of a cluster unless said otherwise.

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anabranch_crdt::planted;
+
 use super::again_ms;
 use crate::wire::EntityId;
 
@@ -152,7 +154,7 @@ impl Changes {
         };
         if let Some(pending) = mine.pending.get_mut(entity) {
             if let Some(calling) = &mut pending.calling {
-                calling.again = true;
+                calling.again = planted!("change_while_told_lost", false, true);
             }
             return;
         }
@@ -272,7 +274,8 @@ impl Changes {
 
 impl Mine {
     fn is_done(&self) -> bool {
-        self.has_news && self.pending.is_empty() && !self.is_behind
+        let is_all_told = planted!("cursor_before_answer", true, self.pending.is_empty());
+        self.has_news && is_all_told && !self.is_behind
     }
 }
 

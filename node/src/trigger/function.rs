@@ -101,7 +101,6 @@ pub fn schedules() -> Function {
 }
 
 /// A schedule and its last time that is done; nothing where there is none that can be followed.
-#[cfg(feature = "quic")]
 pub(crate) fn read(view: crate::view::View) -> Option<(Schedule, u64)> {
     let kept = Kept::open(&crate::function::state::Seen::of(view));
     let plan = kept.plan.get()?;

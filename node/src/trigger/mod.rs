@@ -1,35 +1,42 @@
 //! What calls functions besides callers: schedules, and changes of entities.
 //!
-//! Not here: who makes the calls, and when it looks (`driver::triggers`).
+//! From below: what is ordered (`order`, `cron`) and kept of it (`function`, `kept`), which schedules are due (`planner`) and which
+//! changes nobody was told of (`changes`), both together at a node ([`Runner`]), and what becomes of one of them ([`Errand`]).
+//!
+//! Not here: who makes the calls, and when it looks (`driver::triggers`; in the simulator, its world).
 //!
 //! Contract: at least once. Whoever is responsible for a schedule or a change is found without asking anybody, from who is
 //! believed to be there, so two nodes may be for a while; each call bears a name by which its function can tell that it was
 //! called before.
 
-#[cfg(feature = "quic")]
 mod changes;
 mod cron;
+mod errand;
 mod function;
+mod kept;
+mod news;
 mod order;
-#[cfg(feature = "quic")]
 mod planner;
-#[cfg(all(test, feature = "quic"))]
+mod runner;
+#[cfg(test)]
 mod tests;
 
-#[cfg(feature = "quic")]
-pub(crate) use changes::{Changes, Place, Telling, Trigger};
 #[cfg(feature = "daemon")]
 pub(crate) use cron::utc;
 pub use cron::{Cron, CronError};
+pub use errand::{Ended, Errand, Home, Next};
+pub use function::{SCHEDULE, Shown, schedules};
+pub use kept::KEPT;
+pub use news::{Interest, News};
+pub use order::{ARGUMENT_BYTES_MAX, EVERY_MS_MIN, Json, Missed, Order, OrderError, When};
+pub use runner::{Moment, Runner, Work};
+
 /// A call that was not answered is made again after so long, then twice that, and so on.
-#[cfg(feature = "quic")]
 const AGAIN_MS_MIN: u64 = 1_000;
 /// And after no longer than this.
-#[cfg(feature = "quic")]
 const AGAIN_MS_MAX: u64 = 60_000;
 
 /// How long until the next try, after the pause before the last one; 0 for none.
-#[cfg(feature = "quic")]
 fn again_ms(pause_ms: u64) -> u64 {
     (2 * pause_ms).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX)
 }
@@ -37,10 +44,3 @@ fn again_ms(pause_ms: u64) -> u64 {
 /// Kinds that begin so are Anabranch's own.
 #[cfg(feature = "quic")]
 pub(crate) const OWN_KINDS: &str = "anabranch:";
-
-#[cfg(feature = "quic")]
-pub(crate) use function::read;
-pub use function::{SCHEDULE, Shown, schedules};
-pub use order::{ARGUMENT_BYTES_MAX, EVERY_MS_MIN, Json, Missed, Order, OrderError, When};
-#[cfg(feature = "quic")]
-pub(crate) use planner::{Fire, Planner, responsible};

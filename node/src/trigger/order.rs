@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use anabranch_crdt::planted;
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,7 +18,6 @@ use crate::wire::EntityId;
 /// A schedule's argument is at most so long, as JSON.
 pub const ARGUMENT_BYTES_MAX: usize = 64 << 10;
 /// What is called may take so long, unless the order says otherwise.
-#[cfg(feature = "quic")]
 const TIMEOUT_MS_DEFAULT: u64 = 60_000;
 /// And at most so long.
 const TIMEOUT_MS_MAX: u64 = 600_000;
@@ -239,7 +239,6 @@ impl Schedule {
     }
 
     /// What to call for a time, and how long that may take.
-    #[cfg(feature = "quic")]
     pub fn call(&self, name: &str, slot: u64) -> (Call, u64) {
         let id = format!("{name}@{slot}");
         let timeout_ms = self.plan.order.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT);
@@ -275,7 +274,7 @@ impl Schedule {
         let latest = self.until(now).unwrap_or(first).max(first);
         match self.plan.order.missed {
             Missed::Once => Stand::Due(latest),
-            Missed::All => Stand::Due(first),
+            Missed::All => Stand::Due(planted!("missed_all_once", latest, first)),
             Missed::Skip if now - latest <= MISSED_MS => Stand::Due(latest),
             Missed::Skip => self.after(now).map_or(Stand::Missed(latest), Stand::Next),
         }

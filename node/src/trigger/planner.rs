@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 
-use anabranch_crdt::NodeId;
+use anabranch_crdt::{NodeId, planted};
 use siphasher::sip::SipHasher13;
 
 use super::again_ms;
@@ -126,7 +126,12 @@ impl Planner {
             };
             entry.state = State::Calling(slot);
             self.under_way += 1;
-            let call = (!is_missed).then(|| entry.schedule.call(&name, slot));
+            let id = planted!(
+                "fire_named_by_try",
+                format!("{name}+{}", entry.pause),
+                name.clone()
+            );
+            let call = (!is_missed).then(|| entry.schedule.call(&id, slot));
             fires.push(Fire {
                 name: name.clone(),
                 slot,

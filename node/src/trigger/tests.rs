@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::order::{Plan, Schedule, Stand};
+use super::planner::{Planner, responsible};
 use anabranch_crdt::NodeId;
 
 use super::*;

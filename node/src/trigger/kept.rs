@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Engine, Level, Op, Update};
-use crate::trigger::Trigger;
 use crate::wire::EntityId;
 
-/// The kind of what is kept for triggers: maps of registers.
-pub(crate) const KEPT: &str = "anabranch:trigger";
+use super::changes::Trigger;
+
+/// The kind of what is kept for triggers: maps of registers. Every node with functions has it.
+pub const KEPT: &str = "anabranch:trigger";
 /// The entity that says which nodes have functions.
 const HOSTS: &str = "nodes";
 

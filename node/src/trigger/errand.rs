@@ -1,0 +1,198 @@
+//! One thing that a node has found itself to see to: a time of a schedule, or a change that a function is to be told of.
+//!
+//! Not here: who makes the calls. Contract: a time is noted as done once its call was answered, and not before; what was not
+//! answered is due again.
+
+use anabranch_crdt::{Reading, Type, planted};
+
+use super::changes::{Telling, Trigger};
+use super::function::SCHEDULE;
+use super::planner::Fire;
+use crate::engine::limits::TIMEOUT_MS_DEFAULT;
+use crate::error::{Error, ErrorKind};
+use crate::function::Change;
+use crate::json;
+use crate::payload::{Encoding, Payload};
+use crate::session::Call;
+use crate::wire::EntityId;
+
+/// What a node knows that an errand goes by.
+pub trait Home {
+    /// Whether it has a function of this kind.
+    fn has_function(&self, kind: &str) -> bool;
+
+    /// What an entity holds there now.
+    fn read(&self, entity: &EntityId) -> Option<(Type, Reading)>;
+}
+
+/// What was to be done, and whether it was.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub(super) of: Of,
+    pub(super) was_answered: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Of {
+    Fire { name: String, slot: u64 },
+    Change(Telling),
+}
+
+/// What an errand wants next.
+#[derive(Clone, Debug)]
+pub enum Next {
+    /// This call is to be made at whichever node has the function, within so many milliseconds.
+    Anywhere(Call, u64),
+    /// This one is to be made here.
+    Here(Call, u64),
+    /// That is all: whether it was answered.
+    Over(bool),
+}
+
+/// See the front page.
+#[derive(Debug)]
+pub struct Errand {
+    of: Of,
+    stage: Stage,
+    /// What is said of it in the log.
+    about: String,
+    has_function: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A schedule's call, if its time is made good.
+    Fire(Option<(Call, u64)>),
+    Tell(Trigger),
+    /// The function is called: of a schedule, for this time.
+    Called {
+        slot: Option<u64>,
+    },
+    /// The schedule hears that its time is done.
+    Noting,
+}
+
+impl Errand {
+    pub(super) fn of_fire(fire: Fire) -> Errand {
+        let Fire { name, slot, call } = fire;
+        Errand {
+            about: format!("schedule {name} at {slot}"),
+            of: Of::Fire { name, slot },
+            stage: Stage::Fire(call),
+            has_function: true,
+        }
+    }
+
+    pub(super) fn of_change(telling: Telling, trigger: Trigger) -> Errand {
+        Errand {
+            about: format!("{}, told of {}", trigger.name, telling.entity),
+            of: Of::Change(telling),
+            stage: Stage::Tell(trigger),
+            has_function: true,
+        }
+    }
+
+    /// How it ended, to be said once it has: also if nobody came to carry it out.
+    pub fn ended(&self, was_answered: bool) -> Ended {
+        let of = self.of.clone();
+        Ended { of, was_answered }
+    }
+
+    /// What is to be done first.
+    pub fn begin(&mut self, here: &dyn Home) -> Next {
+        match std::mem::replace(&mut self.stage, Stage::Called { slot: None }) {
+            Stage::Fire(call) => self.fire(call, here),
+            Stage::Tell(trigger) => match tell(&self.of, &trigger, here) {
+                Ok(call) => Next::Anywhere(call, TIMEOUT_MS_DEFAULT),
+                Err(error) => Next::Over(self.is_answer(&Err(error))),
+            },
+            begun => {
+                self.stage = begun;
+                Next::Over(false)
+            }
+        }
+    }
+
+    fn fire(&mut self, call: Option<(Call, u64)>, here: &dyn Home) -> Next {
+        let Of::Fire { slot, .. } = &self.of else {
+            return Next::Over(false);
+        };
+        self.stage = Stage::Called { slot: Some(*slot) };
+        let Some((call, timeout_ms)) = call else {
+            return self.note_done(); // missed, and not made good
+        };
+        self.has_function = here.has_function(call.entity.kind());
+        self.about = format!("{call}, for {}", self.about);
+        Next::Anywhere(call, timeout_ms)
+    }
+
+    /// What it wanted done was answered so.
+    pub fn heard(&mut self, result: &Result<Payload, Error>) -> Next {
+        let is_answer = self.is_answer(result);
+        match self.stage {
+            Stage::Called { slot: Some(_) } => {
+                // That those that are there now have no such function is no answer of it.
+                let is_nobody = |error: &Error| error.kind() == ErrorKind::NoFunction && !self.has_function;
+                let is_answered = is_answer && !result.as_ref().is_err_and(is_nobody);
+                if planted!("fire_done_unanswered", true, is_answered) {
+                    return self.note_done();
+                }
+                Next::Over(false)
+            }
+            Stage::Called { slot: None } | Stage::Noting => Next::Over(is_answer),
+            Stage::Fire(_) | Stage::Tell(_) => Next::Over(false),
+        }
+    }
+
+    fn note_done(&mut self) -> Next {
+        self.stage = Stage::Noting;
+        let Of::Fire { name, slot } = &self.of else {
+            return Next::Over(false);
+        };
+        match done(name, *slot) {
+            Ok(call) => Next::Here(call, TIMEOUT_MS_DEFAULT),
+            Err(error) => Next::Over(self.is_answer(&Err(error))),
+        }
+    }
+
+    /// Whether a function has answered: also that it will not.
+    fn is_answer(&self, result: &Result<Payload, Error>) -> bool {
+        let Err(error) = result else { return true };
+        tracing::warn!("{}, has failed: {error}", self.about);
+        let is_open = matches!(
+            error.kind(),
+            ErrorKind::Lost | ErrorKind::Unanswered | ErrorKind::Poisoned | ErrorKind::Internal
+        );
+        !(is_open || error.may_retry()) || error.kind() == ErrorKind::Unconfirmed
+    }
+}
+
+fn invalid(what: impl ToString) -> Error {
+    Error::new(ErrorKind::Invalid, what.to_string())
+}
+
+/// What tells a function of a change. Its name is the same while the entity is.
+fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
+    let Of::Change(Telling { entity, .. }) = of else {
+        return Err(invalid("no change"));
+    };
+    let target = EntityId::new(&trigger.function, entity.key()).map_err(invalid)?;
+    let change = Change {
+        kind: entity.kind().to_owned(),
+        key: entity.key().to_owned(),
+    };
+    let argument = Payload::of(Encoding::Postcard, &change).map_err(invalid)?;
+    let state = here.read(entity).map_or(0, |(ty, reading)| {
+        let line = json::line(entity, &reading);
+        u64::from(crc32c::crc32c(line.as_bytes())) << 8 | ty as u64
+    });
+    let call = Call::new(target, trigger.method.clone(), argument);
+    Ok(call.with_id(format!("{entity}#{state:x}")))
+}
+
+/// What a schedule is told of its time.
+fn done(name: &str, slot: u64) -> Result<Call, Error> {
+    let entity = EntityId::new(SCHEDULE, name).map_err(invalid)?;
+    let slot = Payload::of(Encoding::Postcard, &slot).map_err(invalid)?;
+    Ok(Call::new(entity, "done", slot))
+}

@@ -1,0 +1,229 @@
+//! All that a node sees to of its own accord: whose schedules and shards are its, which of them are due, and what is kept of how
+//! far it has come.
+//!
+//! Not here: who calls and what becomes of a call (`errand`). Contract: it looks at an engine and at what was noted of it
+//! at one moment, so that a version vector it reads covers nothing that was not noted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch_crdt::{Epoch, NodeId, ReplicaId, Type, planted};
+
+use super::changes::{Changes, Place, Trigger};
+use super::errand::{Ended, Errand, Of};
+use super::function::{self, SCHEDULE};
+use super::kept::{self, Host};
+use super::news::{Interest, News};
+use super::planner::{Fire, Planner, responsible};
+use crate::engine::{Engine, Update};
+use crate::wire::{EntityId, ShardId};
+
+/// A node that starts gives the others so long to show up before it does what is theirs: as long as it takes to notice that one
+/// has died.
+const SETTLE_MS: u64 = 10_000;
+/// Meanwhile it looks this often whether it has caught up with what others did.
+const SETTLING_MS: u64 = 100;
+
+/// See the front page.
+#[derive(Debug)]
+pub struct Runner {
+    me: NodeId,
+    shards: u32,
+    planner: Planner,
+    changes: Changes,
+    /// Which nodes have functions, as they say.
+    hosts: BTreeMap<NodeId, Host>,
+    /// Whether everything that is there was looked at.
+    has_begun: bool,
+    /// Until then who is not seen may be there, and what is here may be old.
+    settled_at_ms: u64,
+    is_settling: bool,
+}
+
+/// Now, by the clock that schedules go by, and by the one that nobody sets.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Milliseconds since 1970.
+    pub wall_ms: u64,
+    /// Milliseconds since whenever.
+    pub ms: u64,
+}
+
+/// What a look has found to do, in this order.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// What is to be kept; nobody waits for it. Where it does not come to be kept, what was before is, and it is said again.
+    pub updates: Vec<Update>,
+    /// What is to be seen to, each apart from the others.
+    pub errands: Vec<Errand>,
+}
+
+impl Runner {
+    /// The one of a node, in a cluster of so many shards.
+    pub fn new(interest: &Interest, me: NodeId, shards: u32, now: Moment) -> Runner {
+        Runner {
+            me,
+            shards,
+            planner: Planner::default(),
+            changes: Changes::new(interest.triggers.clone()),
+            hosts: BTreeMap::new(),
+            has_begun: false,
+            settled_at_ms: now.ms + SETTLE_MS,
+            is_settling: true,
+        }
+    }
+
+    /// Looks at everything there is to look at. `live` are the runs of nodes that are believed to be there.
+    pub fn look(&mut self, engine: &Engine, mut news: News, live: &BTreeSet<ReplicaId>, now: Moment) -> Work {
+        // What this node has not caught up with it would do again.
+        if !engine.is_ready() {
+            self.take_ended(news.ended, now);
+            self.has_begun = false;
+            return Work::default();
+        }
+        news.has_lost |= !self.has_begun;
+        self.take_in(engine, &mut news, live, now);
+        self.has_begun = true;
+        let mut work = Work::default();
+        for place in self.changes.cursors_due(now.ms) {
+            let vector = engine.version_vector(ShardId(place.1));
+            let trigger = &self.changes.triggers()[place.0];
+            work.updates.extend(kept::keep_cursor(trigger, place.1, &vector));
+        }
+        work.updates.extend(self.say_so(engine));
+        let fires = self.due(engine, live, now.wall_ms);
+        work.errands.extend(fires.into_iter().map(Errand::of_fire));
+        for telling in self.changes.poll(now.ms) {
+            let trigger = self.changes.triggers()[telling.place.0].clone();
+            work.errands.push(Errand::of_change(telling, trigger));
+        }
+        work
+    }
+
+    /// How long until it is to look again if nothing is noted, milliseconds, after a look at one moment; asked at another.
+    pub fn next_ms(&self, looked: Moment, now: Moment) -> Option<u64> {
+        if !self.has_begun {
+            return None;
+        }
+        let schedule = self.planner.next_wakeup(looked.wall_ms);
+        let change = self.changes.next_wakeup();
+        let next = [
+            schedule.map(|at| at.saturating_sub(now.wall_ms)),
+            change.map(|at| at.saturating_sub(now.ms)),
+            // Nobody tells when this node has caught up.
+            self.is_settling.then_some(SETTLING_MS),
+        ];
+        next.into_iter().flatten().min()
+    }
+
+    /// The schedules that are due and this node's.
+    fn due(&mut self, engine: &Engine, live: &BTreeSet<ReplicaId>, now: u64) -> Vec<Fire> {
+        let live = self.live(live);
+        let knows = self.knows(engine);
+        let is_mine = |name: &str| {
+            let shard = EntityId::new(SCHEDULE, name).map(|entity| engine.shard_of(&entity));
+            let nodes = live.iter().map(|(node, _)| *node);
+            shard.is_ok_and(&knows) && responsible(name, nodes) == Some(self.me)
+        };
+        self.planner.poll(now, &is_mine)
+    }
+
+    /// In which shards this node knows what others have called for: once it has settled in all. Until then where every node that
+    /// has functions is linked, and all that linked nodes have is here.
+    fn knows<'e>(&self, engine: &'e Engine) -> impl Fn(ShardId) -> bool + use<'e> {
+        let (has_settled, me) = (!self.is_settling, self.me);
+        let mut others = self.hosts.keys().filter(|node| **node != me);
+        let are_all_linked = others.all(|node| engine.linked_epoch(*node).is_some());
+        move |shard| has_settled || are_all_linked && engine.has_what_peers_have(shard)
+    }
+
+    fn take_ended(&mut self, all: Vec<Ended>, now: Moment) {
+        for Ended { of, was_answered } in all {
+            match of {
+                Of::Fire { name, slot } => self.planner.called(&name, slot, was_answered, now.wall_ms),
+                Of::Change(telling) => self.changes.called(&telling, was_answered, now.ms),
+            }
+        }
+    }
+
+    fn take_in(&mut self, engine: &Engine, news: &mut News, live: &BTreeSet<ReplicaId>, now: Moment) {
+        self.take_ended(std::mem::take(&mut news.ended), now);
+        if news.has_lost {
+            news.changed.extend(engine.entities_of(SCHEDULE));
+            // Those that are no more, too.
+            let known = self.planner.names();
+            let known = known.filter_map(|name| EntityId::new(SCHEDULE, name).ok());
+            news.changed.extend(known);
+            self.changes.lost_track();
+        }
+        let has_new_hosts = news.has_lost || news.changed.iter().any(kept::is_hosts);
+        if has_new_hosts {
+            self.hosts = kept::hosts(engine);
+        }
+        for entity in &news.changed {
+            if entity.kind() == SCHEDULE {
+                let is = engine.view(entity, Type::OrMap).ok().and_then(function::read);
+                self.planner.set(entity.key(), is, now.wall_ms);
+            }
+            self.changes.changed(entity, engine.shard_of(entity).0);
+        }
+        let mut to_find = self.changes.behind();
+        if has_new_hosts || news.is_new || self.is_settling {
+            self.is_settling = now.ms < self.settled_at_ms;
+            self.planner.look_again(now.wall_ms);
+            let new = self.see_to(engine, live);
+            planted!("taken_over_as_told", drop(new), to_find.extend(new));
+        }
+        for place in to_find {
+            self.find(engine, place);
+        }
+    }
+
+    /// Which shards' changes are this node's to tell; those that were not.
+    fn see_to(&mut self, engine: &Engine, live: &BTreeSet<ReplicaId>) -> Vec<Place> {
+        let live = self.live(live);
+        let (knows, me) = (self.knows(engine), self.me);
+        let is_mine = |trigger: &Trigger, shard: u32| {
+            if !knows(ShardId(shard)) {
+                return false;
+            }
+            let name = format!("{}:{shard}", trigger.name);
+            let has_it = |host: &Host| host.triggers.contains(&trigger.name);
+            let able = live.iter().filter(|(_, host)| has_it(host));
+            responsible(&name, able.map(|(node, _)| *node)) == Some(me)
+        };
+        self.changes.see_to(self.shards, &is_mine)
+    }
+
+    /// What has changed in a shard since its cursor was kept.
+    fn find(&mut self, engine: &Engine, place: Place) {
+        let trigger = self.changes.triggers()[place.0].clone();
+        let cursor = kept::cursor(engine, &trigger, place.1);
+        let found = engine.changed_since(ShardId(place.1), &trigger.kind, &cursor);
+        for entity in found.iter().filter(|entity| trigger.is_about(entity)) {
+            self.changes.found(place, entity);
+        }
+    }
+
+    /// The nodes with functions that are believed to be there, this one among them once it has said so.
+    fn live(&self, live: &BTreeSet<ReplicaId>) -> Vec<(NodeId, Host)> {
+        let hosts = self.hosts.iter().filter(|(node, host)| {
+            let run = ReplicaId::new(**node, Epoch(host.epoch));
+            self.is_settling || **node == self.me || live.contains(&run)
+        });
+        hosts.map(|(node, host)| (*node, host.clone())).collect()
+    }
+
+    /// Tells the other nodes, in each run of it, that this one has functions. Where it is refused, it is said at the next look.
+    fn say_so(&self, engine: &Engine) -> Option<Update> {
+        let triggers = self.changes.triggers().iter().map(|trigger| trigger.name.clone());
+        let host = Host {
+            epoch: engine.epoch().0,
+            triggers: triggers.collect(),
+        };
+        let is_said = self.hosts.get(&self.me) == Some(&host);
+        if is_said {
+            return None;
+        }
+        kept::keep_host(self.me, &host)
+    }
+}
