@@ -6,7 +6,7 @@
 //!
 //! From below: [`rng`], [`hash`], [`queue`] and [`kernel`] know nothing of Anabranch; [`latency`], [`net`] and [`plan`]
 //! are a cluster's surroundings; [`model`] is what replicas must show, independent of the code under test; [`oracle`]
-//! compares; [`world`] is the loop; [`run`] is one seed; [`app`] is the same for applications and their own oracles; [`trio`] is for scripts of two or three engines by hand.
+//! compares; [`world`] is the loop; [`run`] is one seed; [`app`] is the same for applications and their own oracles, [`profile`] the ones that seeds run; [`trio`] is for scripts of two or three engines by hand.
 //!
 //! Not here: sockets, files, threads of the code under test, the operating system's clock and chance.
 //! Contract: equal seeds, equal builds: equal trace hashes.
@@ -23,6 +23,7 @@ pub mod names;
 pub mod net;
 pub mod oracle;
 pub mod plan;
+pub mod profile;
 pub mod queue;
 pub mod rng;
 pub mod run;

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::oracle::{Failure, Rule};
 use crate::plan::Plan;
+use crate::profile::{self, Profile};
 use crate::queue::{Micros, QueueKind};
 use crate::world::{Tally, Teller, World};
 
@@ -25,6 +26,8 @@ pub struct Outcome {
 /// How a seed is to be run.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
+    /// What runs on the cluster.
+    pub profile: Profile,
     /// So many nodes, instead of what the seed says.
     pub nodes: Option<usize>,
     /// With which event queue.
@@ -36,6 +39,7 @@ pub struct How {
 impl Default for How {
     fn default() -> How {
         How {
+            profile: Profile::Swarm,
             nodes: None,
             queue: QueueKind::Heap,
             until: Micros::MAX,
@@ -51,7 +55,10 @@ impl Default for How {
 /// assert!(outcome.failure.is_none());
 /// ```
 pub fn run_seed(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
-    run_plan(Plan::swarm(seed, how.nodes), how, teller)
+    match how.profile {
+        Profile::Swarm => run_plan(Plan::swarm(seed, how.nodes), how, teller),
+        Profile::Triggers => profile::triggers(seed, how, teller),
+    }
 }
 
 /// Runs a plan likewise: `how.nodes` is not looked at.

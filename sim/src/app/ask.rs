@@ -1,7 +1,9 @@
 //! What clients ask for, and what they hear.
 
 use anabranch::engine::View;
-use anabranch::{Call, Encoding, EntityId, Error, ErrorKind, Payload, ReplicaId, TIMEOUT_MS_DEFAULT};
+use anabranch::{
+    Call, Encoding, EntityId, Error, ErrorKind, Payload, ReplicaId, ShardId, TIMEOUT_MS_DEFAULT,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -176,6 +178,17 @@ pub struct Answered {
     pub result: Result<Payload, Error>,
     /// What the function was shown, and the node's run that showed it; nothing if it was not given the command.
     pub saw: Option<(ReplicaId, View)>,
+    /// What its command made at the node that was asked; nothing where that is not known.
+    pub made: Option<Made>,
+}
+
+/// What a command made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The run of its node.
+    pub by: ReplicaId,
+    /// The operations: per shard the first and the last sequence.
+    pub dots: Vec<(ShardId, u64, u64)>,
 }
 
 impl Answered {

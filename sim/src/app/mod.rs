@@ -59,16 +59,19 @@
 mod ask;
 mod simulation;
 
+use std::collections::BTreeMap;
+
 use anabranch::Function;
 
 pub use crate::world::Cluster;
 pub(crate) use ask::call;
-pub use ask::{Answered, Ask, Client};
+pub use ask::{Answered, Ask, Client, Made};
 pub use simulation::{CallCounts, Outcome, Simulation, check, find};
 
 /// What is simulated: functions, clients, and what must hold. See the module's front page for a whole one.
 pub trait Application {
-    /// The functions of one run of a node: made anew whenever a node starts.
+    /// The functions of one run of a node: made anew whenever a node starts. Schedules are looked after where
+    /// [`anabranch::schedules`] is among them, changes where one of them is told of any.
     fn functions(&self) -> Vec<Function>;
 
     /// What a client asks for next: it has had the answer to what it asked before. `None`: it asks nothing more.
@@ -80,7 +83,19 @@ pub trait Application {
     /// What was broken by it.
     fn on_answer(&mut self, answered: &Answered, cluster: &Cluster<'_>) -> Result<(), String>;
 
-    /// All was healed, everything was answered, and all nodes agree.
+    /// All was healed, everything was answered, and all nodes agree: what must still come of its own accord before it is over,
+    /// if anything must. Asked again and again, until a bound.
+    fn awaits(&mut self, cluster: &Cluster<'_>) -> Option<String> {
+        let _ = cluster;
+        None
+    }
+
+    /// How often there was what its runs are about: what never happens in a thousand seeds was not tried.
+    fn marks(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::new()
+    }
+
+    /// All was healed, everything was answered, nothing is awaited, and all nodes agree.
     ///
     /// # Errors
     /// What is not as it must be.

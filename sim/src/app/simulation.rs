@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use super::Application;
 use crate::oracle::Failure;
-use crate::plan::{Family, Plan, SECOND};
+use crate::plan::{Choice, Family, Plan, SECOND};
 use crate::queue::Micros;
 use crate::rng::Rng;
-use crate::run::{How, run_world};
+use crate::run::{self, How, run_world};
 use crate::world::{Pace, Teller, World};
 
 /// A failure's story is its last lines.
@@ -30,6 +30,7 @@ pub struct Simulation {
     chaos_us: Micros,
     clients: Option<usize>,
     think_us: Option<f64>,
+    has_room: bool,
     teller: Option<Teller>,
 }
 
@@ -44,6 +45,7 @@ impl Simulation {
             chaos_us: CHAOS_US,
             clients: None,
             think_us: None,
+            has_room: false,
             teller: None,
         }
     }
@@ -78,6 +80,13 @@ impl Simulation {
         Simulation { think_us, ..self }
     }
 
+    /// Without engines that take next to no requests at a time. What is refused for want of room is tried again by nodes after longer
+    /// and longer, in the end after a minute: in a cluster that never has any, nothing comes to its end.
+    pub(crate) fn with_room(self) -> Simulation {
+        let has_room = true;
+        Simulation { has_room, ..self }
+    }
+
     /// Somebody hears what happens, line by line. Nothing changes by that.
     pub fn told(self, teller: impl FnMut(&str) + 'static) -> Simulation {
         let teller: Option<Teller> = Some(Box::new(teller));
@@ -86,7 +95,34 @@ impl Simulation {
 
     /// Runs an application to its end or its first failure. A panic is a failure too.
     pub fn run(self, application: impl Application + 'static) -> Outcome {
-        let plan = Plan::of_application(self.seed, self.nodes, &self.families, self.chaos_us);
+        let (outcome, calls) = self.run_as(application, How::default());
+        Outcome {
+            seed: outcome.seed,
+            failure: outcome.failure,
+            calls: calls.unwrap_or_default(),
+            events: outcome.tally.events,
+            crashes: outcome.tally.crashes,
+            trace: outcome.trace,
+            ended_at: outcome.ended_at,
+        }
+    }
+
+    /// The plan of its cluster.
+    pub(crate) fn plan(&self) -> Plan {
+        let mut plan = Plan::of_application(self.seed, self.nodes, &self.families, self.chaos_us);
+        if self.has_room {
+            plan.settings.requests = Choice::Default;
+        }
+        plan
+    }
+
+    /// The same in a certain way: `how.nodes` is not looked at.
+    pub(crate) fn run_as(
+        self,
+        application: impl Application + 'static,
+        how: How,
+    ) -> (run::Outcome, Option<CallCounts>) {
+        let plan = self.plan();
         let mut rng = Rng::stream(self.seed, "pace", 0, 0);
         let drawn = (rng.between(2, 5) as usize, rng.log_uniform(20_000.0, 400_000.0));
         let pace = Pace {
@@ -97,16 +133,7 @@ impl Simulation {
         };
         let application = Box::new(application);
         let make = |plan, queue| World::of_application(plan, queue, self.teller, application, pace);
-        let (outcome, calls) = run_world(plan, How::default(), make, World::call_counts);
-        Outcome {
-            seed: outcome.seed,
-            failure: outcome.failure,
-            calls: calls.unwrap_or_default(),
-            events: outcome.tally.events,
-            crashes: outcome.tally.crashes,
-            trace: outcome.trace,
-            ended_at: outcome.ended_at,
-        }
+        run_world(plan, how, make, World::call_counts)
     }
 }
 

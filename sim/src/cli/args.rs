@@ -4,6 +4,7 @@ use super::mutants::Mutants;
 use super::replay::Replay;
 use super::search::{Search, Span};
 use crate::plan::SECOND;
+use crate::profile::Profile;
 use crate::queue::Micros;
 
 /// What to do.
@@ -78,6 +79,12 @@ fn nodes(words: &mut Words<'_>) -> Result<usize, String> {
     }
 }
 
+fn profile(words: &mut Words<'_>) -> Result<Profile, String> {
+    let word = words.next().ok_or("--profile wants a name")?;
+    let found = Profile::ALL.into_iter().find(|profile| profile.name() == word);
+    found.ok_or_else(|| format!("there is no profile {word:?}: swarm, triggers"))
+}
+
 fn parse_run(words: &mut Words<'_>) -> Result<Command, String> {
     let mut search = Search::default();
     while let Some(word) = words.next() {
@@ -86,6 +93,7 @@ fn parse_run(words: &mut Words<'_>) -> Result<Command, String> {
             "--minutes" => search.span = Span::Minutes(number(word, words)?),
             "-j" => search.jobs = number(word, words)?,
             "--nodes" => search.nodes = Some(nodes(words)?),
+            "--profile" => search.profile = profile(words)?,
             "--keep-going" => search.keep_going = true,
             "--json" => search.json = true,
             other => return Err(format!("run does not know {other:?}")),
@@ -103,6 +111,7 @@ fn parse_replay(words: &mut Words<'_>) -> Result<Command, String> {
         trace: false,
         until: Micros::MAX,
         nodes: None,
+        profile: Profile::default(),
     };
     while let Some(word) = words.next() {
         match word {
@@ -112,6 +121,7 @@ fn parse_replay(words: &mut Words<'_>) -> Result<Command, String> {
                 replay.until = (seconds * SECOND as f64) as Micros;
             }
             "--nodes" => replay.nodes = Some(nodes(words)?),
+            "--profile" => replay.profile = profile(words)?,
             other => return Err(format!("replay does not know {other:?}")),
         }
     }

@@ -6,6 +6,7 @@ use super::print::line;
 use super::search::{Search, Span, search, silence_panics, thread_time};
 use super::{exit, replay_command};
 use crate::kernel::Kernel;
+use crate::profile::Profile;
 use crate::queue::QueueKind;
 use crate::rng::Rng;
 
@@ -50,7 +51,7 @@ pub(super) fn run(seeds: std::ops::Range<u64>) -> u8 {
     }
     if differing.is_empty() {
         if let Some(outcome) = found.failed.first() {
-            line(replay_command(outcome.seed, None));
+            line(replay_command(outcome.seed, None, Profile::default()));
         }
         return found.exit_code();
     }

@@ -14,6 +14,8 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+use crate::profile::Profile;
+
 pub use args::{Command, parse};
 pub use search::{Found, Search, Span, search};
 
@@ -38,12 +40,12 @@ pub mod exit {
 /// How to use the program.
 pub const USAGE: &str = "\
 usage:
-  anabranch-sim run     [--seeds A..B | --minutes M] [-j N] [--nodes N] [--keep-going] [--json]
-  anabranch-sim replay  SEED [--trace] [--until SECONDS] [--nodes N]
+  anabranch-sim run     [--seeds A..B | --minutes M] [-j N] [--nodes N] [--profile NAME] [--keep-going] [--json]
+  anabranch-sim replay  SEED [--trace] [--until SECONDS] [--nodes N] [--profile NAME]
   anabranch-sim doctor  [--seeds A..B]
   anabranch-sim mutants [--only NAME] [--seeds N]
 
-A..B leaves B out. Exit codes: 0 clean, 2 usage, 10 panic, 11 safety, 12 liveness, 13 vacuity, 14 non-determinism.";
+A..B leaves B out. Profiles: swarm (as if none is given), triggers. Exit codes: 0 clean, 2 usage, 10 panic, 11 safety, 12 liveness, 13 vacuity, 14 non-determinism.";
 
 /// The program. Returns its exit code.
 pub fn main(args: &[String]) -> u8 {
@@ -64,8 +66,12 @@ pub fn main(args: &[String]) -> u8 {
 }
 
 /// The command that replays a seed.
-pub fn replay_command(seed: u64, nodes: Option<usize>) -> String {
+pub fn replay_command(seed: u64, nodes: Option<usize>, profile: Profile) -> String {
     let nodes = nodes.map(|n| format!(" --nodes {n}")).unwrap_or_default();
+    let profile = match profile {
+        Profile::Swarm => String::new(),
+        other => format!(" --profile {}", other.name()),
+    };
     let planted = match std::env::var("ANABRANCH_PLANTED") {
         Ok(name) if cfg!(planted) => format!("ANABRANCH_PLANTED={name} "),
         _ => String::new(),
@@ -73,5 +79,5 @@ pub fn replay_command(seed: u64, nodes: Option<usize>) -> String {
     let program = std::env::args()
         .next()
         .unwrap_or_else(|| "anabranch-sim".to_owned());
-    format!("{planted}{program} replay {seed} --trace{nodes}")
+    format!("{planted}{program} replay {seed} --trace{nodes}{profile}")
 }

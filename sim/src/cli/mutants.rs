@@ -8,6 +8,7 @@ use std::process::Command;
 
 use super::exit;
 use super::print::line;
+use crate::profile::Profile;
 
 /// What to try.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,7 @@ struct Planted {
     name: &'static str,
     class: &'static str,
     seeds_max: u64,
+    profile: Profile,
 }
 
 const fn planted(number: &'static str, name: &'static str, class: &'static str, seeds_max: u64) -> Planted {
@@ -35,11 +37,20 @@ const fn planted(number: &'static str, name: &'static str, class: &'static str, 
         name,
         class,
         seeds_max,
+        profile: Profile::Swarm,
+    }
+}
+
+/// One that the swarm has nothing to do with.
+const fn in_triggers(name: &'static str, class: &'static str, seeds_max: u64) -> Planted {
+    Planted {
+        profile: Profile::Triggers,
+        ..planted("-", name, class, seeds_max)
     }
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 33] = [
+const PLANTED: [Planted; 39] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -73,6 +84,12 @@ const PLANTED: [Planted; 33] = [
     planted("25", "timer_dies_on_restart", "I", 10),
     planted("-", "rights_of_all", "II", 100),
     planted("-", "transfer_stays", "II", 100),
+    in_triggers("fire_done_unanswered", "II", 100),
+    in_triggers("fire_named_by_try", "II", 100),
+    in_triggers("missed_all_once", "II", 100),
+    in_triggers("change_while_told_lost", "II", 100),
+    in_triggers("cursor_before_answer", "II", 100),
+    in_triggers("taken_over_as_told", "II", 100),
 ];
 
 /// What stands above the table in `sim/PLANTED.md`.
@@ -81,8 +98,8 @@ const HEAD: &str = "\
 
 Written by `cargo run --release -p anabranch-sim -- mutants > sim/PLANTED.md`. One build holds all of them
 (`RUSTFLAGS=\"--cfg planted\"`, a target directory of its own), `ANABRANCH_PLANTED=NAME` chooses one, and the runs are
-those of any `anabranch-sim run`: same seeds, same profile. How many seeds it took from each of three beginnings, and
-which rules were broken. Class I: at most 10 seeds, II 100, III 1,000, IV 10,000.
+those of any `anabranch-sim run`: same seeds, same profile (`swarm`, unless another is named). How many seeds it took from
+each of three beginnings, and which rules were broken. Class I: at most 10 seeds, II 100, III 1,000, IV 10,000.
 ";
 
 /// What stands below it.
@@ -140,7 +157,7 @@ fn try_bug(program: &Path, bug: &Planted, seeds: Option<u64>) -> Result<(String,
     let mut rules: Vec<String> = Vec::new();
     let mut fits = true;
     for start in STARTS {
-        match first_failure(program, bug.name, start, seeds)? {
+        match first_failure(program, bug, start, seeds)? {
             None => {
                 fits &= bug.seeds_max == 0;
                 counts.push(format!("none in {seeds}"));
@@ -163,9 +180,13 @@ fn try_bug(program: &Path, bug: &Planted, seeds: Option<u64>) -> Result<(String,
     let Planted {
         number, name, class, ..
     } = bug;
+    let profile = match bug.profile {
+        Profile::Swarm => String::new(),
+        other => format!(" (`{}`)", other.name()),
+    };
     Ok((
         format!(
-            "| {number} | `{name}` | {class} | {}{verdict} | {found_by} |",
+            "| {number} | `{name}`{profile} | {class} | {}{verdict} | {found_by} |",
             counts.join(", ")
         ),
         fits,
@@ -202,14 +223,15 @@ fn build() -> Result<PathBuf, String> {
 /// How many seeds it takes to find a bug, and by which rule.
 fn first_failure(
     program: &Path,
-    name: &str,
+    bug: &Planted,
     start: u64,
     seeds: u64,
 ) -> Result<Option<(u64, String)>, String> {
     let span = format!("{start}..{}", start + seeds);
     let output = Command::new(program)
         .args(["run", "--seeds", &span, "--nodes", "5", "--json"])
-        .env("ANABRANCH_PLANTED", name)
+        .args(["--profile", bug.profile.name()])
+        .env("ANABRANCH_PLANTED", bug.name)
         .output()
         .map_err(|e| format!("the planted build cannot be run: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout);

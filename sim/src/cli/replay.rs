@@ -2,7 +2,8 @@
 
 use super::print::line;
 use super::{exit, replay_command};
-use crate::plan::{Plan, SECOND};
+use crate::plan::SECOND;
+use crate::profile::Profile;
 use crate::queue::Micros;
 use crate::run::{How, run_seed};
 use crate::world::Teller;
@@ -18,11 +19,13 @@ pub struct Replay {
     pub until: Micros,
     /// So many nodes instead of what the seed says.
     pub nodes: Option<usize>,
+    /// What runs on the cluster.
+    pub profile: Profile,
 }
 
 /// The command.
 pub(super) fn run(replay: &Replay) -> u8 {
-    line(Plan::swarm(replay.seed, replay.nodes));
+    line(replay.profile.plan(replay.seed, replay.nodes));
     let teller: Option<Teller> = if replay.trace {
         Some(Box::new(|told| line(told)))
     } else {
@@ -30,6 +33,7 @@ pub(super) fn run(replay: &Replay) -> u8 {
     };
     let how = How {
         nodes: replay.nodes,
+        profile: replay.profile,
         until: replay.until,
         ..How::default()
     };
@@ -50,7 +54,7 @@ pub(super) fn run(replay: &Replay) -> u8 {
         }
         Some(failure) => {
             line(format!("FAILED seed {}: {failure}", replay.seed));
-            line(replay_command(replay.seed, replay.nodes));
+            line(replay_command(replay.seed, replay.nodes, replay.profile));
             failure.rule.exit_code()
         }
     }

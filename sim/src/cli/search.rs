@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::print::line;
 use super::{exit, replay_command};
-use crate::plan::Plan;
+use crate::profile::Profile;
 use crate::run::{How, Outcome, run_seed};
 use crate::world::Tally;
 
@@ -29,6 +29,8 @@ pub struct Search {
     pub jobs: usize,
     /// So many nodes instead of what the seed says.
     pub nodes: Option<usize>,
+    /// What runs on the clusters.
+    pub profile: Profile,
     /// Whether to go on after a failure.
     pub keep_going: bool,
     /// Whether to print one line of JSON.
@@ -41,6 +43,7 @@ impl Default for Search {
             span: Span::Seeds(1..101),
             jobs: 1,
             nodes: None,
+            profile: Profile::default(),
             keep_going: false,
             json: false,
         }
@@ -95,6 +98,7 @@ pub fn search(search: &Search) -> Found {
                         seed,
                         How {
                             nodes: search.nodes,
+                            profile: search.profile,
                             ..How::default()
                         },
                         None,
@@ -187,6 +191,12 @@ fn never(marks: &BTreeMap<&'static str, u64>) -> Vec<&'static str> {
 /// Everything that must happen now and then, or the runs prove little.
 pub(super) fn marks(tally: &Tally) -> BTreeMap<&'static str, u64> {
     let (net, looks) = (&tally.net, &tally.looks);
+    if !tally.marks.is_empty() {
+        // What an application is about it says itself.
+        let mut marks = tally.marks.clone();
+        marks.extend([("crashes", tally.crashes), ("links lost", net.link_ends)]);
+        return marks;
+    }
     let mut marks: BTreeMap<&'static str, u64> = BTreeMap::from([
         ("updates answered", tally.answered),
         ("reads answered", tally.read),
@@ -230,7 +240,7 @@ pub(super) fn run(wanted: &Search) -> u8 {
     let found = search(wanted);
     let (never, code) = (found.never(), found.exit_code());
     if wanted.json {
-        line(json(&found, code, wanted.nodes));
+        line(json(&found, code, wanted));
         return code;
     }
     for outcome in &found.failed {
@@ -248,8 +258,8 @@ pub(super) fn run(wanted: &Search) -> u8 {
         line(format!("never happened: {}", never.join(", ")));
     }
     if let Some(outcome) = found.failed.first() {
-        line(Plan::swarm(outcome.seed, wanted.nodes));
-        line(replay_command(outcome.seed, wanted.nodes));
+        line(wanted.profile.plan(outcome.seed, wanted.nodes));
+        line(replay_command(outcome.seed, wanted.nodes, wanted.profile));
     } else if code == exit::VACUITY {
         line("a thousand seeds went by in which something that must happen never did; tell of them with");
         line("  anabranch-sim doctor");
@@ -262,14 +272,14 @@ pub(super) fn silence_panics() {
     std::panic::set_hook(Box::new(|_| {}));
 }
 
-fn json(found: &Found, code: u8, nodes: Option<usize>) -> String {
+fn json(found: &Found, code: u8, wanted: &Search) -> String {
     let failed: Vec<String> = found
         .failed
         .iter()
         .filter_map(|outcome| outcome.failure.as_ref().map(|failure| (outcome.seed, failure)))
         .map(|(seed, failure)| {
             let (rule, what) = (quoted(failure.rule.name()), quoted(&failure.what));
-            let replay = quoted(&replay_command(seed, nodes));
+            let replay = quoted(&replay_command(seed, wanted.nodes, wanted.profile));
             format!(
                 r#"{{"seed":{seed},"rule":{rule},"at_us":{},"what":{what},"replay":{replay}}}"#,
                 failure.at

@@ -123,6 +123,8 @@ pub struct Tally {
     pub looks: Looks,
     /// Engines' counters, summed over all lives.
     pub counters: BTreeMap<&'static str, u64>,
+    /// What an application counts.
+    pub marks: BTreeMap<&'static str, u64>,
 }
 
 /// How long a run goes on.
@@ -287,6 +289,7 @@ impl World {
             dots: self.oracle.ledger.len(),
             net: self.net.counts(),
             looks: self.oracle.looks(),
+            marks: self.marks(),
             ..self.tally.clone()
         }
     }
@@ -448,6 +451,7 @@ impl World {
         };
         if matches!(news, News::Connected) {
             self.oracle.on_linked(node, peer);
+            self.news.push_back(app::News::Linked(node));
         }
         if matches!(news, News::Disconnected) {
             let peer = Some(peer);

@@ -310,6 +310,10 @@ impl World {
             }
             Output::Done { request, result } => self.on_done(node, request.0, result),
             Output::Changed { entity } => {
+                if self.is_application() {
+                    self.news.push_back(News::Changed { node, entity });
+                    return Ok(());
+                }
                 for entity in self.oracle.names.alike(&entity).collect::<Vec<_>>() {
                     self.session(node, entity, anabranch::session::Input::Changed)?;
                 }

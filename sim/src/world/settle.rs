@@ -159,6 +159,8 @@ impl World {
         } else {
             self.oracle.agreement(&engines).err().map(|unsettled| unsettled.0)
         };
+        let unsettled = unsettled.or_else(|| self.awaited());
+        let engines = World::engines(&self.hosts);
         match unsettled {
             None if self.is_application() => {
                 self.tally.settled_us = now - self.healed_at;
@@ -189,7 +191,10 @@ impl World {
                     format!("{seconds} s after all was healed: {why}"),
                 ))
             }
-            Some(_) => Ok(()),
+            Some(why) => {
+                self.tell(|| format!("-- not settled yet: {why}"));
+                Ok(())
+            }
         }
     }
 

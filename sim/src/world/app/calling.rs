@@ -10,14 +10,20 @@ use super::checks::{check, check_action, forward_failed};
 use super::effects::Effects;
 use super::running::Run;
 use super::{Apps, By, Delivery, Event, News, Step, Todo, WorldEvent};
+use crate::app::Made;
 use crate::net::NodeIx;
 use crate::oracle::{Answered, Issue};
 use crate::world::World;
 
 use std::collections::BTreeSet;
 
-/// What a function was shown, and which run of its node showed it.
-pub(super) type Saw = (ReplicaId, View);
+/// What there is to say of how a call went, for whoever asked.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    /// What the function was shown, and which run of its node showed it.
+    pub saw: Option<(ReplicaId, View)>,
+    pub made: Option<Made>,
+}
 
 /// A call that is not answered.
 #[derive(Debug)]
@@ -36,7 +42,7 @@ pub(super) struct Calling {
     /// The name of its command, while there is one.
     pub command: Option<u64>,
     pub stage: Stage,
-    pub saw: Option<Saw>,
+    pub witness: Witness,
 }
 
 /// How far it has come.
@@ -83,7 +89,7 @@ impl Apps {
             did: false,
             command: None,
             stage: Stage::Beginning,
-            saw: None,
+            witness: Witness::default(),
         };
         self.callings.insert(ix, calling);
         self.agenda.push_back(Todo::Begin(ix));
@@ -176,7 +182,8 @@ impl Apps {
         }
         let view = life.engine.view(entity, function.ty())?;
         let context = world.context(node, entity, id.0);
-        calling.saw.get_or_insert((context.replica(), view.clone()));
+        let saw = &mut calling.witness.saw;
+        saw.get_or_insert((context.replica(), view.clone()));
         match function.run(id, command, view, context) {
             Said::Reply(reply) => {
                 check_action(&self.functions[node], &reply.action)?;
@@ -313,6 +320,10 @@ impl Apps {
                 }
                 if let Ok(answer) = &result {
                     world.check_answer(node, level, answer)?;
+                    calling.witness.made = Some(Made {
+                        by: ReplicaId::new(world.hosts[node].id, answer.epoch),
+                        dots: answer.dots.clone(),
+                    });
                     if let Some(token) = &mut calling.session {
                         token.join(&answer.token);
                     }
@@ -392,7 +403,7 @@ impl Apps {
             to: calling.by,
             result,
             session: calling.session,
-            saw: calling.saw,
+            witness: calling.witness,
         }));
     }
 
@@ -412,7 +423,7 @@ impl Apps {
                     to,
                     result,
                     session,
-                    saw: delivery.saw,
+                    witness: delivery.witness,
                 };
                 return self.on_client_answer(world, client, delivery);
             }
@@ -421,6 +432,7 @@ impl Apps {
             }
             By::Function { of, slot } => self.on_heard(of, slot, result, session.as_ref()),
             By::Effect { of } => self.on_effect_done(world, of, &result, session.as_ref()),
+            By::Errand { number } => self.on_errand_heard(world, node, number, &result),
             By::Later { chain } => {
                 world.note_effect(node, &result);
                 self.agenda.push_back(Todo::NextLater(chain));

@@ -2,7 +2,7 @@
 
 use anabranch::{Error, ErrorKind, Token};
 
-use super::calling::Saw;
+use super::calling::Witness;
 use super::cluster::Cluster;
 use super::{Apps, By, CallIx, Delivery, Event, Step};
 use crate::app::{Answered, Ask, Client as Asking};
@@ -93,7 +93,7 @@ impl Apps {
             Some(_) => Ok(()),
             None => {
                 let error = Error::new(ErrorKind::Unreachable, "nothing changed: the node is down");
-                self.conclude(world, ix, Err(error), None, None)
+                self.conclude(world, ix, Err(error), None, Witness::default())
             }
         }
     }
@@ -122,20 +122,18 @@ impl Apps {
         if waits != Some(call) || !self.callings.contains_key(&call) {
             return Ok(());
         }
-        let saw = self
-            .callings
-            .get_mut(&call)
-            .and_then(|calling| calling.saw.take());
+        let calling = self.callings.get_mut(&call);
+        let witness = calling.map(|calling| std::mem::take(&mut calling.witness));
         self.cancel(world, call);
         let error = Error::new(
             ErrorKind::Unanswered,
             "the client did not wait for the answer: whether the function ran is not known",
         );
-        self.conclude(world, ix, Err(error), None, saw)
+        self.conclude(world, ix, Err(error), None, witness.unwrap_or_default())
     }
 
     pub(super) fn on_client_answer(&mut self, world: &mut World, ix: usize, delivery: Delivery) -> Step {
-        self.conclude(world, ix, delivery.result, delivery.session, delivery.saw)
+        self.conclude(world, ix, delivery.result, delivery.session, delivery.witness)
     }
 
     /// A client has its answer, and thinks about the next question.
@@ -145,7 +143,7 @@ impl Apps {
         ix: usize,
         result: Result<anabranch::Payload, Error>,
         session: Option<Token>,
-        saw: Option<Saw>,
+        Witness { saw, made }: Witness,
     ) -> Step {
         let client = &mut self.clients[ix];
         let Some(Open { ask, node, at, .. }) = client.waits.take() else {
@@ -162,6 +160,7 @@ impl Apps {
             answered_at: world.kernel.now(),
             result,
             saw,
+            made,
         };
         world.note_answer(&answered);
         let count = match &answered.result {

@@ -38,6 +38,11 @@ impl<'a> Cluster<'a> {
         self.world.now()
     }
 
+    /// What a node's wall clock says, milliseconds since 1970.
+    pub fn wall_ms(&self, node: NodeIx) -> u64 {
+        self.world.hosts[node].wall_ms(self.world.now())
+    }
+
     /// What an entity holds at a node; nothing if it does not exist there, or the node is down.
     pub fn read(&self, node: NodeIx, entity: &EntityId) -> Option<(Type, Reading)> {
         self.world.hosts[node].life.as_ref()?.engine.read(entity)

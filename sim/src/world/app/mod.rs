@@ -13,16 +13,18 @@ mod clients;
 mod cluster;
 mod desk;
 mod effects;
+mod news;
 mod peers;
 mod running;
+mod triggers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use anabranch::engine::Time;
 use anabranch::session::{Config, Input, Session};
-use anabranch::{Answer, EntityId, Error, Function, Payload, Token, Type};
-use bytes::Bytes;
+use anabranch::trigger::KEPT;
+use anabranch::{EntityId, Error, Function, Payload, Token, Type};
 
 use super::{Event as WorldEvent, Teller, World};
 use crate::app::{Application, CallCounts};
@@ -35,7 +37,10 @@ use calling::{Calling, For};
 use clients::Client;
 pub use cluster::Cluster;
 use effects::Chain;
+pub(crate) use news::Event;
+pub(super) use news::News;
 use peers::Asked;
+use triggers::Triggers;
 
 /// A call is answered so long after its deadline at the latest, microseconds, whatever happens.
 const ANSWER_SLACK_US: Micros = 3 * SECOND;
@@ -55,56 +60,6 @@ pub(crate) struct Pace {
     pub roams: f64,
     /// How likely it goes away before it has its answer.
     pub leaves: f64,
-}
-
-/// Something that happens.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    /// A client asks.
-    Client { client: usize },
-    /// A client goes away, if it still waits for this call.
-    Leaves { client: usize, call: CallIx },
-    /// A call that found its node standing still.
-    Arrives { node: NodeIx, call: CallIx },
-    /// A function has done with a command.
-    Ran { node: NodeIx, call: CallIx },
-    /// A session asked to be woken.
-    Session {
-        node: NodeIx,
-        lives: u64,
-        entity: EntityId,
-        at: Time,
-    },
-    /// Another node has not answered.
-    Overdue { node: NodeIx, id: u64 },
-}
-
-/// What the rest of the world has for an application.
-#[derive(Debug)]
-pub(super) enum News {
-    Event(Event),
-    /// An engine has answered.
-    Done {
-        node: NodeIx,
-        request: u64,
-        result: Result<Answer, Error>,
-    },
-    /// A frame on the lane of calls.
-    Frame {
-        node: NodeIx,
-        from: NodeIx,
-        epoch: u64,
-        bytes: Bytes,
-    },
-    /// A node's link with another is gone, or all its links.
-    Unlinked {
-        node: NodeIx,
-        peer: Option<NodeIx>,
-    },
-    Started(NodeIx),
-    Stopped(NodeIx),
-    /// A process stood still, and goes on.
-    Resumed(NodeIx),
 }
 
 /// What is to be done next, in the order in which it came up.
@@ -131,7 +86,7 @@ struct Delivery {
     result: Result<Payload, Error>,
     /// What the session has seen, where there is one.
     session: Option<Token>,
-    saw: Option<calling::Saw>,
+    witness: calling::Witness,
 }
 
 /// Who made a call.
@@ -157,6 +112,10 @@ enum By {
     Later {
         chain: u64,
     },
+    /// What its node sees to of its own accord.
+    Errand {
+        number: u64,
+    },
 }
 
 /// A session of an entity at a node.
@@ -175,6 +134,7 @@ pub(super) struct Apps {
     pace: Pace,
     /// Per node.
     functions: Vec<Functions>,
+    triggers: Vec<Option<Triggers>>,
     clients: Vec<Client>,
     sessions: BTreeMap<(NodeIx, EntityId), Hosted>,
     callings: BTreeMap<CallIx, Calling>,
@@ -206,6 +166,7 @@ impl World {
     ) -> World {
         let apps = Apps {
             functions: vec![Functions::new(); plan.nodes],
+            triggers: (0..plan.nodes).map(|_| None).collect(),
             clients: (0..pace.clients).map(|ix| Client::new(&plan, ix)).collect(),
             application,
             pace,
@@ -249,8 +210,11 @@ impl World {
     pub(super) fn kinds_of_functions(&self) -> BTreeMap<String, Type> {
         let functions = self.apps.as_ref().map(|apps| apps.application.functions());
         let functions = functions.into_iter().flatten();
+        // As in production, what is kept for triggers has its kind wherever there are functions.
+        let kept = self.apps.is_some().then(|| (KEPT.to_owned(), Type::RegisterMap));
         functions
             .map(|function| (function.kind().to_owned(), function.ty()))
+            .chain(kept)
             .collect()
     }
 
@@ -274,6 +238,21 @@ impl World {
         let judged = apps.application.at_rest(&cluster);
         self.apps = Some(apps);
         judged.map_err(|why| broken(Rule::Application, None, why))
+    }
+
+    /// What an application says that must still come.
+    pub(super) fn awaited(&mut self) -> Option<String> {
+        let mut apps = self.apps.take()?;
+        let cluster = Cluster::new(self, &apps.functions);
+        let awaited = apps.application.awaits(&cluster);
+        self.apps = Some(apps);
+        awaited
+    }
+
+    /// What an application counts.
+    pub(super) fn marks(&self) -> BTreeMap<&'static str, u64> {
+        let apps = self.apps.as_ref();
+        apps.map(|apps| apps.application.marks()).unwrap_or_default()
     }
 
     /// What of an application is not done yet.
@@ -350,11 +329,20 @@ impl Apps {
                 epoch,
                 bytes,
             } => self.on_frame(world, node, from, epoch, &bytes),
-            News::Unlinked { node, peer } => {
-                self.on_unlinked(world, node, peer);
+            News::Changed { node, entity } => {
+                self.on_changed(world, node, &entity);
                 Ok(())
             }
-            News::Started(node) => self.on_started(node),
+            News::Linked(node) => {
+                self.look_around(world, node);
+                Ok(())
+            }
+            News::Unlinked { node, peer } => {
+                self.on_unlinked(world, node, peer);
+                self.look_around(world, node);
+                Ok(())
+            }
+            News::Started(node) => self.on_started(world, node),
             News::Stopped(node) => {
                 self.on_stopped(node);
                 Ok(())
@@ -385,6 +373,7 @@ impl Apps {
                 self.on_overdue(id);
                 Ok(())
             }
+            Event::Look { node, lives, at } => self.on_look(world, node, lives, at),
         }
     }
 
@@ -482,7 +471,7 @@ impl Apps {
     }
 
     /// A node's run begins with functions of its own.
-    fn on_started(&mut self, node: NodeIx) -> Step {
+    fn on_started(&mut self, world: &mut World, node: NodeIx) -> Step {
         let mut functions = Functions::new();
         for function in self.application.functions() {
             let problem = function.problem();
@@ -494,12 +483,14 @@ impl Apps {
             }
         }
         self.functions[node] = functions;
+        self.begin_triggers(world, node);
         Ok(())
     }
 
     /// A node has died, and everything that was under way at it. Only clients notice at once.
     fn on_stopped(&mut self, node: NodeIx) {
         self.functions[node].clear();
+        self.triggers[node] = None;
         self.sessions.retain(|(of, _), _| *of != node);
         self.requests.retain(|_, (of, _)| *of != node);
         self.asked.retain(|_, asked| asked.node != node);
@@ -524,38 +515,5 @@ impl Apps {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
-    }
-}
-
-impl News {
-    /// The process that it is for: one that stands still hears it later, and one that is not there never.
-    fn of_process(&self) -> Option<NodeIx> {
-        match self {
-            News::Event(
-                Event::Arrives { node, .. }
-                | Event::Ran { node, .. }
-                | Event::Session { node, .. }
-                | Event::Overdue { node, .. },
-            )
-            | News::Done { node, .. }
-            | News::Frame { node, .. }
-            | News::Unlinked { node, .. } => Some(*node),
-            News::Event(Event::Client { .. } | Event::Leaves { .. }) => None,
-            News::Started(_) | News::Stopped(_) | News::Resumed(_) => None,
-        }
-    }
-}
-
-impl Event {
-    /// Its content, for the trace hash.
-    pub(super) fn number(&self) -> u64 {
-        match self {
-            Event::Client { client } => *client as u64,
-            Event::Leaves { call, .. } => 1 << 28 | call,
-            Event::Arrives { call, .. } => 2 << 28 | call,
-            Event::Ran { call, .. } => 3 << 28 | call,
-            Event::Session { node, .. } => 4 << 28 | *node as u64,
-            Event::Overdue { id, .. } => 5 << 28 | id,
-        }
     }
 }

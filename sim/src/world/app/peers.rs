@@ -5,6 +5,7 @@ use anabranch::wire::{CallFrame, CallReply, CallRequest, FRAME_BYTES_MAX, Lane, 
 use anabranch::{Call, Epoch, Error, ErrorKind, NodeId, Payload, Token};
 use bytes::Bytes;
 
+use super::calling::Witness;
 use super::{Apps, By, Delivery, Event, Step, Todo, WorldEvent};
 use crate::net::{NodeIx, Outgoing};
 use crate::world::World;
@@ -98,7 +99,7 @@ impl Apps {
             to,
             result: Err(error),
             session: None,
-            saw: None,
+            witness: Witness::default(),
         }));
     }
 
@@ -198,7 +199,7 @@ impl Apps {
             to: by,
             result,
             session,
-            saw: None,
+            witness: Witness::default(),
         }));
     }
 

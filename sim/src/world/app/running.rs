@@ -81,7 +81,8 @@ impl Apps {
         self.counts.commands += 1;
         let context = world.context(node, &entity, id.0);
         world.tell(|| format!("n{node} runs {} of {entity}, call {ix}", command.method));
-        calling.saw.get_or_insert((context.replica(), view.clone()));
+        let saw = &mut calling.witness.saw;
+        saw.get_or_insert((context.replica(), view.clone()));
         // Its reply goes by what it is shown, also where it changes something.
         if let (Some(token), Some(life)) = (&mut calling.session, &world.hosts[node].life) {
             *token = life.engine.token(token, [&entity]);
@@ -255,7 +256,7 @@ impl World {
     }
 
     /// The runs of others that a node is linked with.
-    fn linked_runs(&self, node: NodeIx) -> Vec<ReplicaId> {
+    pub(super) fn linked_runs(&self, node: NodeIx) -> Vec<ReplicaId> {
         let Some(life) = &self.hosts[node].life else {
             return Vec::new();
         };

@@ -1,0 +1,345 @@
+//! Schedules, and what must hold of them: every time that has come is called for, under a name of its own, unless its order says that
+//! it may be skipped; none is done before that; what was never ordered is not called for.
+//!
+//! Its times are reckoned here from what was ordered and when; of what a node keeps of a schedule only that is taken, and its last
+//! time that is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anabranch::{Missed, Order, SCHEDULE, Shown, When};
+
+use super::functions::JOURNAL;
+use super::ledger::Ledger;
+use crate::app::{Answered, Ask, Client, Cluster};
+use crate::net::NodeIx;
+
+/// So many are ordered at most, and of them so many that go on.
+const ORDERED_MAX: usize = 60;
+const REPEATED_MAX: usize = 4;
+/// Long before every clock.
+const PAST_MS: u64 = 1_700_000_000_000;
+/// So many are looked at with each answer.
+const LOOKED_AT: usize = 4;
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Asked,
+    Surely,
+    Perhaps,
+    Never,
+}
+
+#[derive(Debug)]
+struct Ordered {
+    order: Order,
+    fate: Fate,
+    is_cancelled: bool,
+    /// Its times that a node was seen to take for done.
+    done: BTreeSet<u64>,
+}
+
+/// What clients have asked for.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    Set(String),
+    Cancel,
+}
+
+/// All schedules of a run.
+#[derive(Debug)]
+pub struct Schedules {
+    ledger: Ledger,
+    knows_time: bool,
+    ordered: BTreeMap<String, Ordered>,
+    /// What is due by now must be called for: the lowest of all clocks when all was healed.
+    due_ms: Option<u64>,
+    /// Where the next look at what is done begins.
+    next: usize,
+}
+
+impl Ordered {
+    fn is_repeated(&self) -> bool {
+        matches!(self.order.when, When::EveryMs(_))
+    }
+
+    fn notes(&self) -> bool {
+        self.order.method == "note"
+    }
+
+    /// Whether some of its times may be left out, however late.
+    fn may_skip(&self, knows_time: bool) -> bool {
+        self.order.missed == Missed::Skip && !knows_time
+    }
+
+    /// Whether its only time was long over when it was ordered.
+    fn is_past(&self) -> bool {
+        matches!(self.order.when, When::AtMs(_))
+    }
+}
+
+/// Its times up to one, of one that goes on.
+fn times(shown: &Shown, upto: u64) -> Vec<u64> {
+    let When::EveryMs(every) = shown.order.when else {
+        return Vec::new();
+    };
+    let count = upto.saturating_sub(shown.since_ms) / every;
+    (1..=count).map(|n| shown.since_ms + n * every).collect()
+}
+
+impl Schedules {
+    pub fn new(ledger: Ledger, knows_time: bool) -> Schedules {
+        Schedules {
+            ledger,
+            knows_time,
+            ordered: BTreeMap::new(),
+            due_ms: None,
+            next: 0,
+        }
+    }
+
+    /// A client orders one, or takes one back.
+    pub fn ask(&mut self, client: &mut Client) -> Option<(Asked, Ask)> {
+        let known: Vec<&String> = self.ordered.keys().collect();
+        if !known.is_empty() && client.rng.chance(0.1) {
+            let name = (*client.rng.pick(&known)).clone();
+            let ask = Ask::of(SCHEDULE, &name, "cancel", &()).at(client.any_node());
+            self.ordered
+                .entry(name)
+                .and_modify(|ordered| ordered.is_cancelled = true);
+            return Some((Asked::Cancel, ask));
+        }
+        if known.len() >= ORDERED_MAX {
+            return None;
+        }
+        let name = format!("s{}", known.len());
+        let order = self.invent(client);
+        let ask = Ask::of(SCHEDULE, &name, "set", &order).at(client.any_node());
+        let ordered = Ordered {
+            order,
+            fate: Fate::Asked,
+            is_cancelled: false,
+            done: BTreeSet::new(),
+        };
+        self.ordered.insert(name.clone(), ordered);
+        Some((Asked::Set(name), ask))
+    }
+
+    fn invent(&self, client: &mut Client) -> Order {
+        let repeated = self
+            .ordered
+            .values()
+            .filter(|ordered| ordered.is_repeated())
+            .count();
+        let when = match client.rng.below(10) {
+            0 => When::AtMs(PAST_MS + client.rng.below(1_000)),
+            1..4 if repeated < REPEATED_MAX => When::EveryMs(client.rng.between(2_000, 5_000)),
+            _ => When::AfterMs(client.rng.log_uniform(1.0, 12_000.0) as u64),
+        };
+        let missed = match client.rng.below(3) {
+            // A clock that goes ahead by an hour makes for thousands of them.
+            0 if self.knows_time || !matches!(when, When::EveryMs(_)) => Missed::All,
+            1 => Missed::Skip,
+            _ => Missed::Once,
+        };
+        let method = if client.rng.chance(0.1) { "refuse" } else { "note" };
+        let key = *client.rng.pick(&["x", "y"]);
+        Order {
+            when,
+            kind: JOURNAL.to_owned(),
+            key: key.to_owned(),
+            method: method.to_owned(),
+            argument: anabranch::Json("null".to_owned()),
+            missed,
+            timeout_ms: client.rng.chance(0.5).then(|| client.rng.between(50, 5_000)),
+        }
+    }
+
+    pub fn on_answer(&mut self, asked: &Asked, answered: &Answered) {
+        let Asked::Set(name) = asked else { return };
+        let fate = match &answered.result {
+            Ok(_) => Fate::Surely,
+            Err(_) if answered.may_have_run() => Fate::Perhaps,
+            Err(_) => Fate::Never,
+        };
+        if let Some(ordered) = self.ordered.get_mut(name) {
+            ordered.fate = fate;
+        }
+    }
+
+    fn show(cluster: &Cluster<'_>, node: NodeIx, name: &str) -> Result<Option<Shown>, String> {
+        cluster.query(node, SCHEDULE, name, "show", &())
+    }
+
+    /// What a node takes for done was called for.
+    pub fn look(&mut self, cluster: &Cluster<'_>, node: NodeIx) -> Result<(), String> {
+        if !cluster.is_up(node) || self.ordered.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..LOOKED_AT {
+            self.next = (self.next + 1) % self.ordered.len();
+            let Some((name, ordered)) = self.ordered.iter_mut().nth(self.next) else {
+                break;
+            };
+            let shown = Schedules::show(cluster, node, name)?;
+            if let Some(slot) = shown.and_then(|shown| shown.last_ms) {
+                ordered.done.insert(slot);
+                check_ran(&self.ledger, name, slot)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is still to be called for.
+    pub fn awaits(&mut self, cluster: &Cluster<'_>) -> Option<String> {
+        let walls = (0..cluster.nodes()).map(|node| cluster.wall_ms(node));
+        let due = *self.due_ms.get_or_insert(walls.min().unwrap_or(0));
+        for (name, ordered) in &self.ordered {
+            let Ok(Some(shown)) = Schedules::show(cluster, 0, name) else {
+                continue;
+            };
+            let is_due = match ordered.order.when {
+                When::AfterMs(ms) => shown.since_ms + ms <= due,
+                When::AtMs(_) => true,
+                _ if ordered.may_skip(self.knows_time) => false,
+                _ => times(&shown, due).last() > shown.last_ms.as_ref(),
+            };
+            if is_due {
+                return Some(format!("schedule {name} was due by {due}, and is {shown:?}"));
+            }
+        }
+        None
+    }
+
+    pub fn at_rest(&self, cluster: &Cluster<'_>) -> Result<(), String> {
+        let mut noted = BTreeSet::new();
+        for key in ["x", "y"] {
+            noted.extend(cluster.query::<_, Vec<String>>(0, JOURNAL, key, "show", &())?);
+        }
+        let runs: Vec<String> = self.ledger.open().runs.keys().cloned().collect();
+        let stray = noted.iter().find(|name| !runs.contains(name));
+        if let Some(name) = stray {
+            return Err(format!("{name} was noted by nobody"));
+        }
+        let is_ordered = |run: &String| {
+            let name = run.rsplit_once('@').map(|(name, _)| name);
+            name.is_some_and(|name| self.ordered.contains_key(name))
+        };
+        if let Some(run) = runs.iter().find(|run| !is_ordered(run)) {
+            return Err(format!("called for {run}, which is no time of what was ordered"));
+        }
+        for (name, ordered) in &self.ordered {
+            let begins = format!("{name}@");
+            let called: BTreeSet<u64> = runs
+                .iter()
+                .filter_map(|run| run.strip_prefix(&begins)?.parse().ok())
+                .collect();
+            let noted: BTreeSet<u64> = noted
+                .iter()
+                .filter_map(|run| run.strip_prefix(&begins)?.parse().ok())
+                .collect();
+            let shown = Schedules::show(cluster, 0, name)?;
+            self.check(ordered, &called, &noted, shown)
+                .map_err(|why| format!("schedule {name}, {ordered:?}, called for {called:?}: {why}"))?;
+        }
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        ordered: &Ordered,
+        called: &BTreeSet<u64>,
+        noted: &BTreeSet<u64>,
+        shown: Option<Shown>,
+    ) -> Result<(), String> {
+        if ordered.fate == Fate::Never && !(called.is_empty() && shown.is_none()) {
+            return Err("it was said that it was not ordered".to_owned());
+        }
+        let last = shown.as_ref().and_then(|shown| shown.last_ms);
+        let mut done = ordered.done.iter().chain(&last);
+        if let Some(slot) =
+            done.find(|slot| !called.contains(slot) || ordered.notes() && !noted.contains(slot))
+        {
+            return Err(format!("{slot} is done, and nothing of it is there"));
+        }
+        if ordered.fate != Fate::Surely || ordered.is_cancelled {
+            return Ok(());
+        }
+        match shown {
+            _ if !ordered.is_repeated() => self.check_once(ordered, called, noted, shown.is_some()),
+            None => Err("it is gone".to_owned()),
+            Some(shown) => self.check_repeated(ordered, called, noted, &shown),
+        }
+    }
+
+    /// One that is for once is called for under one name, and then gone.
+    fn check_once(
+        &self,
+        ordered: &Ordered,
+        called: &BTreeSet<u64>,
+        noted: &BTreeSet<u64>,
+        is_left: bool,
+    ) -> Result<(), String> {
+        if called.len() > 1 {
+            return Err("under several names".to_owned());
+        }
+        if ordered.is_past() && ordered.order.missed == Missed::Skip {
+            return match called.is_empty() && !is_left {
+                true => Ok(()),
+                false => Err("it was too late for it".to_owned()),
+            };
+        }
+        if is_left || ordered.may_skip(self.knows_time) {
+            return Ok(());
+        }
+        if called.is_empty() || ordered.notes() && noted.is_empty() {
+            return Err("it is over, and nothing of it is there".to_owned());
+        }
+        Ok(())
+    }
+
+    /// One that goes on was called for as often as its order says.
+    fn check_repeated(
+        &self,
+        ordered: &Ordered,
+        called: &BTreeSet<u64>,
+        noted: &BTreeSet<u64>,
+        shown: &Shown,
+    ) -> Result<(), String> {
+        let When::EveryMs(every) = shown.order.when else {
+            return Err(format!("it is {shown:?}"));
+        };
+        let is_time =
+            |slot: &&u64| **slot > shown.since_ms && (**slot - shown.since_ms).is_multiple_of(every);
+        if let Some(slot) = called.iter().find(|slot| !is_time(slot)) {
+            return Err(format!("{slot} is none of its times"));
+        }
+        if ordered.order.missed != Missed::All {
+            return Ok(());
+        }
+        let is_there = |slot: &u64| called.contains(slot) && (!ordered.notes() || noted.contains(slot));
+        let upto = self.due_ms.unwrap_or(0);
+        match times(shown, upto).into_iter().find(|slot| !is_there(slot)) {
+            Some(slot) => Err(format!("{slot} was left out")),
+            None => Ok(()),
+        }
+    }
+
+    /// How often anything was called for.
+    pub fn calls(&self) -> u64 {
+        self.ledger.open().runs.values().sum()
+    }
+
+    /// And how often again for the same time.
+    pub fn repeats(&self) -> u64 {
+        self.ledger.open().runs.values().map(|runs| runs - 1).sum()
+    }
+}
+
+fn check_ran(ledger: &Ledger, name: &str, slot: u64) -> Result<(), String> {
+    let run = format!("{name}@{slot}");
+    match ledger.open().runs.contains_key(&run) {
+        true => Ok(()),
+        false => Err(format!("{run} is done, and was not called for")),
+    }
+}
