@@ -84,7 +84,7 @@ impl Session {
             // Of what was nothing, or is, its function is told by the long way.
             let goes_on = |view: &View| view.value().is_some() && view.ty() == open.seen.ty();
             let keys = committing.keys;
-            open.left = left.filter(goes_on).map(|view| Left { view, keys });
+            open.left = left.filter(goes_on).map(|view| Box::new(Left { view, keys }));
             open.is_unsure = open.left.is_none() && self.config.remembers;
             if committing.deletes {
                 open.believes = None;

@@ -39,7 +39,7 @@ pub(super) struct Open {
     /// What it believes may not be what it was shown, and did since.
     pub is_unsure: bool,
     /// What its last commit left, if that was all that became of the entity.
-    pub left: Option<Left>,
+    pub left: Option<Box<Left>>,
     /// Who is there may be others than when it was told of votes.
     pub recounts: bool,
     /// Commands whose answers go on.

@@ -332,9 +332,10 @@ impl Session {
     /// entity is.
     fn mend_left(&mut self) {
         let Life::Open(open) = &mut self.life else { return };
-        let (Some(Left { view, keys }), Some(believes)) = (open.left.take(), &mut open.believes) else {
+        let (Some(left), Some(believes)) = (open.left.take(), &mut open.believes) else {
             return;
         };
+        let Left { view, keys } = *left;
         let change = planted!("own_writes_believed", None, mend(believes, &view, &keys));
         debug_assert!(
             cfg!(planted) || open.believes == view.read(),
