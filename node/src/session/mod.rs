@@ -13,6 +13,7 @@ mod commit;
 mod direct;
 mod io;
 mod life;
+pub mod route;
 mod streams;
 #[cfg(test)]
 mod tests;
