@@ -54,13 +54,20 @@ impl Route {
     pub fn heard<T>(&mut self, result: Result<T, Error>) -> Option<Result<T, Error>> {
         match result {
             Err(error) if goes_on(&error, self.is_idempotent) => {
-                // Where it may have run somewhere, that is what there is to say.
-                let before = self.last.take().filter(may_have_run);
+                let before = self.last.take().filter(|last| weight(last) > weight(&error));
                 self.last = before.or(Some(error));
                 None
             }
-            ended => Some(ended),
+            ended => Some(ended.map_err(|error| self.say(error))),
         }
+    }
+
+    /// That nothing has changed is only true of the node that says so last, where an earlier one may have run it. A function's own
+    /// word is an answer all the same.
+    fn say(&mut self, error: Error) -> Error {
+        let is_all = error.changed_state() || error.kind() == ErrorKind::Refused;
+        let before = self.last.take().filter(|last| !is_all && weight(last) > 1);
+        before.unwrap_or(error)
     }
 
     /// What there is to say where nobody else is asked. `here` are the methods of this node's function, for people.
@@ -88,23 +95,108 @@ pub(crate) fn nobody(call: &Call, nodes: usize, last: Option<Error>, here: &str)
     }
 }
 
-/// Whether the function may have been given the call before this came of it.
-fn may_have_run(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Lost | ErrorKind::Unanswered)
+/// Which of several errors there is to say: the one after which most may have happened.
+fn weight(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::NoFunction => 0,
+        ErrorKind::Lost => planted!("may_have_run_forgotten", 1, 2),
+        ErrorKind::Unanswered => planted!("may_have_run_forgotten", 1, 3),
+        _ => 1,
+    }
+}
+
+/// Whether it says that no function was given the call.
+pub(super) fn has_not_begun(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NoFunction
+            | ErrorKind::Unreachable
+            | ErrorKind::Overloaded
+            | ErrorKind::NotReady
+            | ErrorKind::Stopping
+            | ErrorKind::Expired
+            | ErrorKind::Stale
+    )
 }
 
 /// Whether another node may be asked after this.
 pub(crate) fn goes_on(error: &Error, is_idempotent: bool) -> bool {
     match error.kind() {
-        // It has not begun there.
-        ErrorKind::NoFunction
-        | ErrorKind::Unreachable
-        | ErrorKind::Overloaded
-        | ErrorKind::NotReady
-        | ErrorKind::Stopping => true,
+        // It has begun, or has had the time that it was given.
         ErrorKind::Lost | ErrorKind::Unanswered | ErrorKind::Expired | ErrorKind::Stale => {
             planted!("once_asked_again", true, is_idempotent)
         }
-        _ => false,
+        _ => has_not_begun(error),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::payload::{Encoding, Payload};
+    use crate::wire::EntityId;
+    use ErrorKind::{DiskFull, Expired, Lost, NoFunction, Overloaded, Refused, Unanswered};
+
+    fn call() -> Call {
+        let nothing = Payload::of(Encoding::Postcard, &()).unwrap();
+        Call::new(EntityId::new("k", "x").unwrap(), "m", nothing)
+    }
+
+    /// Which nodes are asked, each of which fails so, and what is said in the end.
+    fn check(call: &Call, fails: &[ErrorKind], asked: usize, says: ErrorKind) {
+        let nodes = (0..fails.len() as u128).map(NodeId).collect();
+        let mut route = Route::new(nodes, call, Time(0).after_ms(1_000));
+        let mut ended = None;
+        let mut count = 0;
+        while ended.is_none()
+            && let Some((node, _)) = route.next(Time(0))
+        {
+            count += 1;
+            ended = route.heard::<()>(Err(Error::new(fails[node.0 as usize], "it failed")));
+        }
+        let error = ended.map_or_else(|| route.over(call, "m"), |ended| ended.unwrap_err());
+        assert_eq!((count, error.kind()), (asked, says), "{fails:?}");
+    }
+
+    #[test]
+    fn a_call_that_may_run_once_goes_on_only_where_it_has_not_begun() {
+        let once = call();
+        check(&once, &[NoFunction, Overloaded, NoFunction], 3, Overloaded);
+        for open in [Lost, Unanswered, Expired] {
+            check(&once, &[NoFunction, open, NoFunction], 2, open);
+        }
+        check(&once, &[Refused, NoFunction], 1, Refused);
+        check(&once, &[], 0, NoFunction);
+    }
+
+    #[test]
+    fn what_may_have_happened_most_is_what_there_is_to_say() {
+        let again = call().idempotent();
+        check(&again, &[Unanswered, Lost, NoFunction], 3, Unanswered);
+        check(&again, &[Lost, Unanswered, Overloaded], 3, Unanswered);
+        check(&again, &[Lost, Overloaded, NoFunction], 3, Lost);
+        // It is here, and was not given it in time: that others have none is no news.
+        check(&again, &[Expired, NoFunction, NoFunction], 3, Expired);
+        check(&again, &[Unanswered, DiskFull, NoFunction], 2, Unanswered);
+        check(&again, &[Overloaded, DiskFull, NoFunction], 2, DiskFull);
+        check(&again, &[Lost, Refused, NoFunction], 2, Refused);
+    }
+
+    #[test]
+    fn one_that_hangs_leaves_the_others_some_of_the_time() {
+        let nodes = || vec![NodeId(1), NodeId(2)];
+        let deadline = Time(0).after_ms(1_000);
+        let mut again = Route::new(nodes(), &call().idempotent(), deadline);
+        assert_eq!(again.next(Time(0)), Some((NodeId(1), 500)));
+        assert!(again.heard::<()>(Err(Error::new(Lost, "it hangs"))).is_none());
+        assert_eq!(again.next(Time(0).after_ms(500)), Some((NodeId(2), 500)));
+        let mut once = Route::new(nodes(), &call(), deadline);
+        assert_eq!(once.next(Time(0)), Some((NodeId(1), 1_000)));
+        assert!(
+            once.heard::<()>(Err(Error::new(NoFunction, "not here")))
+                .is_none()
+        );
+        assert_eq!(once.next(deadline), None);
     }
 }
