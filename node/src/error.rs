@@ -39,8 +39,9 @@ pub enum ErrorKind {
     Refused,
     /// The deadline passed before the function was given the command. Nothing changed; retry later.
     Expired,
-    /// The function was given the command and did not answer: it ended, broke its rules, or took too long. Its entity is
-    /// as it was; what it did elsewhere is not known, so that only what is harmless twice may be retried.
+    /// The function was given the command and did not answer: it ended, broke its rules, or took too long; or its node had no
+    /// room for what it did. Its entity is as it was; what it did elsewhere is not known, so that only what is harmless twice may
+    /// be retried.
     Lost,
     /// Another node was called, or a call was forwarded by what had changed something already, and the answer did not come.
     /// Something may have changed, as the message says: only what is harmless twice may be retried.

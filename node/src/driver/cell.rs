@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use anabranch_crdt::Type;
 use tokio::sync::oneshot;
 
 use crate::engine::{Answer, Engine, Input, Output, RequestId, Time};
 use crate::error::Error;
+use crate::view::View;
 use crate::wire::EntityId;
 
 use super::queue::Job;
@@ -84,6 +86,15 @@ impl Cell {
     /// Whether writes are taken in every shard.
     pub(super) fn is_ready(&self) -> bool {
         self.engine.is_ready()
+    }
+
+    /// An entity for a function that is about to change it: nothing where that would be refused whatever it does, so that it does
+    /// not begin.
+    pub(super) fn view_to_change(&self, entity: &EntityId, ty: Type) -> Result<View, Error> {
+        match &self.refusing {
+            Some(refused) => Err(refused.clone()),
+            None => self.engine.view_to_change(entity, ty),
+        }
     }
 
     /// An update or a read of a local caller.

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Answer, Engine, Input, Read, RequestId, Update};
 use crate::error::{Error, ErrorKind};
+use crate::view::View;
 use crate::wire::{DirectoryId, EntityId, Token};
 
 use super::DiskState;
@@ -199,6 +200,12 @@ impl Shared {
     /// Looks at the engine. After a bug broke it, what it last held is still readable.
     pub(crate) fn peek<R>(&self, f: impl FnOnce(&Engine) -> R) -> R {
         f(&self.cell.lock().unwrap_or_else(PoisonError::into_inner).engine)
+    }
+
+    /// An entity for a function that is about to change it.
+    pub(super) fn view_to_change(&self, entity: &EntityId, ty: Type) -> Result<View, Error> {
+        let cell = self.cell.lock().unwrap_or_else(PoisonError::into_inner);
+        cell.view_to_change(entity, ty)
     }
 
     pub(crate) fn read(&self, entity: &EntityId) -> Option<(Type, Reading)> {

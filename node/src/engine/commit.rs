@@ -94,6 +94,15 @@ impl Engine {
         })
     }
 
+    /// The same for a function that is about to change it: not where that would be refused whatever it does.
+    ///
+    /// # Errors
+    /// Those of [`Engine::view`]; and [`ErrorKind::NotReady`].
+    pub fn view_to_change(&self, id: &EntityId, ty: Type) -> Result<View, Error> {
+        self.check_takes_writes(self.shard_of(id))?;
+        self.view(id, ty)
+    }
+
     /// An entity as what it is, now: or as what one of its kind would be, if that is known.
     pub fn view_as_it_is(&self, id: &EntityId) -> View {
         let at = self.shard_of(id);

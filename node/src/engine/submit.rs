@@ -500,7 +500,7 @@ impl Engine {
         }
     }
 
-    fn check_takes_writes(&self, shard: ShardId) -> Result<(), Error> {
+    pub(super) fn check_takes_writes(&self, shard: ShardId) -> Result<(), Error> {
         if self.takes_writes(shard) {
             return Ok(());
         }

@@ -4,14 +4,28 @@
 
 use std::collections::BTreeSet;
 
-use anabranch_crdt::{Mutation, Type};
+use anabranch_crdt::{Mutation, Type, planted};
 
 use super::change::touched;
 use super::life::Left;
-use super::{Action, Busy, CommandId, Committing, Effect, Finishing, Life, Output, Session, Streams};
+use super::{Action, Busy, CommandId, Committing, Effect, Finishing, Life, Output, Session, Streams, route};
 use crate::error::{Error, ErrorKind};
 use crate::terms::Level;
 use crate::view::View;
+use crate::wire::EntityId;
+
+/// What there is to say where an entity refused what its function did. Nobody takes it for an error of a command that no function was
+/// given, after which another node is asked: the function may have done something elsewhere.
+pub fn refused(entity: &EntityId, error: Error) -> Error {
+    if !planted!("refused_has_not_run", false, route::has_not_begun(&error)) {
+        return error;
+    }
+    let message = format!(
+        "the function of {entity} has run, and what it did is not in: {error}. The entity is as it was; what the function did \
+         elsewhere is not known"
+    );
+    Error::new(ErrorKind::Lost, message)
+}
 
 impl Session {
     pub(super) fn commit(
@@ -121,6 +135,7 @@ impl Session {
             Ok(()) => self.finish(id),
             Err(error) => {
                 self.take_finishing(id);
+                let error = refused(&self.config.entity, error);
                 self.answer(id, Err(error));
             }
         }
@@ -163,5 +178,38 @@ impl Session {
     fn take_finishing(&mut self, id: CommandId) -> Option<Finishing> {
         let at = self.finishing.iter().position(|(other, _)| *other == id)?;
         Some(self.finishing.swap_remove(at).1)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_has_run_is_not_taken_for_one_that_has_not() {
+        let entity = EntityId::new("k", "x").unwrap();
+        let of = |kind| {
+            refused(
+                &entity,
+                Error::new(kind, "not accepted, nothing changed: no room"),
+            )
+        };
+        for kind in [ErrorKind::Overloaded, ErrorKind::NotReady, ErrorKind::Stopping] {
+            let error = of(kind);
+            assert_eq!(error.kind(), ErrorKind::Lost);
+            assert!(
+                error.message().contains("has run") && error.message().contains("no room"),
+                "{error}"
+            );
+        }
+        for kind in [
+            ErrorKind::Rights,
+            ErrorKind::DiskFull,
+            ErrorKind::WrongType,
+            ErrorKind::Poisoned,
+        ] {
+            assert_eq!(of(kind).kind(), kind);
+        }
     }
 }

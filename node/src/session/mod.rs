@@ -24,6 +24,7 @@ use anabranch_crdt::{Mutation, Type, planted};
 
 pub use change::{Change, believe, diff, empty};
 use change::{grows, mend, shown};
+pub use commit::refused;
 pub use direct::Answered;
 pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,

@@ -5,7 +5,7 @@
 use super::step::{Commit, Step};
 use super::turn::{Made, Turn};
 use crate::engine::Time;
-use crate::session::{Action, Command, Reply, Said, State, StreamId};
+use crate::session::{Action, Command, Reply, Said, State, StreamId, refused};
 use crate::trace::Trace;
 use crate::view::View;
 use crate::wire::Token;
@@ -28,7 +28,7 @@ impl Turn<'_> {
     /// What the function is shown, if nobody's command is before this one.
     fn begin(&self, deadline: Time) -> Option<(StreamId, View)> {
         let (shared, function) = (self.shared, self.found.function);
-        let look = || shared.peek(|engine| engine.view(&self.entity, function.ty()));
+        let look = || shared.view_to_change(&self.entity, function.ty());
         let mut sessions = shared.functions.sessions(&self.entity);
         let new = || shared.new_session(function, &self.entity);
         let hosted = sessions.open(&self.entity, new);
@@ -69,7 +69,10 @@ impl Turn<'_> {
                 };
                 let (result, made) = self.hand_in(commit, trace);
                 let step = match result {
-                    Some(result) => Some(Step::Answer(result.map(|()| action))),
+                    Some(result) => {
+                        let result = result.map_err(|error| refused(&self.entity, error));
+                        Some(Step::Answer(result.map(|()| action)))
+                    }
                     None => {
                         hosted.session.finishes(self.id, action, answered.deadline);
                         None

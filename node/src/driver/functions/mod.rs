@@ -427,7 +427,7 @@ impl Shared {
         if matches!(input, Input::Wakeup) {
             hosted.due = None;
         }
-        let look = || self.peek(|engine| engine.view(entity, function.ty()));
+        let look = || self.view_to_change(entity, function.ty());
         let now = self.clock.time();
         let mut mine = hosted.tell(now, input, own, &look);
         if let Some(Step::Commit(made)) = mine {
