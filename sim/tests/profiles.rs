@@ -33,3 +33,8 @@ fn check(profile: Profile, seeds: std::ops::Range<u64>) {
 fn what_is_due_is_called_for_and_what_has_changed_is_told() {
     check(Profile::Triggers, 1..7);
 }
+
+#[test]
+fn what_may_run_once_runs_once_and_what_is_said_of_the_rest_is_true() {
+    check(Profile::Retries, 1..21);
+}

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use anabranch_crdt::planted;
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind};
@@ -49,7 +50,7 @@ impl Call {
             argument: WireValue::of(self.payload),
             timeout_ms,
             depth: origin.depth,
-            call_id: origin.id.map(|id| id.to_string()),
+            call_id: planted!("name_stays_behind", None, origin.id.map(|id| id.to_string())),
             trace: origin.trace.map(|trace| (trace.id, trace.span, trace.flags)),
             token: token.map(|token| Bytes::from(token.to_bytes())),
         }

@@ -111,6 +111,20 @@ impl Ask {
         }
     }
 
+    /// Under a name, by which its function can tell that it was called before.
+    #[must_use]
+    pub fn named(self, id: &str) -> Ask {
+        let call = self.call.clone().with_id(id);
+        Ask { call, ..self }
+    }
+
+    /// It may run more than once: another node is asked where one does not answer.
+    #[must_use]
+    pub fn idempotent(self) -> Ask {
+        let call = self.call.clone().idempotent();
+        Ask { call, ..self }
+    }
+
     /// The client waits so long before it asks this, microseconds, instead of a time that its seed draws.
     #[must_use]
     pub fn after_us(self, us: Micros) -> Ask {

@@ -63,6 +63,7 @@ use std::collections::BTreeMap;
 
 use anabranch::Function;
 
+use crate::net::NodeIx;
 pub use crate::world::Cluster;
 pub(crate) use ask::call;
 pub use ask::{Answered, Ask, Client, Made};
@@ -73,6 +74,12 @@ pub trait Application {
     /// The functions of one run of a node: made anew whenever a node starts. Schedules are looked after where
     /// [`anabranch::schedules`] is among them, changes where one of them is told of any.
     fn functions(&self) -> Vec<Function>;
+
+    /// The same at a certain node, where not all nodes have all of them: of kinds that are among [`Application::functions`].
+    fn functions_at(&self, node: NodeIx) -> Vec<Function> {
+        let _ = node;
+        self.functions()
+    }
 
     /// What a client asks for next: it has had the answer to what it asked before. `None`: it asks nothing more.
     fn next(&mut self, client: &mut Client) -> Option<Ask>;

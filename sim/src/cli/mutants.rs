@@ -41,6 +41,13 @@ const fn planted(number: &'static str, name: &'static str, class: &'static str, 
     }
 }
 
+const fn in_retries(name: &'static str, class: &'static str, seeds_max: u64) -> Planted {
+    Planted {
+        profile: Profile::Retries,
+        ..planted("-", name, class, seeds_max)
+    }
+}
+
 /// One that the swarm has nothing to do with.
 const fn in_triggers(name: &'static str, class: &'static str, seeds_max: u64) -> Planted {
     Planted {
@@ -50,7 +57,7 @@ const fn in_triggers(name: &'static str, class: &'static str, seeds_max: u64) ->
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 39] = [
+const PLANTED: [Planted; 43] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -90,6 +97,10 @@ const PLANTED: [Planted; 39] = [
     in_triggers("change_while_told_lost", "II", 100),
     in_triggers("cursor_before_answer", "II", 100),
     in_triggers("taken_over_as_told", "II", 100),
+    in_retries("once_asked_again", "II", 100),
+    in_retries("refused_has_not_run", "II", 100),
+    in_retries("may_have_run_forgotten", "II", 100),
+    in_retries("name_stays_behind", "II", 100),
 ];
 
 /// What stands above the table in `sim/PLANTED.md`.

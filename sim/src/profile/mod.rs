@@ -6,6 +6,7 @@
 mod changes;
 mod functions;
 mod ledger;
+mod retries;
 mod schedules;
 mod triggers;
 
@@ -14,6 +15,7 @@ use crate::plan::{Family, Plan};
 use crate::run::{How, Outcome};
 use crate::world::Teller;
 
+use retries::Retries;
 use triggers::Triggers;
 
 /// Nodes look after what is not theirs once a start is so long ago (10 s): twice that is enough for both.
@@ -29,17 +31,20 @@ pub enum Profile {
     Swarm,
     /// Schedules, and functions that are told of changes.
     Triggers,
+    /// Calls that are taken to other nodes, and those that must not be.
+    Retries,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Profile; 2] = [Profile::Swarm, Profile::Triggers];
+    pub const ALL: [Profile; 3] = [Profile::Swarm, Profile::Triggers, Profile::Retries];
 
     /// As it is called.
     pub fn name(self) -> &'static str {
         match self {
             Profile::Swarm => "swarm",
             Profile::Triggers => "triggers",
+            Profile::Retries => "retries",
         }
     }
 
@@ -48,6 +53,7 @@ impl Profile {
         match self {
             Profile::Swarm => Plan::swarm(seed, nodes),
             Profile::Triggers => of_triggers(seed, nodes).plan(),
+            Profile::Retries => of_retries(seed, nodes).plan(),
         }
     }
 }
@@ -62,19 +68,34 @@ fn of_triggers(seed: u64, nodes: Option<usize>) -> Simulation {
         .for_seconds(CHAOS_S)
         .think_ms(THINK_MS)
         .with_room();
-    match nodes {
+    with(simulation, nodes, None)
+}
+
+fn of_retries(seed: u64, nodes: Option<usize>) -> Simulation {
+    with(Simulation::of(seed), nodes, None)
+}
+
+fn with(simulation: Simulation, nodes: Option<usize>, teller: Option<Teller>) -> Simulation {
+    let simulation = match nodes {
         Some(nodes) => simulation.nodes(nodes),
+        None => simulation,
+    };
+    match teller {
+        Some(teller) => simulation.told(teller),
         None => simulation,
     }
 }
 
-/// Runs a seed of the profile of that name.
+/// Runs a seed of the profile `retries`.
+pub(crate) fn retries(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
+    let simulation = with(of_retries(seed, how.nodes), None, teller);
+    simulation.run_as(Retries::default(), how).0
+}
+
+/// Runs a seed of the profile `triggers`.
 pub(crate) fn triggers(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
     let simulation = of_triggers(seed, how.nodes);
     let knows_time = !simulation.plan().families.contains(&Family::Clock);
-    let simulation = match teller {
-        Some(teller) => simulation.told(teller),
-        None => simulation,
-    };
+    let simulation = with(simulation, None, teller);
     simulation.run_as(Triggers::new(knows_time), how).0
 }

@@ -432,6 +432,7 @@ impl Apps {
             }
             By::Function { of, slot } => self.on_heard(of, slot, result, session.as_ref()),
             By::Effect { of } => self.on_effect_done(world, of, &result, session.as_ref()),
+            By::Routed { number } => self.on_routed(number, result, session.as_ref()),
             By::Errand { number } => self.on_errand_heard(world, node, number, &result),
             By::Later { chain } => {
                 world.note_effect(node, &result);
@@ -439,60 +440,6 @@ impl Apps {
             }
         }
         Ok(())
-    }
-
-    /// Nobody waits for a call any more: what has not begun never does, and what its function did stays.
-    pub(super) fn cancel(&mut self, world: &mut World, ix: u64) {
-        let Some(calling) = self.callings.remove(&ix) else {
-            return;
-        };
-        self.cancel_children(world, ix);
-        let Some(command) = calling.command else {
-            return;
-        };
-        self.commands.remove(&command);
-        let id = CommandId(command);
-        let (node, entity) = (calling.node, &calling.call.entity);
-        match calling.stage {
-            Stage::Beginning | Stage::Reading => {}
-            Stage::Queued => self.later_tell(node, entity, Input::Cancelled { id }),
-            Stage::Running(run) => {
-                let (stream, said) = (run.stream, Said::Ended);
-                self.later_tell(node, entity, Input::Said { stream, said });
-            }
-            // What it wants done then is done without it.
-            Stage::Confirming => self.later_tell(node, entity, Input::Committed { id, result: Ok(()) }),
-            Stage::Effecting(effects) => {
-                self.begin_chain(node, effects.rest.into());
-                self.later_tell(node, entity, Input::EffectsDone { id });
-            }
-        }
-    }
-
-    /// Calls that a function or a command waits for are waited for no more.
-    pub(super) fn cancel_children(&mut self, world: &mut World, ix: u64) {
-        let is_child = |by: &By| match by {
-            By::Function { of, .. } | By::Effect { of } => *of == ix,
-            _ => false,
-        };
-        let here: Vec<u64> = self
-            .callings
-            .iter()
-            .filter(|(_, calling)| is_child(&calling.by))
-            .map(|(ix, _)| *ix)
-            .collect();
-        for child in here {
-            self.cancel(world, child);
-        }
-        let elsewhere: Vec<u64> = self
-            .asked
-            .iter()
-            .filter(|(_, asked)| is_child(&asked.by))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in elsewhere {
-            self.withdraw(world, id);
-        }
     }
 }
 

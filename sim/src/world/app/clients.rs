@@ -76,7 +76,8 @@ impl Apps {
         world.tell(|| format!("client {ix} asks n{node} for {call}"));
         self.counts.asked += 1;
         let is_there = world.hosts[node].life.is_some();
-        let opened = is_there.then(|| self.open(world, node, By::Client(ix), call, session, timeout_ms));
+        let opened =
+            is_there.then(|| self.call_anywhere(world, node, By::Client(ix), call, session, timeout_ms));
         self.clients[ix].waits = Some(Open {
             ask,
             node,
@@ -119,7 +120,8 @@ impl Apps {
     pub(super) fn on_leaves(&mut self, world: &mut World, ix: usize, call: CallIx) -> Step {
         let waits = self.clients[ix].waits.as_ref().and_then(|open| open.call);
         // An answer may be under way to it already.
-        if waits != Some(call) || !self.callings.contains_key(&call) {
+        let is_open = self.callings.contains_key(&call) || self.routes.contains_key(&call);
+        if waits != Some(call) || !is_open {
             return Ok(());
         }
         let calling = self.callings.get_mut(&call);

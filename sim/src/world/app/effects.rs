@@ -120,7 +120,7 @@ impl Apps {
         Vec::new()
     }
 
-    pub(super) fn next_later(&mut self, world: &World, number: u64) {
+    pub(super) fn next_later(&mut self, world: &mut World, number: u64) {
         let Some(chain) = self.chains.get_mut(&number) else {
             return;
         };
@@ -130,6 +130,6 @@ impl Apps {
             return;
         };
         let by = By::Later { chain: number };
-        self.open(world, node, by, call, None, TIMEOUT_MS_DEFAULT);
+        self.call_anywhere(world, node, by, call, None, TIMEOUT_MS_DEFAULT);
     }
 }

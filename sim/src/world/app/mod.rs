@@ -8,6 +8,7 @@
 //! never sent again; whoever goes away is waited for by nobody.
 
 mod calling;
+mod cancelling;
 mod checks;
 mod clients;
 mod cluster;
@@ -15,6 +16,7 @@ mod desk;
 mod effects;
 mod news;
 mod peers;
+mod routing;
 mod running;
 mod triggers;
 
@@ -40,6 +42,7 @@ use effects::Chain;
 pub(crate) use news::Event;
 pub(super) use news::News;
 use peers::Asked;
+use routing::Routing;
 use triggers::Triggers;
 
 /// A call is answered so long after its deadline at the latest, microseconds, whatever happens.
@@ -66,6 +69,8 @@ pub(crate) struct Pace {
 #[derive(Debug)]
 enum Todo {
     Begin(CallIx),
+    /// A call goes to the next node.
+    Ask(CallIx),
     Session {
         node: NodeIx,
         entity: EntityId,
@@ -116,6 +121,10 @@ enum By {
     Errand {
         number: u64,
     },
+    /// A call that goes from node to node.
+    Routed {
+        number: u64,
+    },
 }
 
 /// A session of an entity at a node.
@@ -142,6 +151,8 @@ pub(super) struct Apps {
     commands: BTreeMap<u64, CallIx>,
     /// What each request to an engine was for.
     requests: BTreeMap<u64, (NodeIx, For)>,
+    /// Calls that go from node to node until one answers.
+    routes: BTreeMap<CallIx, Routing>,
     /// Calls of other nodes that wait for their answers.
     asked: BTreeMap<u64, Asked>,
     /// Calls of other nodes that are being answered: where, of whom, in which of its epochs, under which name.
@@ -174,6 +185,7 @@ impl World {
             callings: BTreeMap::new(),
             commands: BTreeMap::new(),
             requests: BTreeMap::new(),
+            routes: BTreeMap::new(),
             asked: BTreeMap::new(),
             served: BTreeMap::new(),
             chains: BTreeMap::new(),
@@ -380,6 +392,10 @@ impl Apps {
     fn on_todo(&mut self, world: &mut World, todo: Todo) -> Step {
         match todo {
             Todo::Begin(call) => self.begin(world, call),
+            Todo::Ask(call) => {
+                self.ask_next(world, call);
+                Ok(())
+            }
             Todo::Session { node, entity, input } => self.tell(world, node, &entity, input),
             Todo::Poll(call) => self.poll(world, call),
             Todo::NextEffect(call) => self.next_effect(world, call),
@@ -416,7 +432,7 @@ impl Apps {
         ) else {
             return Ok(());
         };
-        let look = || life.engine.view(entity, function.ty());
+        let look = || life.engine.view_to_change(entity, function.ty());
         hosted.session.handle(now, input, &look);
         while let Some(hosted) = self.sessions.get_mut(&place)
             && let Some(output) = hosted.session.poll_output()
@@ -473,7 +489,7 @@ impl Apps {
     /// A node's run begins with functions of its own.
     fn on_started(&mut self, world: &mut World, node: NodeIx) -> Step {
         let mut functions = Functions::new();
-        for function in self.application.functions() {
+        for function in self.application.functions_at(node) {
             let problem = function.problem();
             let kind = function.kind().to_owned();
             let twice = || format!("kind {kind:?} has two functions");
@@ -504,11 +520,26 @@ impl Apps {
             .collect();
         for calling in gone {
             self.commands.retain(|id, _| calling.command != Some(*id));
-            if let By::Client(_) = calling.by {
-                let why = format!("node {node} died before it answered {}", calling.call);
-                let error = Error::new(anabranch::ErrorKind::Unanswered, why);
-                self.answer(calling, Err(error));
-            }
+            self.tell_of_death(node, calling.by, calling.witness);
+        }
+        let routes = self.routes.extract_if(.., |_, routing| routing.node == node);
+        let routes: Vec<By> = routes.map(|(_, routing)| routing.by).collect();
+        for by in routes {
+            self.tell_of_death(node, by, calling::Witness::default());
+        }
+    }
+
+    /// A client hears that the node has died which it had asked.
+    fn tell_of_death(&mut self, node: NodeIx, by: By, witness: calling::Witness) {
+        if let By::Client(_) = by {
+            let why = format!("node {node} died before it answered");
+            self.agenda.push_back(Todo::Deliver(Delivery {
+                node,
+                to: by,
+                result: Err(Error::new(anabranch::ErrorKind::Unanswered, why)),
+                session: None,
+                witness,
+            }));
         }
     }
 

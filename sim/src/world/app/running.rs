@@ -150,8 +150,11 @@ impl Apps {
                 Some(peer) if peer != world.hosts[node].id => {
                     self.ask_peer(world, node, (peer, by), call, Some(seen.clone()), left_ms);
                 }
-                _ => {
+                Some(_) => {
                     self.open(world, node, by, call, Some(seen.clone()), left_ms);
+                }
+                None => {
+                    self.call_anywhere(world, node, by, call, Some(seen.clone()), left_ms);
                 }
             }
         }
@@ -162,7 +165,9 @@ impl Apps {
     fn drop_slot(&mut self, world: &mut World, ix: u64, slot: u64) {
         let by = By::Function { of: ix, slot };
         let here = self.callings.iter().find(|(_, calling)| calling.by == by);
-        if let Some(child) = here.map(|(child, _)| *child) {
+        let routed = self.routes.iter().find(|(_, routing)| routing.by == by);
+        let child = here.map(|(child, _)| child).or(routed.map(|(child, _)| child));
+        if let Some(child) = child.copied() {
             return self.cancel(world, child);
         }
         let elsewhere = self.asked.iter().find(|(_, asked)| asked.by == by);
@@ -272,7 +277,7 @@ impl World {
     }
 
     /// The nodes that one is linked with.
-    fn peers(&self, node: NodeIx) -> Vec<anabranch::NodeId> {
+    pub(super) fn peers(&self, node: NodeIx) -> Vec<anabranch::NodeId> {
         let life = self.hosts[node].life.as_ref();
         life.map_or_else(Vec::new, |life| life.engine.linked().collect())
     }

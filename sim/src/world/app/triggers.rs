@@ -177,8 +177,11 @@ impl Apps {
         };
         let by = By::Errand { number };
         match step(errand, &home) {
-            Next::Anywhere(call, timeout_ms) | Next::Here(call, timeout_ms) => {
+            Next::Anywhere(call, timeout_ms) => {
                 world.tell(|| format!("n{node} sees to {call}, errand {number}"));
+                self.call_anywhere(world, node, by, call, None, timeout_ms);
+            }
+            Next::Here(call, timeout_ms) => {
                 self.open(world, node, by, call, None, timeout_ms);
             }
             Next::Over(was_answered) => {

@@ -1,0 +1,132 @@
+//! Calls that go to whichever node has the function, and on to the next where that is allowed.
+//!
+//! Not here: who is asked next, and after what (`anabranch::session::route`).
+
+use anabranch::engine::Time;
+use anabranch::session::route::Route;
+use anabranch::{Call, Error, NodeId, Payload, Token};
+
+use super::{Apps, By, Delivery, Todo};
+use crate::net::NodeIx;
+use crate::rng::Rng;
+use crate::world::World;
+
+/// A call that is with one of several nodes.
+#[derive(Debug)]
+pub(super) struct Routing {
+    pub node: NodeIx,
+    pub by: By,
+    call: Call,
+    session: Option<Token>,
+    route: Route,
+}
+
+impl Apps {
+    /// Calls the function of an entity, here if it is here. Returns the call's number, by which it can be cancelled.
+    pub(super) fn call_anywhere(
+        &mut self,
+        world: &mut World,
+        node: NodeIx,
+        by: By,
+        call: Call,
+        session: Option<Token>,
+        timeout_ms: u64,
+    ) -> u64 {
+        let function = self.functions[node].get(call.entity.kind());
+        let is_here = function.is_some_and(|function| function.has(&call.method));
+        if is_here && !call.is_idempotent {
+            return self.open(world, node, by, call, session, timeout_ms);
+        }
+        let deadline = Time(world.kernel.now()).after_ms(timeout_ms);
+        let number = self.number();
+        let mut nodes = world.nearest(node, number);
+        if is_here {
+            nodes.insert(0, world.hosts[node].id);
+        }
+        let routing = Routing {
+            node,
+            by,
+            route: Route::new(nodes, &call, deadline),
+            call,
+            session,
+        };
+        self.routes.insert(number, routing);
+        self.agenda.push_back(Todo::Ask(number));
+        number
+    }
+
+    /// Asks the next node, or says how it went.
+    pub(super) fn ask_next(&mut self, world: &mut World, number: u64) {
+        let Some(routing) = self.routes.get_mut(&number) else {
+            return;
+        };
+        let (node, by) = (routing.node, By::Routed { number });
+        let next = routing.route.next(Time(world.kernel.now()));
+        let (call, session) = (routing.call.clone(), routing.session.clone());
+        match next {
+            Some((peer, own_ms)) if peer == world.hosts[node].id => {
+                self.open(world, node, by, call, session, own_ms);
+            }
+            Some((peer, own_ms)) => self.ask_peer(world, node, (peer, by), call, session, own_ms),
+            None => {
+                let function = self.functions[node].get(call.entity.kind());
+                let here = function.map(|function| function.methods().collect::<Vec<_>>().join(", "));
+                let Some(routing) = self.routes.remove(&number) else {
+                    return;
+                };
+                let error = routing.route.over(&call, &here.unwrap_or_default());
+                self.deliver_routed(node, routing.by, Err(error), routing.session);
+            }
+        }
+    }
+
+    /// Who was asked has answered.
+    pub(super) fn on_routed(&mut self, number: u64, result: Result<Payload, Error>, session: Option<&Token>) {
+        let Some(routing) = self.routes.get_mut(&number) else {
+            return;
+        };
+        if let (Some(token), Some(seen)) = (&mut routing.session, session) {
+            token.join(seen);
+        }
+        match routing.route.heard(result) {
+            None => self.agenda.push_back(Todo::Ask(number)),
+            Some(ended) => {
+                if let Some(Routing {
+                    node, by, session, ..
+                }) = self.routes.remove(&number)
+                {
+                    self.deliver_routed(node, by, ended, session);
+                }
+            }
+        }
+    }
+
+    fn deliver_routed(
+        &mut self,
+        node: NodeIx,
+        to: By,
+        result: Result<Payload, Error>,
+        session: Option<Token>,
+    ) {
+        self.agenda.push_back(Todo::Deliver(Delivery {
+            node,
+            to,
+            result,
+            session,
+            witness: Default::default(),
+        }));
+    }
+}
+
+impl World {
+    /// The nodes that one is linked with, the nearest first: any may be, at any time.
+    fn nearest(&self, node: NodeIx, number: u64) -> Vec<NodeId> {
+        let mut peers = self.peers(node);
+        if !peers.is_empty() {
+            let mut rng = Rng::stream(self.plan.seed, "nearest", node as u64, number);
+            let first = rng.below(peers.len() as u64) as usize;
+            peers.rotate_left(first);
+        }
+        peers
+    }
+}
