@@ -66,6 +66,8 @@ fn a_full_disk_is_an_error_to_the_writer_and_nothing_else() {
             .is_some_and(|reason| !reason.is_empty()),
         "{status}"
     );
+    // Whoever looks where to write to is sent elsewhere.
+    assert!(!n2.is_ready());
     assert!(elements(&n2.value("set", "s")).len() >= acknowledged.len());
     assert!(!n2.dump().is_empty());
     for number in 0..10 {
@@ -79,6 +81,7 @@ fn a_full_disk_is_an_error_to_the_writer_and_nothing_else() {
         (n2.update(&write(refused)).unwrap().status == 200).then_some(())
     });
     acknowledged.push(refused);
+    assert!(n2.is_ready());
     n2.increment("count", "a", 5);
     agreed(cluster.faces());
     assert_eq!(n2.status()["store"], "ok");

@@ -35,7 +35,8 @@ pub enum ErrorKind {
     Stale,
     /// There is no function of this kind here, or it has no such method. Nothing changed; the same call will fail again.
     NoFunction,
-    /// The function refused the command; the message is its own. Nothing changed.
+    /// The function refused the command; the message is its own. Its entity is as it was; what it called itself before that it has
+    /// called.
     Refused,
     /// The deadline passed before the function was given the command. Nothing changed; retry later.
     Expired,
@@ -220,13 +221,14 @@ impl Error {
                 | ErrorKind::Unconfirmed
                 | ErrorKind::Unreachable
                 | ErrorKind::Stopping
-        ) || (self.changed_state() && self.kind != ErrorKind::Unanswered)
+        ) || (self.changed_state() && !matches!(self.kind, ErrorKind::Unanswered | ErrorKind::Lost))
     }
 
-    /// Whether the update is (or may be) visible although this error came back.
+    /// Whether the update is (or may be) visible although this error came back, or the function may have changed something
+    /// elsewhere.
     pub fn changed_state(&self) -> bool {
         match self.kind {
-            ErrorKind::Unconfirmed | ErrorKind::Unanswered | ErrorKind::Poisoned => true,
+            ErrorKind::Unconfirmed | ErrorKind::Unanswered | ErrorKind::Lost | ErrorKind::Poisoned => true,
             // What may end a node; those that wait for an answer then are told so.
             ErrorKind::DiskFull | ErrorKind::InUse | ErrorKind::Io | ErrorKind::Internal => {
                 self.message.starts_with("accepted")

@@ -24,7 +24,7 @@ pub use dump::Dump;
 pub use status::NodeStatus;
 pub use watch::Watch;
 
-use crate::driver::Handle;
+use crate::driver::{DiskState, Handle};
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Read, ShardSummary, Update};
 use crate::entity::Entity;
@@ -544,6 +544,11 @@ impl Node {
     /// up with one of them.
     pub fn is_ready(&self) -> bool {
         self.handle.is_ready()
+    }
+
+    /// How its store is doing. While its disk is full, updates are refused, though it has caught up.
+    pub fn disk(&self) -> DiskState {
+        self.handle.disk()
     }
 
     /// Resolves once writes are taken for the first time (or the node has stopped).

@@ -28,11 +28,15 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
         return Err(Error::new_spanned(&input.ident, "a state has at least one field"));
     }
     let (name, (generics, types, bounds)) = (&input.ident, input.generics.split_for_impl());
+    let checks = fields.named.iter().map(check);
     let opens = fields.named.iter().map(open);
     let changes = fields.named.iter().map(change);
     Ok(quote! {
         impl #generics ::anabranch::state::State for #name #types #bounds {
-            const TYPE: ::anabranch::Type = ::anabranch::Type::OrMap;
+            const TYPE: ::anabranch::Type = {
+                #(#checks)*
+                ::anabranch::Type::OrMap
+            };
 
             fn open(seen: &::anabranch::state::Seen) -> Self {
                 Self { #(#opens),* }
@@ -51,6 +55,20 @@ fn expand(input: &DeriveInput) -> Result<Tokens, Error> {
 fn key(field: &Field) -> String {
     let name = field.ident.as_ref().map(ToString::to_string).unwrap_or_default();
     name.trim_start_matches("r#").to_owned()
+}
+
+/// That no field is of the type that no map holds: found as the program is compiled.
+fn check(field: &Field) -> Tokens {
+    let ty = &field.ty;
+    quote! {
+        ::std::assert!(
+            !::std::matches!(
+                <#ty as ::anabranch::state::State>::TYPE,
+                ::anabranch::Type::BoundedCounter
+            ),
+            "a BoundedCounter is the state of an entity of its own, and no field of another"
+        );
+    }
 }
 
 fn open(field: &Field) -> Tokens {

@@ -110,7 +110,11 @@ pub const CODES: &[Code] = &[
         "the node has not seen everything that the session has",
     ),
     row(28, "no_function", "no such function, or no such method of it"),
-    row(29, "refused", "the function refused the command; nothing changed"),
+    row(
+        29,
+        "refused",
+        "the function refused the command; its entity is as it was",
+    ),
     row(
         30,
         "expired",

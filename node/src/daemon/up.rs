@@ -329,7 +329,7 @@ impl Cluster {
         }
         if self.functions.is_empty() {
             return format!(
-                "\x20 {program} update cart alice add apples pears --type orset{dir}\n\x20 {program} get cart alice{dir}\n"
+                "\x20 {program} update wishes alice add apples pears --type orset{dir}\n\x20 {program} get wishes alice{dir}\n"
             );
         }
         let call = |function: &Arc<Function>| {

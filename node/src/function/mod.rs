@@ -388,7 +388,9 @@ fn panicked(context: &Context, method: &str, panic: &(dyn std::any::Any + Send))
     tracing::error!(%entity, method, "a function panicked: {text}");
     Error::new(
         ErrorKind::Lost,
-        format!("the function of {entity} panicked in {method}: {text}. The entity is as it was"),
+        format!(
+            "the function of {entity} panicked in {method}: {text}. The entity is as it was; what the function did elsewhere is not known"
+        ),
     )
 }
 

@@ -57,10 +57,10 @@ fn for_people(status: &StatusBody, at: &str) -> String {
 
 /// The node itself, a line each.
 fn about(status: &StatusBody, at: &str) -> Vec<Vec<String>> {
-    let ready = if status.ready {
-        "takes writes"
-    } else {
-        "takes no writes yet: it has not caught up with a peer"
+    let ready = match (status.ready, status.store_reason.is_some()) {
+        (true, false) => "takes writes",
+        (true, true) => "takes no writes: see its store",
+        (false, _) => "takes no writes yet: it has not caught up with a peer",
     };
     let store = match &status.store_reason {
         Some(reason) => format!("{}: {reason}", status.store),

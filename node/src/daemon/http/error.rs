@@ -67,6 +67,19 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Of a request that had an idempotency key: made again, it counts once.
+    pub(super) fn of_keyed(error: Error) -> Refusal {
+        let retry = error.may_retry();
+        let refusal = Refusal::from(error);
+        let body = ErrorBody {
+            retry,
+            ..refusal.body
+        };
+        Refusal { body, ..refusal }
+    }
+}
+
 impl From<Error> for Refusal {
     fn from(error: Error) -> Refusal {
         Refusal {
@@ -74,7 +87,8 @@ impl From<Error> for Refusal {
             body: ErrorBody {
                 error: error.kind().name().to_string(),
                 message: error.message().to_string(),
-                retry: error.may_retry(),
+                // What may have been made would be made twice.
+                retry: error.may_retry() && !error.changed_state(),
                 changed: error.changed_state(),
                 details: error.details(),
             },

@@ -225,7 +225,7 @@ fn exposition(status: &NodeStatus, state_bytes: &BTreeMap<String, u64>) -> Strin
         (
             "anabranch_ready",
             "1 when the node takes writes.",
-            u64::from(status.ready),
+            u64::from(status.ready && status.disk == DiskState::Fine),
         ),
         (
             "anabranch_shards",

@@ -49,7 +49,7 @@ pub(super) async fn leave(State(app): State<Arc<App>>) -> Result<Response, Refus
 fn health_body(node: &Node) -> HealthBody {
     HealthBody {
         id: node.id().to_string(),
-        ready: node.is_ready(),
+        ready: node.is_ready() && node.disk() == DiskState::Fine,
     }
 }
 

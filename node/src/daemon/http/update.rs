@@ -97,9 +97,13 @@ async fn make(
         after,
         ..checked(update, &|name| runs.of(name))?
     };
+    let refused = match update.key {
+        Some(_) => Refusal::of_keyed,
+        None => Refusal::from,
+    };
     // From here on it is the engine's to bound; the wait for a level may be long.
     drop(place);
-    answered(&app.node.update(update).await?)
+    answered(&app.node.update(update).await.map_err(refused)?)
 }
 
 fn answer_body(answer: &Answer) -> AnswerBody {

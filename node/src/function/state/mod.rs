@@ -13,7 +13,21 @@
 //! assert_eq!(Cart::TYPE, anabranch::Type::OrMap);
 //! ```
 //!
-//! A field may be a struct of its own, and [`OrMap`] is a map of such: a child is read and changed as a field is.
+//! A field may be a struct of its own, and [`OrMap`] is a map of such: a child is read and changed as a field is. A
+//! [`BoundedCounter`] is the state of an entity of its own: as a field it does not compile.
+//!
+//! ```compile_fail
+//! use anabranch::Function;
+//! use anabranch::state::{BoundedCounter, OrSet, State};
+//!
+//! #[derive(State)]
+//! struct Hall {
+//!     seats: BoundedCounter,
+//!     guests: OrSet<String>,
+//! }
+//! let hall = Function::of::<Hall>("hall").query("guests", |hall, _, ()| Ok::<_, String>(hall.guests.len()));
+//! # let _: Function = hall.into();
+//! ```
 //!
 //! What a command does to it shows at once to the command itself, and to others once the command has returned well: as the
 //! operations that it did, so that what others do meanwhile is neither lost nor undone. Elements, keys and values are any
