@@ -35,7 +35,7 @@ pub struct Config {
     pub answer_ms: u64,
     /// After how long without a command the function is passivated, milliseconds.
     pub idle_ms: u64,
-    /// How long it may take to end when it is passivated, milliseconds.
+    /// How long it may take to end when it is passivated, and no command comes, milliseconds.
     pub closing_ms: u64,
     /// The lives of its function are counted from here: so that no word of an earlier session's is heard in this one.
     pub streams_from: u64,
@@ -348,7 +348,7 @@ pub enum Output {
         /// What.
         told: Told,
     },
-    /// End this life of the function at once; nothing that it says is heard.
+    /// End this life of the function at once; nothing that it says is heard. It may have been told to end before.
     Reset {
         /// Which.
         stream: StreamId,

@@ -5,7 +5,8 @@
 //!
 //! Contract: one command at a time is with the function. What it did goes into the entity before anybody hears of it, by what
 //! it had seen. It is told nothing of the entity while it has a command. Whenever its copy of the state may not be what this
-//! side believes it to be, that life of it ends and the next command begins another. No command is given to it twice.
+//! side believes it to be, that life of it ends and the next command begins another, whether or not the former has said that it
+//! has ended. No command is given to it twice.
 
 mod call;
 mod change;
@@ -171,7 +172,12 @@ impl Session {
         }
         while self.committing.is_none() && !self.queue.is_empty() {
             match &self.life {
-                Life::Closing { .. } | Life::Open(Open { busy: Some(_), .. }) => return,
+                Life::Open(Open { busy: Some(_), .. }) => return,
+                // What was asked to end has been told so; whether it ever does nobody waits for.
+                Life::Closing { .. } => {
+                    self.reset();
+                    continue;
+                }
                 Life::None => {
                     if let Err(error) = self.open(look) {
                         return self.answer_queued(&error);
@@ -186,7 +192,9 @@ impl Session {
             }
             let most = self.now.after_ms(self.config.answer_ms);
             // It may have been told that its entity is gone, and be closing.
-            let Life::Open(open) = &mut self.life else { return };
+            let Life::Open(open) = &mut self.life else {
+                continue;
+            };
             let Some((id, command)) = self.queue.pop_front() else {
                 return;
             };

@@ -466,15 +466,14 @@ fn a_function_that_forgets_is_shown_the_entity_with_every_command() {
 fn after_a_failed_command_the_function_begins_again() {
     check(
         "command 1 => init nothing; command 1 nothing
-         command 2
          refuse 1 add a => answer 1 refused; end
-         old reply 2
+         end
+         command 2 => init nothing; command 2 nothing
          command 3
-         end => init nothing; command 2 nothing
-         fail 2 => answer 2 refused; end
-         wait 4999 => answer 3 expired
-         wait 1 => reset
-         command 4 => init nothing; command 4 nothing
+         fail 2 => answer 2 refused; end; reset; init nothing; command 3 nothing
+         old reply 2
+         reply 3 => answer 3
+         command 4 => command 4 nothing
          command 5
          fail => answer 4 lost; reset; init nothing; command 5 nothing
          end => answer 5 lost",
@@ -487,6 +486,27 @@ fn a_reply_to_nothing_and_a_second_reply_break_the_rules() {
         "command 1 => init nothing; command 1 nothing
          reply 7 add a => answer 1 lost; report; reset
          reply 1 add a
+#[test]
+fn no_command_waits_for_the_end_of_a_function_and_nothing_it_says_is_heard() {
+    let mut world = check(
+        "command 1 => init nothing; command 1 nothing
+         refuse 1 add a => answer 1 refused; end
+         wait 4999
+         command 2 => reset; init nothing; command 2 nothing
+         old end
+         old reply 1 add b
+         old fail
+         reply 2 => answer 2
+         refuse 7 => report; reset
+         command 3 => init nothing; command 3 nothing
+         refuse 3 => answer 3 refused; end
+         wait 4999
+         wait 1 => reset",
+    );
+    assert!(world.session.is_vacant());
+    world.script("old end");
+}
+
          command 2 => init nothing; command 2 nothing
          reply 2 add b => commit 2 local
          join
@@ -585,8 +605,7 @@ fn a_function_that_has_nothing_to_do_is_passivated_and_wakes_with_the_next_comma
          other add a => delta -[] +[a]
          wait 1 => end
          other add b
-         command 2
-         end => init [a b]; command 2 [a b]
+         command 2 => reset; init [a b]; command 2 [a b]
          reply 2 => answer 2
          wait 30000 => end
          end",
@@ -604,8 +623,7 @@ fn a_deleted_entity_ends_the_function_and_can_be_made_again() {
          command 1 => init [a]; command 1 [a]
          reply 1 => answer 1
          other delete => delete; end
-         command 2
-         end => init nothing; command 2 nothing
+         command 2 => reset; init nothing; command 2 nothing
          reply 2 add b => commit 2 local
          join
          sync => answer 2
@@ -614,8 +632,8 @@ fn a_deleted_entity_ends_the_function_and_can_be_made_again() {
          reply 3 delete => commit 3 local
          join => end
          sync => answer 3
-         command 4
-         end => init [c]; command 4 [c]",
+         end
+         command 4 => init [c]; command 4 [c]",
     );
 }
 
@@ -639,8 +657,7 @@ fn effects_of_a_refused_command_are_made_and_its_change_is_not() {
     check(
         "command 1 => init nothing; command 1 nothing
          refuse 1 add a effect => effects 1; end
-         command 2
-         end => init nothing; command 2 nothing
+         command 2 => reset; init nothing; command 2 nothing
          done 1 => answer 1 refused
          refuse 2 add b side => effects 2; answer 2 refused; end
          end",
@@ -863,8 +880,7 @@ fn what_only_grows_and_has_become_less_is_shown_anew() {
          other delete           =>
          other add c            =>
          reply 3                => answer 3; end
-         command 4              =>
-         end                    => init [c]; command 4 [c]",
+         command 4              => reset; init [c]; command 4 [c]",
     );
 }
 
