@@ -105,6 +105,18 @@ pub(super) fn mend(believes: &mut Reading, left: &View, keys: &BTreeSet<Bytes>) 
     (before != after).then(|| diff_maps(&before, &after))
 }
 
+/// Whether an update of a map votes somewhere in it: how many there are to vote its function does not know, where it made that vote.
+pub(super) fn votes_within(mutations: &[Mutation]) -> bool {
+    fn votes(mutation: &Mutation) -> bool {
+        match mutation {
+            Mutation::Update { mutation, .. } => votes(mutation),
+            mutation => matches!(mutation, Mutation::Vote(_)),
+        }
+    }
+    let mut within = mutations.iter();
+    within.any(|mutation| matches!(mutation, Mutation::Update { .. }) && votes(mutation))
+}
+
 /// The children that an update of a map is about.
 pub(super) fn touched(mutations: &[Mutation]) -> BTreeSet<Bytes> {
     let keys = mutations.iter().flat_map(|mutation| match mutation {
@@ -128,12 +140,25 @@ pub(super) fn grows(value: &Value, change: &Change) -> bool {
     }
 }
 
-/// All that a function is told of a reading that shows more than the entity: who may vote.
+/// All that a function is told of a reading that shows more than the entity: who may vote, on it or on its children.
 pub(super) fn shown(reading: &Reading) -> Option<Change> {
     match reading {
         Reading::Ballots(ballots) => Some(Change::Ballots(ballots.clone())),
+        Reading::Map(children) => shown_of(children.iter()),
         _ => None,
     }
+}
+
+/// The same of some children of a map.
+pub(super) fn shown_of<'a>(children: impl Iterator<Item = (&'a Bytes, &'a Reading)>) -> Option<Change> {
+    let updated: Vec<_> = children
+        .filter_map(|(key, child)| Some((key.clone(), shown(child)?)))
+        .collect();
+    (!updated.is_empty()).then(|| Change::Map {
+        removed: Vec::new(),
+        updated,
+        added: Vec::new(),
+    })
 }
 
 /// What of the first ascending list is not in the second.

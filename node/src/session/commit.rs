@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use anabranch_crdt::{Mutation, Type, planted};
 
-use super::change::touched;
+use super::change::{touched, votes_within};
 use super::life::Left;
 use super::{Action, Busy, CommandId, Committing, Effect, Finishing, Life, Output, Session, Streams, route};
 use crate::error::{Error, ErrorKind};
@@ -53,6 +53,7 @@ impl Session {
                 true => touched(&mutations),
                 false => BTreeSet::new(),
             },
+            votes: votes_within(&mutations),
         });
         self.outputs.push_back(Output::Commit {
             id: busy.id,
@@ -97,10 +98,13 @@ impl Session {
             open.idle_since = self.now;
             // Of what was nothing, or is, its function is told by the long way.
             let goes_on = |view: &View| view.value().is_some() && view.ty() == open.seen.ty();
-            let keys = committing.keys;
-            open.left = left.filter(goes_on).map(|view| Box::new(Left { view, keys }));
+            let Committing {
+                keys, votes, deletes, ..
+            } = committing;
+            open.left = left.filter(goes_on).map(|view| Box::new(Left { view, keys, votes }));
             open.is_unsure = open.left.is_none() && self.config.remembers;
-            if committing.deletes {
+            open.recounts |= open.is_unsure && votes;
+            if deletes {
                 open.believes = None;
                 self.pass_on();
                 self.end_streams(true);

@@ -63,6 +63,8 @@ pub(super) struct Committing {
     pub deletes: bool,
     /// Of a map, which of its children it changes.
     pub keys: BTreeSet<Bytes>,
+    /// Of a map, whether it votes in it.
+    pub votes: bool,
 }
 
 /// What a commit left of its entity.
@@ -71,6 +73,8 @@ pub(super) struct Left {
     pub view: View,
     /// Of a map, which of its children it changed.
     pub keys: BTreeSet<Bytes>,
+    /// Of a map, whether it voted in it.
+    pub votes: bool,
 }
 
 /// What is left to do for a command that is in, or has nothing to bring in.

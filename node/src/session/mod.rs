@@ -21,10 +21,10 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use anabranch_crdt::{Mutation, Type, planted};
+use anabranch_crdt::{Mutation, Reading, Type, planted};
 
 pub use change::{Change, believe, diff, empty};
-use change::{grows, mend, shown};
+use change::{grows, mend, shown, shown_of};
 pub use commit::refused;
 pub use direct::Answered;
 pub use io::{
@@ -296,9 +296,9 @@ impl Session {
         let now = look()?;
         open.is_changed = false;
         let was_unsure = std::mem::take(&mut open.is_unsure);
-        // Who made it a vote was not told how many there are.
+        // Who made it a vote, or one within it, was not told how many there are.
         let recounts = std::mem::take(&mut open.recounts) || open.seen.ty() != now.ty();
-        let recounts = recounts && now.ty() == Some(Type::Vote);
+        let recounts = recounts && matches!(now.ty(), Some(Type::Vote | Type::OrMap));
         let stream = open.stream;
         if !remembers {
             open.seen = now;
@@ -309,19 +309,21 @@ impl Session {
         }
         let after = now.read();
         let is_gone = open.believes.is_some() && after.is_none();
-        let change = match now.ty() {
+        let changes = match now.ty() {
             Some(ty) if !is_gone => {
                 let none = empty(ty);
                 let after = after.as_ref().unwrap_or(&none);
-                let before = open.believes.as_ref().unwrap_or(&none);
-                diff(before, after).or_else(|| recounts.then(|| shown(after)).flatten())
+                let change = diff(open.believes.as_ref().unwrap_or(&none), after);
+                let says_all = matches!(change, Some(Change::Ballots(_)));
+                let votes = (recounts && !says_all).then(|| shown(after)).flatten();
+                [change, votes]
             }
-            _ => None,
+            _ => [None, None],
         };
         (open.seen, open.believes) = (now, after);
         match is_gone {
             true => self.let_end(stream),
-            false => self.show(change),
+            false => changes.into_iter().for_each(|change| self.show(change)),
         }
         Ok(())
     }
@@ -345,14 +347,21 @@ impl Session {
         let (Some(left), Some(believes)) = (open.left.take(), &mut open.believes) else {
             return;
         };
-        let Left { view, keys } = *left;
+        let Left { view, keys, votes } = *left;
         let change = planted!("own_writes_believed", None, mend(believes, &view, &keys));
+        let votes = match believes {
+            Reading::Map(children) if votes => {
+                shown_of(keys.iter().filter_map(|key| children.get_key_value(key)))
+            }
+            _ => None,
+        };
         debug_assert!(
             cfg!(planted) || open.believes == view.read(),
             "what a function did alone it knows"
         );
         open.seen = view;
         self.show(change);
+        self.show(votes);
     }
 
     // What the function says.

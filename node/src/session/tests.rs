@@ -9,6 +9,7 @@
 //! | `reply N [OP..] [at LEVEL] [effect]` | the function answers it: `add E..`, `remove E..`, `delete`, `incr N` or nothing |
 //! | `reply N .. stream`, `reply N .. silent` | and it goes on; and the answer itself is nothing |
 //! | `more N [last]`, `fails N`, `stumbles N` | it goes on; and fails as it does, for good or not |
+//! | `OP in K TYPE` | the same of a child of a map |
 //! | `refuse N [OP..] [effect]`, `forward N`, `fail N`, `fail`, `end` | it refuses, forwards, fails at it, fails, ends |
 //! | `old REPLY` | an earlier life of the function says that |
 //! | `other OP..` | somebody else changes the entity, and the session is told |
@@ -118,6 +119,11 @@ fn mutation(words: &[&str]) -> Mutation {
             .collect()
     };
     match words {
+        [op @ .., "in", key, ty] => Mutation::Update {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            ty: Some(ty.parse().unwrap()),
+            mutation: Box::new(mutation(op)),
+        },
         ["add", elements @ ..] => Mutation::Add(bytes(elements)),
         ["remove", elements @ ..] => Mutation::Remove(bytes(elements)),
         ["incr", by] => Mutation::Increment(by.parse().unwrap()),
@@ -481,12 +487,6 @@ fn after_a_failed_command_the_function_begins_again() {
 }
 
 #[test]
-fn a_reply_to_nothing_and_a_second_reply_break_the_rules() {
-    check(
-        "command 1 => init nothing; command 1 nothing
-         reply 7 add a => answer 1 lost; report; reset
-         reply 1 add a
-#[test]
 fn no_command_waits_for_the_end_of_a_function_and_nothing_it_says_is_heard() {
     let mut world = check(
         "command 1 => init nothing; command 1 nothing
@@ -507,6 +507,12 @@ fn no_command_waits_for_the_end_of_a_function_and_nothing_it_says_is_heard() {
     world.script("old end");
 }
 
+#[test]
+fn a_reply_to_nothing_and_a_second_reply_break_the_rules() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         reply 7 add a => answer 1 lost; report; reset
+         reply 1 add a
          command 2 => init nothing; command 2 nothing
          reply 2 add b => commit 2 local
          join

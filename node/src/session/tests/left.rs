@@ -100,3 +100,58 @@ fn a_change_by_others_that_came_behind_its_commit_is_told() {
          sync             => answer 1; answer 2",
     );
 }
+
+/// What a function hears that has made votes in a map.
+fn votes(script: &str) -> Vec<String> {
+    let config = Config::new(NodeId(1), entity(), None);
+    let mut world = check_with(config, "");
+    let mut deltas = Vec::new();
+    for line in script.lines().map(str::trim) {
+        world.said.clear();
+        world.happens(&line.split_whitespace().collect::<Vec<_>>());
+        let told = world
+            .said
+            .iter()
+            .filter_map(|said| said.strip_prefix("delta ").map(str::to_owned));
+        deltas.extend(told);
+    }
+    deltas
+}
+
+#[test]
+fn who_votes_in_a_map_is_told_how_many_there_are() {
+    let ballots = |key: &str| {
+        let me = "NodeId(00000000000000000000000000000001)";
+        format!("Map {{ removed: [], updated: [(b\"{key}\", Ballots({{{me}: true}}))], added: [] }}")
+    };
+    let first = "command 1
+         reply 1 vote in v vote as ormap
+         join";
+    assert_eq!(votes(first), [ballots("v")]);
+    // Of one beside others, of that alone; also where it is deep within.
+    let second = format!(
+        "{first}
+         command 2
+         reply 2 vote in w vote as ormap
+         join
+         command 3
+         reply 3 vote in x vote in y ormap as ormap
+         join
+         command 4
+         reply 4 incr 1 in n pncounter as ormap
+         join"
+    );
+    let deep = ballots("x").replace("Map {", "[(b\"y\", Map {");
+    let deep = format!("Map {{ removed: [], updated: {deep})], added: [] }}");
+    assert_eq!(votes(&second), [ballots("v"), ballots("w"), deep]);
+    // And where others have changed it meanwhile.
+    let others = votes(
+        "other incr 1 in n pncounter as ormap
+         command 1
+         other incr 1 in n pncounter as ormap
+         reply 1 vote in v vote as ormap
+         join",
+    );
+    let count = "Map { removed: [], updated: [(b\"n\", Count(1))], added: [] }";
+    assert_eq!(others, [count.to_owned(), ballots("v")]);
+}
