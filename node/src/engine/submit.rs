@@ -215,13 +215,14 @@ impl Engine {
             if ops.len() > 1 {
                 fixed.entry(op.entity.kind()).or_insert(ty);
             }
-            let resolved = match here {
-                Some(value) => value.resolve(&op.mutation),
-                None => Value::new(ty).resolve(&op.mutation),
-            };
             let refused = |e: MutationError| Error::new(kind_of(&e), format!("{}: {e}", op.entity));
-            let mutation = resolved.map_err(refused)?;
-            if let Some(sight) = sight.filter(|sight| sight.concerns(&key, &mutation)) {
+            let before = all.iter().filter(|earlier: &&Resolved| earlier.key == key);
+            let before = before.map(|earlier| &earlier.mutation);
+            let resolved = trials.resolve(shard, &key, here.map(|value| &**value), before, &op.mutation);
+            let (mutation, is_tried) = resolved.map_err(refused)?;
+            // What its function removed itself need not be what it saw.
+            let sight = sight.filter(|sight| !is_tried && sight.concerns(&key, &mutation));
+            if let Some(sight) = sight {
                 sight.check(&op.mutation, &mutation)?;
             }
             if ty == Type::BoundedCounter {

@@ -1,23 +1,24 @@
-//! Bounded counters tried out: several operations of one update may each hold what they take, and all together not.
+//! Updates tried out, where what one operation may do follows from those before it: several may each hold what they take of a bounded
+//! counter, and all together not; and a child of a map may be made as another type once it was removed.
 //!
 //! Contract: what passes here is not refused when the update is made, and nothing of the shards has changed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use anabranch_crdt::{Env, Issuer, Mutation, MutationError, ReplicaIx, Replicas, Type, Value};
+use anabranch_crdt::{Env, Issuer, Mutation, MutationError, ReplicaIx, Replicas, Value};
 
 use crate::engine::Engine;
 use crate::engine::shard::EntityKey;
 use crate::wire::ShardId;
 
-/// Copies of the counters of one update, changed as it goes.
+/// Copies of what one update is about, changed as it goes: of counters, and of maps where there is need.
 pub(crate) struct Trials<'a> {
     engine: &'a Engine,
     /// Per shard its replicas, this node's epoch among them.
     tables: BTreeMap<ShardId, (Cow<'a, Replicas>, ReplicaIx)>,
-    /// Each counter with its operations' next sequence, which is only the trial's.
-    counters: BTreeMap<EntityKey, (Value, u64)>,
+    /// Each copy with its operations' next sequence, which is only the trial's.
+    copies: BTreeMap<EntityKey, (Value, u64)>,
 }
 
 impl<'a> Trials<'a> {
@@ -26,11 +27,43 @@ impl<'a> Trials<'a> {
         Trials {
             engine,
             tables: BTreeMap::new(),
-            counters: BTreeMap::new(),
+            copies: BTreeMap::new(),
         }
     }
 
-    /// Makes one operation on the copy of a bounded counter.
+    /// What an operation does with every child's type filled in, to what is here and behind those of its entity before it; and
+    /// whether these had to be tried for that, as it goes from then on.
+    pub fn resolve<'m>(
+        &mut self,
+        id: ShardId,
+        key: &EntityKey,
+        here: Option<&Value>,
+        before: impl Iterator<Item = &'m Mutation>,
+        mutation: &Mutation,
+    ) -> Result<(Mutation, bool), MutationError> {
+        if !key.1.is_map() || !self.copies.contains_key(key) {
+            let resolved = match here {
+                Some(value) => value.resolve(mutation),
+                None => Value::new(key.1).resolve(mutation),
+            };
+            match resolved {
+                Err(MutationError::OtherChild { .. }) => {}
+                resolved => return resolved.map(|resolved| (resolved, false)),
+            }
+            for earlier in before {
+                self.make(id, key, earlier)?;
+            }
+        }
+        let copy = self.copies.get(key).map(|(value, _)| value);
+        let resolved = match copy.or(here) {
+            Some(value) => value.resolve(mutation)?,
+            None => Value::new(key.1).resolve(mutation)?,
+        };
+        self.make(id, key, &resolved)?;
+        Ok((resolved, true))
+    }
+
+    /// Makes one operation on the copy of its entity.
     pub fn make(&mut self, id: ShardId, key: &EntityKey, mutation: &Mutation) -> Result<(), MutationError> {
         let engine = self.engine;
         let shard = &engine.shards[id.0 as usize];
@@ -42,9 +75,9 @@ impl<'a> Trials<'a> {
             };
             (replicas, me)
         });
-        let (value, next_seq) = self.counters.entry(key.clone()).or_insert_with(|| {
+        let (value, next_seq) = self.copies.entry(key.clone()).or_insert_with(|| {
             let value = shard.entities.get(key).map(|value| Value::clone(value));
-            let value = value.unwrap_or_else(|| Value::new(Type::BoundedCounter));
+            let value = value.unwrap_or_else(|| Value::new(key.1));
             (value, shard.vv.get(*me) + 1)
         });
         let issuer = Issuer {

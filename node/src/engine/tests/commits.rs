@@ -73,3 +73,28 @@ fn a_commit_catches_up_like_any_operation() {
          link a b\n wait 9000\n link b c\n wait 9000\n a c/x = {\"k\":8}\n c c/x = {\"k\":8}\n c s/x = [p]\n equal a b\n equal b c",
     );
 }
+
+#[test]
+fn a_child_that_a_commit_has_removed_is_made_as_another_type_by_it() {
+    check(
+        "ab",
+        "link a b\n run\n a o/x incr 5 into k pncounter\n a o/x incr 1 into l pncounter\n run
+         a sees o/x\n a commits o/x clear ; add p into k orset ; add q into k orset\n run\n b o/x = {\"k\":[\"p\",\"q\"]}
+         a sees o/x\n a commits o/x remove k ; incr 2 into k pncounter ; incr 3 into k pncounter\n run\n b o/x = {\"k\":5}
+         a o/x incr 1 into deep pncounter into m ormap\n a sees o/x
+         a commits o/x clear into m ormap ; add p into deep orset into m ormap\n run\n b o/x = {\"k\":5,\"m\":{\"deep\":[\"p\"]}}\n equal a b
+         a sees o/x\n a commits o/x add t into new orset ; add p into k orset\n refused a wrong_type
+         a commits o/x remove k ; add p into k orset ; incr 1 into k pncounter\n refused a wrong_type\n run
+         b o/x = {\"k\":5,\"m\":{\"deep\":[\"p\"]}}\n equal a b",
+    );
+}
+
+#[test]
+fn what_a_commit_did_not_see_of_a_child_stands_beside_what_it_made_in_its_place() {
+    check(
+        "ab",
+        "link a b\n run\n a o/x incr 5 into k pncounter\n run\n a sees o/x\n b o/x incr 7 into k pncounter\n run
+         a commits o/x clear ; add p into k orset\n run\n wait 9000\n a o/x = {\"k\":7}\n b o/x = {\"k\":7}\n equal a b
+         a o/x remove k\n run\n a o/x = {}\n b o/x = {}\n equal a b",
+    );
+}

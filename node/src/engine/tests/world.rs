@@ -8,6 +8,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `a p/x incr 5` (`add E..`, `remove E..`, `clear`, `create`, `set V`, `set V @7`, `transfer 4 b2`: to b's epoch 2) | an update, level local-applied |
+//! | `a o/x add E.. into K TYPE` | the same of a child of a map |
 //! | `token a T`, `a reads s/x after T`, `a reads all after T` | the token of a's last answer is added to session T; a read of that session, as below |
 //! | `forget a T` | session T loses what every member has durably, as far as a knows who that is |
 //! | `a asks s/x` | a majority read, given up after a second: `answers` and `refused` tell of it as of an update |
@@ -147,6 +148,7 @@ fn entity(text: &str) -> (EntityId, Type) {
         "v" => Type::Vote,
         "e" => Type::BoundedCounter, // escrow
         "c" => Type::CounterMap,
+        "o" => Type::OrMap,
         other => panic!("no type begins with {other}"),
     };
     let (kind, key) = text.split_once('/').unwrap();
@@ -160,6 +162,11 @@ fn mutation(words: &[&str]) -> Mutation {
             .collect::<Vec<_>>()
     };
     match words {
+        [op @ .., "into", key, ty] => Mutation::Update {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            ty: Some(ty.parse().unwrap()),
+            mutation: Box::new(mutation(op)),
+        },
         ["incr", n, "in", key] => Mutation::Update {
             key: Bytes::copy_from_slice(key.as_bytes()),
             ty: None,
