@@ -72,6 +72,11 @@ pub const KEYS: [(&str, &str); 3] = [
         message FieldOptions { bool entity_key = 1; bool other = 2; }
         message Entity { int32 key_generator = 1; }
         message MethodOptions { string note = 1; Entity entity = 4; }
+        message Acl { bool deny = 1; }
+        message FileOptions { string note = 1; Acl acl = 4; }
+        message ServiceOptions { string note = 1; Acl acl = 3; }
+        extend google.protobuf.FileOptions { FileOptions file = 1080; }
+        extend google.protobuf.ServiceOptions { ServiceOptions service = 1080; }
         extend google.protobuf.FieldOptions { FieldOptions field = 1080; }
         extend google.protobuf.MethodOptions { MethodOptions method = 1080; }"#,
     ),

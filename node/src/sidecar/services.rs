@@ -30,7 +30,8 @@ const CODEGEN_OPTION: u32 = 1081;
 const FILE_OPTION: u32 = 1080;
 const REPLICATED_ENTITY: u32 = 3;
 const ENTITY_TYPE: u32 = 2;
-/// Within the options of a service and of a method (of the number that a file's have, too).
+/// Within the options of a file, of a service and of a method (all of one number).
+const FILE_ACL: u32 = 4;
 const SERVICE_ACL: u32 = 3;
 const METHOD_JWT: u32 = 3;
 const METHOD_ACL: u32 = 5;
@@ -144,6 +145,13 @@ impl Services {
     }
 
     fn add(&mut self, service: Service, problems: &mut Vec<Problem>) {
+        if let Some(other) = self.by_name.get(&service.name) {
+            let (name, other, kind) = (&service.name, &other.kind, &service.kind);
+            let text = format!(
+                "{name} is the service of two components, {other:?} and {kind:?}: give each a service of its own"
+            );
+            return problems.push(wrong_service(&service.descriptor, text));
+        }
         let same = self.by_name.values().find(|other| other.kind == service.kind);
         if let Some(other) = same {
             let text = format!(
@@ -345,13 +353,14 @@ fn unguarded(service: &ServiceDescriptor) -> Option<Problem> {
                 .any(|number| parts(option, *number).next().is_some())
         })
     };
-    let guarded = says(&service.options(), &[SERVICE_ACL])
+    let guarded = says(&service.parent_file().options(), &[FILE_ACL])
+        || says(&service.options(), &[SERVICE_ACL])
         || service
             .methods()
             .any(|method| says(&method.options(), &[METHOD_JWT, METHOD_ACL]));
     guarded.then(|| {
         let text = format!(
-            "{}: access control lists and JWTs in its options are not gone by: every caller of the ingress is served",
+            "{}: access control lists and JWTs in its options, or its file's, are not gone by: every caller of the ingress is served",
             service.full_name()
         );
         Problem::warning(text, &service.parent_file(), &[service.path()])
@@ -396,4 +405,62 @@ fn wrong_service(service: &ServiceDescriptor, text: String) -> Problem {
 
 fn wrong_method(method: &MethodDescriptor, text: String) -> Problem {
     Problem::error(text, &method.parent_service().parent_file(), &[method.path()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::protos;
+
+    const HEAD: &str = "syntax = \"proto3\";\nimport \"kalix/annotations.proto\";\n";
+    const BODY: &str = "message Id { string id = 1 [(kalix.field).entity_key = true]; }\nservice S { rpc Get(Id) returns (Id); }";
+
+    fn found(options: &str, kinds: &[&str]) -> Result<Vec<String>, Vec<String>> {
+        let text = format!("{HEAD}{options}{BODY}");
+        let component = |kind: &&str| Component {
+            component_type: ENTITIES.to_owned(),
+            service_name: "S".to_owned(),
+            settings: Some(ComponentSettings::Entity(EntitySettings {
+                entity_type: (*kind).to_owned(),
+                ..EntitySettings::default()
+            })),
+        };
+        let spec = Spec {
+            proto: protos::set(&[("test.proto", &text)]).into(),
+            components: kinds.iter().map(component).collect(),
+            ..Spec::default()
+        };
+        let texts = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();
+        match Services::of(Dialect::Kalix, &spec) {
+            Ok((_, problems)) => Ok(texts(problems)),
+            Err(problems) => Err(texts(problems)),
+        }
+    }
+
+    #[test]
+    fn a_service_is_of_one_component() {
+        assert_eq!(found("", &["one"]), Ok(Vec::new()));
+        for kinds in [["one", "two"], ["one", "one"]] {
+            let problems = found("", &kinds).unwrap_err();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with("test.proto:4"), "{problems:?}");
+            assert!(
+                problems[0].contains("S is the service of two components"),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_says_who_may_call_is_told_that_everybody_may() {
+        let options = [
+            "option (kalix.file) = { acl: { deny: true } };\n",
+            "option (kalix.file) = { acl: {} };\n",
+            "service T { option (kalix.service) = { acl: { deny: true } }; }\n",
+            "option (kalix.file) = { note: \"x\" };\n",
+        ];
+        let warned = options.map(|options| found(options, &["one"]).unwrap().len());
+        // That of another service concerns that.
+        assert_eq!(warned, [1, 1, 0, 0]);
+    }
 }
