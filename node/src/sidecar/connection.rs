@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -28,6 +29,8 @@ pub const MESSAGE_BYTES_MAX: usize = 12 << 20;
 /// A process that does not answer for so long on a connection is gone.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a question that was answered may stay open.
+const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Streams of a connection at a time: no server should take fewer (RFC 9113, 6.5.2), and some take no more than a few times that.
 const STREAMS_MAX: usize = 100;
@@ -133,16 +136,29 @@ impl Room {
         self.lane.grpc()
     }
 
-    /// One question and its answer.
+    /// One question and its answer, as soon as that has come: some SDKs never say that it was all, where they failed at it. They have
+    /// a while for that, with nobody waiting.
     ///
     /// # Errors
     /// The status that it ended with.
-    pub async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
+    pub async fn ask<Q, A>(self, path: &'static str, question: Q) -> Result<A, Status>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        self.lane.ask(path, question).await
+        let mut grpc = self.lane.ready().await?;
+        let path = PathAndQuery::from_static(path);
+        let codec = ProstCodec::<Q, A>::default();
+        let asking = grpc.server_streaming(tonic::Request::new(question), path, codec);
+        let mut answers = asking.await?.into_inner();
+        let answer = answers.message().await?;
+        tokio::spawn(async move {
+            let rest = async { while let Ok(Some(_)) = answers.message().await {} };
+            // What goes on then is broken off as it is dropped.
+            let _ = timeout(ENDING_TIMEOUT, rest).await;
+            drop(self);
+        });
+        answer.ok_or_else(|| Status::internal("there is no answer"))
     }
 }
 
@@ -223,15 +239,19 @@ impl Lane {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
+    async fn ready(&self) -> Result<Grpc<Lane>, Status> {
+        let mut grpc = self.grpc();
+        let ready = grpc.ready().await;
+        ready.map_err(|e| Status::unavailable(e.to_string()))?;
+        Ok(grpc)
+    }
+
     async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
-        let mut grpc = self.grpc();
-        grpc.ready()
-            .await
-            .map_err(|e| Status::unavailable(e.to_string()))?;
+        let mut grpc = self.ready().await?;
         let path = PathAndQuery::from_static(path);
         let answer = grpc.unary(tonic::Request::new(question), path, ProstCodec::default());
         Ok(answer.await?.into_inner())

@@ -302,6 +302,8 @@ fn failed(status: &Status) -> Error {
 }
 
 /// That an answer did not come.
+        // What has a cause here the function did not say: its connection, or its process, has ended.
+        _ if std::error::Error::source(status).is_some() => lost(status),
 fn lost(status: &Status) -> Error {
     let message = format!(
         "the function was given the command and its answer is lost: {}. What it did elsewhere is not known",
