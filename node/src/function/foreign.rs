@@ -114,3 +114,11 @@ impl fmt::Debug for Hear {
         f.write_str("Hear")
     }
 }
+
+/// What is known of a command whose answer cannot be used.
+pub fn unknown_elsewhere(has_entity: bool) -> &'static str {
+    match has_entity {
+        true => "Its entity is as it was; what it did elsewhere is not known",
+        false => "What it did elsewhere is not known",
+    }
+}

@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 
 pub use context::{Caller, Context, Nodes};
 #[cfg(feature = "quic")]
-pub use foreign::{Foreign, Handle, Hear};
+pub use foreign::{Foreign, Handle, Hear, unknown_elsewhere};
 #[cfg(feature = "quic")]
 pub(crate) use stream::Pipe;
 pub use stream::{AT_END_MAX, Ended, Host, Messages, STREAM_WAITING_MAX, Snapshot, Stream, Streaming};

@@ -8,6 +8,7 @@ use tonic::{Code, Status};
 
 use super::status::of_failure;
 use crate::error::{Error, ErrorKind};
+use crate::function::unknown_elsewhere;
 use crate::payload::{Encoding, Payload};
 
 /// What a function's failure says to programs beside its description.
@@ -29,9 +30,12 @@ pub fn refused(code: u32, description: &str) -> Error {
     }
 }
 
-/// That a function broke the protocol.
-pub fn broke(why: &str) -> Error {
-    let message = format!("nothing changed: the function broke its protocol: {why}");
+/// That a function broke the protocol, beside an entity or as what has none.
+pub fn broke(why: &str, has_entity: bool) -> Error {
+    let message = format!(
+        "the function broke its protocol: {why}. {}",
+        unknown_elsewhere(has_entity)
+    );
     refused(Code::Internal as u32, &message)
 }
 
@@ -65,7 +69,7 @@ mod tests {
         assert_eq!((no.code(), no.message()), (Code::FailedPrecondition, "no"));
         assert_eq!(status(&refused(0, "no"), false).code(), Code::Unknown);
         assert_eq!(status(&refused(4711, "no"), false).code(), Code::Unknown);
-        assert_eq!(status(&broke("it lied"), false).code(), Code::Internal);
+        assert_eq!(status(&broke("it lied", true), false).code(), Code::Internal);
         let other = Error::new(ErrorKind::Refused, "no");
         assert_eq!(status(&other, false).code(), Code::Unknown);
     }

@@ -21,7 +21,7 @@ use crate::driver::calls::Due;
 use crate::driver::shared::Shared;
 use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
-use crate::function::{Foreign, Handle, Hear};
+use crate::function::{Foreign, Handle, Hear, unknown_elsewhere};
 use crate::session::{Action, Call, Command, CommandId, Config, Input, Output, Said, Session, StreamId};
 use crate::wire::{EntityId, Token};
 
@@ -325,7 +325,7 @@ impl Shared {
         let (shared, of) = (Arc::clone(self), entity.clone());
         let hear = Hear::new(move |said| {
             let said = match said {
-                Said::Reply(reply) => match shared.check_action(&reply.action) {
+                Said::Reply(reply) => match shared.check_foreign(&reply.action, true) {
                     Ok(()) => Said::Reply(reply),
                     Err(error) => Said::Failed {
                         command: Some(reply.command),
@@ -338,7 +338,7 @@ impl Shared {
                     effects,
                     is_last,
                 } => {
-                    let is_fine = shared.check_action(&action);
+                    let is_fine = shared.check_foreign(&action, true);
                     Said::Streamed {
                         command,
                         action: Some(is_fine.map_or_else(Action::Refuse, |()| action)),
@@ -355,6 +355,16 @@ impl Shared {
             handle: function.open(entity, hear),
             _followed: followed,
         }
+    }
+
+    /// What can be known to be wrong with an answer. Who gave it may have called others meanwhile: that nothing has changed nobody
+    /// knows.
+    pub(super) fn check_foreign(&self, action: &Action, has_entity: bool) -> Result<(), Error> {
+        self.check_action(action).map_err(|error| {
+            let what = error.message();
+            let what = what.strip_prefix("nothing changed: ").unwrap_or(what);
+            Error::new(error.kind(), format!("{what}. {}", unknown_elsewhere(has_entity)))
+        })
     }
 
     /// For the timer's thread: an entity's session is to be looked after.

@@ -19,7 +19,7 @@ use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
 use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
-use crate::function::{BoxFuture, Foreign};
+use crate::function::{BoxFuture, Foreign, unknown_elsewhere};
 use crate::payload::Payload;
 use crate::session::{ANSWER_MS_DEFAULT, Action, Call, Command, CommandId, Effect, Input, Output};
 use crate::trace::Trace;
@@ -57,10 +57,13 @@ impl Shared {
             _ = gone => None,
         };
         let Some((action, effects)) = answered else {
-            let message = "the function was given the command and did not answer in time. What it did elsewhere is not known";
+            let message = format!(
+                "the function was given the command and did not answer in time. {}",
+                unknown_elsewhere(false)
+            );
             return (Err(Error::new(ErrorKind::Lost, message)), token);
         };
-        let action = action.and_then(|action| self.check_action(&action).map(|()| action));
+        let action = action.and_then(|action| self.check_foreign(&action, false).map(|()| action));
         // What it wants done elsewhere is what it changes: a call that failed behind that must not be made anew.
         let changes = !effects.is_empty();
         self.make_effects(&Later::default(), effects, deadline, &mut token)

@@ -22,7 +22,7 @@ use crate::function::{Foreign, Handle, Hear};
 use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
 use crate::sidecar::delta::{Delta, VoteDelta};
 use crate::sidecar::envelope::Envelope;
-use crate::sidecar::failure::{broke, refused};
+use crate::sidecar::failure::refused;
 use crate::sidecar::proto::common::{Action as ClientAction, Command as CommandMessage, Failure, SideEffect};
 use crate::sidecar::shown::Viewer;
 use crate::sidecar::taken::take;
@@ -346,7 +346,7 @@ impl Conversation {
 
     fn on_message(&mut self, message: Bytes) -> Result<(), End> {
         let heard = self.function.all.dialect().decode(message);
-        let said = match heard.map_err(|why| End::Broke(broke(&why)))? {
+        let said = match heard.map_err(|why| End::Broke(self.function.broke(&why)))? {
             Heard::Reply(reply) => Some(self.on_reply(reply).map_err(End::Broke)?),
             Heard::Failure(failure) if failure.command_id < 0 => self.on_probe_answered(failure.command_id),
             Heard::Failure(failure) => {
@@ -388,7 +388,7 @@ impl Conversation {
         let now = self.command.as_ref().filter(|now| now.number == command);
         let Some(given) = self.streams.get(&command).or(now) else {
             let why = format!("it goes on answering command {command}, which is not streamed, or over");
-            return Err(broke(&why));
+            return Err(self.function.broke(&why));
         };
         let said = Said::Streamed {
             command: given.id,
@@ -410,7 +410,7 @@ impl Conversation {
         // It has the command until it is seen that nothing is wrong with the answer: that would be the command's failure.
         let Some(given) = given.filter(|given| given.number == reply.command).cloned() else {
             let why = format!("it answered command {}, which it does not have", reply.command);
-            return Err(broke(&why));
+            return Err(self.function.broke(&why));
         };
         let Given { number, id, command } = given;
         if reply.is_to_cancelled && !self.is_cancelling {
@@ -418,7 +418,7 @@ impl Conversation {
                 "it answers that command {} was cancelled, which was not",
                 reply.command
             );
-            return Err(broke(&why));
+            return Err(self.function.broke(&why));
         }
         let streams = match (reply.is_streamed && !self.is_cancelling, &reply.action) {
             (false, _) => Streams::No,
@@ -430,7 +430,7 @@ impl Conversation {
                 "it streams its answer to {}, which is not streamed",
                 command.method
             );
-            return Err(broke(&why));
+            return Err(self.function.broke(&why));
         }
         let action = said::action(&self.function, reply.action, &command)?;
         let effects = said::effects(&self.function, reply.effects, &command)?;
@@ -440,24 +440,7 @@ impl Conversation {
                 self.is_shown = false;
                 (State::Delete, None)
             }
-            Some(StateChange::Update(delta)) => {
-                let mutations = take(&delta, !self.is_shown).map_err(|why| broke(&why))?;
-                let ty = delta.ty();
-                if let Delta::Vote(own) = delta {
-                    // It counts its own itself.
-                    self.votes.votes_for += i32::from(own.self_vote) - i32::from(self.votes.self_vote);
-                    self.votes.self_vote = own.self_vote;
-                }
-                if let Some(is) = self.ty.filter(|is| *is != ty) {
-                    let (is, ty) = (is.indefinite(), ty.indefinite());
-                    return Err(broke(&format!(
-                        "{} is {is}, and it changed it as {ty}",
-                        self.entity
-                    )));
-                }
-                (self.ty, self.is_shown) = (Some(ty), true);
-                (State::Update(mutations), Some(ty))
-            }
+            Some(StateChange::Update(delta)) => self.on_update(delta)?,
         };
         self.command = None;
         if streams != Streams::No && !self.is_all_said {
@@ -472,6 +455,27 @@ impl Conversation {
             ty,
             streams,
         }))
+    }
+
+    /// What it did to its entity, and as what type.
+    fn on_update(&mut self, delta: Delta) -> Result<(State, Option<Type>), Error> {
+        let broke = |why: &str| self.function.broke(why);
+        let mutations = take(&delta, !self.is_shown).map_err(|why| broke(&why))?;
+        let ty = delta.ty();
+        if let Some(is) = self.ty.filter(|is| *is != ty) {
+            let (is, ty) = (is.indefinite(), ty.indefinite());
+            return Err(broke(&format!(
+                "{} is {is}, and it changed it as {ty}",
+                self.entity
+            )));
+        }
+        if let Delta::Vote(own) = delta {
+            // It counts its own itself.
+            self.votes.votes_for += i32::from(own.self_vote) - i32::from(self.votes.self_vote);
+            self.votes.self_vote = own.self_vote;
+        }
+        (self.ty, self.is_shown) = (Some(ty), true);
+        Ok((State::Update(mutations), Some(ty)))
     }
 
     /// What goes on has failed: its caller hears that, and the life ends.

@@ -21,13 +21,13 @@ use self::streamed::Streamed;
 use super::awake::Awake;
 use super::dialect::{Dialect, report};
 use super::envelope::Envelope;
-use super::failure::refused;
+use super::failure::{broke, refused};
 use super::problem::Problem;
 use super::proto::action::{ActionCommand, ActionResponse};
 use super::services::{Method, Service, Services};
 use super::transcode::{json_to_message, message_to_json};
 use crate::error::{Error, ErrorKind};
-use crate::function::{BoxFuture, Caller, Foreign, Handle, Hear, Pipe};
+use crate::function::{BoxFuture, Caller, Foreign, Handle, Hear, Pipe, unknown_elsewhere};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Call, Command, Config, Effect};
 use crate::wire::EntityId;
@@ -136,6 +136,11 @@ impl Function {
                 Err(Error::new(ErrorKind::Invalid, message))
             }
         }
+    }
+
+    /// That it broke the protocol.
+    fn broke(&self, why: &str) -> Error {
+        broke(why, !self.service.is_action)
     }
 
     /// Once for each method: its replies are none that its descriptor says.
@@ -297,17 +302,18 @@ impl Foreign for Function {
 fn failed(status: &Status) -> Error {
     match status.code() {
         Code::Unavailable | Code::Cancelled => lost(status),
+        // What has a cause here the function did not say: its connection, or its process, has ended.
+        _ if std::error::Error::source(status).is_some() => lost(status),
         code => refused(code as u32, status.message()),
     }
 }
 
 /// That an answer did not come.
-        // What has a cause here the function did not say: its connection, or its process, has ended.
-        _ if std::error::Error::source(status).is_some() => lost(status),
 fn lost(status: &Status) -> Error {
     let message = format!(
-        "the function was given the command and its answer is lost: {}. What it did elsewhere is not known",
-        status.message()
+        "the function was given the command and its answer is lost: {}. {}",
+        status.message(),
+        unknown_elsewhere(false)
     );
     Error::new(ErrorKind::Lost, message)
 }

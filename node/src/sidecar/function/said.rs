@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::payload::Payload;
 use crate::session::{Action, Call, Command, Effect};
 use crate::sidecar::envelope::Envelope;
-use crate::sidecar::failure::{broke, refused};
+use crate::sidecar::failure::refused;
 use crate::sidecar::proto::common::{Action as ClientAction, Forward, Reply, SideEffect};
 
 /// What its caller hears.
@@ -40,7 +40,10 @@ fn forward(function: &Function, to: Forward, command: &Command) -> Result<Call, 
     let call = function
         .all
         .call(&to.service_name, &to.command_name, &envelope, command);
-    call.map_err(|error| broke(&format!("it forwarded {}: {}", command.method, error.message())))
+    call.map_err(|error| {
+        let why = format!("it forwarded {}: {}", command.method, error.message());
+        function.broke(&why)
+    })
 }
 
 /// What it wants called, in order.
@@ -53,7 +56,10 @@ pub(super) fn effects(
         let envelope = Envelope::from_any(effect.payload, effect.metadata);
         let (service, name) = (&effect.service_name, &effect.command_name);
         let call = function.all.call(service, name, &envelope, command);
-        let wrong = |error: Error| broke(&format!("an effect of {}: {}", command.method, error.message()));
+        let wrong = |error: Error| {
+            let why = format!("an effect of {}: {}", command.method, error.message());
+            function.broke(&why)
+        };
         Ok(Effect {
             call: call.map_err(wrong)?,
             awaited: effect.synchronous,
