@@ -17,13 +17,16 @@ use super::step::{Commit, Step, step};
 use crate::driver::cell::Submitted;
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
-use crate::engine::Time;
+use crate::engine::{Copies, Time};
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Foreign, unknown_elsewhere};
 use crate::payload::Payload;
 use crate::session::{ANSWER_MS_DEFAULT, Action, Call, Command, CommandId, Effect, Input, Output};
 use crate::trace::Trace;
 use crate::wire::{EntityId, Token};
+
+/// How long what a command did may take to be where its level wants it, on other nodes; it is never rolled back.
+const CONFIRM_MS_DEFAULT: u64 = 5_000;
 
 impl Shared {
     /// A task of its own: a future of this type, as calls are made within calls.
@@ -192,6 +195,10 @@ impl Shared {
             unreachable!("who commits has a commit");
         };
         let (entity, level) = (commit.view.entity().clone(), commit.level);
+        if level.copies != Copies::Local {
+            let most = self.clock.time().after_ms(CONFIRM_MS_DEFAULT);
+            commit.deadline = commit.deadline.min(most);
+        }
         commit.also = deleted::with_deletion(function, &entity, &commit.mutations)?;
         let (span, _) = part!("commit", "internal", trace, entity, level);
         let committing = self.bring_in(&entity, id, commit, token);
