@@ -1,5 +1,7 @@
 //! An unmodified function on the first of Cloudstate's SDKs, in front of which nodes stand.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::support::grpc::Grpc;
@@ -8,7 +10,10 @@ use super::support::kalix::{Dev, meeting};
 use super::support::wait_for;
 
 const UNKNOWN: i32 = 2;
+const INTERNAL: i32 = 13;
 const UNAVAILABLE: i32 = 14;
+/// Less than what would take ten times as long as a function may take to end.
+const SOON: Duration = Duration::from_secs(30);
 
 /// Waits until a query is answered so, by what other nodes did.
 #[track_caller]
@@ -94,7 +99,22 @@ fn what_goes_wrong_is_told_and_leaves_no_trace() {
         client.fail("Score/ChangeAndFail", by(1_000)),
         (UNKNOWN, "no".into())
     );
-    assert_eq!(client.call("Score/Get", id.clone()), value(12));
+    // This SDK never says that a life of it has ended, and nobody waits for that.
+    let began = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(client.call("Score/Get", id.clone()), value(12));
+        client.fail("Score/ChangeAndFail", by(1_000));
+    }
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    // What it could not be shown again it is refused, and nothing that comes after.
+    client.call("Minutes/Say", word("tea:hot"));
+    let (code, text) = client.fail("Minutes/Head", word("w"));
+    assert_eq!(code, INTERNAL, "{text}");
+    assert!(text.contains("a register in a map"), "{text}");
+    assert_eq!(
+        client.call("Minutes/Get", id.clone()),
+        words(&["all:1", "tea:hot"])
+    );
     let (code, text) = client.fail("Score/Crash", id.clone());
     assert_eq!(code, UNKNOWN);
     assert!(text.contains("boom"), "{text}");

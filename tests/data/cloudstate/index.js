@@ -127,6 +127,10 @@ const minutes = entity("Minutes", () => new crdt.ORMap(), {
     ctx.state.delete(word);
     return {};
   },
+  Head({ word }, ctx) {
+    ctx.state.set("head", new crdt.LWWRegister({ word }));
+    return {};
+  },
   Get(_, ctx) {
     const all = [];
     for (const [topic, value] of ctx.state.entries()) {

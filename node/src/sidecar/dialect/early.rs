@@ -59,6 +59,14 @@ pub(super) fn encode(word: Word) -> Result<Vec<Bytes>, String> {
     Ok(messages.map(|message| message.encode_to_vec().into()).collect())
 }
 
+/// Whether it could be told of what it did; only of what is in maps it cannot always be.
+pub(super) fn can_show(delta: &Delta) -> Result<(), String> {
+    match delta {
+        Delta::Map(_) => whole(delta.clone()).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// A whole entity, and what is to be told of it afterwards.
 fn whole(delta: Delta) -> Result<(State, Option<wire::Delta>), String> {
     let state = match delta {

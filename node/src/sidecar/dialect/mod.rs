@@ -104,6 +104,18 @@ impl Dialect {
         }
     }
 
+    /// Whether a function that did this can be told of it once it begins anew.
+    ///
+    /// # Errors
+    /// It cannot, and why.
+    pub fn can_show(self, delta: &Delta) -> Result<(), String> {
+        match self {
+            // They have a word for whatever they can say.
+            Dialect::Kalix | Dialect::Cloudstate => Ok(()),
+            Dialect::Early => early::can_show(delta),
+        }
+    }
+
     /// What a message says.
     ///
     /// # Errors

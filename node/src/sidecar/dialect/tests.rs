@@ -309,3 +309,26 @@ fn what_makes_no_sense_is_no_word() {
         assert_eq!(Dialect::Kalix.decode(bytes.into()), Err(why.to_owned()));
     }
 }
+
+#[test]
+fn what_a_function_could_not_be_shown_again_is_known_when_it_does_it() {
+    let register = || {
+        Delta::Register(RegisterDelta {
+            value: Some(text("a")),
+            ..RegisterDelta::default()
+        })
+    };
+    let inner = map(vec![(text("x"), register())], Vec::new());
+    let nested = map(Vec::new(), vec![(text("y"), inner.clone())]);
+    for delta in [inner, nested] {
+        let error = Dialect::Early.can_show(&delta).unwrap_err();
+        assert!(error.contains("a register in a map"), "{error}");
+        Dialect::Cloudstate.can_show(&delta).unwrap();
+    }
+    Dialect::Early.can_show(&register()).unwrap();
+    let others = map(
+        vec![(text("x"), Delta::Set(set(&["a"])))],
+        vec![(text("y"), Delta::Counter(1))],
+    );
+    Dialect::Early.can_show(&others).unwrap();
+}

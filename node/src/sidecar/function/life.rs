@@ -460,6 +460,11 @@ impl Conversation {
     /// What it did to its entity, and as what type.
     fn on_update(&mut self, delta: Delta) -> Result<(State, Option<Type>), Error> {
         let broke = |why: &str| self.function.broke(why);
+        self.function.all.dialect().can_show(&delta).map_err(|why| {
+            broke(&format!(
+                "it did to its entity what it could not be shown again: {why}"
+            ))
+        })?;
         let mutations = take(&delta, !self.is_shown).map_err(|why| broke(&why))?;
         let ty = delta.ty();
         if let Some(is) = self.ty.filter(|is| *is != ty) {
