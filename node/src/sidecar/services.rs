@@ -323,11 +323,13 @@ fn methods(
                     continue;
                 }
                 Ok(fields) => {
-                    problems.extend(fields.warning().cloned());
+                    if let Some(warning) = fields.warning() {
+                        note(problems, warning.clone(), &name);
+                    }
                     Key::Fields(fields)
                 }
                 Err(problem) => {
-                    problems.push(problem);
+                    note(problems, problem, &name);
                     continue;
                 }
             }
@@ -340,6 +342,22 @@ fn methods(
         methods.insert(method.descriptor.name().to_owned(), method);
     }
     Ok(methods)
+}
+
+/// Notes what is wrong with what a method takes: once, with all the methods that take it.
+fn note(problems: &mut Vec<Problem>, problem: Problem, method: &str) {
+    let text = format!("{} (taken by ", problem.message);
+    let same = |noted: &&mut Problem| noted.location == problem.location && noted.message.starts_with(&text);
+    match problems.iter_mut().find(same) {
+        Some(noted) => {
+            noted.message.pop();
+            noted.message += &format!(", {method})");
+        }
+        None => problems.push(Problem {
+            message: format!("{text}{method})"),
+            ..problem
+        }),
+    }
 }
 
 /// Who may call, by options that nobody here goes by: said, lest somebody relies on them.
