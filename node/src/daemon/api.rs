@@ -499,6 +499,11 @@ pub enum NodeNews {
         /// What was discovered, lines for people.
         discovered: Vec<String>,
     },
+    /// Its function was started again, and is another one.
+    Discovered {
+        /// What was discovered, lines for people.
+        discovered: Vec<String>,
+    },
     /// Its function has printed something.
     Function {
         /// A line of it.

@@ -320,7 +320,7 @@ fn ready_body(node: &Node, config: &Config, http: SocketAddr, serving: Option<&S
     }
 }
 
-/// Says that the node is ready, and what its function is; then it waits for ever.
+/// Says that the node is ready, and what its function is, again where that has changed; for ever.
 async fn announce(
     node: &Node,
     serving: Option<&Serving>,
@@ -330,24 +330,28 @@ async fn announce(
 ) -> Stop {
     node.ready().await;
     if node.is_ready() {
-        if args.for_dev {
-            let discovered = discovered(serving).await;
-            outlet.say(NodeNews::Ready { ready, discovered }).await;
-        } else {
-            say_ready(&ready, args.json);
-            for line in discovered(serving).await {
-                output::note(&line);
+        let mut ready = Some(ready);
+        if !args.for_dev {
+            ready.take().iter().for_each(|ready| say_ready(ready, args.json));
+        }
+        let mut before = Vec::new();
+        loop {
+            let discovered = match serving {
+                Some(serving) => serving.discovered(&before).await,
+                None => Vec::new(),
+            };
+            before.clone_from(&discovered);
+            match (args.for_dev, ready.take()) {
+                (true, Some(ready)) => outlet.say(NodeNews::Ready { ready, discovered }).await,
+                (true, None) => outlet.say(NodeNews::Discovered { discovered }).await,
+                (false, _) => discovered.iter().for_each(|line| output::note(line)),
+            }
+            if serving.is_none() {
+                break;
             }
         }
     }
     std::future::pending().await
-}
-
-async fn discovered(serving: Option<&Serving>) -> Vec<String> {
-    match serving {
-        Some(serving) => serving.discovered().await,
-        None => Vec::new(),
-    }
 }
 
 fn say_ready(ready: &ReadyBody, json: bool) {

@@ -108,9 +108,9 @@ impl Serving {
         self.ingress
     }
 
-    /// Waits until callers are served; lines for people about what was found.
-    pub async fn discovered(&self) -> Vec<String> {
-        self.sidecar.discovered().await
+    /// Waits until callers are served; lines for people about what was found, where they are others than before.
+    pub async fn discovered(&self, before: &[String]) -> Vec<String> {
+        self.sidecar.discovered(before).await
     }
 
     /// Waits until it is known that the function can never be started.

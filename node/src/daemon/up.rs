@@ -80,7 +80,7 @@ pub async fn run(wanted: Wanted, functions: Vec<Arc<Function>>) -> Result<(), Fa
         was_up: false,
         first_end: None,
         unheard: false,
-        found: false,
+        found: Vec::new(),
     };
     let outcome = match cluster.start(&sender) {
         Ok(()) => cluster.stay(&mut stop, &mut news).await,
@@ -154,8 +154,8 @@ struct Cluster {
     first_end: Option<String>,
     /// Nobody reads stdout any more.
     unheard: bool,
-    /// It was said what the function is.
-    found: bool,
+    /// What was said of what the function is: its services and routes.
+    found: Vec<String>,
 }
 
 impl Cluster {
@@ -198,6 +198,7 @@ impl Cluster {
                     ready,
                     discovered,
                 }) => self.on_ready(&name, &ready, &discovered),
+                Event::News(News::Discovered(discovered)) => self.say_found(&discovered),
                 Event::News(News::Ended {
                     name,
                     status,
@@ -242,17 +243,25 @@ impl Cluster {
         } else {
             self.say(&ready.to_string());
         }
-        // Every node finds the same.
-        if !self.found && !discovered.is_empty() {
-            self.found = true;
-            let lines = output::tame(&discovered.join("\n"));
-            if self.json {
-                output::note(&lines);
-            } else {
-                self.say(&lines);
-            }
-        }
+        self.say_found(discovered);
         self.say_what_next();
+    }
+
+    /// Says what was discovered, unless that was said before.
+    fn say_found(&mut self, discovered: &[String]) {
+        // Every node finds the same, at an address of its own, which is in the other lines.
+        let is_route = |line: &&String| line.starts_with(' ');
+        let found: Vec<String> = discovered.iter().filter(is_route).cloned().collect();
+        if discovered.is_empty() || self.found == found {
+            return;
+        }
+        self.found = found;
+        let lines = output::tame(&discovered.join("\n"));
+        if self.json {
+            output::note(&lines);
+        } else {
+            self.say(&lines);
+        }
     }
 
     fn on_ended(&mut self, name: &str, status: ExitStatus, last_words: &[String]) {
@@ -367,7 +376,7 @@ impl Cluster {
                         output::note(&format!("{name} {}", describe(status)));
                     }
                 }
-                Ok(Some(News::Ready { .. })) => {}
+                Ok(Some(News::Ready { .. } | News::Discovered(_))) => {}
                 Ok(None) | Err(_) => return,
             }
         }

@@ -163,11 +163,14 @@ impl Sidecar {
         self.ingress.address()
     }
 
-    /// Waits until a function is served; what people may want to know of it.
-    pub async fn discovered(&self) -> Vec<String> {
+    /// Waits until a function is served of which something else is to be said than before, which is nothing at first; what people may
+    /// want to know of it.
+    pub async fn discovered(&self, before: &[String]) -> Vec<String> {
         let mut serving = self.serving.clone();
-        match serving.wait_for(|serving| serving.is_here).await {
-            Ok(serving) => serving.describe(self.ingress.scheme(), self.address()),
+        let says = |serving: &Serving| serving.describe(self.ingress.scheme(), self.address());
+        let found = serving.wait_for(|serving| serving.is_here && says(serving) != before);
+        match found.await {
+            Ok(serving) => says(&serving),
             Err(_) => std::future::pending().await,
         }
     }

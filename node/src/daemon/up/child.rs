@@ -33,6 +33,8 @@ pub(super) enum News {
         /// What its function is, for people; empty where it has none in another process.
         discovered: Vec<String>,
     },
+    /// Its function is another one than before.
+    Discovered(Vec<String>),
     /// Its process has ended.
     Ended {
         /// Which one.
@@ -192,6 +194,10 @@ async fn listen_on(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) 
             Ok(NodeNews::Function { line }) => output::note_as(&name, &line),
             Ok(NodeNews::Ready { ready, discovered }) => {
                 say_ready(&news, name.clone(), ready, discovered).await;
+            }
+            Ok(NodeNews::Discovered { discovered }) => {
+                // Whoever started it may be about to end.
+                let _ = news.send(News::Discovered(discovered)).await;
             }
             Err(_) => {}
         }
