@@ -33,6 +33,11 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so many attempts in vain somebody may want to know.
 const ATTEMPTS_NOTED: u32 = 40;
 
+/// What the names of methods begin with that take something away.
+const HARMFUL: [&str; 8] = [
+    "clear", "delete", "destroy", "drop", "exit", "purge", "remove", "reset",
+];
+
 /// A place that is no function's should say so soon.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -96,37 +101,45 @@ impl Serving {
 }
 
 fn try_this(routes: &[Route], scheme: &str, ingress: SocketAddr) -> Option<String> {
-    // Something that changes an entity, if there is such a route.
-    let route = routes
-        .iter()
-        .find(|route| route.has_body && route.example.is_some());
-    let route = route.or(routes.first())?;
-    let path: String = filled(&route.template);
+    let ranked = routes.iter().filter_map(|route| Some((rank(route)?, route)));
+    let (_, route) = ranked.min_by_key(|(rank, _)| *rank)?;
+    let (verb, path) = (verb(route), &route.path);
     let body = match &route.example {
-        Some(example) if route.has_body => {
-            format!(
-                " -H 'content-type: application/json' -d '{}'",
-                example.replace('\'', "'\\''")
-            )
+        Some(example) => {
+            let example = example.replace('\'', "'\\''");
+            format!(" -H 'content-type: application/json' -d '{example}'")
         }
-        _ => String::new(),
+        None => String::new(),
     };
-    Some(format!(
-        "Try: curl -X {} {scheme}://{ingress}{path}{body}",
-        route.verb
-    ))
+    Some(format!("Try: curl -X {verb} {scheme}://{ingress}{path}{body}"))
 }
 
-/// A path of a template, with something in place of its variables.
-fn filled(template: &str) -> String {
-    let mut path = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once('{') {
-        path.push_str(before);
-        path.push('1');
-        rest = after.split_once('}').map_or("", |(_, rest)| rest);
+/// The HTTP method to try a route with.
+fn verb(route: &Route) -> &str {
+    match (route.verb.as_str(), route.has_body) {
+        ("*", true) => "POST",
+        ("*", false) => "GET",
+        (verb, _) => verb,
     }
-    path + rest
+}
+
+/// How good a route is to be tried by somebody who does not know it, the best first; none where it may do harm.
+fn rank(route: &Route) -> Option<u8> {
+    let (_, method) = route.rpc.rsplit_once('/')?;
+    let begins = |name: &&str| {
+        method
+            .get(..name.len())
+            .is_some_and(|is| is.eq_ignore_ascii_case(name))
+    };
+    if route.verb == "DELETE" || HARMFUL.iter().any(begins) {
+        return None;
+    }
+    Some(match (verb(route), route.is_streamed || route.is_any) {
+        ("GET", false) => 0,
+        ("HEAD" | "OPTIONS", _) => return None,
+        (_, false) => 1,
+        (_, true) => 2,
+    })
 }
 
 /// What it takes to look for a function.
@@ -383,5 +396,52 @@ impl Discovering {
             () = connection.ended() => {}
             () = told(&mut stopped) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::protos;
+    use super::super::transcode::Rules;
+    use super::*;
+
+    /// The line of a service with these methods.
+    fn line(methods: &str) -> Option<String> {
+        let pool = protos::pool(&format!(
+            r#"syntax = "proto3"; package p; import "google/api/annotations.proto"; import "google/protobuf/any.proto";
+            message M {{ string id = 1; string note = 2; }}
+            service S {{ {methods} }}"#
+        ));
+        let (rules, _) = Rules::new(pool.services());
+        try_this(&rules.routes(), "http", SocketAddr::from(([127, 0, 0, 1], 9)))
+    }
+
+    #[test]
+    fn what_is_offered_to_be_tried_works_and_does_no_harm() {
+        let add = "rpc Add(M) returns (M);";
+        let added = r#"curl -X POST http://127.0.0.1:9/p.S/Add -H 'content-type: application/json' -d '{"id":"text","note":"text"}'"#;
+        let harmful = r#"rpc All(stream M) returns (M) { option (google.api.http) = { post: "/all" body: "*" }; }
+            rpc DeleteAll(M) returns (M); rpc Away(M) returns (M) { option (google.api.http).delete = "/{id}"; }"#;
+        assert_eq!(line(harmful), None);
+        assert_eq!(line(&format!("{harmful} {add}")), Some(format!("Try: {added}")));
+        let get = r#"rpc Get(M) returns (M) { option (google.api.http).get = "/{id}/notes"; }"#;
+        assert_eq!(
+            line(&format!("{harmful} {add} {get}")).as_deref(),
+            Some("Try: curl -X GET http://127.0.0.1:9/1/notes")
+        );
+        let any =
+            r#"rpc Any(M) returns (M) { option (google.api.http) = { custom { kind: "*" path: "/any" } }; }"#;
+        assert_eq!(
+            line(any).as_deref(),
+            Some("Try: curl -X GET http://127.0.0.1:9/any")
+        );
+        let watch = r#"rpc Watch(M) returns (stream M) { option (google.api.http).get = "/watch"; }"#;
+        assert_eq!(
+            line(watch).as_deref(),
+            Some("Try: curl -X GET http://127.0.0.1:9/watch")
+        );
+        assert_eq!(line(&format!("{watch} {add}")), Some(format!("Try: {added}")));
+        let odd = r#"rpc Odd(M) returns (google.protobuf.Any) { option (google.api.http).get = "/odd"; }"#;
+        assert_eq!(line(&format!("{odd} {add}")), Some(format!("Try: {added}")));
     }
 }

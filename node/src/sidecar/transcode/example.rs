@@ -15,6 +15,15 @@ pub(super) fn example(of: &MessageDescriptor, without: &[FieldDescriptor]) -> Va
     message(of, without, 0, &mut FIELDS_MAX.clone())
 }
 
+/// A text of a field, for a path.
+pub(super) fn text(field: &FieldDescriptor) -> String {
+    match (field.kind(), single(field, DEPTH_MAX, &mut 0)) {
+        (Kind::String, _) => "1".to_owned(),
+        (_, Value::String(text)) => text,
+        (_, other) => other.to_string(),
+    }
+}
+
 fn message(of: &MessageDescriptor, without: &[FieldDescriptor], depth: usize, left: &mut usize) -> Value {
     if let Some(known) = well_known(of.full_name()) {
         return known;

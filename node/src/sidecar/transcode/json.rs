@@ -11,13 +11,15 @@ use prost_reflect::{
 };
 use serde_json::Deserializer;
 
+use super::once;
 use crate::sidecar::scan::{Raw, fields};
 
 /// Messages within messages, also within `Any`s; without these, none that can be decoded is deeper.
 const DEPTH_MAX: usize = 100;
 /// `Any`s within one another: each is decoded again, with all that is in it.
 const ANY_DEPTH_MAX: usize = 16;
-const ANY: &str = "google.protobuf.Any";
+/// A message of any type.
+pub(super) const ANY: &str = "google.protobuf.Any";
 
 /// The message that this JSON is, encoded.
 pub fn json_to_message(of: &MessageDescriptor, json: &[u8]) -> Result<Bytes, String> {
@@ -34,6 +36,7 @@ pub(super) fn parse(of: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessag
     let mut from = Deserializer::from_slice(json);
     let message = DynamicMessage::deserialize(of.clone(), &mut from).map_err(|e| e.to_string())?;
     from.end().map_err(|e| e.to_string())?;
+    once::check(of, json)?;
     Ok(message)
 }
 

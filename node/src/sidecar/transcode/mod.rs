@@ -4,11 +4,12 @@
 //! `rules` reads the options of methods, `template` what they say of paths, `request` and `response` translate. A method without
 //! the option is `POST /package.Service/Method` with its input as the body.
 //!
-//! Not here: sockets, calling the method, and the statuses of errors (`sidecar::status`). Contract: what a caller sends wrong is a
+//! Not here: sockets, calling the method, and errors (`sidecar::status`). Contract: what a caller sends wrong is a
 //! [`BadRequest`] or a [`Missing`] that says what is wrong with it; what whoever wrote the options did is a `Problem`.
 
 mod example;
 mod json;
+mod once;
 mod request;
 mod response;
 mod rules;

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use http::StatusCode;
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 use serde_json::json;
@@ -18,13 +19,29 @@ use crate::percent::{Place, decode};
 /// Parameters of a query.
 const PARAMETERS_MAX: usize = 1_000;
 
-/// A request that is no input message: status 400, or INVALID_ARGUMENT.
+/// A request that is no input message: INVALID_ARGUMENT.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BadRequest(String);
+pub enum BadRequest {
+    /// Something in it is wrong.
+    #[error("{0}")]
+    Wrong(String),
+    /// Its body is of a form that is not understood.
+    #[error("{0}")]
+    Media(String),
+}
+
+impl BadRequest {
+    /// The status of an answer that says so.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            BadRequest::Wrong(_) => StatusCode::BAD_REQUEST,
+            BadRequest::Media(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        }
+    }
+}
 
 fn bad<T>(why: impl Into<String>) -> Result<T, BadRequest> {
-    Err(BadRequest(why.into()))
+    Err(BadRequest::Wrong(why.into()))
 }
 
 impl Match {
@@ -37,17 +54,17 @@ impl Match {
     ) -> Result<Bytes, BadRequest> {
         let mut message = self.body(content_type, body)?;
         self.query(&mut message, query.unwrap_or_default())?;
-        for (field, text) in self.rule.variables.iter().zip(&self.values) {
-            let value = leaf(field, text);
-            let value = value.map_err(|e| BadRequest(format!("{} in the path: {e}", field.name())))?;
-            message.set_field(field, value);
+        for (path, text) in self.rule.variables.iter().zip(&self.values) {
+            let fail = |e| BadRequest::Wrong(format!("{} in the path: {e}", dotted(path)));
+            put(&mut message, path, text).map_err(fail)?;
         }
         Ok(message.encode_to_vec().into())
     }
 
     fn body(&self, content_type: Option<&str>, body: &[u8]) -> Result<DynamicMessage, BadRequest> {
         let input = self.rule.method.input();
-        let unread = |what: &str, e: String| BadRequest(format!("the body is not the JSON of {what}: {e}"));
+        let unread =
+            |what: &str, e: String| BadRequest::Wrong(format!("the body is not the JSON of {what}: {e}"));
         match &self.rule.body {
             Body::Nothing if body.is_empty() => Ok(DynamicMessage::new(input)),
             Body::Nothing => bad("this request takes no body: what it says is in its path and query"),
@@ -92,7 +109,7 @@ impl Match {
             let (name, text) = parameter.split_once('=').unwrap_or((parameter, ""));
             let read = |text: &str| {
                 let read = decode(text, Place::Query);
-                read.map_err(|e| BadRequest(format!("the query cannot be read at {parameter:?}: {e}")))
+                read.map_err(|e| BadRequest::Wrong(format!("the query cannot be read at {parameter:?}: {e}")))
             };
             let (name, text) = (read(name)?, read(text)?);
             if matches!(self.rule.body, Body::Whole) {
@@ -100,11 +117,9 @@ impl Match {
                     "the query has {name:?}, but this request takes all from its body and path"
                 ));
             }
-            let fail = |why: String| BadRequest(format!("{name:?} in the query {why}"));
+            let fail = |why: String| BadRequest::Wrong(format!("{name:?} in the query {why}"));
             let path = fields_of(&message.descriptor(), &name).map_err(fail)?;
-            if let Some(first) = path.first() {
-                self.check_free(first).map_err(fail)?;
-            }
+            self.check_free(&path).map_err(fail)?;
             let is_first = seen.insert(path.iter().map(FieldDescriptor::number).collect::<Vec<_>>());
             set(message, &path, &text, is_first).map_err(fail)?;
         }
@@ -112,14 +127,35 @@ impl Match {
     }
 
     /// A field is in one place only.
-    fn check_free(&self, field: &FieldDescriptor) -> Result<(), String> {
-        if self.rule.variables.contains(field) {
+    fn check_free(&self, path: &[FieldDescriptor]) -> Result<(), String> {
+        if self.rule.variables.iter().any(|variable| variable == path) {
             return Err("is in the path already".into());
         }
         match &self.rule.body {
-            Body::Field(body) if body == field => Err("is the body of the request".into()),
+            Body::Field(body) if path.first() == Some(body) => Err("is the body of the request".into()),
             _ => Ok(()),
         }
+    }
+}
+
+/// A field within fields, as it is named.
+fn dotted(path: &[FieldDescriptor]) -> String {
+    let names: Vec<&str> = path.iter().map(FieldDescriptor::name).collect();
+    names.join(".")
+}
+
+/// Puts what the path says there, whatever was there before.
+fn put(message: &mut DynamicMessage, path: &[FieldDescriptor], text: &str) -> Result<(), String> {
+    match path {
+        [] => Ok(()),
+        [field] => {
+            message.set_field(field, leaf(field, text)?);
+            Ok(())
+        }
+        [field, rest @ ..] => match message.get_field_mut(field) {
+            Value::Message(inner) => put(inner, rest, text),
+            _ => Err("is unknown".into()),
+        },
     }
 }
 
@@ -150,7 +186,7 @@ fn fields_of(message: &MessageDescriptor, name: &str) -> Result<Vec<FieldDescrip
 }
 
 /// Messages that are one text in JSON.
-fn is_leaf(message: &MessageDescriptor) -> bool {
+pub(super) fn is_leaf(message: &MessageDescriptor) -> bool {
     let name = message.full_name().strip_prefix("google.protobuf.");
     name.is_some_and(|name| {
         matches!(
@@ -266,19 +302,30 @@ fn raw(
         content_type: content_type.unwrap_or_default().to_owned(),
         data: Bytes::copy_from_slice(body),
     };
-    json::decode(of, &body.encode_to_vec()).map_err(BadRequest)
+    json::decode(of, &body.encode_to_vec()).map_err(BadRequest::Wrong)
 }
 
 fn check_json(content_type: Option<&str>) -> Result<(), BadRequest> {
+    let media = |why: String| Err(BadRequest::Media(why));
     let Some(content_type) = content_type else {
-        return bad("the request has a body, but no content type: it is application/json");
+        return media("the request has a body, but no content type: it is application/json".to_owned());
     };
-    let media = content_type.split(';').next().unwrap_or_default().trim();
-    if media.eq_ignore_ascii_case("application/json") {
-        return Ok(());
+    let shown = |text: &str| text.chars().take(80).collect::<String>();
+    let mut parts = content_type.split(';').map(str::trim);
+    let is = parts.next().unwrap_or_default();
+    if !is.eq_ignore_ascii_case("application/json") {
+        return media(format!(
+            "the content type of the body is {:?}: it is application/json",
+            shown(is)
+        ));
     }
-    let media: String = media.chars().take(80).collect();
-    bad(format!(
-        "the content type of the body is {media:?}: it is application/json"
-    ))
+    let mut parameters = parts.filter_map(|part| part.split_once('='));
+    let charset = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    match charset.map(|(_, charset)| charset.trim().trim_matches('"')) {
+        Some(charset) if !charset.eq_ignore_ascii_case("utf-8") => media(format!(
+            "the charset of the body is {:?}: JSON is utf-8",
+            shown(charset)
+        )),
+        _ => Ok(()),
+    }
 }

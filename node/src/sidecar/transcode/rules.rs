@@ -15,10 +15,12 @@ use http::{Method, StatusCode};
 use prost::{Message, Oneof};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
-use super::example::example;
+use super::example::{example, text};
+use super::json::ANY;
+use super::request::is_leaf;
 use super::template::{Path, Template};
 use crate::percent::Undecodable;
-use crate::sidecar::problem::Problem;
+use crate::sidecar::problem::{Problem, Severity};
 use crate::sidecar::scan::{Raw, fields};
 
 /// `google.api.http` within `google.protobuf.MethodOptions`.
@@ -29,7 +31,7 @@ const METHOD_OPTIONS: i32 = 4;
 const BINDINGS_MAX: usize = 50;
 /// For a body: all of the input message.
 const WHOLE: &str = "*";
-/// For the kind of a custom pattern: every HTTP method.
+/// For the kind of a custom pattern: every HTTP method. Another kind is the method of that name.
 const EVERY: &str = "*";
 
 /// `google.api.HttpRule`.
@@ -84,8 +86,8 @@ pub(super) struct Rule {
     /// None is every HTTP method.
     verb: Option<Method>,
     template: Template,
-    /// The fields that the template's variables are, in their order.
-    pub(super) variables: Vec<FieldDescriptor>,
+    /// The fields that the template's variables are, in their order: each as the fields that it is within, and itself.
+    pub(super) variables: Vec<Vec<FieldDescriptor>>,
     pub(super) body: Body,
     /// The field of the output that is the response; all of it where there is none.
     pub(super) response_body: Option<FieldDescriptor>,
@@ -154,8 +156,14 @@ pub struct Route {
     pub template: String,
     /// The full name of the gRPC method: `package.Service/Method`.
     pub rpc: String,
+    /// Whether it gives a stream.
+    pub is_streamed: bool,
+    /// Whether it gives a message of any type, which may be one that JSON cannot show.
+    pub is_any: bool,
     /// Whether it takes a body.
     pub has_body: bool,
+    /// A path to try it with.
+    pub path: String,
     /// A body to try it with.
     pub example: Option<String>,
 }
@@ -184,12 +192,21 @@ impl Rules {
     pub fn find(&self, verb: &Method, path: &str) -> Result<Match, Missing> {
         let path = Path::new(path)?;
         let mut others = Vec::new();
+        // What may be got may be asked for its head.
+        let mut get = None;
         for rule in &self.rules {
             let Some(values) = rule.template.values(&path) else {
                 continue;
             };
             match &rule.verb {
-                Some(other) if other != verb => others.push(other.clone()),
+                Some(other) if other != verb => {
+                    others.push(other.clone());
+                    if other == Method::GET {
+                        others.push(Method::HEAD);
+                        let rule = Arc::clone(rule);
+                        get.get_or_insert(Match { rule, values });
+                    }
+                }
                 _ => {
                     let rule = Arc::clone(rule);
                     return Ok(Match { rule, values });
@@ -199,14 +216,21 @@ impl Rules {
         if others.is_empty() {
             return Err(Missing::NoRoute);
         }
+        if let (Some(get), &Method::HEAD) = (get, verb) {
+            return Ok(get);
+        }
         others.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         others.dedup();
         Err(Missing::NoMethod(others))
     }
 
-    /// Every route, by the name of its method.
+    /// Every route that is served, by the name of its method.
     pub fn routes(&self) -> Vec<Route> {
-        let mut routes: Vec<Route> = self.rules.iter().map(|rule| rule.route()).collect();
+        let served = self
+            .rules
+            .iter()
+            .filter(|rule| !rule.method.is_client_streaming());
+        let mut routes: Vec<Route> = served.map(|rule| rule.route()).collect();
         routes.sort_by(|a, b| (&a.rpc, &a.template, &a.verb).cmp(&(&b.rpc, &b.template, &b.verb)));
         routes
     }
@@ -221,11 +245,13 @@ impl Match {
 
 impl Rule {
     fn route(&self) -> Route {
+        let in_path = self.variables.iter().filter(|path| path.len() == 1);
+        let in_path: Vec<FieldDescriptor> = in_path.flatten().cloned().collect();
         let example = match &self.body {
             Body::Nothing => None,
-            Body::Whole => Some(example(&self.method.input(), &self.variables).to_string()),
+            Body::Whole => Some(example(&self.method.input(), &in_path).to_string()),
             Body::Field(field) => {
-                let input = example(&self.method.input(), &self.variables);
+                let input = example(&self.method.input(), &in_path);
                 let value = input.get(field.json_name()).cloned();
                 Some(value.unwrap_or_default().to_string())
             }
@@ -234,6 +260,12 @@ impl Rule {
             verb: self.verb_name().to_owned(),
             template: self.template.to_string(),
             rpc: rpc(&self.method),
+            is_any: self.method.output().full_name() == ANY,
+            is_streamed: self.method.is_server_streaming(),
+            path: self.template.filled(|at| {
+                let field = self.variables.get(at).and_then(|path| path.last());
+                field.map(text).unwrap_or_default()
+            }),
             has_body: example.is_some(),
             example,
         }
@@ -257,14 +289,23 @@ fn problem(method: &MethodDescriptor, why: &str) -> Problem {
 }
 
 fn bindings(method: &MethodDescriptor) -> Result<Vec<Result<Rule, Problem>>, Problem> {
-    let Some(http) = option(method)? else {
-        let http = HttpRule {
-            pattern: Some(Pattern::Post(format!("/{}", rpc(method)))),
-            body: WHOLE.to_owned(),
-            ..HttpRule::default()
-        };
-        return Ok(vec![rule(method, &http)]);
+    let by_name = || HttpRule {
+        pattern: Some(Pattern::Post(format!("/{}", rpc(method)))),
+        body: WHOLE.to_owned(),
+        ..HttpRule::default()
     };
+    let Some(http) = option(method)? else {
+        return Ok(vec![rule(method, &by_name())]);
+    };
+    if method.is_client_streaming() {
+        // By its name it is found and refused.
+        let why = "has no effect: the method takes a stream, which comes over gRPC only";
+        let problem = Problem {
+            severity: Severity::Warning,
+            ..problem(method, why)
+        };
+        return Ok(vec![rule(method, &by_name()), Err(problem)]);
+    }
     if http.additional_bindings.len() >= BINDINGS_MAX {
         return Err(problem(method, &format!("has more than {BINDINGS_MAX} bindings")));
     }
@@ -306,10 +347,13 @@ fn rule(method: &MethodDescriptor, http: &HttpRule) -> Result<Rule, Problem> {
         Some(Pattern::Delete(path)) => (Some(Method::DELETE), path),
         Some(Pattern::Patch(path)) => (Some(Method::PATCH), path),
         Some(Pattern::Custom(custom)) if custom.kind == EVERY => (None, &custom.path),
-        Some(Pattern::Custom(custom)) => {
-            let why = "a custom pattern's kind is \"*\", which is every HTTP method";
-            return Err(fail(format!("has the kind {:?}: {why}", custom.kind)));
-        }
+        Some(Pattern::Custom(custom)) => match Method::from_bytes(custom.kind.as_bytes()) {
+            Ok(verb) => (Some(verb), &custom.path),
+            Err(_) => {
+                let why = "a custom pattern's kind is an HTTP method, or \"*\", which is every one";
+                return Err(fail(format!("has the kind {:?}: {why}", custom.kind)));
+            }
+        },
         None => {
             return Err(fail(
                 "has no pattern: give it one of get, put, post, delete and patch".into(),
@@ -321,14 +365,14 @@ fn rule(method: &MethodDescriptor, http: &HttpRule) -> Result<Rule, Problem> {
     let variables = template
         .variables()
         .iter()
-        .map(|variable| field_of_path(&input, &variable.name));
+        .map(|variable| fields_of_path(&input, &variable.name));
     let variables = variables.collect::<Result<Vec<_>, _>>().map_err(fail)?;
     let body = match http.body.as_str() {
         "" => Body::Nothing,
         WHOLE => Body::Whole,
         name => {
             let field = field(&input, name, "body").map_err(fail)?;
-            if variables.contains(&field) {
+            if variables.iter().any(|path| path[..] == [field.clone()]) {
                 return Err(fail(format!(
                     "has the field {name} both in its path and as its body"
                 )));
@@ -355,25 +399,33 @@ fn field(of: &MessageDescriptor, name: &str, what: &str) -> Result<FieldDescript
         .ok_or_else(|| format!("has the {what} {name:?}, which is no field of {}", of.full_name()))
 }
 
-/// A field that a variable may stand for.
-fn field_of_path(input: &MessageDescriptor, name: &str) -> Result<FieldDescriptor, String> {
-    if name.contains('.') {
-        return Err(format!(
-            "has the variable {name}: a variable is a field of {} itself; take the others from the query or the body",
-            input.full_name()
-        ));
+/// A field that a variable may stand for, and before it those that it is within.
+fn fields_of_path(input: &MessageDescriptor, name: &str) -> Result<Vec<FieldDescriptor>, String> {
+    let (mut of, mut path) = (input.clone(), Vec::new());
+    let mut parts = name.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let field = field(&of, part, "variable")?;
+        let is_within = parts.peek().is_some();
+        let why = match field.kind() {
+            _ if field.is_map() => "a map",
+            _ if field.is_list() => "repeated",
+            Kind::Message(inner) if is_within && !is_leaf(&inner) => {
+                of = inner;
+                path.push(field);
+                continue;
+            }
+            Kind::Message(_) => "a message",
+            _ if is_within => "no message",
+            _ => "",
+        };
+        if !why.is_empty() {
+            return Err(format!(
+                "has the variable {name}, of which {part} is {why}: take it from the query or the body"
+            ));
+        }
+        path.push(field);
     }
-    let field = field(input, name, "variable")?;
-    let why = match field.kind() {
-        _ if field.is_map() => "a map",
-        _ if field.is_list() => "repeated",
-        Kind::Message(_) => "a message",
-        Kind::Enum(_) => "an enum",
-        _ => return Ok(field),
-    };
-    Err(format!(
-        "has the variable {name}, which is {why}: take it from the query or the body"
-    ))
+    Ok(path)
 }
 
 /// The routes in the order in which they are tried, of which no two match exactly the same.

@@ -14,12 +14,14 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::percent::{Place, Undecodable, decode};
+use crate::percent::{Place, Undecodable, decode, encode};
 
 /// Bytes of a template.
 const TEMPLATE_BYTES_MAX: usize = 2_000;
 /// Its segments, and those of a path that is looked at.
 const SEGMENTS_MAX: usize = 100;
+/// Some segment.
+const ANYTHING: &str = "1";
 
 /// The path of a route, with variables.
 ///
@@ -236,6 +238,27 @@ impl Template {
             // It was decoded whole before: that cannot fail.
             .map(|segment| decode(segment, Place::Segments).unwrap_or_default());
         several.collect::<Vec<_>>().join("/")
+    }
+
+    /// A path that it matches; `value` has the text of each variable that is one segment.
+    pub fn filled(&self, value: impl Fn(usize) -> String) -> String {
+        let mut path = String::new();
+        for (at, segment) in self.segments.iter().enumerate() {
+            let is_it = |variable: &Variable| (variable.from, variable.to) == (at, at + 1);
+            let variable = self.variables.iter().position(is_it);
+            let text = match (segment, variable) {
+                (Segment::Literal(literal), _) => literal.clone(),
+                (_, Some(variable)) => value(variable),
+                _ => ANYTHING.to_owned(),
+            };
+            path.push('/');
+            path.push_str(&encode(&text));
+        }
+        match &self.verb {
+            Some(verb) => path + ":" + &encode(verb),
+            None if path.is_empty() => "/".to_owned(),
+            None => path,
+        }
     }
 
     /// What it matches: templates with the same shape match the same paths.

@@ -189,13 +189,16 @@ fn what_is_wrong_with_an_option_is_told_with_its_place() {
     for (option, why) in [
         (r#"get: "v1""#, "begins with a slash"),
         (r#"body: "*""#, "has no pattern"),
-        (r#"custom { kind: "HEAD" path: "/" }"#, "kind is \"*\""),
+        (r#"custom { kind: "a b" path: "/" }"#, "kind is an HTTP method"),
+        (r#"custom { path: "/" }"#, "kind is an HTTP method"),
         (r#"get: "/{nothing}""#, "no field of p.In"),
-        (r#"get: "/{address.street}""#, "a field of p.In itself"),
-        (r#"get: "/{list}""#, "which is repeated"),
-        (r#"get: "/{map}""#, "which is a map"),
-        (r#"get: "/{address}""#, "which is a message"),
-        (r#"get: "/{color}""#, "which is an enum"),
+        (r#"get: "/{address.nothing}""#, "no field of p.Address"),
+        (r#"get: "/{id.street}""#, "of which id is no message"),
+        (r#"get: "/{addresses.street}""#, "of which addresses is repeated"),
+        (r#"get: "/{at.seconds}""#, "of which at is a message"),
+        (r#"get: "/{list}""#, "of which list is repeated"),
+        (r#"get: "/{map}""#, "of which map is a map"),
+        (r#"get: "/{address}""#, "of which address is a message"),
         (r#"post: "/" body: "nothing""#, "the body \"nothing\""),
         (r#"post: "/{id}" body: "id""#, "both in its path and as its body"),
         (r#"get: "/" response_body: "nothing""#, "no field of p.Out"),
@@ -242,7 +245,7 @@ fn of_two_routes_that_are_the_same_the_earlier_stays() {
     );
     assert_eq!(rules.find(&Method::GET, "/x/1").unwrap().method().name(), "A");
     let missing = rules.find(&Method::DELETE, "/x/1").unwrap_err();
-    assert_eq!(missing.allow().as_deref(), Some("GET, POST, PUT"));
+    assert_eq!(missing.allow().as_deref(), Some("GET, HEAD, POST, PUT"));
     assert!(missing.to_string().contains("GET, POST, PUT"), "{missing}");
 }
 
@@ -517,10 +520,109 @@ fn responses_have_their_defaults() {
 }
 
 #[test]
+fn variables_are_fields_within_fields_and_enums_as_well() {
+    let rules = one(
+        r#"get: "/n/{address.next.number}/{color}" additional_bindings { patch: "/a/{address.street=a/*}" body: "address" }
+        additional_bindings { put: "/w/{address.number}" body: "*" }"#,
+    );
+    let got = request(&rules, Method::GET, "/n/7/GREEN?address.street=x", "");
+    assert_eq!(
+        got.as_deref(),
+        Ok(r#"{"color":"GREEN","address":{"street":"x","next":{"number":7}}}"#)
+    );
+    let by_number = request(&rules, Method::GET, "/n/7/1", "");
+    assert_eq!(
+        by_number.as_deref(),
+        Ok(r#"{"color":"GREEN","address":{"next":{"number":7}}}"#)
+    );
+    refused(request(&rules, Method::GET, "/n/7/BLUE", ""), "color in the path");
+    refused(
+        request(&rules, Method::GET, "/n/x/1", ""),
+        "address.next.number in the path",
+    );
+    let twice = request(&rules, Method::GET, "/n/7/1?address.next.number=8", "");
+    refused(twice, "is in the path already");
+    // What the path says stands whatever the body does.
+    let body = r#"{"street":"b","number":1}"#;
+    let patched = request(&rules, Method::PATCH, "/a/a/c", body);
+    assert_eq!(
+        patched.as_deref(),
+        Ok(r#"{"address":{"street":"a/c","number":1}}"#)
+    );
+    let put = request(&rules, Method::PUT, "/w/3", r#"{"address":{"street":"b"}}"#);
+    assert_eq!(put.as_deref(), Ok(r#"{"address":{"street":"b","number":3}}"#));
+}
+
+#[test]
+fn a_head_is_asked_for_by_its_own_route_or_that_of_a_get() {
+    let rules = one(
+        r#"get: "/a/{id}" additional_bindings { custom { kind: "HEAD" path: "/{left}/b" } }
+        additional_bindings { post: "/p" } additional_bindings { custom { kind: "LOCK" path: "/p" } }"#,
+    );
+    let head = |path| request(&rules, Method::HEAD, path, "");
+    assert_eq!(head("/a/x").as_deref(), Ok(r#"{"id":"x"}"#));
+    assert_eq!(head("/a/b").as_deref(), Ok(r#"{"left":"a"}"#));
+    let missing = rules.find(&Method::HEAD, "/p").unwrap_err();
+    assert_eq!(missing.allow().as_deref(), Some("LOCK, POST"));
+    let missing = rules.find(&Method::PUT, "/a/x").unwrap_err();
+    assert_eq!(missing.allow().as_deref(), Some("GET, HEAD"));
+    let lock = Method::from_bytes(b"LOCK").unwrap();
+    assert_eq!(request(&rules, lock, "/p", "").as_deref(), Ok("{}"));
+}
+
+#[test]
+fn what_takes_a_stream_is_no_route_and_its_option_has_no_effect() {
+    let (rules, problems) = rules(
+        r#"rpc M(stream In) returns (Out) { option (google.api.http) = { post: "/m" body: "*" }; }
+        rpc N(stream In) returns (Out);"#,
+    );
+    let [problem] = &problems[..] else {
+        panic!("{problems:?}");
+    };
+    assert_eq!(problem.severity, Severity::Warning);
+    assert!(
+        problem.message.contains("option of p.S/M has no effect"),
+        "{problem}"
+    );
+    assert_eq!(rules.routes(), []);
+    assert!(rules.find(&Method::POST, "/m").is_err());
+    // Whoever asks by its name hears why not.
+    assert!(rules.find(&Method::POST, "/p.S/M").is_ok());
+}
+
+#[test]
+fn a_body_in_another_form_is_told_from_a_wrong_one() {
+    let rules = one(r#"post: "/" body: "*""#);
+    let found = rules.find(&Method::POST, "/").unwrap();
+    let status = |content_type, body: &str| match found.request(None, content_type, body.as_bytes()) {
+        Ok(_) => 200,
+        Err(error) => error.status().as_u16(),
+    };
+    for (content_type, is) in [
+        (Some("application/json"), 200),
+        (Some("Application/JSON;Charset=UTF-8"), 200),
+        (Some("application/json; x=y; charset=\"utf-8\""), 200),
+        (Some("application/json; charset=iso-8859-1"), 415),
+        (Some("application/json;charset=utf-16"), 415),
+        (Some("text/json"), 415),
+        (None, 415),
+    ] {
+        assert_eq!(status(content_type, "{}"), is, "{content_type:?}");
+    }
+    assert_eq!(status(Some("application/json"), "{"), 400);
+    assert_eq!(
+        status(Some("application/json"), r#"{"someName":"","some_name":""}"#),
+        400
+    );
+}
+
+#[test]
 fn routes_are_shown_with_an_example() {
     let (rules, _) = rules(
         r#"rpc Put(Address) returns (Out) { option (google.api.http) = { put: "/address/{street}" body: "*"
           additional_bindings { post: "/lines/{street=**}" body: "lines" } }; }
+        rpc Odd(In) returns (Out) { option (google.api.http).get = "/odd/a%20b/{id=x/*/**}:go%2F"; }
+        rpc Typed(In) returns (Out) { option (google.api.http).get = "/typed/{color}/{flag}/{data}/{d}/{big}/*"; }
         rpc Get(In) returns (Out) { option (google.api.http).get = "/in/{id}"; }
         rpc Any(Address) returns (Out) { option (google.api.http) = { custom { kind: "*" path: "/any" } }; }
         rpc Plain(Address) returns (Out);"#,
@@ -535,14 +637,22 @@ fn routes_are_shown_with_an_example() {
         [
             "* /any p.S/Any false",
             "GET /in/{id} p.S/Get false",
+            "GET /odd/a%20b/{id=x/*/**}:go%2F p.S/Odd false",
             "POST /p.S/Plain p.S/Plain true",
             "PUT /address/{street} p.S/Put true",
             "POST /lines/{street=**} p.S/Put true",
+            "GET /typed/{color}/{flag}/{data}/{d}/{big}/* p.S/Typed false",
         ]
     );
+    for route in &routes {
+        let verb = Method::from_bytes(route.verb.as_bytes()).unwrap_or(Method::GET);
+        let body = route.example.as_deref().unwrap_or_default();
+        let asked = request(&rules, verb, &route.path, body);
+        assert!(asked.is_ok(), "{route:?}: {asked:?}");
+    }
     assert_eq!(routes[1].example, None);
-    assert_eq!(routes[4].example.as_deref(), Some("[\"text\"]"));
-    let example = routes[3].example.as_deref().unwrap();
+    assert_eq!(routes[5].example.as_deref(), Some("[\"text\"]"));
+    let example = routes[4].example.as_deref().unwrap();
     assert!(example.starts_with(r#"{"lines":["text"],"next":{"#), "{example}");
     assert!(request(&rules, Method::PUT, "/address/x", example).is_ok());
 }
