@@ -589,3 +589,194 @@ fn who_spreads_calls_hears_whether_the_function_is_there() {
     assert_eq!(next(), is("NOT_SERVING"));
     assert_eq!(next(), json!("grpc-status:0\r\n"));
 }
+
+#[test]
+fn what_is_too_long_for_headers_is_cut_and_the_code_arrives() {
+    /// What clients on gRPC's C core take.
+    const HEADERS: usize = 8 << 10;
+    let Some(shop) = shop() else { return };
+    let mut dev = Dev::start("ingress-long", shop, 1);
+    let at = dev.ingress(0).to_string();
+    let mut client = dev.clients().remove(0);
+    let bytes = |headers: &[(&str, &str)]| {
+        headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 32)
+            .sum::<usize>()
+    };
+    for length in [1_000, 10_000, 100_000] {
+        let failed = client.ask("Desk/Long", &[json!({"value": -length})]);
+        assert_eq!(failed.code, NOT_FOUND);
+        let is_whole = failed.message == "é".repeat(length as usize);
+        let is_cut = failed.message.starts_with("éé") && failed.message.ends_with("é ... (cut)");
+        assert!(
+            if length > 1_000 {
+                is_cut
+            } else {
+                is_cut != is_whole
+            },
+            "{}",
+            failed.message
+        );
+        assert!(6 * failed.message.chars().count() < HEADERS);
+        let web = Web {
+            at: at.clone(),
+            pool: &shop.pool,
+            is_text: false,
+            origin: None,
+        };
+        let (_, _, answer) = web.call("anabranch.test.Desk/Long", &json!({"value": -length}));
+        assert_eq!(answer.code, NOT_FOUND);
+        assert!(answer.message.len() < HEADERS);
+        // A body may be as long as it is.
+        let reply = http::get(&at, &format!("/long/-{length}")).unwrap();
+        assert_eq!((reply.status, reply.body), (404, "é".repeat(length as usize)));
+    }
+    dev.process
+        .stderr
+        .until("Desk.Long fails with a text that is too long");
+    // What is said beside a reply is left out where it does not fit, and the rest is said.
+    for length in [100, 20_000] {
+        let answer = client.ask("Desk/Long", &[json!({"value": length})]);
+        assert_eq!(
+            (answer.code, &answer.messages[..]),
+            (OK, &[json!({"value": 1})][..])
+        );
+        assert_eq!(answer.headers.contains_key("x-long"), length == 100);
+        assert_eq!(answer.headers["x-short"], "well");
+        assert!(answer.headers.contains_key("anabranch-session"));
+        let headers: Vec<_> = answer
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        assert!(bytes(&headers) < HEADERS);
+        let reply = http::get(&at, &format!("/long/{length}")).unwrap();
+        assert_eq!(reply.status, 200);
+        assert_eq!(reply.headers.contains("x-long:"), length == 100);
+        assert!(reply.headers.contains("x-short: well\n"), "{}", reply.headers);
+    }
+    dev.process.stderr.until("x-long is left out");
+}
+
+#[test]
+fn a_stream_that_fails_says_so_after_all_that_it_said_before() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("ingress-falter", shop, 1);
+    let at = dev.ingress(0).to_string();
+    // Before it has said anything it is a call that fails.
+    for accept in ["*/*", "text/event-stream"] {
+        let reply = http::request(&at, "GET", "/falter/0", &[("accept", accept)], "").unwrap();
+        assert_eq!(
+            (reply.status, reply.body.as_str()),
+            (403, "it falters"),
+            "{accept}"
+        );
+    }
+    let error = r#"{"error":{"code":7,"message":"it falters","status":"PERMISSION_DENIED"}}"#;
+    for _ in 0..20 {
+        let reply = http::get(&at, "/falter/2").unwrap();
+        let lines = format!("{{\"value\":\"1\"}}\n{{\"value\":\"2\"}}\n{error}\n");
+        assert_eq!((reply.status, reply.body), (203, lines));
+        assert!(reply.headers.contains("x-first: yes\n"), "{}", reply.headers);
+        let reply = http::request(&at, "GET", "/falter/1", &[("accept", "text/event-stream")], "").unwrap();
+        let events = format!("data: {{\"value\":\"1\"}}\n\nevent: error\ndata: {error}\n\n");
+        assert_eq!(reply.body, events);
+    }
+    // Over gRPC what is said beside the first reply is headers, too.
+    let mut client = dev.clients().remove(0);
+    let answer = client.ask("Desk/Falter", &[json!({"value": 2})]);
+    assert_eq!((answer.code, answer.messages.len()), (PERMISSION_DENIED, 2));
+    assert_eq!(answer.headers["x-first"], "yes");
+    let web = Web {
+        at: at.clone(),
+        pool: &shop.pool,
+        is_text: false,
+        origin: None,
+    };
+    let (_, headers, answer) = web.call("anabranch.test.Desk/Falter", &json!({"value": 2}));
+    assert_eq!((answer.code, answer.messages.len()), (PERMISSION_DENIED, 2));
+    assert!(headers.contains("x-first: yes\n"), "{headers}");
+    // Who looks on while the function ends goes on once it is there again, or hears that it has ended: none is cut off.
+    let mut lines = http::lines(&at, "/counters/f/watch").unwrap().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), r#"{"value":"0"}"#);
+    client.fail("Counter/Exit", json!({"id": "f"}));
+    wait_for("the function", || {
+        let answer = client.ask("Counter/Change", &[json!({"id": "f", "by": 1})]);
+        assert!(!answer.message.contains("of this kind"), "it is away: {answer:?}");
+        (answer.code == OK).then_some(())
+    });
+    let next = lines.next().unwrap();
+    if next != r#"{"value":"1"}"# {
+        assert!(next.contains(r#""status":"UNAVAILABLE""#), "{next}");
+        assert_eq!(lines.next(), None);
+    }
+}
+
+#[test]
+fn what_http_asks_besides_is_answered_as_http_has_it() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("ingress-http", shop, 1);
+    let at = dev.ingress(0).to_string();
+    let mut client = dev.clients().remove(0);
+    client.call(
+        "Cart/Add",
+        json!({"cartId": "h", "product": "boot", "quantity": 1}),
+    );
+    // The head of what may be got.
+    let got = http::get(&at, "/carts/h").unwrap();
+    let (status, headers, mut body) = http::open(&at, "HEAD", "/carts/h", &[], b"").unwrap();
+    assert_eq!(status, 200);
+    let length = format!("content-length: {}\n", got.body.len());
+    assert!(headers.contains(&length), "{headers}");
+    assert!(headers.contains("content-type: application/json\n"), "{headers}");
+    assert!(body.read(&mut [0]).is_err(), "there is no body");
+    let head = |path: &str| http::open(&at, "HEAD", path, &[], b"").unwrap();
+    assert_eq!(head("/carts/h/watch").0, 404);
+    let (status, headers, _) = head("/counters/h/watch");
+    assert_eq!(status, 200);
+    assert!(
+        headers.contains("content-type: application/x-ndjson\n"),
+        "{headers}"
+    );
+    let (status, headers, _) = head("/counters/h");
+    assert_eq!(status, 405);
+    assert!(headers.contains("allow: POST\n"), "{headers}");
+    // Bodies in another form.
+    let post = |headers: &[(&str, &str)], body: &str| {
+        let reply = http::request(&at, "POST", "/counters/h", headers, body).unwrap();
+        (reply.status, reply.body)
+    };
+    let json = ("content-type", "application/json");
+    let (status, text) = post(&[("content-type", "application/json; charset=iso-8859-1")], "{}");
+    assert_eq!(status, 415);
+    assert!(text.contains("charset") && text.contains("iso-8859-1"), "{text}");
+    let (status, text) = post(&[json, ("content-encoding", "gzip")], "{}");
+    assert_eq!(status, 415);
+    assert!(text.contains("content encoding"), "{text}");
+    assert_eq!(post(&[json, ("content-encoding", "identity")], "{}").0, 200);
+    let (status, text) = post(&[json], r#"{"by": 1, "by": 2}"#);
+    assert_eq!(status, 400);
+    assert!(text.contains("given twice"), "{text}");
+    // What is too large, and how that is said.
+    let long = "x".repeat(900_000);
+    let large = |method: &str| {
+        http::post(
+            &at,
+            &format!("/anabranch.test.{method}"),
+            &json!({"id": "h", "word": long}).to_string(),
+        )
+    };
+    assert_eq!(large("WordSet/Add").unwrap().status, 413);
+    let (code, text) = client.fail("WordSet/Add", json!({"id": "h", "word": long}));
+    assert_eq!(code, RESOURCE_EXHAUSTED);
+    assert!(
+        text.starts_with("nothing changed: the message has more than"),
+        "{text}"
+    );
+    // What takes a stream is found by its name only, and refused.
+    assert_eq!(
+        http::post(&at, "/anabranch.test.Desk/Sum", "{}").unwrap().status,
+        501
+    );
+}

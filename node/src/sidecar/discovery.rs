@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tonic::Code;
 
+use super::author::Author;
 use super::awake::Awake;
 use super::connection::Connection;
 use super::dialect::{self, Asked, Dialect};
@@ -68,6 +69,10 @@ pub(super) struct Serving {
     pub is_here: bool,
     /// Whether it is here, awake, and does not say that it is well.
     pub is_ill: bool,
+    /// Whether what was there last cannot be served, as its author was told.
+    pub is_refused: bool,
+    /// Who wrote it, once it was discovered.
+    pub author: Option<Author>,
 }
 
 impl Serving {
@@ -260,9 +265,14 @@ impl Discovering {
         };
         match Services::of(dialect, &spec).and_then(|found| self.check(found)) {
             Err(problems) => {
+                self.publish.send_modify(|serving| serving.is_refused = true);
                 for problem in &problems {
                     dialect::report(dialect, &connection, problem).await;
-                    self.remark(problem.to_string());
+                    // What is printed by a process whose output is shown beside this was said.
+                    let is_shown = dialect == Dialect::Kalix && matches!(self.function, Place::Process(_));
+                    if !is_shown {
+                        self.remark(problem.to_string());
+                    }
                 }
                 self.remark("it is not served until it has been mended and started again".to_owned());
                 self.until_gone(&connection).await;
@@ -311,6 +321,8 @@ impl Discovering {
             services: Some(services),
             is_here: true,
             is_ill: false,
+            is_refused: false,
+            author: Some(Author::new(dialect, Arc::clone(&awake))),
         });
         let left = self.while_it_is_the_same(&awake, connection, dialect, spec).await;
         self.publish.send_modify(|serving| serving.is_here = false);

@@ -7,6 +7,7 @@
 //! Contract: a function is served once all of what it said of itself was checked, and until its connection ends. What is wrong with
 //! it is said to its author, at once and whole.
 
+mod author;
 mod awake;
 mod connection;
 mod datum;

@@ -67,6 +67,23 @@ pub fn error_body(code: Code, description: &str, accept: Option<&str>) -> ErrorB
     }
 }
 
+/// An error as an object within a stream of JSON, of the shape that Google's APIs have.
+pub fn error_object(code: Code, description: &str) -> serde_json::Value {
+    serde_json::json!({ "error": { "code": code as i32, "status": name(code), "message": description } })
+}
+
+/// The name of a code, as gRPC writes it.
+fn name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
 /// Whether it names JSON, and no plain text that it would rather have. `*/*` names nothing.
 fn prefers_json(accept: &str) -> bool {
     let (mut json, mut text) = (0.0, 0.0);
@@ -112,6 +129,18 @@ mod tests {
         for (number, status) in table {
             let code = Code::from_i32(number);
             assert_eq!(http_status(code).as_u16(), status, "{number}");
+        }
+    }
+
+    #[test]
+    fn names_are_grpcs() {
+        for (code, is) in [
+            (Code::Ok, "OK"),
+            (Code::Cancelled, "CANCELLED"),
+            (Code::DataLoss, "DATA_LOSS"),
+            (Code::FailedPrecondition, "FAILED_PRECONDITION"),
+        ] {
+            assert_eq!(name(code), is);
         }
     }
 

@@ -204,6 +204,21 @@ desk.commandHandlers = {
     for (let i = 1; i <= number(n.value); i++) ctx.write({ value: i });
     ctx.end();
   },
+  Falter(n, ctx) {
+    const said = new Metadata();
+    said.set("x-first", "yes");
+    said.set("_kalix-http-code", "203");
+    for (let i = 1; i <= number(n.value); i++) ctx.write({ value: i }, said);
+    ctx.fail("it falters", 7);
+    ctx.end();
+  },
+  Long(n) {
+    const [long, said] = ["é".repeat(Math.abs(number(n.value))), new Metadata()];
+    if (number(n.value) < 0) return Reply.failure(long, 5);
+    said.set("x-long", "x".repeat(number(n.value)));
+    said.set("x-short", "well");
+    return Reply.message({ value: 1 }, said);
+  },
   Sum(ctx) {
     let sum = 0;
     ctx.on("data", (n) => (sum += number(n.value)));

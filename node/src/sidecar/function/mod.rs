@@ -18,8 +18,9 @@ use tonic::{Code, Status};
 
 use self::life::Life;
 use self::streamed::Streamed;
+use super::author::Author;
 use super::awake::Awake;
-use super::dialect::{Dialect, report};
+use super::dialect::Dialect;
 use super::envelope::Envelope;
 use super::failure::{broke, refused};
 use super::problem::Problem;
@@ -39,6 +40,7 @@ pub struct Discovered {
     /// Whether an entity that it has deleted cannot be made again.
     deletes_for_good: bool,
     awake: Arc<Awake>,
+    author: Author,
     me: NodeId,
     /// The nodes that are up, this one among them.
     live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
@@ -70,6 +72,7 @@ impl Discovered {
         live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
     ) -> Arc<Discovered> {
         Arc::new(Discovered {
+            author: Author::new(services.dialect, Arc::clone(&awake)),
             services,
             deletes_for_good,
             awake,
@@ -108,13 +111,7 @@ impl Discovered {
 
     /// Tells whoever wrote it, in the background.
     fn tell_author(&self, problem: Problem) {
-        let Some(connection) = self.awake.now() else {
-            // It is asleep: the log is told.
-            return tracing::error!("the function: {problem}");
-        };
-        let dialect = self.dialect();
-        self.runtime
-            .spawn(async move { report(dialect, &connection, &problem).await });
+        self.author.tell(problem);
     }
 }
 

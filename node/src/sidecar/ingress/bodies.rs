@@ -24,6 +24,9 @@ use tonic::body::Body;
 pub(super) const BODIES_BYTES_MAX: usize = 64 << 20;
 /// How long a message may take: one of a stream from its first byte on, one that comes alone from its request on.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// What has become of a message that does not come whole, alone and in a stream.
+const UNCHANGED: &str = "nothing changed";
+const NOT_TAKEN: &str = "the stream's message was not taken";
 /// What stands before each message of gRPC: a flag, and how long the message is.
 const PREFIX_BYTES: usize = 5;
 
@@ -88,28 +91,30 @@ impl Bodies {
 
     /// A body that is one message of at most so many bytes; and its place, to be kept as long as the message is.
     pub fn alone(&self, body: Body, bytes_max: usize) -> (Body, Held) {
-        let place = Arc::new(Place::new(&self.room));
-        let metered = self.metered(body, Arc::clone(&place), Shape::Alone { bytes_max });
-        (Body::new(metered), Held { _place: place })
+        let part = None;
+        self.held(body, Shape::Alone { bytes_max, part })
     }
 
     /// The same of a message of gRPC.
     pub fn message(&self, request: Request<Body>, bytes_max: usize) -> (Request<Body>, Held) {
         let (head, body) = request.into_parts();
-        let (body, held) = self.alone(body, bytes_max + PREFIX_BYTES);
+        let part = Some(Part::new(bytes_max));
+        let bytes_max = bytes_max.saturating_add(PREFIX_BYTES);
+        let (body, held) = self.held(body, Shape::Alone { bytes_max, part });
         (Request::from_parts(head, body), held)
     }
 
-    /// A body that is a stream of messages of gRPC.
-    pub fn messages(&self, request: Request<Body>) -> Request<Body> {
-        let metered = |body| {
-            self.metered(
-                body,
-                Arc::new(Place::new(&self.room)),
-                Shape::Stream(Part::default()),
-            )
-        };
-        request.map(|body| Body::new(metered(body)))
+    /// A body that is a stream of messages of gRPC, of at most so many bytes each.
+    pub fn messages(&self, request: Request<Body>, bytes_max: usize) -> Request<Body> {
+        let shape = Shape::Stream(Part::new(bytes_max));
+        let place = Arc::new(Place::new(&self.room));
+        request.map(|body| Body::new(self.metered(body, place, shape)))
+    }
+
+    fn held(&self, body: Body, shape: Shape) -> (Body, Held) {
+        let place = Arc::new(Place::new(&self.room));
+        let metered = self.metered(body, Arc::clone(&place), shape);
+        (Body::new(metered), Held { _place: place })
     }
 
     fn metered(&self, body: Body, place: Arc<Place>, shape: Shape) -> Metered {
@@ -130,7 +135,11 @@ impl Bodies {
 /// What a body is.
 #[derive(Debug)]
 enum Shape {
-    Alone { bytes_max: usize },
+    /// A message; of gRPC where it has a part, which is all of it.
+    Alone {
+        bytes_max: usize,
+        part: Option<Part>,
+    },
     Stream(Part),
 }
 
@@ -149,15 +158,22 @@ impl Metered {
     /// Takes bytes that have come.
     fn take(&mut self, data: &[u8]) -> Result<(), Status> {
         let bytes = match &mut self.shape {
-            Shape::Alone { bytes_max } => {
+            Shape::Alone { bytes_max, part } => {
                 let bytes = self.place.bytes.load(Ordering::Relaxed) + data.len();
+                if let Some(part) = part {
+                    // What is longer than it may be is never told to whoever makes room by what a message says.
+                    part.take(data)
+                        .map_err(|TooLong(bytes_max)| too_long(UNCHANGED, bytes_max))?;
+                }
                 if bytes > *bytes_max {
-                    return Err(too_long(*bytes_max));
+                    return Err(too_long(UNCHANGED, *bytes_max));
                 }
                 bytes
             }
             Shape::Stream(part) => {
-                let is_another = part.take(data);
+                let is_another = part
+                    .take(data)
+                    .map_err(|TooLong(bytes_max)| too_long(NOT_TAKEN, bytes_max))?;
                 match part.bytes {
                     0 => self.due = None,
                     _ if is_another => self.due = Some(Box::pin(sleep(self.timeout))),
@@ -182,17 +198,33 @@ impl Metered {
     /// What has become of a message that does not come whole.
     fn what(&self) -> &'static str {
         match self.shape {
-            Shape::Alone { .. } => "nothing changed",
-            Shape::Stream(_) => "the stream's message was not taken",
+            Shape::Alone { .. } => UNCHANGED,
+            Shape::Stream(_) => NOT_TAKEN,
         }
     }
 }
 
-/// That a message has too many bytes.
-pub(super) fn too_long(bytes_max: usize) -> Status {
-    Status::resource_exhausted(format!(
-        "nothing changed: the message has more than {bytes_max} bytes"
-    ))
+/// That a message has more bytes than these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message has more than {0} bytes")]
+struct TooLong(usize);
+
+/// That a message has too many bytes, whose end would have been another one.
+fn too_long(what: &str, bytes_max: usize) -> Status {
+    let why = TooLong(bytes_max);
+    let mut status = Status::resource_exhausted(format!("{what}: {why}"));
+    status.set_source(Arc::new(why));
+    status
+}
+
+/// That a message that came alone has too many bytes.
+pub(super) fn too_large(bytes_max: usize) -> Status {
+    too_long(UNCHANGED, bytes_max)
+}
+
+/// Whether it says that a message has too many bytes; what is exhausted is something else otherwise.
+pub(super) fn is_too_large(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<TooLong>())
 }
 
 impl http_body::Body for Metered {
@@ -230,8 +262,10 @@ impl http_body::Body for Metered {
 }
 
 /// What has come of a stream's message that is not there whole yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Part {
+    /// Bytes of a message at most, without its prefix.
+    bytes_max: usize,
     /// Bytes of it, its prefix among them; none between two messages.
     bytes: usize,
     /// Its prefix, as far as it has come.
@@ -239,8 +273,16 @@ struct Part {
 }
 
 impl Part {
+    fn new(bytes_max: usize) -> Part {
+        Part {
+            bytes_max,
+            bytes: 0,
+            prefix: [0; PREFIX_BYTES],
+        }
+    }
+
     /// Takes bytes of the stream. Whether another message has begun in them.
-    fn take(&mut self, mut data: &[u8]) -> bool {
+    fn take(&mut self, mut data: &[u8]) -> Result<bool, TooLong> {
         let mut is_another = false;
         while !data.is_empty() {
             is_another |= self.bytes == 0;
@@ -255,11 +297,15 @@ impl Part {
             }
             self.bytes += now.len();
             data = later;
-            if self.length() == Some(self.bytes) {
-                self.bytes = 0;
+            match self.length() {
+                Some(length) if length - PREFIX_BYTES > self.bytes_max => {
+                    return Err(TooLong(self.bytes_max));
+                }
+                Some(length) if length == self.bytes => self.bytes = 0,
+                _ => {}
             }
         }
-        is_another
+        Ok(is_another)
     }
 
     /// How long it is, prefix and all, once it has said so.
@@ -327,7 +373,7 @@ mod tests {
         assert_eq!(late.code(), Code::DeadlineExceeded);
         drop(held);
         let (mut sender, body) = channel();
-        let mut stream = bodies.messages(Request::new(body)).into_body();
+        let mut stream = bodies.messages(Request::new(body), usize::MAX).into_body();
         send(&mut sender, &[0, 0, 0, 0, 1, 7, 0, 0]).await;
         stream.frame().await.unwrap().unwrap();
         let late = stream.frame().await.unwrap().unwrap_err();
@@ -341,7 +387,7 @@ mod tests {
     async fn a_stream_may_be_idle_between_messages_and_holds_what_is_not_whole_yet() {
         let bodies = bodies(100, MESSAGE_TIMEOUT);
         let (mut sender, body) = channel();
-        let shape = Shape::Stream(Part::default());
+        let shape = Shape::Stream(Part::new(usize::MAX));
         let mut stream = bodies.metered(body, Arc::new(Place::new(&bodies.room)), shape);
         // Two messages of three bytes and none, cut anywhere: what is held then.
         for (part, held) in [
@@ -359,5 +405,39 @@ mod tests {
         }
         drop(sender);
         assert!(stream.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_says_it_is_too_long_is_refused_before_it_comes() {
+        let bodies = bodies(100, MESSAGE_TIMEOUT);
+        for is_alone in [true, false] {
+            for (sent, is_refused) in [
+                (&[0, 0, 0, 0, 3, 1, 1, 1][..], false),
+                (&[0, 0, 0, 0, 4], true),
+                (&[0, 255, 255, 255, 255], true),
+            ] {
+                let (mut sender, body) = channel();
+                let mut held = None;
+                let body = match is_alone {
+                    true => {
+                        let (request, place) = bodies.message(Request::new(body), 3);
+                        held = Some(place);
+                        request.into_body()
+                    }
+                    false => bodies.messages(Request::new(body), 3).into_body(),
+                };
+                send(&mut sender, sent).await;
+                drop(sender);
+                let read = body.collect().await;
+                assert_eq!(read.is_err(), is_refused, "{sent:?}");
+                if let Err(status) = read {
+                    assert!(is_too_large(&status));
+                    assert_eq!(status.code(), Code::ResourceExhausted);
+                }
+                drop(held);
+            }
+        }
+        let full = Status::resource_exhausted("there is no room");
+        assert!(!is_too_large(&full));
     }
 }

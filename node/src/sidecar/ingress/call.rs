@@ -1,25 +1,33 @@
 //! One call, whichever way it came in.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use tokio::sync::watch;
 use tonic::Status;
 
 use super::bodies::Bodies;
+use super::fits;
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::session::Call;
 use crate::sidecar::discovery::Serving;
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::status;
+use crate::sidecar::problem::Problem;
 use crate::sidecar::proto::common::MetadataEntry;
 use crate::sidecar::services::{Method, Service};
 use crate::sidecar::{SESSION_HEADER, Served};
 use crate::wire::{Token, TokenError};
 
+/// What callers hear of a function that cannot be served.
+const REFUSED: &str = "nothing changed: the function was refused at discovery: see its output";
+/// So many different things are told to authors.
+const TOLD_MAX: usize = 1_000;
 /// How long a caller waits who does not say.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -30,6 +38,8 @@ pub(super) struct Caller {
     pub message_bytes_max: usize,
     pub bodies: Bodies,
     serving: watch::Receiver<Serving>,
+    /// What authors were told, by method.
+    told: Mutex<BTreeSet<String>>,
 }
 
 /// What comes with a call beside its message.
@@ -105,6 +115,7 @@ impl Caller {
             message_bytes_max,
             bodies: Bodies::new(),
             serving,
+            told: Mutex::default(),
         }
     }
 
@@ -117,15 +128,77 @@ impl Caller {
     /// # Errors
     /// Nothing was discovered yet.
     pub fn services(&self) -> Result<Served, Status> {
-        let services = self.serving.borrow().services.clone();
-        services.ok_or_else(|| {
-            Status::unavailable("nothing changed: no function was discovered yet; retry later")
+        let serving = self.serving.borrow();
+        serving.services.clone().ok_or_else(|| {
+            Status::unavailable(match serving.is_refused {
+                true => REFUSED,
+                false => "nothing changed: no function was discovered yet; retry later",
+            })
         })
+    }
+
+    /// An error as the caller of a service hears it. `is_late`: his deadline has passed.
+    pub fn status(&self, service: &Service, error: &Error, is_late: bool) -> Status {
+        let (is_here, is_refused) = {
+            let serving = self.serving.borrow();
+            (serving.is_here, serving.is_refused)
+        };
+        match error.kind() {
+            ErrorKind::NoFunction if is_here => Status::unavailable(error.message()),
+            ErrorKind::NoFunction if is_refused => Status::unavailable(REFUSED),
+            ErrorKind::NoFunction => Status::unavailable(format!(
+                "nothing changed: the function of {} is away, here and at every node that this one is linked with; retry later",
+                service.name
+            )),
+            _ => status(error, is_late),
+        }
     }
 
     /// What is served, as it changes, until this node stops.
     pub fn serving(&self) -> watch::Receiver<Serving> {
         self.serving.clone()
+    }
+
+    /// What was said beside a reply of a method, as the headers of an answer.
+    pub fn said<'a>(
+        &self,
+        method: &Method,
+        metadata: impl IntoIterator<Item = &'a MetadataEntry>,
+        session: Option<&Token>,
+    ) -> HeaderMap {
+        let said = fits::said(metadata, session);
+        if let Some(name) = said.left_out {
+            let service = method.descriptor.parent_service();
+            let path = format!("/{}/{}", service.full_name(), method.descriptor.name());
+            let what = format!("says more beside its reply than clients take as headers: {name} is left out");
+            self.tell_author(&path, &what);
+        }
+        said.headers
+    }
+
+    /// Tells whoever wrote the method of this path what it does wrong, once.
+    pub fn tell_author(&self, path: &str, what: &str) {
+        let (services, author) = {
+            let serving = self.serving.borrow();
+            (serving.services.clone(), serving.author.clone())
+        };
+        let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        let (Some(services), Some((service, method))) = (services, parts) else {
+            return;
+        };
+        // What is no method grows nothing here.
+        let Ok((_, method)) = services.find(service, method) else {
+            return;
+        };
+        let text = format!("{} {what}", method.descriptor.full_name());
+        let is_first = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.len() < TOLD_MAX && told.insert(text.clone())
+        };
+        if let (true, Some(author)) = (is_first, author) {
+            let file = method.descriptor.parent_service().parent_file();
+            author.tell(Problem::warning(text, &file, &[method.descriptor.path()]));
+        }
     }
 
     /// Calls a method with a message of its input's type.
@@ -155,12 +228,6 @@ impl Caller {
             })
         };
         let answer = asking.await;
-        answer.map_err(|error| {
-            let is_gone = error.kind() == ErrorKind::NoFunction;
-            match is_gone {
-                true => Status::unavailable(error.message()),
-                false => status(&error, began.elapsed() >= patience),
-            }
-        })
+        answer.map_err(|error| self.status(service, &error, began.elapsed() >= patience))
     }
 }

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use tokio_stream::wrappers::ReceiverStream;
+use http::{Request, Response};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::metadata::{KeyAndValueRef, MetadataKey, MetadataMap};
+use tonic::metadata::{KeyAndValueRef, MetadataMap};
 use tonic::server::{StreamingService, UnaryService};
 
 use super::bodies::Held;
-use super::call::{Answer, Caller, Terms, is_own, session};
+use super::call::{Caller, Terms, session};
+use super::streams::Begun;
 use crate::sidecar::SESSION_HEADER;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{Method, Service};
 use crate::sidecar::untouched::Untouched;
-use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -41,7 +40,7 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
         .max_decoding_message_size(caller.message_bytes_max)
         .max_encoding_message_size(usize::MAX);
     let (request, held) = match method.descriptor.is_client_streaming() {
-        true => (caller.bodies.messages(request), None),
+        true => (caller.bodies.messages(request, caller.message_bytes_max), None),
         false => {
             let (request, held) = caller.bodies.message(request, caller.message_bytes_max);
             (request, Some(held))
@@ -90,17 +89,19 @@ impl UnaryService<Bytes> for Called {
             let (method, terms) = called.begin(request.metadata())?;
             let Called { caller, service, .. } = &called;
             let answer = caller.call(service, method, request.into_inner(), terms).await?;
-            Ok(response(answer))
+            let mut response = tonic::Response::new(answer.message);
+            let said = caller.said(method, &answer.metadata, Some(&answer.session));
+            *response.metadata_mut() = MetadataMap::from_headers(said);
+            Ok(response)
         })
     }
 }
 
-type Reply = Result<Bytes, Status>;
-type Opening = Pin<Box<dyn Future<Output = Result<tonic::Response<ReceiverStream<Reply>>, Status>> + Send>>;
+type Opening = Pin<Box<dyn Future<Output = Result<tonic::Response<Begun>, Status>> + Send>>;
 
 impl StreamingService<Bytes> for Called {
     type Response = Bytes;
-    type ResponseStream = ReceiverStream<Reply>;
+    type ResponseStream = Begun;
     type Future = Opening;
 
     fn call(&mut self, request: tonic::Request<tonic::Streaming<Bytes>>) -> Opening {
@@ -117,9 +118,12 @@ impl StreamingService<Bytes> for Called {
                     first.ok_or_else(|| Status::invalid_argument("nothing changed: there is no message"))?
                 }
             };
-            let streaming = caller.open(service, method, first, terms.clone()).await?;
-            let replies = caller.run(streaming, takes.then_some(incoming), &terms);
-            Ok(tonic::Response::new(ReceiverStream::new(replies)))
+            let incoming = takes.then_some(incoming);
+            let mut begun = caller.stream(service, method, first, incoming, terms).await?;
+            let said = caller.said(method, &std::mem::take(&mut begun.metadata), None);
+            let mut response = tonic::Response::new(begun);
+            *response.metadata_mut() = MetadataMap::from_headers(said);
+            Ok(response)
         })
     }
 }
@@ -178,38 +182,6 @@ fn timeout(text: &str) -> Option<Duration> {
         _ => return None,
     };
     Some(timeout.min(TIMEOUT_MAX))
-}
-
-fn response(answer: Answer) -> tonic::Response<Bytes> {
-    let mut response = tonic::Response::new(answer.message);
-    let headers = said(&answer.metadata, &answer.session);
-    *response.metadata_mut() = MetadataMap::from_headers(headers);
-    response
-}
-
-/// What was said beside an answer, as headers.
-fn said(metadata: &[MetadataEntry], session: &Token) -> HeaderMap {
-    let mut headers = MetadataMap::new();
-    for entry in metadata {
-        let is_own = is_own(&entry.key);
-        match &entry.value {
-            Some(MetadataValue::Text(text)) if !is_own => {
-                if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(entry.key.as_bytes()), text.parse()) {
-                    headers.append(key, value);
-                }
-            }
-            Some(MetadataValue::Bytes(bytes)) if !is_own => {
-                if let Ok(key) = MetadataKey::from_bytes(entry.key.as_bytes()) {
-                    headers.append_bin(key, tonic::metadata::MetadataValue::from_bytes(bytes));
-                }
-            }
-            _ => {}
-        }
-    }
-    if let Ok(value) = session.to_string().parse() {
-        headers.insert(SESSION_HEADER, value);
-    }
-    headers.into_headers()
 }
 
 #[cfg(test)]

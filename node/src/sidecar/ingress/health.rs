@@ -128,9 +128,8 @@ mod tests {
 
     fn serving(is_here: bool) -> Serving {
         Serving {
-            services: None,
             is_here,
-            is_ill: false,
+            ..Serving::default()
         }
     }
 

@@ -4,32 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::bodies::{BODIES_BYTES_MAX, Held, too_long};
-use super::call::{Answer, Caller, Terms, is_own, session};
-use super::streams::Replies;
+use super::bodies::{BODIES_BYTES_MAX, Held, is_too_large, too_large};
+use super::call::{Caller, Terms, session};
+use super::shown;
 use super::{respond, respond_as};
 use crate::payload::PAYLOAD_BYTES_MAX;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
-use crate::sidecar::services::Service;
+use crate::sidecar::services::{self, Service};
 use crate::sidecar::status::{error_body, http_status};
-use crate::sidecar::transcode::{Match, Missing};
+use crate::sidecar::transcode::{BadRequest, Match, Missing};
 use crate::sidecar::{SESSION_HEADER, TIMEOUT_HEADER};
+use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// What a function says beside its reply to set the status of the response.
 const HTTP_CODE: &str = "_kalix-http-code";
-/// Streams: an event each, or a line.
-const EVENTS: &str = "text/event-stream";
-const LINES: &str = "application/x-ndjson";
 /// Bytes of JSON for each of the message that it is: names and escapes take more.
 const JSON_PER_BYTE: usize = 4;
 // One as large as can be configured always fits.
@@ -39,7 +35,7 @@ const PROBE_HEADER: &str = "k-network-probe";
 const PROBE_ANSWER: &str = "queue";
 
 /// Answers a request, with an error's text where nothing better can be said.
-pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> Response<Body> {
+pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Response<Body> {
     let headers = request.headers();
     if headers
         .get(PROBE_HEADER)
@@ -49,46 +45,72 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Incoming>) -> 
     }
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accept = accept.map(str::to_owned);
-    match answer_or_status(caller, request).await {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = match answer_or_refuse(caller, request).await {
         Ok(response) => response,
-        Err(Refused::Status(status)) => refusal(
-            http_status(status.code()),
-            status.code(),
-            status.message(),
-            accept.as_deref(),
-        ),
-        Err(Refused::Missing(missing)) => {
-            let code = Code::Unimplemented;
-            let mut response = refusal(missing.status(), code, &missing.to_string(), accept.as_deref());
-            if let Some(Ok(allow)) = missing.allow().map(HeaderValue::try_from) {
+        Err(refused) => {
+            let said = error_body(refused.code(), &refused.to_string(), accept.as_deref());
+            let mut response = respond_as(refused.status(), said.content_type, said.body);
+            if let Some(Ok(allow)) = refused.allow().map(HeaderValue::try_from) {
                 response.headers_mut().insert(header::ALLOW, allow);
             }
             response
         }
+    };
+    if is_head {
+        let length = response.body().size_hint().exact();
+        *response.body_mut() = Body::empty();
+        if let Some(length) = length {
+            response
+                .headers_mut()
+                .insert(header::CONTENT_LENGTH, length.into());
+        }
     }
+    response
 }
 
+/// Why a request is not answered.
+#[derive(Debug, thiserror::Error)]
 enum Refused {
-    Status(Status),
-    Missing(Missing),
+    #[error("{}", .0.message())]
+    Status(#[from] Status),
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    #[error("nothing changed: {0}")]
+    Bad(#[from] BadRequest),
 }
 
-impl From<Status> for Refused {
-    fn from(status: Status) -> Refused {
-        Refused::Status(status)
+impl Refused {
+    fn code(&self) -> Code {
+        match self {
+            Refused::Status(status) => status.code(),
+            Refused::Missing(_) => Code::Unimplemented,
+            Refused::Bad(_) => Code::InvalidArgument,
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Refused::Status(status) if is_too_large(status) => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::Status(status) => http_status(status.code()),
+            Refused::Missing(missing) => missing.status(),
+            Refused::Bad(bad) => bad.status(),
+        }
+    }
+
+    /// The HTTP methods that there are, where it was another.
+    fn allow(&self) -> Option<String> {
+        match self {
+            Refused::Missing(missing) => missing.allow(),
+            _ => None,
+        }
     }
 }
 
-async fn answer_or_status(
-    caller: &Arc<Caller>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Refused> {
+async fn answer_or_refuse(caller: &Arc<Caller>, request: Request<Body>) -> Result<Response<Body>, Refused> {
     let services = caller.services()?;
     let (head, body) = request.into_parts();
-    let route = services
-        .rules
-        .find(&head.method, head.uri.path())
-        .map_err(Refused::Missing)?;
+    let route = services.rules.find(&head.method, head.uri.path())?;
     let name = route.method().parent_service().full_name().to_owned();
     let found = services.find(&name, route.method().name());
     let (service, method) = found.map_err(|e| Status::unimplemented(e.message()))?;
@@ -99,44 +121,36 @@ async fn answer_or_status(
         );
     }
     let terms = terms(&head.headers, service)?;
+    check_encoding(&head.headers)?;
+    let is_events = accepts(&head.headers, shown::EVENTS);
+    if method.is_streamed() && head.method == Method::HEAD {
+        // Nobody would hear what it says.
+        return Ok(shown::head(is_events));
+    }
     let (body, _held) = receive(caller, body).await?;
     let content_type = head.headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    let message = route
-        .request(head.uri.query(), content_type, &body)
-        .map_err(|e| Status::invalid_argument(format!("nothing changed: {e}")))?;
+    let message = route.request(head.uri.query(), content_type, &body)?;
     if message.len() > caller.message_bytes_max {
-        return Err(too_long(caller.message_bytes_max).into());
+        return Err(too_large(caller.message_bytes_max).into());
     }
     if method.is_streamed() {
-        let is_events = accepts(&head.headers, EVENTS);
-        let streaming = caller.open(service, method, message, terms.clone()).await?;
-        let replies = caller.run(streaming, None, &terms);
-        return Ok(streamed(route, replies, is_events));
+        let mut begun = caller.stream(service, method, message, None, terms).await?;
+        let metadata = std::mem::take(&mut begun.metadata);
+        let mut response = shown::response(route, begun, is_events);
+        say(caller, method, &metadata, None, &mut response);
+        return Ok(response);
     }
     let answer = caller.call(service, method, message, terms).await?;
-    Ok(response(&route, answer)?)
-}
-
-/// One reply a line, or an event each.
-fn streamed(route: Match, replies: Replies, is_events: bool) -> Response<Body> {
-    let frames = ReceiverStream::new(replies).map(move |reply| {
-        let message = reply?;
-        let shown = match is_events {
-            true => route.event(&message),
-            false => route.json_line(&message),
-        };
-        // The head is out: after an error the body breaks off.
-        shown
-            .map(Frame::data)
-            .map_err(|e| Status::internal(e.to_string()))
-    });
-    let mut response = Response::new(Body::new(StreamBody::new(frames)));
-    let content_type = if is_events { EVENTS } else { LINES };
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    let mut response = response(&route, &answer.message)?;
+    say(
+        caller,
+        method,
+        &answer.metadata,
+        Some(&answer.session),
+        &mut response,
+    );
+    Ok(response)
 }
 
 fn accepts(headers: &HeaderMap, content_type: &str) -> bool {
@@ -145,9 +159,21 @@ fn accepts(headers: &HeaderMap, content_type: &str) -> bool {
     accepted.any(|text| text.split(',').any(|one| one.trim().starts_with(content_type)))
 }
 
+/// That the body is as it is: nothing here unpacks it.
+fn check_encoding(headers: &HeaderMap) -> Result<(), BadRequest> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    match encodings.find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        None => Ok(()),
+        Some(encoding) => Err(BadRequest::Media(format!(
+            "the content encoding of the body is {encoding:?}: send it as it is"
+        ))),
+    }
+}
+
 /// The body whole, and its place.
-async fn receive(caller: &Caller, body: Incoming) -> Result<(Bytes, Held), Status> {
-    let body = body.map_err(|e| Status::cancelled(format!("nothing changed: the request broke off: {e}")));
+async fn receive(caller: &Caller, body: Body) -> Result<(Bytes, Held), Status> {
+    let body = body
+        .map_err(|e| Status::cancelled(format!("nothing changed: the request broke off: {}", e.message())));
     let bytes_max = caller.message_bytes_max * JSON_PER_BYTE;
     let (body, held) = caller.bodies.alone(Body::new(body), bytes_max);
     Ok((body.collect().await?.to_bytes(), held))
@@ -179,46 +205,38 @@ fn terms(headers: &HeaderMap, service: &Service) -> Result<Terms, Status> {
     })
 }
 
-fn response(route: &Match, answer: Answer) -> Result<Response<Body>, Status> {
+fn response(route: &Match, message: &[u8]) -> Result<Response<Body>, Status> {
     let internal = |e: &dyn std::fmt::Display| {
         Status::internal(format!(
             "the method was answered, and the answer cannot be shown: {e}"
         ))
     };
-    let said = route.response(&answer.message).map_err(|e| internal(&e))?;
+    let said = route.response(message).map_err(|e| internal(&e))?;
     let mut response = Response::new(Body::new(Full::new(said.body)));
-    let headers = response.headers_mut();
-    let mut status = None;
-    for entry in &answer.metadata {
-        let Some(MetadataValue::Text(text)) = &entry.value else {
-            continue;
-        };
-        if entry.key == HTTP_CODE {
-            status = text
-                .parse::<u16>()
-                .ok()
-                .filter(|code| (200..600).contains(code))
-                .and_then(|code| StatusCode::from_u16(code).ok());
-        } else if let (Ok(name), Ok(value)) = (
-            HeaderName::try_from(entry.key.as_str()),
-            HeaderValue::try_from(text.as_str()),
-        ) && !is_own(&entry.key)
-        {
-            headers.append(name, value);
-        }
-    }
     let content_type = HeaderValue::try_from(said.content_type).map_err(|e| internal(&e))?;
-    headers.insert(header::CONTENT_TYPE, content_type);
-    if let Ok(token) = HeaderValue::try_from(answer.session.to_string()) {
-        headers.insert(SESSION_HEADER, token);
-    }
-    if let Some(status) = status {
-        *response.status_mut() = status;
-    }
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response)
 }
 
-fn refusal(status: StatusCode, code: Code, description: &str, accept: Option<&str>) -> Response<Body> {
-    let said = error_body(code, description, accept);
-    respond_as(status, said.content_type, said.body)
+/// Adds what was said beside a reply to the head of its answer.
+fn say(
+    caller: &Caller,
+    method: &services::Method,
+    metadata: &[MetadataEntry],
+    session: Option<&Token>,
+    response: &mut Response<Body>,
+) {
+    let (code, texts): (Vec<_>, Vec<_>) = metadata
+        .iter()
+        .filter(|entry| matches!(entry.value, Some(MetadataValue::Text(_))))
+        .partition(|entry| entry.key == HTTP_CODE);
+    response.headers_mut().extend(caller.said(method, texts, session));
+    let code = code.iter().filter_map(|entry| match &entry.value {
+        Some(MetadataValue::Text(text)) => text.parse::<u16>().ok(),
+        _ => None,
+    });
+    let mut code = code.filter(|code| (200..600).contains(code));
+    if let Some(Ok(code)) = code.next_back().map(StatusCode::from_u16) {
+        *response.status_mut() = code;
+    }
 }

@@ -5,11 +5,13 @@
 
 mod bodies;
 mod call;
+mod fits;
 mod grpc;
 mod health;
 mod json;
 mod origins;
 mod reflect;
+mod shown;
 mod streams;
 mod tls;
 mod web;
@@ -246,41 +248,53 @@ fn respond_as(status: StatusCode, content_type: &'static str, body: impl Into<By
 
 async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let protocol = Protocol::of(&request);
+    Ok(admitted(&door, protocol, request.map(Body::new)).await)
+}
+
+/// Answers whoever may call, and refuses others.
+async fn admitted(door: &Door, protocol: Protocol, request: Request<Body>) -> Response<Body> {
     let origin = match door.origins.admit(&request, protocol) {
         Ok(origin) => origin,
         Err(status) => {
             let accept = request.headers().get(header::ACCEPT);
             let accept = accept.and_then(|value| value.to_str().ok());
-            return Ok(origins::refusal(protocol, status, accept));
+            return origins::refusal(protocol, status, accept);
         }
     };
     if let Some(response) = origin
         .as_ref()
         .and_then(|origin| origins::preflight(&request, origin))
     {
-        return Ok(response);
+        return response;
     }
     let mut response = match protocol {
-        Protocol::Grpc => native(&door.caller, request.map(Body::new)).await,
+        Protocol::Grpc => native(&door.caller, request).await,
         Protocol::Web => web::answer(&door.caller, request).await,
         Protocol::Json => json::answer(&door.caller, request).await,
     };
     if let Some(origin) = origin {
         origins::open(response.headers_mut(), origin);
     }
-    Ok(response)
+    response
 }
 
 /// Answers over gRPC: what every node has, and what the function serves.
 async fn native(caller: &Arc<Caller>, request: Request<Body>) -> Response<Body> {
     let path = request.uri().path().to_owned();
-    match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+    let response = match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
         Some((HEALTH, method)) => health::answer(caller, method, request).await,
         Some((service, method)) if SERVICES.contains(&service) => {
             reflect::answer(caller, method, request).await
         }
         _ => grpc::answer(caller, request).await,
-    }
+    };
+    let caller = Arc::clone(caller);
+    fits::described(response, move || {
+        caller.tell_author(
+            &path,
+            "fails with a text that is too long for clients of gRPC: it is cut",
+        );
+    })
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(super) async fn answer(caller: &Arc<Caller>, method: &str, request: Request<
     }
     let codec = ProstCodec::<Answer, Question>::default();
     let mut grpc = Grpc::new(codec).max_decoding_message_size(OWN_REQUEST_BYTES_MAX);
-    let request = caller.bodies.messages(request);
+    let request = caller.bodies.messages(request, OWN_REQUEST_BYTES_MAX);
     grpc.streaming(Info(caller.serving()), request).await
 }
 

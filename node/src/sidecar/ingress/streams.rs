@@ -1,12 +1,16 @@
 //! Streaming calls, whichever way they came in: the messages of one side are handed to the other as they come.
 //!
 //! Contract: nothing is gathered beyond what the stream itself holds; a caller that goes away ends its stream, and one that breaks
-//! off has not said all.
+//! off has not said all. A stream that fails before its first reply is answered as a call that fails.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio_stream::Stream;
 use tonic::{Status, Streaming as Incoming};
 
 use super::call::{Caller, Terms, call_of};
@@ -14,20 +18,91 @@ use crate::error::Error;
 use crate::function::{Messages, Streaming};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::status;
+use crate::sidecar::proto::common::MetadataEntry;
 use crate::sidecar::services::{Method, Service};
 
 /// So many replies may wait for the connection.
 const REPLIES_MAX: usize = 16;
 
-/// What a caller hears of a stream, one after the other.
-pub(super) type Replies = mpsc::Receiver<Result<Bytes, Status>>;
+/// How long the head of an answer waits for the first reply, which may have headers in it, or fail.
+const FIRST_REPLY: Duration = Duration::from_secs(10);
+/// The same where its caller is still sending: some send nothing before they have the head.
+const FIRST_REPLY_BOTH_WAYS: Duration = Duration::from_secs(1);
 
-impl Caller {
-    /// Opens a stream with what its caller says first: his only message, or nothing where he sends many.
+/// What a caller hears of a stream, one after the other.
+type Replies = mpsc::Receiver<Result<Envelope, Status>>;
+
+/// What a caller hears of a stream that has begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// What was said beside its first reply.
+    pub metadata: Vec<MetadataEntry>,
+    first: Option<Bytes>,
+    replies: Replies,
+}
+
+impl Begun {
+    /// Once its first reply has come, or has been waited for so long.
     ///
     /// # Errors
-    /// It cannot be opened.
-    pub async fn open(
+    /// It has failed before.
+    async fn wait(mut replies: Replies, patience: Option<Duration>) -> Result<Begun, Status> {
+        let first = match patience {
+            Some(patience) => tokio::time::timeout(patience, replies.recv()).await,
+            None => Ok(replies.recv().await),
+        };
+        let (first, metadata) = match first {
+            Ok(Some(reply)) => {
+                let envelope = reply?;
+                (Some(envelope.message), envelope.metadata)
+            }
+            Ok(None) | Err(_) => (None, Vec::new()),
+        };
+        Ok(Begun {
+            metadata,
+            first,
+            replies,
+        })
+    }
+}
+
+impl Stream for Begun {
+    type Item = Result<Bytes, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        let next = self.replies.poll_recv(cx);
+        next.map(|reply| reply.map(|reply| reply.map(|envelope| envelope.message)))
+    }
+}
+
+impl Caller {
+    /// Opens a stream with what its caller says first, which is his only message, or nothing where he sends these; and runs it beside
+    /// everything else until either side has had enough.
+    ///
+    /// # Errors
+    /// It cannot be opened, or has failed before its first reply.
+    pub async fn stream(
+        self: &Arc<Self>,
+        service: &Service,
+        method: &Method,
+        first: Bytes,
+        incoming: Option<Incoming<Bytes>>,
+        terms: Terms,
+    ) -> Result<Begun, Status> {
+        let patience = match (incoming.is_some(), method.descriptor.is_server_streaming()) {
+            // There is one reply, which the call is answered with.
+            (_, false) => None,
+            (true, true) => Some(FIRST_REPLY_BOTH_WAYS),
+            (false, true) => Some(FIRST_REPLY),
+        };
+        let streaming = self.open(service, method, first, terms.clone()).await?;
+        Begun::wait(self.run(streaming, incoming, &terms), patience).await
+    }
+
+    async fn open(
         &self,
         service: &Service,
         method: &Method,
@@ -40,11 +115,12 @@ impl Caller {
             let after = terms.session.unwrap_or_default();
             self.node().stream_payload(None, call, &after, patience).await
         };
-        opening.await.map_err(|error: Error| status(&error, false))
+        opening
+            .await
+            .map_err(|error: Error| self.status(service, &error, false))
     }
 
-    /// Runs a stream beside everything else, until either side has had enough.
-    pub fn run(
+    fn run(
         self: &Arc<Self>,
         streaming: Streaming,
         incoming: Option<Incoming<Bytes>>,
@@ -76,7 +152,7 @@ impl Caller {
 async fn pass_on(
     streaming: Streaming,
     incoming: Option<Incoming<Bytes>>,
-    sender: &mpsc::Sender<Result<Bytes, Status>>,
+    sender: &mpsc::Sender<Result<Envelope, Status>>,
 ) {
     let (messages, mut streaming) = streaming.split();
     let feeding = feed(messages, incoming);
@@ -97,7 +173,7 @@ async fn pass_on(
             }
         };
         let reply = match next {
-            Ok(Some(reply)) => Envelope::of(&reply).map(|envelope| envelope.message),
+            Ok(Some(reply)) => Envelope::of(&reply),
             Ok(None) => return,
             Err(error) => Err(error),
         };
@@ -125,4 +201,60 @@ async fn feed(mut messages: Messages, incoming: Option<Incoming<Bytes>>) -> Resu
     }
     messages.finish();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt;
+    use tonic::Code;
+
+    use super::*;
+
+    /// What becomes of a stream that says these and ends.
+    async fn begun(says: impl IntoIterator<Item = Result<&'static str, Status>>) -> Result<Begun, Status> {
+        let (sender, replies) = mpsc::channel(REPLIES_MAX);
+        for said in says {
+            let entry = |text: &str| MetadataEntry {
+                key: text.to_owned(),
+                value: None,
+            };
+            let envelope = |text: &'static str| Envelope {
+                message: Bytes::from_static(text.as_bytes()),
+                metadata: vec![entry(text)],
+                ..Envelope::default()
+            };
+            sender.send(said.map(envelope)).await.unwrap();
+        }
+        drop(sender);
+        Begun::wait(replies, Some(FIRST_REPLY)).await
+    }
+
+    #[tokio::test]
+    async fn a_stream_begins_with_its_first_reply_or_fails() {
+        let begun_with = begun([Ok("a"), Ok("b"), Err(Status::not_found("no"))])
+            .await
+            .unwrap();
+        assert_eq!(begun_with.metadata[0].key, "a");
+        assert_eq!(begun_with.metadata.len(), 1);
+        let all: Vec<_> = begun_with
+            .map(|reply| reply.map_err(|status| status.code()))
+            .collect()
+            .await;
+        assert_eq!(all, [Ok("a".into()), Ok("b".into()), Err(Code::NotFound)]);
+        let failed = begun([Err(Status::not_found("no"))]).await.unwrap_err();
+        assert_eq!(failed.code(), Code::NotFound);
+        assert!(begun([]).await.unwrap().next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_head_waits_only_so_long() {
+        let (sender, replies) = mpsc::channel(REPLIES_MAX);
+        let begun = Begun::wait(replies, Some(Duration::from_millis(1)))
+            .await
+            .unwrap();
+        assert!(begun.metadata.is_empty());
+        sender.send(Ok(Envelope::default())).await.unwrap();
+        drop(sender);
+        assert_eq!(begun.collect::<Vec<_>>().await.len(), 1);
+    }
 }

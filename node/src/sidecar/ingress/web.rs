@@ -11,7 +11,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -35,11 +34,7 @@ const TYPES: [(&str, &str); 4] = [
 ];
 
 /// Answers a request.
-pub(super) async fn answer<B>(caller: &Arc<Caller>, mut request: Request<B>) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + std::fmt::Display,
-{
+pub(super) async fn answer(caller: &Arc<Caller>, mut request: Request<Body>) -> Response<Body> {
     let Some((is, wants)) = types(request.headers()) else {
         let text = "gRPC-web's content types are application/grpc-web and application/grpc-web-text, with +proto or without";
         return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);

@@ -18,4 +18,5 @@ mod template;
 mod tests;
 
 pub use self::json::{json_to_message, message_to_json};
+pub use self::request::BadRequest;
 pub use self::rules::{Match, Missing, Route, Rules};

@@ -5,9 +5,11 @@
 use bytes::Bytes;
 use prost::Message;
 use prost_reflect::Kind;
+use tonic::Code;
 
 use super::json;
 use super::rules::Match;
+use crate::sidecar::status::error_object;
 
 /// The message that is a body as it is.
 pub(super) const HTTP_BODY: &str = "google.api.HttpBody";
@@ -71,6 +73,16 @@ impl Match {
         }
         event.push('\n');
         Ok(event.into())
+    }
+
+    /// How a stream of responses ends that has failed: as one more line, or event; none where what came before has no lines.
+    pub fn failure(&self, is_event: bool, code: Code, description: &str) -> Option<Bytes> {
+        let error = error_object(code, description);
+        match (is_event, self.is_raw()) {
+            (true, _) => Some(format!("event: error\ndata: {error}\n\n").into()),
+            (false, true) => None,
+            (false, false) => Some(format!("{error}\n").into()),
+        }
     }
 
     /// Whether the output is a body as it is.
