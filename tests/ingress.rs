@@ -780,3 +780,36 @@ fn what_http_asks_besides_is_answered_as_http_has_it() {
         501
     );
 }
+
+#[test]
+fn a_request_is_refused_once_its_small_body_is_there() {
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("ingress-refused", shop, 1);
+    let at = dev.ingress(0);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let beginning = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, driving) = beginning.await.unwrap();
+        tokio::spawn(driving);
+        for path in ["/nowhere", "/carts/x/items"] {
+            let (mut body, sent) = http_body_util::channel::Channel::<bytes::Bytes>::new(1);
+            let request = ::http::Request::post(format!("http://{at}{path}"));
+            let request = request
+                .header("content-type", "application/json")
+                .header("content-encoding", "gzip");
+            let answering = sender.send_request(request.body(sent).unwrap());
+            let mut answering = std::pin::pin!(answering);
+            let soon = tokio::time::timeout(std::time::Duration::from_millis(100), &mut answering).await;
+            assert!(soon.is_err(), "it is answered while it is being sent");
+            body.send_data(bytes::Bytes::from_static(b"{}")).await.unwrap();
+            drop(body);
+            let status = answering.await.unwrap().status();
+            assert!([404, 415].contains(&status.as_u16()), "{status}");
+        }
+    });
+}

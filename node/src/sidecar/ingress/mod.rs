@@ -11,6 +11,7 @@ mod health;
 mod json;
 mod origins;
 mod reflect;
+mod rest;
 mod shown;
 mod streams;
 mod tls;
@@ -248,7 +249,15 @@ fn respond_as(status: StatusCode, content_type: &'static str, body: impl Into<By
 
 async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let protocol = Protocol::of(&request);
-    Ok(admitted(&door, protocol, request.map(Body::new)).await)
+    if protocol == Protocol::Grpc {
+        // Its clients know that an answer may come before they have said all, and some go on until they have it.
+        return Ok(admitted(&door, protocol, request.map(Body::new)).await);
+    }
+    let (head, body) = request.into_parts();
+    let (body, rest) = rest::lend(body);
+    let response = admitted(&door, protocol, Request::from_parts(head, Body::new(body))).await;
+    rest.read().await;
+    Ok(response)
 }
 
 /// Answers whoever may call, and refuses others.
