@@ -395,6 +395,13 @@ fn pages_call_from_configured_origins_alone() {
     );
     assert_eq!(json(&format!("http://{at}")).status, 200);
 
+    // What a function says beside its reply is for the page, too.
+    let headers = [("origin", ALLOWED)];
+    let answer = http::request(&at, "GET", "/long/1", &headers, "").unwrap();
+    let exposed =
+        "access-control-expose-headers: grpc-status, grpc-message, anabranch-session, x-long, x-short\n";
+    assert!(answer.headers.contains(exposed), "{answer:?}");
+
     // A page that has its own name point here is of one origin with it: its browser names no origin where it looks.
     let look = |host: &str| http::request(&at, "GET", "/carts/o", &[("host", host)], "").unwrap();
     let refused = look("evil.example:80");

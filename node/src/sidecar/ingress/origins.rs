@@ -25,10 +25,23 @@ use tonic::{Code, Status};
 
 use super::{Protocol, respond, respond_as};
 use crate::browser::{self, ANY, Known, Odd};
+use crate::sidecar::SESSION_HEADER;
 use crate::sidecar::status::error_body;
 
-/// What a page may read of an answer's headers, beside what it always may.
-const EXPOSED: &str = "grpc-status, grpc-message, anabranch-session";
+/// What a page may read of an answer's headers, beside what a function said and what it always may.
+const EXPOSED: [&str; 3] = ["grpc-status", "grpc-message", SESSION_HEADER];
+/// What it always may, and what is not for it.
+const UNEXPOSED: [&str; 9] = [
+    "cache-control",
+    "content-language",
+    "content-length",
+    "content-type",
+    "expires",
+    "last-modified",
+    "pragma",
+    "set-cookie",
+    "vary",
+];
 /// For so long a browser need not ask again, seconds.
 const MAX_AGE: &str = "600";
 
@@ -154,8 +167,14 @@ pub(super) fn open(headers: &mut HeaderMap, origin: HeaderValue) {
     for name in said {
         headers.remove(name);
     }
+    // Whoever may call may read all that a function said to him.
+    let mut exposed = EXPOSED.to_vec();
+    let said = headers.keys().map(HeaderName::as_str);
+    exposed.extend(said.filter(|name| !EXPOSED.contains(name) && !UNEXPOSED.contains(name)));
+    if let Ok(exposed) = HeaderValue::try_from(exposed.join(", ")) {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     headers.append(VARY, HeaderValue::from_static("Origin"));
 }
 
@@ -338,9 +357,15 @@ mod tests {
         let credentials = HeaderName::from_static("access-control-allow-credentials");
         headers.insert(&credentials, HeaderValue::from_static("true"));
         headers.insert(VARY, HeaderValue::from_static("Accept"));
+        headers.insert("content-type", HeaderValue::from_static("text/plain"));
+        headers.insert("x-said", HeaderValue::from_static("well"));
         open(&mut headers, HeaderValue::from_static("https://shop.example"));
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "https://shop.example");
         assert!(!headers.contains_key(credentials));
+        assert_eq!(
+            headers[ACCESS_CONTROL_EXPOSE_HEADERS],
+            "grpc-status, grpc-message, anabranch-session, x-said"
+        );
         assert_eq!(headers.get_all(VARY).iter().count(), 2);
     }
 }
