@@ -101,7 +101,7 @@ impl Session {
             let Committing {
                 keys, votes, deletes, ..
             } = committing;
-            open.left = left.filter(goes_on).map(|view| Box::new(Left { view, keys, votes }));
+            open.left = left.filter(goes_on).map(|view| Box::new(Left { view, keys }));
             open.is_unsure = open.left.is_none() && self.config.remembers;
             open.recounts |= open.is_unsure && votes;
             if deletes {

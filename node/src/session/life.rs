@@ -73,8 +73,6 @@ pub(super) struct Left {
     pub view: View,
     /// Of a map, which of its children it changed.
     pub keys: BTreeSet<Bytes>,
-    /// Of a map, whether it voted in it.
-    pub votes: bool,
 }
 
 /// What is left to do for a command that is in, or has nothing to bring in.

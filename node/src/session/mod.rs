@@ -347,12 +347,11 @@ impl Session {
         let (Some(left), Some(believes)) = (open.left.take(), &mut open.believes) else {
             return;
         };
-        let Left { view, keys, votes } = *left;
+        let Left { view, keys } = *left;
         let change = planted!("own_writes_believed", None, mend(believes, &view, &keys));
+        // Of a vote that it made within, too, it does not know how many there are.
         let votes = match believes {
-            Reading::Map(children) if votes => {
-                shown_of(keys.iter().filter_map(|key| children.get_key_value(key)))
-            }
+            Reading::Map(children) => shown_of(keys.iter().filter_map(|key| children.get_key_value(key))),
             _ => None,
         };
         debug_assert!(
