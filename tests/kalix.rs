@@ -1,5 +1,8 @@
 //! An unmodified function on Kalix's SDK, in front of which nodes stand.
 
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::support::grpc::Grpc;
@@ -15,6 +18,8 @@ const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
 const UNIMPLEMENTED: i32 = 12;
 const UNAVAILABLE: i32 = 14;
+/// Less than whatever waits for something in vain would take.
+const SOON: Duration = Duration::from_secs(30);
 
 /// Waits until a query is answered so, by what other nodes did.
 #[track_caller]
@@ -152,6 +157,90 @@ fn what_goes_wrong_is_told_and_leaves_no_trace() {
     assert_eq!(nowhere.code, UNIMPLEMENTED);
     let failed = client.fail("Desk/Fail", json!({}));
     assert_eq!(failed, (FAILED_PRECONDITION, "the desk is closed".into()));
+}
+
+#[test]
+fn a_vote_in_a_map_counts_those_that_are_there_at_every_node() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-nested-vote", shop, 2);
+    let mut clients = dev.clients();
+    let (id, ballot) = (json!({"id": "m"}), json!({"id": "m", "yes": true}));
+    clients[0].call("Page/Visit", id.clone());
+    clients[0].call("Page/Vote", ballot.clone());
+    let page = |votes: &str| entries(&[("poll", &[votes]), ("visits", &["1"])]);
+    for client in &mut clients {
+        becomes(client, "Page/Get", &id, &page("1 of 2"));
+    }
+    clients[1].call("Page/Vote", ballot);
+    for client in &mut clients {
+        becomes(client, "Page/Get", &id, &page("2 of 2"));
+    }
+    // What was removed is made anew in the same command, as another type.
+    let retyped = clients[0].call("Page/Retype", json!({"id": "m", "word": "w"}));
+    assert_eq!(retyped, entries(&[("visits", &["w"])]));
+    for client in &mut clients {
+        becomes(client, "Page/Get", &id, &retyped);
+    }
+}
+
+#[test]
+fn what_an_action_throws_or_ends_on_is_heard() {
+    let Some(shop) = shop() else { return };
+    let mut dev = Dev::start("kalix-throws", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let began = Instant::now();
+    let thrown = client.fail("Desk/Throw", json!({}));
+    assert_eq!(thrown, (UNKNOWN, "Error handling command".into()));
+    assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+    let rambled = client.fail("Desk/ChangeAndRamble", json!({"counter": "r", "by": 2}));
+    assert_eq!(rambled.0, UNKNOWN);
+    assert!(
+        !rambled.1.contains("nothing changed") && rambled.1.contains("elsewhere is not known"),
+        "{rambled:?}"
+    );
+    assert_eq!(
+        client.call("Counter/Get", json!({"id": "r"})),
+        json!({"value": 2})
+    );
+    let (code, text) = client.fail("Desk/Exit", json!({}));
+    assert_eq!(code, UNAVAILABLE, "{text}");
+    assert!(text.contains("What it did elsewhere is not known"), "{text}");
+    dev.process.stderr.until("it is started again");
+    wait_for("the function", || {
+        let answer = client.ask("Desk/Double", &[json!({"value": 1})]);
+        (answer.code == 0).then_some(())
+    });
+    let counted = client.ask("Desk/CountAndExit", &[json!({})]);
+    assert_eq!(
+        (counted.code, counted.messages),
+        (UNAVAILABLE, vec![json!({"value": 1})])
+    );
+    assert!(
+        counted.message.contains("What it did elsewhere is not known"),
+        "{}",
+        counted.message
+    );
+}
+
+#[test]
+fn what_may_be_anything_is_passed_on_as_what_it_is() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-any", shop, 1);
+    let mut client = dev.clients().remove(0);
+    // A message with fields of the same types as those of what may be anything.
+    let shape = shop.pool.get_message_by_name("anabranch.test.Word");
+    let answer = client.send(
+        "/anabranch.test.Desk/Anything",
+        Bytes::from_static(&[0, 0, 0, 0, 2, 8, 7]),
+        shape,
+    );
+    assert_eq!(answer.code, 0, "{}", answer.message);
+    assert_eq!(answer.messages[0]["id"], "json.kalix.io/thing");
+    let thing = answer.messages[0]["word"].as_str().unwrap();
+    assert!(thing.ends_with(r#"{"type":"thing","value":7}"#), "{thing}");
+    let over_http = http::get(&dev.ingress(0).to_string(), "/anything/7").unwrap();
+    assert_eq!(over_http.status, 200, "{}", over_http.body);
+    assert_eq!(over_http.body, r#"{"type":"thing","value":7}"#);
 }
 
 #[test]

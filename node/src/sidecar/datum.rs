@@ -148,6 +148,11 @@ fn text(value: &Bytes) -> Option<Bytes> {
     std::str::from_utf8(&text).is_ok().then_some(text)
 }
 
+/// Whether it is JSON.
+pub fn is_json(any: &Any) -> bool {
+    JSON.iter().any(|prefix| any.type_url.starts_with(prefix))
+}
+
 /// Whether a value is what one of its type is before anything was set: no bytes, or fields that have their defaults.
 pub fn is_blank(any: &Any) -> bool {
     fn blank(message: &[u8], depth: u8) -> bool {
@@ -159,7 +164,7 @@ pub fn is_blank(any: &Any) -> bool {
             Ok((_, Raw::Group)) | Err(_) => false,
         })
     }
-    if JSON.iter().any(|prefix| any.type_url.starts_with(prefix)) {
+    if is_json(any) {
         let blanks = ["", "\"\"", "0", "false", "null", "{}", "[]"];
         return blanks.iter().any(|blank| in_field(blank.as_bytes()) == any.value);
     }

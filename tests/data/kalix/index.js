@@ -152,6 +152,7 @@ const tags = entity("Tags", "tags", () => new data.ReplicatedMultiMap(), {
 const shown = (part) => {
   if (part instanceof data.ReplicatedCounter) return [String(part.value)];
   if (part instanceof data.ReplicatedRegister) return [part.value];
+  if (part instanceof data.Vote) return [`${part.votesFor} of ${part.totalVoters}`];
   return Array.from(part.elements()).sort();
 };
 const page = (state) => ({
@@ -177,6 +178,15 @@ const pages = entity("Page", "page", () => new data.ReplicatedMap(), {
     part(ctx, "title", () => new data.ReplicatedRegister("")).value = write.text;
     return page(ctx.state);
   },
+  Vote(ballot, ctx) {
+    part(ctx, "poll", () => new data.Vote()).vote = ballot.yes;
+    return page(ctx.state);
+  },
+  Retype(word, ctx) {
+    ctx.state.clear();
+    part(ctx, "visits", () => new data.ReplicatedSet()).add(word.word);
+    return page(ctx.state);
+  },
   Remove(entry, ctx) {
     ctx.state.delete(entry.key);
     return page(ctx.state);
@@ -200,6 +210,20 @@ desk.commandHandlers = {
   Effect: (order) => Reply.message({ value: order.by }).addEffect(...change(order), true),
   EffectAndFail: (order) => Reply.failure("too late", 9).addEffect(...change(order), true),
   Fail: () => Reply.failure("the desk is closed", 9),
+  Throw: () => {
+    throw new Error("boom");
+  },
+  Exit: () => process.exit(3),
+  CountAndExit(_, ctx) {
+    ctx.write({ value: 1 });
+    setTimeout(() => process.exit(3), 200);
+  },
+  async ChangeAndRamble(order) {
+    const client = desk.clients.anabranch.test.Counter.createClient();
+    await client.Change({ id: order.counter, by: order.by });
+    return { text: "x".repeat(900000) };
+  },
+  Anything: (n) => ({ type: "thing", value: number(n.value) }),
   Count(n, ctx) {
     for (let i = 1; i <= number(n.value); i++) ctx.write({ value: i });
     ctx.end();

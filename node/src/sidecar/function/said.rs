@@ -1,12 +1,18 @@
 //! What a function answers, as the mesh understands it.
 
+use prost::Message;
+
 use super::Function;
 use crate::error::Error;
 use crate::payload::Payload;
 use crate::session::{Action, Call, Command, Effect};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::refused;
-use crate::sidecar::proto::common::{Action as ClientAction, Forward, Reply, SideEffect};
+use crate::sidecar::proto::common::{Action as ClientAction, Any, Forward, Reply, SideEffect};
+use crate::sidecar::services::TYPE_URL;
+
+/// The message that may be any other.
+const ANY: &str = "google.protobuf.Any";
 
 /// What its caller hears.
 pub(super) fn action(
@@ -27,11 +33,27 @@ pub(super) fn action(
 
 /// A reply, whatever its type: its bytes are passed on.
 fn reply(function: &Function, reply: Reply, command: &Command) -> Payload {
-    let envelope = Envelope::from_any(reply.payload, reply.metadata);
-    if let Ok(method) = function.method(&command.method) {
-        function.remark_reply(method, &envelope.type_url);
-    }
+    let Ok(method) = function.method(&command.method) else {
+        return Envelope::from_any(reply.payload, reply.metadata).to_payload();
+    };
+    let payload = match method.output().full_name() {
+        ANY => reply.payload.map(in_any),
+        _ => reply.payload,
+    };
+    let envelope = Envelope::from_any(payload, reply.metadata);
+    function.remark_reply(method, &envelope.type_url);
     envelope.to_payload()
+}
+
+/// What may be anything the SDKs say as what it is: it is the message then, and not what is in one.
+fn in_any(any: Any) -> Any {
+    if any.type_url.rsplit('/').next() == Some(ANY) {
+        return any;
+    }
+    Any {
+        type_url: format!("{TYPE_URL}{ANY}"),
+        value: any.encode_to_vec().into(),
+    }
 }
 
 /// A forward to one of the function's services.
@@ -66,4 +88,21 @@ pub(super) fn effects(
         })
     };
     effects.into_iter().map(effect).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_anything_is_passed_on_as_what_it_is() {
+        let thing = Any {
+            type_url: "json.kalix.io/thing".to_owned(),
+            value: "x".into(),
+        };
+        let wrapped = in_any(thing.clone());
+        assert_eq!(wrapped.type_url, "type.googleapis.com/google.protobuf.Any");
+        assert_eq!(Any::decode(wrapped.value.clone()).unwrap(), thing);
+        assert_eq!(in_any(wrapped.clone()), wrapped);
+    }
 }

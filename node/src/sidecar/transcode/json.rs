@@ -9,9 +9,12 @@ use prost::Message;
 use prost_reflect::{
     DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, SerializeOptions, Value,
 };
+use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
 use super::once;
+use crate::sidecar::datum::is_json;
+use crate::sidecar::proto::common::Any;
 use crate::sidecar::scan::{Raw, fields};
 
 /// Messages within messages, also within `Any`s; without these, none that can be decoded is deeper.
@@ -28,7 +31,29 @@ pub fn json_to_message(of: &MessageDescriptor, json: &[u8]) -> Result<Bytes, Str
 
 /// The JSON of an encoded message.
 pub fn message_to_json(of: &MessageDescriptor, message: &[u8]) -> Result<Vec<u8>, String> {
+    if of.full_name() == ANY
+        && let Some(json) = own_json(message)?
+    {
+        return Ok(json);
+    }
     write(&decode(of, message)?)
+}
+
+/// The JSON that an `Any` has in it which is no message, as the SDKs make of what is none.
+fn own_json(any: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let any = Any::decode(any).map_err(|e| e.to_string())?;
+    if !is_json(&any) {
+        return Ok(None);
+    }
+    let mut json = None;
+    for field in fields(&any.value) {
+        if let (1, Raw::Bytes(bytes)) = field.map_err(|_| format!("its {} is cut", any.type_url))? {
+            json = Some(bytes.to_vec());
+        }
+    }
+    let json = json.unwrap_or_default();
+    serde_json::from_slice::<IgnoredAny>(&json).map_err(|e| format!("its {}: {e}", any.type_url))?;
+    Ok(Some(json))
 }
 
 /// A message in JSON, and nothing behind it.

@@ -100,7 +100,7 @@ impl Match {
         let output = self.rule.method.output();
         let raw = match &self.rule.response_body {
             None if self.is_raw() => HttpBody::decode(message).map_err(|e| e.to_string())?,
-            None => return Ok(json(json::write(&json::decode(&output, message)?)?)),
+            None => return Ok(json(json::message_to_json(&output, message)?)),
             Some(field) => {
                 let message = json::decode(&output, message)?;
                 match message.get_field(field).as_message() {
