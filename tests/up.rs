@@ -187,7 +187,7 @@ fn people_are_told_what_to_type_next_and_it_works() {
     assert!(agree.contains("2 nodes agree"), "{agree}");
     assert_eq!(
         anabranch_in(dir.path(), ["dump"]).done(),
-        "{\"kind\":\"cart\",\"key\":\"alice\",\"value\":[\"apples\",\"pears\"]}\n"
+        "{\"kind\":\"wishes\",\"key\":\"alice\",\"value\":[\"apples\",\"pears\"]}\n"
     );
     up.terminate();
     up.wait();
