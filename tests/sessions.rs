@@ -103,6 +103,104 @@ fn what_a_dump_showed_is_missing_nowhere() {
     assert!(dump(n3, "60s").done().ends_with(line));
 }
 
+/// Commands that are started at once.
+const AT_ONCE: usize = 24;
+
+#[test]
+fn commands_that_run_at_once_lose_nothing_of_what_their_session_has_seen() {
+    let cluster = Cluster::start_relayed("session-at-once", 3);
+    let [n1, n3] = [0, 2].map(|i| &*cluster.nodes[i]);
+    let dir = TempDir::new("sessions-at-once");
+    let file = dir.join("me").display().to_string();
+    agreed(cluster.faces());
+    cluster.network().cut_off(2);
+    std::thread::scope(|scope| {
+        for i in 0..AT_ONCE {
+            let (file, key) = (&file, format!("k{i}"));
+            let command = [
+                "update",
+                "race",
+                &key,
+                "incr",
+                "1",
+                "--type",
+                "gcounter",
+                "--session",
+                file,
+            ];
+            let command = command.map(str::to_owned);
+            scope.spawn(move || n1.run(command).done());
+        }
+    });
+    for i in 0..AT_ONCE {
+        let key = format!("k{i}");
+        n3.run(["get", "race", &key, "--session", &file, "--timeout", "50ms"])
+            .failed(exit::STALE, &["nothing changed"]);
+    }
+}
+
+#[test]
+fn a_session_that_cannot_be_kept_is_said_before_anything_is_changed() {
+    let cluster = Cluster::start("session-kept", 1);
+    let node = &*cluster.nodes[0];
+    let dir = TempDir::new("sessions-kept");
+    let update = |file: &std::path::Path| {
+        let command = [
+            "update",
+            "hits",
+            "k",
+            "incr",
+            "1",
+            "--type",
+            "gcounter",
+            "--session",
+        ];
+        node.run(command.into_iter().chain([&*file.display().to_string()]))
+    };
+    std::fs::create_dir(dir.join("directory")).unwrap();
+    for file in [dir.join("nowhere/me"), dir.join("directory")] {
+        update(&file).failed(exit::IO, &["nothing changed", &file.display().to_string()]);
+    }
+    assert_eq!(node.value("hits", "k"), None);
+    update(&dir.join("me")).done();
+    assert_eq!(node.count("hits", "k"), 1);
+}
+
+#[test]
+fn a_session_that_is_lost_after_the_change_says_that_it_was_made() {
+    let cluster = Cluster::start_relayed("session-lost", 3);
+    let [n1, n3] = [0, 2].map(|i| &*cluster.nodes[i]);
+    let dir = TempDir::new("sessions-lost");
+    std::fs::create_dir(dir.join("away")).unwrap();
+    let file = dir.join("away/me").display().to_string();
+    let increment = |node: &Face| {
+        let command = [
+            "update",
+            "hits",
+            "k",
+            "incr",
+            "1",
+            "--type",
+            "gcounter",
+            "--timeout",
+            "60s",
+        ];
+        node.run(command.into_iter().chain(["--session", &file]))
+    };
+    agreed(cluster.faces());
+    cluster.network().cut_off(2);
+    increment(n1).done();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| increment(n3));
+        wait_for("n3 has a request that waits", || is_waiting(n3).then_some(()));
+        std::fs::remove_dir_all(dir.join("away")).unwrap();
+        cluster.network().heal();
+        let said = ["the change was made", "cannot be written"];
+        waiting.join().unwrap().failed(exit::IO, &said);
+    });
+    assert_eq!(n3.count("hits", "k"), 2);
+}
+
 fn is_waiting(node: &Face) -> bool {
     let metrics = http::get(&node.http, "/metrics").unwrap().body;
     let line = metrics

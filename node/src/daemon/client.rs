@@ -5,7 +5,6 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,7 +22,8 @@ use tokio::sync::mpsc::Receiver;
 
 use super::api::{ErrorBody, IDEMPOTENT_HEADER, SESSION_HEADER, TIMEOUT_HEADER};
 use super::exit::Failure;
-use crate::wire::{Token, TokenError};
+use super::session_file::Session;
+use crate::wire::Token;
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,51 +48,6 @@ pub struct Client {
     timeout: Option<Duration>,
     /// Whether what is asked may be done more than once.
     is_idempotent: bool,
-}
-
-/// A file with what its user has seen.
-#[derive(Clone)]
-pub struct Session {
-    /// Where it is; made by the first answer.
-    pub file: PathBuf,
-    /// How long a read may wait for what the session has seen.
-    pub timeout: Duration,
-}
-
-impl Session {
-    fn token(&self) -> Result<Token, Failure> {
-        let text = match std::fs::read_to_string(&self.file) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Token::default()),
-            Err(e) => return Err(self.failed("io", "cannot be read", &e)),
-        };
-        text.trim_end()
-            .parse()
-            .map_err(|e: TokenError| self.failed("invalid", "is no session's file", &e))
-    }
-
-    /// Takes in what an answer says; another command may have used the file meanwhile.
-    fn note(&self, headers: &header::HeaderMap) -> Result<(), Failure> {
-        let text = headers.get(SESSION_HEADER).and_then(|value| value.to_str().ok());
-        let Some(seen) = text.and_then(|text| text.parse().ok()) else {
-            return Ok(()); // an answer that has nothing to do with sessions
-        };
-        self.add(&seen)
-    }
-
-    fn add(&self, seen: &Token) -> Result<(), Failure> {
-        let mut token = self.token()?;
-        token.join(seen);
-        let mut new = self.file.clone().into_os_string();
-        new.push(".new");
-        let written = std::fs::write(&new, format!("{token}\n"));
-        let written = written.and_then(|()| std::fs::rename(&new, &self.file));
-        written.map_err(|e| self.failed("io", "cannot be written", &e))
-    }
-
-    fn failed(&self, name: &str, what: &str, why: &dyn std::fmt::Display) -> Failure {
-        Failure::new(name, format!("{} {what}: {why}", self.file.display()))
-    }
 }
 
 impl Client {
@@ -215,7 +170,7 @@ impl Client {
     /// Reads an answer line by line, however long it goes on.
     pub async fn lines(&self, at: &str, path: &str, timeout: Duration) -> Result<Lines, Failure> {
         let response = within(at, timeout, self.send(Method::GET, at, path, Bytes::new())).await?;
-        lines(at, response).await
+        Ok(lines(at, response))
     }
 
     /// Sends a body of lines as they come, and reads an answer line by line.
@@ -242,7 +197,7 @@ impl Client {
         let request = self.request(Method::POST, at, path)?;
         let request = request.header(header::CONTENT_TYPE, "application/x-ndjson");
         let response = within(at, timeout, self.answer(at, request, Either::Right(sent))).await?;
-        lines(at, response).await
+        Ok(lines(at, response))
     }
 
     /// Takes in what a stream's end says that its session has seen.
@@ -250,14 +205,13 @@ impl Client {
         let seen = serde_json::from_str::<serde_json::Value>(data).ok();
         let seen = seen.and_then(|end| end["session"].as_str()?.parse::<Token>().ok());
         match (&self.session, seen) {
-            (Some(session), Some(seen)) => session.add(&seen),
+            (Some(session), Some(seen)) => session.add(&seen).map_err(|failure| failure.at(session.done)),
             _ => Ok(()),
         }
     }
 
     async fn ask(&self, method: Method, at: &str, path: &str, body: Bytes) -> Result<Bytes, Failure> {
-        let response = self.send(method, at, path, body).await?;
-        collect(at, checked(at, response).await?).await
+        collect(at, self.send(method, at, path, body).await?).await
     }
 
     async fn send(
@@ -283,7 +237,9 @@ impl Client {
             request = request.header(header::AUTHORIZATION, authorization);
         }
         if let Some(session) = &self.session {
-            request = request.header(SESSION_HEADER, session.token()?.to_string());
+            // Before anything is sent: what it would change cannot be taken back.
+            let seen = session.begin().map_err(|failure| failure.at("nothing changed"))?;
+            request = request.header(SESSION_HEADER, seen.to_string());
         }
         if self.is_idempotent {
             request = request.header(IDEMPOTENT_HEADER, "true");
@@ -295,6 +251,7 @@ impl Client {
         Ok(request)
     }
 
+    /// The response if it is a success, else the node's error.
     async fn answer(
         &self,
         at: &str,
@@ -307,10 +264,15 @@ impl Client {
         // Its own words ("client error (Connect)") say less than its cause's.
         let failed = |e: legacy::Error| unreachable_at(at, &chain(e.source().unwrap_or(&e)));
         let response = self.inner.request(request).await.map_err(failed)?;
-        if let Some(session) = &self.session {
-            session.note(response.headers())?;
+        let Some(session) = &self.session else {
+            return checked(at, response).await;
+        };
+        let noted = session.note(response.headers());
+        match (checked(at, response).await, noted) {
+            (Ok(_), Err(lost)) => Err(lost.at(session.done)),
+            (Err(refused), Err(lost)) => Err(refused.and(lost)),
+            (answer, Ok(())) => answer,
         }
-        Ok(response)
     }
 }
 
@@ -354,15 +316,14 @@ impl Lines {
     }
 }
 
-async fn lines(at: &str, response: Response<Incoming>) -> Result<Lines, Failure> {
-    let response = checked(at, response).await?;
-    Ok(Lines {
+fn lines(at: &str, response: Response<Incoming>) -> Lines {
+    Lines {
         at: at.to_string(),
         names_session: response.headers().contains_key(SESSION_HEADER),
         body: response.into_body(),
         buffer: BytesMut::new(),
         searched: 0,
-    })
+    }
 }
 
 /// The response if it is a success, else the node's error.

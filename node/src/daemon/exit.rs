@@ -173,6 +173,14 @@ impl Failure {
         }
     }
 
+    /// The same, with what went wrong besides.
+    pub fn and(self, other: Failure) -> Failure {
+        Failure {
+            message: format!("{}; and {}", self.message, other.message),
+            ..self
+        }
+    }
+
     /// Wrong usage that the parser could not see.
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure::new("usage", message)

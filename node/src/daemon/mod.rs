@@ -22,6 +22,7 @@ mod process;
 mod remarks;
 mod replay;
 mod serving;
+mod session_file;
 mod stdin;
 mod strict;
 mod target;

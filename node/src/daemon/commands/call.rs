@@ -3,13 +3,16 @@
 use bytes::Bytes;
 
 use super::super::cli::Call;
-use super::super::client::Session;
 use super::super::exit::Failure;
 use super::super::output;
+use super::super::session_file::Session;
 use super::ANSWER_TIMEOUT;
 use super::read::node;
 use super::update::LEVEL_TIMEOUT;
 use crate::percent;
+
+/// What has happened once a node has answered.
+const DONE: &str = "the function has run";
 
 /// Calls it and prints its reply.
 pub async fn run(args: &Call) -> Result<(), Failure> {
@@ -18,7 +21,11 @@ pub async fn run(args: &Call) -> Result<(), Failure> {
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
     let (client, at) = node(&args.target).await?;
     let client = client
-        .in_session(args.session.clone().map(|file| Session { file, timeout }))
+        .in_session(args.session.clone().map(|file| Session {
+            file,
+            timeout,
+            done: DONE,
+        }))
         .with_timeout(timeout)
         .idempotent(args.idempotent);
     let [kind, key, method] = [&args.kind, &args.key, &args.method].map(|name| percent::encode(name));

@@ -1,17 +1,25 @@
 //! `get`, `watch`, `dump`: entities' values as one node has them.
 
 use super::super::cli::{Dump, Entity, Get, ReadLevel, Target};
-use super::super::client::{Client, Session};
+use super::super::client::Client;
 use super::super::exit::Failure;
+use super::super::session_file::Session;
 use super::super::{output, target};
 use super::ANSWER_TIMEOUT;
 use super::update::LEVEL_TIMEOUT;
 use crate::percent;
 
+/// What has happened once a node has answered.
+const DONE: &str = "the node has answered";
+
 /// Prints one value.
 pub async fn get(args: &Get) -> Result<(), Failure> {
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
-    let session = args.session.clone().map(|file| Session { file, timeout });
+    let session = args.session.clone().map(|file| Session {
+        file,
+        timeout,
+        done: DONE,
+    });
     let level = match args.level {
         ReadLevel::Local => "",
         ReadLevel::Majority => "?level=majority",
@@ -57,7 +65,11 @@ pub async fn watch(args: &Entity) -> Result<(), Failure> {
 /// Prints every entity.
 pub async fn dump(args: &Dump) -> Result<(), Failure> {
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
-    let session = args.session.clone().map(|file| Session { file, timeout });
+    let session = args.session.clone().map(|file| Session {
+        file,
+        timeout,
+        done: DONE,
+    });
     let (client, at) = node(&args.target).await?;
     let client = client.in_session(session);
     let mut lines = client.lines(&at, "/v1/dump", timeout + ANSWER_TIMEOUT).await?;

@@ -7,9 +7,9 @@ use tokio::sync::mpsc;
 
 use super::super::api::ErrorBody;
 use super::super::cli::Stream;
-use super::super::client::Session;
 use super::super::exit::Failure;
 use super::super::output;
+use super::super::session_file::Session;
 use super::ANSWER_TIMEOUT;
 use super::call::check_argument;
 use super::read::node;
@@ -18,6 +18,9 @@ use crate::percent;
 
 /// Messages that were read and not sent yet, at most.
 const MESSAGES_WAITING_MAX: usize = 16;
+
+/// What has happened once a node has answered.
+const DONE: &str = "the stream was opened";
 
 /// Opens it, prints each reply, and sends each line that it is given.
 pub async fn run(args: &Stream) -> Result<(), Failure> {
@@ -28,7 +31,11 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
     let argument = in_one_line(&argument);
     let timeout = call.timeout.unwrap_or(LEVEL_TIMEOUT);
     let (client, at) = node(&call.target).await?;
-    let session = call.session.clone().map(|file| Session { file, timeout });
+    let session = call.session.clone().map(|file| Session {
+        file,
+        timeout,
+        done: DONE,
+    });
     let client = client.in_session(session).with_timeout(timeout);
     let [kind, key, method] = [&call.kind, &call.key, &call.method].map(|name| percent::encode(name));
     let path = format!("/v1/stream/{kind}/{key}/{method}");

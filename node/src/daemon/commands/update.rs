@@ -4,15 +4,18 @@ use std::time::Duration;
 
 use super::super::api::{AnswerBody, ClockMode, Octets, OpBody, OpName, StepBody, UpdateBody};
 use super::super::cli::{Ballot, Delete, How, Op, Update};
-use super::super::client::Session;
 use super::super::exit::Failure;
 use super::super::output;
+use super::super::session_file::Session;
 use super::ANSWER_TIMEOUT;
 use super::read::node;
 use crate::terms::millis;
 
 /// How long to wait for the level, or for what a session has seen, when nothing is said.
 pub(super) const LEVEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What has happened once a node has answered.
+const DONE: &str = "the change was made";
 
 /// Makes one change.
 pub async fn run(args: &Update) -> Result<(), Failure> {
@@ -31,7 +34,11 @@ pub async fn delete(args: &Delete) -> Result<(), Failure> {
 async fn send(op: OpBody, how: &How) -> Result<(), Failure> {
     let (client, at) = node(&how.target).await?;
     let timeout = how.timeout.unwrap_or(LEVEL_TIMEOUT);
-    let session = how.session.clone().map(|file| Session { file, timeout });
+    let session = how.session.clone().map(|file| Session {
+        file,
+        timeout,
+        done: DONE,
+    });
     let client = client.in_session(session);
     let entity = output::printable(&format!("{}/{}", op.kind, op.key));
     let body = UpdateBody {
