@@ -24,6 +24,7 @@ mod dev;
 mod full_disk;
 mod functions;
 mod generated_history;
+mod hanging;
 mod history;
 mod hostile_network;
 mod http_api;

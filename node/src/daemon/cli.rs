@@ -10,6 +10,10 @@ use super::api::TIMEOUT_MS_MAX;
 use super::cluster_dir::NODES_MAX;
 use super::config::types;
 
+/// What `--timeout` is to a stream, which is a call otherwise.
+const STREAM_TIMEOUT: &str = "How long it may take to open, at most 10m; what it says then is waited for as long as it goes on \
+                              [default: 10s]";
+
 /// State that stays right and up: replicated entities beside your functions, on nodes that need no one else.
 #[derive(Debug, Parser)]
 #[command(
@@ -252,6 +256,7 @@ pub enum MissedTimes {
 
 /// `stream`.
 #[derive(Debug, Args)]
+#[command(mut_arg("timeout", |arg| arg.help(STREAM_TIMEOUT)))]
 pub struct Stream {
     /// What.
     #[command(flatten)]
@@ -273,7 +278,7 @@ pub struct Get {
     /// What it must not be older than: local (this node), or what a majority of the nodes have on disk
     #[arg(long, value_name = "LEVEL", default_value = "local")]
     pub level: ReadLevel,
-    /// How long the node may wait for what the session has seen, and for a majority, at most 10m [default: 10s]
+    /// How long it may take, with the wait for what the session has seen, and for a majority, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout)]
     pub timeout: Option<Duration>,
 }
@@ -287,7 +292,7 @@ pub struct Dump {
     /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you see is kept there.
     #[arg(long, value_name = "FILE")]
     pub session: Option<PathBuf>,
-    /// How long the node may wait for what the session has seen, at most 10m [default: 10s]
+    /// How long it may take to begin, with the wait for what the session has seen, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout)]
     pub timeout: Option<Duration>,
 }
@@ -356,7 +361,7 @@ pub struct How {
     /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you do is kept there.
     #[arg(long, value_name = "FILE", global = true)]
     pub session: Option<PathBuf>,
-    /// How long to wait for the level, and for what the session has seen, at most 10m [default: 10s]
+    /// How long it may take, with the wait for the level, and for what the session has seen, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout, global = true)]
     pub timeout: Option<Duration>,
     /// Which node.

@@ -31,6 +31,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// How long an idle connection is kept; shorter than the server keeps its end.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Who has said nothing for so long hangs, or is gone: an answer that goes on says every 15 s that it does.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// The environment variable with the bearer token.
 pub const TOKEN_VARIABLE: &str = "ANABRANCH_TOKEN";
 
@@ -262,7 +264,10 @@ impl Client {
             .body(body)
             .map_err(|e| Failure::usage(format!("{at:?} is not HOST:PORT of a node ({e})")))?;
         // Its own words ("client error (Connect)") say less than its cause's.
-        let failed = |e: legacy::Error| unreachable_at(at, &chain(e.source().unwrap_or(&e)));
+        let failed = |e: legacy::Error| {
+            let failure = unreachable_at(at, &chain(e.source().unwrap_or(&e)));
+            if e.is_connect() { failure.unsent() } else { failure }
+        };
         let response = self.inner.request(request).await.map_err(failed)?;
         let Some(session) = &self.session else {
             return checked(at, response).await;
@@ -301,7 +306,10 @@ impl Lines {
             if self.searched > ANSWER_BYTES_MAX {
                 return Err(strange(&self.at, "a line is too long"));
             }
-            match self.body.frame().await {
+            let Ok(frame) = tokio::time::timeout(SILENCE_MAX, self.body.frame()).await else {
+                return Err(unreachable_at(&self.at, &format!("silent for {SILENCE_MAX:?}")));
+            };
+            match frame {
                 Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
                 Some(Err(e)) => {
                     return Err(unreachable_at(

@@ -148,6 +148,8 @@ pub struct Failure {
     name: String,
     message: String,
     retry: bool,
+    /// Whether it is known that no node was sent anything.
+    unsent: bool,
 }
 
 impl Failure {
@@ -157,6 +159,7 @@ impl Failure {
             name: name.into(),
             message: message.into(),
             retry: false,
+            unsent: false,
         }
     }
 
@@ -178,6 +181,20 @@ impl Failure {
         Failure {
             message: format!("{}; and {}", self.message, other.message),
             ..self
+        }
+    }
+
+    /// The same, of a request that no node was sent.
+    pub fn unsent(self) -> Failure {
+        Failure { unsent: true, ..self }
+    }
+
+    /// The same; where nobody answered with what may have happened all the same, unless nothing was sent.
+    pub fn unsent_or(self, may: &str) -> Failure {
+        match (self.name.as_str(), self.unsent) {
+            ("unreachable", true) => self.at("nothing was sent"),
+            ("unreachable", false) => self.at(may),
+            _ => self,
         }
     }
 
@@ -236,6 +253,7 @@ impl From<Error> for Failure {
             name: error.kind().name().to_string(),
             message: error.message().to_string(),
             retry: error.may_retry(),
+            unsent: false,
         }
     }
 }

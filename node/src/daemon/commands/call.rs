@@ -6,7 +6,7 @@ use super::super::cli::Call;
 use super::super::exit::Failure;
 use super::super::output;
 use super::super::session_file::Session;
-use super::ANSWER_TIMEOUT;
+use super::GRACE;
 use super::read::node;
 use super::update::LEVEL_TIMEOUT;
 use crate::percent;
@@ -31,12 +31,9 @@ pub async fn run(args: &Call) -> Result<(), Failure> {
     let [kind, key, method] = [&args.kind, &args.key, &args.method].map(|name| percent::encode(name));
     let path = format!("/v1/call/{kind}/{key}/{method}");
     let reply = client
-        .post_text(&at, &path, Bytes::from(argument), timeout + ANSWER_TIMEOUT)
+        .post_text(&at, &path, Bytes::from(argument), timeout + GRACE)
         .await;
-    let reply = reply.map_err(|failure| match failure.name() {
-        "unreachable" => failure.at("the function may or may not have run"),
-        _ => failure,
-    })?;
+    let reply = reply.map_err(|failure| failure.unsent_or("the function may or may not have run"))?;
     output::line(reply.trim_end_matches('\n'))
 }
 

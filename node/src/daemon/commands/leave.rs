@@ -14,9 +14,8 @@ pub async fn run(args: &Target) -> Result<(), Failure> {
     let left: LeaveBody = client
         .post_bytes(&at, "/v1/leave", body, ANSWER_TIMEOUT)
         .await
-        .map_err(|failure| match failure.name() {
-            "unreachable" => failure.at("the node may or may not have left; its log says what became of it"),
-            _ => failure,
+        .map_err(|failure| {
+            failure.unsent_or("the node may or may not have left; its log says what became of it")
         })?;
     if args.json {
         output::object(&left)?;

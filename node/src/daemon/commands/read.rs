@@ -5,8 +5,8 @@ use super::super::client::Client;
 use super::super::exit::Failure;
 use super::super::session_file::Session;
 use super::super::{output, target};
-use super::ANSWER_TIMEOUT;
 use super::update::LEVEL_TIMEOUT;
+use super::{ANSWER_TIMEOUT, GRACE};
 use crate::percent;
 
 /// What has happened once a node has answered.
@@ -32,7 +32,7 @@ pub async fn get(args: &Get) -> Result<(), Failure> {
         percent::encode(&args.kind),
         percent::encode(&args.key)
     );
-    let line = client.text(&at, &path, timeout + ANSWER_TIMEOUT).await?;
+    let line = client.text(&at, &path, timeout + GRACE).await?;
     print(args, line.trim_end_matches('\n'))
 }
 
@@ -72,7 +72,7 @@ pub async fn dump(args: &Dump) -> Result<(), Failure> {
     });
     let (client, at) = node(&args.target).await?;
     let client = client.in_session(session);
-    let mut lines = client.lines(&at, "/v1/dump", timeout + ANSWER_TIMEOUT).await?;
+    let mut lines = client.lines(&at, "/v1/dump", timeout + GRACE).await?;
     if args.session.is_some() && !lines.names_session {
         let message = "everything at once is more than a session's text can name; dump without --session";
         return Err(Failure::new("invalid", message));

@@ -10,7 +10,7 @@ use super::super::cli::Stream;
 use super::super::exit::Failure;
 use super::super::output;
 use super::super::session_file::Session;
-use super::ANSWER_TIMEOUT;
+use super::GRACE;
 use super::call::check_argument;
 use super::read::node;
 use super::update::LEVEL_TIMEOUT;
@@ -55,8 +55,9 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
         receiver
     };
     let mut lines = client
-        .post_lines(&at, &path, messages, timeout + ANSWER_TIMEOUT)
-        .await?;
+        .post_lines(&at, &path, messages, timeout + GRACE)
+        .await
+        .map_err(|failure| failure.unsent_or("the function may or may not have begun"))?;
     let mut event = String::new();
     while let Some(line) = lines.next().await? {
         // Server-sent events: a field a line, an empty line after each event.

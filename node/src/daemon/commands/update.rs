@@ -7,7 +7,7 @@ use super::super::cli::{Ballot, Delete, How, Op, Update};
 use super::super::exit::Failure;
 use super::super::output;
 use super::super::session_file::Session;
-use super::ANSWER_TIMEOUT;
+use super::GRACE;
 use super::read::node;
 use crate::terms::millis;
 
@@ -49,14 +49,10 @@ async fn send(op: OpBody, how: &How) -> Result<(), Failure> {
         directory: None,
     };
     let answer = client
-        .post::<AnswerBody>(&at, "/v1/updates", &body, timeout + ANSWER_TIMEOUT)
+        .post::<AnswerBody>(&at, "/v1/updates", &body, timeout + GRACE)
         .await;
-    let answer = answer.map_err(|failure| match failure.name() {
-        "unreachable" => {
-            failure.at("the update may or may not have been made (with a --key it can be repeated safely)")
-        }
-        _ => failure,
-    })?;
+    let may = "the update may or may not have been made (with a --key it can be repeated safely)";
+    let answer = answer.map_err(|failure| failure.unsent_or(may))?;
     if how.target.json {
         return output::object(&answer);
     }
