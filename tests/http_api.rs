@@ -204,6 +204,37 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_done() {
 }
 
 #[test]
+fn what_is_anabranchs_own_is_not_written_from_outside() {
+    let cluster = Cluster::start("http-own", 1);
+    let node = &*cluster.nodes[0];
+    let path = entity_path("entities", "anabranch:schedule", "x");
+    let asks = |method: &str, body: &str| http::request(&node.http, method, &path, &[], body).unwrap();
+    let set = r#"{"op":"set","value":"x","type":"lwwregister"}"#;
+    assert_refused(&asks("POST", set), 400, "invalid", "Anabranch's own");
+    assert_refused(&asks("DELETE", ""), 400, "invalid", "Anabranch's own");
+    // One of several, behind one that would be right.
+    let op = |kind: &str| json!({"kind": kind, "key": "x", "op": "enable", "type": "flag"});
+    let batch = json!({"ops": [op("flag"), op("anabranch:deleted")]});
+    assert_refused(&node.update(&batch).unwrap(), 400, "invalid", "anabranch:deleted");
+    assert_eq!(node.value("flag", "x"), None);
+    node.run([
+        "update",
+        "anabranch:trigger",
+        "nodes",
+        "set",
+        "x",
+        "--type",
+        "lwwregister",
+    ])
+    .failed(exit::INVALID, &["nothing changed", "anabranch:trigger"]);
+    node.run(["delete", "anabranch:trigger", "nodes"])
+        .failed(exit::INVALID, &["nothing changed"]);
+    // It can be read: there is none.
+    assert_eq!(asks("GET", "").status, 404);
+    assert_eq!(node.dump(), "");
+}
+
+#[test]
 fn a_body_has_a_limit() {
     let mut cluster = Cluster::prepare("http-limit", 1);
     cluster.nodes[0].configure("[http]", "[http]\nbody_bytes_max = 65536");

@@ -35,6 +35,7 @@ use crate::function::{Function, Streaming, read_reply};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
 use crate::terms::millis;
+use crate::trigger::{OWN_KINDS, SCHEDULE};
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Token};
 
 /// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
@@ -135,7 +136,8 @@ impl Node {
     /// Makes an update: all its operations become visible and durable together here, and per shard together
     /// everywhere. Resolves when the update's level is reached.
     ///
-    /// Dropping the future does not undo the update once it has been polled.
+    /// Dropping the future does not undo the update once it has been polled. Kinds that begin with `anabranch:` are read by
+    /// everybody and written by Anabranch alone: an update of one is [`Invalid`](ErrorKind::Invalid).
     ///
     /// # Errors
     /// Each [`ErrorKind`] says whether anything changed and whether to retry.
@@ -162,6 +164,7 @@ impl Node {
     /// # }
     /// ```
     pub async fn update(&self, update: Update) -> Result<Answer, Error> {
+        check_kinds(&update)?;
         self.handle.update(update).await
     }
 
@@ -593,6 +596,18 @@ impl Node {
         self.handle.stop(true);
         self.handle.stopped().await
     }
+}
+
+/// What Anabranch keeps for itself is written by what it does: with another type, or other words, nodes could not go on with it.
+fn check_kinds(update: &Update) -> Result<(), Error> {
+    let mut kinds = update.ops.iter().map(|op| op.entity.kind());
+    let Some(own) = kinds.find(|kind| kind.starts_with(OWN_KINDS)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "nothing changed: kinds that begin with {OWN_KINDS:?} are Anabranch's own, and {own} is read but not written by others          (schedules are set and cancelled by `schedule`, or by calls of {SCHEDULE})"
+    );
+    Err(Error::new(ErrorKind::Invalid, message))
 }
 
 fn call_of<A: Serialize + ?Sized>(kind: &str, key: &str, method: &str, argument: &A) -> Result<Call, Error> {

@@ -1,5 +1,5 @@
 //! Entities that are deleted for good: beside each stands a mark, a flag of a kind of Anabranch's own, which is made in one update
-//! with the deletion, and which no function takes away. Who may write entities may write marks, too.
+//! with the deletion, and which no function takes away, and nobody from outside: kinds of Anabranch's own are refused there (`Node::update`).
 //!
 //! Contract: where the mark has arrived no function is given the entity any more, whatever others made of it meanwhile.
 
