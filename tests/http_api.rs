@@ -204,6 +204,54 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_done() {
 }
 
 #[test]
+fn a_deletion_does_what_it_is_asked_or_says_that_it_does_not() {
+    let mut cluster = Cluster::start("http-deletions", 2);
+    cluster.nodes[0].increment("count", "a", 1);
+    agreed(cluster.faces());
+    cluster.nodes[1].kill();
+    let node = &*cluster.nodes[0];
+    let asks = |method: &str, query: &str, body: &str| {
+        let path = format!("/v1/entities/count/a{query}");
+        http::request(&node.http, method, &path, &[], body).unwrap()
+    };
+    let increment = r#"{"op":"incr","by":1}"#;
+    assert_refused(&asks("DELETE", "?level=all", ""), 400, "invalid", "level=all");
+    assert_refused(
+        &asks("POST", "?level=all", increment),
+        400,
+        "invalid",
+        "level=all",
+    );
+    assert_refused(&asks("DELETE", "", "garbage"), 400, "invalid", "");
+    assert_refused(&asks("DELETE", "", r#"{"lvl":"all"}"#), 400, "invalid", "lvl");
+    assert_refused(
+        &asks("DELETE", "", r#"{"level":"most"}"#),
+        400,
+        "invalid",
+        "majority",
+    );
+    // Nobody is there to confirm it: the deletion stays, and its answer says so.
+    assert_eq!(node.count("count", "a"), 1);
+    let unconfirmed = asks("DELETE", "", r#"{"level":"2","timeout_ms":50}"#);
+    assert_eq!(unconfirmed.status, 504, "{}", unconfirmed.body);
+    assert!(unconfirmed.body.contains("unconfirmed"), "{}", unconfirmed.body);
+    assert_eq!(node.value("count", "a"), None);
+    node.increment("count", "a", 1);
+    let done = asks("DELETE", "", r#"{"level":"local","idempotency_key":"once"}"#);
+    assert!(
+        done.status == 200 && done.body.contains(r#""confirmed":1"#),
+        "{}",
+        done.body
+    );
+    node.increment("count", "a", 1);
+    let again = asks("DELETE", "", r#"{"level":"local","idempotency_key":"once"}"#);
+    assert!(again.body.contains(r#""repeated":true"#), "{}", again.body);
+    assert_eq!(node.count("count", "a"), 1);
+    assert_eq!(asks("DELETE", "", "").status, 200);
+    assert_eq!(node.value("count", "a"), None);
+}
+
+#[test]
 fn what_is_anabranchs_own_is_not_written_from_outside() {
     let cluster = Cluster::start("http-own", 1);
     let node = &*cluster.nodes[0];

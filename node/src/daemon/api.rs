@@ -293,6 +293,46 @@ impl OneBody {
     }
 }
 
+/// How the entity that the path names is deleted.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteBody {
+    #[serde(rename = "type", default)]
+    ty: Option<String>,
+    #[serde(default)]
+    level: Option<String>,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    idempotency_key: Option<String>,
+    #[serde(default)]
+    directory: Option<String>,
+}
+
+impl DeleteBody {
+    /// The same as a batch of one.
+    pub fn into_update(self, kind: &str, key: &str) -> UpdateBody {
+        let DeleteBody {
+            ty,
+            level,
+            timeout_ms,
+            idempotency_key,
+            directory,
+        } = self;
+        let op = OpBody {
+            ty,
+            ..OpBody::new(kind, key, OpName::Delete)
+        };
+        UpdateBody {
+            ops: vec![op],
+            level,
+            timeout_ms,
+            idempotency_key,
+            directory,
+        }
+    }
+}
+
 /// What an update's caller learns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerBody {

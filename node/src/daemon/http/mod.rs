@@ -25,8 +25,10 @@ mod update;
 mod verify;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::{Method, Uri};
-use axum::middleware;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -38,7 +40,7 @@ use self::guard::Guard;
 pub use self::server::Server;
 use super::api::LeaveBody;
 use super::config::HttpConfig;
-use super::process;
+use super::{output, process};
 use crate::node::Node;
 
 /// Somebody who asked the node to leave, and waits to hear how that went.
@@ -135,8 +137,24 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/leave", post(status::leave))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(middleware::from_fn(check_query))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::check))
         .with_state(app)
+}
+
+/// Whatever changes something is told how by its body: what a query asks for would be ignored, and believed to hold.
+async fn check_query(request: Request, next: Next) -> Response {
+    let query = request.uri().query().filter(|query| !query.is_empty());
+    match query.filter(|_| matches!(*request.method(), Method::POST | Method::DELETE)) {
+        None => next.run(request).await,
+        Some(query) => {
+            let method = request.method();
+            let message = format!(
+                "{query:?} asks for nothing that there is: {method} takes no query, its body says how"
+            );
+            Refusal::invalid(output::shortened(message)).into_response()
+        }
+    }
 }
 
 async fn no_route(uri: Uri) -> Refusal {

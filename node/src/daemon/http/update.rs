@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
@@ -15,7 +15,7 @@ use super::error::Refusal;
 use super::{App, session};
 use crate::crdt::{Clock, DEPTH_MAX, Epoch, Mutation, NodeId, ReplicaId, Type};
 use crate::daemon::api::{
-    AnswerBody, ClockMode, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody,
+    AnswerBody, ClockMode, DeleteBody, Octets, OneBody, OpBody, OpName, TIMEOUT_MS_MAX, UpdateBody,
 };
 use crate::daemon::config::types;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
@@ -47,19 +47,21 @@ pub(super) async fn one(
     make(&app, one.into_update(kind, key), after, place).await
 }
 
-/// `DELETE /v1/entities/KIND/KEY`: the operation `delete` with the default level.
+/// `DELETE /v1/entities/KIND/KEY`: the operation `delete`; a body, which there need not be, says what may stand beside it.
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     uri: Uri,
     headers: HeaderMap,
+    request: Body,
 ) -> Result<Response, Refusal> {
     let (kind, key) = names(&uri)?;
-    let entity = EntityId::new(&kind, &key).map_err(|e| Refusal::invalid(e.to_string()))?;
-    let update = Update {
-        after: session::token(&headers)?,
-        ..Update::delete(entity)
+    let after = session::token(&headers)?;
+    let (deletion, place) = if request.is_end_stream() {
+        Default::default()
+    } else {
+        app.bodies.read::<DeleteBody>(request).await?
     };
-    answered(&app.node.update(update).await?)
+    make(&app, deletion.into_update(&kind, &key), after, place).await
 }
 
 fn answered(answer: &Answer) -> Result<Response, Refusal> {
