@@ -227,10 +227,10 @@ pub struct ScheduleSet {
     #[arg(long, value_name = "CRON", group = "when")]
     pub cron: Option<String>,
     /// Every so often, at least 1s
-    #[arg(long, value_name = "TIME", group = "when", value_parser = duration)]
+    #[arg(long, value_name = "TIME", group = "when", value_parser = any_duration)]
     pub every: Option<Duration>,
     /// Once, so much later
-    #[arg(long = "in", value_name = "TIME", group = "when", value_parser = duration)]
+    #[arg(long = "in", value_name = "TIME", group = "when", value_parser = any_duration)]
     pub after: Option<Duration>,
     /// What becomes of times that nobody was there for
     #[arg(long, value_name = "HOW", default_value = "once")]
@@ -590,22 +590,33 @@ fn level_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A time with its unit: 500ms, 5s, 2m; a bare number is seconds.
+/// Nobody waits longer for what he has asked for.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+/// A time that somebody waits: with its unit, at most a day.
 fn duration(text: &str) -> Result<Duration, String> {
+    match any_duration(text)? {
+        time if time > WAIT_MAX => Err("it is more than a day".to_string()),
+        time => Ok(time),
+    }
+}
+
+/// A time with its unit: 500ms, 5s, 2m, 48h; a bare number is seconds.
+fn any_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let unit_ms = match &text[digits..] {
         "ms" => 1,
         "s" | "" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err("it is not a time such as 500ms, 5s or 2m".to_string()),
+        _ => return Err("it is not a time such as 500ms, 5s, 2m or 48h".to_string()),
     };
     let number: u64 = text[..digits]
         .parse()
-        .map_err(|_| "it is not a time such as 500ms, 5s or 2m".to_string())?;
+        .map_err(|_| "it is not a time such as 500ms, 5s, 2m or 48h".to_string())?;
     match number.checked_mul(unit_ms) {
-        Some(ms) if ms <= 24 * 3_600_000 => Ok(Duration::from_millis(ms)),
-        _ => Err("it is more than a day".to_string()),
+        Some(ms) => Ok(Duration::from_millis(ms)),
+        None => Err("it is more than can be told".to_string()),
     }
 }
 
@@ -770,6 +781,13 @@ mod tests {
         assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
         for bad in ["", "s", "-5s", "5 s", "1d", "25h", "99999999999999999999s"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+        // A schedule is not waited for.
+        assert_eq!(any_duration("48h"), Ok(Duration::from_secs(48 * 3_600)));
+        assert!(parse("schedule set s k a m --in 25h").is_ok());
+        assert!(parse("schedule set s k a m --every 8760h").is_ok());
+        for bad in ["", "h", "1d", "99999999999999999999s", "5124095576030432h"] {
+            assert!(any_duration(bad).is_err(), "{bad}");
         }
     }
 
