@@ -80,6 +80,8 @@ fn what_is_wrong_with_a_schedule_is_said() {
     set(&["{", "--in", "1s"]).failed(exit::USAGE, &["no JSON"]);
     node.run(["schedule", "show", "s"])
         .failed(exit::NO, &["no schedule s"]);
+    node.run(["schedule", "cancel", "s"])
+        .failed(exit::NO, &["no schedule s"]);
     set(&["--in", "25h"]).done();
     set(&["--every", "48h"]).done();
     set(&["--cron", "@yearly"]).done();

@@ -22,20 +22,25 @@ pub async fn run(command: &Schedule) -> Result<(), Failure> {
         Schedule::Set(args) => set(args).await,
         Schedule::Cancel(args) => {
             let (client, at) = node(&args.target).await?;
+            // One that cannot be shown can be cancelled all the same.
+            if matches!(shown(&client, &at, &args.name).await, Ok(None)) {
+                return Err(none(&args.name));
+            }
             call(&client, &at, &args.name, "cancel", &()).await.map(|_| ())
         }
         Schedule::Show(args) => {
             let (client, at) = node(&args.target).await?;
             match shown(&client, &at, &args.name).await? {
                 Some(shown) => print(&args.target, &args.name, &shown),
-                None => Err(Failure::new(
-                    "not_found",
-                    format!("there is no schedule {}", args.name),
-                )),
+                None => Err(none(&args.name)),
             }
         }
         Schedule::List(target) => list(target).await,
     }
+}
+
+fn none(name: &str) -> Failure {
+    Failure::new("not_found", format!("there is no schedule {name}"))
 }
 
 async fn set(args: &ScheduleSet) -> Result<(), Failure> {

@@ -45,6 +45,12 @@ fn the_commented_file_has_every_key_at_its_default() {
             );
         }
     }
+    let said = text.replace("\n#", "");
+    assert!(
+        said.contains(&super::types()),
+        "config/node.toml lacks one of {}",
+        super::types()
+    );
 }
 
 #[test]
