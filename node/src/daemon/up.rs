@@ -341,15 +341,20 @@ impl Cluster {
                 "\x20 {program} update wishes alice add apples pears --type orset{dir}\n\x20 {program} get wishes alice{dir}\n"
             );
         }
-        let call = |function: &Arc<Function>| {
-            let methods: Vec<&str> = function.methods().collect();
-            format!(
-                "\x20 {program} call {} KEY {} ['JSON']{dir}\n",
-                function.kind(),
-                methods.join("|")
-            )
+        // A line for each, that does something as it stands.
+        let calls = |function: &Arc<Function>| {
+            let line = |method: &str| {
+                let command = if function.is_stream(method) {
+                    "stream"
+                } else {
+                    "call"
+                };
+                format!("\x20 {program} {command} {} k {method}{dir}\n", function.kind())
+            };
+            function.methods().map(line).collect::<String>()
         };
-        self.functions.iter().map(call).collect()
+        let calls: String = self.functions.iter().map(calls).collect();
+        calls + "(k is a key; an argument is JSON and stands behind the method.)\n"
     }
 
     /// Tells all children to stop and waits for them, killing those that do not.
