@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::support::ANABRANCH;
 use super::support::cluster::Cluster;
 use super::support::command::anabranch;
+use super::support::exit;
 use super::support::process::Process;
 
 #[test]
@@ -41,6 +42,23 @@ fn with_json_there_is_only_json_on_stdout() {
         (&verify["agree"], &verify["nodes"]),
         (&true.into(), &2.into()),
         "{verify}"
+    );
+    // What is wrong is JSON, too, beside it.
+    let failed = |args: &[&str], code: i32| -> Value {
+        let ended = node.run(args.iter().copied().chain(["--json"]));
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended}");
+        serde_json::from_str(&ended.stderr).unwrap_or_else(|e| panic!("{args:?}: {e}: {ended}"))
+    };
+    let none = failed(&["get", "cart", "no\u{9b}body"], exit::NO);
+    assert_eq!(
+        none,
+        json!({"error": "not_found", "message": "there is no cart/no\u{9b}body", "retry": false, "changed": false})
+    );
+    let command = ["update", "cart", "alice", "add", "c", "--level", "3"];
+    let refused = failed(&command, exit::INVALID);
+    assert_eq!(
+        (&refused["error"], &refused["changed"]),
+        (&"invalid".into(), &false.into())
     );
     // For people the same is plain.
     assert_eq!(node.run(["get", "cart", "alice"]).done(), "a\nb\n");

@@ -75,6 +75,27 @@ pub enum Command {
     Cert(Cert),
 }
 
+impl Command {
+    /// Whether it asks a node, and for JSON: its failure is JSON then, too.
+    pub fn fails_in_json(&self) -> bool {
+        let target = match self {
+            Command::Update(args) => &args.how.target,
+            Command::Delete(args) => &args.how.target,
+            Command::Call(args) => &args.target,
+            Command::Stream(args) => &args.call.target,
+            Command::Get(args) => &args.entity.target,
+            Command::Watch(args) => &args.target,
+            Command::Dump(args) => &args.target,
+            Command::Status(target) | Command::Leave(target) => target,
+            Command::Schedule(Schedule::Set(args)) => &args.target,
+            Command::Schedule(Schedule::Show(args) | Schedule::Cancel(args)) => &args.target,
+            Command::Schedule(Schedule::List(target)) => target,
+            _ => return false,
+        };
+        target.json
+    }
+}
+
 /// `up`.
 #[derive(Debug, Args)]
 pub struct Up {
@@ -143,7 +164,7 @@ pub struct Target {
     /// The directory of an `up` cluster [default: .anabranch]
     #[arg(long, value_name = "DIR", global = true)]
     pub dir: Option<PathBuf>,
-    /// Print JSON.
+    /// Print JSON; an error, too, on stderr
     #[arg(long, global = true)]
     pub json: bool,
 }

@@ -240,7 +240,9 @@ impl Client {
         }
         if let Some(session) = &self.session {
             // Before anything is sent: what it would change cannot be taken back.
-            let seen = session.begin().map_err(|failure| failure.at("nothing changed"))?;
+            let seen = session
+                .begin()
+                .map_err(|failure| failure.at("nothing changed").unsent())?;
             request = request.header(SESSION_HEADER, seen.to_string());
         }
         if self.is_idempotent {
@@ -342,7 +344,7 @@ async fn checked(at: &str, response: Response<Incoming>) -> Result<Response<Inco
     }
     let body = collect(at, response).await?;
     match serde_json::from_slice::<ErrorBody>(&body) {
-        Ok(error) => Err(Failure::new(error.error, error.message).retry(error.retry)),
+        Ok(error) => Err(error.into()),
         Err(_) => Err(strange(
             at,
             &format!("HTTP status {status} without an error of ours"),

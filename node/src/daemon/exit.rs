@@ -4,6 +4,10 @@
 
 use std::fmt;
 
+use serde::Serialize;
+use serde_json::Value;
+
+use super::api::ErrorBody;
 use crate::error::{Error, ErrorKind};
 
 /// The command did what it was asked.
@@ -150,6 +154,22 @@ pub struct Failure {
     retry: bool,
     /// Whether it is known that no node was sent anything.
     unsent: bool,
+    /// Whether something was (or may have been) changed, as far as that is known.
+    changed: Option<bool>,
+    /// What a function says of why it refused, for programs.
+    details: Option<Value>,
+}
+
+/// A failure for programs: the form that errors have in the HTTP API.
+#[derive(Serialize)]
+struct ForPrograms<'a> {
+    error: &'a str,
+    message: &'a str,
+    retry: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Value>,
 }
 
 impl Failure {
@@ -160,6 +180,8 @@ impl Failure {
             message: message.into(),
             retry: false,
             unsent: false,
+            changed: None,
+            details: None,
         }
     }
 
@@ -186,14 +208,21 @@ impl Failure {
 
     /// The same, of a request that no node was sent.
     pub fn unsent(self) -> Failure {
-        Failure { unsent: true, ..self }
+        Failure {
+            unsent: true,
+            changed: Some(false),
+            ..self
+        }
     }
 
     /// The same; where nobody answered with what may have happened all the same, unless nothing was sent.
     pub fn unsent_or(self, may: &str) -> Failure {
         match (self.name.as_str(), self.unsent) {
             ("unreachable", true) => self.at("nothing was sent"),
-            ("unreachable", false) => self.at(may),
+            ("unreachable", false) => Failure {
+                changed: Some(true),
+                ..self.at(may)
+            },
             _ => self,
         }
     }
@@ -221,6 +250,19 @@ impl Failure {
     /// Whether the same request may succeed later.
     pub fn may_retry(&self) -> bool {
         self.retry
+    }
+
+    /// It as one line of JSON.
+    pub fn json(&self) -> String {
+        let body = ForPrograms {
+            error: &self.name,
+            message: &self.message,
+            retry: self.retry,
+            changed: self.changed,
+            details: self.details.as_ref(),
+        };
+        // Strings, booleans and JSON: that cannot fail.
+        serde_json::to_string(&body).unwrap_or_default()
     }
 
     /// The exit code of this failure.
@@ -254,6 +296,21 @@ impl From<Error> for Failure {
             message: error.message().to_string(),
             retry: error.may_retry(),
             unsent: false,
+            changed: Some(error.changed_state()),
+            details: error.details(),
+        }
+    }
+}
+
+impl From<ErrorBody> for Failure {
+    fn from(body: ErrorBody) -> Failure {
+        Failure {
+            name: body.error,
+            message: body.message,
+            retry: body.retry,
+            unsent: false,
+            changed: Some(body.changed),
+            details: body.details,
         }
     }
 }
@@ -331,6 +388,18 @@ mod tests {
                 "other nodes know it by its name"
             );
         }
+    }
+
+    #[test]
+    fn what_a_node_says_of_a_failure_is_said_to_programs() {
+        let body = r#"{"error":"refused","message":"no","retry":false,"changed":false,"details":{"left":2}}"#;
+        let failure = Failure::from(serde_json::from_str::<ErrorBody>(body).unwrap());
+        assert_eq!(failure.json(), body);
+        let unsent = Failure::new("unreachable", "away").unsent().unsent_or("perhaps");
+        assert_eq!(
+            unsent.json(),
+            r#"{"error":"unreachable","message":"nothing was sent: away","retry":false,"changed":false}"#
+        );
     }
 
     #[test]

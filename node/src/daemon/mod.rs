@@ -65,11 +65,14 @@ pub fn run(functions: impl IntoIterator<Item = Function>) -> ExitCode {
     if let Command::MindFunction(args) = &cli.command {
         return process::minder::run(&args.command);
     }
+    let in_json = cli.command.fails_in_json();
     match obey(cli.command, functions) {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(failure) => {
-            if !failure.message().is_empty() {
-                output::note(&format!("error: {failure}"));
+            match (failure.message().is_empty(), in_json) {
+                (true, _) => {}
+                (false, true) => output::note_json(&failure.json()),
+                (false, false) => output::note(&format!("error: {failure}")),
             }
             ExitCode::from(failure.code())
         }

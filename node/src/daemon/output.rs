@@ -32,6 +32,17 @@ pub fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", tame(text));
 }
 
+/// Says something to programs beside the result, as one line of JSON. Somebody may look at it all the same.
+pub fn note_json(json: &str) {
+    let escape = |c: char| match c.is_control() {
+        // Within a string: JSON has none elsewhere.
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    };
+    let tame: String = json.chars().map(escape).collect();
+    let _ = writeln!(io::stderr().lock(), "{tame}");
+}
+
 /// Says a line of somebody else's, with a name in front. Its tabs stay: they are how it is laid out.
 pub fn note_as(name: &str, line: &str) {
     let tamed: Vec<String> = line.split('\t').map(printable).collect();

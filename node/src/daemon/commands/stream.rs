@@ -82,7 +82,7 @@ fn in_one_line(json: &str) -> String {
 
 fn failure(data: &str) -> Failure {
     match serde_json::from_str::<ErrorBody>(data) {
-        Ok(error) => Failure::new(error.error, error.message).retry(error.retry),
+        Ok(error) => error.into(),
         Err(e) => Failure::new(
             "unreachable",
             format!("the stream ended with what is no error of ours: {e}"),
