@@ -27,6 +27,23 @@ pub fn refused(entity: &EntityId, error: Error) -> Error {
     Error::new(ErrorKind::Lost, message)
 }
 
+/// How an error begins that does not undo what was asked for.
+const IS_IN: &str = "what was asked for is in";
+
+/// What there is to say where a forward failed after what forwarded it was in.
+pub fn forward_failed(to: &EntityId, error: &Error) -> Error {
+    // Along a chain of forwards this is said once, of the last.
+    if error.message().starts_with(IS_IN) {
+        return error.clone();
+    }
+    let message = format!("{IS_IN}, and {to}, which it was forwarded to, has failed: {error}");
+    let failed = Error::new(ErrorKind::Unanswered, message);
+    match error.details_payload() {
+        Some(details) => failed.with_details(details.clone()),
+        None => failed,
+    }
+}
+
 impl Session {
     pub(super) fn commit(
         &mut self,
@@ -189,6 +206,16 @@ impl Session {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn along_a_chain_of_forwards_a_failure_is_told_once() {
+        let entity = |key| EntityId::new("cart", key).unwrap();
+        let last = Error::new(ErrorKind::Refused, "no");
+        let told = forward_failed(&entity("b"), &last);
+        let passed_on = forward_failed(&entity("a"), &told);
+        assert_eq!(passed_on.message(), told.message());
+        assert!(told.message().ends_with("has failed: no"), "{told}");
+    }
 
     #[test]
     fn a_function_that_has_run_is_not_taken_for_one_that_has_not() {

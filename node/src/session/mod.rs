@@ -25,7 +25,7 @@ use anabranch_crdt::{Mutation, Reading, Type, planted};
 
 pub use change::{Change, believe, diff, empty};
 use change::{grows, mend, shown, shown_of};
-pub use commit::refused;
+pub use commit::{forward_failed, refused};
 pub use direct::Answered;
 pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,

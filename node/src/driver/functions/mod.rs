@@ -41,7 +41,7 @@ use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::function::{self, Context, Foreign, Function, Nodes};
 use crate::payload::Payload;
-use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session};
+use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session, forward_failed};
 use crate::trigger::OWN_KINDS;
 use crate::wire::{EntityId, Token};
 
@@ -504,37 +504,5 @@ fn nothing(_: Commit) -> Input {
 impl Nodes for Shared {
     fn live(&self) -> Vec<ReplicaId> {
         self.network().live()
-    }
-}
-
-/// How an error begins that does not undo what was asked for.
-const IS_IN: &str = "what was asked for is in";
-
-/// A forward that failed after what forwarded it was in.
-fn forward_failed(to: &EntityId, error: &Error) -> Error {
-    // Along a chain of forwards this is said once, of the last.
-    if error.message().starts_with(IS_IN) {
-        return error.clone();
-    }
-    let message = format!("{IS_IN}, and {to}, which it was forwarded to, has failed: {error}");
-    let failed = Error::new(ErrorKind::Unanswered, message);
-    match error.details_payload() {
-        Some(details) => failed.with_details(details.clone()),
-        None => failed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn along_a_chain_of_forwards_a_failure_is_told_once() {
-        let entity = |key| EntityId::new("cart", key).unwrap();
-        let last = Error::new(ErrorKind::Refused, "no");
-        let told = forward_failed(&entity("b"), &last);
-        let passed_on = forward_failed(&entity("a"), &told);
-        assert_eq!(passed_on.message(), told.message());
-        assert!(told.message().ends_with("has failed: no"), "{told}");
     }
 }

@@ -1,12 +1,12 @@
 //! One call, from its beginning to its answer.
 
 use anabranch::engine::{Input as EngineInput, Read, RequestId, Time, View};
-use anabranch::session::{Action, Call, Command, CommandId, Input, Output, Said, Told};
+use anabranch::session::{Action, Call, Command, CommandId, Input, Output, Said, Told, forward_failed};
 use anabranch::{
     Answer, Copies, EntityId, Error, Function, Level, Mutation, Op, Payload, ReplicaId, Token, Update,
 };
 
-use super::checks::{check, check_action, forward_failed};
+use super::checks::{check, check_action};
 use super::effects::Effects;
 use super::running::Run;
 use super::{Apps, By, Delivery, Event, News, Step, Todo, WorldEvent};

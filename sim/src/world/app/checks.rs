@@ -1,7 +1,7 @@
 //! What a call may be, and what its answer: the same as in production, with the same words.
 
 use anabranch::session::{Action, Call};
-use anabranch::{EntityId, Error, ErrorKind};
+use anabranch::{Error, ErrorKind};
 
 use super::Functions;
 
@@ -19,11 +19,4 @@ pub(super) fn check(functions: &Functions, call: &Call) -> Result<(), Error> {
 /// What can be known to be wrong with an answer before what the command did is in.
 pub(super) fn check_action(functions: &Functions, action: &Action) -> Result<(), Error> {
     action.check(|call| check(functions, call))
-}
-
-/// A forward that failed after what forwarded it was in.
-pub(super) fn forward_failed(to: &EntityId, error: &Error) -> Error {
-    let message =
-        format!("what was asked for is in, and {to}, which it was forwarded to, has failed: {error}");
-    Error::new(ErrorKind::Unanswered, message)
 }
