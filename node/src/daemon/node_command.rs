@@ -330,24 +330,29 @@ async fn announce(
 ) -> Stop {
     node.ready().await;
     if node.is_ready() {
-        let mut ready = Some(ready);
         if !args.for_dev {
-            ready.take().iter().for_each(|ready| say_ready(ready, args.json));
+            say_ready(&ready, args.json);
         }
-        let mut before = Vec::new();
-        loop {
-            let discovered = match serving {
-                Some(serving) => serving.discovered(&before).await,
-                None => Vec::new(),
-            };
-            before.clone_from(&discovered);
-            match (args.for_dev, ready.take()) {
-                (true, Some(ready)) => outlet.say(NodeNews::Ready { ready, discovered }).await,
-                (true, None) => outlet.say(NodeNews::Discovered { discovered }).await,
-                (false, _) => discovered.iter().for_each(|line| output::note(line)),
+        let note = |lines: &[String]| lines.iter().for_each(|line| output::note(line));
+        let mut discovered = match serving {
+            Some(serving) => serving.discovered(&[]).await,
+            None => Vec::new(),
+        };
+        match args.for_dev {
+            true => {
+                let discovered = discovered.clone();
+                outlet.say(NodeNews::Ready { ready, discovered }).await;
             }
-            if serving.is_none() {
-                break;
+            false => note(&discovered),
+        }
+        while let Some(serving) = serving {
+            discovered = serving.discovered(&discovered).await;
+            match args.for_dev {
+                true => {
+                    let discovered = discovered.clone();
+                    outlet.say(NodeNews::Discovered { discovered }).await;
+                }
+                false => note(&discovered),
             }
         }
     }

@@ -27,6 +27,12 @@ pub struct Session {
 }
 
 impl Session {
+    /// The session that a command was given, if it was.
+    pub fn of(file: Option<&PathBuf>, timeout: Duration, done: &'static str) -> Option<Session> {
+        let file = file?.clone();
+        Some(Session { file, timeout, done })
+    }
+
     /// What the session has seen, of a file that what comes next can be kept in.
     pub fn begin(&self) -> Result<Token, Failure> {
         let _lock = self.lock()?;

@@ -41,17 +41,10 @@ const fn planted(number: &'static str, name: &'static str, class: &'static str, 
     }
 }
 
-const fn in_retries(name: &'static str, class: &'static str, seeds_max: u64) -> Planted {
-    Planted {
-        profile: Profile::Retries,
-        ..planted("-", name, class, seeds_max)
-    }
-}
-
 /// One that the swarm has nothing to do with.
-const fn in_triggers(name: &'static str, class: &'static str, seeds_max: u64) -> Planted {
+const fn within(profile: Profile, name: &'static str, class: &'static str, seeds_max: u64) -> Planted {
     Planted {
-        profile: Profile::Triggers,
+        profile,
         ..planted("-", name, class, seeds_max)
     }
 }
@@ -91,16 +84,16 @@ const PLANTED: [Planted; 43] = [
     planted("25", "timer_dies_on_restart", "I", 10),
     planted("-", "rights_of_all", "II", 100),
     planted("-", "transfer_stays", "II", 100),
-    in_triggers("fire_done_unanswered", "II", 100),
-    in_triggers("fire_named_by_try", "II", 100),
-    in_triggers("missed_all_once", "II", 100),
-    in_triggers("change_while_told_lost", "II", 100),
-    in_triggers("cursor_before_answer", "II", 100),
-    in_triggers("taken_over_as_told", "II", 100),
-    in_retries("once_asked_again", "II", 100),
-    in_retries("refused_has_not_run", "II", 100),
-    in_retries("may_have_run_forgotten", "II", 100),
-    in_retries("name_stays_behind", "II", 100),
+    within(Profile::Triggers, "fire_done_unanswered", "II", 100),
+    within(Profile::Triggers, "fire_named_by_try", "II", 100),
+    within(Profile::Triggers, "missed_all_once", "II", 100),
+    within(Profile::Triggers, "change_while_told_lost", "II", 100),
+    within(Profile::Triggers, "cursor_before_answer", "II", 100),
+    within(Profile::Triggers, "taken_over_as_told", "II", 100),
+    within(Profile::Retries, "once_asked_again", "II", 100),
+    within(Profile::Retries, "refused_has_not_run", "II", 100),
+    within(Profile::Retries, "may_have_run_forgotten", "II", 100),
+    within(Profile::Retries, "name_stays_behind", "II", 100),
 ];
 
 /// What stands above the table in `sim/PLANTED.md`.

@@ -21,11 +21,7 @@ pub async fn run(args: &Call) -> Result<(), Failure> {
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
     let (client, at) = node(&args.target).await?;
     let client = client
-        .in_session(args.session.clone().map(|file| Session {
-            file,
-            timeout,
-            done: DONE,
-        }))
+        .in_session(Session::of(args.session.as_ref(), timeout, DONE))
         .with_timeout(timeout)
         .idempotent(args.idempotent);
     let [kind, key, method] = [&args.kind, &args.key, &args.method].map(|name| percent::encode(name));

@@ -15,11 +15,7 @@ const DONE: &str = "the node has answered";
 /// Prints one value.
 pub async fn get(args: &Get) -> Result<(), Failure> {
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
-    let session = args.session.clone().map(|file| Session {
-        file,
-        timeout,
-        done: DONE,
-    });
+    let session = Session::of(args.session.as_ref(), timeout, DONE);
     let level = match args.level {
         ReadLevel::Local => "",
         ReadLevel::Majority => "?level=majority",
@@ -65,11 +61,7 @@ pub async fn watch(args: &Entity) -> Result<(), Failure> {
 /// Prints every entity.
 pub async fn dump(args: &Dump) -> Result<(), Failure> {
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
-    let session = args.session.clone().map(|file| Session {
-        file,
-        timeout,
-        done: DONE,
-    });
+    let session = Session::of(args.session.as_ref(), timeout, DONE);
     let (client, at) = node(&args.target).await?;
     let client = client.in_session(session);
     let mut lines = client.lines(&at, "/v1/dump", timeout + GRACE).await?;

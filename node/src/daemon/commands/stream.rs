@@ -31,11 +31,7 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
     let argument = in_one_line(&argument);
     let timeout = call.timeout.unwrap_or(LEVEL_TIMEOUT);
     let (client, at) = node(&call.target).await?;
-    let session = call.session.clone().map(|file| Session {
-        file,
-        timeout,
-        done: DONE,
-    });
+    let session = Session::of(call.session.as_ref(), timeout, DONE);
     let client = client.in_session(session).with_timeout(timeout);
     let [kind, key, method] = [&call.kind, &call.key, &call.method].map(|name| percent::encode(name));
     let path = format!("/v1/stream/{kind}/{key}/{method}");

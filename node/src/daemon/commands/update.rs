@@ -34,11 +34,7 @@ pub async fn delete(args: &Delete) -> Result<(), Failure> {
 async fn send(op: OpBody, how: &How) -> Result<(), Failure> {
     let (client, at) = node(&how.target).await?;
     let timeout = how.timeout.unwrap_or(LEVEL_TIMEOUT);
-    let session = how.session.clone().map(|file| Session {
-        file,
-        timeout,
-        done: DONE,
-    });
+    let session = Session::of(how.session.as_ref(), timeout, DONE);
     let client = client.in_session(session);
     let entity = output::printable(&format!("{}/{}", op.kind, op.key));
     let body = UpdateBody {

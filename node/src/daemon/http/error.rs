@@ -61,22 +61,17 @@ impl Refusal {
         serde_json::to_string(&self.body).unwrap_or_default()
     }
 
-    #[cfg(test)]
-    pub(super) fn status(&self) -> StatusCode {
-        self.status
-    }
-}
-
-impl Refusal {
     /// Of a request that had an idempotency key: made again, it counts once.
     pub(super) fn of_keyed(error: Error) -> Refusal {
         let retry = error.may_retry();
-        let refusal = Refusal::from(error);
-        let body = ErrorBody {
-            retry,
-            ..refusal.body
-        };
-        Refusal { body, ..refusal }
+        let mut refusal = Refusal::from(error);
+        refusal.body.retry = retry;
+        refusal
+    }
+
+    #[cfg(test)]
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
     }
 }
 

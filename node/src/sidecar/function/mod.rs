@@ -108,11 +108,6 @@ impl Discovered {
         call.origin = from.origin.onward();
         Ok(call)
     }
-
-    /// Tells whoever wrote it, in the background.
-    fn tell_author(&self, problem: Problem) {
-        self.author.tell(problem);
-    }
 }
 
 impl Function {
@@ -157,7 +152,7 @@ impl Function {
                 expected.full_name()
             );
             let service = method.descriptor.parent_service();
-            self.all.tell_author(Problem::warning(
+            self.all.author.tell(Problem::warning(
                 text,
                 &service.parent_file(),
                 &[method.descriptor.path()],
@@ -287,7 +282,8 @@ impl Foreign for Function {
     fn report(&self, what: &str) {
         let service = &self.service.descriptor;
         self.all
-            .tell_author(Problem::error(what, &service.parent_file(), &[service.path()]));
+            .author
+            .tell(Problem::error(what, &service.parent_file(), &[service.path()]));
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
