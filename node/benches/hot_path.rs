@@ -1,4 +1,5 @@
-//! What the hot paths cost at one node, in memory: an update of a counter, a read, a command and a query of a function.
+//! What the hot paths cost, in memory: an update of a counter, a read, a command and a query of a function at one node, and a
+//! query of another's, one at a time (`far`) and of 64 tasks (`far64`); and durable commands of 64 tasks.
 //!
 //! `cargo bench -p anabranch --bench hot_path [-- ROUNDS [PATH]]` prints the mean of each for wall and for CPU time, of
 //! this thread alone and of all (the log is written beside it). With `valgrind --tool=callgrind` run the binary itself, with
@@ -7,12 +8,17 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anabranch::transport::ca::IssueOptions;
-use anabranch::{Copies, Function, Level, Node, NodeId, PnCounter, Stage, ca, state};
+use anabranch::{
+    Call, Copies, Encoding, EntityId, Function, Level, Node, NodeId, Payload, PnCounter, Stage, ca, state,
+};
 
 const ROUNDS: usize = 200_000;
+const NODES: [NodeId; 2] = [NodeId(1), NodeId(2)];
+const TASKS: usize = 64;
 
 const APPLIED: Level = Level {
     copies: Copies::Local,
@@ -26,20 +32,12 @@ fn main() {
     let only = arguments.next();
     let dir = std::env::temp_dir().join(format!("anabranch-hot-{}", std::process::id()));
     ca::init(&dir.join("ca"), "hot").unwrap();
-    let own = dir.join("n1");
-    ca::issue(&dir.join("ca"), NodeId(1), &own, &IssueOptions::default()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let node = Node::builder()
-            .directory(own.join("data"))
-            .identity_files(own.join("ca.pem"), own.join("node.pem"), own.join("node.key"))
-            .function(hits())
-            .start()
-            .await
-            .unwrap();
+        let node = start(&dir, NODES[0], vec![]).await;
         node.ready().await;
         let wanted = |path: &str| only.as_deref().is_none_or(|only| only == path);
         let entity = node.entity::<PnCounter>("bare", "a").unwrap().with_level(APPLIED);
@@ -67,9 +65,48 @@ fn main() {
             })
             .await;
         }
+        if wanted("durable64") {
+            measure_tasks("durable64", rounds, &node, hit_durable).await;
+        }
+        if wanted("far") || wanted("far64") {
+            let other = start(&dir, NODES[1], vec![node.quic_address().to_string()]).await;
+            other.ready().await;
+            if wanted("far") {
+                measure("far", rounds / 10, async || call_far(node.clone()).await).await;
+            }
+            if wanted("far64") {
+                measure_tasks("far64", rounds, &node, |node, _| call_far(node)).await;
+            }
+            other.shutdown().await.unwrap();
+        }
         node.shutdown().await.unwrap();
     });
     fs::remove_dir_all(&dir).unwrap();
+}
+
+async fn start(dir: &Path, id: NodeId, seeds: Vec<String>) -> Node {
+    let own = dir.join(format!("n{id}"));
+    ca::issue(&dir.join("ca"), id, &own, &IssueOptions::default()).unwrap();
+    Node::builder()
+        .directory(own.join("data"))
+        .identity_files(own.join("ca.pem"), own.join("node.pem"), own.join("node.key"))
+        .seeds(seeds)
+        .function(hits())
+        .start()
+        .await
+        .unwrap()
+}
+
+async fn hit_durable(node: Node, key: &'static str) {
+    let _: i64 = node.call("hits", key, "hit_durable", &1).await.unwrap();
+}
+
+/// A query of the other node's that gives back its 64 bytes.
+async fn call_far(node: Node) {
+    let said = Payload::of(Encoding::Postcard, &[[7_u8; 32]; 2]).unwrap();
+    let call = Call::new(EntityId::new("hits", "far").unwrap(), "echo", said);
+    let answered = node.call_on(NODES[1], call, None, Duration::from_secs(10)).await;
+    black_box(answered.unwrap());
 }
 
 /// A counter, raised in memory.
@@ -80,18 +117,53 @@ fn hits() -> Function {
             hits.increment(by);
             Ok::<_, String>(hits.get())
         })
+        .command("hit_durable", |hits, _, by: i64| {
+            hits.increment(by);
+            Ok::<_, String>(hits.get())
+        })
         .query("get", |hits, _, ()| Ok::<_, String>(hits.get()))
+        .query("echo", |_, _, said: [[u8; 32]; 2]| Ok::<_, String>(said))
         .into()
 }
 
 async fn measure(path: &str, rounds: usize, mut once: impl AsyncFnMut()) {
-    for _ in 0..rounds / 10 {
-        once().await;
-    }
+    measure_all(path, rounds, async |rounds| {
+        for _ in 0..rounds {
+            once().await;
+        }
+    })
+    .await;
+}
+
+/// Of so many tasks, each with its own key.
+async fn measure_tasks<F>(
+    path: &str,
+    rounds: usize,
+    node: &Node,
+    once: impl Fn(Node, &'static str) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let keys = (0..TASKS).map(|n| &*n.to_string().leak());
+    let keys: Vec<&'static str> = keys.collect();
+    measure_all(path, rounds / TASKS * TASKS, async |rounds| {
+        let tasks = keys.iter().map(|&key| {
+            let (node, once) = (node.clone(), once.clone());
+            async move {
+                for _ in 0..rounds / TASKS {
+                    once(node.clone(), key).await;
+                }
+            }
+        });
+        tasks.collect::<tokio::task::JoinSet<()>>().join_all().await;
+    })
+    .await;
+}
+
+async fn measure_all(path: &str, rounds: usize, mut run: impl AsyncFnMut(usize)) {
+    run(rounds / 10).await;
     let (began, cpu, all) = (Instant::now(), cpu_of("thread-self"), cpu_of("self"));
-    for _ in 0..rounds {
-        once().await;
-    }
+    run(rounds).await;
     let each = |took: Duration| took.as_nanos() as f64 / rounds as f64;
     println!(
         "{path:<8} {:>7.0} ns   CPU {:>7.0} ns, of all threads {:>7.0} ns",
