@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anabranch_crdt::NodeId;
+use anabranch_crdt::{Epoch, NodeId};
 use quinn::{Connection, ConnectionError, Incoming, SendStream, WriteError};
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
@@ -46,6 +46,9 @@ pub(super) enum Failure {
         code: Option<CloseCode>,
         why: String,
     },
+    /// The peer says that it knows a newer epoch of this node. The other way round it is a refusal like any other: what is known
+    /// here of the peer's epochs says nothing about this node's.
+    Outdated { by: NodeId, newest: Epoch },
 }
 
 /// Dials an address and waits until the link is up.
@@ -75,15 +78,15 @@ pub(super) async fn dial(net: &Arc<Net>, address: SocketAddr) -> Result<Dialled,
 /// Says what became of a dial, as loud as somebody has to act on it.
 fn tell(net: &Net, address: SocketAddr, failure: &Failure) {
     match failure {
-        Failure::Refused {
-            peer: Some(by),
-            code: Some(CloseCode::NewerEpoch),
-            why,
-        } if let Some(newest) = newer_epoch_in(why)
-            && newest > net.epoch =>
-        {
+        Failure::Outdated { by, newest } if *newest > net.epoch => {
             tracing::warn!(%address, peer = %by, %newest, "the peer knows a newer epoch of this node");
-            net.emit(Event::Outdated { by: *by, newest });
+            net.emit(Event::Outdated {
+                by: *by,
+                newest: *newest,
+            });
+        }
+        Failure::Outdated { by, newest } => {
+            tracing::debug!(%address, peer = %by, %newest, "the peer speaks of an epoch that is over");
         }
         Failure::Refused { peer, code, why } if code.is_none_or(CloseCode::is_refusal) => {
             tracing::warn!(%address, ?peer, why, "refused");
@@ -295,6 +298,11 @@ fn failure(peer: Option<NodeId>, error: ConnectionError) -> Failure {
         ConnectionError::ApplicationClosed(closed) => {
             let why = format!("the peer says: {}", String::from_utf8_lossy(&closed.reason));
             match CloseCode::from_wire(closed.error_code.into_inner()) {
+                Some(CloseCode::NewerEpoch)
+                    if let (Some(by), Some(newest)) = (peer, newer_epoch_in(&why)) =>
+                {
+                    Failure::Outdated { by, newest }
+                }
                 code @ Some(_) => Failure::Refused { peer, code, why },
                 None => Failure::Unreachable(why),
             }

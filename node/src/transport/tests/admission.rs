@@ -145,4 +145,14 @@ fn a_restarted_peer_replaces_its_old_self_at_once() {
         (a.id(), Epoch(21))
     );
     assert_eq!(a.transport.links().len(), 1);
+
+    // Who refuses an old self of a peer's has heard nothing of its own.
+    drop(new);
+    a.disconnected(old.id());
+    a.dial(&old);
+    for _ in 0..2 {
+        assert_eq!(old.wait("its word to a", outdated), (a.id(), Epoch(21)));
+    }
+    let heard = a.events.try_iter().chain(a.passed.take());
+    assert_eq!(heard.filter_map(|event| outdated(&event)).collect::<Vec<_>>(), []);
 }
