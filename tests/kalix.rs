@@ -319,6 +319,52 @@ fn a_command_on_which_the_function_ends_three_times_is_parked() {
 }
 
 #[test]
+fn a_caller_of_an_action_who_gives_up_takes_nothing_with_him() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-gives-up", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let number = |value: u32| json!({ "value": value });
+    client.call("Desk/Double", number(1));
+    client.headers.insert("grpc-timeout".into(), "100m".into());
+    for _ in 0..3 {
+        assert_eq!(client.fail("Desk/Late", number(400)).0, DEADLINE_EXCEEDED);
+        let answer = client.ask("Desk/SumLate", &[number(300), number(100)]);
+        assert_eq!(answer.code, DEADLINE_EXCEEDED, "{answer:?}");
+    }
+    client.headers.remove("grpc-timeout");
+    // This comes after all those answers, from the same process.
+    assert_eq!(client.call("Desk/Late", number(500)), number(500));
+}
+
+#[test]
+fn an_actions_message_on_which_the_function_ends_is_kept_from_it() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-action-parked", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let number = |value: u32| json!({ "value": value });
+    // The SDK ends its process where it cannot read one.
+    let at = dev.ingress(0).to_string();
+    let headers = [("content-type", "application/grpc-web+proto")];
+    for cut in ["\0\0\0\0\x02\x0a\x09", "\0\0\0\0\x03\x0a\x01\x01"] {
+        let path = "/anabranch.test.Desk/Double";
+        let reply = http::request(&at, "POST", path, &headers, cut).unwrap();
+        let said = format!("{}{}", reply.headers, reply.body).replace(' ', "");
+        assert!(said.contains("grpc-status:3"), "{said}");
+    }
+    for _ in 0..3 {
+        assert_eq!(client.fail("Desk/Exit", number(1)).0, UNAVAILABLE);
+        wait_for("the function", || {
+            let answer = client.ask("Desk/Double", &[number(1)]);
+            (answer.code == 0).then_some(())
+        });
+    }
+    let (code, text) = client.fail("Desk/Exit", number(1));
+    assert_eq!(code, UNKNOWN);
+    assert!(text.contains("parked") && text.contains("3 times"), "{text}");
+    assert_eq!(client.call("Desk/Double", number(2)), number(4));
+}
+
+#[test]
 fn json_over_http_is_understood_by_the_routes_of_the_descriptors() {
     let Some(shop) = shop() else { return };
     let dev = Dev::start("kalix-json", shop, 1);

@@ -16,8 +16,8 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::client::Grpc;
@@ -31,6 +31,8 @@ const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a question that was answered may stay open.
 const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a function may take to an answer that nobody waits for.
+const FORGOTTEN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Streams of a connection at a time: no server should take fewer (RFC 9113, 6.5.2), and some take no more than a few times that.
 const STREAMS_MAX: usize = 100;
@@ -160,6 +162,34 @@ impl Room {
         });
         answer.ok_or_else(|| Status::internal("there is no answer"))
     }
+}
+
+/// Waits for a function's one answer, and has it answered also where nobody waits for that any more. Kalix's SDK ends the function's
+/// process, and everybody else's commands with it, where an answer comes to a call that was broken off.
+///
+/// # Errors
+/// The status that it ended with.
+pub async fn to_its_end<A>(
+    asking: impl Future<Output = Result<A, Status>> + Send + 'static,
+) -> Result<A, Status>
+where
+    A: Send + 'static,
+{
+    let (mut sender, answered) = oneshot::channel();
+    tokio::spawn(async move {
+        let forgotten = async {
+            sender.closed().await;
+            sleep(FORGOTTEN_TIMEOUT).await;
+        };
+        let answer = tokio::select! {
+            answer = asking => answer,
+            () = forgotten => return,
+        };
+        // Nobody may wait for it any more.
+        let _ = sender.send(answer);
+    });
+    let stopped = |_| Err(Status::unavailable("this node is stopping"));
+    answered.await.unwrap_or_else(stopped)
 }
 
 /// One connection.

@@ -1,9 +1,11 @@
 //! Failures as gRPC has them: a number and a description.
 //!
 //! Not here: HTTP's numbers. Contract: what a function gave as the number of its failure is what its caller hears, wherever the two
-//! are.
+//! are, and whoever forwarded to it. A client that repeats by itself what is unavailable is told not to where something may have
+//! changed.
 
 use serde::{Deserialize, Serialize};
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use super::status::of_failure;
@@ -15,13 +17,19 @@ use crate::payload::{Encoding, Payload};
 #[derive(Debug, Serialize, Deserialize)]
 struct Details {
     grpc_status: i32,
+    /// In the function's own words, whatever else is said where these are passed on.
+    description: String,
 }
+
+/// A trailer by which clients take a server's word for when they are to retry; below 0, not at all (gRFC A6).
+const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// A function's own failure: 0 where it gave no number.
 pub fn refused(code: u32, description: &str) -> Error {
     let code = of_failure(i32::try_from(code).unwrap_or(0));
     let details = Details {
         grpc_status: code as i32,
+        description: description.to_owned(),
     };
     let error = Error::new(ErrorKind::Refused, description);
     match Payload::of(Encoding::Json, &details) {
@@ -41,11 +49,23 @@ pub fn broke(why: &str, has_entity: bool) -> Error {
 
 /// An error as its caller hears it over gRPC. `is_late`: his deadline has passed.
 pub fn status(error: &Error, is_late: bool) -> Status {
-    let code = match error.kind() {
-        ErrorKind::Refused => match error.details::<Details>() {
-            Some(details) => of_failure(details.grpc_status),
-            None => Code::Unknown,
-        },
+    let mut status = match (error.kind(), error.details::<Details>()) {
+        // A forward's answer is its target's.
+        (ErrorKind::Refused | ErrorKind::Unanswered, Some(details)) => {
+            Status::new(of_failure(details.grpc_status), details.description)
+        }
+        (kind, _) => Status::new(code(kind, is_late), error.message()),
+    };
+    if error.changed_state() {
+        let never = MetadataValue::from_static("-1");
+        status.metadata_mut().insert(PUSHBACK, never);
+    }
+    status
+}
+
+fn code(kind: ErrorKind, is_late: bool) -> Code {
+    match kind {
+        ErrorKind::Refused => Code::Unknown,
         ErrorKind::Expired | ErrorKind::Stale => Code::DeadlineExceeded,
         ErrorKind::Lost | ErrorKind::Unanswered if is_late => Code::DeadlineExceeded,
         ErrorKind::Invalid => Code::InvalidArgument,
@@ -55,13 +75,14 @@ pub fn status(error: &Error, is_late: bool) -> Status {
         ErrorKind::Overloaded | ErrorKind::DiskFull => Code::ResourceExhausted,
         ErrorKind::Internal | ErrorKind::Corrupt => Code::Internal,
         _ => Code::Unavailable,
-    };
-    Status::new(code, error.message())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::forward_failed;
+    use crate::wire::EntityId;
 
     #[test]
     fn a_functions_number_is_what_its_caller_hears() {
@@ -72,6 +93,38 @@ mod tests {
         assert_eq!(status(&broke("it lied", true), false).code(), Code::Internal);
         let other = Error::new(ErrorKind::Refused, "no");
         assert_eq!(status(&other, false).code(), Code::Unknown);
+    }
+
+    #[test]
+    fn a_forwards_answer_is_its_targets() {
+        let to = EntityId::new("k", "x").unwrap();
+        let told = status(&forward_failed(&to, &refused(9, "no")), false);
+        assert_eq!((told.code(), told.message()), (Code::FailedPrecondition, "no"));
+        let away = Error::new(ErrorKind::Unreachable, "nothing changed: it is away");
+        let told = status(&forward_failed(&to, &away), false);
+        assert_eq!(told.code(), Code::Unavailable);
+        assert!(
+            told.message().ends_with("nothing changed: it is away"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn what_may_have_changed_something_is_not_repeated_by_itself() {
+        for (kind, may_be_repeated) in [
+            (ErrorKind::Lost, false),
+            (ErrorKind::Unanswered, false),
+            (ErrorKind::Unconfirmed, false),
+            (ErrorKind::Unreachable, true),
+            (ErrorKind::Overloaded, true),
+        ] {
+            let told = status(&Error::new(kind, "?"), false);
+            assert_eq!(
+                told.metadata().get(PUSHBACK).is_none(),
+                may_be_repeated,
+                "{kind:?}"
+            );
+        }
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod status;
 mod taken;
 mod transcode;
 mod untouched;
+mod wire_check;
 mod word;
 
 use std::net::{SocketAddr, TcpListener};

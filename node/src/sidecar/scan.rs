@@ -10,6 +10,13 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 #[error("no Protocol Buffers message: {0}")]
 pub struct Malformed(String);
 
+impl Malformed {
+    /// What is wrong with it.
+    pub fn new(why: String) -> Malformed {
+        Malformed(why)
+    }
+}
+
 impl From<prost::DecodeError> for Malformed {
     fn from(error: prost::DecodeError) -> Malformed {
         Malformed(error.to_string())
@@ -56,6 +63,16 @@ impl<'a> Iterator for Fields<'a> {
         }
         Some(read)
     }
+}
+
+/// Whether these are whole varints, and nothing else.
+pub fn varints(mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        if decode_varint(&mut bytes).is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 fn read<'a>(rest: &mut &'a [u8]) -> Result<(u32, Raw<'a>), Malformed> {

@@ -214,6 +214,7 @@ desk.commandHandlers = {
     throw new Error("boom");
   },
   Exit: () => process.exit(3),
+  Late: (n) => new Promise((done) => setTimeout(() => done(n), number(n.value))),
   CountAndExit(_, ctx) {
     ctx.write({ value: 1 });
     setTimeout(() => process.exit(3), 200);
@@ -247,6 +248,11 @@ desk.commandHandlers = {
     let sum = 0;
     ctx.on("data", (n) => (sum += number(n.value)));
     return new Promise((done) => ctx.on("end", () => done({ value: sum })));
+  },
+  SumLate(ctx) {
+    let sum = 0;
+    ctx.on("data", (n) => (sum += number(n.value)));
+    return new Promise((done) => ctx.on("end", () => setTimeout(() => done({ value: sum }), sum)));
   },
   Echo(ctx) {
     ctx.on("data", (n) => ctx.write(n));

@@ -12,7 +12,7 @@ use super::deleted;
 use super::foreign::{Begin, Ended, stopping};
 use super::foreign_attend::{Follows, Parts, left};
 use super::later::{Later, note_failure};
-use super::parked;
+use super::parked::{self, Slot};
 use super::step::{Commit, Step, step};
 use crate::driver::cell::Submitted;
 use crate::driver::shared::{Shared, broken, unanswered};
@@ -28,6 +28,36 @@ use crate::wire::{EntityId, Token};
 /// How long what a command did may take to be where its level wants it, on other nodes; it is never rolled back.
 const CONFIRM_MS_DEFAULT: u64 = 5_000;
 
+/// A command as it is told from others where a function may end on it.
+struct Turn {
+    function: Arc<dyn Foreign>,
+    entity: EntityId,
+    method: String,
+    payload: Payload,
+    deadline: Time,
+}
+
+impl Turn {
+    fn of(function: &Arc<dyn Foreign>, entity: &EntityId, command: &Command) -> Turn {
+        Turn {
+            function: Arc::clone(function),
+            entity: entity.clone(),
+            method: command.method.clone(),
+            payload: command.payload.clone(),
+            deadline: command.deadline,
+        }
+    }
+
+    /// It takes a look at every byte: for those that have to do with a function's end alone.
+    fn slot(&self) -> Slot {
+        let name = parked::name(&self.method, &self.function.message(&self.payload));
+        match self.function.is_stateless() {
+            true => Slot::of_service(self.entity.kind(), name),
+            false => Slot::of_entity(&self.entity, name),
+        }
+    }
+}
+
 impl Shared {
     /// A task of its own: a future of this type, as calls are made within calls.
     pub(super) fn answer_foreign(
@@ -40,13 +70,31 @@ impl Shared {
         gone: oneshot::Receiver<()>,
     ) -> BoxFuture<'static, Ended> {
         match function.is_stateless() {
-            true => Box::pin(self.act(function, command, token, gone)),
+            true => Box::pin(self.act_foreign(function, entity, command, token, gone)),
             false => Box::pin(self.run_foreign(function, entity, id, command, token, None)),
         }
     }
 
-    async fn act(
+    /// A command of what has no entities.
+    async fn act_foreign(
         self: Arc<Self>,
+        function: Arc<dyn Foreign>,
+        entity: EntityId,
+        command: Command,
+        token: Token,
+        gone: oneshot::Receiver<()>,
+    ) -> Ended {
+        let turn = Turn::of(&function, &entity, &command);
+        if let Err(error) = self.check_parked(&turn) {
+            return (Err(error), token);
+        }
+        let (result, token) = self.act(function, command, token, gone).await;
+        self.note_end(&turn, &result);
+        (result, token)
+    }
+
+    async fn act(
+        self: &Arc<Self>,
         function: Arc<dyn Foreign>,
         command: Command,
         mut token: Token,
@@ -90,36 +138,38 @@ impl Shared {
         token: Token,
         parts: Option<Parts>,
     ) -> Ended {
-        let (method, payload, deadline) = (command.method.clone(), command.payload.clone(), command.deadline);
-        // It takes a look at every byte: for those that have to do with a function's end alone.
-        let name = || parked::name(&method, &function.message(&payload));
-        let now = self.clock.time();
-        let has_ended = || self.functions.foreign.parked().knows(&entity);
-        if has_ended()
-            && let Err(error) = self
-                .functions
-                .foreign
-                .parked()
-                .check(now, &entity, name(), &method)
-        {
+        let turn = Turn::of(&function, &entity, &command);
+        if let Err(error) = self.check_parked(&turn) {
             return (Err(error), token);
         }
-        let giving = self.give_foreign(Arc::clone(&function), &entity, id, command, token, parts);
+        let giving = self.give_foreign(function, &entity, id, command, token, parts);
         let (result, token) = giving.await;
-        let now = self.clock.time();
-        let end = match &result {
-            // Whose caller gave up first was only slow.
-            Err(error) if error.kind() == ErrorKind::Lost && now < deadline => Some(Some(error)),
-            Ok(_) if has_ended() => Some(None),
-            Err(error) if has_ended() && error.kind() == ErrorKind::Refused => Some(None),
-            // Its function was not given it; or has never ended on anything of this entity's.
-            _ => None,
-        };
-        if let Some(end) = end {
-            let name = name();
-            self.functions.foreign.parked().note(now, &entity, name, end);
-        }
+        self.note_end(&turn, &result);
         (result, token)
+    }
+
+    /// Whether a command may be given to its function.
+    fn check_parked(&self, turn: &Turn) -> Result<(), Error> {
+        let mut parked = self.functions.foreign.parked();
+        match parked.is_empty() {
+            true => Ok(()),
+            false => parked.check(self.clock.time(), &turn.slot(), &turn.method),
+        }
+    }
+
+    /// What there is to know of how a command ended that was given to its function.
+    fn note_end(&self, turn: &Turn, result: &Result<(Action, bool), Error>) {
+        let now = self.clock.time();
+        let mut parked = self.functions.foreign.parked();
+        let end = match result {
+            // Whose caller gave up first was only slow.
+            Err(error) if error.kind() == ErrorKind::Lost && now < turn.deadline => Some(error),
+            Ok(_) if !parked.is_empty() => None,
+            Err(error) if !parked.is_empty() && error.kind() == ErrorKind::Refused => None,
+            // Its function was not given it; or none has ever ended on anything.
+            _ => return,
+        };
+        parked.note(now, turn.slot(), end);
     }
 
     async fn give_foreign(

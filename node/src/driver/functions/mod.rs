@@ -285,12 +285,12 @@ impl Shared {
                     changed |= did;
                     found = self.functions.find(next.entity.kind(), &next.method);
                     if found.is_none() {
-                        let left_ms = self.clock.time().ms_until(deadline);
+                        let (to, left_ms) = (next.entity.clone(), self.clock.time().ms_until(deadline));
                         // A call within a call: its future would contain itself.
                         let asking = Box::pin(self.call_anywhere(next, session, left_ms)).await;
                         let failed = |error| {
                             if changed {
-                                forward_failed(&from, &error)
+                                forward_failed(&to, &error)
                             } else {
                                 error
                             }

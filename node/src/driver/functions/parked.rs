@@ -1,10 +1,12 @@
 //! Commands on which a function ends again and again: they are not given to it for a while, so that one of them does not take the
 //! function from everybody else.
 //!
-//! Contract: a command counts as the same by its entity, method and argument. It is parked after [`CRASHES_MAX`] ends in a row, and
-//! given to its function once more when [`PARKED_MS`] have passed.
+//! Contract: a command counts as the same by its entity, method and argument; where there are no entities, by the latter. It is parked
+//! after [`CRASHES_MAX`] ends in a row, of an entity without ends on others between them, and given to its function once more when
+//! [`PARKED_MS`] have passed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::engine::Time;
@@ -15,12 +17,53 @@ use crate::wire::EntityId;
 const CRASHES_MAX: u32 = 3;
 /// For so long, milliseconds.
 const PARKED_MS: u64 = 60_000;
-/// Of so many entities it is kept what their functions ended on; of the others it is not known.
-const ENTITIES_MAX: usize = 10_000;
+/// So many ends are kept at most, one an entity; of the others it is not known.
+const ENDS_MAX: usize = 10_000;
 
-/// What functions ended on, by entity.
+/// What functions ended on.
 #[derive(Debug, Default)]
-pub(super) struct Parked(BTreeMap<EntityId, Crash>);
+pub(super) struct Parked(BTreeMap<Place, Crash>);
+
+/// Where one end is kept: an entity has one, and commands that are of no entity have one each.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Entity(EntityId),
+    Service(String, u64),
+}
+
+/// A command, and where its end is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    place: Place,
+    command: u64,
+}
+
+impl Slot {
+    /// Of a command of this name that is an entity's.
+    pub(super) fn of_entity(entity: &EntityId, command: u64) -> Slot {
+        Slot {
+            place: Place::Entity(entity.clone()),
+            command,
+        }
+    }
+
+    /// Of one that is no entity's.
+    pub(super) fn of_service(kind: &str, command: u64) -> Slot {
+        Slot {
+            place: Place::Service(kind.to_owned(), command),
+            command,
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Entity(entity) => entity.fmt(f),
+            Place::Service(kind, _) => write!(f, "{kind}, with this message,"),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Crash {
@@ -39,20 +82,17 @@ pub(super) fn name(method: &str, argument: &[u8]) -> u64 {
 }
 
 impl Parked {
-    /// Whether a function has ended on something of an entity's.
-    pub(super) fn knows(&self, entity: &EntityId) -> bool {
-        self.0.contains_key(entity)
+    /// Whether no function has ended on anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether a command may be given to its function.
-    pub(super) fn check(
-        &mut self,
-        now: Time,
-        entity: &EntityId,
-        command: u64,
-        method: &str,
-    ) -> Result<(), Error> {
-        let crash = self.0.get(entity).filter(|crash| crash.command == command);
+    pub(super) fn check(&mut self, now: Time, slot: &Slot, method: &str) -> Result<(), Error> {
+        let crash = self
+            .0
+            .get(&slot.place)
+            .filter(|crash| crash.command == slot.command);
         let Some(crash) = crash.filter(|crash| crash.times >= CRASHES_MAX) else {
             return Ok(());
         };
@@ -61,7 +101,7 @@ impl Parked {
             return Ok(());
         }
         let message = format!(
-            "nothing changed: {method} of {entity} is parked: its function has ended on it {} times in a row, at last: {}. It is \
+            "nothing changed: {method} of {slot} is parked: its function has ended on it {} times in a row, at last: {}. It is \
              tried again after {} s",
             crash.times,
             crash.why,
@@ -71,15 +111,16 @@ impl Parked {
     }
 
     /// How a command that was given to its function ended: with its answer, or with the function.
-    pub(super) fn note(&mut self, now: Time, entity: &EntityId, command: u64, end: Option<&Error>) {
-        if self.0.len() >= ENTITIES_MAX {
+    pub(super) fn note(&mut self, now: Time, slot: Slot, end: Option<&Error>) {
+        if self.0.len() >= ENDS_MAX {
             // What is tried again anyway need not be remembered.
             self.0.retain(|_, crash| crash.last.after_ms(PARKED_MS) > now);
         }
-        let has_room = self.0.len() < ENTITIES_MAX;
-        match (self.0.get_mut(entity), end) {
+        let has_room = self.0.len() < ENDS_MAX;
+        let Slot { place, command } = slot;
+        match (self.0.get_mut(&place), end) {
             (Some(crash), None) if crash.command == command => {
-                self.0.remove(entity);
+                self.0.remove(&place);
             }
             (Some(crash), Some(error)) => {
                 let is_same = crash.command == command;
@@ -94,7 +135,7 @@ impl Parked {
                     last: now,
                     why: error.message().to_owned(),
                 };
-                self.0.insert(entity.clone(), crash);
+                self.0.insert(place, crash);
             }
             _ => {}
         }
@@ -105,41 +146,65 @@ impl Parked {
 mod tests {
     use super::*;
 
+    fn slot(key: &str, command: u64) -> Slot {
+        Slot::of_entity(&EntityId::new("k", key).unwrap(), command)
+    }
+
+    fn lost() -> Error {
+        Error::new(ErrorKind::Lost, "it is gone")
+    }
+
     #[test]
     fn a_command_is_parked_for_its_entity_after_three_ends_in_a_row() {
         let mut parked = Parked::default();
-        let entity = |key| EntityId::new("k", key).unwrap();
-        let (x, y) = (entity("x"), entity("y"));
-        let lost = Error::new(ErrorKind::Lost, "it is gone");
+        let (x1, x2, y1, lost) = (slot("x", 1), slot("x", 2), slot("y", 1), lost());
         let at = |ms| Time(0).after_ms(ms);
         for times in 1..=CRASHES_MAX {
-            parked.check(at(0), &x, 1, "m").unwrap();
-            parked.note(at(u64::from(times)), &x, 1, Some(&lost));
+            parked.check(at(0), &x1, "m").unwrap();
+            parked.note(at(u64::from(times)), x1.clone(), Some(&lost));
         }
-        let refused = parked.check(at(3), &x, 1, "m").unwrap_err();
+        let refused = parked.check(at(3), &x1, "m").unwrap_err();
         assert!(refused.message().contains("it is gone"), "{refused}");
         // Others are not: neither of another entity, nor another command.
-        parked.check(at(3), &y, 1, "m").unwrap();
-        parked.check(at(3), &x, 2, "m").unwrap();
-        parked.note(at(3), &x, 2, None);
-        parked.check(at(3), &x, 1, "m").unwrap_err();
+        parked.check(at(3), &y1, "m").unwrap();
+        parked.check(at(3), &x2, "m").unwrap();
+        parked.note(at(3), x2, None);
+        parked.check(at(3), &x1, "m").unwrap_err();
         // It is tried once more, and parked again at once.
-        parked.check(at(3 + PARKED_MS), &x, 1, "m").unwrap();
-        parked.note(at(3 + PARKED_MS), &x, 1, Some(&lost));
-        parked.check(at(4 + PARKED_MS), &x, 1, "m").unwrap_err();
-        parked.note(at(5 + 2 * PARKED_MS), &x, 1, None);
-        parked.check(at(5 + 2 * PARKED_MS), &x, 1, "m").unwrap();
+        parked.check(at(3 + PARKED_MS), &x1, "m").unwrap();
+        parked.note(at(3 + PARKED_MS), x1.clone(), Some(&lost));
+        parked.check(at(4 + PARKED_MS), &x1, "m").unwrap_err();
+        parked.note(at(5 + 2 * PARKED_MS), x1.clone(), None);
+        parked.check(at(5 + 2 * PARKED_MS), &x1, "m").unwrap();
+        assert!(parked.is_empty());
     }
 
     #[test]
     fn ends_that_are_not_in_a_row_do_not_count() {
         let mut parked = Parked::default();
-        let x = EntityId::new("k", "x").unwrap();
-        let lost = Error::new(ErrorKind::Lost, "it is gone");
         for command in [1, 1, 2, 1, 1] {
-            parked.check(Time(0), &x, command, "m").unwrap();
-            parked.note(Time(0), &x, command, Some(&lost));
+            parked.check(Time(0), &slot("x", command), "m").unwrap();
+            parked.note(Time(0), slot("x", command), Some(&lost()));
         }
-        parked.check(Time(0), &x, 1, "m").unwrap();
+        parked.check(Time(0), &slot("x", 1), "m").unwrap();
+    }
+
+    #[test]
+    fn what_is_no_entitys_is_parked_each_by_itself() {
+        let mut parked = Parked::default();
+        let slot = |command| Slot::of_service("s", command);
+        for command in [1, 2, 1, 2, 1] {
+            parked.check(Time(0), &slot(command), "m").unwrap();
+            parked.note(Time(0), slot(command), Some(&lost()));
+        }
+        let refused = parked.check(Time(0), &slot(1), "m").unwrap_err();
+        assert!(
+            refused
+                .message()
+                .starts_with("nothing changed: m of s, with this message, is parked"),
+            "{refused}"
+        );
+        parked.check(Time(0), &slot(2), "m").unwrap();
+        parked.check(Time(0), &slot(3), "m").unwrap();
     }
 }

@@ -20,6 +20,7 @@ use super::said;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Foreign, Handle, Hear};
 use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
+use crate::sidecar::connection::MESSAGE_BYTES_MAX;
 use crate::sidecar::delta::{Delta, VoteDelta};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::refused;
@@ -148,13 +149,16 @@ impl Conversation {
                 command: None,
                 error: Error::new(ErrorKind::Lost, status.message()),
             },
-            Err(End::Cannot(why)) => Said::Failed {
-                command: None,
-                error: Error::new(
-                    ErrorKind::WrongType,
-                    format!("nothing changed: {}: {why}", self.entity),
-                ),
-            },
+            Err(End::Cannot(why)) => {
+                self.function.report_about(&self.entity, &why);
+                Said::Failed {
+                    command: None,
+                    error: Error::new(
+                        ErrorKind::WrongType,
+                        format!("nothing changed: {}: {why}", self.entity),
+                    ),
+                }
+            }
             Err(End::Broke(error)) => {
                 self.function.report_about(&self.entity, error.message());
                 Said::Failed {
@@ -205,7 +209,7 @@ impl Conversation {
                         continue;
                     };
                     for word in self.words(next)? {
-                        pending.extend(dialect.encode(word).map_err(End::Cannot)?);
+                        pending.extend(dialect.encode(word).and_then(fitting).map_err(End::Cannot)?);
                     }
                 }
                 () = overrun.notified() => {
@@ -514,6 +518,17 @@ impl Function {
 
     fn report_about(&self, entity: &EntityId, what: &str) {
         self.report(&format!("{entity}: {what}"));
+    }
+}
+
+/// Whether what is to be told is no larger than functions take.
+fn fitting(messages: Vec<Bytes>) -> Result<Vec<Bytes>, String> {
+    match messages.iter().map(Bytes::len).max() {
+        Some(bytes) if bytes > MESSAGE_BYTES_MAX => Err(format!(
+            "its function takes messages of {MESSAGE_BYTES_MAX} bytes at most, and is to be told of the entity with {bytes}; make it smaller \
+             with `anabranch update`, or delete it with `anabranch delete`"
+        )),
+        _ => Ok(messages),
     }
 }
 

@@ -20,6 +20,7 @@ use self::life::Life;
 use self::streamed::Streamed;
 use super::author::Author;
 use super::awake::Awake;
+use super::connection::to_its_end;
 use super::dialect::Dialect;
 use super::envelope::Envelope;
 use super::failure::{broke, refused};
@@ -27,6 +28,7 @@ use super::problem::Problem;
 use super::proto::action::{ActionCommand, ActionResponse};
 use super::services::{Method, Service, Services};
 use super::transcode::{json_to_message, message_to_json};
+use super::wire_check;
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Foreign, Handle, Hear, Pipe, unknown_elsewhere};
 use crate::payload::{Encoding, Payload};
@@ -118,7 +120,16 @@ impl Function {
     /// A message as the function takes it.
     fn taken(&self, method: &Method, payload: Payload) -> Result<Payload, Error> {
         match payload.encoding {
-            Encoding::Protobuf => Envelope::of(&payload).map(|_| payload),
+            Encoding::Protobuf => {
+                let envelope = Envelope::of(&payload)?;
+                let input = method.input();
+                // One of another type, as functions may send each other, is not known here.
+                let is_of_input = matches!(envelope.type_url.rsplit('/').next(), Some(name) if name.is_empty() || name == input.full_name());
+                if is_of_input && let Err(why) = wire_check::check(&envelope.message, &input) {
+                    return Err(argument(method, &why));
+                }
+                Ok(payload)
+            }
             Encoding::Json => from_json(method, &payload),
             Encoding::Postcard => {
                 let message = format!(
@@ -175,8 +186,13 @@ impl Function {
 
     async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
         let question = self.question(command, true)?;
-        let (room, _using) = self.all.awake.room().await?;
-        let asking = room.ask(self.all.dialect().paths().unary, question);
+        let (room, using) = self.all.awake.room().await?;
+        let path = self.all.dialect().paths().unary;
+        let asking = to_its_end(async move {
+            let answer = room.ask(path, question).await;
+            drop(using);
+            answer
+        });
         asking.await.map_err(|status| failed(&status))
     }
 }
@@ -311,18 +327,21 @@ fn lost(status: &Status) -> Error {
     Error::new(ErrorKind::Lost, message)
 }
 
+/// That a method cannot be given that.
+fn argument(method: &Method, why: &dyn fmt::Display) -> Error {
+    let name = method.descriptor.full_name();
+    Error::new(
+        ErrorKind::Invalid,
+        format!("nothing changed: the argument of {name}: {why}"),
+    )
+}
+
 fn from_json(method: &Method, payload: &Payload) -> Result<Payload, Error> {
     let text: &[u8] = match payload.bytes.as_ref() {
         b"" | b"null" => b"{}",
         text => text,
     };
-    let message = json_to_message(&method.input(), text).map_err(|why| {
-        let name = method.descriptor.full_name();
-        Error::new(
-            ErrorKind::Invalid,
-            format!("nothing changed: the argument of {name}: {why}"),
-        )
-    })?;
+    let message = json_to_message(&method.input(), text).map_err(|why| argument(method, &why))?;
     let envelope = Envelope {
         message,
         ..Envelope::default()

@@ -1,7 +1,7 @@
 //! Streams of actions: messages in, replies out, in the three shapes that are no single call.
 //!
 //! Contract: what comes from either side is passed on in order; a caller that goes away breaks the function's stream off, so that it is
-//! not taken for one that has said all; the end of the function's is the caller's, with the same status.
+//! not taken for one that has said all, unless he has, and it owes him one answer; the end of the function's is the caller's, with the same status.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::function::{Caller, Foreign, Pipe};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Command};
+use crate::sidecar::connection::to_its_end;
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::proto::action::{ActionCommand, ActionResponse};
 use crate::sidecar::services::Method;
@@ -62,7 +63,7 @@ impl Streamed {
             std::future::pending::<Result<(), Error>>().await
         };
         let answering = async {
-            let (room, _using) = self.function.all.awake.room().await?;
+            let (room, using) = self.function.all.awake.room().await?;
             let mut grpc = room.grpc();
             let codec = Breaking(Messages::default());
             grpc.ready()
@@ -85,10 +86,12 @@ impl Streamed {
                     .await;
             }
             let path = PathAndQuery::from_static(paths.streamed_in);
-            let reply = grpc
-                .client_streaming(request, path, codec)
-                .await
-                .map_err(|status| failed(&status))?;
+            let asking = to_its_end(async move {
+                let answer = grpc.client_streaming(request, path, codec).await;
+                drop((room, using));
+                answer
+            });
+            let reply = asking.await.map_err(|status| failed(&status))?;
             // Where it says nothing its caller is still answered.
             let answered = self.reply(reply.into_inner(), &mut outward).await?;
             match answered {

@@ -14,7 +14,7 @@ use super::bodies::Bodies;
 use super::fits;
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
-use crate::session::Call;
+use crate::session::{ANSWER_MS_DEFAULT, Call};
 use crate::sidecar::discovery::Serving;
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::status;
@@ -30,6 +30,8 @@ const REFUSED: &str = "nothing changed: the function was refused at discovery: s
 const TOLD_MAX: usize = 1_000;
 /// How long a caller waits who does not say.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// By so much a deadline may pass before its time, here: the node counts whole milliseconds, of now and of how long.
+const CLOCK_GRAIN: Duration = Duration::from_millis(2);
 
 /// Makes calls.
 #[derive(Debug)]
@@ -55,6 +57,12 @@ impl Terms {
     /// How long an answer is waited for.
     pub fn patience(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT_DEFAULT)
+    }
+
+    /// Whether what did not come in this time is late, and not lost: its caller's time is over, or its function's.
+    fn is_late(&self, waited: Duration) -> bool {
+        let most = Duration::from_millis(ANSWER_MS_DEFAULT).min(self.patience());
+        waited.saturating_add(CLOCK_GRAIN) >= most
     }
 }
 
@@ -212,12 +220,12 @@ impl Caller {
         message: Bytes,
         terms: Terms,
     ) -> Result<Answer, Status> {
-        let (began, patience) = (Instant::now(), terms.patience());
+        let began = Instant::now();
         let asking = async {
-            let call = call_of(service, method, message, terms.metadata)?;
+            let call = call_of(service, method, message, terms.metadata.clone())?;
             let (reply, session) = self
                 .node
-                .call_payload(call, terms.session.as_ref(), patience)
+                .call_payload(call, terms.session.as_ref(), terms.patience())
                 .await?;
             let envelope =
                 Envelope::of(&reply).map_err(|error| Error::new(ErrorKind::Unanswered, error.message()))?;
@@ -228,6 +236,29 @@ impl Caller {
             })
         };
         let answer = asking.await;
-        answer.map_err(|error| self.status(service, &error, began.elapsed() >= patience))
+        answer.map_err(|error| self.status(service, &error, terms.is_late(began.elapsed())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_come_in_its_callers_time_or_its_functions_is_late() {
+        let ms = Duration::from_millis;
+        let terms = |timeout| Terms {
+            metadata: Vec::new(),
+            session: None,
+            timeout,
+        };
+        // 0.4 ms are no whole one: the node has none to wait.
+        assert!(terms(Some(Duration::from_micros(400))).is_late(Duration::ZERO));
+        assert!(!terms(Some(ms(300))).is_late(ms(297)));
+        assert!(terms(Some(ms(300))).is_late(ms(298)));
+        assert!(terms(None).is_late(ms(60_000)));
+        assert!(!terms(Some(ms(75_000))).is_late(ms(59_000)));
+        assert!(terms(Some(ms(75_000))).is_late(ms(60_000)));
+        assert!(terms(Some(Duration::MAX)).is_late(Duration::MAX));
     }
 }

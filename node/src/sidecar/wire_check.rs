@@ -1,0 +1,193 @@
+//! Whether a message's bytes are what its descriptor says, all the way down, before a function sees them.
+//!
+//! Why: Kalix's SDK for JavaScript ends the function's process where it fails to read an action's message, and goes by a field's number
+//! alone, so that one of another wire type is read as what it is not. Nothing is decoded here, and nothing copied.
+//!
+//! Not here: what is in it. Contract: unknown fields are skipped, as everywhere; what is in an `Any` is not looked at.
+
+use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+
+use super::scan::{Malformed, Raw, fields, varints};
+
+/// As deep as Protocol Buffers' own libraries follow messages within messages.
+const DEPTH_MAX: usize = 100;
+
+/// Whether these are the bytes of a message of this type.
+///
+/// # Errors
+/// They are not; with the field's full name, where it is a known one.
+pub fn check(message: &[u8], of: &MessageDescriptor) -> Result<(), Malformed> {
+    check_within(message, of, DEPTH_MAX)
+}
+
+fn check_within(message: &[u8], of: &MessageDescriptor, depth: usize) -> Result<(), Malformed> {
+    for field in fields(message) {
+        let (number, raw) = field?;
+        if let Some(field) = of.get_field(number) {
+            check_field(&field, raw, depth)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_field(field: &FieldDescriptor, raw: Raw<'_>, depth: usize) -> Result<(), Malformed> {
+    let kind = field.kind();
+    match (&kind, raw) {
+        (Kind::Message(inner), Raw::Bytes(bytes)) if !field.is_group() => match depth {
+            0 => Err(Malformed::new(format!("it is nested more than {DEPTH_MAX} deep"))),
+            _ => check_within(bytes, inner, depth - 1),
+        },
+        (Kind::Message(_), Raw::Group) if field.is_group() => Ok(()),
+        (Kind::String | Kind::Bytes, Raw::Bytes(_)) => Ok(()),
+        _ if fits(&kind, raw) => Ok(()),
+        // Packed or not, both are read, whatever the descriptor prefers.
+        (_, Raw::Bytes(bytes)) if field.is_list() && is_packed(&kind, bytes) => Ok(()),
+        _ => Err(Malformed::new(format!(
+            "field {} of {} is written as something else",
+            field.name(),
+            field.parent_message().full_name()
+        ))),
+    }
+}
+
+/// Whether a number of this kind is written so.
+fn fits(kind: &Kind, raw: Raw<'_>) -> bool {
+    match width(kind) {
+        Some(Width::Varint) => matches!(raw, Raw::Varint(_)),
+        Some(Width::Fixed(4)) => matches!(raw, Raw::Fixed32(_)),
+        Some(Width::Fixed(_)) => matches!(raw, Raw::Fixed64(_)),
+        None => false,
+    }
+}
+
+/// Whether these are numbers of this kind, one after the other.
+fn is_packed(kind: &Kind, bytes: &[u8]) -> bool {
+    match width(kind) {
+        Some(Width::Varint) => varints(bytes),
+        Some(Width::Fixed(width)) => bytes.len().is_multiple_of(width),
+        None => false,
+    }
+}
+
+enum Width {
+    Varint,
+    Fixed(usize),
+}
+
+fn width(kind: &Kind) -> Option<Width> {
+    match kind {
+        Kind::Double | Kind::Fixed64 | Kind::Sfixed64 => Some(Width::Fixed(8)),
+        Kind::Float | Kind::Fixed32 | Kind::Sfixed32 => Some(Width::Fixed(4)),
+        Kind::Int32
+        | Kind::Int64
+        | Kind::Uint32
+        | Kind::Uint64
+        | Kind::Sint32
+        | Kind::Sint64
+        | Kind::Bool
+        | Kind::Enum(_) => Some(Width::Varint),
+        Kind::String | Kind::Bytes | Kind::Message(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sidecar::protos;
+
+    fn row() -> MessageDescriptor {
+        let pool = protos::pool(
+            r#"syntax = "proto3"; package t;
+            enum Color { RED = 0; }
+            message Row {
+                string name = 1; int64 count = 2; double share = 3; fixed32 mark = 4; Color color = 5; Row below = 6;
+                repeated sint32 steps = 7; repeated float parts = 8; map<string, Row> rows = 9; bytes raw = 10;
+                oneof which { bool yes = 11; Row other = 12; }
+            }"#,
+        );
+        pool.get_message_by_name("t.Row").unwrap()
+    }
+
+    fn said(bytes: &[u8]) -> String {
+        match check(bytes, &row()) {
+            Ok(()) => String::new(),
+            Err(why) => why.to_string(),
+        }
+    }
+
+    #[test]
+    fn what_the_descriptor_says_is_taken() {
+        for good in [
+            &[][..],
+            &[
+                0x0a, 1, b'a', 0x10, 0x80, 1, 0x19, 0, 0, 0, 0, 0, 0, 0, 0, 0x25, 0, 0, 0, 0, 0x28, 9,
+            ],
+            // Packed, in part; a list that is not; and what comes twice.
+            &[
+                0x3a, 3, 0x80, 1, 2, 0x38, 5, 0x42, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0x45, 0, 0, 0, 0, 0x38, 1,
+            ],
+            &[
+                0x32, 4, 0x32, 2, 0x10, 1, 0x4a, 7, 0x0a, 1, b'k', 0x12, 2, 0x10, 1, 0x58, 1, 0x62, 0,
+            ],
+            // Whatever bytes are in bytes, and what nobody knows.
+            &[
+                0x52, 2, 0xff, 0xff, 0xa2, 0x01, 2, 0xff, 0xff, 0xa3, 0x01, 0x08, 1, 0xa4, 0x01,
+            ],
+        ] {
+            assert_eq!(said(good), "", "{good:x?}");
+        }
+    }
+
+    #[test]
+    fn what_it_does_not_say_is_refused_wherever_it_is() {
+        let cut = "no Protocol Buffers message: it ends within a field";
+        let other =
+            |field: &str| format!("no Protocol Buffers message: field {field} is written as something else");
+        for (bad, why) in [
+            (&[0x0a, 3, b'a'][..], cut.to_owned()),
+            (&[0x32, 2, 0x0a, 9], cut.to_owned()),
+            (&[0x32, 4, 0x32, 2, 0x0a, 9], cut.to_owned()),
+            (&[0x4a, 4, 0x12, 2, 0x0a, 9], cut.to_owned()),
+            (&[0x08, 1], other("name of t.Row")),
+            (&[0x12, 1, 1], other("count of t.Row")),
+            (&[0x1d, 0, 0, 0, 0], other("share of t.Row")),
+            (&[0x62, 2, 0x30, 1], other("below of t.Row")),
+            (&[0x3a, 2, 1, 0x80], other("steps of t.Row")),
+            (&[0x42, 3, 0, 0, 0], other("parts of t.Row")),
+            (&[0x4a, 2, 0x08, 1], other("key of t.Row.RowsEntry")),
+        ] {
+            assert_eq!(said(bad), why, "{bad:x?}");
+        }
+        assert!(!said(&[0xff, 0xff]).is_empty());
+    }
+
+    #[test]
+    fn a_message_is_followed_only_so_deep() {
+        let nested = |depth: usize| {
+            (0..depth).fold(Vec::new(), |inner: Vec<u8>, _| {
+                let mut outer = vec![0x32];
+                prost::encoding::encode_varint(inner.len() as u64, &mut outer);
+                outer.extend(inner);
+                outer
+            })
+        };
+        assert_eq!(said(&nested(DEPTH_MAX)), "");
+        assert!(said(&nested(DEPTH_MAX + 1)).contains("nested more than 100 deep"));
+        assert!(said(&nested(50_000)).contains("nested"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_can_be_decoded(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let decoded = prost_reflect::DynamicMessage::decode(row(), &*bytes);
+            match (check(&bytes, &row()), decoded) {
+                // Of strings nothing more is asked than the SDKs do.
+                (Ok(()), Err(why)) => prop_assert!(why.to_string().contains("UTF-8"), "{why}"),
+                (Err(why), Ok(_)) => prop_assert!(why.to_string().contains("nested"), "{why}"),
+                _ => {}
+            }
+        }
+    }
+}
