@@ -56,6 +56,43 @@ fn a_node_without_its_directory_comes_back_whole() {
 }
 
 #[test]
+fn whoever_comes_without_a_directory_knows_all_members_before_it_takes_writes() {
+    // Members are known by the links that there were, and by no configuration.
+    let cluster = Cluster::prepare("members-met", 3);
+    for node in &cluster.nodes {
+        node.configure("members = ", "# members = ");
+    }
+    let mut cluster = cluster.started();
+    cluster.nodes[0].increment("count", "a", 1);
+    agreed(cluster.faces());
+    // One is away, and nobody gossips of it to who comes anew.
+    cluster.nodes.iter_mut().for_each(|node| node.kill());
+    fs::remove_dir_all(cluster.nodes[2].data()).unwrap();
+    cluster.nodes[0].start_ready();
+    cluster.nodes[2].start_ready();
+    let n3 = &cluster.nodes[2];
+    let level = |level| {
+        n3.run([
+            "update",
+            "count",
+            "a",
+            "incr",
+            "1",
+            "--level",
+            level,
+            "--timeout",
+            "500ms",
+        ])
+    };
+    level("all").failed(exit::UNCONFIRMED, &["2 of 3"]);
+    level("majority").done();
+    cluster.nodes[0].kill();
+    let n3 = &cluster.nodes[2];
+    n3.run(["get", "count", "a", "--level", "majority", "--timeout", "500ms"])
+        .failed(exit::STALE, &["3 members"]);
+}
+
+#[test]
 fn a_directory_restored_from_a_backup_harms_nobody() {
     let mut cluster = Cluster::start("restored", 3);
     cluster.nodes[1].increment("count", "a", 1);

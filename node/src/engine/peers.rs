@@ -10,6 +10,7 @@ use crate::engine::io::{Output, Time};
 use crate::engine::limits::{EPOCH_MAX, MEMBERS_MAX};
 use crate::engine::receive::Staging;
 use crate::engine::shard::Told;
+use crate::engine::translate::Refused;
 use crate::wire::{Frame, Lane, Record, ShardId};
 
 /// A peer whose link is up. Its cost does not depend on how far it is behind.
@@ -74,7 +75,36 @@ impl Engine {
                 clock_ahead_ms,
             },
         );
+        // First: who catches up with this node is to know by then whom a majority is of.
+        let members = self.members.iter().map(|member| member.0).collect();
+        self.send(peer, Lane::Control, &Frame::Members(members));
         self.ask_new_peer(peer);
+    }
+
+    /// Members as a peer knows them. What is new of it goes on to the others, who may have met this node before it knew that.
+    pub(crate) fn on_members(&mut self, peer: NodeId, members: Vec<u128>) -> Result<(), Refused> {
+        if members.len() > MEMBERS_MAX {
+            return Err(format!("{} members, at most {MEMBERS_MAX} are", members.len()));
+        }
+        let mut news = members;
+        news.retain(|node| !self.members.contains(&NodeId(*node)));
+        for node in &news {
+            self.on_member_seen(NodeId(*node));
+        }
+        news.retain(|node| self.members.contains(&NodeId(*node)));
+        if !news.is_empty() {
+            let others: Vec<NodeId> = self
+                .peers
+                .keys()
+                .copied()
+                .filter(|other| *other != peer)
+                .collect();
+            let told = Frame::Members(news);
+            others
+                .into_iter()
+                .for_each(|other| self.send(other, Lane::Control, &told));
+        }
+        Ok(())
     }
 
     /// Operations of these replicas are here: the epochs they were made in have been. A node whose link is under an

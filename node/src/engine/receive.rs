@@ -158,6 +158,7 @@ impl Engine {
                 self.on_told(peer, id);
                 Ok(())
             }
+            Frame::Members(members) => self.on_members(peer, members),
         }
     }
 

@@ -150,6 +150,8 @@ pub enum Frame {
     Ask(Ask),
     /// What the ask of this number was about has been said.
     Told(u64),
+    /// Members as the sender knows them: all of them at first on a link, before anything that the receiver could catch up by.
+    Members(Vec<u128>),
 }
 
 /// Kinds are append-only: a number is never used for anything else.
@@ -165,6 +167,7 @@ mod kind {
     pub const BUSY: u8 = 9;
     pub const ASK: u8 = 10;
     pub const TOLD: u8 = 11;
+    pub const MEMBERS: u8 = 12;
 }
 
 impl Frame {
@@ -189,6 +192,7 @@ impl Frame {
             Frame::Busy(m) => seal(kind::BUSY, m),
             Frame::Ask(m) => seal(kind::ASK, m),
             Frame::Told(id) => seal(kind::TOLD, id),
+            Frame::Members(members) => seal(kind::MEMBERS, members),
         }
     }
 
@@ -214,6 +218,7 @@ impl Frame {
             kind::BUSY => Frame::Busy(open("busy", body)?),
             kind::ASK => Frame::Ask(open("ask", body)?),
             kind::TOLD => Frame::Told(open("told", body)?),
+            kind::MEMBERS => Frame::Members(open("members", body)?),
             _ => return Ok(None),
         };
         Ok(Some(frame))

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use anabranch_crdt::{Epoch, Mutation, NodeId, Type};
 use bytes::Bytes;
 
+use crate::engine::limits::MEMBERS_MAX;
 use crate::engine::{
     Copies, Engine, EngineConfig, Input, Level, Limits, Now, Op, Output, RequestId, Stage, Start, Time,
     Update,
 };
-use crate::wire::{DirectoryId, EntityId, ImageBlock, KeyRow, Record};
+use crate::wire::{DirectoryId, EntityId, Frame, ImageBlock, KeyRow, Lane, Record};
 
 const NOW: Now = Now {
     time: Time(0),
@@ -70,6 +71,71 @@ fn connected(peer: u128) -> Input {
         epoch: Epoch(5),
         wall_ms: 1_000,
     }
+}
+
+/// What was sent of members, and to whom.
+fn told(engine: &mut Engine, input: Input) -> Vec<(u128, Vec<u128>)> {
+    engine.handle(NOW, input);
+    let outputs = std::iter::from_fn(|| engine.poll_output());
+    let sent = outputs.filter_map(|output| match output {
+        Output::Send {
+            peer, lane, frame, ..
+        } => Some((peer, lane, Frame::decode(&frame).unwrap()?)),
+        _ => None,
+    });
+    let members = sent.filter_map(|(peer, lane, frame)| match frame {
+        Frame::Members(members) => {
+            assert_eq!(lane, Lane::Control, "before what a receiver catches up by");
+            Some((peer.0, members))
+        }
+        _ => None,
+    });
+    members.collect()
+}
+
+fn says(peer: u128, members: &[u128]) -> Input {
+    Input::Received {
+        peer: NodeId(peer),
+        epoch: Epoch(5),
+        frame: Frame::Members(members.to_vec()).encode(),
+    }
+}
+
+#[test]
+fn members_are_told_at_first_on_a_link_and_what_is_new_of_them_to_others() {
+    let mut engine = start(new(&[1], 4));
+    engine.handle(NOW, connected(2));
+    let first = engine.poll_output();
+    let is_first = |output: &Output| match output {
+        Output::Send { frame, .. } => Frame::decode(frame).unwrap() == Some(Frame::Members(vec![1, 2])),
+        Output::Persist { .. } => false,
+        other => panic!("{other:?} comes before"),
+    };
+    let mut outputs = first
+        .into_iter()
+        .chain(std::iter::from_fn(|| engine.poll_output()));
+    assert!(outputs.any(|output| is_first(&output)));
+    drop(outputs);
+
+    assert_eq!(told(&mut engine, connected(3)), [(3, vec![1, 2, 3])]);
+    assert_eq!(told(&mut engine, says(3, &[1, 3, 4, 2, 5])), [(2, vec![4, 5])]);
+    assert_eq!(members(&engine), [1, 2, 3, 4, 5]);
+    // Nothing of it is new to who has it from here, nor to us.
+    assert_eq!(told(&mut engine, says(2, &[1, 2, 3, 4, 5])), []);
+    // Who left here is none, whoever has not heard of that.
+    give(&mut engine, Input::MemberLeft { node: NodeId(5) });
+    assert_eq!(told(&mut engine, says(2, &[5])), []);
+    assert_eq!(members(&engine), [1, 2, 3, 4]);
+}
+
+#[test]
+fn more_members_than_there_may_be_are_not_believed() {
+    let mut engine = start(new(&[1], 4));
+    give(&mut engine, connected(2));
+    let many: Vec<u128> = (1..).take(MEMBERS_MAX + 1).collect();
+    assert_eq!(told(&mut engine, says(2, &many)), []);
+    assert_eq!(members(&engine), [1, 2]);
+    assert!(engine.connected().is_empty());
 }
 
 #[test]
