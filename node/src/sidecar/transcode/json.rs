@@ -1,28 +1,26 @@
-//! Messages to and from the JSON form of Protocol Buffers: names in lowerCamelCase, 64-bit integers as strings, fields that have their
-//! default are there as well.
+//! Messages to and from the JSON form of Protocol Buffers.
 //!
-//! Not here: which message, and what is around it. Contract: whatever the message, writing it ends; messages within `Any`s within
-//! messages are followed only so deep, because the library would follow them until its stack ends.
+//! Not here: which message, and what is around it; what is written (`write`). Contract: what is read is one message, and gives each of
+//! its fields once (`once`).
 
 use bytes::Bytes;
 use prost::Message;
-use prost_reflect::{
-    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, SerializeOptions, Value,
-};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
 use super::once;
+use super::request::is_leaf;
+use super::write::write;
 use crate::sidecar::datum::is_json;
 use crate::sidecar::proto::common::Any;
 use crate::sidecar::scan::{Raw, fields};
+use crate::sidecar::services::TYPE_URL;
 
-/// Messages within messages, also within `Any`s; without these, none that can be decoded is deeper.
-const DEPTH_MAX: usize = 100;
-/// `Any`s within one another: each is decoded again, with all that is in it.
-const ANY_DEPTH_MAX: usize = 16;
 /// A message of any type.
 pub(super) const ANY: &str = "google.protobuf.Any";
+/// The enum whose one value is JSON's `null`.
+pub(super) const NULL: &str = "google.protobuf.NullValue";
 
 /// The message that this JSON is, encoded.
 pub fn json_to_message(of: &MessageDescriptor, json: &[u8]) -> Result<Bytes, String> {
@@ -70,87 +68,24 @@ pub(super) fn decode(of: &MessageDescriptor, message: &[u8]) -> Result<DynamicMe
     decoded.map_err(|e| format!("it is no {}: {e}", of.full_name()))
 }
 
-pub(super) fn write(message: &DynamicMessage) -> Result<Vec<u8>, String> {
-    check_depth(message, 0, 0)?;
-    let mut json = Vec::new();
-    let mut into = serde_json::Serializer::new(&mut json);
-    let written = message.serialize_with_options(&mut into, &options());
-    written.map_err(|e| e.to_string())?;
-    Ok(json)
+/// The type that the URL of an `Any` says.
+pub(super) fn type_of(pool: &DescriptorPool, url: &str) -> Result<MessageDescriptor, String> {
+    let found = url
+        .rsplit_once('/')
+        .and_then(|(_, name)| pool.get_message_by_name(name));
+    found.ok_or_else(|| {
+        format!(
+            "there is a {ANY} of the type {url:?}, which none of the function's .proto files defines: one that is known is \
+             {TYPE_URL}package.Message"
+        )
+    })
 }
 
-/// One field of a message, as JSON: its default where it is not there.
-pub(super) fn write_field(message: &DynamicMessage, field: &FieldDescriptor) -> Result<Vec<u8>, String> {
-    if let Value::Message(inner) = message.get_field(field).as_ref() {
-        return write(inner);
-    }
-    check_depth(message, 0, 0)?;
-    let whole = message.serialize_with_options(serde_json::value::Serializer, &options());
-    let whole = whole.map_err(|e| e.to_string())?;
-    let value = match whole.get(field.json_name()) {
-        Some(value) => value.clone(),
-        // Only fields that can be told to be absent are not written.
-        None => return write_default(field),
-    };
-    serde_json::to_vec(&value).map_err(|e| e.to_string())
-}
-
-fn write_default(field: &FieldDescriptor) -> Result<Vec<u8>, String> {
-    let mut message = DynamicMessage::new(field.parent_message().clone());
-    message.set_field(field, field.default_value());
-    let whole = message.serialize_with_options(serde_json::value::Serializer, &options());
-    let whole = whole.map_err(|e| e.to_string())?;
-    let value = whole.get(field.json_name()).unwrap_or(&serde_json::Value::Null);
-    serde_json::to_vec(value).map_err(|e| e.to_string())
-}
-
-fn options() -> SerializeOptions {
-    SerializeOptions::new().skip_default_fields(false)
-}
-
-/// That the library can write it: a message so deep within others, and within so many `Any`s.
-fn check_depth(message: &DynamicMessage, depth: usize, anys: usize) -> Result<(), String> {
-    if depth > DEPTH_MAX || anys > ANY_DEPTH_MAX {
-        return Err(format!(
-            "it has more than {DEPTH_MAX} messages, or {ANY_DEPTH_MAX} {ANY}, within one another"
-        ));
-    }
-    if message.descriptor().full_name() == ANY {
-        return check_any(message, depth, anys);
-    }
-    let (mut fields, mut extensions) = (message.fields(), message.extensions());
-    fields.try_for_each(|(_, value)| check_value(value, depth + 1, anys))?;
-    extensions.try_for_each(|(_, value)| check_value(value, depth + 1, anys))
-}
-
-fn check_value(value: &Value, depth: usize, anys: usize) -> Result<(), String> {
-    let mut check = |value| check_value(value, depth, anys);
-    match value {
-        Value::Message(message) => check_depth(message, depth, anys),
-        Value::List(values) => values.iter().try_for_each(&mut check),
-        Value::Map(values) => values.values().try_for_each(&mut check),
-        _ => Ok(()),
-    }
-}
-
-fn check_any(any: &DynamicMessage, depth: usize, anys: usize) -> Result<(), String> {
-    let bytes = any.encode_to_vec();
-    let (mut url, mut value): (&[u8], &[u8]) = (&[], &[]);
-    for field in fields(&bytes).flatten() {
-        match field {
-            (1, Raw::Bytes(bytes)) => url = bytes,
-            (2, Raw::Bytes(bytes)) => value = bytes,
-            _ => {}
-        }
-    }
-    let name = String::from_utf8_lossy(url);
-    let name = name.rsplit('/').next().unwrap_or_default();
-    // What is not known here is an error of the library's, which says so better.
-    let pool = any.descriptor().parent_pool().clone();
-    match pool.get_message_by_name(name) {
-        Some(of) => check_depth(&decode(&of, value)?, depth + 1, anys + 1),
-        None => Ok(()),
-    }
+/// Messages whose JSON is no object of their fields; within an `Any` it is called `value`.
+pub(super) fn is_own_form(message: &MessageDescriptor) -> bool {
+    const OBJECTS: [&str; 5] = ["Any", "Empty", "ListValue", "Struct", "Value"];
+    let name = message.full_name().strip_prefix("google.protobuf.");
+    is_leaf(message) || name.is_some_and(|name| OBJECTS.contains(&name))
 }
 
 /// Whether a field is one message.
@@ -161,6 +96,7 @@ pub(super) fn is_message(field: &FieldDescriptor) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::super::protos;
+    use super::super::write::{ANY_DEPTH_MAX, write_field};
     use super::*;
 
     const ALL: &str = r#"syntax = "proto3";

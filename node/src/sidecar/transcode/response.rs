@@ -9,6 +9,7 @@ use tonic::Code;
 
 use super::json;
 use super::rules::Match;
+use super::write;
 use crate::sidecar::status::error_object;
 
 /// The message that is a body as it is.
@@ -107,7 +108,7 @@ impl Match {
                     Some(inner) if self.is_raw() => {
                         HttpBody::decode(&inner.encode_to_vec()[..]).map_err(|e| e.to_string())?
                     }
-                    _ => return Ok(json(json::write_field(&message, field)?)),
+                    _ => return Ok(json(write::write_field(&message, field)?)),
                 }
             }
         };
