@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
 use super::once;
+use super::read::Reader;
 use super::request::is_leaf;
 use super::write::write;
 use crate::sidecar::datum::is_json;
@@ -57,10 +58,33 @@ fn own_json(any: &[u8]) -> Result<Option<Vec<u8>>, String> {
 /// A message in JSON, and nothing behind it.
 pub(super) fn parse(of: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, String> {
     let mut from = Deserializer::from_slice(json);
-    let message = DynamicMessage::deserialize(of.clone(), &mut from).map_err(|e| e.to_string())?;
-    from.end().map_err(|e| e.to_string())?;
+    let message = DynamicMessage::deserialize(of.clone(), &mut from).map_err(|e| e.to_string());
+    let message = message.and_then(|message| from.end().map(|()| message).map_err(|e| e.to_string()));
+    let message = message.or_else(|why| match serde_json::from_slice(json) {
+        Ok(json) => reread(of, json, why),
+        // It is no JSON at all.
+        Err(error) => Err(error.to_string()),
+    })?;
     once::check(of, json)?;
     Ok(message)
+}
+
+/// The same of what was parsed already.
+pub(super) fn parse_value(of: &MessageDescriptor, json: serde_json::Value) -> Result<DynamicMessage, String> {
+    match DynamicMessage::deserialize(of.clone(), &json) {
+        Ok(message) => Ok(message),
+        Err(why) => reread(of, json, why.to_string()),
+    }
+}
+
+/// What the library has refused, if it is right all the same. What it says of it has the place.
+fn reread(of: &MessageDescriptor, json: serde_json::Value, why: String) -> Result<DynamicMessage, String> {
+    let mut reader = Reader::default();
+    match reader.message(of, json) {
+        Err(other) if reader.is_apt => Err(other),
+        Err(_) => Err(why),
+        Ok(message) => Ok(message),
+    }
 }
 
 pub(super) fn decode(of: &MessageDescriptor, message: &[u8]) -> Result<DynamicMessage, String> {

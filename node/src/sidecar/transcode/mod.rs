@@ -10,6 +10,7 @@
 mod example;
 mod json;
 mod once;
+mod read;
 mod request;
 mod response;
 mod rules;

@@ -16,6 +16,8 @@ use super::response::{HTTP_BODY, HttpBody};
 use super::rules::{Body, Match};
 use crate::percent::{Place, decode};
 
+/// What is a number with a fraction, or null.
+const FLOATS: [&str; 2] = ["google.protobuf.DoubleValue", "google.protobuf.FloatValue"];
 /// Parameters of a query.
 const PARAMETERS_MAX: usize = 1_000;
 
@@ -253,6 +255,7 @@ fn leaf(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
         Kind::Bool => boolean(text)?,
         Kind::Message(of) if of.full_name() == "google.protobuf.BoolValue" => boolean(text)?,
         Kind::Float | Kind::Double => number(text)?,
+        Kind::Message(of) if FLOATS.contains(&of.full_name()) => number(text)?,
         Kind::Enum(_) => match text.parse::<i32>() {
             Ok(number) => json!(number),
             Err(_) => json!(text),
@@ -287,8 +290,7 @@ fn number(text: &str) -> Result<serde_json::Value, String> {
 /// The value of a field by its JSON: as if its message had nothing else.
 fn from_json(field: &FieldDescriptor, json: serde_json::Value) -> Result<Value, String> {
     let object = json!({ field.json_name(): json });
-    let message = DynamicMessage::deserialize(field.parent_message().clone(), object);
-    let message = message.map_err(|e| e.to_string())?;
+    let message = json::parse_value(field.parent_message(), object)?;
     Ok(message.get_field(field).into_owned())
 }
 

@@ -19,6 +19,8 @@ message In {
   google.protobuf.BoolValue yes = 16; google.protobuf.Int64Value wrapped = 17; repeated Color colors = 18;
   google.protobuf.Struct struct = 19; string some_name = 20; float f = 21; google.api.HttpBody raw = 22;
   repeated google.protobuf.StringValue texts = 23; repeated Address addresses = 24;
+  repeated google.protobuf.DoubleValue doubles = 25; google.protobuf.NullValue null = 26; google.protobuf.Any any = 27;
+  repeated google.protobuf.Any anys = 28;
 }
 message Out { string text = 1; int64 big_number = 2; Address address = 3; repeated string list = 4; google.api.HttpBody raw = 5; }
 "#;
@@ -29,7 +31,7 @@ fn descriptors(methods: &str) -> DescriptorPool {
         r#"syntax = "proto3";
         package p;
         import "google/api/annotations.proto"; import "google/api/httpbody.proto";
-        import "google/protobuf/duration.proto"; import "google/protobuf/field_mask.proto";
+        import "google/protobuf/any.proto"; import "google/protobuf/duration.proto"; import "google/protobuf/field_mask.proto";
         import "google/protobuf/struct.proto"; import "google/protobuf/timestamp.proto";
         import "google/protobuf/wrappers.proto";
         {MESSAGES}
@@ -284,6 +286,9 @@ fn a_query_is_the_fields_it_names() {
         ("yes=true&wrapped=9", r#"{"yes":true,"wrapped":"9"}"#),
         ("texts=a&texts=b", r#"{"texts":["a","b"]}"#),
         ("some_name=x", r#"{"someName":"x"}"#),
+        ("big=1e3", r#"{"big":"1000"}"#),
+        ("null=0", "{}"),
+        ("doubles=1e3", r#"{"doubles":[1000.0]}"#),
         ("someName=x", r#"{"someName":"x"}"#),
     ] {
         let found = request(
@@ -298,6 +303,35 @@ fn a_query_is_the_fields_it_names() {
         };
         assert_eq!(found.as_deref(), Ok(&*expected), "{query}");
     }
+}
+
+#[test]
+fn what_is_no_number_is_named_in_a_query_and_a_body() {
+    let rules = one(r#"get: "/in/{id}" additional_bindings { post: "/in/{id}" body: "*" }"#);
+    let get = rules.find(&Method::GET, "/in/i").unwrap();
+    let query = "doubles=NaN&doubles=Infinity&doubles=-Infinity";
+    let message = get.request(Some(query), None, b"").unwrap();
+    let json = message_to_json(&get.method().input(), &message).unwrap();
+    let json = String::from_utf8(json).unwrap();
+    let named = r#""doubles":["NaN","Infinity","-Infinity"]"#;
+    assert!(json.contains(named), "{json}");
+    let post = rules.find(&Method::POST, "/in/i").unwrap();
+    let body = format!("{{{named}}}");
+    let same = post.request(None, Some("application/json"), body.as_bytes());
+    assert_eq!(same, Ok(message));
+}
+
+#[test]
+fn an_any_may_be_empty_in_a_body_and_in_a_part_of_it() {
+    let rules = one(r#"post: "/in" body: "*" additional_bindings { put: "/anys" body: "anys" }"#);
+    let post = rules.find(&Method::POST, "/in").unwrap();
+    let message = post.request(None, Some("application/json"), br#"{"any":{},"anys":[{}]}"#);
+    assert_eq!(message.as_deref(), Ok(&b"\xda\x01\0\xe2\x01\0"[..]));
+    let put = rules.find(&Method::PUT, "/anys").unwrap();
+    let message = put.request(None, Some("application/json"), b"[{},{}]");
+    assert_eq!(message.as_deref(), Ok(&b"\xe2\x01\0\xe2\x01\0"[..]));
+    let unknown = request(&rules, Method::POST, "/in", r#"{"any":{"@type":"x/p.Nothing"}}"#);
+    refused(unknown, "of the type \"x/p.Nothing\"");
 }
 
 #[test]
@@ -325,6 +359,8 @@ fn what_a_query_cannot_say_is_told() {
         ("color=BLUE", "unrecognized enum value"),
         ("d=1e999", "NaN, Infinity"),
         ("d=inf", "NaN, Infinity"),
+        ("doubles=inf", "NaN, Infinity"),
+        ("null=1", "expected null"),
         ("data=*", "base64"),
         ("at=today", "\"at\" in the query"),
         ("big=1&big=1", "given twice"),
