@@ -18,6 +18,7 @@ use crate::percent::{Place, decode};
 
 /// What is a number with a fraction, or null.
 const FLOATS: [&str; 2] = ["google.protobuf.DoubleValue", "google.protobuf.FloatValue"];
+const MASK: &str = "google.protobuf.FieldMask";
 /// Parameters of a query.
 const PARAMETERS_MAX: usize = 1_000;
 
@@ -57,7 +58,7 @@ impl Match {
         let mut message = self.body(content_type, body)?;
         self.query(&mut message, query.unwrap_or_default())?;
         for (path, text) in self.rule.variables.iter().zip(&self.values) {
-            let fail = |e| BadRequest::Wrong(format!("{} in the path: {e}", dotted(path)));
+            let fail = |e| BadRequest::Wrong(format!("{} in the path {e}", dotted(path)));
             put(&mut message, path, text).map_err(fail)?;
         }
         Ok(message.encode_to_vec().into())
@@ -146,8 +147,11 @@ fn dotted(path: &[FieldDescriptor]) -> String {
     names.join(".")
 }
 
-/// Puts what the path says there, whatever was there before.
+/// Puts what the path says there, whatever was there before; but nothing that was given elsewhere is lost by it.
 fn put(message: &mut DynamicMessage, path: &[FieldDescriptor], text: &str) -> Result<(), String> {
+    if let Some(field) = path.first() {
+        check_rivals(message, field)?;
+    }
     match path {
         [] => Ok(()),
         [field] => {
@@ -209,6 +213,18 @@ pub(super) fn is_leaf(message: &MessageDescriptor) -> bool {
     })
 }
 
+/// That no other field of its `oneof` is there, which it would take away.
+fn check_rivals(message: &DynamicMessage, field: &FieldDescriptor) -> Result<(), String> {
+    let Some(oneof) = field.containing_oneof() else {
+        return Ok(());
+    };
+    let mut rivals = oneof.fields().filter(|other| other != field);
+    match rivals.find(|other| message.has_field(other)) {
+        Some(rival) => Err(format!("and {:?} cannot both be given", rival.name())),
+        None => Ok(()),
+    }
+}
+
 fn set(
     message: &mut DynamicMessage,
     path: &[FieldDescriptor],
@@ -218,13 +234,7 @@ fn set(
     let Some((field, rest)) = path.split_first() else {
         return Err("is no name".into());
     };
-    let mut rivals = field
-        .containing_oneof()
-        .into_iter()
-        .flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
-    if let Some(rival) = rivals.find(|other| other != field && message.has_field(other)) {
-        return Err(format!("and {:?} cannot both be given", rival.name()));
-    }
+    check_rivals(message, field)?;
     if !rest.is_empty() {
         return match message.get_field_mut(field) {
             Value::Message(inner) => set(inner, rest, text, is_first),
@@ -254,6 +264,7 @@ fn leaf(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
         }
         Kind::Bool => boolean(text)?,
         Kind::Message(of) if of.full_name() == "google.protobuf.BoolValue" => boolean(text)?,
+        Kind::Message(of) if of.full_name() == MASK => return mask(&of, text),
         Kind::Float | Kind::Double => number(text)?,
         Kind::Message(of) if FLOATS.contains(&of.full_name()) => number(text)?,
         Kind::Enum(_) => match text.parse::<i32>() {
@@ -268,6 +279,37 @@ fn leaf(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
         Ok(value) => Ok(value),
         Err(e) => Err(format!("is {text:?}: {e}")),
     }
+}
+
+/// The fields that a text names, with commas between: as JSON has them (`aField.b`), or, as Google's clients do, as the messages have
+/// them (`a_field.b`).
+fn mask(of: &MessageDescriptor, text: &str) -> Result<Value, String> {
+    let is_name = |part: &str| {
+        let mut letters = part.bytes();
+        !part.is_empty() && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
+    };
+    let paths = text.split(',').filter(|path| !path.is_empty());
+    let paths = paths.map(|path| match path.split('.').all(is_name) {
+        true => Ok(in_snake_case(path)),
+        false => Err(format!("is {text:?}: it is names of fields, with commas between, and with dots where one is within another")),
+    });
+    let mask = prost_types::FieldMask {
+        paths: paths.collect::<Result<_, _>>()?,
+    };
+    let mut message = DynamicMessage::new(of.clone());
+    message.transcode_from(&mask).map_err(|e| e.to_string())?;
+    Ok(Value::Message(message))
+}
+
+fn in_snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
 }
 
 fn boolean(text: &str) -> Result<serde_json::Value, String> {

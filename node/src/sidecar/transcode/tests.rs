@@ -20,7 +20,7 @@ message In {
   google.protobuf.Struct struct = 19; string some_name = 20; float f = 21; google.api.HttpBody raw = 22;
   repeated google.protobuf.StringValue texts = 23; repeated Address addresses = 24;
   repeated google.protobuf.DoubleValue doubles = 25; google.protobuf.NullValue null = 26; google.protobuf.Any any = 27;
-  repeated google.protobuf.Any anys = 28;
+  repeated google.protobuf.Any anys = 28; oneof place { Address here = 29; Address there = 30; }
 }
 message Out { string text = 1; int64 big_number = 2; Address address = 3; repeated string list = 4; google.api.HttpBody raw = 5; }
 "#;
@@ -283,6 +283,8 @@ fn a_query_is_the_fields_it_names() {
         ("at=2026-11-29T09:31:59Z", r#"{"at":"2026-11-29T09:31:59Z"}"#),
         ("for=1.5s", r#"{"for":"1.500s"}"#),
         ("mask=a,bC.d", r#"{"mask":"a,bC.d"}"#),
+        ("mask=a,b_c.d,,eF.g_hI", r#"{"mask":"a,bC.d,eF.gHI"}"#),
+        ("mask=", r#"{"mask":""}"#),
         ("yes=true&wrapped=9", r#"{"yes":true,"wrapped":"9"}"#),
         ("texts=a&texts=b", r#"{"texts":["a","b"]}"#),
         ("some_name=x", r#"{"someName":"x"}"#),
@@ -361,6 +363,8 @@ fn what_a_query_cannot_say_is_told() {
         ("d=inf", "NaN, Infinity"),
         ("doubles=inf", "NaN, Infinity"),
         ("null=1", "expected null"),
+        ("mask=a-b", "names of fields, with commas between"),
+        ("mask=a..b", "names of fields, with commas between"),
         ("data=*", "base64"),
         ("at=today", "\"at\" in the query"),
         ("big=1&big=1", "given twice"),
@@ -410,6 +414,63 @@ fn a_body_is_the_message_and_the_path_is_put_on_top() {
     );
     let deep = "{\"address\":{\"next\":".to_owned() + &"{\"next\":".repeat(100_000);
     refused(request(&rules, Method::POST, "/in/a/1", &deep), "recursion");
+}
+
+#[test]
+fn of_a_oneof_one_is_given_wherever_it_is() {
+    let rules = one(
+        r#"get: "/l/{left}" additional_bindings { post: "/l/{left}" body: "*" } additional_bindings { put: "/l/{left}" body: "right" }
+        additional_bindings { get: "/h/{here.next.street}" } additional_bindings { post: "/h/{here.street}" body: "*" }"#,
+    );
+    for (verb, uri, body, both) in [
+        (Method::GET, "/l/x?right=0", "", "left in the path and \"right\""),
+        (
+            Method::POST,
+            "/l/x",
+            r#"{"right":1}"#,
+            "left in the path and \"right\"",
+        ),
+        (Method::PUT, "/l/x", "1", "left in the path and \"right\""),
+        (
+            Method::GET,
+            "/h/x?there.street=y",
+            "",
+            "here.next.street in the path and \"there\"",
+        ),
+        (
+            Method::POST,
+            "/h/x",
+            r#"{"there":{}}"#,
+            "here.street in the path and \"there\"",
+        ),
+    ] {
+        refused(
+            request(&rules, verb, uri, body),
+            &format!("{both} cannot both be given"),
+        );
+    }
+    // The same one is the path's.
+    for (verb, uri, body, json) in [
+        (
+            Method::POST,
+            "/l/x",
+            r#"{"left":"y","right":null}"#,
+            r#"{"left":"x"}"#,
+        ),
+        (Method::PUT, "/l/x", "", r#"{"left":"x"}"#),
+        (
+            Method::POST,
+            "/h/x",
+            r#"{"here":{"number":1}}"#,
+            r#"{"here":{"street":"x","number":1}}"#,
+        ),
+    ] {
+        assert_eq!(
+            request(&rules, verb, uri, body).as_deref(),
+            Ok(json),
+            "{uri} {body}"
+        );
+    }
 }
 
 #[test]
