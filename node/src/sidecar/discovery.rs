@@ -108,7 +108,14 @@ impl Serving {
 fn try_this(routes: &[Route], scheme: &str, ingress: SocketAddr) -> Option<String> {
     let ranked = routes.iter().filter_map(|route| Some((rank(route)?, route)));
     let (_, route) = ranked.min_by_key(|(rank, _)| *rank)?;
-    let (verb, path) = (verb(route), &route.path);
+    let verb = verb(route);
+    let url = format!("{scheme}://{ingress}{}", route.path);
+    // To a shell, what a query begins with is a pattern, and what is between its parameters the end of a command.
+    let url = if url.contains('?') {
+        format!("'{url}'")
+    } else {
+        url
+    };
     let body = match &route.example {
         Some(example) => {
             let example = example.replace('\'', "'\\''");
@@ -116,7 +123,7 @@ fn try_this(routes: &[Route], scheme: &str, ingress: SocketAddr) -> Option<Strin
         }
         None => String::new(),
     };
-    Some(format!("Try: curl -X {verb} {scheme}://{ingress}{path}{body}"))
+    Some(format!("Try: curl -X {verb} {url}{body}"))
 }
 
 /// The HTTP method to try a route with.
@@ -421,6 +428,9 @@ mod tests {
     fn line(methods: &str) -> Option<String> {
         let pool = protos::pool(&format!(
             r#"syntax = "proto3"; package p; import "google/api/annotations.proto"; import "google/protobuf/any.proto";
+            import "kalix/annotations.proto";
+            message K {{ oneof o {{ string other = 1; string k = 2 [(kalix.field).entity_key = true]; }}
+              int32 n = 3 [(kalix.field).entity_key = true]; M m = 4; }}
             message M {{ string id = 1; string note = 2; }}
             service S {{ {methods} }}"#
         ));
@@ -441,6 +451,33 @@ mod tests {
             line(&format!("{harmful} {add} {get}")).as_deref(),
             Some("Try: curl -X GET http://127.0.0.1:9/1/notes")
         );
+        for (option, is) in [
+            (r#"get: "/ent""#, "GET 'http://127.0.0.1:9/ent?k=1&n=1'"),
+            (r#"get: "/ent/{k}""#, "GET 'http://127.0.0.1:9/ent/1?n=1'"),
+            (r#"get: "/ent/{n}/{k}""#, "GET http://127.0.0.1:9/ent/1/1"),
+            (
+                r#"post: "/e" body: "m""#,
+                r#"POST 'http://127.0.0.1:9/e?k=1&n=1' BODY'{"id":"text","note":"text"}'"#,
+            ),
+            (
+                r#"post: "/e/{n}" body: "k""#,
+                r#"POST http://127.0.0.1:9/e/1 BODY'"text"'"#,
+            ),
+            (
+                r#"post: "/e/{k}" body: "*""#,
+                r#"POST http://127.0.0.1:9/e/1 BODY'{"m":{"id":"text","note":"text"},"n":1}'"#,
+            ),
+            (
+                r#"post: "/e" body: "*""#,
+                r#"POST http://127.0.0.1:9/e BODY'{"k":"text","m":{"id":"text","note":"text"},"n":1}'"#,
+            ),
+        ] {
+            let keyed = line(&format!(
+                "rpc Get(K) returns (M) {{ option (google.api.http) = {{ {option} }}; }}"
+            ));
+            let is = is.replace("BODY", "-H 'content-type: application/json' -d ");
+            assert_eq!(keyed, Some(format!("Try: curl -X {is}")), "{option}");
+        }
         let any =
             r#"rpc Any(M) returns (M) { option (google.api.http) = { custom { kind: "*" path: "/any" } }; }"#;
         assert_eq!(

@@ -10,9 +10,23 @@ const DEPTH_MAX: usize = 3;
 /// Fields of all messages.
 const FIELDS_MAX: usize = 40;
 
-/// An example without some of its fields.
-pub(super) fn example(of: &MessageDescriptor, without: &[FieldDescriptor]) -> Value {
-    message(of, without, 0, &mut FIELDS_MAX.clone())
+/// An example without some of its fields, and with some others, however many there are.
+pub(super) fn example(
+    of: &MessageDescriptor,
+    without: &[FieldDescriptor],
+    with: &[FieldDescriptor],
+) -> Value {
+    let mut example = message(of, &[without, with].concat(), 0, &mut FIELDS_MAX.clone());
+    if let Value::Object(object) = &mut example {
+        let with = with.iter().filter(|field| !without.contains(field));
+        object.extend(with.map(|field| {
+            (
+                field.json_name().to_owned(),
+                value(field, 0, &mut FIELDS_MAX.clone()),
+            )
+        }));
+    }
+    example
 }
 
 /// A text of a field, for a path.
@@ -33,9 +47,12 @@ fn message(of: &MessageDescriptor, without: &[FieldDescriptor], depth: usize, le
         return object.into();
     }
     for field in of.fields().filter(|field| !without.contains(field)) {
-        // Of a oneof there is one.
-        let first = field.containing_oneof().and_then(|oneof| oneof.fields().next());
-        if first.is_some_and(|first| first != field) {
+        // Of a oneof there is one: the first, if it is not somewhere else.
+        let mut of_oneof = field
+            .containing_oneof()
+            .into_iter()
+            .flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
+        if of_oneof.any(|other| without.contains(&other) || other.number() < field.number()) {
             continue;
         }
         let Some(fewer) = left.checked_sub(1) else {
@@ -129,7 +146,7 @@ mod tests {
         );
         for name in ["All", "Known", "Small"] {
             let of = pool.get_message_by_name(name).unwrap();
-            let json = example(&of, &[]).to_string();
+            let json = example(&of, &[], &[]).to_string();
             assert!(json.len() < 2_000, "{json}");
             assert_eq!(
                 json_to_message(&of, json.as_bytes()).map(|_| ()),
@@ -140,7 +157,7 @@ mod tests {
         let of = pool.get_message_by_name("Small").unwrap();
         let id = of.get_field_by_name("id").unwrap();
         assert_eq!(
-            example(&of, &[id]).to_string(),
+            example(&of, &[id], &[]).to_string(),
             r#"{"productId":"text","quantity":"1","tags":["text"]}"#
         );
     }

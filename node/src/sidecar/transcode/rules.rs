@@ -19,7 +19,8 @@ use super::example::{example, text};
 use super::json::ANY;
 use super::request::is_leaf;
 use super::template::{Path, Template};
-use crate::percent::Undecodable;
+use crate::percent::{Undecodable, encode};
+use crate::sidecar::key::KeyFields;
 use crate::sidecar::problem::{Problem, Severity};
 use crate::sidecar::scan::{Raw, fields};
 
@@ -162,7 +163,7 @@ pub struct Route {
     pub is_any: bool,
     /// Whether it takes a body.
     pub has_body: bool,
-    /// A path to try it with.
+    /// A path to try it with, and a query where an entity's key is in none of path and body.
     pub path: String,
     /// A body to try it with.
     pub example: Option<String>,
@@ -245,30 +246,58 @@ impl Match {
 
 impl Rule {
     fn route(&self) -> Route {
-        let in_path = self.variables.iter().filter(|path| path.len() == 1);
-        let in_path: Vec<FieldDescriptor> = in_path.flatten().cloned().collect();
+        let input = self.method.input();
+        // Of what a path has a part of, it has all here.
+        let in_path: Vec<FieldDescriptor> = self
+            .variables
+            .iter()
+            .filter_map(|path| path.first().cloned())
+            .collect();
+        let keys = self.keys_beside(&in_path);
         let example = match &self.body {
             Body::Nothing => None,
-            Body::Whole => Some(example(&self.method.input(), &in_path).to_string()),
+            Body::Whole => Some(example(&input, &in_path, &keys).to_string()),
             Body::Field(field) => {
-                let input = example(&self.method.input(), &in_path);
-                let value = input.get(field.json_name()).cloned();
+                let whole = example(&input, &in_path, std::slice::from_ref(field));
+                let value = whole.get(field.json_name()).cloned();
                 Some(value.unwrap_or_default().to_string())
             }
         };
+        let in_query = keys.iter().filter(|field| match &self.body {
+            Body::Nothing => true,
+            Body::Whole => false,
+            Body::Field(body) => body != *field,
+        });
+        let in_query: Vec<String> = in_query
+            .map(|field| format!("{}={}", field.name(), encode(&text(field))))
+            .collect();
+        let path = self.template.filled(|at| {
+            let field = self.variables.get(at).and_then(|path| path.last());
+            field.map(text).unwrap_or_default()
+        });
         Route {
             verb: self.verb_name().to_owned(),
             template: self.template.to_string(),
             rpc: rpc(&self.method),
             is_any: self.method.output().full_name() == ANY,
             is_streamed: self.method.is_server_streaming(),
-            path: self.template.filled(|at| {
-                let field = self.variables.get(at).and_then(|path| path.last());
-                field.map(text).unwrap_or_default()
-            }),
+            path: match in_query.is_empty() {
+                true => path,
+                false => format!("{path}?{}", in_query.join("&")),
+            },
             has_body: example.is_some(),
             example,
         }
+    }
+
+    /// The fields of an entity's key that are none of these.
+    fn keys_beside(&self, others: &[FieldDescriptor]) -> Vec<FieldDescriptor> {
+        let input = self.method.input();
+        let Ok(keys) = KeyFields::of(&input) else {
+            return Vec::new();
+        };
+        let keys = keys.names().filter_map(|name| input.get_field_by_name(name));
+        keys.filter(|key| !others.contains(key)).collect()
     }
 
     fn verb_name(&self) -> &str {
