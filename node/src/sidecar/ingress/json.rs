@@ -125,7 +125,7 @@ async fn answer_or_refuse(caller: &Arc<Caller>, request: Request<Body>) -> Resul
     let is_events = accepts(&head.headers, shown::EVENTS);
     if method.is_streamed() && head.method == Method::HEAD {
         // Nobody would hear what it says.
-        return Ok(shown::head(is_events));
+        return Ok(shown::head_of(&route, is_events));
     }
     let (body, _held) = receive(caller, body).await?;
     let content_type = head.headers.get(header::CONTENT_TYPE);
@@ -136,8 +136,9 @@ async fn answer_or_refuse(caller: &Arc<Caller>, request: Request<Body>) -> Resul
     }
     if method.is_streamed() {
         let mut begun = caller.stream(service, method, message, None, terms).await?;
+        let content_type = shown::content_type(&route, &mut begun, is_events).await?;
         let metadata = std::mem::take(&mut begun.metadata);
-        let mut response = shown::response(route, begun, is_events);
+        let mut response = shown::response(route, begun, is_events, content_type);
         say(caller, method, &metadata, None, &mut response);
         return Ok(response);
     }

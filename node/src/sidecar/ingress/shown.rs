@@ -1,4 +1,5 @@
-//! A stream of replies as the body of a response: a line of JSON each, or an event.
+//! A stream of replies as the body of a response: a line of JSON each, or an event; or the bytes of `google.api.HttpBody`s, put
+//! together, whose first one says in the head what they are.
 //!
 //! Contract: all replies before a failure arrive, and then the failure, as a last line or event of its own; only what is put together
 //! as raw bytes breaks off, since nothing else could be told from them.
@@ -22,25 +23,57 @@ pub(super) const EVENTS: &str = "text/event-stream";
 /// A line each.
 const LINES: &str = "application/x-ndjson";
 
-/// One reply a line, or an event each.
-pub(super) fn response(route: Match, replies: Begun, is_events: bool) -> Response<Body> {
+/// What a stream is shown as: events where they are asked for, raw bytes as their first reply says, or lines.
+///
+/// # Errors
+/// It has failed before the first reply that says so, or that cannot be shown.
+pub(super) async fn content_type(
+    route: &Match,
+    replies: &mut Begun,
+    is_events: bool,
+) -> Result<HeaderValue, Status> {
+    if is_events || !route.is_raw() {
+        return Ok(HeaderValue::from_static(if is_events { EVENTS } else { LINES }));
+    }
+    let first = replies.first().await?;
+    let first = route.response(first.map_or(&[], |first| first));
+    let content_type = first.map_err(|e| Status::internal(e.to_string()))?.content_type;
+    HeaderValue::try_from(content_type).map_err(|e| Status::internal(e.to_string()))
+}
+
+/// The replies as a body: an event each, a line each, or their bytes one behind the other.
+pub(super) fn response(
+    route: Match,
+    replies: Begun,
+    is_events: bool,
+    content_type: HeaderValue,
+) -> Response<Body> {
     let shown = Shown {
         route,
         is_events,
         replies: Some(replies),
         broken: None,
     };
-    let mut response = head(is_events);
+    let mut response = head(Some(content_type));
     *response.body_mut() = Body::new(StreamBody::new(shown));
     response
 }
 
-/// The head of such a response.
-pub(super) fn head(is_events: bool) -> Response<Body> {
+/// The same for whoever asks for no more than the head, which nobody is called for.
+pub(super) fn head_of(route: &Match, is_events: bool) -> Response<Body> {
+    // What raw bytes are only their first reply could say.
+    let content_type = match (is_events, route.is_raw()) {
+        (true, _) => Some(EVENTS),
+        (false, false) => Some(LINES),
+        (false, true) => None,
+    };
+    head(content_type.map(HeaderValue::from_static))
+}
+
+fn head(content_type: Option<HeaderValue>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    let content_type = if is_events { EVENTS } else { LINES };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.extend(content_type.map(|content_type| (header::CONTENT_TYPE, content_type)));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -103,6 +136,7 @@ impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Stream for Shown<S> {
 #[cfg(test)]
 mod tests {
     use tokio_stream::StreamExt;
+    use tonic::Code;
 
     use super::*;
     use crate::sidecar::protos;
@@ -161,6 +195,39 @@ mod tests {
             wrong[0].as_ref().unwrap().contains(r#""status":"INTERNAL""#),
             "{wrong:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_raw_bytes_are_their_first_reply_says() {
+        let pool = protos::pool(FILES);
+        let (rules, _) = Rules::new(pool.services());
+        let route = |method: &str| {
+            let path = format!("/google.api.S/{method}");
+            rules.find(&http::Method::POST, &path).unwrap()
+        };
+        for (method, is_events, first, is) in [
+            (
+                "Raw",
+                false,
+                Some(&b"\x0a\x08text/csv\x12\x01a"[..]),
+                Ok("text/csv"),
+            ),
+            ("Raw", false, Some(b"\x12\x01a"), Ok("application/octet-stream")),
+            ("Raw", false, None, Ok("application/octet-stream")),
+            ("Raw", false, Some(b"\x0a\x03a\nb"), Err(Code::Internal)),
+            ("Raw", true, Some(b"\x0a\x08text/csv"), Ok(EVENTS)),
+            ("Texts", false, Some(b""), Ok(LINES)),
+        ] {
+            let replies = first.map(Bytes::from_static).map(Ok);
+            let mut begun = Begun::of(replies).await.unwrap();
+            let found = content_type(&route(method), &mut begun, is_events).await;
+            let found = found.map_err(|status| status.code());
+            assert_eq!(found, is.map(HeaderValue::from_static), "{method} {first:?}");
+        }
+        let head = |method, is_events| head_of(&route(method), is_events).into_parts().0.headers;
+        assert_eq!(head("Raw", false).get(header::CONTENT_TYPE), None);
+        assert_eq!(head("Raw", true)[header::CONTENT_TYPE], EVENTS);
+        assert_eq!(head("Texts", false)[header::CONTENT_TYPE], LINES);
     }
 
     #[tokio::test]

@@ -66,6 +66,41 @@ impl Begun {
     }
 }
 
+impl Begun {
+    /// Its first reply, however long that takes; none where it ends without one.
+    ///
+    /// # Errors
+    /// It has failed before.
+    pub async fn first(&mut self) -> Result<Option<&Bytes>, Status> {
+        if self.first.is_none()
+            && let Some(reply) = self.replies.recv().await
+        {
+            let envelope = reply?;
+            self.metadata = envelope.metadata;
+            self.first = Some(envelope.message);
+        }
+        Ok(self.first.as_ref())
+    }
+}
+
+#[cfg(test)]
+impl Begun {
+    /// Of a stream that says these and ends.
+    pub async fn of(says: impl IntoIterator<Item = Result<Bytes, Status>>) -> Result<Begun, Status> {
+        let (sender, replies) = mpsc::channel(REPLIES_MAX);
+        for said in says {
+            let envelope = |message| Envelope {
+                message,
+                ..Envelope::default()
+            };
+            // There is room, and somebody who takes them.
+            let _ = sender.send(said.map(envelope)).await;
+        }
+        drop(sender);
+        Begun::wait(replies, Some(FIRST_REPLY)).await
+    }
+}
+
 impl Stream for Begun {
     type Item = Result<Bytes, Status>;
 
@@ -256,5 +291,41 @@ mod tests {
         sender.send(Ok(Envelope::default())).await.unwrap();
         drop(sender);
         assert_eq!(begun.collect::<Vec<_>>().await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_first_reply_is_waited_for_where_the_head_is_in_it() {
+        let (sender, replies) = mpsc::channel(REPLIES_MAX);
+        let waited = Begun::wait(replies, Some(Duration::from_millis(1))).await;
+        let mut begun = waited.unwrap();
+        let said = MetadataEntry {
+            key: "k".to_owned(),
+            value: None,
+        };
+        let late = Envelope {
+            message: Bytes::from_static(b"a"),
+            metadata: vec![said],
+            ..Envelope::default()
+        };
+        sender.send(Ok(late)).await.unwrap();
+        assert_eq!(begun.first().await.unwrap(), Some(&Bytes::from_static(b"a")));
+        assert_eq!(begun.first().await.unwrap(), Some(&Bytes::from_static(b"a")));
+        assert_eq!(begun.metadata.len(), 1);
+        drop(sender);
+        assert_eq!(begun.collect::<Vec<_>>().await.len(), 1);
+        // One that fails instead has no head, and one that ends has nothing in it.
+        for (last, is) in [
+            (Some(Status::not_found("no")), Err(Code::NotFound)),
+            (None, Ok(None)),
+        ] {
+            let (sender, replies) = mpsc::channel(REPLIES_MAX);
+            let waited = Begun::wait(replies, Some(Duration::from_millis(1))).await;
+            if let Some(status) = last {
+                sender.send(Err(status)).await.unwrap();
+            }
+            drop(sender);
+            let mut begun = waited.unwrap();
+            assert_eq!(begun.first().await.map_err(|status| status.code()), is);
+        }
     }
 }
