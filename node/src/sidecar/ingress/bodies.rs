@@ -20,8 +20,14 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::payload::PAYLOAD_BYTES_MAX;
+
 /// Bytes of all messages that are being read, or whose calls are under way, at a time.
-pub(super) const BODIES_BYTES_MAX: usize = 64 << 20;
+const BODIES_BYTES_MAX: usize = 64 << 20;
+/// Bytes of JSON for each of the message that it is: names and escapes take more.
+const JSON_PER_BYTE: usize = 4;
+// One as large as can be configured always fits.
+const _: () = assert!(JSON_PER_BYTE * PAYLOAD_BYTES_MAX <= BODIES_BYTES_MAX);
 /// How long a message may take: one of a stream from its first byte on, one that comes alone from its request on.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What has become of a message that does not come whole, alone and in a stream.
@@ -89,10 +95,16 @@ impl Bodies {
         }
     }
 
-    /// A body that is one message of at most so many bytes; and its place, to be kept as long as the message is.
-    pub fn alone(&self, body: Body, bytes_max: usize) -> (Body, Held) {
-        let part = None;
-        self.held(body, Shape::Alone { bytes_max, part })
+    /// A body that is the JSON of one message of at most so many bytes; and its place, to be kept as long as the message is.
+    pub fn json(&self, body: Body, message_bytes_max: usize) -> (Body, Held) {
+        let bytes_max = message_bytes_max.saturating_mul(JSON_PER_BYTE);
+        self.held(
+            body,
+            Shape::Alone {
+                bytes_max,
+                part: None,
+            },
+        )
     }
 
     /// The same of a message of gRPC.
@@ -162,18 +174,15 @@ impl Metered {
                 let bytes = self.place.bytes.load(Ordering::Relaxed) + data.len();
                 if let Some(part) = part {
                     // What is longer than it may be is never told to whoever makes room by what a message says.
-                    part.take(data)
-                        .map_err(|TooLong(bytes_max)| too_long(UNCHANGED, bytes_max))?;
+                    part.take(data).map_err(|why| too_long(UNCHANGED, why))?;
                 }
                 if bytes > *bytes_max {
-                    return Err(too_long(UNCHANGED, *bytes_max));
+                    return Err(too_long(UNCHANGED, TooLong::Json(*bytes_max)));
                 }
                 bytes
             }
             Shape::Stream(part) => {
-                let is_another = part
-                    .take(data)
-                    .map_err(|TooLong(bytes_max)| too_long(NOT_TAKEN, bytes_max))?;
+                let is_another = part.take(data).map_err(|why| too_long(NOT_TAKEN, why))?;
                 match part.bytes {
                     0 => self.due = None,
                     _ if is_another => self.due = Some(Box::pin(sleep(self.timeout))),
@@ -204,14 +213,25 @@ impl Metered {
     }
 }
 
-/// That a message has more bytes than these.
+/// That there are more bytes than these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the message has more than {0} bytes")]
-struct TooLong(usize);
+enum TooLong {
+    /// Of a message as gRPC has it, which is what is limited.
+    #[error(
+        "the message has more than {0} bytes, encoded as for gRPC (the node's ingress.message_bytes_max)"
+    )]
+    Message(usize),
+    /// Of its JSON.
+    #[error(
+        "the body has more than {0} bytes: JSON may have {JSON_PER_BYTE} for each of its message, which has {message} at most, \
+         encoded as for gRPC (the node's ingress.message_bytes_max)",
+        message = .0 / JSON_PER_BYTE
+    )]
+    Json(usize),
+}
 
 /// That a message has too many bytes, whose end would have been another one.
-fn too_long(what: &str, bytes_max: usize) -> Status {
-    let why = TooLong(bytes_max);
+fn too_long(what: &str, why: TooLong) -> Status {
     let mut status = Status::resource_exhausted(format!("{what}: {why}"));
     status.set_source(Arc::new(why));
     status
@@ -219,7 +239,7 @@ fn too_long(what: &str, bytes_max: usize) -> Status {
 
 /// That a message that came alone has too many bytes.
 pub(super) fn too_large(bytes_max: usize) -> Status {
-    too_long(UNCHANGED, bytes_max)
+    too_long(UNCHANGED, TooLong::Message(bytes_max))
 }
 
 /// Whether it says that a message has too many bytes; what is exhausted is something else otherwise.
@@ -299,7 +319,7 @@ impl Part {
             data = later;
             match self.length() {
                 Some(length) if length - PREFIX_BYTES > self.bytes_max => {
-                    return Err(TooLong(self.bytes_max));
+                    return Err(TooLong::Message(self.bytes_max));
                 }
                 Some(length) if length == self.bytes => self.bytes = 0,
                 _ => {}
@@ -344,7 +364,7 @@ mod tests {
     async fn all_bodies_together_are_bounded_until_their_calls_are_answered() {
         let bodies = bodies(100, MESSAGE_TIMEOUT);
         let read = async |bytes: usize| {
-            let (body, held) = bodies.alone(Body::new(http_body_util::Full::from(vec![0; bytes])), 80);
+            let (body, held) = bodies.json(Body::new(http_body_util::Full::from(vec![0; bytes])), 20);
             let read = body.collect().await;
             read.map(|body| (body.to_bytes().len(), held))
         };
@@ -359,7 +379,24 @@ mod tests {
         assert!(read(41).await.is_err(), "somebody still has the first");
         drop(first);
         assert!(read(80).await.is_ok());
-        assert!(read(81).await.unwrap_err().message().contains("80 bytes"));
+        // What is said is what is limited, and by which setting.
+        let refused = read(81).await.unwrap_err();
+        for what in [
+            "more than 80 bytes",
+            "4 for each",
+            "has 20 at most",
+            "ingress.message_bytes_max",
+        ] {
+            assert!(refused.message().contains(what), "{refused}");
+        }
+        assert!(is_too_large(&refused));
+        let refused = too_large(20);
+        for what in [
+            "more than 20 bytes, encoded as for gRPC",
+            "ingress.message_bytes_max",
+        ] {
+            assert!(refused.message().contains(what), "{refused}");
+        }
         assert_eq!(bodies.room.available_permits(), 100);
     }
 
@@ -368,7 +405,7 @@ mod tests {
         let bodies = bodies(100, Duration::from_millis(1));
         let (mut sender, body) = channel();
         send(&mut sender, b"half of").await;
-        let (body, held) = bodies.alone(body, 100);
+        let (body, held) = bodies.json(body, 25);
         let late = body.collect().await.unwrap_err();
         assert_eq!(late.code(), Code::DeadlineExceeded);
         drop(held);

@@ -10,11 +10,10 @@ use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::bodies::{BODIES_BYTES_MAX, Held, is_too_large, too_large};
+use super::bodies::{Held, is_too_large, too_large};
 use super::call::{Caller, Terms, session};
 use super::shown;
 use super::{respond, respond_as};
-use crate::payload::PAYLOAD_BYTES_MAX;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{self, Service};
 use crate::sidecar::status::{error_body, http_status};
@@ -26,10 +25,6 @@ use crate::wire::Token;
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
 /// What a function says beside its reply to set the status of the response.
 const HTTP_CODE: &str = "_kalix-http-code";
-/// Bytes of JSON for each of the message that it is: names and escapes take more.
-const JSON_PER_BYTE: usize = 4;
-// One as large as can be configured always fits.
-const _: () = assert!(JSON_PER_BYTE * PAYLOAD_BYTES_MAX <= BODIES_BYTES_MAX);
 /// What a load balancer asks a pod before it sends requests, and wants to hear.
 const PROBE_HEADER: &str = "k-network-probe";
 const PROBE_ANSWER: &str = "queue";
@@ -175,8 +170,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), BadRequest> {
 async fn receive(caller: &Caller, body: Body) -> Result<(Bytes, Held), Status> {
     let body = body
         .map_err(|e| Status::cancelled(format!("nothing changed: the request broke off: {}", e.message())));
-    let bytes_max = caller.message_bytes_max * JSON_PER_BYTE;
-    let (body, held) = caller.bodies.alone(Body::new(body), bytes_max);
+    let (body, held) = caller.bodies.json(Body::new(body), caller.message_bytes_max);
     Ok((body.collect().await?.to_bytes(), held))
 }
 
