@@ -66,9 +66,13 @@ impl Terms {
     }
 }
 
-/// Whether a header is the protocols' own: none that a function says.
+/// What a function says beside its reply to set the status of a response over HTTP.
+pub(super) const HTTP_CODE: &str = "_kalix-http-code";
+
+/// Whether a header is the protocols' own, or what is said to who writes them: none that goes out as a function says it.
 pub(super) fn is_own(header: &str) -> bool {
-    const OWN: [&str; 7] = [
+    const OWN: [&str; 8] = [
+        HTTP_CODE,
         "connection",
         "content-length",
         "content-type",
@@ -175,10 +179,17 @@ impl Caller {
         session: Option<&Token>,
     ) -> HeaderMap {
         let said = fits::said(metadata, session);
+        let service = method.descriptor.parent_service();
+        let path = format!("/{}/{}", service.full_name(), method.descriptor.name());
         if let Some(name) = said.left_out {
-            let service = method.descriptor.parent_service();
-            let path = format!("/{}/{}", service.full_name(), method.descriptor.name());
             let what = format!("says more beside its reply than clients take as headers: {name} is left out");
+            self.tell_author(&path, &what);
+        }
+        if let Some(name) = said.unsayable {
+            let what = format!(
+                "says beside its reply what is no header: {name:?} is left out, since a name has letters, digits, '-', '_' \
+                 and '.', and a text what can be printed in ASCII: encode it, or say its bytes under a name that ends in \"-bin\""
+            );
             self.tell_author(&path, &what);
         }
         said.headers

@@ -8,11 +8,11 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::BodyExt;
 use tonic::body::Body;
-use tonic::metadata::{MetadataKey, MetadataMap};
+use tonic::metadata::{Ascii, Binary, MetadataKey, MetadataMap, MetadataValue};
 
 use super::call::is_own;
 use crate::sidecar::SESSION_HEADER;
-use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
+use crate::sidecar::proto::common::{MetadataEntry, MetadataValue as Entry};
 use crate::wire::Token;
 
 /// Bytes of the headers that are said beside a reply, as HTTP/2 counts them. Clients on gRPC's C core take 8 KiB of all.
@@ -29,8 +29,10 @@ const CUT: &str = "%20...%20(cut)";
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub headers: HeaderMap,
-    /// The name of the first of what was left out.
+    /// The name of the first of what was left out for want of room.
     pub left_out: Option<String>,
+    /// The same of what is no header, by its name or its text.
+    pub unsayable: Option<String>,
 }
 
 /// What was said beside a reply, and what its caller has seen then, as far as it fits.
@@ -52,40 +54,62 @@ pub(super) fn said<'a>(
     {
         headers.insert(SESSION_HEADER, value);
     }
-    let mut left_out = None;
+    let (mut left_out, mut unsayable) = (None, None);
     let is_others =
         |entry: &&MetadataEntry| !is_own(&entry.key) && !entry.key.eq_ignore_ascii_case(SESSION_HEADER);
     for entry in metadata.into_iter().filter(is_others) {
-        let name = entry.key.as_bytes();
-        let mut fits = |bytes| {
-            let fits = has_room(&entry.key, bytes);
-            if !fits {
-                left_out.get_or_insert_with(|| entry.key.clone());
-            }
-            fits
+        if entry.value.is_none() {
+            continue;
+        }
+        let Some(header) = Header::of(entry) else {
+            unsayable.get_or_insert_with(|| entry.key.clone());
+            continue;
         };
-        match &entry.value {
-            Some(MetadataValue::Text(text)) => {
-                if let (Ok(key), Ok(value)) = (MetadataKey::from_bytes(name), text.parse())
-                    && fits(text.len())
-                {
-                    headers.append(key, value);
-                }
-            }
-            Some(MetadataValue::Bytes(bytes)) => {
-                let value = tonic::metadata::MetadataValue::from_bytes(bytes);
-                if let Ok(key) = MetadataKey::from_bytes(name)
-                    && fits(value.as_encoded_bytes().len())
-                {
-                    headers.append_bin(key, value);
-                }
-            }
-            None => {}
+        if !has_room(&entry.key, header.value_bytes()) {
+            left_out.get_or_insert_with(|| entry.key.clone());
+            continue;
+        }
+        match header {
+            Header::Text(key, value) => _ = headers.append(key, value),
+            Header::Bytes(key, value) => _ = headers.append_bin(key, value),
         }
     }
     Said {
         headers: headers.into_headers(),
         left_out,
+        unsayable,
+    }
+}
+
+/// A header of gRPC's.
+enum Header {
+    Text(MetadataKey<Ascii>, MetadataValue<Ascii>),
+    Bytes(MetadataKey<Binary>, MetadataValue<Binary>),
+}
+
+impl Header {
+    /// None: what was said cannot be one.
+    fn of(entry: &MetadataEntry) -> Option<Header> {
+        let name = entry.key.as_bytes();
+        match entry.value.as_ref()? {
+            // The library lets bytes beyond ASCII through, and gRPC's clients do not agree on what they are, or drop the answer.
+            Entry::Text(text) if !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => None,
+            Entry::Text(text) => Some(Header::Text(
+                MetadataKey::from_bytes(name).ok()?,
+                text.parse().ok()?,
+            )),
+            Entry::Bytes(bytes) => {
+                let value = MetadataValue::from_bytes(bytes);
+                Some(Header::Bytes(MetadataKey::from_bytes(name).ok()?, value))
+            }
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        match self {
+            Header::Text(_, value) => value.as_encoded_bytes().len(),
+            Header::Bytes(_, value) => value.as_encoded_bytes().len(),
+        }
     }
 }
 
@@ -147,7 +171,7 @@ mod tests {
     fn entry(key: &str, value: &str) -> MetadataEntry {
         MetadataEntry {
             key: key.to_owned(),
-            value: Some(MetadataValue::Text(value.to_owned())),
+            value: Some(Entry::Text(value.to_owned())),
         }
     }
 
@@ -206,7 +230,7 @@ mod tests {
     fn what_fits_is_said_but_for_what_is_the_protocols() {
         let bytes = MetadataEntry {
             key: "x-bin".to_owned(),
-            value: Some(MetadataValue::Bytes(bytes::Bytes::from_static(b"\0\xff"))),
+            value: Some(Entry::Bytes(bytes::Bytes::from_static(b"\0\xff"))),
         };
         let all = [
             entry("X-A", "1"),
@@ -214,15 +238,41 @@ mod tests {
             bytes,
             entry("grpc-status", "0"),
             entry(SESSION_HEADER, "mine"),
-            entry("x b", "1"),
-            entry("x-c", "a\nb"),
+            entry("_kalix-http-code", "203"),
+            entry("_Kalix-Http-Code", "203"),
         ];
         let said = said(&all, Some(&Token::default()));
-        assert_eq!(said.left_out, None);
+        assert_eq!((said.left_out, said.unsayable), (None, None));
         let all: Vec<_> = said.headers.get_all("x-a").iter().collect();
         assert_eq!(all, ["1", "2"]);
         assert_eq!(said.headers["x-bin"], "AP8");
         assert_eq!(said.headers[SESSION_HEADER], Token::default().to_string());
         assert_eq!(said.headers.len(), 4);
+    }
+
+    #[test]
+    fn what_is_no_header_is_left_out_and_named() {
+        for (name, text) in [
+            ("x b", "1"),
+            ("é", "1"),
+            ("x-c", "a\nb"),
+            ("x-c", "a\tb"),
+            ("x-c", "caf\u{e9}"),
+            ("x-c", "\u{7f}"),
+            ("x-bin", "1"),
+        ] {
+            let all = [entry("a", "1"), entry(name, text), entry("b", " ~")];
+            let said = said(&all, None);
+            assert_eq!(said.unsayable.as_deref(), Some(name), "{text:?}");
+            assert_eq!(said.left_out, None);
+            let names: Vec<&str> = said.headers.keys().map(HeaderName::as_str).collect();
+            assert_eq!(names, ["a", "b"]);
+        }
+        // What says nothing is nothing.
+        let nothing = MetadataEntry {
+            key: "a".to_owned(),
+            value: None,
+        };
+        assert_eq!(said(&[nothing], None).unsayable, None);
     }
 }

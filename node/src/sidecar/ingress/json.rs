@@ -11,7 +11,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::bodies::{Held, is_too_large, too_large};
-use super::call::{Caller, Terms, session};
+use super::call::{Caller, HTTP_CODE, Terms, session};
 use super::shown;
 use super::{respond, respond_as};
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
@@ -23,8 +23,6 @@ use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
-/// What a function says beside its reply to set the status of the response.
-const HTTP_CODE: &str = "_kalix-http-code";
 /// What a load balancer asks a pod before it sends requests, and wants to hear.
 const PROBE_HEADER: &str = "k-network-probe";
 const PROBE_ANSWER: &str = "queue";
@@ -224,7 +222,7 @@ fn say(
     let (code, texts): (Vec<_>, Vec<_>) = metadata
         .iter()
         .filter(|entry| matches!(entry.value, Some(MetadataValue::Text(_))))
-        .partition(|entry| entry.key == HTTP_CODE);
+        .partition(|entry| entry.key.eq_ignore_ascii_case(HTTP_CODE));
     response.headers_mut().extend(caller.said(method, texts, session));
     let code = code.iter().filter_map(|entry| match &entry.value {
         Some(MetadataValue::Text(text)) => text.parse::<u16>().ok(),
