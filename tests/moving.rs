@@ -115,6 +115,24 @@ fn a_node_that_leaves_says_so() {
 }
 
 #[test]
+fn a_node_whose_leaving_nobody_can_have_heard_says_so() {
+    let mut cluster = Cluster::start_relayed("leaving-unheard", 3);
+    cluster.nodes[2].wait_for_links(2);
+    // Cut off, and not known to be yet.
+    cluster.network().cut_off(2);
+    let left = cluster.nodes[2].run(["leave"]);
+    assert_eq!(left.code, Some(exit::UNCONFIRMED), "{left}");
+    assert!(left.stderr.contains("no other node has confirmed"), "{left}");
+    cluster.nodes[2].process().wait();
+    cluster.nodes[2].kill();
+    cluster.network().heal();
+    // As it was said: started again it leaves for good.
+    cluster.nodes[2].start_ready();
+    cluster.nodes[2].wait_for_links(2);
+    cluster.nodes[2].run(["leave"]).done();
+}
+
+#[test]
 fn a_node_that_leaves_with_nobody_there_says_what_that_means() {
     let mut cluster = Cluster::start("leaving-alone", 2);
     cluster.nodes[0].wait_for_links(1);

@@ -71,6 +71,6 @@ pub(crate) trait Network: fmt::Debug + Send + Sync {
     fn counters(&self) -> Vec<(&'static str, u64)>;
 
     /// Says goodbye (for good, if this node leaves) and closes everything: when it returns, every link has ended and
-    /// nothing more comes in.
-    fn close(&self, leaving: bool);
+    /// nothing more comes in. Returns how many peers were there to hear it.
+    fn close(&self, leaving: bool) -> usize;
 }

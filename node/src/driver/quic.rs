@@ -438,7 +438,7 @@ impl Network for Quic {
         ]
     }
 
-    fn close(&self, leaving: bool) {
+    fn close(&self, leaving: bool) -> usize {
         // It counts its seconds by the runtime's clock, so it has to run there.
         let farewell = |links: &Links| links.transport.runtime().spawn(links.gossip.leave());
         let told = if leaving {
@@ -450,8 +450,8 @@ impl Network for Quic {
             let _ = block_on(told);
         }
         let links = self.links_mut().take();
-        if let Some(Links { transport, gossip }) = links {
-            block_on(async {
+        let heard = links.map_or(0, |Links { transport, gossip }| {
+            let heard = block_on(async {
                 if leaving {
                     transport.leave().await
                 } else {
@@ -459,8 +459,10 @@ impl Network for Quic {
                 }
             });
             drop((transport, gossip));
-        }
+            heard
+        });
         self.peers.all_disconnected();
+        heard
     }
 }
 

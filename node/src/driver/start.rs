@@ -26,7 +26,7 @@ use super::epochs::start_durably;
 use super::functions::Functions;
 use super::shared::{About, Shared, broken};
 use super::triggers::{self, Triggers};
-use super::writer::Writer;
+use super::writer::{Writer, unheard};
 use super::{Handle, created, quic, timer};
 
 /// Everything a node is started with, already checked for form.
@@ -242,12 +242,16 @@ pub(super) fn live<D: Disk>(open: Open<D>) {
     let handed = result
         .clone()
         .and_then(|()| guarded(|| writer.hand_over(leaving)));
-    let left = handed.unwrap_or_else(|error| {
+    let mut left = handed.unwrap_or_else(|error| {
         result = Err(error);
         None
     });
     let closed = guarded(|| {
-        shared.network().close(leaving);
+        let has_others = shared.with_cell(|cell| cell.engine.members().len() > 1);
+        let heard = shared.network().close(leaving);
+        if leaving && has_others.unwrap_or(false) && heard == 0 {
+            left.get_or_insert_with(unheard);
+        }
         Ok(())
     });
     end_threads(&shared, threads);

@@ -265,6 +265,15 @@ fn left_behind(why: &str) -> Error {
     )
 }
 
+/// What a node that left says when nobody was there to hear it. One would do: it tells the others.
+pub(super) fn unheard() -> Error {
+    Error::new(
+        ErrorKind::Unconfirmed,
+        "the node has stopped, but no other node has confirmed that it heard of its leaving: they may still count it as a member. \
+         Start it again on the same directory, let it meet its peers, and have it leave then",
+    )
+}
+
 /// The error that ends the node, if this is it.
 fn poison(input: &Input) -> Result<(), Error> {
     match input {

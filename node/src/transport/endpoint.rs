@@ -11,7 +11,7 @@ use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Incoming, Runtime as _};
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -367,25 +367,28 @@ impl Transport {
     }
 
     /// Tells all peers that this node leaves the cluster, after what was queued has reached them (or
-    /// [`super::LEAVE_TIMEOUT`]), and ends. Links that are up end with `Disconnected`.
-    pub async fn leave(&self) {
-        self.close(CloseCode::Leaving).await;
+    /// [`super::LEAVE_TIMEOUT`]), and ends. Links that are up end with `Disconnected`. Returns how many peers were there to
+    /// hear it.
+    pub async fn leave(&self) -> usize {
+        self.close(CloseCode::Leaving).await
     }
 
     /// As [`Transport::leave`], but says only that this node stops: its peers dial it again.
-    pub async fn shutdown(&self) {
-        self.close(CloseCode::Stopping).await;
+    pub async fn shutdown(&self) -> usize {
+        self.close(CloseCode::Stopping).await
     }
 
-    async fn close(&self, code: CloseCode) {
+    async fn close(&self, code: CloseCode) -> usize {
         let net = self.net.clone();
         let stop = self.stop.clone();
+        let (tell, told) = oneshot::channel();
         self.net.spawn(async move {
-            close_links(&net, code).await;
+            let _ = tell.send(close_links(&net, code).await);
             let _ = stop.send(true);
         });
         // An error means that the thread is done too.
         let _ = self.done.clone().wait_for(|done| *done).await;
+        told.await.unwrap_or(0)
     }
 }
 
@@ -406,8 +409,8 @@ fn endpoint_config(config: &TransportConfig) -> Result<EndpointConfig, BindError
     Ok(endpoint)
 }
 
-/// Drains and closes every link and waits until all have told their end.
-async fn close_links(net: &Arc<Net>, code: CloseCode) {
+/// Drains and closes every link and waits until all have told their end. Returns how many peers were there.
+async fn close_links(net: &Arc<Net>, code: CloseCode) -> usize {
     let links: Vec<_> = {
         let mut table = net.table();
         table.closing = true;
@@ -424,10 +427,14 @@ async fn close_links(net: &Arc<Net>, code: CloseCode) {
     for link in links {
         drains.spawn(net.alarm.over(drain(link, code)));
     }
-    while drains.join_next().await.is_some() {}
+    let mut heard = 0;
+    while let Some(drained) = drains.join_next().await {
+        heard += usize::from(drained.unwrap_or(false));
+    }
     let mut changes = net.changes.subscribe();
     let all_ended = async { while !net.table().links.is_empty() && changes.changed().await.is_ok() {} };
     let _ = timeout(DRAIN_TIMEOUT, all_ended).await;
+    heard
 }
 
 /// Waits until nobody holds the socket any more. All that keeps it beside the tasks, which are gone, are steps of other

@@ -166,19 +166,20 @@ pub(super) async fn run(
     net.ended(&link, link.end_reason(error));
 }
 
-/// Sends what is queued, lets the peer's transport confirm it, and closes.
-pub(super) async fn drain(link: Arc<Link>, code: CloseCode) {
+/// Sends what is queued, lets the peer's transport confirm it, and closes. Whether the peer was there to confirm it.
+pub(super) async fn drain(link: Arc<Link>, code: CloseCode) -> bool {
     for queue in &link.queues {
         queue.finish();
     }
     // The peer closes when it has seen the end of every lane, or we do when it takes too long.
-    let _ = timeout(LEAVE_TIMEOUT, async {
+    let confirmed = timeout(LEAVE_TIMEOUT, async {
         for queue in &link.queues {
             queue.confirmed().await;
         }
     })
     .await;
     link.end(Reason::Shutdown, code);
+    confirmed.is_ok()
 }
 
 /// What quinn goes by when several streams have something to send.

@@ -100,8 +100,9 @@ impl Network for Nobody {
         Vec::new()
     }
 
-    fn close(&self, leaving: bool) {
+    fn close(&self, leaving: bool) -> usize {
         self.say(format!("close leaving={leaving}"));
+        0
     }
 }
 
