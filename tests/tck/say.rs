@@ -6,6 +6,8 @@
 //! | `create(CHANGE)`, `update(CHANGE)`, `delete` | what it did to the entity: made it, of which it knew nothing, or changed it |
 //! | `at(LEVEL)` | where that must be before anybody hears |
 //! | `effect(TEXT)`, `sync(TEXT)` | what is to be called: of service Two beside an entity, of Other beside an action |
+//! | `.. @b`, `.. !`, `.. /SERVICE/METHOD` within those and `forward` | of another entity, of none, of another method |
+//! | `garbage` | what is no message |
 //! | `streamed` | its answer goes on |
 //! | `more(N)`, `last(N)` | how its answer to its command N goes on, and that that was all |
 //! | `cancelled(N)` | what it says to the cancellation of its command N |
@@ -31,6 +33,9 @@ pub struct Saying<'a> {
 impl Saying<'_> {
     /// The message that says this.
     pub fn message(&self, terms: &[Term]) -> Vec<u8> {
+        if terms.first().is_some_and(|term| term.word == "garbage") {
+            return vec![0xff];
+        }
         let find = |word: &str| terms.iter().find(|term| term.word == word);
         if self.is_action {
             let mut said = self.action(terms).unwrap_or_default();
@@ -84,18 +89,21 @@ impl Saying<'_> {
 
     /// A call that it wants made.
     fn call(&self, term: &Term) -> Value {
-        let (service, command) = match self.is_action {
-            true => ("tck.Other", "Call"),
-            false => ("tck.Two", "Process"),
-        };
+        let find = |sign: &str| term.within.iter().find_map(|term| term.word.strip_prefix(sign));
+        let target = find("/").unwrap_or(match self.is_action {
+            true => "Other/Call",
+            false => "Two/Process",
+        });
+        let (service, command) = target.split_once('/').expect("a service and a method");
+        let service = format!("tck.{service}");
         // Of the case's entity there, or of another one behind an `@`.
-        let words = term
-            .within
-            .iter()
-            .filter(|term| !term.word.starts_with('@'))
-            .cloned();
-        let at = term.within.iter().find_map(|term| term.word.strip_prefix('@'));
-        let id = at.map_or(self.key.to_owned(), |at| format!("{}-{at}", self.key));
+        let is_word = |term: &&Term| !term.word.starts_with(['@', '/', '!']);
+        let words = term.within.iter().filter(is_word).cloned();
+        let id = match (find("!"), find("@")) {
+            (Some(_), _) => String::new(),
+            (None, Some(at)) => format!("{}-{at}", self.key),
+            (None, None) => self.key.to_owned(),
+        };
         let request = json!({"id": id, "text": text(&words.collect::<Vec<_>>())});
         let payload = self.dialect.any("Request", request);
         json!({"service": service, "command": command, "payload": payload})

@@ -172,12 +172,12 @@ impl Services {
     ///
     /// # Errors
     /// [`ErrorKind::NoFunction`]: there is none.
-    pub fn find(&self, service: &str, method: &str) -> Result<(&Arc<Service>, &Method), Error> {
+    pub fn find(&self, service: &str, name: &str) -> Result<(&Arc<Service>, &Method), Error> {
         let none = |what: String| Error::new(ErrorKind::NoFunction, format!("nothing changed: {what}"));
         let found = self.by_name.get(service);
         let found = found.ok_or_else(|| none(format!("there is no service {service:?}")))?;
-        let method = found.methods.get(method);
-        let method = method.ok_or_else(|| none(format!("{service} has no such method")))?;
+        let method = found.methods.get(name);
+        let method = method.ok_or_else(|| none(format!("{service} has no method {name:?}")))?;
         Ok((found, method))
     }
 }

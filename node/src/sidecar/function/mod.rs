@@ -6,7 +6,7 @@ mod life;
 mod said;
 mod streamed;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,8 +47,8 @@ pub struct Discovered {
     /// The nodes that are up, this one among them.
     live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
     runtime: Runtime,
-    /// Methods whose replies were remarked upon.
-    remarked: Mutex<BTreeMap<String, String>>,
+    /// What its author was told of which of its methods: each once.
+    remarked: Mutex<BTreeSet<(String, &'static str)>>,
 }
 
 impl fmt::Debug for Discovered {
@@ -101,15 +101,6 @@ impl Discovered {
     fn dialect(&self) -> Dialect {
         self.services.dialect
     }
-
-    /// A call that the function wants made.
-    fn call(&self, service: &str, command: &str, envelope: &Envelope, from: &Command) -> Result<Call, Error> {
-        let (service, method) = self.services.find(service, command)?;
-        let entity = service.entity(method, &envelope.message)?;
-        let mut call = Call::new(entity, command, envelope.to_payload());
-        call.origin = from.origin.onward();
-        Ok(call)
-    }
 }
 
 impl Function {
@@ -154,20 +145,27 @@ impl Function {
         if !is_other || type_url.is_empty() {
             return;
         }
-        let name = method.descriptor.full_name().to_owned();
+        let name = method.descriptor.name();
+        let (full, expected) = (method.descriptor.full_name(), expected.full_name());
+        self.remark(
+            name,
+            "reply",
+            format!("{full} replies with {type_url}, and not with {expected}"),
+        );
+    }
+
+    /// Tells its author of something that is wrong with how it answers a method, once for each method: of the same nobody wants to
+    /// hear again and again.
+    fn remark(&self, method: &str, what: &'static str, text: String) {
+        let Ok(method) = self.method(method) else { return };
+        let descriptor = &method.descriptor;
         let mut remarked = self.all.remarked.lock().unwrap_or_else(PoisonError::into_inner);
-        if remarked.insert(name.clone(), type_url.to_owned()).is_none() {
+        if remarked.insert((descriptor.full_name().to_owned(), what)) {
             drop(remarked);
-            let text = format!(
-                "{name} replies with {type_url}, and not with {}",
-                expected.full_name()
-            );
-            let service = method.descriptor.parent_service();
-            self.all.author.tell(Problem::warning(
-                text,
-                &service.parent_file(),
-                &[method.descriptor.path()],
-            ));
+            let file = descriptor.parent_service().parent_file();
+            self.all
+                .author
+                .tell(Problem::warning(text, &file, &[descriptor.path()]));
         }
     }
 

@@ -1,9 +1,11 @@
 //! What a function answers, as the mesh understands it.
 
 use prost::Message;
+use tonic::Code;
 
 use super::Function;
 use crate::error::Error;
+use crate::function::unknown_elsewhere;
 use crate::payload::Payload;
 use crate::session::{Action, Call, Command, Effect};
 use crate::sidecar::envelope::Envelope;
@@ -23,7 +25,7 @@ pub(super) fn action(
     match action {
         None => Ok(Action::Reply(Envelope::default().to_payload())),
         Some(ClientAction::Reply(said)) => Ok(Action::Reply(reply(function, said, command))),
-        Some(ClientAction::Forward(to)) => forward(function, to, command).map(Action::Forward),
+        Some(ClientAction::Forward(to)) => forward(function, to, command),
         Some(ClientAction::Failure(failure)) => Ok(Action::Refuse(refused(
             failure.grpc_status_code,
             &failure.description,
@@ -56,38 +58,81 @@ fn in_any(any: Any) -> Any {
     }
 }
 
-/// A forward to one of the function's services.
-fn forward(function: &Function, to: Forward, command: &Command) -> Result<Call, Error> {
-    let envelope = Envelope::from_any(to.payload, to.metadata);
-    let call = function
-        .all
-        .call(&to.service_name, &to.command_name, &envelope, command);
-    call.map_err(|error| {
-        let why = format!("it forwarded {}: {}", command.method, error.message());
-        function.broke(&why)
-    })
+/// Why a call that a function wants made cannot be.
+enum NoCall {
+    /// Nobody can be called so, whatever is said.
+    Nobody(String),
+    /// Of no entity can it be.
+    NoEntity(String),
 }
 
-/// What it wants called, in order.
+/// A call that a function wants made, while it answers a command.
+fn call(
+    function: &Function,
+    (service, method): (&str, &str),
+    envelope: &Envelope,
+    from: &Command,
+) -> Result<Call, NoCall> {
+    // What has changed who reads it knows better.
+    let why = |error: Error| {
+        let why = error.message();
+        why.strip_prefix("nothing changed: ").unwrap_or(why).to_owned()
+    };
+    let found = function.all.services.find(service, method);
+    let (service, found) = found.map_err(|error| NoCall::Nobody(why(error)))?;
+    let entity = service.entity(found, &envelope.message);
+    let entity = entity.map_err(|error| NoCall::NoEntity(why(error)))?;
+    let mut call = Call::new(entity, method, envelope.to_payload());
+    call.origin = from.origin.onward();
+    Ok(call)
+}
+
+/// A forward to one of the function's services. Where nobody is there to be called by its key, its caller hears what he would hear of
+/// the target itself.
+fn forward(function: &Function, to: Forward, command: &Command) -> Result<Action, Error> {
+    let envelope = Envelope::from_any(to.payload, to.metadata);
+    let target = (to.service_name.as_str(), to.command_name.as_str());
+    let method = &command.method;
+    let what = || format!("forwarded {method} to {}/{}", target.0, target.1);
+    match call(function, target, &envelope, command) {
+        Ok(call) => Ok(Action::Forward(call)),
+        Err(NoCall::NoEntity(why)) => {
+            let unknown = unknown_elsewhere(!function.service.is_action);
+            let text = format!(
+                "the function {}, which takes no such command: {why}. {unknown}",
+                what()
+            );
+            Ok(Action::Refuse(refused(Code::InvalidArgument as u32, &text)))
+        }
+        Err(NoCall::Nobody(why)) => Err(function.broke(&format!("it {}: {why}", what()))),
+    }
+}
+
+/// What it wants called, in order. One that is for no entity has failed, as any other may: its caller does not hear of it.
 pub(super) fn effects(
     function: &Function,
     effects: Vec<SideEffect>,
     command: &Command,
 ) -> Result<Vec<Effect>, Error> {
-    let effect = |effect: SideEffect| {
+    let mut wanted = Vec::new();
+    for effect in effects {
         let envelope = Envelope::from_any(effect.payload, effect.metadata);
-        let (service, name) = (&effect.service_name, &effect.command_name);
-        let call = function.all.call(service, name, &envelope, command);
-        let wrong = |error: Error| {
-            let why = format!("an effect of {}: {}", command.method, error.message());
-            function.broke(&why)
-        };
-        Ok(Effect {
-            call: call.map_err(wrong)?,
-            awaited: effect.synchronous,
-        })
-    };
-    effects.into_iter().map(effect).collect()
+        let target = (effect.service_name.as_str(), effect.command_name.as_str());
+        let what = || format!("an effect of {}, {}/{}", command.method, target.0, target.1);
+        match call(function, target, &envelope, command) {
+            Ok(call) => wanted.push(Effect {
+                call,
+                awaited: effect.synchronous,
+            }),
+            Err(NoCall::NoEntity(why)) => {
+                let text = format!("{}, failed: {why}", what());
+                tracing::warn!("{text}");
+                function.remark(&command.method, "effect", text);
+            }
+            Err(NoCall::Nobody(why)) => return Err(function.broke(&format!("{}: {why}", what()))),
+        }
+    }
+    Ok(wanted)
 }
 
 #[cfg(test)]
