@@ -24,6 +24,8 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic_prost::ProstCodec;
 
+use super::read::Messages;
+
 /// What the SDKs take and give at most.
 pub const MESSAGE_BYTES_MAX: usize = 12 << 20;
 /// A process that does not answer for so long on a connection is gone.
@@ -150,7 +152,7 @@ impl Room {
     {
         let mut grpc = self.lane.ready().await?;
         let path = PathAndQuery::from_static(path);
-        let codec = ProstCodec::<Q, A>::default();
+        let codec = Messages::<Q, A>::default();
         let asking = grpc.server_streaming(tonic::Request::new(question), path, codec);
         let mut answers = asking.await?.into_inner();
         let answer = answers.message().await?;

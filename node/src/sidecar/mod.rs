@@ -25,6 +25,7 @@ mod proto;
 #[cfg(test)]
 mod protos;
 mod pulse;
+mod read;
 mod reflection;
 mod scan;
 mod services;

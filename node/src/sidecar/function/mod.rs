@@ -24,8 +24,9 @@ use super::connection::to_its_end;
 use super::dialect::Dialect;
 use super::envelope::Envelope;
 use super::failure::{broke, refused};
-use super::problem::Problem;
+use super::problem::{Problem, Severity};
 use super::proto::action::{ActionCommand, ActionResponse};
+use super::read::Unreadable;
 use super::services::{Method, Service, Services};
 use super::transcode::{json_to_message, message_to_json};
 use super::wire_check;
@@ -137,6 +138,15 @@ impl Function {
         broke(why, !self.service.is_action)
     }
 
+    /// The same in how it answered a method. The author of an action is told here: of an entity it is told as its life ends.
+    fn broke_at(&self, method: &str, what: &'static str, why: &str) -> Error {
+        let error = self.broke(why);
+        if self.service.is_action {
+            self.remark(Severity::Error, method, what, error.message().to_owned());
+        }
+        error
+    }
+
     /// Once for each method: its replies are none that its descriptor says.
     fn remark_reply(&self, method: &Method, type_url: &str) {
         let expected = method.output();
@@ -148,6 +158,7 @@ impl Function {
         let name = method.descriptor.name();
         let (full, expected) = (method.descriptor.full_name(), expected.full_name());
         self.remark(
+            Severity::Warning,
             name,
             "reply",
             format!("{full} replies with {type_url}, and not with {expected}"),
@@ -156,16 +167,17 @@ impl Function {
 
     /// Tells its author of something that is wrong with how it answers a method, once for each method: of the same nobody wants to
     /// hear again and again.
-    fn remark(&self, method: &str, what: &'static str, text: String) {
+    fn remark(&self, severity: Severity, method: &str, what: &'static str, text: String) {
         let Ok(method) = self.method(method) else { return };
         let descriptor = &method.descriptor;
         let mut remarked = self.all.remarked.lock().unwrap_or_else(PoisonError::into_inner);
         if remarked.insert((descriptor.full_name().to_owned(), what)) {
             drop(remarked);
             let file = descriptor.parent_service().parent_file();
-            self.all
-                .author
-                .tell(Problem::warning(text, &file, &[descriptor.path()]));
+            self.all.author.tell(Problem {
+                severity,
+                ..Problem::error(text, &file, &[descriptor.path()])
+            });
         }
     }
 
@@ -191,7 +203,17 @@ impl Function {
             drop(using);
             answer
         });
-        asking.await.map_err(|status| failed(&status))
+        asking
+            .await
+            .map_err(|status| self.failed(&command.method, &status))
+    }
+
+    /// What a call or a stream of a method ended with.
+    fn failed(&self, method: &str, status: &Status) -> Error {
+        match Unreadable::of(status) {
+            Some(what) => self.broke_at(method, "answer", &format!("its answer to {method} {what}")),
+            None => failed(status),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::payload::Payload;
 use crate::session::{Action, Call, Command, Effect};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::refused;
+use crate::sidecar::problem::Severity;
 use crate::sidecar::proto::common::{Action as ClientAction, Any, Forward, Reply, SideEffect};
 use crate::sidecar::services::TYPE_URL;
 
@@ -104,7 +105,10 @@ fn forward(function: &Function, to: Forward, command: &Command) -> Result<Action
             );
             Ok(Action::Refuse(refused(Code::InvalidArgument as u32, &text)))
         }
-        Err(NoCall::Nobody(why)) => Err(function.broke(&format!("it {}: {why}", what()))),
+        Err(NoCall::Nobody(why)) => {
+            let why = format!("it {}: {why}", what());
+            Err(function.broke_at(method, "forward", &why))
+        }
     }
 }
 
@@ -127,9 +131,12 @@ pub(super) fn effects(
             Err(NoCall::NoEntity(why)) => {
                 let text = format!("{}, failed: {why}", what());
                 tracing::warn!("{text}");
-                function.remark(&command.method, "effect", text);
+                function.remark(Severity::Warning, &command.method, "effect", text);
             }
-            Err(NoCall::Nobody(why)) => return Err(function.broke(&format!("{}: {why}", what()))),
+            Err(NoCall::Nobody(why)) => {
+                let why = format!("{}: {why}", what());
+                return Err(function.broke_at(&command.method, "no effect", &why));
+            }
         }
     }
     Ok(wanted)

@@ -12,9 +12,9 @@ use tokio_stream::Stream;
 use tonic::codec::{Codec, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Request, Status, Streaming};
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic_prost::ProstEncoder;
 
-use super::{Function, failed, lost, said};
+use super::{Function, lost, said};
 use crate::error::Error;
 use crate::function::{Caller, Foreign, Pipe};
 use crate::payload::{Encoding, Payload};
@@ -22,12 +22,13 @@ use crate::session::{Action, Command};
 use crate::sidecar::connection::to_its_end;
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::proto::action::{ActionCommand, ActionResponse};
+use crate::sidecar::read::{Messages as Codes, ReadingDecoder};
 use crate::sidecar::services::Method;
 
 /// So many messages may wait for the connection.
 const OUT_MAX: usize = 16;
 
-type Messages = ProstCodec<ActionCommand, ActionResponse>;
+type Messages = Codes<ActionCommand, ActionResponse>;
 
 /// One stream.
 pub(super) struct Streamed {
@@ -80,7 +81,7 @@ impl Streamed {
                     .await;
                 return self
                     .pass_on(
-                        replies.map_err(|status| failed(&status))?.into_inner(),
+                        replies.map_err(|status| self.failed(&status))?.into_inner(),
                         &mut outward,
                     )
                     .await;
@@ -91,7 +92,7 @@ impl Streamed {
                 drop((room, using));
                 answer
             });
-            let reply = asking.await.map_err(|status| failed(&status))?;
+            let reply = asking.await.map_err(|status| self.failed(&status))?;
             // Where it says nothing its caller is still answered.
             let answered = self.reply(reply.into_inner(), &mut outward).await?;
             match answered {
@@ -134,10 +135,14 @@ impl Streamed {
     }
 
     async fn pass_on(&self, mut replies: Streaming<ActionResponse>, outward: &mut Pipe) -> Result<(), Error> {
-        while let Some(reply) = replies.message().await.map_err(|status| failed(&status))? {
+        while let Some(reply) = replies.message().await.map_err(|status| self.failed(&status))? {
             self.reply(reply, outward).await?;
         }
         Ok(())
+    }
+
+    fn failed(&self, status: &Status) -> Error {
+        self.function.failed(&self.command.method, status)
     }
 
     /// Whether there was anything in it for the caller.
@@ -196,13 +201,13 @@ impl Codec for Breaking {
     type Encode = Result<ActionCommand, Status>;
     type Decode = ActionResponse;
     type Encoder = BreakingEncoder;
-    type Decoder = ProstDecoder<ActionResponse>;
+    type Decoder = ReadingDecoder<ActionResponse>;
 
     fn encoder(&mut self) -> BreakingEncoder {
         BreakingEncoder(self.0.encoder())
     }
 
-    fn decoder(&mut self) -> ProstDecoder<ActionResponse> {
+    fn decoder(&mut self) -> ReadingDecoder<ActionResponse> {
         self.0.decoder()
     }
 }
