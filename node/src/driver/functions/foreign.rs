@@ -137,8 +137,15 @@ impl Shared {
         let wants = call.payload.encoding;
         let is_opened = function.is_stateless() || function.goes_on();
         if is_opened && function.is_streamed(&call.method) {
-            let message =
-                format!("nothing changed: {call} is answered with a stream, which is opened, not called");
+            // What has no entities has one key for all, which is nobody's business.
+            let of = match function.is_stateless() {
+                true => call.entity.kind().to_owned(),
+                false => call.entity.to_string(),
+            };
+            let method = &call.method;
+            let message = format!(
+                "nothing changed: {method} of {of} takes or gives a stream, which is opened, not called"
+            );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         let call = function.take(call)?;

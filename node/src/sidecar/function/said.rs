@@ -5,7 +5,7 @@ use tonic::Code;
 
 use super::Function;
 use crate::error::Error;
-use crate::function::unknown_elsewhere;
+use crate::function::{Foreign, unknown_elsewhere};
 use crate::payload::Payload;
 use crate::session::{Action, Call, Command, Effect};
 use crate::sidecar::envelope::Envelope;
@@ -63,6 +63,8 @@ fn in_any(any: Any) -> Any {
 enum NoCall {
     /// Nobody can be called so, whatever is said.
     Nobody(String),
+    /// Who is called so is not called: a stream is opened.
+    Stream(String),
     /// Of no entity can it be.
     NoEntity(String),
 }
@@ -81,6 +83,10 @@ fn call(
     };
     let found = function.all.services.find(service, method);
     let (service, found) = found.map_err(|error| NoCall::Nobody(why(error)))?;
+    if found.is_streamed() && (service.is_action || function.goes_on()) {
+        let text = "it takes or gives a stream, and forwards and effects go to methods with one message and one answer";
+        return Err(NoCall::Stream(text.to_owned()));
+    }
     let entity = service.entity(found, &envelope.message);
     let entity = entity.map_err(|error| NoCall::NoEntity(why(error)))?;
     let mut call = Call::new(entity, method, envelope.to_payload());
@@ -107,12 +113,16 @@ fn forward(function: &Function, to: Forward, command: &Command) -> Result<Action
         }
         Err(NoCall::Nobody(why)) => {
             let why = format!("it {}: {why}", what());
-            Err(function.broke_at(method, "forward", &why))
+            Err(function.broke_at(method, "no forward", &why))
+        }
+        Err(NoCall::Stream(why)) => {
+            let why = format!("it {}: {why}", what());
+            Err(function.broke_at(method, "forward to a stream", &why))
         }
     }
 }
 
-/// What it wants called, in order. One that is for no entity has failed, as any other may: its caller does not hear of it.
+/// What it wants called, in order. One that cannot be made has failed, as any other may: its caller does not hear of it.
 pub(super) fn effects(
     function: &Function,
     effects: Vec<SideEffect>,
@@ -128,7 +138,7 @@ pub(super) fn effects(
                 call,
                 awaited: effect.synchronous,
             }),
-            Err(NoCall::NoEntity(why)) => {
+            Err(NoCall::NoEntity(why) | NoCall::Stream(why)) => {
                 let text = format!("{}, failed: {why}", what());
                 tracing::warn!("{text}");
                 function.remark(Severity::Warning, &command.method, "effect", text);
