@@ -39,6 +39,9 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// What a command hears of an entity that was deleted for good.
     fn deleted(&self, entity: &EntityId) -> Error;
 
+    /// What a caller hears where its answer cannot be gone by: it is to blame, and nobody else.
+    fn fault(&self, what: &str) -> Error;
+
     /// What sessions of its entities are made of.
     fn session(&self, config: Config) -> Config;
 

@@ -3,7 +3,7 @@
 //! Not here: what they do (`anabranch_crdt`). Contract: what makes no sense is an error that says so, and nothing of it is done; the
 //! operations come in the order that the dialect gives the parts of a change: clear, remove, add.
 
-use anabranch_crdt::{Clock, Mutation, Type};
+use anabranch_crdt::{Clock, DEPTH_MAX, Mutation, Type};
 use bytes::Bytes;
 
 use super::datum::{encode, is_blank};
@@ -14,6 +14,11 @@ use super::proto::common::Any;
 /// function begins with, which nobody wrote: such a one loses against whatever was written by somebody who had been shown one, and one
 /// that is blank against any other.
 pub fn take(delta: &Delta, is_first: bool) -> Result<Vec<Mutation>, String> {
+    take_within(0, delta, is_first)
+}
+
+/// The same within so many maps.
+fn take_within(depth: usize, delta: &Delta, is_first: bool) -> Result<Vec<Mutation>, String> {
     Ok(match delta {
         Delta::Counter(change) => vec![Mutation::Increment(*change)],
         Delta::GCounter(increment) => {
@@ -28,7 +33,7 @@ pub fn take(delta: &Delta, is_first: bool) -> Result<Vec<Mutation>, String> {
         Delta::Register(delta) => vec![register(delta, is_first)?],
         Delta::Flag(true) => vec![Mutation::Enable],
         Delta::Flag(false) => vec![Mutation::Create],
-        Delta::Map(delta) => or_create(map(delta)?),
+        Delta::Map(delta) => or_create(map(depth + 1, delta)?),
         Delta::Vote(delta) => vec![Mutation::Vote(delta.self_vote)],
     })
 }
@@ -86,12 +91,17 @@ fn custom(delta: &RegisterDelta) -> Result<u64, String> {
     u64::try_from(clock).map_err(|_| format!("it set a register by a clock of {clock}, which is below 0"))
 }
 
-fn map(delta: &MapDelta) -> Result<Vec<Mutation>, String> {
+fn map(depth: usize, delta: &MapDelta) -> Result<Vec<Mutation>, String> {
     let mut mutations = keys(delta.cleared, &delta.removed);
+    let has_children = !(delta.added.is_empty() && delta.updated.is_empty());
+    if depth > DEPTH_MAX && has_children {
+        return Err(format!("it nested maps more than {DEPTH_MAX} deep"));
+    }
     for (key, change) in delta.added.iter().chain(&delta.updated) {
         // Where all children are of one type it goes without saying.
         let ty = (delta.ty == Type::OrMap).then(|| change.ty());
-        mutations.extend(take(change, false)?.into_iter().map(|mutation| Mutation::Update {
+        let within = take_within(depth, change, false)?.into_iter();
+        mutations.extend(within.map(|mutation| Mutation::Update {
             key: encode(key),
             ty,
             mutation: Box::new(mutation),
@@ -199,6 +209,24 @@ mod tests {
             false,
             &set("a", "AutoIncrement(7)"),
         );
+    }
+
+    #[test]
+    fn maps_are_nested_as_deep_as_entities_take_it() {
+        let nested = |maps: usize| {
+            (0..maps).fold(Delta::Counter(1), |within, _| {
+                Delta::Map(MapDelta {
+                    ty: Type::OrMap,
+                    cleared: false,
+                    removed: Vec::new(),
+                    updated: vec![(text("k"), within)],
+                    added: Vec::new(),
+                })
+            })
+        };
+        let deepest = take(&nested(DEPTH_MAX), false).unwrap();
+        assert_eq!(deepest[0].check(Type::OrMap), Ok(()));
+        check(&nested(DEPTH_MAX + 1), false, "it nested maps more than 8 deep");
     }
 
     #[test]

@@ -330,9 +330,10 @@ impl Shared {
         let (followed, gone) = oneshot::channel();
         function.spawn(Box::pin(follow(Arc::clone(self), entity.clone(), gone)));
         let (shared, of) = (Arc::clone(self), entity.clone());
+        let who = Arc::clone(function);
         let hear = Hear::new(move |said| {
             let said = match said {
-                Said::Reply(reply) => match shared.check_foreign(&reply.action, true) {
+                Said::Reply(reply) => match shared.check_foreign(&*who, &reply.action) {
                     Ok(()) => Said::Reply(reply),
                     Err(error) => Said::Failed {
                         command: Some(reply.command),
@@ -345,7 +346,7 @@ impl Shared {
                     effects,
                     is_last,
                 } => {
-                    let is_fine = shared.check_foreign(&action, true);
+                    let is_fine = shared.check_foreign(&*who, &action);
                     Said::Streamed {
                         command,
                         action: Some(is_fine.map_or_else(Action::Refuse, |()| action)),
@@ -366,11 +367,16 @@ impl Shared {
 
     /// What can be known to be wrong with an answer. Who gave it may have called others meanwhile: that nothing has changed nobody
     /// knows.
-    pub(super) fn check_foreign(&self, action: &Action, has_entity: bool) -> Result<(), Error> {
+    pub(super) fn check_foreign(&self, function: &dyn Foreign, action: &Action) -> Result<(), Error> {
         self.check_action(action).map_err(|error| {
             let what = error.message();
             let what = what.strip_prefix("nothing changed: ").unwrap_or(what);
-            Error::new(error.kind(), format!("{what}. {}", unknown_elsewhere(has_entity)))
+            let what = format!("{what}. {}", unknown_elsewhere(!function.is_stateless()));
+            match (action, error.kind()) {
+                // Nobody has refused: it forwards in a circle.
+                (Action::Forward(_), ErrorKind::Refused) => function.fault(&what),
+                (_, kind) => Error::new(kind, what),
+            }
         })
     }
 

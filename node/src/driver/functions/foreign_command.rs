@@ -114,7 +114,7 @@ impl Shared {
             );
             return (Err(Error::new(ErrorKind::Lost, message)), token);
         };
-        let action = action.and_then(|action| self.check_foreign(&action, false).map(|()| action));
+        let action = action.and_then(|action| self.check_foreign(&*function, &action).map(|()| action));
         // What it wants done elsewhere is what it changes: a call that failed behind that must not be made anew.
         let changes = !effects.is_empty();
         self.make_effects(&Later::default(), effects, deadline, &mut token)
@@ -206,6 +206,7 @@ impl Shared {
                 output @ Output::Commit { .. } => {
                     changed = true;
                     let result = self.commit_foreign(&*function, output, trace, &mut token).await;
+                    failed = fault(&*function, entity, result.as_ref().err()).or(failed);
                     self.tell_foreign(entity, Input::Committed { id, result }, None);
                 }
                 Output::Effects {
@@ -315,4 +316,15 @@ impl Shared {
     ) -> BoxFuture<'a, Result<Payload, Error>> {
         Box::pin(self.call_anywhere(call, Some(token), left_ms))
     }
+}
+
+/// What a caller hears of what his entity did not take: the function did that, whatever he asked of it.
+fn fault(function: &dyn Foreign, entity: &EntityId, error: Option<&Error>) -> Option<Error> {
+    // What is too long may be what the caller asked for.
+    let error = error.filter(|error| error.kind() == ErrorKind::WrongType)?;
+    let what = format!(
+        "the function of {entity} did to its entity what cannot be done: {error}. {}",
+        unknown_elsewhere(true)
+    );
+    Some(function.fault(&what))
 }

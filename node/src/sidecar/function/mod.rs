@@ -247,6 +247,10 @@ impl Foreign for Function {
         refused(Code::NotFound as u32, &message)
     }
 
+    fn fault(&self, what: &str) -> Error {
+        refused(Code::Internal as u32, what)
+    }
+
     fn session(&self, config: Config) -> Config {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Config {
