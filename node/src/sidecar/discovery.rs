@@ -100,9 +100,20 @@ impl Serving {
             let routes = routes.iter().filter(|route| route.rpc.starts_with(&own));
             lines.extend(routes.map(|route| format!("    {} {}", route.verb, route.template)));
         }
-        lines.extend(try_this(&routes, scheme, ingress));
+        let offered: Vec<Route> = routes
+            .into_iter()
+            .filter(|route| !is_fed(services, route))
+            .collect();
+        lines.extend(try_this(&offered, scheme, ingress));
         lines
     }
+}
+
+/// Whether a route is one that nobody is meant to call.
+fn is_fed(services: &Services, route: &Route) -> bool {
+    let method = route.rpc.rsplit_once('/');
+    let found = method.and_then(|(service, method)| services.find(service, method).ok());
+    found.is_some_and(|(_, method)| method.is_fed())
 }
 
 fn try_this(routes: &[Route], scheme: &str, ingress: SocketAddr) -> Option<String> {
@@ -420,6 +431,7 @@ impl Discovering {
 
 #[cfg(test)]
 mod tests {
+    use super::super::proto::discovery::{ACTIONS, Component};
     use super::super::protos;
     use super::super::transcode::Rules;
     use super::*;
@@ -436,6 +448,38 @@ mod tests {
         ));
         let (rules, _) = Rules::new(pool.services());
         try_this(&rules.routes(), "http", SocketAddr::from(([127, 0, 0, 1], 9)))
+    }
+
+    #[test]
+    fn what_is_to_be_delivered_is_not_offered_to_be_tried() {
+        let text = r#"syntax = "proto3"; import "kalix/annotations.proto"; message M {}
+            service S {
+              rpc A(M) returns (M) { option (kalix.method).eventing.in.topic = "orders"; }
+              rpc B(M) returns (M);
+            }"#;
+        let action = Component {
+            component_type: ACTIONS.to_owned(),
+            service_name: "S".to_owned(),
+            settings: None,
+        };
+        let spec = Spec {
+            proto: protos::set(&[("test.proto", text)]).into(),
+            components: vec![action],
+            ..Spec::default()
+        };
+        let (services, problems) = Services::of(Dialect::Kalix, &spec).unwrap();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let serving = Serving {
+            services: Some(Arc::new(services)),
+            ..Serving::default()
+        };
+        let lines = serving.describe("http", SocketAddr::from(([127, 0, 0, 1], 9)));
+        // It is served all the same, as the warning says.
+        assert_eq!(lines[2..4], ["    POST /S/A", "    POST /S/B"]);
+        assert!(
+            lines[4].starts_with("Try: curl -X POST http://127.0.0.1:9/S/B"),
+            "{lines:?}"
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod failure;
 mod function;
 mod ingress;
 mod key;
+mod options;
 mod pool;
 mod problem;
 mod proto;

@@ -71,10 +71,14 @@ pub const KEYS: [(&str, &str); 3] = [
         import "google/protobuf/descriptor.proto";
         message FieldOptions { bool entity_key = 1; bool other = 2; }
         message Entity { int32 key_generator = 1; }
-        message MethodOptions { string note = 1; Entity entity = 4; }
+        message Direct { string service = 1; }
+        message Source { oneof source { string topic = 2; string value_entity = 4; Direct direct = 7; } }
+        message Destination { string topic = 1; }
+        message Eventing { Source in = 1; Destination out = 2; }
+        message MethodOptions { Eventing eventing = 1; Entity entity = 4; string note = 9; }
         message Acl { bool deny = 1; }
         message FileOptions { string note = 1; Acl acl = 4; }
-        message ServiceOptions { string note = 1; Acl acl = 3; }
+        message ServiceOptions { string note = 1; Acl acl = 3; Eventing eventing = 4; }
         extend google.protobuf.FileOptions { FileOptions file = 1080; }
         extend google.protobuf.ServiceOptions { ServiceOptions service = 1080; }
         extend google.protobuf.FieldOptions { FieldOptions field = 1080; }

@@ -10,7 +10,8 @@ use anabranch_crdt::Type;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
 use super::dialect::{Dialect, level};
-use super::key::{KeyFields, encoded, has_generated_key, parts};
+use super::key::{KeyFields, has_generated_key};
+use super::options::{declared, is_fed, unconnected, unguarded};
 use super::pool::pool;
 use super::problem::{Problem, Severity};
 use super::proto::discovery::{ACTIONS, Component, ComponentSettings, ENTITIES, EntitySettings, Spec};
@@ -24,28 +25,6 @@ use crate::wire::{EntityId, KIND_BYTES_MAX};
 const NO_KEY: &str = "-";
 /// Before the name of a message in a URL of its type.
 pub const TYPE_URL: &str = "type.googleapis.com/";
-
-/// Options of a service and of a file, and within both what an entity is.
-const CODEGEN_OPTION: u32 = 1081;
-const FILE_OPTION: u32 = 1080;
-const REPLICATED_ENTITY: u32 = 3;
-const ENTITY_TYPE: u32 = 2;
-/// Within the options of a file, of a service and of a method (all of one number).
-const FILE_ACL: u32 = 4;
-const SERVICE_ACL: u32 = 3;
-const METHOD_JWT: u32 = 3;
-const METHOD_ACL: u32 = 5;
-/// The fields that say what type it is of.
-const TYPES: [(u32, Type); 8] = [
-    (3, Type::PnCounter),
-    (4, Type::LwwRegister),
-    (5, Type::OrSet),
-    (6, Type::OrMap),
-    (7, Type::CounterMap),
-    (8, Type::RegisterMap),
-    (9, Type::MultiMap),
-    (10, Type::Vote),
-];
 
 /// The SDK (npm's) that says nothing to a cancellation that nobody handles; it does everything in order.
 const SILENT_LIBRARY: &str = "cloudstate";
@@ -227,6 +206,7 @@ impl Service {
             return Err(wrong_service(&descriptor, text));
         }
         problems.extend(unguarded(&descriptor));
+        problems.extend(unconnected(&descriptor));
         let consistency = entity.replicated_entity.as_ref();
         let consistency = consistency.map_or(0, |settings| settings.write_consistency);
         let level = level(consistency).map_err(|why| wrong_service(&descriptor, format!("{name}: {why}")))?;
@@ -281,6 +261,11 @@ impl Method {
     /// What it takes.
     pub fn input(&self) -> MessageDescriptor {
         self.descriptor.input()
+    }
+
+    /// Whether it is meant for what is never delivered to it, and for no caller.
+    pub fn is_fed(&self) -> bool {
+        is_fed(&self.descriptor)
     }
 
     /// What it gives.
@@ -358,47 +343,6 @@ fn note(problems: &mut Vec<Problem>, problem: Problem, method: &str) {
             ..problem
         }),
     }
-}
-
-/// Who may call, by options that nobody here goes by: said, lest somebody relies on them.
-fn unguarded(service: &ServiceDescriptor) -> Option<Problem> {
-    let says = |options: &prost_reflect::DynamicMessage, wanted: &[u32]| {
-        let options = encoded(options).unwrap_or_default();
-        let mut own = parts(&options, FILE_OPTION);
-        own.any(|option| {
-            wanted
-                .iter()
-                .any(|number| parts(option, *number).next().is_some())
-        })
-    };
-    let guarded = says(&service.parent_file().options(), &[FILE_ACL])
-        || says(&service.options(), &[SERVICE_ACL])
-        || service
-            .methods()
-            .any(|method| says(&method.options(), &[METHOD_JWT, METHOD_ACL]));
-    guarded.then(|| {
-        let text = format!(
-            "{}: access control lists and JWTs in its options, or its file's, are not gone by: every caller of the ingress is served",
-            service.full_name()
-        );
-        Problem::warning(text, &service.parent_file(), &[service.path()])
-    })
-}
-
-/// The type that entities of a kind have by the options of their service, or of its file.
-fn declared(service: &ServiceDescriptor, kind: &str) -> Option<Type> {
-    let (of_service, of_file) = (service.options(), service.parent_file().options());
-    let (of_service, of_file) = (encoded(&of_service).ok()?, encoded(&of_file).ok()?);
-    let of_service = parts(&of_service, CODEGEN_OPTION);
-    let of_file = parts(&of_file, FILE_OPTION);
-    let mut definitions = of_service
-        .chain(of_file)
-        .flat_map(|option| parts(option, REPLICATED_ENTITY));
-    definitions.find_map(|definition| {
-        let is_it = parts(definition, ENTITY_TYPE).any(|name| name == kind.as_bytes());
-        let of = |(number, ty): &(u32, Type)| parts(definition, *number).next().map(|_| *ty);
-        TYPES.iter().filter(|_| is_it).find_map(of)
-    })
 }
 
 /// A key that nobody else makes up.
