@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Speaks};
 use super::notation::Term;
 use super::say::Saying;
 use crate::support::scripted::{Heard, Scripted, What};
@@ -85,6 +85,7 @@ impl Function {
             let What::Message(bytes) = heard.what else { return };
             let answer = if heard.path == speaks.report() {
                 let report = dialect.decode("Report", &bytes);
+                assert_located(dialect.speaks, &report);
                 self.reports
                     .push(report["message"].as_str().unwrap_or_default().to_owned());
                 Vec::new()
@@ -177,6 +178,21 @@ impl Function {
         let (number, call) = open(&mut self.calls, service, key);
         call.is_over = true;
         self.scripted.end(number);
+    }
+}
+
+/// It says where, as far as its dialect has a word for that. Kalix's SDKs show it only of what has a code.
+fn assert_located(speaks: Speaks, report: &Value) {
+    let code = report["code"].as_str().unwrap_or_default();
+    match speaks {
+        Speaks::Kalix => assert!(
+            code.starts_with("ANB-") && report["places"][0]["file"].is_string(),
+            "{report}"
+        ),
+        Speaks::Cloudstate | Speaks::Early => {
+            let text = report["message"].as_str().unwrap_or_default();
+            assert!(text.starts_with("services.proto:"), "{report}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use anabranch_crdt::Type;
 use prost_reflect::{DynamicMessage, MethodDescriptor, ServiceDescriptor};
 
 use super::key::{encoded, parts};
-use super::problem::Problem;
+use super::problem::{Class, Problem};
 
 /// Options of a file, of a service and of a method (all of one number), of a service's generated code, and within that and a file's
 /// what an entity is.
@@ -73,7 +73,7 @@ pub fn unguarded(service: &ServiceDescriptor) -> Option<Problem> {
             "{}: access control lists and JWTs in its options, or its file's, are not gone by: every caller of the ingress is served",
             service.full_name()
         );
-        Problem::warning(text, &service.parent_file(), &[service.path()])
+        Problem::warning(text, &service.parent_file(), &[service.path()]).of(Class::Options)
     })
 }
 
@@ -85,7 +85,7 @@ pub fn unconnected(service: &ServiceDescriptor) -> Vec<Problem> {
             "{}: the eventing in its options is not gone by: nothing is delivered to it or published from it here",
             service.full_name()
         );
-        Problem::warning(text, &file, &[service.path()])
+        Problem::warning(text, &file, &[service.path()]).of(Class::Options)
     });
     let of_methods = service.methods().flat_map(|method| {
         let name = method.full_name();
@@ -101,7 +101,7 @@ pub fn unconnected(service: &ServiceDescriptor) -> Vec<Problem> {
                 "{name}: its eventing.out is not gone by: what it answers is published nowhere, and goes to its caller alone"
             )
         });
-        let warn = |text| Problem::warning(text, &method.parent_file(), &[method.path()]);
+        let warn = |text| Problem::warning(text, &file, &[method.path()]).of(Class::Options);
         fed.into_iter().chain(feeds).map(warn).collect::<Vec<_>>()
     });
     of_service.into_iter().chain(of_methods).collect()

@@ -15,7 +15,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, FileDescriptor};
 use prost_types::FileDescriptorProto;
 
-use super::problem::{Problem, Severity};
+use super::problem::Problem;
 
 /// Bytes of a descriptor set. One of ten services with all comments has an eighth of a megabyte.
 pub const SET_BYTES_MAX: usize = 8 << 20;
@@ -68,9 +68,8 @@ impl From<PoolError> for Problem {
             _ => None,
         };
         Problem {
-            severity: Severity::Error,
-            message,
             location,
+            ..Problem::nowhere(message)
         }
     }
 }

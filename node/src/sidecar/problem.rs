@@ -17,9 +17,39 @@ pub enum Severity {
     Error,
 }
 
-/// Something wrong with a function's descriptors.
+/// Of which class it is, by a code that stays the same. Kalix's SDKs say where something is only if it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// `ANB-0001`: what it says of itself cannot be served, or perhaps not as meant.
+    Descriptors,
+    /// `ANB-0002`: options ask for what is not done here.
+    Options,
+    /// `ANB-0003`: what is stored is of another type than the function's entities.
+    Stored,
+    /// `ANB-0004`: as it runs it says what the protocol does not have, or what cannot be done.
+    Protocol,
+    /// `ANB-0005`: what it answered is passed on, but not all of it is as its descriptors say, or could be done.
+    Answer,
+}
+
+impl Class {
+    /// The code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Class::Descriptors => "ANB-0001",
+            Class::Options => "ANB-0002",
+            Class::Stored => "ANB-0003",
+            Class::Protocol => "ANB-0004",
+            Class::Answer => "ANB-0005",
+        }
+    }
+}
+
+/// Something wrong with a function: with its descriptors, unless its class says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
+    /// Of which class it is.
+    pub class: Class,
     /// Whether it can be used all the same.
     pub severity: Severity,
     /// What is wrong and what to do.
@@ -46,10 +76,16 @@ impl Problem {
     /// What makes it unusable, and is nowhere in its files.
     pub fn nowhere(message: impl Into<String>) -> Problem {
         Problem {
+            class: Class::Descriptors,
             severity: Severity::Error,
             message: message.into(),
             location: None,
         }
+    }
+
+    /// The same of another class.
+    pub fn of(self, class: Class) -> Problem {
+        Problem { class, ..self }
     }
 
     fn new(
@@ -59,6 +95,7 @@ impl Problem {
         paths: &[impl AsRef<[i32]>],
     ) -> Problem {
         Problem {
+            class: Class::Descriptors,
             severity,
             message,
             location: paths.iter().find_map(|path| location(file, path.as_ref())),

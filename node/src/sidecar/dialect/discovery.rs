@@ -165,6 +165,7 @@ pub async fn report(dialect: Dialect, connection: &Connection, problem: &Problem
         Dialect::Kalix => {
             let said = UserFunctionError {
                 message: problem.message.clone(),
+                code: problem.class.code().to_owned(),
                 source_locations: problem.location.iter().map(place).collect(),
                 severity: severity as i32,
                 ..UserFunctionError::default()

@@ -24,7 +24,7 @@ use super::connection::to_its_end;
 use super::dialect::Dialect;
 use super::envelope::Envelope;
 use super::failure::{broke, refused};
-use super::problem::{Problem, Severity};
+use super::problem::{Class, Problem, Severity};
 use super::proto::action::{ActionCommand, ActionResponse};
 use super::read::Unreadable;
 use super::services::{Method, Service, Services};
@@ -174,9 +174,10 @@ impl Function {
         if remarked.insert((descriptor.full_name().to_owned(), what)) {
             drop(remarked);
             let file = descriptor.parent_service().parent_file();
-            self.all.author.tell(Problem {
-                severity,
-                ..Problem::error(text, &file, &[descriptor.path()])
+            let path = [descriptor.path()];
+            self.all.author.tell(match severity {
+                Severity::Warning => Problem::warning(text, &file, &path).of(Class::Answer),
+                Severity::Error => Problem::error(text, &file, &path).of(Class::Protocol),
             });
         }
     }
@@ -321,9 +322,8 @@ impl Foreign for Function {
 
     fn report(&self, what: &str) {
         let service = &self.service.descriptor;
-        self.all
-            .author
-            .tell(Problem::error(what, &service.parent_file(), &[service.path()]));
+        let problem = Problem::error(what, &service.parent_file(), &[service.path()]);
+        self.all.author.tell(problem.of(Class::Protocol));
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
