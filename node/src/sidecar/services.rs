@@ -181,7 +181,8 @@ impl Service {
             other => {
                 let text = format!(
                     "{name} is a component of type {other}, which Anabranch does not serve: it serves replicated entities \
-                     and actions"
+                     and actions. {}, or run it elsewhere",
+                    instead_of(other)
                 );
                 return Err(wrong_service(&descriptor, text));
             }
@@ -345,6 +346,23 @@ fn note(problems: &mut Vec<Problem>, problem: Problem, method: &str) {
     }
 }
 
+/// What can take the place of a component of a type that is not served.
+fn instead_of(component_type: &str) -> &'static str {
+    let is = |what: &str| component_type.to_ascii_lowercase().contains(what);
+    if is("valueentit") || is("crud") {
+        "Make it a replicated entity (a ReplicatedRegister holds one value, and each write replaces it; a map of registers keeps \
+         fields apart)"
+    } else if is("eventsourced") {
+        "Make it a replicated entity, whose counters, sets and maps keep what the events add up to, though not the events"
+    } else if is("view") {
+        "Keep what it would show in a replicated entity (a map, by what it is looked up by) that those it shows are written along with"
+    } else if is("workflow") {
+        "Make it an action that calls its steps one after the other, and keep how far it is in a replicated entity"
+    } else {
+        "Leave it out"
+    }
+}
+
 /// A key that nobody else makes up.
 fn uuid() -> String {
     let random: u128 = rand::random();
@@ -410,6 +428,39 @@ mod tests {
                 problems[0].contains("S is the service of two components"),
                 "{problems:?}"
             );
+        }
+    }
+
+    #[test]
+    fn who_brings_what_is_not_served_hears_what_to_do() {
+        for (ty, hint) in [
+            (
+                "kalix.component.valueentity.ValueEntities",
+                "(a ReplicatedRegister holds",
+            ),
+            (
+                "kalix.component.eventsourcedentity.EventSourcedEntities",
+                "add up to",
+            ),
+            ("cloudstate.eventsourced.EventSourced", "add up to"),
+            ("kalix.component.view.Views", "Keep what it would show"),
+            ("kalix.component.workflow.WorkflowEntities", "Make it an action"),
+            ("elsewhere.Unheard", "Leave it out, or run it elsewhere"),
+        ] {
+            let component = Component {
+                component_type: ty.to_owned(),
+                service_name: "S".to_owned(),
+                settings: None,
+            };
+            let spec = Spec {
+                proto: protos::set(&[("test.proto", &format!("{HEAD}{BODY}"))]).into(),
+                components: vec![component],
+                ..Spec::default()
+            };
+            let problems = Services::of(Dialect::Kalix, &spec).unwrap_err();
+            let text = problems[0].to_string();
+            assert!(text.contains(ty) && text.contains(hint), "{text}");
+            assert!(text.ends_with("or run it elsewhere"), "{text}");
         }
     }
 
