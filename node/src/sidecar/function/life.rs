@@ -61,6 +61,7 @@ impl Life {
             streams: BTreeMap::new(),
             ty: None,
             is_shown: false,
+            is_on: false,
             votes: VoteDelta {
                 total_voters: 1,
                 ..VoteDelta::default()
@@ -115,6 +116,8 @@ struct Conversation {
     ty: Option<Type>,
     /// Whether it was shown an entity that exists.
     is_shown: bool,
+    /// Whether it knows it as a flag that is on.
+    is_on: bool,
     /// How it counts votes, where it is one: of a new one, that nobody has voted of one who may.
     votes: VoteDelta,
 }
@@ -282,6 +285,7 @@ impl Conversation {
 
     /// Whether it does not know that yet, as it may how many have voted. It does from now on.
     fn is_news(&mut self, delta: &Delta) -> bool {
+        self.is_on = *delta == Delta::Flag(true);
         match delta {
             Delta::Vote(votes) => std::mem::replace(&mut self.votes, *votes) != *votes || !self.is_shown,
             _ => true,
@@ -441,7 +445,7 @@ impl Conversation {
         let (state, ty) = match reply.state {
             None => (State::Same, None),
             Some(StateChange::Delete) => {
-                self.is_shown = false;
+                (self.is_shown, self.is_on) = (false, false);
                 (State::Delete, None)
             }
             Some(StateChange::Update(delta)) => self.on_update(delta)?,
@@ -478,6 +482,11 @@ impl Conversation {
                 self.entity
             )));
         }
+        if self.is_on && delta == Delta::Flag(false) {
+            let why = format!("it switched {} off, and a flag that is on stays on", self.entity);
+            return Err(broke(&why));
+        }
+        self.is_on |= delta == Delta::Flag(true);
         if let Delta::Vote(own) = delta {
             // It counts its own itself.
             self.votes.votes_for += i32::from(own.self_vote) - i32::from(self.votes.self_vote);
