@@ -74,6 +74,14 @@ impl Dialect {
         }
     }
 
+    /// What it calls a kind of entities.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Dialect::Kalix => "an entity type",
+            Dialect::Cloudstate | Dialect::Early => "a persistenceId",
+        }
+    }
+
     /// How it names primitives.
     pub fn primitives(self) -> Primitives {
         match self {

@@ -476,11 +476,12 @@ impl Conversation {
         let mutations = take(&delta, !self.is_shown).map_err(|why| broke(&why))?;
         let ty = delta.ty();
         if let Some(is) = self.ty.filter(|is| *is != ty) {
-            let (is, ty) = (is.indefinite(), ty.indefinite());
-            return Err(broke(&format!(
-                "{} is {is}, and it changed it as {ty}",
-                self.entity
-            )));
+            return Err(said::another_type(
+                &self.function,
+                &self.entity,
+                self.is_shown,
+                [is, ty],
+            ));
         }
         if self.is_on && delta == Delta::Flag(false) {
             let why = format!("it switched {} off, and a flag that is on stays on", self.entity);

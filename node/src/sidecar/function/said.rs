@@ -1,5 +1,6 @@
 //! What a function answers, as the mesh understands it.
 
+use anabranch_crdt::Type;
 use prost::Message;
 use tonic::Code;
 
@@ -13,6 +14,7 @@ use crate::sidecar::failure::refused;
 use crate::sidecar::problem::Severity;
 use crate::sidecar::proto::common::{Action as ClientAction, Any, Forward, Reply, SideEffect};
 use crate::sidecar::services::TYPE_URL;
+use crate::wire::EntityId;
 
 /// The message that may be any other.
 const ANY: &str = "google.protobuf.Any";
@@ -150,6 +152,26 @@ pub(super) fn effects(
         }
     }
     Ok(wanted)
+}
+
+/// What there is to say where it changed an entity as of another type than that is; one that is not there yet is of its kind's.
+pub(super) fn another_type(
+    function: &Function,
+    entity: &EntityId,
+    is_shown: bool,
+    types: [Type; 2],
+) -> Error {
+    let [is, made] = types.map(Type::indefinite);
+    if is_shown {
+        return function.broke(&format!("{entity} is {is}, and it changed it as {made}"));
+    }
+    let called = function.all.dialect().kind();
+    let text = format!(
+        "the function made {entity} {made}, and each of its kind is {is}: entities of one kind have one type here, that of the first \
+         one that was written, or of its options or [kinds]. Give those of each type a service with {called} of its own. {}",
+        unknown_elsewhere(true)
+    );
+    refused(Code::Internal as u32, &text)
 }
 
 #[cfg(test)]
