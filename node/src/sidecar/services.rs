@@ -201,8 +201,9 @@ impl Service {
         let kind = if is_action { name } else { &entity.entity_type };
         let is_kind = (1..=KIND_BYTES_MAX).contains(&kind.len()) && !kind.starts_with(OWN_KINDS);
         if !is_kind {
+            let called = dialect.kind();
             let text = format!(
-                "{name}: the entity type {kind:?} must have 1 to {KIND_BYTES_MAX} bytes and not begin with {OWN_KINDS:?}"
+                "{name} has {called} of {kind:?}: it must have 1 to {KIND_BYTES_MAX} bytes and not begin with {OWN_KINDS:?}"
             );
             return Err(wrong_service(&descriptor, text));
         }

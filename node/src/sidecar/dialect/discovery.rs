@@ -107,12 +107,12 @@ async fn ask_cloudstate(connection: &Connection) -> Result<(Dialect, Spec), Stat
             .find(|(name, _)| *name == entity.entity_type);
         Component {
             component_type: known.map_or(entity.entity_type, |(_, kalix)| (*kalix).to_owned()),
-            service_name: entity.service_name,
             settings: Some(ComponentSettings::Entity(EntitySettings {
-                entity_type: entity.persistence_id,
+                entity_type: kind(entity.persistence_id, &entity.service_name),
                 passivation_strategy: entity.passivation_strategy,
                 ..EntitySettings::default()
             })),
+            service_name: entity.service_name,
         }
     });
     let spec = Spec {
@@ -121,6 +121,14 @@ async fn ask_cloudstate(connection: &Connection) -> Result<(Dialect, Spec), Stat
         service_info: spec.service_info,
     };
     Ok((dialect, spec))
+}
+
+/// What an entity's kind is called: what the first SDKs leave out, the later ones say as the last part of the service's name.
+fn kind(persistence_id: String, service: &str) -> String {
+    match persistence_id.is_empty() {
+        true => service.rsplit('.').next().unwrap_or_default().to_owned(),
+        false => persistence_id,
+    }
 }
 
 fn about_this((major, minor): (i32, i32)) -> ProxyInfo {
@@ -197,5 +205,17 @@ fn place(location: &Location) -> SourceLocation {
         end_line: location.end_line,
         end_col: location.end_col,
         proto_path: location.path.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_without_a_name_is_called_by_its_service() {
+        assert_eq!(kind("carts".to_owned(), "shop.v1.Cart"), "carts");
+        assert_eq!(kind(String::new(), "shop.v1.Cart"), "Cart");
+        assert_eq!(kind(String::new(), "Cart"), "Cart");
     }
 }
