@@ -15,10 +15,10 @@ use super::awake::Awake;
 use super::connection::Connection;
 use super::dialect::{self, Asked, Dialect};
 use super::function::Discovered;
-use super::problem::Problem;
+use super::problem::{Class, Problem};
 use super::proto::discovery::Spec;
 use super::pulse;
-use super::services::Services;
+use super::services::{Service, Services};
 use super::transcode::Route;
 use super::{Place, Process, Served, told};
 use crate::node::Node;
@@ -285,30 +285,41 @@ impl Discovering {
             Err(problems) => {
                 self.publish.send_modify(|serving| serving.is_refused = true);
                 for problem in &problems {
-                    dialect::report(dialect, &connection, problem).await;
-                    // What is printed by a process whose output is shown beside this was said.
-                    let is_shown = dialect == Dialect::Kalix && matches!(self.function, Place::Process(_));
-                    if !is_shown {
-                        self.remark(problem.to_string());
-                    }
+                    self.tell(dialect, &connection, problem).await;
                 }
                 self.remark("it is not served until it has been mended and started again".to_owned());
                 self.until_gone(&connection).await;
             }
             Ok((services, problems)) => {
                 for problem in &problems {
-                    dialect::report(dialect, &connection, problem).await;
+                    match problem.class {
+                        // Nothing is wrong with it by itself: whoever has the node may know what that is.
+                        Class::Stored => self.tell(dialect, &connection, problem).await,
+                        _ => dialect::report(dialect, &connection, problem).await,
+                    }
                 }
                 self.serve_these(Arc::new(services), connection, &spec).await;
             }
         }
     }
 
-    /// Functions in Rust of the same kind would be called in place of these.
+    /// Tells its author of a problem, and whoever started it.
+    async fn tell(&self, dialect: Dialect, connection: &Connection, problem: &Problem) {
+        dialect::report(dialect, connection, problem).await;
+        // What is printed by a process whose output is shown beside this was said.
+        let is_shown = dialect == Dialect::Kalix && matches!(self.function, Place::Process(_));
+        if !is_shown {
+            self.remark(problem.to_string());
+        }
+    }
+
+    /// Functions in Rust of the same kind would be called in place of these; and what is stored may be of another type than these have.
     fn check(
         &self,
-        (services, problems): (Services, Vec<Problem>),
+        (services, mut problems): (Services, Vec<Problem>),
     ) -> Result<(Services, Vec<Problem>), Vec<Problem>> {
+        let unlike = |service: &Arc<Service>| service.unlike(&self.node.kind_types(&service.kind));
+        problems.extend(services.iter().filter_map(unlike));
         let taken = |kind: &str| self.node.functions().any(|function| function.kind() == kind);
         let found = services.iter().find(|service| taken(&service.kind)).cloned();
         match found {

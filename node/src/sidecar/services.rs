@@ -13,7 +13,7 @@ use super::dialect::{Dialect, level};
 use super::key::{KeyFields, has_generated_key};
 use super::options::{declared, is_fed, unconnected, unguarded};
 use super::pool::pool;
-use super::problem::{Problem, Severity};
+use super::problem::{Class, Problem, Severity};
 use super::proto::discovery::{ACTIONS, Component, ComponentSettings, ENTITIES, EntitySettings, Spec};
 use super::transcode::Rules;
 use crate::engine::Level;
@@ -242,6 +242,19 @@ impl Service {
         EntityId::new(&self.kind, &key).map_err(|e| invalid(e.to_string()))
     }
 
+    /// What is wrong where this node has entities of its kind, of these types: none of them is the one that its options say.
+    pub fn unlike(&self, stored: &[Type]) -> Option<Problem> {
+        let says = self.ty.filter(|ty| !stored.contains(ty))?;
+        let is = stored.first()?;
+        let text = format!(
+            "{} has entities of type {says} by its options, and what is stored of kind {:?} has the type {is}: every command of it is refused. Give \
+             it an entity type of its own, or the type that it had",
+            self.name, self.kind
+        );
+        let problem = Problem::warning(text, &self.descriptor.parent_file(), &[self.descriptor.path()]);
+        Some(problem.of(Class::Stored))
+    }
+
     /// Whether its functions want to hear of any header.
     pub fn hears_any(&self) -> bool {
         self.headers.as_ref().is_none_or(|headers| !headers.is_empty())
@@ -463,6 +476,41 @@ mod tests {
             assert!(text.contains(ty) && text.contains(hint), "{text}");
             assert!(text.ends_with("or run it elsewhere"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_stored_as_another_type_is_told() {
+        let component = Component {
+            component_type: ENTITIES.to_owned(),
+            service_name: "S".to_owned(),
+            settings: Some(ComponentSettings::Entity(EntitySettings {
+                entity_type: "carts".to_owned(),
+                ..EntitySettings::default()
+            })),
+        };
+        let pool = protos::pool(&format!("{HEAD}{BODY}"));
+        let service = Service::of(Dialect::Kalix, &pool, &component, &mut Vec::new()).unwrap();
+        assert_eq!(service.unlike(&[Type::PnCounter]), None);
+        let declared = Service {
+            ty: Some(Type::OrSet),
+            ..service
+        };
+        assert_eq!(declared.unlike(&[]), None);
+        assert_eq!(declared.unlike(&[Type::OrSet, Type::PnCounter]), None);
+        let problem = declared.unlike(&[Type::PnCounter]).unwrap();
+        assert_eq!(
+            (problem.severity, problem.class),
+            (Severity::Warning, Class::Stored)
+        );
+        let text = problem.to_string();
+        assert!(
+            text.starts_with("test.proto:4") && text.contains("carts"),
+            "{text}"
+        );
+        assert!(
+            text.contains("orset by its options") && text.contains("has the type pncounter"),
+            "{text}"
+        );
     }
 
     #[test]
