@@ -17,6 +17,7 @@ const NOT_FOUND: i32 = 5;
 const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
 const UNIMPLEMENTED: i32 = 12;
+const INTERNAL: i32 = 13;
 const UNAVAILABLE: i32 = 14;
 /// Less than whatever waits for something in vain would take.
 const SOON: Duration = Duration::from_secs(30);
@@ -193,7 +194,7 @@ fn what_an_action_throws_or_ends_on_is_heard() {
     assert_eq!(thrown, (UNKNOWN, "Error handling command".into()));
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     let rambled = client.fail("Desk/ChangeAndRamble", json!({"counter": "r", "by": 2}));
-    assert_eq!(rambled.0, UNKNOWN);
+    assert_eq!(rambled.0, INTERNAL);
     assert!(
         !rambled.1.contains("nothing changed") && rambled.1.contains("elsewhere is not known"),
         "{rambled:?}"

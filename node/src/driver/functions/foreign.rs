@@ -373,8 +373,8 @@ impl Shared {
             let what = what.strip_prefix("nothing changed: ").unwrap_or(what);
             let what = format!("{what}. {}", unknown_elsewhere(!function.is_stateless()));
             match (action, error.kind()) {
-                // Nobody has refused: it forwards in a circle.
-                (Action::Forward(_), ErrorKind::Refused) => function.fault(&what),
+                // Nobody has refused: it forwards in a circle, or says more than anybody is told.
+                (Action::Forward(_) | Action::Reply(_), ErrorKind::Refused) => function.fault(&what),
                 (_, kind) => Error::new(kind, what),
             }
         })
