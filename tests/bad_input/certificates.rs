@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, node_id};
 use crate::support::command::{anabranch, make_authority};
-use crate::support::exit;
+use crate::support::{exit, http};
 
 #[test]
 fn a_missing_certificate_is_an_error_with_the_two_commands_that_make_one() {
@@ -128,4 +128,37 @@ fn an_identity_is_not_replaced_by_accident() {
     anabranch(issue).failed(exit::IDENTITY, &["out/ca.pem", "--force"]);
     fs::copy(ca.join("ca.pem"), out.join("ca.pem")).unwrap();
     anabranch(issue).done();
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_spoken_of() {
+    let mut cluster = Cluster::prepare("cert-ends", 2);
+    let (ca, home) = (cluster.dir.join("ca"), cluster.nodes[0].config.parent().unwrap());
+    let (ca, home) = (ca.to_str().unwrap(), home.to_str().unwrap());
+    let id = format!("{:032x}", node_id(0));
+    let issue = [
+        "cert", "issue", "--ca", ca, "--out", home, "--node", &id, "--force",
+    ];
+    anabranch(issue.iter().chain(&["--days", "7"])).done();
+    cluster.start_all();
+    let line = cluster.nodes[0]
+        .process()
+        .stderr
+        .until("this node's certificate ends");
+    assert!(line.contains("WARN") && line.contains("in 6 days"), "{line}");
+    let said = |i: usize| cluster.nodes[i].run(["status"]).done();
+    assert!(said(0).contains("certificate  ends 2"), "{}", said(0));
+    // Of one that is good for a year there is nothing to say, but to programs.
+    assert!(!said(1).contains("certificate"), "{}", said(1));
+    for node in cluster.faces() {
+        let ends_ms = node.status()["certificate_expires_ms"].as_u64().unwrap();
+        let metrics = http::get(&node.http, "/metrics").unwrap().body;
+        let line = format!(
+            "\nanabranch_certificate_expiry_timestamp_seconds {}\n",
+            ends_ms / 1_000
+        );
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+    let log = cluster.nodes[1].process().stderr.text();
+    assert!(!log.contains("certificate"), "{log}");
 }

@@ -387,6 +387,9 @@ pub struct StatusBody {
     pub cluster_id: String,
     /// The program's version.
     pub version: String,
+    /// When its certificate ends, milliseconds since 1970; absent where the node is too old to say.
+    #[serde(default)]
+    pub certificate_expires_ms: Option<u64>,
     /// The epoch of this start.
     pub epoch: String,
     /// The data directory's id.

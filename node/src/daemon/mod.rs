@@ -6,6 +6,7 @@
 
 mod agreement;
 mod api;
+mod certificate;
 mod cli;
 mod client;
 mod cluster_dir;

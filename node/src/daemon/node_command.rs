@@ -16,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::api::{LeaveBody, NodeNews, ReadyBody};
+use super::certificate::Reminder;
 use super::cli::NodeArgs;
 use super::config::{Config, Setting};
 use super::exit::Failure;
@@ -79,7 +80,7 @@ impl Told {
 pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
     config.check_files()?;
-    let cluster_id = cluster_id(&config)?;
+    let identity = identity(&config)?;
     let exporter = start_log(&config);
     let mut told = Told::listen(args.until_stdin_closes)?;
     let (leave, mut leaves) = mpsc::channel(1);
@@ -93,14 +94,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
         }
     };
     tracing::info!(node = %node.id(), name = node.name(), cluster = node.cluster(), epoch = %node.epoch(), "started");
-    let app = http::App::new(
-        node.clone(),
-        &cluster_id,
-        &config.http,
-        config.trace.sample(),
-        leave,
-    );
-    let app = Arc::new(app);
+    let app = Arc::new(api(&node, &identity, &config, leave));
     let server = Server::start(listener, Arc::clone(&app))?;
     let (outlet, drain) = match args.for_dev {
         true => Outlet::to_dev(),
@@ -115,6 +109,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
         node.clone(),
         config.kinds.clone(),
         config.seeds.clone(),
+        Reminder::new(identity.expires_ms()),
     ));
 
     let stop = tokio::select! {
@@ -145,6 +140,17 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     }
     // Whoever asks again gets the same answer.
     node.shutdown().await.map_err(Failure::from).and(ended)
+}
+
+fn api(node: &Node, identity: &Identity, config: &Config, leave: mpsc::Sender<http::Asked>) -> http::App {
+    http::App::new(
+        node.clone(),
+        identity.cluster_id(),
+        identity.expires_ms(),
+        &config.http,
+        config.trace.sample(),
+        leave,
+    )
 }
 
 /// Starts what is configured for a function in another process.
@@ -199,9 +205,9 @@ async fn depart(node: &Node, asked: http::Asked) -> Result<(), Error> {
     outcome
 }
 
-/// What tells the cluster from others of its name. A certificate of another cluster must not start a node that its
+/// Who the node is, and of which cluster. A certificate of another cluster must not start a node that its
 /// configuration puts into this one.
-fn cluster_id(config: &Config) -> Result<String, Failure> {
+fn identity(config: &Config) -> Result<Identity, Failure> {
     let files = &config.identity;
     let identity = Identity::load(&files.ca, &files.certificate, &files.key)
         .map_err(|e| Failure::new("identity", e.to_string()))?;
@@ -215,7 +221,7 @@ fn cluster_id(config: &Config) -> Result<String, Failure> {
                 identity.cluster()
             ),
         )),
-        _ => Ok(identity.cluster_id().to_string()),
+        _ => Ok(identity),
     }
 }
 

@@ -1,12 +1,14 @@
-//! What whoever runs a node should hear unasked: why it takes no writes, and which kinds contradict its configuration.
+//! What whoever runs a node should hear unasked: why it takes no writes, which kinds contradict its configuration, and
+//! that its certificate ends.
 //!
-//! Contract: each is said once, and again when it has changed. Looking costs little and changes nothing.
+//! Contract: each is said once, and again when it has changed (of the certificate: once a day). Looking costs little and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anabranch_crdt::Type;
 
+use super::certificate::Reminder;
 use crate::driver::MemberStatus;
 use crate::node::Node;
 
@@ -14,7 +16,13 @@ use crate::node::Node;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks until it is dropped.
-pub async fn follow(node: Node, kinds: BTreeMap<String, Type>, seeds: Vec<String>) {
+pub async fn follow(
+    node: Node,
+    kinds: BTreeMap<String, Type>,
+    seeds: Vec<String>,
+    mut certificate: Reminder,
+) {
+    certificate.look();
     let mut remarks = Remarks {
         kinds,
         seeds,
@@ -28,6 +36,7 @@ pub async fn follow(node: Node, kinds: BTreeMap<String, Type>, seeds: Vec<String
         looks.tick().await;
         remarks.on_readiness(&node);
         remarks.on_kinds(&node);
+        certificate.look();
     }
 }
 

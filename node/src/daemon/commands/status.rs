@@ -1,6 +1,7 @@
 //! `status`: a node, and its cluster as it sees it.
 
 use super::super::api::{MemberBody, StatusBody};
+use super::super::certificate;
 use super::super::cli::Target;
 use super::super::exit::Failure;
 use super::super::output::{self, plural};
@@ -22,7 +23,7 @@ pub async fn run(args: &Target) -> Result<(), Failure> {
 }
 
 fn for_people(status: &StatusBody, at: &str) -> String {
-    let mut text = output::table(&about(status, at));
+    let mut text = output::table(&about(status, at, certificate::now_ms()));
     if status.members.is_empty() {
         text.push_str("\n\nno other nodes are known");
         return text;
@@ -56,7 +57,7 @@ fn for_people(status: &StatusBody, at: &str) -> String {
 }
 
 /// The node itself, a line each.
-fn about(status: &StatusBody, at: &str) -> Vec<Vec<String>> {
+fn about(status: &StatusBody, at: &str, now_ms: u64) -> Vec<Vec<String>> {
     let ready = match (status.ready, status.store_reason.is_some()) {
         (true, false) => "takes writes",
         (true, true) => "takes no writes: see its store",
@@ -67,7 +68,7 @@ fn about(status: &StatusBody, at: &str) -> Vec<Vec<String>> {
         None => status.store.clone(),
     };
     let row = |name: &str, text: String| vec![name.to_string(), text];
-    vec![
+    let mut rows = vec![
         row(
             "node",
             format!(
@@ -97,7 +98,12 @@ fn about(status: &StatusBody, at: &str) -> Vec<Vec<String>> {
                 plural(status.shards.into(), "shard")
             ),
         ),
-    ]
+    ];
+    let ending = status
+        .certificate_expires_ms
+        .and_then(|ms| certificate::ending(ms, now_ms));
+    rows.extend(ending.map(|ending| row("certificate", ending.words)));
+    rows
 }
 
 fn member(member: &MemberBody) -> Vec<String> {

@@ -198,7 +198,9 @@ fn help(name: &str) -> (Kind, &'static str) {
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     // The state is measured: aside, since that may take a moment.
     let node = app.node.clone();
-    let text = tokio::task::spawn_blocking(move || exposition(&node.status(), &node.state_bytes()));
+    let expires_ms = app.certificate_expires_ms;
+    let text = move || exposition(&node.status(), expires_ms, &node.state_bytes());
+    let text = tokio::task::spawn_blocking(text);
     let mut text = text.await.map_err(|e| Refusal::internal(e.to_string()))?;
     if let Some(process) = app.process.get() {
         text.push_str(&starts(process.starts()));
@@ -206,7 +208,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-fn exposition(status: &NodeStatus, state_bytes: &BTreeMap<String, u64>) -> String {
+fn exposition(
+    status: &NodeStatus,
+    certificate_expires_ms: u64,
+    state_bytes: &BTreeMap<String, u64>,
+) -> String {
     let mut out = Text(String::new());
     let node = status.id.to_string();
     out.family(
@@ -221,6 +227,25 @@ fn exposition(status: &NodeStatus, state_bytes: &BTreeMap<String, u64>) -> Strin
         ("version", env!("CARGO_PKG_VERSION")),
     ];
     out.sample("anabranch_info", &labels, 1);
+    gauges(&mut out, status, certificate_expires_ms);
+    members(&mut out, status);
+    methods(&mut out, status);
+    kinds(&mut out, status, state_bytes);
+    for (name, count) in &status.counters {
+        let (kind, help) = help(name);
+        let (kind, suffix) = match kind {
+            Gauge => ("gauge", ""),
+            Counter => ("counter", "_total"),
+        };
+        let name = format!("anabranch_{}{suffix}", sanitized(name));
+        out.family(&name, kind, help);
+        out.sample(&name, &[], count);
+    }
+    out.0
+}
+
+/// The node's own numbers that are no counters.
+fn gauges(out: &mut Text, status: &NodeStatus, certificate_expires_ms: u64) {
     for (name, help, value) in [
         (
             "anabranch_ready",
@@ -252,24 +277,15 @@ fn exposition(status: &NodeStatus, state_bytes: &BTreeMap<String, u64>) -> Strin
             "1 after a failed sync: restart the node.",
             u64::from(is_failed(&status.disk)),
         ),
+        (
+            "anabranch_certificate_expiry_timestamp_seconds",
+            "When the node's certificate ends, seconds since 1970.",
+            certificate_expires_ms / 1_000,
+        ),
     ] {
         out.family(name, "gauge", help);
         out.sample(name, &[], value);
     }
-    members(&mut out, status);
-    methods(&mut out, status);
-    kinds(&mut out, status, state_bytes);
-    for (name, count) in &status.counters {
-        let (kind, help) = help(name);
-        let (kind, suffix) = match kind {
-            Gauge => ("gauge", ""),
-            Counter => ("counter", "_total"),
-        };
-        let name = format!("anabranch_{}{suffix}", sanitized(name));
-        out.family(&name, kind, help);
-        out.sample(&name, &[], count);
-    }
-    out.0
 }
 
 fn members(out: &mut Text, status: &NodeStatus) {

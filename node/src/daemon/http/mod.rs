@@ -53,6 +53,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct App {
     node: Node,
     cluster_id: String,
+    /// When the node's certificate ends.
+    certificate_expires_ms: u64,
     guard: Guard,
     bodies: Bodies,
     connections_max: usize,
@@ -77,6 +79,7 @@ impl App {
     pub fn new(
         node: Node,
         cluster_id: &str,
+        certificate_expires_ms: u64,
         config: &HttpConfig,
         sample: f64,
         leave: mpsc::Sender<Asked>,
@@ -84,6 +87,7 @@ impl App {
         App {
             node,
             cluster_id: cluster_id.to_string(),
+            certificate_expires_ms,
             guard: Guard::new(config),
             bodies: Bodies::new(config.body_bytes_max),
             connections_max: config.connections_max,

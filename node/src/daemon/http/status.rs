@@ -33,7 +33,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
 
 /// `GET /v1/status`.
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
-    body::json(&status_body(&app.cluster_id, app.node.status()))
+    body::json(&status_body(&app, app.node.status()))
 }
 
 /// `POST /v1/leave`: the node says that it does not come back, and stops. Answered when it has left.
@@ -53,7 +53,7 @@ fn health_body(node: &Node) -> HealthBody {
     }
 }
 
-fn status_body(cluster_id: &str, status: NodeStatus) -> StatusBody {
+fn status_body(app: &App, status: NodeStatus) -> StatusBody {
     let (store, store_reason) = match status.disk {
         DiskState::Fine => ("ok", None),
         DiskState::Full { reason } => ("full", Some(reason)),
@@ -63,8 +63,9 @@ fn status_body(cluster_id: &str, status: NodeStatus) -> StatusBody {
         node: status.name,
         id: status.id.to_string(),
         cluster: status.cluster,
-        cluster_id: cluster_id.to_string(),
+        cluster_id: app.cluster_id.clone(),
         version: env!("CARGO_PKG_VERSION").to_string(),
+        certificate_expires_ms: Some(app.certificate_expires_ms),
         epoch: status.epoch.to_string(),
         directory: status.directory.to_string(),
         data: status.data_directory.display().to_string(),

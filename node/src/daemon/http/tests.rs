@@ -84,7 +84,7 @@ impl Api {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let app = App {
             write_timeout,
-            ..App::new(node.clone(), "c1", &config.http, 0.0, leave)
+            ..App::new(node.clone(), "c1", 2_000, &config.http, 0.0, leave)
         };
         let server = Server::start(listener, Arc::new(app)).unwrap();
         Api {
