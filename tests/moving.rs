@@ -5,7 +5,7 @@ use serde_json::json;
 use super::support::cluster::Cluster;
 use super::support::face::agreed;
 use super::support::process::Process;
-use super::support::{exit, ports, wait_for};
+use super::support::{exit, http, ports, wait_for};
 
 #[test]
 fn a_node_that_comes_back_at_another_address_is_recognised() {
@@ -104,6 +104,15 @@ fn a_node_that_leaves_says_so() {
                 .any(|member| member["id"] == id.as_str() && member["hint"] == "left")
         };
         wait_for("that it left", || left().then_some(()));
+        // What counts links that are down does not count it.
+        let metrics = http::get(&node.http, "/metrics").unwrap().body;
+        let connected =
+            |peer: &str| metrics.contains(&format!("anabranch_peer_connected{{peer=\"{peer}\"}}"));
+        let peers = [0, 1].map(|i| format!("{:032x}", super::support::cluster::node_id(i)));
+        assert!(
+            peers.iter().any(|peer| connected(peer)) && !connected(&id),
+            "{metrics}"
+        );
         // It handed over what it had before it left.
         assert_eq!(node.count("count", "a"), 5);
     }

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use super::App;
 use super::error::Refusal;
 use crate::daemon::process::Starts;
-use crate::driver::DiskState;
+use crate::driver::{DiskState, MemberHint};
 use crate::node::NodeStatus;
 
 /// What each of the status' numbers is: whether it goes down, too, and what it counts.
@@ -302,14 +302,22 @@ fn members(out: &mut Text, status: &NodeStatus) {
             }
         }
     };
-    let connected = |i: usize| Some(i128::from(members[i].1.connected));
+    // Who has left for good has no link that could be missing, and no clock that anybody looks at again.
+    let is_member = |i: usize| members[i].1.connected || members[i].1.hint != MemberHint::Left;
+    let connected = |i: usize| is_member(i).then(|| i128::from(members[i].1.connected));
     each(
         "anabranch_peer_connected",
         "gauge",
-        "1 while there is a link to the peer.",
+        "1 while there is a link to the peer; nothing of one that has left for good.",
         &connected,
     );
-    let skew = |i: usize| members[i].1.clock_skew_ms.map(i128::from);
+    let skew = |i: usize| {
+        members[i]
+            .1
+            .clock_skew_ms
+            .filter(|_| is_member(i))
+            .map(i128::from)
+    };
     each(
         "anabranch_peer_clock_skew_ms",
         "gauge",
