@@ -58,6 +58,11 @@ fn a_peer_whose_clock_is_an_hour_ahead_is_shown_and_linked() {
             metrics.contains("anabranch_clock_skew_links_total 1"),
             "{metrics}"
         );
+        let seconds = format!(
+            "\nanabranch_peer_clock_skew_seconds{{peer=\"{PEER:032x}\"}} {}\n",
+            skew as f64 / 1_000.0
+        );
+        assert!(metrics.contains(&seconds), "{seconds} in {metrics}");
         node.increment("count", "a", 1);
     });
     cluster.nodes[0].process().stderr.until("clock");

@@ -294,7 +294,7 @@ fn members(out: &mut Text, status: &NodeStatus) {
         .iter()
         .map(|member| (member.node.to_string(), member))
         .collect();
-    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(usize) -> Option<i128>| {
+    let mut each = |name: &str, kind: &str, help: &str, value: &dyn Fn(usize) -> Option<String>| {
         out.family(name, kind, help);
         for (i, (peer, _)) in members.iter().enumerate() {
             if let Some(value) = value(i) {
@@ -304,7 +304,7 @@ fn members(out: &mut Text, status: &NodeStatus) {
     };
     // Who has left for good has no link that could be missing, and no clock that anybody looks at again.
     let is_member = |i: usize| members[i].1.connected || members[i].1.hint != MemberHint::Left;
-    let connected = |i: usize| is_member(i).then(|| i128::from(members[i].1.connected));
+    let connected = |i: usize| is_member(i).then(|| u8::from(members[i].1.connected).to_string());
     each(
         "anabranch_peer_connected",
         "gauge",
@@ -312,26 +312,23 @@ fn members(out: &mut Text, status: &NodeStatus) {
         &connected,
     );
     let skew = |i: usize| {
-        members[i]
-            .1
-            .clock_skew_ms
-            .filter(|_| is_member(i))
-            .map(i128::from)
+        let ms = members[i].1.clock_skew_ms.filter(|_| is_member(i))?;
+        Some((ms as f64 / 1_000.0).to_string())
     };
     each(
-        "anabranch_peer_clock_skew_ms",
+        "anabranch_peer_clock_skew_seconds",
         "gauge",
-        "How far the peer's clock is ahead, milliseconds.",
+        "How far the peer's clock is ahead, seconds; behind: negative.",
         &skew,
     );
-    let sent = |i: usize| Some(i128::from(members[i].1.bytes_sent));
+    let sent = |i: usize| Some(members[i].1.bytes_sent.to_string());
     each(
         "anabranch_peer_sent_bytes_total",
         "counter",
         "Bytes sent to the peer.",
         &sent,
     );
-    let received = |i: usize| Some(i128::from(members[i].1.bytes_received));
+    let received = |i: usize| Some(members[i].1.bytes_received.to_string());
     each(
         "anabranch_peer_received_bytes_total",
         "counter",
