@@ -60,6 +60,21 @@ fn with_json_there_is_only_json_on_stdout() {
         (&refused["error"], &refused["changed"]),
         (&"invalid".into(), &false.into())
     );
+    for (args, code, error) in [
+        (
+            ["verify", &node.http, "127.0.0.1:1", "--within", "0s"].as_slice(),
+            exit::UNREACHABLE,
+            "unreachable",
+        ),
+        (&["verify", &node.http], exit::USAGE, "usage"),
+        (&["replay", "nowhere.jsonl", "--to", &node.http], exit::IO, "io"),
+    ] {
+        let ended = anabranch(args.iter().chain(&["--json"]));
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended}");
+        let said: Value =
+            serde_json::from_str(&ended.stderr).unwrap_or_else(|e| panic!("{args:?}: {e}: {ended}"));
+        assert_eq!(said["error"], error, "{said}");
+    }
     // For people the same is plain.
     assert_eq!(node.run(["get", "cart", "alice"]).done(), "a\nb\n");
 }

@@ -79,6 +79,8 @@ impl Command {
     /// Whether it asks a node, and for JSON: its failure is JSON then, too.
     pub fn fails_in_json(&self) -> bool {
         let target = match self {
+            Command::Verify(args) => return args.json,
+            Command::Replay(args) => return args.json,
             Command::Update(args) => &args.how.target,
             Command::Delete(args) => &args.how.target,
             Command::Call(args) => &args.target,
@@ -499,7 +501,7 @@ pub struct Verify {
     /// The directory of an `up` cluster [default: .anabranch]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Print one JSON object.
+    /// Print one JSON object; an error, too, on stderr.
     #[arg(long)]
     pub json: bool,
 }
@@ -524,7 +526,7 @@ pub struct Replay {
     /// What to do about a line that is no event.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnBadLine::Stop)]
     pub on_bad_line: OnBadLine,
-    /// Print one JSON object at the end.
+    /// Print one JSON object at the end; an error, too, on stderr.
     #[arg(long)]
     pub json: bool,
 }
