@@ -73,8 +73,44 @@ fn with_json_there_is_only_json_on_stdout() {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""), "{ended}");
         let said: Value =
             serde_json::from_str(&ended.stderr).unwrap_or_else(|e| panic!("{args:?}: {e}: {ended}"));
-        assert_eq!(said["error"], error, "{said}");
+        assert_eq!(
+            (&said["error"], &said["changed"]),
+            (&error.into(), &false.into()),
+            "{said}"
+        );
     }
+    // Also where no node was asked.
+    let dir = cluster.dir.join("nope");
+    for args in [
+        ["get", "k", "a"].as_slice(),
+        &["update", "k", "a", "incr", "1"],
+        &["call", "k", "a", "m"],
+        &["leave"],
+    ] {
+        let ended = anabranch(args.iter().chain(&["--json", "--dir", dir.to_str().unwrap()]));
+        let said: Value = serde_json::from_str(&ended.stderr).unwrap();
+        assert_eq!(
+            (ended.code, &said["changed"]),
+            (Some(exit::UNREACHABLE), &false.into()),
+            "{said}"
+        );
+    }
+    // And where nobody could be told that it was done.
+    let update = |args: &str| {
+        let script = format!("{ANABRANCH} {args} --json --at {} >/dev/full", node.http);
+        let ended = Process::start("sh", Command::new("sh").args(["-c", &script])).wait();
+        let said: Value = serde_json::from_str(&ended.stderr).unwrap();
+        assert_eq!(
+            (ended.code, &said["error"]),
+            (Some(exit::IO), &"io".into()),
+            "{ended}"
+        );
+        said["changed"].clone()
+    };
+    assert_eq!(update("update count a incr 1 --type gcounter"), true);
+    assert_eq!(node.count("count", "a"), 1);
+    assert_eq!(update("update count a incr 0"), false);
+    assert_eq!(update("get count a"), false);
     // For people the same is plain.
     assert_eq!(node.run(["get", "cart", "alice"]).done(), "a\nb\n");
 }

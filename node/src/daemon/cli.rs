@@ -76,6 +76,19 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it only looks, whatever becomes of it.
+    pub fn changes_nothing(&self) -> bool {
+        matches!(
+            self,
+            Command::Get(_)
+                | Command::Watch(_)
+                | Command::Dump(_)
+                | Command::Status(_)
+                | Command::Verify(_)
+                | Command::Schedule(Schedule::Show(_) | Schedule::List(_))
+        )
+    }
+
     /// Whether it asks a node, and for JSON: its failure is JSON then, too.
     pub fn fails_in_json(&self) -> bool {
         let target = match self {

@@ -141,7 +141,8 @@ impl Client {
         body: &impl Serialize,
         timeout: Duration,
     ) -> Result<T, Failure> {
-        let body = serde_json::to_vec(body).map_err(|e| Failure::new("internal", e.to_string()))?;
+        let unwritten = |e: serde_json::Error| Failure::new("internal", e.to_string()).unsent();
+        let body = serde_json::to_vec(body).map_err(unwritten)?;
         self.post_bytes(at, path, body.into(), timeout).await
     }
 
@@ -264,7 +265,7 @@ impl Client {
     ) -> Result<Response<Incoming>, Failure> {
         let request = request
             .body(body)
-            .map_err(|e| Failure::usage(format!("{at:?} is not HOST:PORT of a node ({e})")))?;
+            .map_err(|e| Failure::usage(format!("{at:?} is not HOST:PORT of a node ({e})")).unsent())?;
         // Its own words ("client error (Connect)") say less than its cause's.
         let failed = |e: legacy::Error| {
             let failure = unreachable_at(at, &chain(e.source().unwrap_or(&e)));

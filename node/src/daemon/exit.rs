@@ -215,15 +215,30 @@ impl Failure {
         }
     }
 
-    /// The same; where nobody answered with what may have happened all the same, unless nothing was sent.
+    /// The same, of a request that changes something: where nobody answered with what may have happened all the same, unless
+    /// nothing was sent.
     pub fn unsent_or(self, may: &str) -> Failure {
-        match (self.name.as_str(), self.unsent) {
+        let failure = match (self.name.as_str(), self.unsent) {
             ("unreachable", true) => self.at("nothing was sent"),
-            ("unreachable", false) => Failure {
-                changed: Some(true),
-                ..self.at(may)
-            },
+            ("unreachable", false) => self.at(may),
             _ => self,
+        };
+        failure.or_changed(true)
+    }
+
+    /// The same, with whether something was (or may have been) changed, where nobody has said so.
+    pub fn or_changed(self, changed: bool) -> Failure {
+        Failure {
+            changed: self.changed.or(Some(changed)),
+            ..self
+        }
+    }
+
+    /// The same of the last of several requests, with whether any of them has (or may have) changed something.
+    pub fn changed(self, changed: bool) -> Failure {
+        Failure {
+            changed: Some(changed),
+            ..self
         }
     }
 
@@ -399,6 +414,11 @@ mod tests {
         assert_eq!(
             unsent.json(),
             r#"{"error":"unreachable","message":"nothing was sent: away","retry":false,"changed":false}"#
+        );
+        let lost = Failure::new("io", "no room").unsent_or("perhaps");
+        assert_eq!(
+            lost.or_changed(false).json(),
+            r#"{"error":"io","message":"no room","retry":false,"changed":true}"#
         );
     }
 

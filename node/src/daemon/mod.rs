@@ -66,10 +66,14 @@ pub fn run(functions: impl IntoIterator<Item = Function>) -> ExitCode {
     if let Command::MindFunction(args) = &cli.command {
         return process::minder::run(&args.command);
     }
-    let in_json = cli.command.fails_in_json();
+    let (in_json, changes_nothing) = (cli.command.fails_in_json(), cli.command.changes_nothing());
     match obey(cli.command, functions) {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(failure) => {
+            let failure = match changes_nothing {
+                true => failure.changed(false),
+                false => failure,
+            };
             match (failure.message().is_empty(), in_json) {
                 (true, _) => {}
                 (false, true) => output::note_json(&failure.json()),

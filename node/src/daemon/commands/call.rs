@@ -30,7 +30,7 @@ pub async fn run(args: &Call) -> Result<(), Failure> {
         .post_text(&at, &path, Bytes::from(argument), timeout + GRACE)
         .await;
     let reply = reply.map_err(|failure| failure.unsent_or("the function may or may not have run"))?;
-    output::line(reply.trim_end_matches('\n'))
+    output::line(reply.trim_end_matches('\n')).map_err(|failure| failure.or_changed(true))
 }
 
 /// An argument is JSON, or nothing.
@@ -43,5 +43,6 @@ pub(super) fn check_argument(argument: &str) -> Result<(), Failure> {
         Failure::usage(format!(
             "the argument is no JSON ({error}); a text is written \"text\", quotes and all"
         ))
+        .unsent()
     })
 }

@@ -17,8 +17,16 @@ pub async fn run(args: &Target) -> Result<(), Failure> {
         .map_err(|failure| {
             failure.unsent_or("the node may or may not have left; its log says what became of it")
         })?;
+    tell(args, &left).map_err(|failure| failure.or_changed(true))?;
+    match left.warning {
+        None => Ok(()),
+        Some(warning) => Err(Failure::new("unconfirmed", warning).changed(true)),
+    }
+}
+
+fn tell(args: &Target, left: &LeaveBody) -> Result<(), Failure> {
     if args.json {
-        output::object(&left)?;
+        output::object(left)
     } else {
         let others = match left.peers {
             0 => "no other node was connected".to_string(),
@@ -27,10 +35,6 @@ pub async fn run(args: &Target) -> Result<(), Failure> {
             }
             peers => format!("{} were connected", plural(peers as u64, "other node")),
         };
-        output::line(&format!("node {} has left: {others}", left.id))?;
-    }
-    match left.warning {
-        None => Ok(()),
-        Some(warning) => Err(Failure::new("unconfirmed", warning)),
+        output::line(&format!("node {} has left: {others}", left.id))
     }
 }

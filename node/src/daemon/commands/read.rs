@@ -75,10 +75,14 @@ pub async fn dump(args: &Dump) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The node that a command asks, and with what. A failure: nothing was asked of any.
 pub(super) async fn node(target: &Target) -> Result<(Client, String), Failure> {
-    let client = Client::from_environment()?;
-    let at = target::find(&client, target.at.as_deref(), target.dir.as_deref()).await?;
-    Ok((client, at))
+    let found = async {
+        let client = Client::from_environment()?;
+        let at = target::find(&client, target.at.as_deref(), target.dir.as_deref()).await?;
+        Ok((client, at))
+    };
+    found.await.map_err(Failure::unsent)
 }
 
 fn print(args: &Entity, line: &str) -> Result<(), Failure> {

@@ -26,7 +26,9 @@ pub async fn run(command: &Schedule) -> Result<(), Failure> {
             if matches!(shown(&client, &at, &args.name).await, Ok(None)) {
                 return Err(none(&args.name));
             }
-            call(&client, &at, &args.name, "cancel", &()).await.map(|_| ())
+            let cancelled = call(&client, &at, &args.name, "cancel", &()).await;
+            let may = "the schedule may or may not have been cancelled";
+            cancelled.map(|_| ()).map_err(|failure| failure.unsent_or(may))
         }
         Schedule::Show(args) => {
             let (client, at) = node(&args.target).await?;
@@ -40,7 +42,7 @@ pub async fn run(command: &Schedule) -> Result<(), Failure> {
 }
 
 fn none(name: &str) -> Failure {
-    Failure::new("not_found", format!("there is no schedule {name}"))
+    Failure::new("not_found", format!("there is no schedule {name}")).changed(false)
 }
 
 async fn set(args: &ScheduleSet) -> Result<(), Failure> {
@@ -69,9 +71,14 @@ async fn set(args: &ScheduleSet) -> Result<(), Failure> {
         timeout_ms: args.timeout.map(millis),
     };
     let (client, at) = node(&args.target).await?;
-    call(&client, &at, &args.name, "set", &order).await?;
-    let shown = shown(&client, &at, &args.name).await?;
-    shown.map_or(Ok(()), |shown| print(&args.target, &args.name, &shown))
+    let set = call(&client, &at, &args.name, "set", &order).await;
+    set.map_err(|failure| failure.unsent_or("the schedule may or may not have been set"))?;
+    let told = match shown(&client, &at, &args.name).await {
+        Ok(Some(shown)) => print(&args.target, &args.name, &shown),
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure.at("the schedule was set, and cannot be shown")),
+    };
+    told.map_err(|failure| failure.changed(true))
 }
 
 async fn list(target: &Target) -> Result<(), Failure> {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::super::api::ErrorBody;
 use super::super::cli::Stream;
+use super::super::client::{Client, Lines};
 use super::super::exit::Failure;
 use super::super::output;
 use super::super::session_file::Session;
@@ -54,6 +55,13 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
         .post_lines(&at, &path, messages, timeout + GRACE)
         .await
         .map_err(|failure| failure.unsent_or("the function may or may not have begun"))?;
+    // It may have called commands.
+    let ended = print(&client, &at, &mut lines).await;
+    ended.map_err(|failure| failure.or_changed(true))
+}
+
+/// Prints each reply until the end.
+async fn print(client: &Client, at: &str, lines: &mut Lines) -> Result<(), Failure> {
     let mut event = String::new();
     while let Some(line) = lines.next().await? {
         // Server-sent events: a field a line, an empty line after each event.

@@ -49,8 +49,13 @@ async fn send(op: OpBody, how: &How) -> Result<(), Failure> {
         .await;
     let may = "the update may or may not have been made (with a --key it can be repeated safely)";
     let answer = answer.map_err(|failure| failure.unsent_or(may))?;
-    if how.target.json {
-        return output::object(&answer);
+    let told = tell(&answer, &entity, how.target.json);
+    told.map_err(|failure| failure.or_changed(!answer.dots.is_empty()))
+}
+
+fn tell(answer: &AnswerBody, entity: &str, json: bool) -> Result<(), Failure> {
+    if json {
+        return output::object(answer);
     }
     let copies = output::plural(answer.confirmed.into(), "copy");
     output::line(&match (answer.repeated, answer.dots.is_empty()) {
