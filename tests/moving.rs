@@ -94,7 +94,9 @@ fn a_node_that_leaves_says_so() {
         "{said}"
     );
     let process: &mut Process = cluster.nodes[2].process();
-    assert_eq!(process.wait().code, Some(0));
+    let ended = process.wait();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.stderr.contains("stopping: asked to leave"), "{ended}");
     let id = format!("{:032x}", super::support::cluster::node_id(2));
     for node in &cluster.nodes[..2] {
         let left = || {

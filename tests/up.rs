@@ -259,6 +259,7 @@ fn a_node_started_by_hand_does_not_look_at_its_stdin() {
     // Told to end, it ends in order, and what it took is there the next time.
     node.terminate();
     let ended = node.wait();
+    assert!(ended.stderr.contains("stopping: SIGTERM"), "{ended}");
     assert_eq!(
         (ended.code, ended.stdout.lines().count()),
         (Some(0), 1),

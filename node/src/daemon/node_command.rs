@@ -4,6 +4,7 @@
 //! updates are made durable, peers are told). Started by `up` it also ends when its stdin does; started by hand it
 //! never looks at stdin.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
@@ -34,16 +35,26 @@ use crate::transport::Identity;
 const HTTP_DRAIN: Duration = Duration::from_secs(2);
 
 /// Why the node stops.
-#[derive(Debug)]
 enum Stop {
-    /// It is to come back: a signal, or the end of `up`.
-    Down,
+    /// It is to come back: a signal, or the end of `up`, as it is called.
+    Down(&'static str),
     /// It is not to come back: who asked wants to hear how it went.
     Leave(http::Asked),
     /// It stopped by itself.
     Itself,
     /// Its function cannot be started.
     Function(Failure),
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Down(what) => f.write_str(what),
+            Stop::Leave(_) => f.write_str("asked to leave"),
+            Stop::Itself => f.write_str("it cannot go on"),
+            Stop::Function(failure) => write!(f, "its function cannot be started: {failure}"),
+        }
+    }
 }
 
 /// What tells the node to stop.
@@ -67,11 +78,12 @@ impl Told {
         })
     }
 
-    async fn until_stop(&mut self) {
+    /// What it was.
+    async fn until_stop(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = closed(self.parent.as_mut()) => {}
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            () = closed(self.parent.as_mut()) => "whoever started it told it to, or has ended",
         }
     }
 }
@@ -113,13 +125,13 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     ));
 
     let stop = tokio::select! {
-        () = told.until_stop() => Stop::Down,
+        what = told.until_stop() => Stop::Down(what),
         Some(asked) = leaves.recv() => Stop::Leave(asked),
         _ = node.stopped() => Stop::Itself,
         failure = failed(serving.as_ref()) => Stop::Function(failure),
         stop = announce(&node, serving.as_ref(), ready, &args, &outlet) => stop,
     };
-    tracing::info!(why = ?stop, "stopping");
+    tracing::info!("stopping: {stop}");
     // Whoever asks it to leave from now on is told that it stops already.
     drop(leaves);
     remarks.abort();
@@ -127,7 +139,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
         // The API goes on until it has given the answer.
         Stop::Leave(asked) => depart(&node, asked).await.map_err(Failure::from),
         Stop::Function(failure) => Err(failure),
-        Stop::Down | Stop::Itself => Ok(()),
+        Stop::Down(_) | Stop::Itself => Ok(()),
     };
     server.stop(HTTP_DRAIN).await;
     if let Some(serving) = serving {

@@ -219,8 +219,9 @@ impl Quic {
                 address,
                 reason,
             } => {
-                let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
-                tracing::warn!(%address, %peer, reason, "no link until a configuration or a certificate changes");
+                // Of a certificate that is none of ours nobody can say whose it is.
+                let peer = peer.map(tracing::field::display);
+                tracing::warn!(%address, peer, reason, "no link until a configuration or a certificate changes");
             }
         }
     }
