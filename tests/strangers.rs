@@ -10,6 +10,7 @@ use super::support::cluster::Cluster;
 use super::support::command::{make_authority, make_certificate};
 use super::support::face::agreed;
 use super::support::stranger::{self, Got, dialler, hello};
+use super::support::wait_for;
 
 /// A node id that no cluster of these tests has otherwise.
 const STRANGER: u128 = 0x5742;
@@ -59,6 +60,19 @@ fn nodes_of_two_clusters_do_not_mix() {
     theirs.nodes[0].increment("count", "b", 1);
     // It says why there is no link.
     theirs.nodes[0].process().stderr.until("not valid here");
+    // It tries again and again, and does not say so each time.
+    let at = format!("address={} ", ours.nodes[0].quic);
+    let said = |theirs: &mut Cluster, what: &str| {
+        let log = theirs.nodes[0].process().stderr.text();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(what) && line.contains(&at));
+        lines.count()
+    };
+    wait_for("the third attempt", || {
+        (said(&mut theirs, "refused") >= 3).then_some(())
+    });
+    assert_eq!(said(&mut theirs, "no link until"), 1);
     agreed(ours.faces());
     agreed(theirs.faces());
     assert_eq!(theirs.nodes[0].value("count", "a"), None);

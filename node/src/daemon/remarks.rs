@@ -57,7 +57,8 @@ impl Remarks {
             }
             return;
         }
-        let why = why_not_ready(&node.status().members, &self.seeds);
+        let status = node.status();
+        let why = why_not_ready(&status.members, &self.seeds, &status.refusals);
         if self.said.as_ref() != Some(&why) {
             tracing::warn!(
                 "this node takes no writes yet: its directory is new or older than its peers', and {why}"
@@ -83,20 +84,47 @@ impl Remarks {
     }
 }
 
-fn why_not_ready(members: &[MemberStatus], seeds: &[String]) -> String {
+/// Refusals that are named.
+const REFUSALS_SHOWN_MAX: usize = 3;
+
+fn why_not_ready(members: &[MemberStatus], seeds: &[String], refusals: &[String]) -> String {
     let named = |member: &MemberStatus| member.name.clone().unwrap_or_else(|| member.node.to_string());
     let linked: Vec<String> = members.iter().filter(|m| m.connected).map(named).collect();
     if !linked.is_empty() {
         return format!("it is catching up with {}", linked.join(", "));
     }
     let away: Vec<String> = members.iter().map(named).collect();
-    match (away.is_empty(), seeds.is_empty()) {
-        (true, _) => format!("none of its seeds answers: {}", seeds.join(", ")),
+    let why = match (away.is_empty(), seeds.is_empty()) {
+        (true, _) if refusals.is_empty() => format!("none of its seeds answers: {}", seeds.join(", ")),
+        (true, _) => format!("none of its seeds has a link to it: {}", seeds.join(", ")),
         (false, true) => format!("no other node has a link to it; waiting for {}", away.join(", ")),
         (false, false) => format!(
             "no other node has a link to it; waiting for {}, or one of its seeds {}",
             away.join(", "),
             seeds.join(", ")
         ),
+    };
+    match refusals.len().min(REFUSALS_SHOWN_MAX) {
+        0 => why,
+        shown => format!("{why}; refused: {}", refusals[..shown].join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_that_refuse_are_not_said_to_be_silent() {
+        let seeds = ["n1:7411".to_string()];
+        let refusals = ["10.0.0.1:7411: the peer refused our certificate".to_string()];
+        assert_eq!(
+            why_not_ready(&[], &seeds, &[]),
+            "none of its seeds answers: n1:7411"
+        );
+        assert_eq!(
+            why_not_ready(&[], &seeds, &refusals),
+            "none of its seeds has a link to it: n1:7411; refused: 10.0.0.1:7411: the peer refused our certificate"
+        );
     }
 }

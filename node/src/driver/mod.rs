@@ -27,6 +27,7 @@ mod network;
 mod peers;
 mod queue;
 mod quic;
+mod refusals;
 mod route;
 mod shared;
 mod sizes;

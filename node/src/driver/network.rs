@@ -67,6 +67,9 @@ pub(crate) trait Network: fmt::Debug + Send + Sync {
     /// What is known of every node ever seen or configured, but for this one; sorted by node.
     fn members(&self) -> Vec<MemberStatus>;
 
+    /// Links that one of their two sides refuses now, as ADDRESS: REASON.
+    fn refusals(&self) -> Vec<String>;
+
     /// What there is to count.
     fn counters(&self) -> Vec<(&'static str, u64)>;
 

@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anabranch_crdt::{Epoch, NodeId, ReplicaId};
 use bytes::Bytes;
@@ -30,6 +30,7 @@ use super::advertise::resolve;
 use super::network::{Network, NotOpened};
 use super::peers::{Peers, Room};
 use super::queue::Closing;
+use super::refusals::Refusals;
 use super::shared::Shared;
 use super::start::Config;
 use super::{MemberHint, MemberStatus};
@@ -52,6 +53,7 @@ struct Quic {
     /// Gone while they are closed, and the port with them.
     links: RwLock<Option<Links>>,
     peers: Peers,
+    refusals: Refusals,
 }
 
 /// What stays the same however often the links are opened.
@@ -94,6 +96,7 @@ pub(super) fn start(
         local: OnceLock::new(),
         links: RwLock::new(None),
         peers: Peers::default(),
+        refusals: Refusals::default(),
     });
     shared.set_network(Arc::clone(&quic) as Arc<dyn Network>);
     quic.open(shared.epoch())
@@ -218,11 +221,17 @@ impl Quic {
                 peer,
                 address,
                 reason,
-            } => {
-                // Of a certificate that is none of ours nobody can say whose it is.
-                let peer = peer.map(tracing::field::display);
-                tracing::warn!(%address, peer, reason, "no link until a configuration or a certificate changes");
-            }
+            } => self.on_refused(peer, address, &reason),
+        }
+    }
+
+    /// It is tried again all the time: each refusal is said once.
+    #[allow(clippy::disallowed_methods, reason = "the driver is where clocks are read")]
+    fn on_refused(&self, peer: Option<NodeId>, address: SocketAddr, reason: &str) {
+        if self.refusals.met(peer, address, reason, Instant::now()) {
+            // Of a certificate that is none of ours nobody can say whose it is.
+            let peer = peer.map(tracing::field::display);
+            tracing::warn!(%address, peer, reason, "no link until a configuration or a certificate changes");
         }
     }
 
@@ -232,6 +241,7 @@ impl Quic {
             // It was not looked for any more.
             links.transport.set_peer_addresses(peer, addresses.to_vec());
         }
+        self.refusals.over(peer, addresses);
         self.with_gossip(|gossip| gossip.on_link_up(peer));
         self.step(Input::Connected { peer, epoch, wall_ms });
         self.tell_live();
@@ -413,6 +423,11 @@ impl Network for Quic {
 
     fn members(&self) -> Vec<MemberStatus> {
         self.peers.all()
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the driver is where clocks are read")]
+    fn refusals(&self) -> Vec<String> {
+        self.refusals.all(Instant::now())
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {

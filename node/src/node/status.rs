@@ -37,6 +37,8 @@ pub struct NodeStatus {
     pub entities: u64,
     /// The other members, sorted by id.
     pub members: Vec<MemberStatus>,
+    /// Links that one of their two sides refuses now, as ADDRESS: REASON.
+    pub refusals: Vec<String>,
     /// How many entities there are of each kind that has a function here.
     pub function_entities: BTreeMap<String, u64>,
     /// The methods of its functions, by kind and name.
@@ -89,6 +91,7 @@ impl NodeStatus {
             shards: node.about.shards,
             entities: engine.entities,
             members: members.into_values().collect(),
+            refusals: node.network().refusals(),
             function_entities: functions_entities(node),
             methods: node.functions.methods(),
             counters,

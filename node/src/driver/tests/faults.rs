@@ -96,6 +96,10 @@ impl Network for Nobody {
         Vec::new()
     }
 
+    fn refusals(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn counters(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
