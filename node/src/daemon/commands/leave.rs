@@ -28,13 +28,33 @@ fn tell(args: &Target, left: &LeaveBody) -> Result<(), Failure> {
     if args.json {
         output::object(left)
     } else {
-        let others = match left.peers {
-            0 => "no other node was connected".to_string(),
-            peers if left.handed_over => {
-                format!("{} have all that it had", plural(peers as u64, "other node"))
-            }
-            peers => format!("{} were connected", plural(peers as u64, "other node")),
-        };
+        let others = others(left.peers, left.handed_over);
         output::line(&format!("node {} has left: {others}", left.id))
+    }
+}
+
+fn others(peers: usize, handed_over: bool) -> String {
+    let (has, was) = match peers {
+        1 => ("has", "was"),
+        _ => ("have", "were"),
+    };
+    let nodes = plural(peers as u64, "other node");
+    match (peers, handed_over) {
+        (0, _) => "no other node was connected".to_string(),
+        (_, true) => format!("{nodes} {has} all that it had"),
+        (_, false) => format!("{nodes} {was} connected"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_has_and_two_have() {
+        assert_eq!(others(0, false), "no other node was connected");
+        assert_eq!(others(1, true), "1 other node has all that it had");
+        assert_eq!(others(2, true), "2 other nodes have all that it had");
+        assert_eq!(others(1, false), "1 other node was connected");
     }
 }
