@@ -75,8 +75,11 @@ fn what_is_wrong_with_a_schedule_is_said() {
     };
     set(&[]).failed(exit::USAGE, &["--cron", "--every", "--in"]);
     set(&["--every", "1s", "--in", "1s"]).failed(exit::USAGE, &["cannot be used with"]);
-    set(&["--cron", "often"]).failed(exit::REFUSED, &["five fields"]);
-    set(&["--every", "10ms"]).failed(exit::REFUSED, &["at least 1000"]);
+    set(&["--cron", "often"]).failed(exit::USAGE, &["five fields"]);
+    set(&["--cron", "61 * * * *"]).failed(exit::USAGE, &["nothing changed", "61"]);
+    set(&["--every", "10ms"]).failed(exit::USAGE, &["at least 1000"]);
+    set(&["--every", "0s"]).failed(exit::USAGE, &["at least 1000"]);
+    set(&["--in", "1s", "--timeout", "0s"]).failed(exit::USAGE, &["timeout_ms"]);
     set(&["{", "--in", "1s"]).failed(exit::USAGE, &["no JSON"]);
     node.run(["schedule", "show", "s"])
         .failed(exit::NO, &["no schedule s"]);

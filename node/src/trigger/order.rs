@@ -140,6 +140,16 @@ impl Order {
         })
     }
 
+    /// Whether it can be followed: what the function of schedules would refuse otherwise.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn check(&self) -> Result<(), OrderError> {
+        let plan = Plan {
+            order: self.clone(),
+            since_ms: 0,
+        };
+        Schedule::new(plan).map(|_| ())
+    }
+
     /// The same with another policy for missed times.
     #[must_use]
     pub fn missed(self, missed: Missed) -> Order {

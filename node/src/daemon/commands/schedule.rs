@@ -70,6 +70,10 @@ async fn set(args: &ScheduleSet) -> Result<(), Failure> {
         },
         timeout_ms: args.timeout.map(millis),
     };
+    // A wrong argument is that, and no refusal: nobody need be asked.
+    order
+        .check()
+        .map_err(|error| Failure::usage(error.to_string()).unsent())?;
     let (client, at) = node(&args.target).await?;
     let set = call(&client, &at, &args.name, "set", &order).await;
     set.map_err(|failure| failure.unsent_or("the schedule may or may not have been set"))?;
