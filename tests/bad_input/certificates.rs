@@ -108,8 +108,29 @@ fn an_identity_is_not_replaced_by_accident() {
     let said = ["node.key", "holds an identity", "--force"];
     anabranch(issue).failed(exit::IDENTITY, &said);
     assert!(files() == before);
-    anabranch(issue.iter().chain(&["--force"])).done();
+    let config = home.join("node.toml");
+    let edited = fs::read(&config).unwrap();
+    let said = anabranch(issue.iter().chain(&["--force"])).done();
     assert!(files()[1..] != before[1..]);
+    // It stays the node that it was, and its configuration, too.
+    assert!(said.contains(&format!("Node {:032x}: ", node_id(0))), "{said}");
+    assert!(
+        said.contains("stays as it is") && !said.contains("default"),
+        "{said}"
+    );
+    assert!(fs::read(&config).unwrap() == edited);
+    fs::rename(home.join("node.pem"), home.join("away.pem")).unwrap();
+    let before = fs::read(home.join("node.key")).unwrap();
+    anabranch(issue.iter().chain(&["--force"])).failed(exit::IDENTITY, &["node.key", "--node ID"]);
+    fs::write(home.join("node.pem"), "nothing of the kind").unwrap();
+    anabranch(issue.iter().chain(&["--force"])).failed(exit::IDENTITY, &["node.pem", "--node ID"]);
+    assert!(fs::read(home.join("node.key")).unwrap() == before);
+
+    // Nor does a node's key get beside that of the CA.
+    let there = format!("{}/../ca", home.display());
+    let beside = ["cert", "issue", "--ca", issue[3], "--out", &there, "--force"];
+    anabranch(beside).failed(exit::USAGE, &["the CA's own directory", "ca.key"]);
+    assert!(!ca.join("node.key").exists());
 
     // The CA of another cluster beside no node's certificate is in the way too; one's own is not.
     let other = cluster.dir.join("other");
@@ -161,4 +182,23 @@ fn a_certificate_that_ends_soon_is_spoken_of() {
     }
     let log = cluster.nodes[1].process().stderr.text();
     assert!(!log.contains("certificate"), "{log}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_key_that_everybody_can_read_is_warned_of_once() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut cluster = Cluster::prepare("open-key", 2);
+    let key = cluster.nodes[0].config.with_file_name("node.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    cluster.start_all();
+    cluster.nodes[0]
+        .process()
+        .stderr
+        .until("node.key can be read by everybody");
+    let mut said = |i: usize| {
+        let log = cluster.nodes[i].process().stderr.text();
+        log.matches("can be read by everybody").count()
+    };
+    assert_eq!((said(0), said(1)), (1, 0));
 }

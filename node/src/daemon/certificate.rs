@@ -1,8 +1,10 @@
-//! When the node's certificate ends: what is said of that while there is still time, and after it.
+//! When the node's certificate ends: what is said of that while there is still time, and after it. And of a key that is none any
+//! more, as everybody can read it.
 //!
 //! Contract: nobody links with a node whose certificate has ended, and only a restart takes a renewed one. So it is said early,
 //! and alike wherever it is said.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::terms::millis;
@@ -86,6 +88,22 @@ impl Reminder {
                 );
             }
         }
+    }
+}
+
+/// Warns of a key that everybody on the machine may read.
+#[cfg(unix)]
+pub fn check_key(key: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(key).map(|found| found.permissions().mode() & 0o777);
+    // One that cannot be looked at cannot be read either, which is said elsewhere.
+    if let Ok(mode) = mode
+        && mode & 0o004 != 0
+    {
+        tracing::warn!(
+            "{} can be read by everybody on this machine (mode {mode:04o}), and who has it can pass for this node: chmod 600",
+            key.display()
+        );
     }
 }
 

@@ -578,7 +578,7 @@ pub enum Cert {
         /// Where ca.pem, node.pem and node.key go, and a node.toml to begin with.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// The node's id, 32 hexadecimal digits; default: a new one.
+        /// The node's id, 32 hexadecimal digits; default: with --force that of the certificate that is there, else a new one.
         #[arg(long, value_name = "ID")]
         node: Option<anabranch_crdt::NodeId>,
         /// Replace the identity that --out holds already.

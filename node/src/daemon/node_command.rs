@@ -17,7 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::api::{LeaveBody, NodeNews, ReadyBody};
-use super::certificate::Reminder;
+use super::certificate::{self, Reminder};
 use super::cli::NodeArgs;
 use super::config::{Config, Setting};
 use super::exit::Failure;
@@ -94,6 +94,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     config.check_files()?;
     let identity = identity(&config)?;
     let exporter = start_log(&config);
+    certificate::check_key(&config.identity.key);
     let mut told = Told::listen(args.until_stdin_closes)?;
     let (leave, mut leaves) = mpsc::channel(1);
 

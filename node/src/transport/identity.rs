@@ -287,6 +287,15 @@ pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
     Ok(certificates)
 }
 
+/// The node that a certificate names, valid or not.
+#[cfg(feature = "daemon")]
+pub(crate) fn named_in(path: &Path) -> Result<NodeId, IdentityError> {
+    let chain = read_certificates(path)?;
+    let leaf = Leaf::parse(&chain[0]).map_err(|why| IdentityError::content(path, why))?;
+    let none = || IdentityError::content(path, "it names no node");
+    leaf.member.map(|(_, node)| node).ok_or_else(none)
+}
+
 /// The authorities in a file, and what tells the first one from any other.
 fn read_roots(path: &Path) -> Result<(RootCertStore, String), IdentityError> {
     let mut roots = RootCertStore::empty();

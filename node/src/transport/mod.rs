@@ -52,8 +52,10 @@ pub use endpoint::{BindError, Transport};
 pub use event::{CloseCode, Credit, Event, Reason};
 pub use frame::KIND_TRANSPORT;
 pub use hello::{Hello, PROTOCOL_VERSION};
-pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, check_cluster};
 #[cfg(feature = "sidecar")]
+#[cfg(feature = "daemon")]
+pub(crate) use identity::named_in;
+pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, check_cluster};
 pub(crate) use identity::{read_certificates, read_key};
 pub use limits::{
     ADDRESSES_MAX, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_DEFAULT,

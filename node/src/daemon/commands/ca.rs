@@ -11,6 +11,7 @@ use super::super::cli::{Ca, Cert};
 use super::super::exit::Failure;
 use super::super::output::{self, quoted};
 use crate::transport::ca::{self, CaError, IssueOptions};
+use crate::transport::named_in;
 
 /// Every key at its default, with comments. A test of `config` holds it to that.
 const TEMPLATE: &str = include_str!("../../../../config/node.toml");
@@ -39,38 +40,62 @@ pub fn cert(command: &Cert) -> Result<(), Failure> {
     } = command;
     let (ca, out) = (absolute(ca)?, absolute(out)?);
     check_authority(&ca)?;
+    check_apart(&ca, &out)?;
     if !force {
         check_empty(&ca, &out)?;
     }
-    let node = node.unwrap_or_else(|| NodeId(rand::random()));
+    let node = match node {
+        Some(node) => *node,
+        None => found(&out)?.unwrap_or_else(|| NodeId(rand::random())),
+    };
     let validity = Duration::from_secs(u64::from(*days) * 24 * 3600);
-    ca::issue(
-        &ca,
-        node,
-        &out,
-        &IssueOptions {
-            validity,
-            ..IssueOptions::default()
-        },
-    )
-    .map_err(failure)?;
+    let options = IssueOptions {
+        validity,
+        ..IssueOptions::default()
+    };
+    ca::issue(&ca, node, &out, &options).map_err(failure)?;
     let config = out.join("node.toml");
-    write_new(&config)?;
+    let about = match write_new(&config)? {
+        true => {
+            ", and a node.toml with every key at its default: say there where it listens and where it finds the others. Then, \
+             where that directory is"
+        }
+        false => {
+            "; the node.toml that is there stays as it is. The node takes them when it starts the next time, where that \
+             directory is"
+        }
+    };
     output::line(&format!(
-        "Node {node}: ca.pem, node.pem and node.key are in {}, and a node.toml with every key at its default: say there \
-         where it listens and where it finds the others. Then, where that directory is:\n  \
-         anabranch node --config {}",
+        "Node {node}: ca.pem, node.pem and node.key are in {}{about}:\n  anabranch node --config {}",
         out.display(),
         quoted(&config)
     ))
 }
 
-/// Leaves a configuration to begin with where there is none; one that is there stays.
-fn write_new(config: &Path) -> Result<(), Failure> {
+/// The node whose certificate is in a directory, which the next one there is to be of: with another id it would be refused its
+/// own data.
+fn found(out: &Path) -> Result<Option<NodeId>, Failure> {
+    let (certificate, key) = (out.join("node.pem"), out.join("node.key"));
+    let unknown = |why: String| {
+        let message =
+            format!("{why}. Say of which node the new certificate is, with --node ID; nothing was replaced");
+        Failure::new("identity", message)
+    };
+    match (certificate.exists(), key.exists()) {
+        (true, _) => named_in(&certificate)
+            .map(Some)
+            .map_err(|e| unknown(e.to_string())),
+        (false, true) => Err(unknown(format!("{} has no node.pem beside it", key.display()))),
+        (false, false) => Ok(None),
+    }
+}
+
+/// Leaves a configuration to begin with where there is none, and says so; one that is there stays.
+fn write_new(config: &Path) -> Result<bool, Failure> {
     let failed = |e: io::Error| Failure::io(format_args!("cannot write {}", config.display()), &e);
     match File::create_new(config) {
-        Ok(mut file) => file.write_all(TEMPLATE.as_bytes()).map_err(failed),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Ok(mut file) => file.write_all(TEMPLATE.as_bytes()).map(|()| true).map_err(failed),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(failed(e)),
     }
 }
@@ -93,6 +118,23 @@ fn check_authority(ca: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A node's directory is copied to its machine: the CA's key must not be in it.
+fn check_apart(ca: &Path, out: &Path) -> Result<(), Failure> {
+    let same = |(a, b): (PathBuf, PathBuf)| a == b;
+    if !ca
+        .canonicalize()
+        .ok()
+        .zip(out.canonicalize().ok())
+        .is_some_and(same)
+    {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "--out {} is the CA's own directory: name another one, which is copied to the node's machine without ca.key",
+        out.display()
+    )))
+}
+
 /// Whoever replaces a node's key and certificate makes it another node, or locks it out.
 fn check_empty(ca: &Path, out: &Path) -> Result<(), Failure> {
     let read = |path: PathBuf| std::fs::read(path).ok();
@@ -106,7 +148,7 @@ fn check_empty(ca: &Path, out: &Path) -> Result<(), Failure> {
         "identity",
         format!(
             "{} exists: {} holds an identity already, and nothing was replaced. Name another directory with --out, or \
-             say --force to replace it (with --node ID it stays the same node)",
+             say --force to replace it (it stays the same node, unless --node ID names another)",
             found.display(),
             out.display()
         ),
