@@ -161,6 +161,16 @@ fn a_session_that_cannot_be_kept_is_said_before_anything_is_changed() {
     for file in [dir.join("nowhere/me"), dir.join("directory")] {
         update(&file).failed(exit::IO, &["nothing changed", &file.display().to_string()]);
     }
+    let other = dir.write("other.txt", "of somebody else");
+    let device = dir.join("device");
+    std::os::unix::fs::symlink("/dev/null", &device).unwrap();
+    for file in [other, device] {
+        update(&file).failed(exit::INVALID, &["nothing changed", "is no session's file"]);
+    }
+    // Nor is anything left beside what is none of ours.
+    for file in ["directory.lock", "other.txt.lock", "device.lock"] {
+        assert!(!dir.join(file).exists(), "{file}");
+    }
     assert_eq!(node.value("hits", "k"), None);
     update(&dir.join("me")).done();
     assert_eq!(node.count("hits", "k"), 1);

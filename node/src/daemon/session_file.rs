@@ -35,6 +35,7 @@ impl Session {
 
     /// What the session has seen, of a file that what comes next can be kept in.
     pub fn begin(&self) -> Result<Token, Failure> {
+        self.check()?;
         let _lock = self.lock()?;
         let token = self.token()?;
         // A file that is there is replaced by the same: that may be forbidden where making one is not.
@@ -44,6 +45,21 @@ impl Session {
             false => fs::remove_file(new),
         })?;
         Ok(token)
+    }
+
+    /// What is no session's file gets no lock's file beside it. Read without one: it is replaced whole, or not at all.
+    fn check(&self) -> Result<(), Failure> {
+        match fs::metadata(&self.file) {
+            Ok(found) if found.is_file() => self.token().map(|_| ()),
+            Ok(found) if found.is_dir() => {
+                let why = io::Error::from(ErrorKind::IsADirectory);
+                Err(self.failed("io", "cannot be read", &why))
+            }
+            // A device or a pipe: reading it might not end.
+            Ok(_) => Err(self.failed("invalid", "is no session's file", &"it is no regular file")),
+            // What stands in the way of making it is found by making it.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Takes in what an answer says.
