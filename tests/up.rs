@@ -349,6 +349,33 @@ fn a_node_whose_address_was_changed_is_found_where_it_is() {
     }
 }
 
+#[test]
+fn verify_compares_those_that_have_not_left() {
+    let dir = TempDir::new("up-left");
+    let up = Up::start(dir.path(), 3);
+    up.nodes[2].face.increment("count", "a", 1);
+    agreed(up.faces());
+    up.nodes[2].face.run(["leave"]).done();
+    let verify = |more: &[&str]| {
+        let args = ["verify", "--dir", dir.path().to_str().unwrap()];
+        anabranch(args.iter().chain(more))
+    };
+    let ended = verify(&[]);
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert!(ended.stdout.contains("2 nodes agree"), "{ended}");
+    assert!(ended.stderr.contains("n3 has left the cluster"), "{ended}");
+    let said: serde_json::Value = serde_json::from_str(&verify(&["--json"]).done()).unwrap();
+    assert_eq!(
+        (&said["nodes"], &said["left"][0]),
+        (&2.into(), &"n3".into()),
+        "{said}"
+    );
+    // One that is simply dead is missing.
+    signal(up.nodes[1].pid, "KILL");
+    wait_for("its end", || (!is_running(up.nodes[1].pid)).then_some(()));
+    verify(&["--within", "0s"]).failed(exit::UNREACHABLE, &[&up.nodes[1].face.http]);
+}
+
 /// A process that is nobody's child.
 struct KilledOnDrop(u32);
 

@@ -1,11 +1,12 @@
 //! Which node a command asks: the one named with `--at`, else the first that answers of the cluster in `--dir`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::api::HealthBody;
+use super::api::{HealthBody, StatusBody};
 use super::client::Client;
-use super::cluster_dir::{self, ClusterFile, DIR_DEFAULT};
+use super::cluster_dir::{self, ClusterFile, DIR_DEFAULT, NodeEntry};
 use super::exit::Failure;
 
 /// How long each remembered node may take to say that it is there.
@@ -34,11 +35,45 @@ pub async fn find(client: &Client, at: Option<&str>, dir: Option<&Path>) -> Resu
     ))
 }
 
-/// The addresses of all nodes of the cluster in `dir`, running or not.
-pub fn all(dir: Option<&Path>) -> Result<Vec<String>, Failure> {
+/// A node of the cluster in a directory.
+pub struct Known {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// Its address.
+    pub at: String,
+}
+
+/// All nodes of the cluster in `dir`, running or not.
+pub fn all(dir: Option<&Path>) -> Result<Vec<Known>, Failure> {
     let (path, cluster) = remembered(dir)?;
-    let address = |node| cluster_dir::http_address(&path, node).to_string();
-    Ok(cluster.nodes.iter().map(address).collect())
+    let known = |node: &NodeEntry| Known {
+        name: node.name.clone(),
+        id: node.id.clone(),
+        at: cluster_dir::http_address(&path, node).to_string(),
+    };
+    Ok(cluster.nodes.iter().map(known).collect())
+}
+
+/// Parts those that have left for good from these nodes: such a one does not answer, and the others say so.
+pub async fn part_left(client: &Client, nodes: Vec<Known>) -> (Vec<Known>, Vec<Known>) {
+    let (mut there, mut said) = (BTreeSet::new(), Vec::new());
+    for node in &nodes {
+        let status = client
+            .get::<StatusBody>(&node.at, "/v1/status", PROBE_TIMEOUT)
+            .await;
+        if let Ok(status) = status {
+            there.insert(status.id);
+            said.extend(status.members);
+        }
+    }
+    let has_left = |node: &Known| {
+        let mut of_it = said.iter().filter(|member| member.id == node.id);
+        // One is enough: who was started since knows only that it is not there.
+        !there.contains(&node.id) && of_it.any(|member| member.hint == "left" && !member.connected)
+    };
+    nodes.into_iter().partition(|node| !has_left(node))
 }
 
 fn remembered(dir: Option<&Path>) -> Result<(PathBuf, ClusterFile), Failure> {

@@ -16,6 +16,8 @@ const SHOWN_MAX: usize = 20;
 struct Report {
     agree: bool,
     nodes: usize,
+    /// Those that were not compared: they have left the cluster.
+    left: Vec<String>,
     shards: usize,
     differences: Vec<Difference>,
 }
@@ -23,14 +25,14 @@ struct Report {
 /// Compares nodes; a difference is the answer no.
 pub async fn run(args: &Verify) -> Result<(), Failure> {
     let client = Client::from_environment()?;
-    let addresses = match &args.addresses[..] {
-        [] => target::all(args.dir.as_deref())?,
+    let (addresses, left) = match &args.addresses[..] {
+        [] => remembered(&client, args).await?,
         [one] => {
             return Err(Failure::usage(format!(
                 "{one} alone cannot be compared: name at least two nodes"
             )));
         }
-        several => several.to_vec(),
+        several => (several.to_vec(), Vec::new()),
     };
     let look = agreement::within(&client, &addresses, args.within).await?;
     let shards = look
@@ -59,6 +61,7 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
         output::object(&Report {
             agree,
             nodes: addresses.len(),
+            left,
             shards,
             differences: look.differences,
         })?;
@@ -81,4 +84,16 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
     } else {
         Err(Failure::new("no", summary))
     }
+}
+
+/// Where the nodes under the directory are, and the names of those among them that have left and are not asked.
+async fn remembered(client: &Client, args: &Verify) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let (members, left) = target::part_left(client, target::all(args.dir.as_deref())?).await;
+    let left: Vec<String> = left.into_iter().map(|node| node.name).collect();
+    if !args.json {
+        for name in &left {
+            output::note(&format!("{name} has left the cluster: it is not compared"));
+        }
+    }
+    Ok((members.into_iter().map(|node| node.at).collect(), left))
 }
