@@ -210,13 +210,13 @@ impl Engine {
             PersistFailure::Full => Error::new(
                 ErrorKind::DiskFull,
                 format!(
-                    "accepted here but not durable: {reason}. It becomes durable once there is space; retry only with the idempotency key it had"
+                    "accepted here but not durable: {reason}. It becomes durable once there is space; retry it only under an idempotency key, and under the one it had"
                 ),
             ),
             PersistFailure::Poisoned => Error::new(
                 ErrorKind::Poisoned,
                 format!(
-                    "the store of this node failed: {reason}. The update may be lost with this node; restart it, then retry with the idempotency key it had"
+                    "the store of this node failed: {reason}. The update may be lost with this node; restart it, then retry under the idempotency key it had, if it had one"
                 ),
             ),
         };

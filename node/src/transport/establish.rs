@@ -89,7 +89,7 @@ fn tell(net: &Net, address: SocketAddr, failure: &Failure) {
             tracing::debug!(%address, peer = %by, %newest, "the peer speaks of an epoch that is over");
         }
         Failure::Refused { peer, code, why } if code.is_none_or(CloseCode::is_refusal) => {
-            tracing::warn!(%address, ?peer, why, "refused");
+            tracing::debug!(%address, peer = peer.map(tracing::field::display), why, "refused");
             net.emit(Event::Refused {
                 peer: *peer,
                 address,
@@ -159,7 +159,7 @@ pub(super) async fn accept(net: Arc<Net>, incoming: Incoming) {
             code: Some(code),
             why,
         } if code.is_refusal() => {
-            tracing::warn!(%address, ?peer, why, "refused");
+            tracing::debug!(%address, peer = peer.map(tracing::field::display), why, "refused");
             net.emit(Event::Refused {
                 peer,
                 address,
