@@ -298,6 +298,23 @@ fn deletes_for_good(name: &str, function: &'static Installed, counter: &str) {
 }
 
 #[test]
+fn where_failures_are_trusted_streams_of_the_entity_go_on() {
+    let Some(meeting) = meeting() else { return };
+    let mut served = Served::start("cloudstate-trusted", meeting, 1, "trust_failures = true");
+    let (id, by) = (json!({"id": "x"}), |by: i32| json!({"id": "x", "by": by}));
+    let mut client = served.client(0);
+    client.call("Score/Change", by(2));
+    let mut watching = Grpc::connect(served.ingress[0], &served.function.pool);
+    let mut watched = watching.open("Score/Watch", &id);
+    watched.becomes(&json!({"value": 2}));
+    for _ in 0..3 {
+        assert_eq!(client.fail("Score/Refuse", id.clone()).1, "not today");
+    }
+    client.call("Score/Change", by(3));
+    watched.becomes(&json!({"value": 5}));
+}
+
+#[test]
 fn what_is_deleted_for_good_is_not_made_again_anywhere() {
     let Some(shop) = shop() else { return };
     deletes_for_good("kalix-permanent", shop, "Counter");

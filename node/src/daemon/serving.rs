@@ -75,7 +75,10 @@ impl Serving {
             remarks,
             function: place,
             dev,
-            deletes_for_good: function.deletion == Deletion::Permanent,
+            terms: sidecar::EntityTerms {
+                deletes_for_good: function.terms.deletion == Deletion::Permanent,
+                trusts_failures: function.terms.trust_failures,
+            },
             message_bytes_max: function.ingress.message_bytes_max,
             connections_max: function.ingress.connections_max,
             idle_stop: idle_stop(function),

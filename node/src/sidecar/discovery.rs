@@ -20,7 +20,7 @@ use super::proto::discovery::Spec;
 use super::pulse;
 use super::services::{Service, Services};
 use super::transcode::Route;
-use super::{Place, Process, Served, told};
+use super::{EntityTerms, Place, Process, Served, told};
 use crate::node::Node;
 
 /// How long to wait before the function is looked for again; doubled each time.
@@ -170,7 +170,7 @@ pub(super) struct Discovering {
     pub node: Node,
     pub function: Place,
     pub dev: bool,
-    pub deletes_for_good: bool,
+    pub terms: EntityTerms,
     pub idle_stop: Option<Duration>,
     pub ingress: SocketAddr,
     pub remarks: mpsc::Sender<String>,
@@ -336,13 +336,7 @@ impl Discovering {
         let (node, me) = (self.node.clone(), self.node.id());
         let live = Box::new(move || node.live_nodes());
         let awake = Awake::new(connection.clone());
-        let discovered = Discovered::new(
-            Arc::clone(&services),
-            self.deletes_for_good,
-            Arc::clone(&awake),
-            me,
-            live,
-        );
+        let discovered = Discovered::new(Arc::clone(&services), self.terms, Arc::clone(&awake), me, live);
         let functions = discovered.functions();
         drop(discovered);
         self.node.serve_foreign(functions.clone());

@@ -66,8 +66,8 @@ pub struct Config {
     pub function: Place,
     /// Whether it is being developed.
     pub dev: bool,
-    /// Whether an entity that it deletes cannot be made again.
-    pub deletes_for_good: bool,
+    /// What becomes of its entities.
+    pub terms: EntityTerms,
     /// A message's bytes at most.
     pub message_bytes_max: usize,
     /// Connections to the ingress at a time, at most.
@@ -80,6 +80,15 @@ pub struct Config {
     pub idle_stop: Option<Duration>,
     /// Where to say what whoever started the function should know.
     pub remarks: mpsc::Sender<String>,
+}
+
+/// What becomes of a function's entities.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EntityTerms {
+    /// Whether one that it deletes cannot be made again.
+    pub deletes_for_good: bool,
+    /// Whether what it believes of one is right after it has failed a command; otherwise it is given that anew.
+    pub trusts_failures: bool,
 }
 
 /// Where a function is.
@@ -145,7 +154,7 @@ impl Sidecar {
             node,
             function: config.function,
             dev: config.dev,
-            deletes_for_good: config.deletes_for_good,
+            terms: config.terms,
             idle_stop: config.idle_stop,
             ingress: address,
             remarks: config.remarks,

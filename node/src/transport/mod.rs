@@ -56,6 +56,7 @@ pub use hello::{Hello, PROTOCOL_VERSION};
 #[cfg(feature = "daemon")]
 pub(crate) use identity::named_in;
 pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, check_cluster};
+#[cfg(feature = "sidecar")]
 pub(crate) use identity::{read_certificates, read_key};
 pub use limits::{
     ADDRESSES_MAX, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_DEFAULT,

@@ -35,6 +35,7 @@ const scores = entity("Score", () => new crdt.PNCounter(), {
     ctx.state.increment(number(amount.by));
     ctx.fail("no");
   },
+  Refuse: (_, ctx) => ctx.fail("not today"),
   Crash() {
     throw new Error("boom");
   },

@@ -49,10 +49,19 @@ pub struct FunctionConfig {
     pub at: FunctionAt,
     /// Where that is said.
     pub place: Place,
-    /// What its deletions mean.
-    pub deletion: Deletion,
+    /// What becomes of its entities.
+    pub terms: Terms,
     /// Where its callers come.
     pub ingress: IngressConfig,
+}
+
+/// What becomes of a function's entities.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// What its deletions mean.
+    pub deletion: Deletion,
+    /// Whether what it believes of an entity is taken to be right after it has failed a command.
+    pub trust_failures: bool,
 }
 
 /// What becomes of an entity that a function deletes.
@@ -172,6 +181,7 @@ pub(super) struct FunctionSection {
     port: Option<Spanned<u64>>,
     idle_stop_ms: Option<Spanned<u64>>,
     deletion: Option<Spanned<String>>,
+    trust_failures: Option<Spanned<bool>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -192,11 +202,16 @@ impl FunctionSection {
         let texts =
             [&self.address, &self.directory, &self.deletion].map(|text| text.as_ref().map(Spanned::span));
         let numbers = [&self.port, &self.idle_stop_ms].map(|number| number.as_ref().map(Spanned::span));
-        lists.into_iter().chain(texts).chain(numbers).flatten().next()
+        let flags = [self.trust_failures.as_ref().map(Spanned::span)];
+        let rest = numbers.into_iter().chain(flags);
+        lists.into_iter().chain(texts).chain(rest).flatten().next()
     }
 
-    fn checked(self, source: &Source<'_>) -> Result<Option<(FunctionAt, Place, Deletion)>, Failure> {
-        let deletion = source.parsed("function.deletion", self.deletion.as_ref(), Deletion::default())?;
+    fn checked(self, source: &Source<'_>) -> Result<Option<(FunctionAt, Place, Terms)>, Failure> {
+        let terms = Terms {
+            deletion: source.parsed("function.deletion", self.deletion.as_ref(), Deletion::default())?,
+            trust_failures: self.trust_failures.is_some_and(Spanned::into_inner),
+        };
         let address = self.address.filter(|address| !address.get_ref().is_empty());
         let command = self.command.filter(|command| !command.get_ref().is_empty());
         let directory = source.path("function.directory", self.directory.as_ref(), ".")?;
@@ -226,7 +241,7 @@ impl FunctionSection {
                 ));
             }
             let place = Place(source.place(Some(address.span())));
-            return Ok(Some((FunctionAt::Address(address.into_inner()), place, deletion)));
+            return Ok(Some((FunctionAt::Address(address.into_inner()), place, terms)));
         };
         if let Some(address) = address {
             let message = "function.address is for a function that runs already, function.command for one that the node \
@@ -246,7 +261,7 @@ impl FunctionSection {
             port: Some(port).filter(|port| *port != 0),
             idle_stop: Some(Duration::from_millis(idle_stop_ms)).filter(|idle| !idle.is_zero()),
         };
-        Ok(Some((FunctionAt::Command(command), place, deletion)))
+        Ok(Some((FunctionAt::Command(command), place, terms)))
     }
 }
 
@@ -399,10 +414,10 @@ impl Included {
         };
         let failed = |place: Place, message: &str| Err(Failure::new("config", message).at(place));
         match (function, ingress) {
-            (Some((at, place, deletion)), Some(ingress)) => Ok(Some(FunctionConfig {
+            (Some((at, place, terms)), Some(ingress)) => Ok(Some(FunctionConfig {
                 at,
                 place,
-                deletion,
+                terms,
                 ingress,
             })),
             (Some((_, place, _)), None) => failed(

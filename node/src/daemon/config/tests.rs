@@ -343,9 +343,12 @@ fn a_function_is_at_an_address_or_started_by_a_command() {
     );
     assert!(at.ingress.origins.is_empty());
     assert_eq!(at.ingress.tls, None);
-    assert_eq!(at.deletion, Deletion::Observed);
+    assert_eq!(at.terms, function::Terms::default());
     let permanent = function("address = \"a:1\"\ndeletion = \"permanent\"");
-    assert_eq!(permanent.deletion, Deletion::Permanent);
+    assert_eq!(permanent.terms.deletion, Deletion::Permanent);
+    assert!(!permanent.terms.trust_failures);
+    let trusted = function("address = \"a:1\"\ntrust_failures = true");
+    assert!(trusted.terms.trust_failures);
     let started = |text: &str| match function(text).at {
         FunctionAt::Command(command) => command,
         other => panic!("{other:?}"),

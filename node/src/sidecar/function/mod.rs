@@ -29,7 +29,7 @@ use super::proto::action::{ActionCommand, ActionResponse};
 use super::read::Unreadable;
 use super::services::{Method, Service, Services};
 use super::transcode::{json_to_message, message_to_json};
-use super::wire_check;
+use super::{EntityTerms, wire_check};
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Foreign, Handle, Hear, Pipe, unknown_elsewhere};
 use crate::payload::{Encoding, Payload};
@@ -40,8 +40,7 @@ use crate::wire::EntityId;
 pub struct Discovered {
     /// What it serves.
     pub services: Arc<Services>,
-    /// Whether an entity that it has deleted cannot be made again.
-    deletes_for_good: bool,
+    terms: EntityTerms,
     awake: Arc<Awake>,
     author: Author,
     me: NodeId,
@@ -69,7 +68,7 @@ impl Discovered {
     /// What was discovered, while it is awake or asleep.
     pub fn new(
         services: Arc<Services>,
-        deletes_for_good: bool,
+        terms: EntityTerms,
         awake: Arc<Awake>,
         me: NodeId,
         live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
@@ -77,7 +76,7 @@ impl Discovered {
         Arc::new(Discovered {
             author: Author::new(services.dialect, Arc::clone(&awake)),
             services,
-            deletes_for_good,
+            terms,
             awake,
             me,
             live,
@@ -240,7 +239,7 @@ impl Foreign for Function {
     }
 
     fn deletes_for_good(&self) -> bool {
-        self.all.deletes_for_good
+        self.all.terms.deletes_for_good
     }
 
     fn deleted(&self, entity: &EntityId) -> Error {
@@ -256,6 +255,7 @@ impl Foreign for Function {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Config {
             level: self.service.level,
+            trusts_refusals: self.all.terms.trusts_failures,
             idle_ms: self.service.passivation.map_or(config.idle_ms, ms),
             ..config
         }
