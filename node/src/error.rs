@@ -185,6 +185,12 @@ impl Error {
         }
     }
 
+    /// The same as one of another kind.
+    #[cfg(feature = "quic")]
+    pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
+        Error { kind, ..self }
+    }
+
     /// What the function said of why it refused, as the type that it refused with; nothing if it said nothing, or something
     /// else.
     pub fn details<T: DeserializeOwned>(&self) -> Option<T> {

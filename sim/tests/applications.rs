@@ -38,7 +38,7 @@ use presences::Presences;
 use quotas::Quotas;
 
 /// A planted bug is found within so many seeds.
-const FOUND_WITHIN: u64 = 40;
+const FOUND_WITHIN: u64 = 120;
 
 /// The seeds that hold whatever is planned: so many, unless the environment says how many.
 fn seeds(default: u64) -> Range<u64> {

@@ -34,6 +34,7 @@ mod serve;
 mod shard;
 mod size;
 mod snapshot;
+mod standing;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,7 @@ use crate::engine::recover::RecoverStage;
 use crate::engine::said::SaidQueue;
 use crate::engine::serve::Sessions;
 use crate::engine::shard::{Kinds, Shard};
+use crate::engine::standing::Standings;
 use crate::engine::tokens::Parked;
 use crate::wire::{DirectoryId, EntityId, ShardId};
 
@@ -81,8 +83,8 @@ pub struct Engine {
     now: Now,
     shards: Vec<Shard>,
     members: BTreeSet<NodeId>,
-    /// Nodes that left and were not linked since: no configuration and no hint makes them members.
-    left: BTreeSet<NodeId>,
+    /// What was said last of each other node.
+    standing: Standings,
     /// The highest epoch known of each node.
     known_epochs: BTreeMap<NodeId, Epoch>,
     /// The epoch of each peer that has said what is held of it.
@@ -131,15 +133,14 @@ impl Engine {
             config.shards,
             limits::SHARDS_MAX
         );
-        let mut members: BTreeSet<NodeId> = config.members.iter().copied().collect();
-        members.insert(config.node);
+        let standing = Standings::configured(&config);
         Engine {
             key: hash_key(&config.cluster),
             clock: HybridClock::new(),
             now,
             shards: (0..config.shards).map(|i| Shard::new(ShardId(i))).collect(),
-            members,
-            left: BTreeSet::new(),
+            members: standing.members().chain([config.node]).collect(),
+            standing,
             known_epochs: BTreeMap::new(),
             heard_epochs: BTreeMap::new(),
             peers: BTreeMap::new(),

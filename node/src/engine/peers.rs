@@ -7,11 +7,10 @@ use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::engine::io::{Output, Time};
-use crate::engine::limits::{EPOCH_MAX, MEMBERS_MAX};
+use crate::engine::limits::EPOCH_MAX;
 use crate::engine::receive::Staging;
 use crate::engine::shard::Told;
-use crate::engine::translate::Refused;
-use crate::wire::{Frame, Lane, Record, ShardId};
+use crate::wire::{Frame, Lane, ShardId};
 
 /// A peer whose link is up. Its cost does not depend on how far it is behind.
 #[derive(Debug)]
@@ -50,8 +49,7 @@ impl Engine {
             return self.fence(peer, epoch, known);
         }
         self.known_epochs.insert(peer, epoch);
-        self.left.remove(&peer);
-        self.on_member_seen(peer);
+        self.on_member_linked(peer, epoch);
         if self.heard_epochs.insert(peer, epoch) != Some(epoch) {
             self.forget_views(peer);
         }
@@ -76,35 +74,9 @@ impl Engine {
             },
         );
         // First: who catches up with this node is to know by then whom a majority is of.
-        let members = self.members.iter().map(|member| member.0).collect();
-        self.send(peer, Lane::Control, &Frame::Members(members));
+        let all = Frame::Members(self.standings());
+        self.send(peer, Lane::Control, &all);
         self.ask_new_peer(peer);
-    }
-
-    /// Members as a peer knows them. What is new of it goes on to the others, who may have met this node before it knew that.
-    pub(crate) fn on_members(&mut self, peer: NodeId, members: Vec<u128>) -> Result<(), Refused> {
-        if members.len() > MEMBERS_MAX {
-            return Err(format!("{} members, at most {MEMBERS_MAX} are", members.len()));
-        }
-        let mut news = members;
-        news.retain(|node| !self.members.contains(&NodeId(*node)));
-        for node in &news {
-            self.on_member_seen(NodeId(*node));
-        }
-        news.retain(|node| self.members.contains(&NodeId(*node)));
-        if !news.is_empty() {
-            let others: Vec<NodeId> = self
-                .peers
-                .keys()
-                .copied()
-                .filter(|other| *other != peer)
-                .collect();
-            let told = Frame::Members(news);
-            others
-                .into_iter()
-                .for_each(|other| self.send(other, Lane::Control, &told));
-        }
-        Ok(())
     }
 
     /// Operations of these replicas are here: the epochs they were made in have been. A node whose link is under an
@@ -159,53 +131,6 @@ impl Engine {
     pub(crate) fn on_writable(&mut self, peer: NodeId, epoch: Epoch, bytes: u64) {
         if let Some(p) = self.peers.get_mut(&peer).filter(|p| p.epoch == epoch) {
             p.in_flight = p.in_flight.saturating_sub(bytes);
-        }
-    }
-
-    pub(crate) fn on_member_seen(&mut self, node: NodeId) {
-        if self.members.contains(&node) || self.left.contains(&node) {
-            return;
-        }
-        if self.members.len() >= MEMBERS_MAX {
-            tracing::error!(%node, "the cluster has {MEMBERS_MAX} members already, this one is ignored");
-            return;
-        }
-        self.members.insert(node);
-        self.record(Record::Members(vec![node.0]), &[]);
-    }
-
-    /// Nothing waits for this node any more. A link to it would know better.
-    pub(crate) fn on_member_left(&mut self, node: NodeId) {
-        let is_me = node == self.config.node;
-        if is_me || self.peers.contains_key(&node) || !self.members.contains(&node) {
-            return;
-        }
-        self.remember_left(node);
-        self.record(Record::MemberLeft(node.0), &[]);
-        for id in self.shard_ids() {
-            self.trim(id);
-            self.release_copies(id);
-        }
-    }
-
-    pub(crate) fn remember_left(&mut self, node: NodeId) {
-        if node == self.config.node {
-            return;
-        }
-        self.members.remove(&node);
-        self.left.insert(node);
-        if self.left.len() > MEMBERS_MAX {
-            // One that nothing but a hint would bring back.
-            let configured = &self.config.members;
-            let forgotten = self.left.iter().find(|n| !configured.contains(n)).copied();
-            self.left.retain(|n| Some(*n) != forgotten);
-        }
-    }
-
-    pub(crate) fn remember_members(&mut self, members: Vec<u128>) {
-        for node in members.into_iter().map(NodeId) {
-            self.left.remove(&node);
-            self.members.insert(node);
         }
     }
 

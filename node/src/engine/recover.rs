@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_crdt::{Epoch, NodeId, planted};
+use anabranch_crdt::{Epoch, planted};
 
 use crate::engine::Engine;
 use crate::engine::frozen::Frozen;
@@ -12,7 +12,7 @@ use crate::engine::idempotency::read_row;
 use crate::engine::io::{Now, Start};
 use crate::engine::limits::SHARDS_MAX;
 use crate::engine::translate::read_intervals;
-use crate::wire::{ImageBlock, Interval, KeyRow, Record, ShardPart};
+use crate::wire::{ImageBlock, Interval, KeyRow, Record, ShardPart, Standing};
 
 /// Idempotency keys in one block of a snapshot.
 const KEYS_PER_BLOCK: usize = 1_024;
@@ -97,13 +97,15 @@ impl Engine {
             }
             ImageBlock::Keys(rows) => rows.into_iter().try_for_each(|row| self.recover_key(row)),
             ImageBlock::Members(members) => {
-                self.remember_members(members);
+                self.recover_members(members, false);
                 Ok(())
             }
             ImageBlock::Left(nodes) => {
-                nodes
-                    .into_iter()
-                    .for_each(|node| self.remember_left(NodeId(node)));
+                self.recover_members(nodes, true);
+                Ok(())
+            }
+            ImageBlock::Standings(said) => {
+                self.recover_standings(&said);
                 Ok(())
             }
             ImageBlock::Settled => {
@@ -132,11 +134,15 @@ impl Engine {
             }
             Record::Installed { shard, session } => self.install_staged(shard, session),
             Record::Members(members) => {
-                self.remember_members(members);
+                self.recover_members(members, false);
                 Ok(())
             }
             Record::MemberLeft(node) => {
-                self.remember_left(NodeId(node));
+                self.recover_members(vec![node], true);
+                Ok(())
+            }
+            Record::Standings(said) => {
+                self.recover_standings(&said);
                 Ok(())
             }
             Record::Settled => {
@@ -258,8 +264,7 @@ impl Engine {
     pub fn freeze(&self) -> FrozenImage {
         let shards = self.shards.iter().filter(|s| !s.vv.is_empty());
         FrozenImage {
-            members: self.members.iter().map(|m| m.0).collect(),
-            left: self.left.iter().map(|m| m.0).collect(),
+            standings: self.standing.all().collect(),
             settled: self.settled.now,
             keys: self.keys.rows().collect(),
             shards: shards.map(|s| Frozen::of(s, 0)).collect(),
@@ -271,8 +276,7 @@ impl Engine {
 /// An engine's recorded state at one moment.
 #[derive(Debug)]
 pub struct FrozenImage {
-    members: Vec<u128>,
-    left: Vec<u128>,
+    standings: Vec<Standing>,
     settled: bool,
     keys: Vec<KeyRow>,
     shards: Vec<Frozen>,
@@ -282,10 +286,9 @@ pub struct FrozenImage {
 impl FrozenImage {
     /// Its blocks, each encoded when it is asked for.
     pub fn blocks(self) -> impl Iterator<Item = Vec<u8>> {
-        let members = ImageBlock::Members(self.members);
-        let left = (!self.left.is_empty()).then_some(ImageBlock::Left(self.left));
+        let standings = ImageBlock::Standings(self.standings);
         let settled = self.settled.then_some(ImageBlock::Settled);
-        let first = [Some(members), left, settled].into_iter().flatten();
+        let first = [Some(standings), settled].into_iter().flatten();
         let part_bytes = self.part_bytes;
         let shards = self.shards.into_iter();
         first

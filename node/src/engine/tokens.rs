@@ -110,9 +110,8 @@ impl Engine {
     /// What a session that had seen `after` has seen once it has read these entities here: all that their shards hold.
     ///
     /// Nothing is left out of it, not even what every member is known to have durably: who the members are is a hint, and a member
-    /// may come back with an older disk, or with none. That a node which has caught up with another may answer mends neither:
-    /// the other may lack the same, and a node that is not known here yet has caught up with less (`engine::tests::sessions` has each
-    /// as a schedule; planted is the omission, with that rule). What would do is to name the runs of nodes that are known to have it,
+    /// may come back with an older disk, or with none. That a node which has caught up with another may answer does not mend that:
+    /// the other may lack the same (`engine::tests::sessions` has each as a schedule; planted is the omission, with that rule). What would do is to name the runs of nodes that are known to have it,
     /// since a run never lacks again what it has joined. But names of runs are most of what a token is (see its test of sizes), no other
     /// run could answer without asking one of those, and none where all have restarted since.
     pub fn token<'a>(&self, after: &Token, entities: impl IntoIterator<Item = &'a EntityId>) -> Token {

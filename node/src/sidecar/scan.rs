@@ -5,6 +5,9 @@
 
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
+/// Bytes of a varint of 32 bits.
+pub const SHORT_BYTES_MAX: usize = 5;
+
 /// Bytes that are no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no Protocol Buffers message: {0}")]
@@ -42,11 +45,22 @@ pub enum Raw<'a> {
 #[derive(Clone, Debug)]
 pub struct Fields<'a> {
     rest: &'a [u8],
+    varint_bytes: usize,
+}
+
+impl Fields<'_> {
+    /// How many bytes the last field's value has, if it is a varint.
+    pub fn varint_bytes(&self) -> usize {
+        self.varint_bytes
+    }
 }
 
 /// The fields of this message.
 pub fn fields(message: &[u8]) -> Fields<'_> {
-    Fields { rest: message }
+    Fields {
+        rest: message,
+        varint_bytes: 0,
+    }
 }
 
 impl<'a> Iterator for Fields<'a> {
@@ -56,7 +70,7 @@ impl<'a> Iterator for Fields<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let read = read(&mut self.rest);
+        let read = read(&mut self.rest, &mut self.varint_bytes);
         if read.is_err() {
             // What follows a broken field has no beginning.
             self.rest = &[];
@@ -65,24 +79,31 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// Whether these are whole varints, and nothing else.
-pub fn varints(mut bytes: &[u8]) -> bool {
-    while !bytes.is_empty() {
-        if decode_varint(&mut bytes).is_err() {
-            return false;
+/// How many bytes each of these varints has; an error where they are none.
+pub fn varints(mut bytes: &[u8]) -> impl Iterator<Item = Result<usize, Malformed>> {
+    std::iter::from_fn(move || {
+        let before = bytes.len();
+        let read = (before > 0).then(|| decode_varint(&mut bytes))?;
+        if read.is_err() {
+            bytes = &[];
         }
-    }
-    true
+        Some(read.map(|_| before - bytes.len()).map_err(Malformed::from))
+    })
 }
 
-fn read<'a>(rest: &mut &'a [u8]) -> Result<(u32, Raw<'a>), Malformed> {
-    let (number, wire_type) = decode_key(rest)?;
+fn read<'a>(rest: &mut &'a [u8], varint_bytes: &mut usize) -> Result<(u32, Raw<'a>), Malformed> {
+    let (number, wire_type) = short(rest, decode_key)?;
     let raw = match wire_type {
-        WireType::Varint => Raw::Varint(decode_varint(rest)?),
+        WireType::Varint => {
+            let before = rest.len();
+            let value = decode_varint(rest)?;
+            *varint_bytes = before - rest.len();
+            Raw::Varint(value)
+        }
         WireType::SixtyFourBit => Raw::Fixed64(u64::from_le_bytes(take(rest)?)),
         WireType::ThirtyTwoBit => Raw::Fixed32(u32::from_le_bytes(take(rest)?)),
         WireType::LengthDelimited => {
-            let len = decode_varint(rest)?;
+            let len = short(rest, decode_varint)?;
             let split = usize::try_from(len)
                 .ok()
                 .and_then(|len| rest.split_at_checked(len));
@@ -96,6 +117,21 @@ fn read<'a>(rest: &mut &'a [u8]) -> Result<(u32, Raw<'a>), Malformed> {
         }
     };
     Ok((number, raw))
+}
+
+/// A field's number or length: libraries take no more bytes for one than 32 bits need.
+fn short<'a, T>(
+    rest: &mut &'a [u8],
+    read: impl Fn(&mut &'a [u8]) -> Result<T, prost::DecodeError>,
+) -> Result<T, Malformed> {
+    let before = rest.len();
+    let read = read(rest)?;
+    match before - rest.len() > SHORT_BYTES_MAX {
+        true => Err(Malformed::new(
+            "a field's number or length has more than 5 bytes".into(),
+        )),
+        false => Ok(read),
+    }
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], Malformed> {

@@ -7,10 +7,12 @@
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-use super::scan::{Malformed, Raw, fields, varints};
+use super::scan::{Malformed, Raw, SHORT_BYTES_MAX, fields, varints};
 
 /// As deep as Protocol Buffers' own libraries follow messages within messages.
 const DEPTH_MAX: usize = 100;
+/// Bytes of a varint of 64 bits at most, which a negative number has.
+const LONG_BYTES: usize = 10;
 
 /// Whether these are the bytes of a message of this type.
 ///
@@ -21,13 +23,33 @@ pub fn check(message: &[u8], of: &MessageDescriptor) -> Result<(), Malformed> {
 }
 
 fn check_within(message: &[u8], of: &MessageDescriptor, depth: usize) -> Result<(), Malformed> {
-    for field in fields(message) {
+    let mut fields = fields(message);
+    while let Some(field) = fields.next() {
         let (number, raw) = field?;
-        if let Some(field) = of.get_field(number) {
-            check_field(&field, raw, depth)?;
+        let Some(field) = of.get_field(number) else {
+            continue;
+        };
+        check_field(&field, raw, depth)?;
+        if matches!(raw, Raw::Varint(_)) && !is_readable(&field.kind(), fields.varint_bytes()) {
+            return Err(too_long(&field));
         }
     }
     Ok(())
+}
+
+/// Whether a varint of so many bytes is read as what it is: of 32 bits the SDK for JavaScript takes five bytes, or the ten of a
+/// negative number, and reads past whatever is between.
+fn is_readable(kind: &Kind, bytes: usize) -> bool {
+    let is_long = matches!(kind, Kind::Int64 | Kind::Uint64 | Kind::Sint64);
+    is_long || bytes <= SHORT_BYTES_MAX || bytes == LONG_BYTES
+}
+
+fn too_long(field: &FieldDescriptor) -> Malformed {
+    let (name, of) = (field.name(), field.parent_message());
+    Malformed::new(format!(
+        "field {name} of {} has a number that is too long for it",
+        of.full_name()
+    ))
 }
 
 fn check_field(field: &FieldDescriptor, raw: Raw<'_>, depth: usize) -> Result<(), Malformed> {
@@ -63,7 +85,7 @@ fn fits(kind: &Kind, raw: Raw<'_>) -> bool {
 /// Whether these are numbers of this kind, one after the other.
 fn is_packed(kind: &Kind, bytes: &[u8]) -> bool {
     match width(kind) {
-        Some(Width::Varint) => varints(bytes),
+        Some(Width::Varint) => varints(bytes).all(|bytes| bytes.is_ok_and(|bytes| is_readable(kind, bytes))),
         Some(Width::Fixed(width)) => bytes.len().is_multiple_of(width),
         None => false,
     }
@@ -122,6 +144,10 @@ mod tests {
         for good in [
             &[][..],
             &[
+                0x28, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0x10, 0x80, 0x80, 0x80, 0x80,
+                0x80, 0,
+            ],
+            &[
                 0x0a, 1, b'a', 0x10, 0x80, 1, 0x19, 0, 0, 0, 0, 0, 0, 0, 0, 0x25, 0, 0, 0, 0, 0x28, 9,
             ],
             // Packed, in part; a list that is not; and what comes twice.
@@ -157,6 +183,19 @@ mod tests {
             (&[0x3a, 2, 1, 0x80], other("steps of t.Row")),
             (&[0x42, 3, 0, 0, 0], other("parts of t.Row")),
             (&[0x4a, 2, 0x08, 1], other("key of t.Row.RowsEntry")),
+            (
+                &[0x28, 0x87, 0x80, 0x80, 0x80, 0x80, 0x20],
+                "no Protocol Buffers message: field color of t.Row has a number that is too long for it"
+                    .to_owned(),
+            ),
+            (
+                &[0x3a, 6, 0x87, 0x80, 0x80, 0x80, 0x80, 0],
+                other("steps of t.Row"),
+            ),
+            (
+                &[0x0a, 0x81, 0x80, 0x80, 0x80, 0x80, 0, b'a'],
+                "no Protocol Buffers message: a field's number or length has more than 5 bytes".to_owned(),
+            ),
         ] {
             assert_eq!(said(bad), why, "{bad:x?}");
         }
@@ -185,7 +224,11 @@ mod tests {
             match (check(&bytes, &row()), decoded) {
                 // Of strings nothing more is asked than the SDKs do.
                 (Ok(()), Err(why)) => prop_assert!(why.to_string().contains("UTF-8"), "{why}"),
-                (Err(why), Ok(_)) => prop_assert!(why.to_string().contains("nested"), "{why}"),
+                (Err(why), Ok(_)) => {
+                    let why = why.to_string();
+                    let is_ours = ["nested", "too long", "more than 5 bytes", "written as something else"];
+                    prop_assert!(is_ours.iter().any(|ours| why.contains(ours)), "{why}");
+                }
                 _ => {}
             }
         }

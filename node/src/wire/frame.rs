@@ -127,6 +127,18 @@ pub struct Ask {
     pub shards: Vec<u32>,
 }
 
+/// What was said last of a node as of one of its epochs: that it is a member, or that it left. Of two such words the one of the
+/// later epoch holds, and of one epoch that it left: it comes back under a new one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Of which node.
+    pub node: u128,
+    /// As of which of its epochs; 0 where none is known.
+    pub epoch: u64,
+    /// Whether it left.
+    pub has_left: bool,
+}
+
 /// A message between two engines.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
@@ -150,8 +162,9 @@ pub enum Frame {
     Ask(Ask),
     /// What the ask of this number was about has been said.
     Told(u64),
-    /// Members as the sender knows them: all of them at first on a link, before anything that the receiver could catch up by.
-    Members(Vec<u128>),
+    /// Who the members are, as the sender knows it: all of it at first on a link, before anything that the receiver could catch
+    /// up by.
+    Members(Vec<Standing>),
 }
 
 /// Kinds are append-only: a number is never used for anything else.

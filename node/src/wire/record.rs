@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::frame::{DecodeError, open, seal};
+use crate::wire::frame::{DecodeError, Standing, open, seal};
 use crate::wire::interval::Interval;
 use crate::wire::intervals::Intervals;
 use crate::wire::shard_part::ShardPart;
@@ -43,6 +43,8 @@ pub enum Record {
     Settled,
     /// A node that is no member any more, until a later [`Record::Members`] names it.
     MemberLeft(u128),
+    /// What was said of nodes; it takes the place of [`Record::Members`] and [`Record::MemberLeft`], which knew no epochs.
+    Standings(Vec<Standing>),
     /// A piece of a record too large for one; without effect until its last.
     Piece {
         /// Whether it is the first: what an earlier one began is void.
@@ -67,6 +69,8 @@ pub enum ImageBlock {
     Settled,
     /// Nodes that left and are no members, whatever the configuration says.
     Left(Vec<u128>),
+    /// What was said last of each node; see [`Record::Standings`].
+    Standings(Vec<Standing>),
 }
 
 /// Append-only numbers of records and blocks.
@@ -78,11 +82,13 @@ pub(super) mod kind {
     pub const SETTLED: u8 = 5;
     pub const MEMBER_LEFT: u8 = 6;
     pub const PIECE: u8 = 7;
+    pub const STANDINGS: u8 = 8;
     pub const PART: u8 = 65;
     pub const KEYS: u8 = 66;
     pub const IMAGE_MEMBERS: u8 = 67;
     pub const IMAGE_SETTLED: u8 = 68;
     pub const IMAGE_LEFT: u8 = 69;
+    pub const IMAGE_STANDINGS: u8 = 70;
 }
 
 fn split<'a>(what: &'static str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), DecodeError> {
@@ -106,7 +112,7 @@ fn unknown(what: &'static str, kind: u8) -> DecodeError {
 impl Record {
     /// Whether a record begins like this that only a newer version knows.
     pub fn is_newer(bytes: &[u8]) -> bool {
-        bytes.first().is_some_and(|kind| *kind > kind::PIECE)
+        bytes.first().is_some_and(|kind| *kind > kind::STANDINGS)
     }
 
     /// The record's bytes, where nobody needs it any more: nothing in it is copied.
@@ -126,6 +132,7 @@ impl Record {
             Record::Members(members) => seal(kind::MEMBERS, members),
             Record::Settled => seal(kind::SETTLED, &()),
             Record::MemberLeft(node) => seal(kind::MEMBER_LEFT, node),
+            Record::Standings(said) => seal(kind::STANDINGS, said),
             Record::Piece { first, last, bytes } => seal(kind::PIECE, &(first, last, bytes)),
         }
     }
@@ -144,6 +151,7 @@ impl Record {
             kind::MEMBERS => open(WHAT, body).map(Record::Members),
             kind::SETTLED => open(WHAT, body).map(|()| Record::Settled),
             kind::MEMBER_LEFT => open(WHAT, body).map(Record::MemberLeft),
+            kind::STANDINGS => open(WHAT, body).map(Record::Standings),
             kind::PIECE => open(WHAT, body).map(|(first, last, bytes)| Record::Piece { first, last, bytes }),
             kind => Err(unknown(WHAT, kind)),
         }
@@ -153,7 +161,7 @@ impl Record {
 impl ImageBlock {
     /// Whether a block begins like this that only a newer version knows.
     pub fn is_newer(bytes: &[u8]) -> bool {
-        bytes.first().is_some_and(|kind| *kind > kind::IMAGE_LEFT)
+        bytes.first().is_some_and(|kind| *kind > kind::IMAGE_STANDINGS)
     }
 
     /// The block's bytes.
@@ -164,6 +172,7 @@ impl ImageBlock {
             ImageBlock::Members(members) => seal(kind::IMAGE_MEMBERS, members),
             ImageBlock::Settled => seal(kind::IMAGE_SETTLED, &()),
             ImageBlock::Left(nodes) => seal(kind::IMAGE_LEFT, nodes),
+            ImageBlock::Standings(said) => seal(kind::IMAGE_STANDINGS, said),
         }
     }
 
@@ -177,6 +186,7 @@ impl ImageBlock {
             kind::IMAGE_MEMBERS => open(WHAT, body).map(ImageBlock::Members),
             kind::IMAGE_SETTLED => open(WHAT, body).map(|()| ImageBlock::Settled),
             kind::IMAGE_LEFT => open(WHAT, body).map(ImageBlock::Left),
+            kind::IMAGE_STANDINGS => open(WHAT, body).map(ImageBlock::Standings),
             kind => Err(unknown(WHAT, kind)),
         }
     }

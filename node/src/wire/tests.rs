@@ -197,6 +197,7 @@ fn frames() -> Vec<(Frame, &'static str)> {
             "07030600",
         ),
         (Frame::Busy(Busy { shard: 3, id: 300 }), "0903ac02"),
+        (Frame::Members(vec![left()]), "0c01ac020501"),
     ]
 }
 
@@ -206,6 +207,14 @@ fn frames_have_the_bytes_they_always_had() {
         let bytes = frame.encode();
         assert_eq!(hex(&bytes), golden, "{frame:?}");
         assert_eq!(Frame::decode(&bytes), Ok(Some(frame)));
+    }
+}
+
+fn left() -> Standing {
+    Standing {
+        node: 300,
+        epoch: 5,
+        has_left: true,
     }
 }
 
@@ -235,6 +244,7 @@ fn records_have_the_bytes_they_always_had() {
             "070100026162",
         ),
         (Record::MemberLeft(300), "06ac02"),
+        (Record::Standings(vec![left()]), "0801ac020501"),
     ];
     for (record, golden) in records {
         assert_eq!(hex(&record.encode()), golden, "{record:?}");
@@ -245,6 +255,7 @@ fn records_have_the_bytes_they_always_had() {
         (ImageBlock::Members(vec![1]), "430101"),
         (ImageBlock::Settled, "44"),
         (ImageBlock::Left(vec![1, 300]), "450201ac02"),
+        (ImageBlock::Standings(vec![left()]), "4601ac020501"),
     ];
     for (block, golden) in blocks {
         assert_eq!(hex(&block.encode()), golden, "{block:?}");
@@ -265,7 +276,7 @@ fn a_frame_of_a_later_version_is_skipped_and_a_record_of_one_is_not() {
     assert_eq!(Frame::decode(&[200, 1, 2, 3]), Ok(None));
     assert!(Record::decode(&[200, 1, 2, 3]).is_err());
     assert!(ImageBlock::decode(&[200]).is_err());
-    assert!(Record::is_newer(&[200]) && Record::is_newer(&[8]) && ImageBlock::is_newer(&[70]));
+    assert!(Record::is_newer(&[200]) && Record::is_newer(&[9]) && ImageBlock::is_newer(&[71]));
     assert!(!Record::is_newer(&[7]) && !Record::is_newer(&[]) && !ImageBlock::is_newer(&[69]));
 }
 

@@ -88,18 +88,22 @@ impl Shared {
         if let Err(error) = self.check_parked(&turn) {
             return (Err(error), token);
         }
-        let (result, token) = self.act(function, command, token, gone).await;
-        self.note_end(&turn, &result);
+        let (result, token, is_answered) = self.act(function, command, token, gone).await;
+        // Whose caller has gone, or waits no longer, is only slow.
+        if is_answered {
+            self.note_end(&turn, &result);
+        }
         (result, token)
     }
 
+    /// Besides, whether its function has answered, or is known not to.
     async fn act(
         self: &Arc<Self>,
         function: Arc<dyn Foreign>,
         command: Command,
         mut token: Token,
         gone: oneshot::Receiver<()>,
-    ) -> Ended {
+    ) -> (Result<(Action, bool), Error>, Token, bool) {
         let deadline = command.deadline;
         let left = self.clock.time().ms_until(deadline).min(ANSWER_MS_DEFAULT);
         let acting = function.act(command);
@@ -112,7 +116,7 @@ impl Shared {
                 "the function was given the command and did not answer in time. {}",
                 unknown_elsewhere(false)
             );
-            return (Err(Error::new(ErrorKind::Lost, message)), token);
+            return (Err(Error::new(ErrorKind::Lost, message)), token, false);
         };
         let action = action.and_then(|action| self.check_foreign(&*function, &action).map(|()| action));
         // What it wants done elsewhere is what it changes: a call that failed behind that must not be made anew.
@@ -122,10 +126,10 @@ impl Shared {
         let result = action
             .map(|action| (action, changes))
             .map_err(|error| match changes {
-                true => Error::new(ErrorKind::Unanswered, error.message().to_owned()),
+                true => error.with_kind(ErrorKind::Unanswered),
                 false => error,
             });
-        (result, token)
+        (result, token, true)
     }
 
     /// A command of an entity, to its end; where its answer may go on, to that.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use anabranch_crdt::{Epoch, Mutation, NodeId, Type};
 use bytes::Bytes;
 
-use crate::engine::limits::MEMBERS_MAX;
+use crate::engine::limits::{EPOCH_MAX, MEMBERS_MAX};
 use crate::engine::{
     Copies, Engine, EngineConfig, Input, Level, Limits, Now, Op, Output, RequestId, Stage, Start, Time,
     Update,
 };
-use crate::wire::{DirectoryId, EntityId, Frame, ImageBlock, KeyRow, Lane, Record};
+use crate::wire::{DirectoryId, EntityId, Frame, ImageBlock, KeyRow, Lane, Record, Standing};
 
 const NOW: Now = Now {
     time: Time(0),
@@ -73,8 +73,35 @@ fn connected(peer: u128) -> Input {
     }
 }
 
+/// A word of a node: its epoch, and `-` where it left.
+fn word(said: &Standing) -> String {
+    let Standing {
+        node,
+        epoch,
+        has_left,
+    } = said;
+    format!("{node}@{epoch}{}", if *has_left { "-" } else { "" })
+}
+
+fn standing(text: &str) -> Standing {
+    let (node, epoch) = text.split_once('@').unwrap();
+    Standing {
+        node: node.parse().unwrap(),
+        epoch: epoch.trim_end_matches('-').parse().unwrap(),
+        has_left: epoch.ends_with('-'),
+    }
+}
+
+fn recorded(engine: &mut Engine, input: Input) -> Vec<String> {
+    let words = give(engine, input).0.into_iter().flat_map(|record| match record {
+        Record::Standings(said) => said.iter().map(word).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    });
+    words.collect()
+}
+
 /// What was sent of members, and to whom.
-fn told(engine: &mut Engine, input: Input) -> Vec<(u128, Vec<u128>)> {
+fn told(engine: &mut Engine, input: Input) -> Vec<String> {
     engine.handle(NOW, input);
     let outputs = std::iter::from_fn(|| engine.poll_output());
     let sent = outputs.filter_map(|output| match output {
@@ -84,20 +111,22 @@ fn told(engine: &mut Engine, input: Input) -> Vec<(u128, Vec<u128>)> {
         _ => None,
     });
     let members = sent.filter_map(|(peer, lane, frame)| match frame {
-        Frame::Members(members) => {
+        Frame::Members(said) => {
             assert_eq!(lane, Lane::Control, "before what a receiver catches up by");
-            Some((peer.0, members))
+            let words: Vec<String> = said.iter().map(word).collect();
+            Some(format!("{}: {}", peer.0, words.join(" ")))
         }
         _ => None,
     });
     members.collect()
 }
 
-fn says(peer: u128, members: &[u128]) -> Input {
+fn says(peer: u128, words: &str) -> Input {
+    let said = words.split(' ').map(standing).collect();
     Input::Received {
         peer: NodeId(peer),
         epoch: Epoch(5),
-        frame: Frame::Members(members.to_vec()).encode(),
+        frame: Frame::Members(said).encode(),
     }
 }
 
@@ -105,44 +134,82 @@ fn says(peer: u128, members: &[u128]) -> Input {
 fn members_are_told_at_first_on_a_link_and_what_is_new_of_them_to_others() {
     let mut engine = start(new(&[1], 4));
     engine.handle(NOW, connected(2));
-    let first = engine.poll_output();
-    let is_first = |output: &Output| match output {
-        Output::Send { frame, .. } => Frame::decode(frame).unwrap() == Some(Frame::Members(vec![1, 2])),
-        Output::Persist { .. } => false,
-        other => panic!("{other:?} comes before"),
-    };
-    let mut outputs = first
-        .into_iter()
-        .chain(std::iter::from_fn(|| engine.poll_output()));
-    assert!(outputs.any(|output| is_first(&output)));
-    drop(outputs);
+    let first = std::iter::from_fn(|| engine.poll_output()).find_map(|output| match output {
+        Output::Send { frame, .. } => Frame::decode(&frame).unwrap(),
+        _ => None,
+    });
+    let is_first =
+        |frame: &Frame| matches!(frame, Frame::Members(said) if said.iter().map(word).eq(["2@5", "1@9"]));
+    assert!(first.as_ref().is_some_and(is_first), "{first:?}");
 
-    assert_eq!(told(&mut engine, connected(3)), [(3, vec![1, 2, 3])]);
-    assert_eq!(told(&mut engine, says(3, &[1, 3, 4, 2, 5])), [(2, vec![4, 5])]);
+    // Who meets a node tells those that it has met before.
+    assert_eq!(told(&mut engine, connected(3)), ["2: 3@5", "3: 2@5 3@5 1@9"]);
+    assert_eq!(told(&mut engine, says(3, "1@9 3@5 4@0 2@5 5@6")), ["2: 4@0 5@6"]);
     assert_eq!(members(&engine), [1, 2, 3, 4, 5]);
-    // Nothing of it is new to who has it from here, nor to us.
-    assert_eq!(told(&mut engine, says(2, &[1, 2, 3, 4, 5])), []);
-    // Who left here is none, whoever has not heard of that.
-    give(&mut engine, Input::MemberLeft { node: NodeId(5) });
-    assert_eq!(told(&mut engine, says(2, &[5])), []);
-    assert_eq!(members(&engine), [1, 2, 3, 4]);
+    // Nothing of it is news to who has it from here, nor to us; nor is another epoch alone.
+    assert_eq!(
+        told(&mut engine, says(2, "1@9 2@5 3@5 4@0 5@6")),
+        Vec::<String>::new()
+    );
+    assert_eq!(told(&mut engine, says(2, "4@8")), Vec::<String>::new());
+    assert_eq!(members(&engine), [1, 2, 3, 4, 5]);
 }
 
 #[test]
-fn more_members_than_there_may_be_are_not_believed() {
+fn of_two_words_of_a_node_the_later_epochs_holds_whoever_says_it_first() {
     let mut engine = start(new(&[1], 4));
-    give(&mut engine, connected(2));
-    let many: Vec<u128> = (1..).take(MEMBERS_MAX + 1).collect();
-    assert_eq!(told(&mut engine, says(2, &many)), []);
-    assert_eq!(members(&engine), [1, 2]);
-    assert!(engine.connected().is_empty());
+    for peer in [2, 3] {
+        give(&mut engine, connected(peer));
+    }
+    told(&mut engine, says(2, "4@6"));
+    // It left, and somebody has not heard of that.
+    assert_eq!(told(&mut engine, says(2, "4@6-")), ["3: 4@6-"]);
+    assert_eq!(told(&mut engine, says(3, "4@6")), Vec::<String>::new());
+    assert_eq!(told(&mut engine, says(3, "4@5")), Vec::<String>::new());
+    assert_eq!(members(&engine), [1, 2, 3]);
+    // It came back, and somebody has not heard of that.
+    assert_eq!(told(&mut engine, says(3, "4@7")), ["2: 4@7"]);
+    assert_eq!(told(&mut engine, says(2, "4@6-")), Vec::<String>::new());
+    assert_eq!(members(&engine), [1, 2, 3, 4]);
+    // One that nobody here knew left: later words of its being there are known to be old.
+    told(&mut engine, says(2, "5@3-"));
+    told(&mut engine, says(3, "5@3 5@2"));
+    assert_eq!(members(&engine), [1, 2, 3, 4]);
+    // A link knows better than a word of its epoch; this node is never told that it left itself.
+    told(&mut engine, says(2, "3@5- 1@99-"));
+    assert_eq!(members(&engine), [1, 2, 3, 4]);
+    // What of that is on disk is the same again.
+    let mut again = new(&[1], 4);
+    for block in engine.image() {
+        again.recover_image(&block).unwrap();
+    }
+    assert_eq!(members(&again), [1, 2, 3, 4]);
+    let mut again = start(again);
+    give(&mut again, connected(2));
+    told(&mut again, says(2, "5@3 4@6-"));
+    assert_eq!(members(&again), [1, 2, 3, 4]);
+}
+
+#[test]
+fn words_of_members_that_cannot_be_are_not_believed() {
+    let many: Vec<String> = (10..)
+        .take(2 * MEMBERS_MAX + 2)
+        .map(|node| format!("{node}@1"))
+        .collect();
+    for words in [many.join(" "), format!("7@{}", EPOCH_MAX * 2)] {
+        let mut engine = start(new(&[1], 4));
+        give(&mut engine, connected(2));
+        assert_eq!(told(&mut engine, says(2, &words)), Vec::<String>::new());
+        assert_eq!(members(&engine), [1, 2]);
+        assert!(engine.connected().is_empty());
+    }
 }
 
 #[test]
 fn who_left_is_a_member_again_only_by_a_link() {
     let mut engine = start(new(&[1, 2, 3], 4));
     let left = Input::MemberLeft { node: NodeId(3) };
-    assert_eq!(give(&mut engine, left.clone()).0, [Record::MemberLeft(3)]);
+    assert_eq!(recorded(&mut engine, left.clone()), ["3@0-"]);
     assert_eq!(members(&engine), [1, 2]);
     assert_eq!(give(&mut engine, left.clone()).0, []);
     assert_eq!(
@@ -151,7 +218,7 @@ fn who_left_is_a_member_again_only_by_a_link() {
         "a hint"
     );
     assert_eq!(members(&engine), [1, 2]);
-    assert_eq!(give(&mut engine, connected(3)).0, [Record::Members(vec![3])]);
+    assert_eq!(recorded(&mut engine, connected(3)), ["3@5"]);
     assert_eq!(members(&engine), [1, 2, 3]);
     // The link knows better than whoever says so now.
     assert_eq!(give(&mut engine, left).0, []);
@@ -182,7 +249,7 @@ fn a_configured_member_that_left_stays_away_over_restarts() {
     assert_eq!(members(&again), [1, 2, 4]);
     let mut engine = start(again);
     assert_eq!(give(&mut engine, Input::MemberSeen { node: NodeId(3) }).0, []);
-    assert_eq!(give(&mut engine, connected(3)).0, [Record::Members(vec![3])]);
+    assert_eq!(recorded(&mut engine, connected(3)), ["3@5"]);
 }
 
 #[test]

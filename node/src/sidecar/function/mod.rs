@@ -196,13 +196,10 @@ impl Function {
 
     async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
         let question = self.question(command, true)?;
-        let (room, using) = self.all.awake.room().await?;
+        // Whom nobody waits for any more does not use it.
+        let (room, _using) = self.all.awake.room().await?;
         let path = self.all.dialect().paths().unary;
-        let asking = to_its_end(async move {
-            let answer = room.ask(path, question).await;
-            drop(using);
-            answer
-        });
+        let asking = to_its_end(async move { room.ask(path, question).await });
         asking
             .await
             .map_err(|status| self.failed(&command.method, &status))

@@ -64,7 +64,7 @@ impl Streamed {
             std::future::pending::<Result<(), Error>>().await
         };
         let answering = async {
-            let (room, using) = self.function.all.awake.room().await?;
+            let (room, _using) = self.function.all.awake.room().await?;
             let mut grpc = room.grpc();
             let codec = Breaking(Messages::default());
             grpc.ready()
@@ -89,7 +89,7 @@ impl Streamed {
             let path = PathAndQuery::from_static(paths.streamed_in);
             let asking = to_its_end(async move {
                 let answer = grpc.client_streaming(request, path, codec).await;
-                drop((room, using));
+                drop(room);
                 answer
             });
             let reply = asking.await.map_err(|status| self.failed(&status))?;
