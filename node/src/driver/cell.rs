@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use anabranch_crdt::Type;
 use tokio::sync::oneshot;
 
-use crate::engine::{Answer, Engine, Input, Output, RequestId, Time};
+use crate::engine::{Answer, Engine, Holdings, Input, Output, RequestId, Time};
 use crate::error::Error;
 use crate::view::View;
 use crate::wire::EntityId;
@@ -33,6 +33,8 @@ pub(super) struct Cell {
     pub(super) timer_at: Time,
     /// The writer waits until the peers have all that this node has written.
     pub(super) handing_over: bool,
+    /// What that is: all that there was when it began to wait.
+    pub(super) held: Option<Holdings>,
     /// When a session of a function is to be woken.
     pub(super) functions_at: Option<Time>,
     next_request: u64,
@@ -71,6 +73,7 @@ impl Cell {
             stopped: false,
             timer_at: Time(0),
             handing_over: false,
+            held: None,
             functions_at: None,
             next_request: 1,
             was_ready: false,
@@ -139,7 +142,9 @@ impl Cell {
             self.was_ready = true;
             after.became_ready = true;
         }
-        if self.handing_over && self.engine.is_handed_over() {
+        if let Some(held) = self.held.as_ref().filter(|_| self.handing_over)
+            && self.engine.is_handed_over(held)
+        {
             self.handing_over = false;
             after.handed_over = true;
         }

@@ -296,7 +296,8 @@ impl Shared {
     /// Whether the connected peers have all that this node has. While not, the writer is nudged once they do.
     pub(super) fn is_handed_over(&self) -> Result<bool, Error> {
         self.with_cell(|cell| {
-            let done = cell.engine.is_handed_over();
+            let held = cell.held.get_or_insert_with(|| cell.engine.holdings());
+            let done = cell.engine.is_handed_over(held);
             cell.handing_over = !done;
             done
         })

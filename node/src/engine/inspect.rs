@@ -89,6 +89,10 @@ pub struct LiveDot {
     pub put: Put,
 }
 
+/// How far each shard was at one moment.
+#[derive(Clone, Debug)]
+pub struct Holdings(Vec<(ShardId, VersionVector)>);
+
 /// What a peer has said of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSaid {
@@ -382,16 +386,20 @@ impl Engine {
         .collect()
     }
 
-    /// Whether every connected peer is known to have all that is here, whoever wrote it.
-    pub fn is_handed_over(&self) -> bool {
+    /// All that is here now, whoever wrote it.
+    pub fn holdings(&self) -> Holdings {
         let filled = self.shards.iter().filter(|shard| !shard.vv.is_empty());
-        let has_all = |shard: &Shard, peer| {
-            let view = shard.peers.get(peer);
-            view.is_some_and(|view| view.applied.covers(&shard.vv))
+        Holdings(filled.map(|shard| (shard.id, shard.vv.clone())).collect())
+    }
+
+    /// Whether every connected peer is known to have all of this. What came since has come from one who has it.
+    pub fn is_handed_over(&self, holdings: &Holdings) -> bool {
+        let has_all = |peer, (id, held): &(ShardId, VersionVector)| {
+            let view = self.shards[id.0 as usize].peers.get(peer);
+            view.is_some_and(|view| view.applied.covers(held))
         };
-        filled
-            .into_iter()
-            .all(|shard| self.peers.keys().all(|peer| has_all(shard, peer)))
+        let mut peers = self.peers.keys();
+        peers.all(|peer| holdings.0.iter().all(|held| has_all(peer, held)))
     }
 
     /// A shard's live state as bytes: equal at two replicas exactly when the states are.

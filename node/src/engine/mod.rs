@@ -50,7 +50,7 @@ use anabranch_crdt::{Epoch, HashKey, HybridClock, NodeId, ReplicaId, VersionVect
 use siphasher::sip::SipHasher13;
 
 pub use crate::view::View;
-pub use inspect::{Counters, EngineStatus, LiveDot, PeerSaid, ShardSummary};
+pub use inspect::{Counters, EngineStatus, Holdings, LiveDot, PeerSaid, ShardSummary};
 pub use io::{
     Answer, Copies, EngineConfig, Input, Level, Now, Op, Output, PersistFailure, Read, RecordId, RequestId,
     Stage, Start, Time, Update,

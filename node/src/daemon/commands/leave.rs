@@ -29,7 +29,12 @@ fn tell(args: &Target, left: &LeaveBody) -> Result<(), Failure> {
         output::object(left)
     } else {
         let others = others(left.peers, left.handed_over);
-        output::line(&format!("node {} has left: {others}", left.id))
+        // Of one that may not have been heard, or have left something behind, the warning says the rest.
+        let what = match left.warning {
+            None => "left",
+            Some(_) => "stopped",
+        };
+        output::line(&format!("node {} has {what}: {others}", left.id))
     }
 }
 

@@ -315,7 +315,7 @@ fn what_others_wrote_is_handed_over_too() {
     let mut engine = new(&[1, 2], 4);
     engine.recover_record(&Record::Settled.encode()).unwrap();
     let mut engine = start(engine);
-    assert!(engine.is_handed_over());
+    assert!(engine.is_handed_over(&engine.holdings()));
     let update = Update {
         after: None,
         ops: vec![Op {
@@ -336,7 +336,10 @@ fn what_others_wrote_is_handed_over_too() {
         again.recover_image(&block).unwrap();
     }
     let mut again = start(again);
-    assert!(again.is_handed_over(), "nobody is there");
+    assert!(again.is_handed_over(&again.holdings()), "nobody is there");
     give(&mut again, connected(2));
-    assert!(!again.is_handed_over());
+    let held = again.holdings();
+    assert!(!again.is_handed_over(&held));
+    // What there was when it began to wait is all that it waits for.
+    assert!(again.is_handed_over(&start(new(&[1, 2], 4)).holdings()));
 }
