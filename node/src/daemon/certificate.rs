@@ -5,9 +5,8 @@
 //! and alike wherever it is said.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::terms::millis;
+use crate::driver::clock::wall_ms;
 use crate::trigger::utc;
 
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
@@ -74,7 +73,7 @@ impl Reminder {
     /// Looks at the clock, and says it if it is time.
     pub fn look(&mut self) {
         const RENEW: &str = "renew it with `cert issue --force`, hand over what the node holds of boundedcounters, and restart it";
-        match self.due(now_ms()) {
+        match self.due(wall_ms()) {
             None => {}
             Some(Ending {
                 is_over: false,
@@ -105,12 +104,6 @@ pub fn check_key(key: &Path) {
             key.display()
         );
     }
-}
-
-/// The wall clock, milliseconds since 1970.
-pub fn now_ms() -> u64 {
-    let since: Duration = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    millis(since)
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub(super) fn until(now: Time, at: Time) -> Duration {
 
 /// Milliseconds since 1970 by the wall clock; 0 before that.
 #[allow(clippy::disallowed_methods, reason = "the driver is where clocks are read")]
-pub(super) fn wall_ms() -> u64 {
+pub(crate) fn wall_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     millis(since)
 }

@@ -19,7 +19,7 @@ const _: () = assert!(
 mod advertise;
 mod calls;
 mod cell;
-mod clock;
+pub(crate) mod clock;
 mod created;
 mod epochs;
 mod functions;

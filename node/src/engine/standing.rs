@@ -27,15 +27,29 @@ struct Word {
     has_left: bool,
 }
 
+impl Word {
+    /// That a node is a member.
+    fn member(epoch: Epoch) -> Word {
+        Word {
+            epoch,
+            has_left: false,
+        }
+    }
+
+    /// That it left, in the same epoch.
+    fn left(self) -> Word {
+        Word {
+            has_left: true,
+            ..self
+        }
+    }
+}
+
 impl Standings {
     /// Of the configured members, of whose epochs nothing is known.
     pub fn configured(config: &EngineConfig) -> Standings {
         let others = config.members.iter().filter(|node| **node != config.node);
-        let word = Word {
-            epoch: Epoch(0),
-            has_left: false,
-        };
-        Standings(others.map(|node| (*node, word)).collect())
+        Standings(others.map(|node| (*node, Word::member(Epoch(0)))).collect())
     }
 
     /// Those that are members.
@@ -81,25 +95,15 @@ fn said(node: NodeId, word: Word) -> Standing {
 impl Engine {
     /// All that was said of members, this node's own word with it.
     pub(crate) fn standings(&self) -> Vec<Standing> {
-        let own = Word {
-            epoch: self.started.epoch,
-            has_left: false,
-        };
-        let all = self.standing.all().chain([said(self.config.node, own)]);
+        let own = said(self.config.node, Word::member(self.started.epoch));
+        let all = self.standing.all().chain([own]);
         all.collect()
     }
 
     /// A link is up: whatever was said of this epoch, the node is there.
     pub(crate) fn on_member_linked(&mut self, node: NodeId, epoch: Epoch) {
-        let word = Word {
-            epoch,
-            has_left: false,
-        };
-        let overruled = Word {
-            has_left: true,
-            ..word
-        };
-        if self.standing.0.get(&node) == Some(&overruled) {
+        let word = Word::member(epoch);
+        if self.standing.0.get(&node) == Some(&word.left()) {
             self.standing.0.remove(&node);
         }
         self.hear_standings(None, vec![said(node, word)]);
@@ -108,22 +112,14 @@ impl Engine {
     /// Membership's hint that a node is up: it counts where nothing was said of it.
     pub(crate) fn on_member_seen(&mut self, node: NodeId) {
         if !self.standing.0.contains_key(&node) {
-            let word = Word {
-                epoch: Epoch(0),
-                has_left: false,
-            };
-            self.hear_standings(None, vec![said(node, word)]);
+            self.hear_standings(None, vec![said(node, Word::member(Epoch(0)))]);
         }
     }
 
     /// Nothing waits for this node any more. A link to it would know better.
     pub(crate) fn on_member_left(&mut self, node: NodeId) {
         if let Some(word) = self.standing.0.get(&node).filter(|word| !word.has_left) {
-            let left = Word {
-                has_left: true,
-                ..*word
-            };
-            self.hear_standings(None, vec![said(node, left)]);
+            self.hear_standings(None, vec![said(node, word.left())]);
         }
     }
 
@@ -148,28 +144,34 @@ impl Engine {
 
     /// Takes in what is news of it. Others may have met this node before it knew that: they hear it from here.
     fn hear_standings(&mut self, from: Option<NodeId>, mut said: Vec<Standing>) {
-        let before = self.members.clone();
-        said.retain(|said| self.hear_standing(said));
+        // A node's new epoch alone is known to whoever is linked with it.
+        let mut moved = Vec::new();
+        said.retain(|said| {
+            let moves = self.members.contains(&NodeId(said.node)) == said.has_left;
+            let is_news = self.hear_standing(said);
+            if is_news && moves {
+                moved.push(said.clone());
+            }
+            is_news
+        });
         if said.is_empty() {
             return;
         }
-        self.record(Record::Standings(said.clone()), &[]);
-        // A node's new epoch alone is known to whoever is linked with it.
-        said.retain(|said| before.contains(&NodeId(said.node)) == said.has_left);
-        if said.iter().any(|said| said.has_left) {
+        self.record(Record::Standings(said), &[]);
+        if moved.iter().any(|said| said.has_left) {
             for id in self.shard_ids() {
                 self.trim(id);
                 self.release_copies(id);
             }
         }
-        if !said.is_empty() {
+        if !moved.is_empty() {
             let others: Vec<NodeId> = self
                 .peers
                 .keys()
                 .copied()
                 .filter(|other| Some(*other) != from)
                 .collect();
-            let told = Frame::Members(said);
+            let told = Frame::Members(moved);
             others
                 .into_iter()
                 .for_each(|other| self.send(other, Lane::Control, &told));

@@ -7,6 +7,7 @@ use super::super::exit::Failure;
 use super::super::output::{self, plural};
 use super::ANSWER_TIMEOUT;
 use super::read::node;
+use crate::driver::clock::wall_ms;
 
 /// A clock further off than this is worth a word, milliseconds. A register's default clock is dragged no further.
 const CLOCK_SKEW_MS_MAX: u64 = 500;
@@ -23,7 +24,7 @@ pub async fn run(args: &Target) -> Result<(), Failure> {
 }
 
 fn for_people(status: &StatusBody, at: &str) -> String {
-    let mut text = output::table(&about(status, at, certificate::now_ms()));
+    let mut text = output::table(&about(status, at, wall_ms()));
     if status.members.is_empty() {
         text.push_str("\n\nno other nodes are known");
         return text;

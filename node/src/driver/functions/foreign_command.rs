@@ -29,7 +29,7 @@ use crate::wire::{EntityId, Token};
 const CONFIRM_MS_DEFAULT: u64 = 5_000;
 
 /// A command as it is told from others where a function may end on it.
-struct Turn {
+struct Attempt {
     function: Arc<dyn Foreign>,
     entity: EntityId,
     method: String,
@@ -37,9 +37,9 @@ struct Turn {
     deadline: Time,
 }
 
-impl Turn {
-    fn of(function: &Arc<dyn Foreign>, entity: &EntityId, command: &Command) -> Turn {
-        Turn {
+impl Attempt {
+    fn of(function: &Arc<dyn Foreign>, entity: &EntityId, command: &Command) -> Attempt {
+        Attempt {
             function: Arc::clone(function),
             entity: entity.clone(),
             method: command.method.clone(),
@@ -84,14 +84,14 @@ impl Shared {
         token: Token,
         gone: oneshot::Receiver<()>,
     ) -> Ended {
-        let turn = Turn::of(&function, &entity, &command);
-        if let Err(error) = self.check_parked(&turn) {
+        let attempt = Attempt::of(&function, &entity, &command);
+        if let Err(error) = self.check_parked(&attempt) {
             return (Err(error), token);
         }
         let (result, token, is_answered) = self.act(function, command, token, gone).await;
         // Whose caller has gone, or waits no longer, is only slow.
         if is_answered {
-            self.note_end(&turn, &result);
+            self.note_end(&attempt, &result);
         }
         (result, token)
     }
@@ -142,38 +142,38 @@ impl Shared {
         token: Token,
         parts: Option<Parts>,
     ) -> Ended {
-        let turn = Turn::of(&function, &entity, &command);
-        if let Err(error) = self.check_parked(&turn) {
+        let attempt = Attempt::of(&function, &entity, &command);
+        if let Err(error) = self.check_parked(&attempt) {
             return (Err(error), token);
         }
         let giving = self.give_foreign(function, &entity, id, command, token, parts);
         let (result, token) = giving.await;
-        self.note_end(&turn, &result);
+        self.note_end(&attempt, &result);
         (result, token)
     }
 
     /// Whether a command may be given to its function.
-    fn check_parked(&self, turn: &Turn) -> Result<(), Error> {
+    fn check_parked(&self, attempt: &Attempt) -> Result<(), Error> {
         let mut parked = self.functions.foreign.parked();
         match parked.is_empty() {
             true => Ok(()),
-            false => parked.check(self.clock.time(), &turn.slot(), &turn.method),
+            false => parked.check(self.clock.time(), &attempt.slot(), &attempt.method),
         }
     }
 
     /// What there is to know of how a command ended that was given to its function.
-    fn note_end(&self, turn: &Turn, result: &Result<(Action, bool), Error>) {
+    fn note_end(&self, attempt: &Attempt, result: &Result<(Action, bool), Error>) {
         let now = self.clock.time();
         let mut parked = self.functions.foreign.parked();
         let end = match result {
             // Whose caller gave up first was only slow.
-            Err(error) if error.kind() == ErrorKind::Lost && now < turn.deadline => Some(error),
+            Err(error) if error.kind() == ErrorKind::Lost && now < attempt.deadline => Some(error),
             Ok(_) if !parked.is_empty() => None,
             Err(error) if !parked.is_empty() && error.kind() == ErrorKind::Refused => None,
             // Its function was not given it; or none has ever ended on anything.
             _ => return,
         };
-        parked.note(now, turn.slot(), end);
+        parked.note(now, attempt.slot(), end);
     }
 
     async fn give_foreign(
