@@ -13,13 +13,16 @@ use super::support::process::Process;
 use super::support::temp::TempDir;
 use super::support::{exit, wait_for};
 
-/// The example, built: `cargo test` builds it with the tests, unless it is told to build only these.
+/// The example, built. `cargo test --workspace` has built it with the tests, of the same units, and there is nothing to
+/// do; whoever asked for less waits for all that it takes.
 pub fn example(name: &str) -> PathBuf {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--example", name, "--manifest-path", manifest]);
-    Process::start("cargo", &mut command).wait().done();
+    command.args(["build", "--quiet", "--workspace", "--example", name]);
+    let built = command.args(["--manifest-path", manifest]).output().unwrap();
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{said}");
     let tests = std::env::current_exe().unwrap();
     let built = tests
         .parent()

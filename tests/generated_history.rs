@@ -123,7 +123,9 @@ fn whatever_a_line_may_hold_can_be_sent() {
     let dir = TempDir::new("largest-events");
     let file = dir.write("history.jsonl", text);
     let up = Up::start(&dir.join("cluster"), 2);
-    anabranch(["replay", file.to_str().unwrap(), "--to", &addresses(up.faces())]).done();
+    // On a slow machine the one large update takes longer than a node is waited for otherwise.
+    let to = addresses(up.faces());
+    anabranch(["replay", file.to_str().unwrap(), "--to", &to, "--wait", "10m"]).done();
     assert_same(&agreed(up.faces()), &history::truth(&events), "two nodes");
 }
 

@@ -145,7 +145,7 @@ pub fn addresses<'a>(nodes: impl IntoIterator<Item = &'a Face>) -> String {
 #[track_caller]
 pub fn agreed<'a>(nodes: impl IntoIterator<Item = &'a Face>) -> String {
     let nodes: Vec<&Face> = nodes.into_iter().collect();
-    let mut args = vec!["verify", "--within", "60s"];
+    let mut args = vec!["verify", "--within", "180s"];
     args.extend(nodes.iter().map(|node| node.http.as_str()));
     command::anabranch(args).done();
     let dump = nodes[0].dump();

@@ -1,7 +1,6 @@
 //! The scripted function beside one node: what it has heard, sorted by whose it is, and what it says to that.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -10,10 +9,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::dialect::{Dialect, Speaks};
 use super::notation::Term;
 use super::say::Saying;
+use crate::support::PATIENCE;
 use crate::support::scripted::{Heard, Scripted, What};
 
-/// How long anything may take that should come at once. The machine may be busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// The methods of the action that are streams, by their paths' order.
 const STREAMS: [&str; 4] = ["Unary", "In", "Out", "Both"];
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -12,13 +11,12 @@ use super::dialect::{ACTIONS, Dialect, Speaks, service};
 use super::function::{Function, Next};
 use super::notation::{Term, read, text};
 use super::script::Case;
+use crate::support::PATIENCE;
 use crate::support::calls::{Call, Calls, Came};
 use crate::support::cluster::Cluster;
 use crate::support::http::{self, Reply};
 use crate::support::ports;
 
-/// How long anything may take that should come at once.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// By this header callers say what they have seen, and hear it.
 const SESSION: &str = "anabranch-session";
 /// How long a caller in a hurry waits.
