@@ -85,6 +85,8 @@ pub struct ClusterDir {
     cluster: ClusterFile,
     /// Whether it was there before.
     resumed: bool,
+    /// The ports that were chosen now, which no node has yet.
+    _held: Vec<ports::Held>,
     _lock: File,
 }
 
@@ -141,7 +143,7 @@ impl ClusterDir {
         }
         make_dir(&path)?;
         let lock = lock(&path)?;
-        let (mut cluster, resumed) = match read(&path)? {
+        let (mut cluster, held) = match read(&path)? {
             Some(cluster) if cluster.nodes.len() != nodes => {
                 return Err(Failure::usage(format!(
                     "{} holds a cluster of {}, so --nodes {nodes} does not fit; say --nodes {}, or another --dir",
@@ -152,15 +154,20 @@ impl ClusterDir {
             }
             Some(cluster) => {
                 check_free(&path, &cluster, function.is_some())?;
-                (cluster, true)
+                (cluster, None)
             }
-            None => (choose(nodes)?, false),
+            None => {
+                let held = ports::take(nodes)?;
+                (choose(&held)?, Some(held))
+            }
         };
+        let resumed = held.is_none();
         let has_more = function.is_some() && choose_for_functions(&mut cluster)?;
         let dir = ClusterDir {
             path,
             cluster,
             resumed,
+            _held: held.unwrap_or_default(),
             _lock: lock,
         };
         if !resumed || has_more {
@@ -341,23 +348,16 @@ fn include(config: &Path) -> Result<(), Failure> {
 fn choose_for_functions(cluster: &mut ClusterFile) -> Result<bool, Failure> {
     let lacking = |node: &&mut NodeEntry| node.ingress.is_none() || node.function.is_none();
     let nodes: Vec<&mut NodeEntry> = cluster.nodes.iter_mut().filter(lacking).collect();
-    let held = ports::take_tcp(nodes.len() * 2)?;
-    let mut addresses = held.iter().map(TcpListener::local_addr);
-    let mut next = || match addresses.next() {
-        Some(address) => address
-            .map_err(|e| Failure::io("a port on 127.0.0.1", &e))
-            .map(Some),
-        None => Ok(None),
-    };
+    let mut addresses = ports::take_tcp(nodes.len() * 2)?.into_iter();
     let has_more = !nodes.is_empty();
     for node in nodes {
-        (node.ingress, node.function) = (next()?, next()?);
+        (node.ingress, node.function) = (addresses.next(), addresses.next());
     }
     Ok(has_more)
 }
 
-fn choose(nodes: usize) -> Result<ClusterFile, Failure> {
-    let entry = |(i, held): (usize, ports::Held)| {
+fn choose(held: &[ports::Held]) -> Result<ClusterFile, Failure> {
+    let entry = |(i, held): (usize, &ports::Held)| {
         let (quic, http) = held
             .addresses()
             .map_err(|e| Failure::io("a port on 127.0.0.1", &e))?;
@@ -370,8 +370,8 @@ fn choose(nodes: usize) -> Result<ClusterFile, Failure> {
             function: None,
         })
     };
-    let nodes = ports::take(nodes)?
-        .into_iter()
+    let nodes = held
+        .iter()
         .enumerate()
         .map(entry)
         .collect::<Result<_, Failure>>()?;

@@ -7,6 +7,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::RangeInclusive;
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use super::exit::Failure;
 
 /// The first port that a process without privileges may have.
@@ -18,18 +20,22 @@ const CHOICE_MIN: u16 = 512;
 /// Linux' ephemeral range when it cannot be read.
 const EPHEMERAL_DEFAULT: (u16, u16) = (32_768, 60_999);
 
-/// One node's two ports, held until the value is dropped.
+/// One node's two ports. Until the value is dropped, its node may listen there, and nobody who looks for ports here
+/// finds them free: not even before the node has come that far, nor while it is restarted.
+#[derive(Debug)]
 pub struct Held {
-    /// For peers.
-    pub quic: UdpSocket,
-    /// For the admin API.
-    pub http: TcpListener,
+    quic: Socket,
+    http: Socket,
 }
 
 impl Held {
-    /// The two addresses.
+    /// Where it is to listen for peers, and for the admin API.
     pub fn addresses(&self) -> io::Result<(SocketAddr, SocketAddr)> {
-        Ok((self.quic.local_addr()?, self.http.local_addr()?))
+        let address = |socket: &Socket| {
+            let address = socket.local_addr()?.as_socket();
+            address.ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+        };
+        Ok((address(&self.quic)?, address(&self.http)?))
     }
 }
 
@@ -39,34 +45,43 @@ pub fn take(nodes: usize) -> Result<Vec<Held>, Failure> {
     let mut ports = anywhere(&range);
     (0..nodes)
         .map(|_| {
-            let quic = ports.find_map(|port| UdpSocket::bind(local(port)).ok());
-            let http = ports.find_map(|port| TcpListener::bind(local(port)).ok());
+            let quic = ports.find_map(|port| {
+                let is_free = UdpSocket::bind(local(port)).is_ok();
+                hold(port).ok().filter(|_| is_free)
+            });
+            let http = ports.find_map(|port| hold(port).ok());
             quic.zip(http).map(|(quic, http)| Held { quic, http })
         })
         .collect::<Option<Vec<Held>>>()
         .ok_or_else(|| none_free(&range))
 }
 
-/// A TCP port that is free now, for somebody else to listen at.
-pub fn take_one() -> Result<u16, Failure> {
-    let mut held = take_tcp(1)?;
-    let port = held.pop().and_then(|listener| listener.local_addr().ok());
-    port.map(|address| address.port())
-        .ok_or_else(|| Failure::new("io", "a port on 127.0.0.1 has no number"))
+/// Has a TCP port without listening there. Whoever says that he does not mind (as every listener of a node does) may
+/// still listen; whoever does not say so, as here, finds it taken. Of UDP there is no such thing: the TCP port of the
+/// same number stands for it.
+fn hold(port: u16) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.bind(&local(port).into())?;
+    socket.set_reuse_address(true)?;
+    Ok(socket)
 }
 
-/// Takes so many free TCP ports, held until the values are dropped.
-pub fn take_tcp(count: usize) -> Result<Vec<TcpListener>, Failure> {
+/// A TCP port that is free now, for somebody else to listen at.
+pub fn take_one() -> Result<u16, Failure> {
+    let mut addresses = take_tcp(1)?;
+    let address = addresses.pop().map(|address| address.port());
+    address.ok_or_else(|| Failure::new("io", "a port on 127.0.0.1 has no number"))
+}
+
+/// So many TCP ports that are free now, each another.
+pub fn take_tcp(count: usize) -> Result<Vec<SocketAddr>, Failure> {
     let range = candidates(ephemeral());
-    let ports = anywhere(&range);
-    let held: Vec<TcpListener> = ports
-        .filter_map(|port| TcpListener::bind(local(port)).ok())
-        .take(count)
-        .collect();
-    if held.len() < count {
+    let free = anywhere(&range).filter(|port| hold(*port).is_ok());
+    let addresses: Vec<SocketAddr> = free.take(count).map(local).collect();
+    if addresses.len() < count {
         return Err(none_free(&range));
     }
-    Ok(held)
+    Ok(addresses)
 }
 
 /// All ports of a range, beginning with any of them.
@@ -145,5 +160,20 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 6);
+    }
+
+    #[test]
+    fn a_port_that_is_held_is_its_nodes_and_nobody_elses() {
+        let held = take(1).unwrap();
+        let (quic, http) = held[0].addresses().unwrap();
+        for _restarted in 0..2 {
+            assert!(hold(http.port()).is_err());
+            assert!(hold(quic.port()).is_err());
+            let node = (UdpSocket::bind(quic).unwrap(), TcpListener::bind(http).unwrap());
+            assert!(hold(http.port()).is_err());
+            drop(node);
+        }
+        drop(held);
+        hold(http.port()).unwrap();
     }
 }

@@ -74,7 +74,7 @@ impl Engine {
             },
         );
         // First: who catches up with this node is to know by then whom a majority is of.
-        let all = Frame::Members(self.standings());
+        let all = Frame::Members(planted!("members_not_told", Vec::new(), self.standings()));
         self.send(peer, Lane::Control, &all);
         self.ask_new_peer(peer);
     }

@@ -50,7 +50,7 @@ const fn within(profile: Profile, name: &'static str, class: &'static str, seeds
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 43] = [
+const PLANTED: [Planted; 44] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -75,6 +75,7 @@ const PLANTED: [Planted; 43] = [
     planted("-", "token_leaves_out_stable", "III", 1_000),
     planted("-", "commit_by_the_present", "II", 100),
     planted("-", "majority_of_one", "II", 100),
+    planted("-", "members_not_told", "II", 100),
     planted("-", "delta_while_busy", "I", 10),
     planted("-", "reply_before_commit", "I", 10),
     planted("-", "part_before_commit", "II", 100),

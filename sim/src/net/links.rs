@@ -38,6 +38,13 @@ impl Net {
         })
     }
 
+    /// Which link to a peer this end believes in.
+    pub fn link(&self, node: NodeIx, peer: NodeIx) -> Option<u64> {
+        let pair = &self.pairs[self.pair_ix(node, peer)];
+        let side = usize::from(pair.nodes[1] == node);
+        pair.ends[side].map(|end| end.conn)
+    }
+
     /// When all that is under way between two nodes will have arrived.
     pub fn quiet_from(&self, a: NodeIx, b: NodeIx) -> Micros {
         let arrival = |from, to| self.directions[self.direction_ix(from, to)].last_arrival();

@@ -62,6 +62,8 @@ pub enum Rule {
     Function,
     /// A node took writes before it had caught up.
     Barrier,
+    /// A node heard a peer without knowing of all the members that the peer knew when they were linked.
+    Members,
     /// An answer that does not fit the update.
     Answer,
     /// A bound was exceeded.
@@ -105,6 +107,7 @@ impl Rule {
             Rule::Application => "application",
             Rule::Function => "function",
             Rule::Barrier => "barrier",
+            Rule::Members => "members",
             Rule::Answer => "answer",
             Rule::Bounds => "bounds",
             Rule::Store => "store",

@@ -13,6 +13,7 @@ mod functions;
 pub(crate) mod host;
 mod keys;
 mod limits;
+mod members;
 mod naming;
 mod perform;
 mod probe;
@@ -28,7 +29,7 @@ use anabranch::wire::Lane;
 use crate::kernel::Kernel;
 use crate::model::EntityIx;
 use crate::names::Names;
-use crate::net::{Net, NetCounts, NetEvent, News, NodeIx, Told};
+use crate::net::{FrameEvent, Net, NetCounts, NetEvent, News, NodeIx, Told};
 use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
 use crate::plan::{Ending, Fault, Plan, Recovery, SECOND};
 use crate::queue::{Micros, QueueKind};
@@ -175,6 +176,7 @@ pub struct World {
     rest_from: Option<(Micros, NetCounts)>,
     /// Events that wait for a process that stands still.
     late: Vec<(NodeIx, u64, Input)>,
+    known_when_linked: members::KnownWhenLinked,
     tally: Tally,
     teller: Option<Teller>,
     /// The application that runs here, if one does, and what it has to hear of.
@@ -233,6 +235,7 @@ impl World {
             agreed_at: 0,
             rest_from: None,
             late: Vec::new(),
+            known_when_linked: BTreeMap::new(),
             tally: Tally::default(),
             teller,
             apps,
@@ -398,6 +401,10 @@ impl World {
         if !self.net.arrives(&frame) {
             return Ok(());
         }
+        self.on_frame(frame)
+    }
+
+    fn on_frame(&mut self, frame: FrameEvent) -> Result<(), Failure> {
         let (node, peer) = (frame.to, self.hosts[frame.from].id);
         if frame.lane == Lane::Calls as u8 {
             self.news.push_back(app::News::Frame {
@@ -417,9 +424,10 @@ impl World {
         let input = Input::Received {
             peer,
             epoch: anabranch::Epoch(frame.epoch),
-            frame: frame.bytes,
+            frame: frame.bytes.clone(),
         };
-        self.give(node, input)
+        self.give(node, input)?;
+        self.check_members(&frame)
     }
 
     fn on_told(&mut self, told: Told) -> Result<(), Failure> {
@@ -450,6 +458,7 @@ impl World {
             },
         };
         if matches!(news, News::Connected) {
+            self.note_members(node, peer);
             self.oracle.on_linked(node, peer);
             self.news.push_back(app::News::Linked(node));
         }
