@@ -279,7 +279,10 @@ impl Node {
             majority,
             timeout_ms: millis(timeout),
         };
-        self.handle.await_read(read).await?;
+        let answer = self.handle.await_read(read).await?;
+        if let Some(view) = answer.shown.first() {
+            return Ok((view.shown(), answer.token));
+        }
         // What is here stays here: whatever is read now is at least as new, and so is the token.
         Ok(self
             .handle
@@ -303,8 +306,8 @@ impl Node {
     ///
     /// # Errors
     /// [`ErrorKind::NoFunction`], [`ErrorKind::Refused`] (with what the function said, for programs in
-    /// [`Error::details`]), [`ErrorKind::Expired`], [`ErrorKind::Lost`]; [`ErrorKind::Invalid`] for an argument or a reply of
-    /// another type; and all those of [`Node::update`]. Each says whether anything changed.
+    /// [`Error::details`]), [`ErrorKind::Expired`], [`ErrorKind::Lost`]; [`ErrorKind::Invalid`] for an argument of another type,
+    /// [`ErrorKind::Unanswered`] for a reply of another; and all those of [`Node::update`]. Each says whether anything changed.
     pub async fn call<A: Serialize + ?Sized, R: DeserializeOwned>(
         &self,
         kind: &str,

@@ -73,6 +73,11 @@ impl View {
         }
     }
 
+    /// What a user sees of it, and as which type, if it exists.
+    pub(crate) fn shown(&self) -> Option<(Type, Reading)> {
+        self.ty.zip(self.read())
+    }
+
     /// Whether nothing was done to the entity between the two: never true where something was.
     pub fn is_same(&self, other: &View) -> bool {
         let is_same = match (&self.value, &other.value) {
@@ -83,3 +88,12 @@ impl View {
         is_same && self.entity == other.entity && self.ty == other.ty
     }
 }
+
+/// As [`View::is_same`].
+impl PartialEq for View {
+    fn eq(&self, other: &View) -> bool {
+        self.is_same(other)
+    }
+}
+
+impl Eq for View {}

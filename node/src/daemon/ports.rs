@@ -4,7 +4,7 @@
 //! own and connect to itself; and any outgoing connection of any program could hold it when its node restarts.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -126,6 +126,8 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]

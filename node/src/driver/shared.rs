@@ -122,9 +122,8 @@ impl Shared {
     }
 
     /// Waits until what a session has seen is here.
-    pub(crate) async fn await_read(&self, read: Read) -> Result<(), Error> {
-        let answer = self.ask(|request| Input::Read { request, read }).await;
-        answer.map(|_| ())
+    pub(crate) async fn await_read(&self, read: Read) -> Result<Answer, Error> {
+        self.ask(|request| Input::Read { request, read }).await
     }
 
     /// Waits until what a session has seen of an entity is here.
@@ -141,7 +140,7 @@ impl Shared {
             majority: false,
             timeout_ms,
         };
-        self.await_read(read).await
+        self.await_read(read).await.map(|_| ())
     }
 
     async fn ask(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Answer, Error> {

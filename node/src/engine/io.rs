@@ -120,6 +120,8 @@ pub struct Answer {
     pub dots: Vec<(ShardId, u64, u64)>,
     /// What its session has seen now, for its next request.
     pub token: Token,
+    /// Of a majority read its entities, as they were when it was seen that a majority has that; else none.
+    pub shown: Vec<View>,
 }
 
 /// Why records could not be made durable.

@@ -294,6 +294,7 @@ impl Engine {
             confirmed: 0,
             dots,
             token: Token::default(),
+            shown: Vec::new(),
         }
     }
 }

@@ -144,9 +144,15 @@ impl Engine {
         let shards: BTreeSet<ShardId> = read.entities.iter().map(|id| self.shard_of(id)).collect();
         let token: Token = self.token(&read.after, &read.entities);
         let answer = self.answer_of(self.started.epoch, Vec::new(), false);
+        // What is here by the time that a majority is seen to have this may be more, which none has yet.
+        let shown = read.entities.iter().map(|id| self.view_as_it_is(id)).collect();
         let observed = shards.into_iter();
         let pending = Pending {
-            answer: crate::engine::Answer { token, ..answer },
+            answer: crate::engine::Answer {
+                token,
+                shown,
+                ..answer
+            },
             observed: observed
                 .map(|id| (id, self.shards[id.0 as usize].vv.clone()))
                 .collect(),

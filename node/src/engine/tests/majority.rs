@@ -46,3 +46,13 @@ fn a_majority_read_of_a_node_alone_is_a_read() {
         "link a b\n run\n wait 9000\n cut a b\n a asks p/x\n a asks p/x\n refused a overloaded\n wait 1000\n refused a stale",
     );
 }
+
+#[test]
+fn what_came_while_a_majority_was_waited_for_is_not_shown() {
+    // Nobody else has it: a majority read elsewhere, later, would show less.
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n wait 9000\n a p/x incr 1\n run\n b p/x = 1\n answers a 1\n b asks p/x\n run\n answers b 0
+         b p/x incr 10\n b p/x = 11\n answers b 1\n sync a\n sync b\n run\n wait 300\n answers b 1\n b showed p/x = 1",
+    );
+}

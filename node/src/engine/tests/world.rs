@@ -12,6 +12,7 @@
 //! | `token a T`, `a reads s/x after T`, `a reads all after T` | the token of a's last answer is added to session T; a read of that session, as below |
 //! | `forget a T` | session T loses what every member has durably, as far as a knows who that is |
 //! | `a asks s/x` | a majority read, given up after a second: `answers` and `refused` tell of it as of an update |
+//! | `a showed p/x = 5` | what the last of them that was answered at a showed |
 //! | `a sees s/x`, `a commits s/x remove E..` | a takes a view; an update by the view that was taken last, several operations with `;` |
 //! | `a durable p/x incr 5 key K` | an update at the default level, answered after `sync` |
 //! | `link a b`, `cut a b` | a link comes up, goes down |
@@ -60,6 +61,7 @@ struct Running {
     last: Option<Result<(), Error>>,
     /// Of the last answer.
     token: Token,
+    shown: Option<View>,
 }
 
 pub(super) struct World {
@@ -256,6 +258,7 @@ impl World {
                 assert_eq!(last.unwrap().unwrap_err().kind().name(), *kind, "{line}");
             }
             [x, e, "absent"] => assert_eq!(self.engine(name(x)).read(&entity(e).0), None, "{line}"),
+            [x, "showed", e, "=", ..] => self.assert_showed(name(x), e, &words[4..], line),
             [x, e, "=", ..] => self.assert_reads(name(x), e, &words[3..], line),
             [x, "durable", e, rest @ ..] => {
                 let at = rest.iter().position(|w| *w == "key");
@@ -400,6 +403,7 @@ impl World {
                     running.answered += usize::from(result.is_ok());
                     if let Ok(answer) = &result {
                         running.token = answer.token.clone();
+                        running.shown = answer.shown.first().cloned();
                     }
                     running.last = Some(result.map(|_| ()));
                 }
@@ -531,6 +535,7 @@ impl World {
             answered: 0,
             last: None,
             token: Token::default(),
+            shown: None,
         };
         self.running.insert(name, running);
     }
@@ -695,27 +700,14 @@ impl World {
     }
 
     fn assert_reads(&self, name: char, e: &str, expected: &[&str], line: &str) {
-        let (_, reading) = self
-            .engine(name)
-            .read(&entity(e).0)
-            .unwrap_or_else(|| panic!("{line}: it does not exist"));
-        let text = match reading {
-            Reading::Count(n) => n.to_string(),
-            Reading::Elements(elements) => {
-                let words: Vec<String> = elements
-                    .iter()
-                    .map(|e| String::from_utf8_lossy(e).into_owned())
-                    .collect();
-                format!("[{}]", words.join(" "))
-            }
-            Reading::Register(v) => v.map_or("null".into(), |v| String::from_utf8_lossy(&v).into_owned()),
-            other => {
-                let mut text = String::new();
-                crate::json::write_reading(&mut text, &other);
-                text
-            }
-        };
-        assert_eq!(text, expected.join(" "), "{line}");
+        let read = self.engine(name).read(&entity(e).0);
+        assert_is(read.map(|(_, reading)| reading), expected, line);
+    }
+
+    fn assert_showed(&self, name: char, e: &str, expected: &[&str], line: &str) {
+        let shown = self.running[&name].shown.as_ref();
+        let shown = shown.filter(|view| *view.entity() == entity(e).0);
+        assert_is(shown.and_then(View::read), expected, line);
     }
 
     fn assert_equal(&self, x: char, y: char, line: &str) {
@@ -747,4 +739,24 @@ impl World {
             }
         }
     }
+}
+
+fn assert_is(reading: Option<Reading>, expected: &[&str], line: &str) {
+    let text = match reading.unwrap_or_else(|| panic!("{line}: it does not exist")) {
+        Reading::Count(n) => n.to_string(),
+        Reading::Elements(elements) => {
+            let words: Vec<String> = elements
+                .iter()
+                .map(|e| String::from_utf8_lossy(e).into_owned())
+                .collect();
+            format!("[{}]", words.join(" "))
+        }
+        Reading::Register(v) => v.map_or("null".into(), |v| String::from_utf8_lossy(&v).into_owned()),
+        other => {
+            let mut text = String::new();
+            crate::json::write_reading(&mut text, &other);
+            text
+        }
+    };
+    assert_eq!(text, expected.join(" "), "{line}");
 }
