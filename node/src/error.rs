@@ -44,7 +44,8 @@ pub enum ErrorKind {
     /// room for what it did. Its entity is as it was; what it did elsewhere is not known, so that only what is harmless twice may
     /// be retried.
     Lost,
-    /// Another node was called, or a call was forwarded by what had changed something already, and the answer did not come.
+    /// Another node was called, or a call was forwarded by what had changed something already, and the answer did not come, or was
+    /// not what its caller expects.
     /// Something may have changed, as the message says: only what is harmless twice may be retried.
     Unanswered,
     /// A bounded queue is full. Nothing changed; retry later.

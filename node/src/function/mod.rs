@@ -554,8 +554,9 @@ impl<S> From<FunctionBuilder<S>> for Function {
 /// What a call was answered, as what its caller expects.
 pub(crate) fn read_reply<R: DeserializeOwned>(call: impl fmt::Display, reply: &Payload) -> Result<R, Error> {
     reply.read().map_err(|e: PayloadError| {
-        let message = format!("{call} was answered, and its reply is not what was expected: {e}");
-        Error::new(ErrorKind::Invalid, message)
+        let message =
+            format!("{call} was answered, and what it did is done; its reply is not what was expected: {e}");
+        Error::new(ErrorKind::Unanswered, message)
     })
 }
 

@@ -530,7 +530,7 @@ impl Streaming {
     ///
     /// # Errors
     /// What the function ended with, once; [`ErrorKind::Unanswered`] where the link with its node has; [`ErrorKind::Stopping`].
-    /// [`ErrorKind::Invalid`] for a reply of another type, and then the next one comes.
+    /// The same for a reply of another type, and then the next one comes.
     pub async fn next<R: DeserializeOwned>(&mut self) -> Result<Option<R>, Error> {
         match self.next_payload().await? {
             Some(reply) => read_reply("a stream", &reply).map(Some),

@@ -144,8 +144,8 @@ impl<K: 'static, S: State> State for OrMap<K, S> {
 impl<K, S: State> OrMap<K, S> {
     /// What was below the key when the command began, unless the command has removed it.
     fn below(&self, key: &Bytes) -> Option<Seen> {
-        let child = self.seen.value()?.child(key)?;
-        let is_there = child.ty() == S::TYPE && !self.is_removed(key);
+        let child = self.seen.value_as(Type::OrMap)?.child(key)?;
+        let is_there = !self.is_removed(key) && self.seen.is_of(child, S::TYPE);
         is_there.then(|| self.seen.within(key.clone()))
     }
 
@@ -156,9 +156,9 @@ impl<K, S: State> OrMap<K, S> {
     /// The keys under which something is now.
     fn all(&self) -> BTreeSet<Bytes> {
         let mut all: BTreeSet<Bytes> = self.open.keys().cloned().collect();
-        if let Some(anabranch_crdt::Value::OrMap(map)) = self.seen.value() {
-            let below = map.iter().filter(|(_, child)| child.ty() == S::TYPE);
-            let left = below.filter(|(key, _)| !self.is_removed(key));
+        if let Some(anabranch_crdt::Value::OrMap(map)) = self.seen.value_as(Type::OrMap) {
+            let below = map.iter().filter(|(key, _)| !self.is_removed(key));
+            let left = below.filter(|(_, child)| self.seen.is_of(child, S::TYPE));
             all.extend(left.map(|(key, _)| Bytes::copy_from_slice(key)));
         }
         all
@@ -240,7 +240,7 @@ impl<K: Serialize + DeserializeOwned, S: State> OrMap<K, S> {
     /// What is under the key, to change; it is made if it is not there, also if nothing is done to it.
     #[allow(clippy::missing_panics_doc, reason = "it never does")]
     pub fn entry<Q: Serialize + ?Sized>(&mut self, key: &Q) -> &mut S {
-        let key = self.seen.encode(key);
+        let key = self.seen.keep::<K, Q>(key);
         let Some(child) = self.opened(key, true) else {
             unreachable!("what is not there was made");
         };

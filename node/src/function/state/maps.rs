@@ -66,11 +66,11 @@ macro_rules! map {
             }
 
             fn child(&self, key: &[u8]) -> Option<$child> {
-                self.now.get(key, || ($read)(&self.seen, self.seen.value()?.child(key)?))
+                self.now.get(key, || ($read)(&self.seen, self.seen.value_as(Type::$name)?.child(key)?))
             }
 
             fn all(&self) -> BTreeMap<Bytes, $child> {
-                let Some(Value::$name(map)) = self.seen.value() else {
+                let Some(Value::$name(map)) = self.seen.value_as(Type::$name) else {
                     return self.now.all(std::iter::empty());
                 };
                 let read = |(key, child)| Some((key, ($read)(&self.seen, child)?));
@@ -119,7 +119,7 @@ impl<K: Serialize + DeserializeOwned> CounterMap<K> {
 
     /// Adds to the counter under a key, which is made if it is not there; a negative number subtracts.
     pub fn increment<Q: Serialize + ?Sized>(&mut self, key: &Q, by: i64) {
-        let key = self.seen.encode(key);
+        let key = self.seen.keep::<K, Q>(key);
         let before = self.child(&key).unwrap_or(0);
         self.update(key, before + i128::from(by), Mutation::Increment(by));
     }
@@ -141,7 +141,7 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> RegisterM
 
     /// Sets the register under a key, which is made if it is not there.
     pub fn set<Q: Serialize + ?Sized, W: Serialize + ?Sized>(&mut self, key: &Q, value: &W) {
-        let (key, value) = (self.seen.encode(key), self.seen.encode(value));
+        let (key, value) = (self.seen.keep::<K, Q>(key), self.seen.keep::<V, W>(value));
         let set = Mutation::Set {
             value: value.clone(),
             clock: Clock::Default,
@@ -175,7 +175,7 @@ impl<K: Serialize + DeserializeOwned, E: Serialize + DeserializeOwned> MultiMap<
 
     /// Adds an element to the set under a key, which is made if it is not there.
     pub fn add<Q: Serialize + ?Sized, F: Serialize + ?Sized>(&mut self, key: &Q, element: &F) {
-        let (key, element) = (self.seen.encode(key), self.seen.encode(element));
+        let (key, element) = (self.seen.keep::<K, Q>(key), self.seen.keep::<E, F>(element));
         let mut elements = self.child(&key).unwrap_or_default();
         elements.insert(element.clone());
         self.update(key, elements, Mutation::Add(vec![element]));

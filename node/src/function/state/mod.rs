@@ -30,8 +30,14 @@
 //! ```
 //!
 //! What a command does to it shows at once to the command itself, and to others once the command has returned well: as the
-//! operations that it did, so that what others do meanwhile is neither lost nor undone. Elements, keys and values are any
-//! type of serde's: text and byte strings stand for themselves, so that they read the same on the command line.
+//! operations that it did, so that what others do meanwhile is neither lost nor undone.
+//!
+//! Elements, keys and values are any type of serde's that postcard has: text and byte strings stand for themselves, so that they
+//! read the same on the command line; all else is kept as postcard, which names nothing and goes by the order of fields and of an
+//! enum's variants. So new variants stand behind the old ones, and a struct with another field is another type, under another name
+//! of the state's field. What would not read back as what it was (a field that is skipped when it is empty, a `serde_json::Value`,
+//! an enum with its tag beside the fields) is not kept: the command is refused, as is one that finds what it cannot read, or a field
+//! that is of another type.
 
 mod children;
 mod maps;
@@ -155,6 +161,41 @@ impl Seen {
         };
         let mut path = self.path[..self.names].iter();
         path.try_fold(root, |value, name| value.child(name.as_bytes()))
+    }
+
+    /// The same, of the type that is read. If it is of another the command will be refused: nothing that is there is hidden.
+    fn value_as(&self, ty: Type) -> Option<&Value> {
+        self.value().filter(|value| self.is_of(value, ty))
+    }
+
+    /// Whether a value is of the type that is read.
+    fn is_of(&self, value: &Value, ty: Type) -> bool {
+        let is = value.ty();
+        if is != ty {
+            let place = match self.path[..self.names].last() {
+                Some(name) => format!("the field {name:?}"),
+                None => "what is here".to_owned(),
+            };
+            self.fail(format!("{place} is kept as {is}, and the function reads {ty}"));
+        }
+        is == ty
+    }
+
+    /// The bytes of a value that is to be read as a `T` again. If it would not be itself the command will be refused.
+    fn keep<T: Serialize + DeserializeOwned, Q: Serialize + ?Sized>(&self, value: &Q) -> Bytes {
+        let bytes = self.encode(value);
+        let again = datum::decode::<T>(&bytes).and_then(|value| datum::encode(&value));
+        let why = match again {
+            // A hash map comes in any order.
+            Ok(again) if again.len() == bytes.len() => return bytes,
+            Ok(_) => "it reads as another".to_owned(),
+            Err(why) => why,
+        };
+        let ty = std::any::type_name::<T>();
+        self.fail(format!(
+            "a {ty} cannot be kept: as postcard, without names, it does not read back as what it is: {why}"
+        ));
+        bytes
     }
 
     /// What a value is as bytes. If that cannot be the command will be refused.

@@ -401,6 +401,114 @@ proptest! {
     }
 }
 
+#[derive(Serialize, Deserialize)]
+struct Line {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+    quantity: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type")]
+enum Tagged {
+    Paid { by: String },
+}
+
+#[derive(State)]
+struct Kept {
+    lines: OrSet<Line>,
+    any: LwwRegister<serde_json::Value>,
+    tagged: RegisterMap<String, Tagged>,
+    by_name: MvRegister<std::collections::HashMap<String, u32>>,
+}
+
+#[test]
+fn what_would_not_be_read_again_is_not_kept() {
+    let line = |note: Option<&str>| Line {
+        note: note.map(str::to_owned),
+        quantity: 7,
+    };
+    let kept = Function::of::<Kept>("kept")
+        .command("noted", move |kept, _, ()| {
+            kept.lines.add(&line(Some("soon")));
+            Ok::<_, String>(kept.lines.elements().len())
+        })
+        .command("plain", move |kept, _, ()| {
+            kept.lines.add(&line(None));
+            Ok::<_, String>(())
+        })
+        .command("any", |kept, _, value: serde_json::Value| {
+            kept.any.set(&value);
+            Ok::<_, String>(())
+        })
+        .command("tagged", |kept, _, by: String| {
+            kept.tagged.set("x", &Tagged::Paid { by });
+            Ok::<_, String>(())
+        })
+        .command("by_name", |kept, _, names: Vec<String>| {
+            let of = names
+                .into_iter()
+                .zip(0u32..)
+                .collect::<std::collections::HashMap<_, _>>();
+            kept.by_name.set(&of);
+            Ok::<_, String>(kept.by_name.values() == [of])
+        });
+    let mut world = World::new(kept.into());
+    for (method, argument) in [
+        ("plain", serde_json::Value::Null),
+        ("any", serde_json::json!(5)),
+        ("tagged", "me".into()),
+    ] {
+        let refused = world.call(method, &argument).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Refused);
+        assert!(refused.message().contains("cannot be kept"), "{refused:?}");
+    }
+    assert_eq!(world.call("noted", &()).unwrap().read::<usize>().unwrap(), 1);
+    // In whichever order its entries come.
+    for n in 1..20u32 {
+        let names: Vec<String> = (0..n).map(|n| n.to_string()).collect();
+        assert!(world.call("by_name", &names).unwrap().read::<bool>().unwrap());
+    }
+}
+
+#[test]
+fn a_field_that_is_kept_as_another_type_is_no_empty_one() {
+    #[derive(State)]
+    struct Before {
+        hits: PnCounter,
+    }
+    #[derive(State)]
+    struct After {
+        hits: GCounter,
+        words: OrSet<String>,
+    }
+    let before = Function::of::<Before>("board").command("hit", |board, _, by: u64| {
+        board.hits.increment(by.try_into().unwrap());
+        Ok::<_, String>(board.hits.get())
+    });
+    let mut world = World::new(before.into());
+    world.call("hit", &5).unwrap();
+    world.function = Function::of::<After>("board")
+        .query("hits", |board, _, ()| Ok::<_, String>(board.hits.get()))
+        .query("words", |board, _, ()| Ok::<_, String>(board.words.elements()))
+        .into();
+    let refused = world.call("hits", &()).unwrap_err();
+    assert!(
+        refused
+            .message()
+            .contains("\"hits\" is kept as pncounter, and the function reads gcounter"),
+        "{refused:?}"
+    );
+    assert!(
+        world
+            .call("words", &())
+            .unwrap()
+            .read::<Vec<String>>()
+            .unwrap()
+            .is_empty()
+    );
+}
+
 #[test]
 fn what_others_kept_there_and_the_function_cannot_read_is_said() {
     let words = Function::of::<OrSet<String>>("kept").command("add", |set, _, word: String| {

@@ -41,7 +41,7 @@ macro_rules! counter {
         impl $name {
             /// What it counts to.
             pub fn get(&self) -> i128 {
-                let below = match self.seen.value() {
+                let below = match self.seen.value_as(Type::$name) {
                     Some(Value::$name(counter)) => counter.total(),
                     _ => 0,
                 };
@@ -105,7 +105,7 @@ impl BoundedCounter {
 
     /// What the node's current run may take away: [`Context::replica`](crate::Context::replica) is that.
     pub fn held(&self, by: ReplicaId) -> u64 {
-        let held = match self.seen.value() {
+        let held = match self.seen.value_as(Type::BoundedCounter) {
             Some(Value::BoundedCounter(counter)) => counter.rights(&self.seen.replicas).remove(&by),
             _ => None,
         };
@@ -154,7 +154,7 @@ impl<T: Serialize + DeserializeOwned> LwwRegister<T> {
     /// What it holds; nothing if it was never set. After [`set_with_clock`](LwwRegister::set_with_clock) what was set with it,
     /// though that may lose to what was there.
     pub fn get(&self) -> Option<T> {
-        let bytes = match (&self.set, self.seen.value()) {
+        let bytes = match (&self.set, self.seen.value_as(Type::LwwRegister)) {
             (Some(set), _) => set,
             (None, Some(Value::LwwRegister(register))) => register.get(&self.seen.replicas)?,
             _ => return None,
@@ -169,7 +169,7 @@ impl<T: Serialize + DeserializeOwned> LwwRegister<T> {
 
     /// Sets it under another clock than the default.
     pub fn set_with_clock<Q: Serialize + ?Sized>(&mut self, value: &Q, clock: Clock) {
-        let value = self.seen.encode(value);
+        let value = self.seen.keep::<T, Q>(value);
         self.set = Some(value.clone());
         let set = Mutation::Set { value, clock };
         match self.changes.last_mut() {
@@ -214,7 +214,7 @@ impl<T: 'static> State for MvRegister<T> {
 impl<T: Serialize + DeserializeOwned> MvRegister<T> {
     /// All values that were set concurrently, by their bytes; none if it was never set.
     pub fn values(&self) -> Vec<T> {
-        let values = match (&self.set, self.seen.value()) {
+        let values = match (&self.set, self.seen.value_as(Type::MvRegister)) {
             (Some(set), _) => vec![set.clone()],
             (None, Some(Value::MvRegister(register))) => register.values(),
             _ => Vec::new(),
@@ -227,7 +227,7 @@ impl<T: Serialize + DeserializeOwned> MvRegister<T> {
 
     /// Sets it. It supersedes every value that the command saw.
     pub fn set<Q: Serialize + ?Sized>(&mut self, value: &Q) {
-        self.set = Some(self.seen.encode(value));
+        self.set = Some(self.seen.keep::<T, Q>(value));
     }
 }
 
@@ -262,7 +262,7 @@ macro_rules! set {
             /// Whether the element is in it.
             pub fn contains<Q: Serialize + ?Sized>(&self, element: &Q) -> bool {
                 let element = self.seen.encode(element);
-                let below = || match self.seen.value() {
+                let below = || match self.seen.value_as(Type::$name) {
                     Some(Value::$name(set)) => set.contains(&element).then_some(()),
                     _ => None,
                 };
@@ -286,7 +286,7 @@ macro_rules! set {
             }
 
             fn all(&self) -> BTreeMap<Bytes, ()> {
-                match self.seen.value() {
+                match self.seen.value_as(Type::$name) {
                     Some(Value::$name(set)) => self.now.all(set.iter().map(|element| (element, ()))),
                     _ => self.now.all(std::iter::empty()),
                 }
@@ -294,7 +294,7 @@ macro_rules! set {
 
             /// Adds an element.
             pub fn add<Q: Serialize + ?Sized>(&mut self, element: &Q) {
-                let element = self.seen.encode(element);
+                let element = self.seen.keep::<T, Q>(element);
                 self.now.put(element.clone(), (), Mutation::Add(vec![element]));
             }
         }
@@ -352,7 +352,7 @@ impl State for Flag {
 impl Flag {
     /// Whether it is enabled.
     pub fn get(&self) -> bool {
-        let below = || matches!(self.seen.value(), Some(Value::Flag(flag)) if flag.is_enabled());
+        let below = || matches!(self.seen.value_as(Type::Flag), Some(Value::Flag(flag)) if flag.is_enabled());
         self.set.unwrap_or_else(below)
     }
 
@@ -387,7 +387,7 @@ impl State for Vote {
 impl Vote {
     /// The ballots that were there, by node, without the one that the command casts.
     pub fn ballots(&self) -> BTreeMap<NodeId, bool> {
-        match self.seen.value() {
+        match self.seen.value_as(Type::Vote) {
             Some(Value::Vote(vote)) => vote.ballots(&self.seen.replicas),
             _ => BTreeMap::new(),
         }
