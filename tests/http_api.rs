@@ -319,6 +319,14 @@ fn what_the_commands_show_is_there_for_any_client() {
             "{path}: {headers}"
         );
     }
+    // What a dump has shown is much: it is said to those who ask for it.
+    let session = |headers: &[(&str, &str)]| {
+        let reply = http::request(&n1.http, "GET", "/v1/dump", headers, "").unwrap();
+        assert_eq!(reply.body, dump);
+        reply.headers.contains("anabranch-session: ")
+    };
+    assert!(!session(&[]));
+    assert!(session(&[("anabranch-session", "")]));
     let shards = http::get(&n2.http, "/v1/shards").unwrap().body;
     let verified = http::post(&n1.http, "/v1/verify", &shards).unwrap();
     assert_eq!(

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::support::command::anabranch;
 use super::support::grpc::Grpc;
 use super::support::http;
 use super::support::kalix::{Dev, shop};
@@ -479,6 +480,31 @@ fn commands_that_wait_while_the_function_ends_are_not_blamed_for_it() {
         assert!(!answer.message.contains("parked"), "{answer:?}");
         (answer.code == 0).then(|| assert_eq!(answer.messages, [json!({"value": 1})]))
     });
+}
+
+#[test]
+fn a_schedule_calls_it_and_is_seen_at_every_node() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-scheduled", shop, 2);
+    let at = |node: usize| dev.nodes[node]["http"].as_str().unwrap();
+    let schedule = |node: usize, args: &[&str]| {
+        let args = ["schedule"].into_iter().chain(args.iter().copied());
+        anabranch(args.chain(["--at", at(node)])).done()
+    };
+    let by = r#"{"id": "ticks", "by": 1}"#;
+    schedule(
+        0,
+        &["set", "tick", "counter", "ticks", "Change", by, "--every", "1s"],
+    );
+    let mut clients = dev.clients();
+    let mut value = |node: usize| {
+        let shown = clients[node].call("Counter/Get", json!({"id": "ticks"}));
+        shown["value"].as_i64().unwrap_or(0)
+    };
+    wait_for("two calls", || (value(1) >= 2).then_some(()));
+    assert!(schedule(1, &["list"]).contains("tick"));
+    schedule(1, &["cancel", "tick"]);
+    assert!(!schedule(1, &["list"]).contains("tick"));
 }
 
 #[test]

@@ -297,8 +297,8 @@ pub enum MutationError {
     /// A bounded counter's author does not hold so much of it. Repeat it once others have handed over to it, or where
     /// more is held.
     #[error(
-        "this replica may take {held} away, not {asked}; others hold {others} that they could hand over, and runs of \
-         nodes that are over {over} that nobody can use; nothing was changed"
+        "this replica may take {held} away, not {asked}; others hold {others} that they could hand over, if they have not \
+         left, and runs of nodes that are over {over} that nobody can use; nothing was changed"
     )]
     NotHeld {
         /// How much it was to be.

@@ -214,6 +214,11 @@ impl Node {
             .peek(|engine| (engine.read(id), engine.token(&Token::default(), [id])))
     }
 
+    /// What a session has seen once it has read this entity here, as it is now.
+    pub(crate) fn seen_with(&self, after: &Token, id: &EntityId) -> Token {
+        self.handle.peek(|engine| engine.token(after, [id]))
+    }
+
     /// The entity as a session must see it: as [`Node::read`], but not before everything that `after` has seen of it, at
     /// whichever node, is here; and what the session has seen now, for its next request.
     ///

@@ -272,7 +272,8 @@ fn builder(config: &Config) -> crate::node::NodeBuilder {
         .kinds(config.kinds.clone())
         .limits(config.limits.clone())
         .snapshot_bytes(config.snapshot_bytes)
-        .mtu(config.mtu);
+        .mtu(config.mtu)
+        .schedules(config.function.is_some());
     if let Some(name) = &config.name {
         builder = builder.name(name.clone());
     }

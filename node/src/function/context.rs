@@ -285,7 +285,8 @@ impl Context {
     /// Calls another entity's function once what this command did is in, where its level says, and before its reply is heard; in
     /// the order in which they were asked for. How it goes nobody is told: a function that fails leaves a line in the log.
     ///
-    /// A node runs it at most once, and not at all if it stops before.
+    /// A node runs it at most once, and not at all if it stops before, or if its caller's time is over by then: many of them are
+    /// better left to [`Context::effect_later`].
     pub fn effect<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
         self.add_effect(kind, key, method, argument, true);
     }

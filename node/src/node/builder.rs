@@ -57,6 +57,7 @@ pub struct NodeBuilder {
     shards: u32,
     kinds: BTreeMap<String, Type>,
     functions: Vec<Arc<Function>>,
+    schedules: bool,
     limits: Limits,
     snapshot_bytes: u64,
     mtu_bytes: u16,
@@ -75,6 +76,7 @@ impl NodeBuilder {
             shards: SHARDS_DEFAULT,
             kinds: BTreeMap::new(),
             functions: Vec::new(),
+            schedules: false,
             limits: Limits::default(),
             snapshot_bytes: SNAPSHOT_BYTES_DEFAULT,
             mtu_bytes: MTU_BYTES_DEFAULT,
@@ -166,6 +168,12 @@ impl NodeBuilder {
         self
     }
 
+    /// Takes schedules, and makes their calls, also without a function of its own: for those of other processes or nodes. A node
+    /// with functions does so in any case.
+    pub fn schedules(self, schedules: bool) -> NodeBuilder {
+        NodeBuilder { schedules, ..self }
+    }
+
     /// Bounds and delays of the engine.
     pub fn limits(self, limits: Limits) -> NodeBuilder {
         NodeBuilder { limits, ..self }
@@ -232,7 +240,7 @@ impl NodeBuilder {
     }
 
     fn check(mut self) -> Result<driver::Config, Error> {
-        if !self.functions.is_empty() {
+        if self.schedules || !self.functions.is_empty() {
             self.functions.push(Arc::new(schedules()));
             self.kinds.insert(KEPT.to_owned(), Type::RegisterMap);
         }

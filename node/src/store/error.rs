@@ -11,11 +11,11 @@ use anabranch_crdt::{Epoch, NodeId};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Another process holds the directory's lock. Nothing was read or changed.
+    /// Somebody holds the directory's lock: another process, or a node of this one that runs, or has not stopped altogether yet.
+    /// Nothing was read or changed.
     #[error(
-        "data directory {directory} is in use by another running process{}; \
-         stop that one first or give this node a directory of its own",
-        process.as_ref().map(|id| format!(" (process {id})")).unwrap_or_default()
+        "data directory {directory} is in use by {}; stop that one first or give this node a directory of its own",
+        holder(*process)
     )]
     InUse {
         /// The data directory.
@@ -207,4 +207,14 @@ pub(super) fn is_full(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+fn holder(process: Option<u32>) -> String {
+    match process {
+        Some(id) if id == std::process::id() => {
+            "a node of this very process, which runs or has not stopped altogether yet".to_owned()
+        }
+        Some(id) => format!("another running process (process {id})"),
+        None => "another running process".to_owned(),
+    }
 }

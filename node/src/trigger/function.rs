@@ -9,6 +9,9 @@ use crate::function::{Context, Function};
 /// The kind of schedules.
 pub const SCHEDULE: &str = "anabranch:schedule";
 
+/// So far the clock of the node that made a call may be ahead of the one that notes it.
+const AHEAD_MS_MAX: u64 = 3_600 * 1_000;
+
 /// A schedule as it is kept.
 #[derive(State)]
 struct Kept {
@@ -63,6 +66,12 @@ fn done(kept: &mut Kept, context: &mut Context, slot: u64) -> Result<(), OrderEr
     if !schedule.has(slot) {
         return Ok(()); // ordered anew meanwhile, by what was called perhaps
     }
+    // Whoever calls this by hand does not silence it for good.
+    if slot > context.now_ms().saturating_add(AHEAD_MS_MAX) {
+        return Err(OrderError(format!(
+            "nothing changed: {slot} ms is later than now"
+        )));
+    }
     if schedule.is_once() {
         context.delete();
     } else {
@@ -90,7 +99,7 @@ fn show(kept: &Kept, context: &Context, (): ()) -> Result<Option<Shown>, OrderEr
 }
 
 /// The function of schedules: `set` takes an [`Order`], `cancel` and `show` nothing; `done` is for those who make the calls.
-/// Every node with functions has it.
+/// Every node with functions has it, and those that are told to.
 pub fn schedules() -> Function {
     Function::of::<Kept>(SCHEDULE)
         .command("set", set)

@@ -297,7 +297,8 @@ impl Schedule {
                 let n = ms.checked_sub(*from).map_or(1, |passed| passed / every + 1);
                 n.checked_mul(*every)?.checked_add(*from)
             }
-            Times::At(at) => (*at > ms).then_some(*at),
+            // 0 stands for none yet.
+            Times::At(at) => (*at > ms || ms == 0).then_some(*at),
         }
     }
 

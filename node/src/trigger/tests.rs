@@ -54,6 +54,8 @@ fn missed_times_are_made_good_as_the_order_says() {
         Stand::Due(MINUTE),
         "it is not too late to order it"
     );
+    let ever = schedule(When::AtMs(0), Missed::Once, 9 * MINUTE);
+    assert_eq!(ever.stand(0, 9 * MINUTE), Stand::Due(0));
     let skipped = schedule(When::AtMs(MINUTE), Missed::Skip, 0);
     assert_eq!(skipped.stand(0, 9 * MINUTE), Stand::Missed(MINUTE));
     assert_eq!(skipped.stand(MINUTE, 9 * MINUTE), Stand::Over);

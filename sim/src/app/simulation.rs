@@ -93,7 +93,8 @@ impl Simulation {
         Simulation { teller, ..self }
     }
 
-    /// Runs an application to its end or its first failure. A panic is a failure too.
+    /// Runs an application to its end or its first failure. A panic is a failure too, but for one of a function: that one's caller hears
+    /// of it ([`anabranch::ErrorKind::Lost`]), as he would from a node, and what it means is the application's to say.
     pub fn run(self, application: impl Application + 'static) -> Outcome {
         let (outcome, calls) = self.run_as(application, How::default());
         Outcome {

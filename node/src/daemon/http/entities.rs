@@ -112,7 +112,11 @@ pub(super) async fn dump(
         walking.await;
         drop(place);
     });
-    Ok(session::with_token(response, &token))
+    // It names every run of every node that ever wrote: too much for a client that has no use for it.
+    Ok(match after {
+        Some(_) => session::with_token(response, &token),
+        None => response,
+    })
 }
 
 /// A place among those who read for long; the others' connections are not theirs to take.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::watch;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::bodies::Bodies;
 use super::fits;
@@ -17,7 +17,7 @@ use crate::node::Node;
 use crate::session::{ANSWER_MS_DEFAULT, Call};
 use crate::sidecar::discovery::Serving;
 use crate::sidecar::envelope::Envelope;
-use crate::sidecar::failure::status;
+use crate::sidecar::failure::{refused, status};
 use crate::sidecar::problem::Problem;
 use crate::sidecar::proto::common::MetadataEntry;
 use crate::sidecar::services::{Method, Service};
@@ -171,6 +171,17 @@ impl Caller {
         self.serving.clone()
     }
 
+    /// That what a session has seen fits into the answer of its next call, before that changes anything.
+    pub fn check_session(&self, call: &Call, session: Option<&Token>) -> Result<(), Error> {
+        let Some(session) = session else { return Ok(()) };
+        if !fits::is_full(&self.node.seen_with(session, &call.entity)) {
+            return Ok(());
+        }
+        let message = "nothing changed: this session has seen more than a header holds that clients take (7 KiB: some \
+                       thousand entities); begin another one, without the header anabranch-session";
+        Err(refused(Code::FailedPrecondition as u32, message))
+    }
+
     /// What was said beside a reply of a method, as the headers of an answer.
     pub fn said<'a>(
         &self,
@@ -234,6 +245,7 @@ impl Caller {
         let began = Instant::now();
         let asking = async {
             let call = call_of(service, method, message, terms.metadata.clone())?;
+            self.check_session(&call, terms.session.as_ref())?;
             let (reply, session) = self
                 .node
                 .call_payload(call, terms.session.as_ref(), terms.patience())

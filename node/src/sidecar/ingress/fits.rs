@@ -25,6 +25,15 @@ const DESCRIPTION: HeaderName = HeaderName::from_static("grpc-message");
 /// What a description ends with that was cut: percent-encoded, " ... (cut)".
 const CUT: &str = "%20...%20(cut)";
 
+/// What else a session may have seen by the time that a call is answered: runs of nodes in the shards that it touched.
+const SPARE_BYTES: usize = 256;
+
+/// Whether a session that has seen this might not fit behind a call any more.
+pub(super) fn is_full(session: &Token) -> bool {
+    let bytes = SESSION_HEADER.len() + session.to_string().len() + HEADER_BYTES;
+    bytes + SPARE_BYTES > HEADERS_BYTES_MAX
+}
+
 /// What was said beside a reply, as headers.
 #[derive(Debug, Default)]
 pub(super) struct Said {
@@ -47,7 +56,7 @@ pub(super) fn said<'a>(
         left = rest.unwrap_or(left);
         rest.is_some()
     };
-    // One that does not fit could not be sent back either: the session goes on with the one it has.
+    // Of a session there is one that fits, or it was refused before the call; without one nothing was promised.
     if let Some(token) = session.map(Token::to_string)
         && has_room(SESSION_HEADER, token.len())
         && let Ok(value) = token.parse()
@@ -164,9 +173,11 @@ fn is_boundary(encoded: &[u8], at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use anabranch_crdt::{Epoch, NodeId, ReplicaId};
     use tonic::Status;
 
     use super::*;
+    use crate::wire::ShardId;
 
     fn entry(key: &str, value: &str) -> MetadataEntry {
         MetadataEntry {
@@ -202,6 +213,21 @@ mod tests {
                 let beginning = message.strip_suffix(" ... (cut)").expect(unit);
                 assert!(text.starts_with(beginning), "{unit}: {beginning}");
             }
+        }
+    }
+
+    #[test]
+    fn a_session_is_full_before_what_it_has_seen_does_not_fit() {
+        let mut session = Token::default();
+        for shard in 0..u32::MAX {
+            let fits = said([], Some(&session)).headers.contains_key(SESSION_HEADER);
+            assert!(fits, "it has seen {shard} shards");
+            if is_full(&session) {
+                assert!(shard > 100);
+                return;
+            }
+            let replica = ReplicaId::new(NodeId(u128::from(shard % 3) << 100), Epoch(1 << 60));
+            session.insert(ShardId(shard), replica, u64::MAX);
         }
     }
 

@@ -147,6 +147,7 @@ impl Caller {
         let opening = async {
             let patience = terms.patience();
             let call = call_of(service, method, message, terms.metadata)?;
+            self.check_session(&call, terms.session.as_ref())?;
             let after = terms.session.unwrap_or_default();
             self.node().stream_payload(None, call, &after, patience).await
         };

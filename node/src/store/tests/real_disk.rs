@@ -75,10 +75,9 @@ fn a_directory_is_used_by_one_process() {
     assert_eq!(
         error.to_string(),
         format!(
-            "data directory {} is in use by another running process (process {}); stop that one first or give this node \
-             a directory of its own",
+            "data directory {} is in use by a node of this very process, which runs or has not stopped altogether yet; stop \
+             that one first or give this node a directory of its own",
             scratch.0.display(),
-            std::process::id()
         )
     );
     drop(store);
