@@ -286,7 +286,7 @@ impl Node {
         };
         let answer = self.handle.await_read(read).await?;
         if let Some(view) = answer.shown.first() {
-            return Ok((view.shown(), answer.token));
+            return Ok((view.ty().zip(view.read()), answer.token));
         }
         // What is here stays here: whatever is read now is at least as new, and so is the token.
         Ok(self

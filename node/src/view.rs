@@ -73,11 +73,6 @@ impl View {
         }
     }
 
-    /// What a user sees of it, and as which type, if it exists.
-    pub(crate) fn shown(&self) -> Option<(Type, Reading)> {
-        self.ty.zip(self.read())
-    }
-
     /// Whether nothing was done to the entity between the two: never true where something was.
     pub fn is_same(&self, other: &View) -> bool {
         let is_same = match (&self.value, &other.value) {
