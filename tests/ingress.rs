@@ -368,7 +368,8 @@ fn pages_call_from_configured_origins_alone() {
         headers.contains("access-control-allow-origin: https://shop.example\n"),
         "{headers}"
     );
-    let exposed = "access-control-expose-headers: grpc-status, grpc-message, anabranch-session\n";
+    let exposed =
+        "access-control-expose-headers: grpc-status, grpc-message, anabranch-session, traceresponse\n";
     assert!(headers.contains(exposed), "{headers}");
     // A foreign page's calls do nothing, whichever way they come.
     let (status, headers, answer) = web(FOREIGN).call("anabranch.test.Cart/Add", &add);
@@ -398,8 +399,8 @@ fn pages_call_from_configured_origins_alone() {
     // What a function says beside its reply is for the page, too.
     let headers = [("origin", ALLOWED)];
     let answer = http::request(&at, "GET", "/long/1", &headers, "").unwrap();
-    let exposed =
-        "access-control-expose-headers: grpc-status, grpc-message, anabranch-session, x-long, x-short\n";
+    let exposed = "access-control-expose-headers: grpc-status, grpc-message, anabranch-session, traceresponse, x-long, \
+                   x-short\n";
     assert!(answer.headers.contains(exposed), "{answer:?}");
 
     // A page that has its own name point here is of one origin with it: its browser names no origin where it looks.

@@ -5,12 +5,16 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use prost::Message;
+use prost_reflect::DynamicMessage;
 use serde_json::{Value, json};
 
 use super::functions::example;
 use super::support::cluster::Cluster;
 use super::support::face::agreed;
-use super::support::{PATIENCE, http, wait_for};
+use super::support::grpc::Grpc;
+use super::support::kalix::shop;
+use super::support::{PATIENCE, http, ports, wait_for};
 
 /// Takes what nodes send, and hands each part on.
 fn collector() -> (String, Receiver<Value>) {
@@ -165,4 +169,117 @@ fn a_trace_goes_through_nodes_to_the_function_and_its_commit() {
             return;
         }
     }
+}
+
+/// The span that a test's requests say they come from.
+const ASKS: &str = "00f067aa0ba902b7";
+
+/// What a request says that is part of this trace.
+fn traceparent(trace: u128) -> String {
+    format!("00-{trace:032x}-{ASKS}-01")
+}
+
+/// The names of the parts of a trace from the one whose name begins so up to the request, once all of them have come.
+fn way(parts: &Receiver<Value>, come: &mut Vec<Value>, trace: u128, from: &str) -> Vec<String> {
+    let id = format!("{trace:032x}");
+    loop {
+        let mut of_trace = come.iter().filter(|part| part["traceId"] == id.as_str());
+        let first = of_trace.find(|part| part["name"].as_str().unwrap().starts_with(from));
+        let (mut way, mut at) = (Vec::new(), first);
+        while let Some(part) = at {
+            way.push(part["name"].as_str().unwrap().to_owned());
+            let parent = part["parentSpanId"].as_str().unwrap();
+            if parent == ASKS {
+                return way;
+            }
+            at = come.iter().find(|part| part["spanId"] == parent);
+        }
+        let part = parts.recv_timeout(PATIENCE);
+        come.push(part.unwrap_or_else(|e| panic!("{e} after {come:?}, on the way {way:?} of {trace}")));
+    }
+}
+
+#[test]
+fn a_call_by_the_ingress_takes_part_in_its_trace_in_every_shape() {
+    let Some(shop) = shop() else { return };
+    let (collects, parts) = collector();
+    let mut cluster = Cluster::prepare("traces-ingress", 1);
+    let ingress = ports::take();
+    let sections = format!(
+        "[trace]\ncollector = \"{collects}\"\nsample = 0.0\n[function]\ncommand = [\"npm\", \"start\", \"--silent\"]\n\
+         directory = {:?}\n[ingress]\nlisten = \"{ingress}\"\n[http]\n",
+        shop.dir
+    );
+    cluster.nodes[0].configure("[http]\n", &sections);
+    cluster.start_all();
+    cluster.nodes[0].process().stderr.until("discovered");
+    let (mut client, at, mut come) = (
+        Grpc::connect(ingress, &shop.pool),
+        ingress.to_string(),
+        Vec::new(),
+    );
+    let change = json!({"id": "c", "by": "1"});
+    let begun = client.ask("Counter/Change", std::slice::from_ref(&change));
+    assert!(
+        begun.headers["traceresponse"].ends_with("-00"),
+        "none that begins here is recorded: {begun:?}"
+    );
+    // gRPC.
+    client.headers.insert("traceparent".into(), traceparent(1));
+    let changed = client.ask("Counter/Change", std::slice::from_ref(&change));
+    assert_eq!(changed.headers["traceresponse"], traceparent(1));
+    let commit = way(&parts, &mut come, 1, "commit");
+    assert_eq!(commit[1..], ["call Change", "http Change"], "{commit:?}");
+    // JSON over HTTP, and gRPC as browsers speak it.
+    let (two, three) = (traceparent(2), traceparent(3));
+    let headers = [
+        ("traceparent", two.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let changed = http::request(&at, "POST", "/counters/c", &headers, r#"{"by": "1"}"#).unwrap();
+    assert!(
+        changed.headers.contains(&format!("traceresponse: {two}\n")),
+        "{changed:?}"
+    );
+    let commit = way(&parts, &mut come, 2, "commit");
+    assert_eq!(commit[1..], ["call Change", "http Change"], "{commit:?}");
+    let input = shop.pool.get_message_by_name("anabranch.test.Change").unwrap();
+    let message = DynamicMessage::deserialize(input, &change)
+        .unwrap()
+        .encode_to_vec();
+    let frame = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], &*message].concat();
+    let headers = [
+        ("traceparent", three.as_str()),
+        ("content-type", "application/grpc-web+proto"),
+    ];
+    let (status, said, _) =
+        http::open(&at, "POST", "/anabranch.test.Counter/Change", &headers, &frame).unwrap();
+    assert!(
+        status == 200 && said.contains(&format!("traceresponse: {three}\n")),
+        "{said}"
+    );
+    let commit = way(&parts, &mut come, 3, "commit");
+    assert_eq!(commit[1..], ["call Change", "http Change"], "{commit:?}");
+    // Streams, of what has no entities and of what has some.
+    client.headers.insert("traceparent".into(), traceparent(4));
+    assert_eq!(client.ask("Desk/Sum", &[json!({"value": "2"})]).code, 0);
+    let streamed = way(&parts, &mut come, 4, "stream");
+    assert_eq!(streamed, ["stream Sum", "http Sum"]);
+    let five = traceparent(5);
+    let watched = http::lines_with(&at, "/counters/c/watch", &[("traceparent", &five)])
+        .unwrap()
+        .next();
+    assert_eq!(watched.unwrap().unwrap(), r#"{"value":"4"}"#);
+    assert_eq!(
+        way(&parts, &mut come, 5, "stream"),
+        ["stream Watch", "http Watch"]
+    );
+    // What fails says so.
+    client.headers.insert("traceparent".into(), traceparent(6));
+    assert_ne!(client.ask("Counter/ChangeAndFail", &[change]).code, 0);
+    assert_eq!(way(&parts, &mut come, 6, "http"), ["http ChangeAndFail"]);
+    let failed = come.iter().find(|part| part["name"] == "http ChangeAndFail");
+    assert_eq!(failed.unwrap()["status"]["code"], 2, "{failed:?}");
+    let of_these = |part: &Value| part["traceId"].as_str() < Some("00000000000000000000000000000007");
+    assert!(come.iter().all(of_these), "nothing else is recorded: {come:?}");
 }

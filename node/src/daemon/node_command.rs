@@ -176,7 +176,15 @@ async fn serve(
 ) -> Result<Option<Serving>, Failure> {
     match (&config.function, ingress) {
         (Some(function), Some(ingress)) => {
-            let serving = Serving::start(node, function, ingress, dev, outlet.clone()).await?;
+            let serving = Serving::start(
+                node,
+                function,
+                config.trace.sample(),
+                ingress,
+                dev,
+                outlet.clone(),
+            )
+            .await?;
             Ok(Some(serving))
         }
         _ => Ok(None),

@@ -34,10 +34,12 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Starts its process, if there is one to start, and looks for it.
+    /// Starts its process, if there is one to start, and looks for it. Of the traces that begin with its callers so many are recorded,
+    /// 0 to 1.
     pub async fn start(
         node: &Node,
         function: &FunctionConfig,
+        sample: f64,
         listener: TcpListener,
         dev: bool,
         outlet: Outlet,
@@ -84,6 +86,7 @@ impl Serving {
             idle_stop: idle_stop(function),
             tls,
             origins: function.ingress.origins.clone(),
+            sample,
         };
         match Sidecar::start(node.clone(), config, listener) {
             Ok(sidecar) => Ok(Serving {

@@ -3,6 +3,8 @@
 //! A call that belongs to no trace has none, and costs nothing. An exporter finds in the fields what it needs to put the parts of
 //! all nodes together: `trace_id`, `span_id`, `parent_id`, `is_sampled` and `role`; `error` is set where one ends with one.
 
+use std::fmt;
+
 use crate::trace::Trace;
 
 /// The target of all of them.
@@ -36,7 +38,7 @@ macro_rules! part {
 pub(crate) use part;
 
 /// A part has ended so.
-pub(crate) fn end<T>(span: &tracing::Span, result: &Result<T, crate::error::Error>) {
+pub(crate) fn end<T, E: fmt::Display>(span: &tracing::Span, result: &Result<T, E>) {
     if let Err(error) = result
         && !span.is_none()
     {

@@ -33,6 +33,7 @@ mod services;
 mod shown;
 mod status;
 mod taken;
+pub mod trace_context;
 mod transcode;
 mod untouched;
 mod wire_check;
@@ -76,6 +77,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Origins, in lower case, whose pages may call; `*`: all.
     pub origins: Vec<String>,
+    /// Of traces that begin with a call here, how many are recorded: 0 to 1.
+    pub sample: f64,
     /// Where it is a process of ours that is to sleep when nobody has used it for so long.
     pub idle_stop: Option<Duration>,
     /// Where to say what whoever started the function should know.

@@ -11,12 +11,13 @@ use tracing::Instrument;
 
 use super::entities::last_segments;
 use super::error::Refusal;
-use super::{App, body, session, trace};
+use super::{App, body, session};
 use crate::daemon::api::IDEMPOTENT_HEADER;
 use crate::driver::spans::{self, part};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
+use crate::sidecar::trace_context;
 use crate::wire::EntityId;
 
 /// Calls under way at a time, at most: each has a thread while its function runs.
@@ -39,7 +40,7 @@ pub(super) async fn call(
         encoding: Encoding::Json,
         bytes: Bytes::from(argument),
     };
-    let parent = trace::of(&app, &headers);
+    let parent = trace_context::of(&headers, app.sample);
     let (span, own) = part!("http", "server", Some(parent), entity, method);
     let mut call = Call::new(entity.clone(), method, argument).with_trace(own.unwrap_or(parent));
     call.is_idempotent = is_idempotent(&headers)?;
@@ -67,7 +68,7 @@ pub(super) async fn call(
     let (reply, token) = ended.map_err(|e| Refusal::internal(e.to_string()))??;
     let text = String::from_utf8(reply.bytes.to_vec()).map_err(|e| Refusal::internal(e.to_string()))?;
     let response = session::with_token(body::line(text), &token);
-    Ok(trace::with_trace(response, parent))
+    Ok(trace_context::with_trace(response, parent))
 }
 
 /// Whether the call may run more than once.

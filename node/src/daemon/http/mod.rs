@@ -20,7 +20,6 @@ mod status;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod trace;
 mod update;
 mod verify;
 

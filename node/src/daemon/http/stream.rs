@@ -16,12 +16,13 @@ use super::body::{self, Chunks};
 use super::call::names;
 use super::entities::{KEEP_ALIVE, place};
 use super::error::Refusal;
-use super::{App, session, told, trace};
+use super::{App, session, told};
 use crate::error::Error;
 use crate::function::{Messages, Streaming};
 use crate::payload::{Encoding, PAYLOAD_BYTES_MAX, Payload};
 use crate::percent::{self, Place};
 use crate::session::Call;
+use crate::sidecar::trace_context;
 
 /// How long the first line of a body of lines may take to come.
 const ARGUMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,7 +54,7 @@ pub(super) async fn stream(
         let (argument, _place) = app.bodies.receive(request).await?;
         (Bytes::from(argument), None)
     };
-    let parent = trace::of(&app, &headers);
+    let parent = trace_context::of(&headers, app.sample);
     let call = Call::new(entity, name, json_of(argument)).with_trace(parent);
     let streaming = app.node.stream_aside(call, &after, timeout).await?;
     let (chunks, mut gone, response) = body::stream("text/event-stream");
@@ -65,7 +66,7 @@ pub(super) async fn stream(
         }
         drop(held);
     });
-    Ok(trace::with_trace(response, parent))
+    Ok(trace_context::with_trace(response, parent))
 }
 
 /// A page may have a browser send a `GET` from anywhere, and it does not say from where.

@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::caller::HostCaller;
 use super::followed::Followed;
 use super::stream::{Open, stopped};
 use crate::driver::shared::Shared;
+use crate::driver::spans::{self, part};
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
@@ -35,7 +38,9 @@ impl Shared {
             self.await_seen(&call.entity, &after, timeout_ms).await?;
         }
         let wants = call.payload.encoding;
-        let call = function.take(call)?;
+        let mut call = function.take(call)?;
+        let (span, trace) = part!("stream", "internal", call.origin.trace, call.entity, call.method);
+        call.origin.trace = trace;
         let shared = Arc::clone(self);
         let mut open = Open::new(self, function.kind(), call.method.clone());
         Streaming::new(wants, |pipe| {
@@ -45,8 +50,9 @@ impl Shared {
                 (false, false) => Box::pin(shared.follow_foreign(function, call, after, pipe, wants)),
             };
             Ok(Box::pin(async move {
-                let ended = running.await;
+                let ended = running.instrument(span.clone()).await;
                 open.end(&ended.0);
+                spans::end(&span, &ended.0);
                 ended
             }))
         })

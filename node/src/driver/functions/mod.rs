@@ -271,7 +271,7 @@ impl Shared {
                 Some(_) => Box::pin(calling).instrument(span.clone()).await,
             };
             match &ended {
-                Ok((Action::Refuse(error), _)) | Err(error) => spans::end::<()>(&span, &Err(error.clone())),
+                Ok((Action::Refuse(error), _)) | Err(error) => spans::end(&span, &Err::<(), _>(error)),
                 Ok(_) => {}
             }
             let is_error = !matches!(ended, Ok((Action::Reply(_) | Action::Forward(_), _)));

@@ -9,9 +9,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::watch;
 use tonic::{Code, Status};
+use tracing::{Instrument, Span};
 
 use super::bodies::Bodies;
 use super::fits;
+use crate::driver::spans::{self, part};
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::session::{ANSWER_MS_DEFAULT, Call};
@@ -21,7 +23,8 @@ use crate::sidecar::failure::{refused, status};
 use crate::sidecar::problem::Problem;
 use crate::sidecar::proto::common::MetadataEntry;
 use crate::sidecar::services::{Method, Service};
-use crate::sidecar::{SESSION_HEADER, Served};
+use crate::sidecar::{SESSION_HEADER, Served, trace_context};
+use crate::trace::Trace;
 use crate::wire::{Token, TokenError};
 
 /// What callers hear of a function that cannot be served.
@@ -39,6 +42,8 @@ pub(super) struct Caller {
     node: Node,
     pub message_bytes_max: usize,
     pub bodies: Bodies,
+    /// Of traces that begin here, how many are recorded: 0 to 1.
+    sample: f64,
     serving: watch::Receiver<Serving>,
     /// What authors were told, by method.
     told: Mutex<BTreeSet<String>>,
@@ -51,6 +56,8 @@ pub(super) struct Terms {
     pub session: Option<Token>,
     /// How long its caller waits, if he says.
     pub timeout: Option<Duration>,
+    /// What the call is part of.
+    pub trace: Trace,
 }
 
 impl Terms {
@@ -104,28 +111,38 @@ pub(super) struct Answer {
     pub session: Token,
 }
 
-/// The call that a message is.
+/// The call that a message is, and the part of its trace that it is at this node.
 pub(super) fn call_of(
     service: &Service,
     method: &Method,
     message: Bytes,
     metadata: Vec<MetadataEntry>,
-) -> Result<Call, Error> {
+    trace: Trace,
+) -> Result<(Call, Span), Error> {
     let entity = service.entity(method, &message)?;
+    let name = method.descriptor.name();
+    let (span, own) = part!("http", "server", Some(trace), entity, name);
     let envelope = Envelope {
         type_url: String::new(),
         message,
         metadata,
     };
-    Ok(Call::new(entity, method.descriptor.name(), envelope.to_payload()))
+    let call = Call::new(entity, name, envelope.to_payload());
+    Ok((call.with_trace(own.unwrap_or(trace)), span))
 }
 
 impl Caller {
-    pub fn new(node: Node, message_bytes_max: usize, serving: watch::Receiver<Serving>) -> Caller {
+    pub fn new(
+        node: Node,
+        message_bytes_max: usize,
+        sample: f64,
+        serving: watch::Receiver<Serving>,
+    ) -> Caller {
         Caller {
             node,
             message_bytes_max,
             bodies: Bodies::new(),
+            sample,
             serving,
             told: Mutex::default(),
         }
@@ -133,6 +150,11 @@ impl Caller {
 
     pub fn node(&self) -> &Node {
         &self.node
+    }
+
+    /// What a request is part of, by its headers.
+    pub fn trace(&self, headers: &HeaderMap) -> Trace {
+        trace_context::of(headers, self.sample)
     }
 
     /// What is served now.
@@ -244,12 +266,17 @@ impl Caller {
     ) -> Result<Answer, Status> {
         let began = Instant::now();
         let asking = async {
-            let call = call_of(service, method, message, terms.metadata.clone())?;
-            self.check_session(&call, terms.session.as_ref())?;
-            let (reply, session) = self
-                .node
-                .call_payload(call, terms.session.as_ref(), terms.patience())
-                .await?;
+            let (call, span) = call_of(service, method, message, terms.metadata.clone(), terms.trace)?;
+            let calling = async {
+                self.check_session(&call, terms.session.as_ref())?;
+                let calling = self
+                    .node
+                    .call_payload(call, terms.session.as_ref(), terms.patience());
+                calling.await
+            };
+            let result = calling.instrument(span.clone()).await;
+            spans::end(&span, &result);
+            let (reply, session) = result?;
             let envelope =
                 Envelope::of(&reply).map_err(|error| Error::new(ErrorKind::Unanswered, error.message()))?;
             Ok::<_, Error>(Answer {
@@ -274,6 +301,7 @@ mod tests {
             metadata: Vec::new(),
             session: None,
             timeout,
+            trace: spans::begin(false),
         };
         // 0.4 ms are no whole one: the node has none to wait.
         assert!(terms(Some(Duration::from_micros(400))).is_late(Duration::ZERO));

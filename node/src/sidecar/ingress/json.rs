@@ -18,7 +18,8 @@ use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{self, Service};
 use crate::sidecar::status::{error_body, http_status};
 use crate::sidecar::transcode::{BadRequest, Match, Missing};
-use crate::sidecar::{SESSION_HEADER, TIMEOUT_HEADER};
+use crate::sidecar::{SESSION_HEADER, TIMEOUT_HEADER, trace_context};
+use crate::trace::Trace;
 use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
@@ -39,7 +40,8 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accept = accept.map(str::to_owned);
     let is_head = request.method() == Method::HEAD;
-    let mut response = match answer_or_refuse(caller, request).await {
+    let trace = caller.trace(headers);
+    let response = match answer_or_refuse(caller, request, trace).await {
         Ok(response) => response,
         Err(refused) => {
             let said = error_body(refused.code(), &refused.to_string(), accept.as_deref());
@@ -50,6 +52,7 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
             response
         }
     };
+    let mut response = trace_context::with_trace(response, trace);
     if is_head {
         let length = response.body().size_hint().exact();
         *response.body_mut() = Body::empty();
@@ -100,7 +103,11 @@ impl Refused {
     }
 }
 
-async fn answer_or_refuse(caller: &Arc<Caller>, request: Request<Body>) -> Result<Response<Body>, Refused> {
+async fn answer_or_refuse(
+    caller: &Arc<Caller>,
+    request: Request<Body>,
+    trace: Trace,
+) -> Result<Response<Body>, Refused> {
     let services = caller.services()?;
     let (head, body) = request.into_parts();
     let route = services.rules.find(&head.method, head.uri.path())?;
@@ -113,7 +120,7 @@ async fn answer_or_refuse(caller: &Arc<Caller>, request: Request<Body>) -> Resul
             Status::unimplemented(format!("{name} takes a stream, which comes over gRPC only")).into(),
         );
     }
-    let terms = terms(&head.headers, service)?;
+    let terms = terms(&head.headers, service, trace)?;
     check_encoding(&head.headers)?;
     let is_events = accepts(&head.headers, shown::EVENTS);
     if method.is_streamed() && head.method == Method::HEAD {
@@ -172,7 +179,7 @@ async fn receive(caller: &Caller, body: Body) -> Result<(Bytes, Held), Status> {
     Ok((body.collect().await?.to_bytes(), held))
 }
 
-fn terms(headers: &HeaderMap, service: &Service) -> Result<Terms, Status> {
+fn terms(headers: &HeaderMap, service: &Service, trace: Trace) -> Result<Terms, Status> {
     let invalid = |what: String| Status::invalid_argument(format!("nothing changed: {what}"));
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let timeout = match text(TIMEOUT_HEADER).map(str::parse::<u64>) {
@@ -195,6 +202,7 @@ fn terms(headers: &HeaderMap, service: &Service) -> Result<Terms, Status> {
         metadata: heard.filter_map(entry).collect(),
         session: session(headers.get(SESSION_HEADER))?,
         timeout,
+        trace,
     })
 }
 

@@ -75,7 +75,12 @@ impl Ingress {
     ) -> io::Result<Ingress> {
         let address = listener.local_addr()?;
         let door = Arc::new(Door {
-            caller: Arc::new(Caller::new(node, config.message_bytes_max, serving)),
+            caller: Arc::new(Caller::new(
+                node,
+                config.message_bytes_max,
+                config.sample,
+                serving,
+            )),
             origins: Origins::new(config.origins.clone(), address.ip(), config.tls.is_some()),
             tls: config.tls.clone(),
         });

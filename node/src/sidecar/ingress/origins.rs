@@ -27,9 +27,10 @@ use super::{Protocol, respond, respond_as};
 use crate::browser::{self, ANY, Known, Odd};
 use crate::sidecar::SESSION_HEADER;
 use crate::sidecar::status::error_body;
+use crate::sidecar::trace_context::TRACERESPONSE;
 
 /// What a page may read of an answer's headers, beside what a function said and what it always may.
-const EXPOSED: [&str; 3] = ["grpc-status", "grpc-message", SESSION_HEADER];
+const EXPOSED: [&str; 4] = ["grpc-status", "grpc-message", SESSION_HEADER, TRACERESPONSE];
 /// What it always may, and what is not for it.
 const UNEXPOSED: [&str; 9] = [
     "cache-control",
@@ -364,7 +365,7 @@ mod tests {
         assert!(!headers.contains_key(credentials));
         assert_eq!(
             headers[ACCESS_CONTROL_EXPOSE_HEADERS],
-            "grpc-status, grpc-message, anabranch-session, x-said"
+            "grpc-status, grpc-message, anabranch-session, traceresponse, x-said"
         );
         assert_eq!(headers.get_all(VARY).iter().count(), 2);
     }

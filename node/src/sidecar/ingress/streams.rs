@@ -12,8 +12,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming as Incoming};
+use tracing::{Instrument, Span};
 
 use super::call::{Caller, Terms, call_of};
+use crate::driver::spans;
 use crate::error::Error;
 use crate::function::{Messages, Streaming};
 use crate::sidecar::envelope::Envelope;
@@ -133,63 +135,74 @@ impl Caller {
             (true, true) => Some(FIRST_REPLY_BOTH_WAYS),
             (false, true) => Some(FIRST_REPLY),
         };
-        let streaming = self.open(service, method, first, terms.clone()).await?;
-        Begun::wait(self.run(streaming, incoming, &terms), patience).await
+        let timeout = terms.timeout;
+        let (streaming, span) = self.open(service, method, first, terms).await?;
+        Begun::wait(run(streaming, incoming, timeout, span), patience).await
     }
 
+    /// The stream, and the part of its trace that it is at this node.
     async fn open(
         &self,
         service: &Service,
         method: &Method,
         message: Bytes,
         terms: Terms,
-    ) -> Result<Streaming, Status> {
+    ) -> Result<(Streaming, Span), Status> {
         let opening = async {
             let patience = terms.patience();
-            let call = call_of(service, method, message, terms.metadata)?;
-            self.check_session(&call, terms.session.as_ref())?;
-            let after = terms.session.unwrap_or_default();
-            self.node().stream_payload(None, call, &after, patience).await
+            let (call, span) = call_of(service, method, message, terms.metadata, terms.trace)?;
+            let opening = async {
+                self.check_session(&call, terms.session.as_ref())?;
+                let after = terms.session.unwrap_or_default();
+                self.node().stream_payload(None, call, &after, patience).await
+            };
+            let opened = opening.instrument(span.clone()).await;
+            spans::end(&span, &opened);
+            Ok((opened?, span))
         };
         opening
             .await
             .map_err(|error: Error| self.status(service, &error, false))
     }
-
-    fn run(
-        self: &Arc<Self>,
-        streaming: Streaming,
-        incoming: Option<Incoming<Bytes>>,
-        terms: &Terms,
-    ) -> Replies {
-        let (sender, replies) = mpsc::channel(REPLIES_MAX);
-        let timeout = terms.timeout;
-        tokio::spawn(async move {
-            let late = async {
-                match timeout {
-                    Some(timeout) => tokio::time::sleep(timeout).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = pass_on(streaming, incoming, &sender) => {}
-                () = late => {
-                    let status = Status::deadline_exceeded("the stream's deadline has passed");
-                    let _ = sender.send(Err(status)).await;
-                }
-                // Its caller is gone.
-                () = sender.closed() => {}
-            }
-        });
-        replies
-    }
 }
 
+/// Runs a stream beside everything else, as long as anybody wants it.
+fn run(
+    streaming: Streaming,
+    incoming: Option<Incoming<Bytes>>,
+    timeout: Option<Duration>,
+    span: Span,
+) -> Replies {
+    let (sender, replies) = mpsc::channel(REPLIES_MAX);
+    let running = async move {
+        let late = async {
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = pass_on(streaming, incoming, &sender) => ended,
+            () = late => Err(Status::deadline_exceeded("the stream's deadline has passed")),
+            // Its caller is gone.
+            () = sender.closed() => Ok(()),
+        };
+        spans::end(&Span::current(), &ended.as_ref().map_err(Status::message));
+        if let Err(status) = ended {
+            // He may be gone by now.
+            let _ = sender.send(Err(status)).await;
+        }
+    };
+    tokio::spawn(running.instrument(span));
+    replies
+}
+
+/// Passes on what both sides say, until there is no more; why there is not, where that is no end.
 async fn pass_on(
     streaming: Streaming,
     incoming: Option<Incoming<Bytes>>,
     sender: &mpsc::Sender<Result<Envelope, Status>>,
-) {
+) -> Result<(), Status> {
     let (messages, mut streaming) = streaming.split();
     let feeding = feed(messages, incoming);
     let mut feeding = std::pin::pin!(feeding);
@@ -197,26 +210,19 @@ async fn pass_on(
     loop {
         let next = tokio::select! {
             next = streaming.next_payload() => next,
-            broken = &mut feeding, if !is_fed => {
+            fed = &mut feeding, if !is_fed => {
                 is_fed = true;
-                match broken {
-                    Ok(()) => continue,
-                    Err(status) => {
-                        let _ = sender.send(Err(status)).await;
-                        return;
-                    }
-                }
+                fed?;
+                continue;
             }
         };
-        let reply = match next {
-            Ok(Some(reply)) => Envelope::of(&reply),
-            Ok(None) => return,
-            Err(error) => Err(error),
+        let told = |error: Error| status(&error, false);
+        let Some(reply) = next.map_err(told)? else {
+            return Ok(());
         };
-        let is_last = reply.is_err();
-        let reply = reply.map_err(|error| status(&error, false));
-        if sender.send(reply).await.is_err() || is_last {
-            return;
+        let reply = Envelope::of(&reply).map_err(told)?;
+        if sender.send(Ok(reply)).await.is_err() {
+            return Ok(());
         }
     }
 }
