@@ -93,6 +93,60 @@ fn a_page_of_another_site_is_refused() {
 }
 
 #[test]
+fn a_page_of_a_configured_origin_sends_and_reads_all_that_there_is() {
+    let mut cluster = Cluster::prepare("http-page", 1);
+    cluster.nodes[0].configure("[http]", "[http]\norigins = [\"https://ops.example\"]");
+    cluster.nodes[0].start_ready();
+    let node = &cluster.nodes[0];
+    node.increment("count", "a", 1);
+    let ask = |method: &str, more: &[(&str, &str)]| {
+        let headers = [&[("Origin", "https://ops.example")], more].concat();
+        http::request(&node.http, method, "/v1/entities/count/a", &headers, "").unwrap()
+    };
+    let names = |reply: &http::Reply, header: &str| -> Vec<String> {
+        let line = reply.headers.lines().find_map(|line| line.strip_prefix(header));
+        let line = line.unwrap_or_else(|| panic!("{header} is missing: {reply:?}"));
+        let names = line.split(',').map(|name| name.trim().to_owned());
+        names.collect()
+    };
+    let wanted = "anabranch-session, anabranch-timeout-ms";
+    let question = [
+        ("Access-Control-Request-Method", "DELETE"),
+        ("Access-Control-Request-Headers", wanted),
+    ];
+    let may = ask("OPTIONS", &question);
+    assert_eq!((may.status, may.body.as_str()), (204, ""), "{may:?}");
+    assert_eq!(
+        names(&may, "access-control-allow-origin:"),
+        ["https://ops.example"]
+    );
+    assert_eq!(
+        names(&may, "access-control-allow-methods:"),
+        ["GET", "POST", "DELETE"]
+    );
+    let headers = names(&may, "access-control-allow-headers:");
+    for name in [
+        "authorization",
+        "content-type",
+        "anabranch-session",
+        "anabranch-timeout-ms",
+        "anabranch-idempotent",
+        "last-event-id",
+        "traceparent",
+    ] {
+        assert!(headers.iter().any(|header| header == name), "{name}: {headers:?}");
+    }
+    // What the page may not read of an answer is as good as not said.
+    let read = ask("GET", &[]);
+    assert_eq!(read.status, 200, "{read:?}");
+    assert!(read.headers.contains("anabranch-session:"), "{read:?}");
+    let exposed = names(&read, "access-control-expose-headers:");
+    assert!(exposed.iter().any(|name| name == "anabranch-session"), "{read:?}");
+    assert_eq!(ask("DELETE", &[]).status, 200);
+    cluster.nodes[0].stop();
+}
+
+#[test]
 fn a_token_is_wanted_where_one_is_configured() {
     let mut cluster = Cluster::prepare("http-token", 1);
     cluster.nodes[0].configure("[http]", &format!("[http]\ntoken = \"{TOKEN}\""));

@@ -7,14 +7,34 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::super::config::{HttpConfig, Secret};
 use super::App;
 use super::error::Refusal;
+use super::session::LAST_EVENT_ID;
 use crate::browser::{self, Known};
+use crate::daemon::api::{IDEMPOTENT_HEADER, SESSION_HEADER, TIMEOUT_HEADER};
+use crate::sidecar::trace_context::{TRACEPARENT, TRACERESPONSE};
+
+/// The methods that there are here, beside those of which no browser asks.
+const METHODS: [&str; 3] = ["GET", "POST", "DELETE"];
+/// The headers of a request that somebody here reads.
+const READ: [&str; 7] = [
+    "authorization",
+    "content-type",
+    SESSION_HEADER,
+    TIMEOUT_HEADER,
+    IDEMPOTENT_HEADER,
+    LAST_EVENT_ID,
+    TRACEPARENT,
+];
+/// What a page may read of an answer's headers, beside what it always may.
+const EXPOSED: [&str; 4] = [SESSION_HEADER, TRACERESPONSE, "allow", "www-authenticate"];
+/// For so long a browser need not ask again, seconds.
+const MAX_AGE: &str = "600";
 
 /// The local address of the connection that a request came over.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +58,7 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     // A browser asks first whether a configured origin may send what is no simple request.
     let preflight = origin.is_some() && request.method() == Method::OPTIONS;
     let mut response = if preflight {
-        StatusCode::NO_CONTENT.into_response()
+        may_send()
     } else {
         next.run(request).await
     };
@@ -46,10 +66,25 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::VARY, HeaderValue::from_static("Origin"));
-        let allowed = HeaderValue::from_static("Authorization, Content-Type");
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        insert_list(headers, header::ACCESS_CONTROL_EXPOSE_HEADERS, &EXPOSED);
     }
     response
+}
+
+/// What pages of a configured origin may send.
+fn may_send() -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    insert_list(headers, header::ACCESS_CONTROL_ALLOW_METHODS, &METHODS);
+    insert_list(headers, header::ACCESS_CONTROL_ALLOW_HEADERS, &READ);
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
+    response
+}
+
+fn insert_list(headers: &mut HeaderMap, name: HeaderName, list: &[&str]) {
+    if let Ok(list) = HeaderValue::try_from(list.join(", ")) {
+        headers.insert(name, list);
+    }
 }
 
 impl Guard {

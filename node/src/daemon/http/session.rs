@@ -10,6 +10,9 @@ use crate::daemon::api::{SESSION_HEADER, TIMEOUT_HEADER, TIMEOUT_MS_MAX};
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::wire::{TOKEN_TEXT_BYTES_MAX, Token};
 
+/// The header in which a browser sends back what came as an event's id.
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
+
 /// The token that a request carries.
 pub(super) fn token(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
     let Some(value) = headers.get(SESSION_HEADER) else {
@@ -28,12 +31,12 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
 
 /// The token that a browser sends back, once it has been cut off from server-sent events.
 pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
-    let value = headers.get("last-event-id").filter(|value| !value.is_empty());
+    let value = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
     let Some(value) = value else { return Ok(None) };
     let token = value.to_str().unwrap_or_default().parse::<Token>();
     token
         .map(Some)
-        .map_err(|e| Refusal::invalid(format!("last-event-id: {e}")))
+        .map_err(|e| Refusal::invalid(format!("{LAST_EVENT_ID}: {e}")))
 }
 
 /// How long a read waits for what its session has seen.
