@@ -153,7 +153,9 @@ fn a_token_is_wanted_where_one_is_configured() {
     cluster.nodes[0].start_ready();
     let at = cluster.nodes[0].http.clone();
     let with = |token: &str| http::request(&at, "GET", "/v1/dump", &[("Authorization", token)], "").unwrap();
-    assert_eq!(with(&format!("Bearer {TOKEN}")).status, 200);
+    for scheme in ["Bearer", "bearer", "BEARER"] {
+        assert_eq!(with(&format!("{scheme} {TOKEN}")).status, 200, "{scheme}");
+    }
     assert_refused(&with("Bearer 0123456789abcdef"), 401, "unauthorized", "token");
     assert_refused(&with(TOKEN), 401, "unauthorized", "token");
     assert_refused(

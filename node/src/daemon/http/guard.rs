@@ -140,8 +140,7 @@ impl Guard {
         let Some(Secret(token)) = &self.token else {
             return Ok(());
         };
-        let shown = one(headers, header::AUTHORIZATION)?.and_then(|value| value.strip_prefix("Bearer "));
-        match shown {
+        match one(headers, header::AUTHORIZATION)?.and_then(bearer) {
             Some(shown) if equal(shown.as_bytes(), token.as_bytes()) => Ok(()),
             Some(_) => Err(unauthorized("the bearer token is not this node's")),
             None => Err(unauthorized(
@@ -153,6 +152,13 @@ impl Guard {
 
 fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Refusal> {
     browser::one(headers, name).map_err(|odd| Refusal::invalid(odd.to_string()))
+}
+
+/// The token of an `Authorization` of this scheme, which is written in any case (RFC 9110, section 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let is_bearer = scheme.eq_ignore_ascii_case("Bearer");
+    is_bearer.then(|| token.trim_start_matches(' '))
 }
 
 /// Compares without telling by its duration where the first difference is.
@@ -258,8 +264,17 @@ mod tests {
     fn a_token_must_be_the_very_one() {
         let guard = guard(Some("0123456789abcdef"));
         let with = |value| admit(&guard, &[("host", "localhost"), ("authorization", value)]);
-        assert_eq!(with("Bearer 0123456789abcdef"), Ok(None));
         for value in [
+            "Bearer 0123456789abcdef",
+            "bearer 0123456789abcdef",
+            "BEARER  0123456789abcdef",
+        ] {
+            assert_eq!(with(value), Ok(None), "{value}");
+        }
+        for value in [
+            "bearer 0123456789abcdeX",
+            "Bearer0123456789abcdef",
+            "bearer",
             "Bearer 0123456789abcdeX",
             "Bearer 0123456789abcde",
             "Bearer 0123456789abcdef0",
