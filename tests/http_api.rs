@@ -254,6 +254,17 @@ fn what_is_wrong_with_a_request_is_said_and_nothing_is_done() {
         (read.status, read.headers.contains("anabranch-session")),
         (200, true)
     );
+    for (query, said) in [
+        ("kind=", "a kind"),
+        ("kind=count&kind=cart", "kind=KIND"),
+        ("kind=count&", "kind=KIND"),
+        ("sort=count", "kind=KIND"),
+    ] {
+        let dump = http::get(&node.http, &format!("/v1/dump?{query}")).unwrap();
+        assert_refused(&dump, 400, "invalid", said);
+    }
+    let dump = http::get(&node.http, "/v1/dump?kind=count").unwrap();
+    assert_eq!((dump.status, dump.body), (200, node.dump()));
     // A batch is done whole or not at all: not one of those first operations was.
     assert_eq!(node.count("count", "a"), 1);
     assert_eq!(node.value("cart", "a"), None);

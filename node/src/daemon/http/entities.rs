@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::body::{self, Chunks};
 use super::error::Refusal;
 use super::{App, session, told};
+use crate::daemon::output;
 use crate::json;
 use crate::node::{Dump, Node};
 use crate::percent::{self, Place};
@@ -172,11 +173,16 @@ fn event(id: &EntityId, reading: Option<&crate::Reading>) -> String {
 }
 
 fn kind_of(query: &str) -> Result<String, Refusal> {
-    let Some(kind) = query.strip_prefix("kind=") else {
-        let message = format!("{query:?} asks for nothing that there is: kind=KIND");
-        return Err(Refusal::invalid(message));
+    // An `&` that is part of a kind is written %26; any other begins a second question, and there is one.
+    let kind = query.strip_prefix("kind=").filter(|kind| !kind.contains('&'));
+    let Some(kind) = kind else {
+        let message = format!("{query:?} asks for nothing that there is: kind=KIND, once");
+        return Err(Refusal::invalid(output::shortened(message)));
     };
-    percent::decode(kind, Place::Segment).map_err(|e| Refusal::invalid(e.to_string()))
+    let kind = percent::decode(kind, Place::Segment).map_err(|e| Refusal::invalid(e.to_string()))?;
+    // What is no kind of any entity.
+    EntityId::new(&kind, "key").map_err(|e| Refusal::invalid(e.to_string()))?;
+    Ok(kind)
 }
 
 async fn walk(dump: Dump, mut chunks: Chunks) {
