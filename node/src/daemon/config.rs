@@ -35,6 +35,7 @@ use super::output::quoted;
 use super::strict;
 use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX, UPDATE_OPS_MAX};
 use crate::transport::{MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
+use crate::trigger::OWN_KINDS;
 
 /// Where a node listens for its peers when nothing else is configured.
 pub const QUIC_PORT_DEFAULT: u16 = 7411;
@@ -539,6 +540,13 @@ fn kinds(
     let mut kinds = BTreeMap::new();
     for (kind, ty) in raw {
         crate::wire::EntityId::new(kind.get_ref(), "key").map_err(|e| source.at(kind.span(), e))?;
+        if kind.get_ref().starts_with(OWN_KINDS) {
+            let message = format_args!(
+                "kind {:?} is one of Anabranch's own, whose types are not declared",
+                kind.get_ref()
+            );
+            return Err(source.at(kind.span(), message));
+        }
         let parsed = ty.get_ref().parse::<Type>().map_err(|_| {
             let types = types();
             source.at(

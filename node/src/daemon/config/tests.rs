@@ -116,6 +116,10 @@ fn complaints_name_the_line() {
          vote, boundedcounter, ormap, countermap, registermap, multimap",
     );
     refused(
+        "[kinds]\n\"anabranch:schedule\" = \"flag\"",
+        "2: kind \"anabranch:schedule\" is one of Anabranch's own, whose types are not declared",
+    );
+    refused(
         "[limits]\nkeys_max = 0",
         "2: limits.keys_max is 0, it must be at least 1",
     );
