@@ -159,6 +159,15 @@ fn what_goes_wrong_is_told_and_leaves_no_trace() {
     assert_eq!(nowhere.code, UNIMPLEMENTED);
     let failed = client.fail("Desk/Fail", json!({}));
     assert_eq!(failed, (FAILED_PRECONDITION, "the desk is closed".into()));
+    // A method that there is not, where there is the function.
+    let at = dev.nodes[0]["http"].as_str().unwrap();
+    for shape in ["call", "stream"] {
+        let reply = http::post(at, &format!("/v1/{shape}/counter/c/Nope"), "null").unwrap();
+        assert_eq!(reply.status, 404, "{reply:?}");
+        let message = "the function of counter at this node has no such method (it has Change, ";
+        assert!(reply.body.contains(message), "{reply:?}");
+        assert!(!reply.body.contains("there is no function"), "{reply:?}");
+    }
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Shared {
                 return ended;
             }
         }
-        Err(route.over(&call, &self.methods_here(&call)))
+        Err(route.over(&call, self.functions.methods_of(call.entity.kind())))
     }
 
     /// Opens a stream of an entity's function, here if it is here.
@@ -71,7 +71,8 @@ impl Shared {
                 opened => return opened,
             }
         }
-        Err(route::nobody(&call, nodes.len(), last, &self.methods_here(&call)))
+        let here = self.functions.methods_of(call.entity.kind());
+        Err(route::nobody(&call, nodes.len(), last, here))
     }
 
     fn candidates(&self, is_here: bool) -> Vec<NodeId> {
@@ -82,13 +83,5 @@ impl Shared {
         };
         nodes.extend(self.network().nearest());
         nodes
-    }
-
-    /// The methods of this node's function for a call, for people.
-    fn methods_here(&self, call: &Call) -> String {
-        match self.functions.of(call.entity.kind()) {
-            Ok(function) => function.methods().collect::<Vec<_>>().join(", "),
-            Err(_) => "none of this kind".to_owned(),
-        }
     }
 }

@@ -65,6 +65,17 @@ type RunAsync = dyn for<'a> Fn(
 /// A future of any type.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// What a caller hears of a method that a function does not have.
+pub(crate) fn no_method(kind: &str, method: &str, there: &[impl AsRef<str>]) -> Error {
+    let there: Vec<&str> = there.iter().map(AsRef::as_ref).collect();
+    let message = format!(
+        "nothing changed: the function of {kind} has no method {:?}; it has {}",
+        method.chars().take(METHOD_BYTES_MAX).collect::<String>(),
+        there.join(", ")
+    );
+    Error::new(ErrorKind::NoFunction, message)
+}
+
 /// One of a function's methods.
 pub(crate) struct Method {
     is_query: bool,
@@ -228,13 +239,7 @@ impl Function {
             Some(method) => Ok(method.is_query()),
             None => {
                 let there: Vec<&str> = self.methods().collect();
-                let message = format!(
-                    "nothing changed: the function of {} has no method {:?}; it has {}",
-                    self.kind,
-                    method.chars().take(METHOD_BYTES_MAX).collect::<String>(),
-                    there.join(", ")
-                );
-                Err(Error::new(ErrorKind::NoFunction, message))
+                Err(no_method(&self.kind, method, &there))
             }
         }
     }

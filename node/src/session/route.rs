@@ -70,14 +70,14 @@ impl Route {
         before.unwrap_or(error)
     }
 
-    /// What there is to say where nobody else is asked. `here` are the methods of this node's function, for people.
-    pub fn over(self, call: &Call, here: &str) -> Error {
+    /// What there is to say where nobody else is asked. `here` are the methods of this node's function, if it has one.
+    pub fn over(self, call: &Call, here: Option<Vec<String>>) -> Error {
         nobody(call, self.nodes.len(), self.last, here)
     }
 }
 
 /// What to say where everybody was asked, so many nodes, and this came of it at last.
-pub(crate) fn nobody(call: &Call, nodes: usize, last: Option<Error>, here: &str) -> Error {
+pub(crate) fn nobody(call: &Call, nodes: usize, last: Option<Error>, here: Option<Vec<String>>) -> Error {
     match last {
         Some(error) if error.kind() != ErrorKind::NoFunction => error,
         last => {
@@ -85,9 +85,17 @@ pub(crate) fn nobody(call: &Call, nodes: usize, last: Option<Error>, here: &str)
                 0 => "and no other node is linked".to_owned(),
                 n => format!("nor at the {n} nodes that it is linked with"),
             };
+            let kind = call.entity.kind();
+            let here = match here {
+                Some(methods) => format!(
+                    "the function of {kind} at this node has no such method (it has {})",
+                    methods.join(", ")
+                ),
+                None => format!("there is no function of {kind} at this node"),
+            };
             let last = last.map(|error| format!("; the last of them says: {}", error.message()));
             let message = format!(
-                "nothing changed: {call}: there is no such function at this node (it has {here}), {asked}{}",
+                "nothing changed: {call}: {here}, {asked}{}",
                 last.unwrap_or_default()
             );
             Error::new(ErrorKind::NoFunction, message)
@@ -155,7 +163,7 @@ mod tests {
             count += 1;
             ended = route.heard::<()>(Err(Error::new(fails[node.0 as usize], "it failed")));
         }
-        let error = ended.map_or_else(|| route.over(call, "m"), |ended| ended.unwrap_err());
+        let error = ended.map_or_else(|| route.over(call, None), |ended| ended.unwrap_err());
         assert_eq!((count, error.kind()), (asked, says), "{fails:?}");
     }
 
@@ -181,6 +189,19 @@ mod tests {
         check(&again, &[Unanswered, DiskFull, NoFunction], 2, Unanswered);
         check(&again, &[Overloaded, DiskFull, NoFunction], 2, DiskFull);
         check(&again, &[Lost, Refused, NoFunction], 2, Refused);
+    }
+
+    #[test]
+    fn a_method_that_is_missing_is_told_apart_from_a_function_that_is() {
+        let said = |here| nobody(&call(), 0, None, here).message().to_owned();
+        assert_eq!(
+            said(Some(vec!["a".to_owned(), "b".to_owned()])),
+            "nothing changed: m of k/x: the function of k at this node has no such method (it has a, b), and no other node is linked"
+        );
+        assert_eq!(
+            said(None),
+            "nothing changed: m of k/x: there is no function of k at this node, and no other node is linked"
+        );
     }
 
     #[test]

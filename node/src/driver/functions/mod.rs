@@ -149,7 +149,7 @@ impl Functions {
         if let Some(found) = found.filter(|found| !found.method.is_stream()) {
             return Ok(found);
         }
-        let why = self.of(call.entity.kind())?.is_query(&call.method).err();
+        let why = self.of(call)?.is_query(&call.method).err();
         let otherwise = || Error::new(ErrorKind::Internal, "a method that was not found is there");
         Err(why.unwrap_or_else(otherwise))
     }
@@ -159,9 +159,18 @@ impl Functions {
         self.by_kind.contains_key(kind)
     }
 
-    pub(super) fn of(&self, kind: &str) -> Result<&Arc<Function>, Error> {
-        let installed = self.by_kind.get(kind);
-        installed.map(|installed| &installed.function).ok_or_else(|| {
+    /// The one in Rust of this kind.
+    fn in_rust(&self, kind: &str) -> Option<&Arc<Function>> {
+        self.by_kind.get(kind).map(|installed| &installed.function)
+    }
+
+    /// The one in Rust for a call that no function of another process takes.
+    pub(super) fn of(&self, call: &Call) -> Result<&Arc<Function>, Error> {
+        let kind = call.entity.kind();
+        self.in_rust(kind).ok_or_else(|| {
+            if let Some(foreign) = self.foreign.of(kind) {
+                return function::no_method(kind, &call.method, &foreign.methods());
+            }
             let own = |kind: &&str| !kind.starts_with(OWN_KINDS);
             let foreign = self.foreign.all();
             let foreign = foreign.iter().map(|function| function.kind());
@@ -174,6 +183,15 @@ impl Functions {
             let message = format!("nothing changed: there is no function of kind {kind:?}; {there}");
             Error::new(ErrorKind::NoFunction, message)
         })
+    }
+
+    /// The methods of the function of this kind, wherever it runs; none if there is none here.
+    pub(super) fn methods_of(&self, kind: &str) -> Option<Vec<String>> {
+        let foreign = || self.foreign.of(kind).map(|foreign| foreign.methods());
+        let in_rust = self.in_rust(kind);
+        in_rust
+            .map(|function| function.methods().map(str::to_owned).collect())
+            .or_else(foreign)
     }
 
     fn sessions(&self, entity: &EntityId) -> MutexGuard<'_, Sessions> {
@@ -386,7 +404,7 @@ impl Shared {
             let is_rust = self.functions.by_kind.contains_key(call.entity.kind());
             let is_here = self.functions.has_method(call);
             if (is_here && is_rust) || (!is_here && self.network().nearest().is_empty()) {
-                self.functions.of(call.entity.kind())?.is_query(&call.method)?;
+                self.functions.of(call)?.is_query(&call.method)?;
             }
             call.check()
         })
@@ -486,7 +504,7 @@ impl Shared {
                 Due::Foreign(entity) => self.wake_foreign(&entity),
                 Due::Workers => self.look_at_workers(),
                 Due::Session(entity) => {
-                    if let Ok(function) = self.functions.of(entity.kind()) {
+                    if let Some(function) = self.functions.in_rust(entity.kind()) {
                         let function = Arc::clone(function);
                         self.tell_session(&function, &entity, Input::Wakeup, None, nothing);
                     }

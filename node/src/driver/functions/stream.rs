@@ -32,7 +32,7 @@ impl Shared {
         if let Some(foreign) = self.functions.foreign_for(&call) {
             return self.stream_foreign(foreign, call, after, timeout_ms).await;
         }
-        let function = Arc::clone(self.functions.of(call.entity.kind())?);
+        let function = Arc::clone(self.functions.of(&call)?);
         call.check()?;
         if !after.is_empty() {
             self.await_seen(&call.entity, &after, timeout_ms).await?;

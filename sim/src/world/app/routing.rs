@@ -70,11 +70,11 @@ impl Apps {
             Some((peer, own_ms)) => self.ask_peer(world, node, (peer, by), call, session, own_ms),
             None => {
                 let function = self.functions[node].get(call.entity.kind());
-                let here = function.map(|function| function.methods().collect::<Vec<_>>().join(", "));
+                let here = function.map(|function| function.methods().map(str::to_owned).collect());
                 let Some(routing) = self.routes.remove(&number) else {
                     return;
                 };
-                let error = routing.route.over(&call, &here.unwrap_or_default());
+                let error = routing.route.over(&call, here);
                 self.deliver_routed(node, routing.by, Err(error), routing.session);
             }
         }
