@@ -613,7 +613,8 @@ fn check_kinds(update: &Update) -> Result<(), Error> {
         return Ok(());
     };
     let message = format!(
-        "nothing changed: kinds that begin with {OWN_KINDS:?} are Anabranch's own, and {own} is read but not written by others          (schedules are set and cancelled by `schedule`, or by calls of {SCHEDULE})"
+        "nothing changed: kinds that begin with {OWN_KINDS:?} are Anabranch's own, and {own} is read but not written by others \
+         (schedules are set and cancelled by `schedule`, or by calls of {SCHEDULE})"
     );
     Err(Error::new(ErrorKind::Invalid, message))
 }
