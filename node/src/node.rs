@@ -5,6 +5,7 @@
 
 mod builder;
 mod dump;
+mod parting;
 mod status;
 mod watch;
 
@@ -595,12 +596,13 @@ impl Node {
     }
 
     /// Like [`Node::shutdown`], and tells the others that this node does not come back, so that nobody looks or waits for
-    /// it.
+    /// it. What it may take away of bounded counters it hands over before, to the nodes that it is linked with, by turns.
     ///
     /// # Errors
     /// See [`Node::stopped`]; and [`ErrorKind::Unconfirmed`] where the node has left, but no peer, or not every connected
     /// one, is known to have all that it had.
     pub async fn leave(&self) -> Result<(), Error> {
+        parting::hand_over(self).await;
         self.handle.stop(true);
         self.handle.stopped().await
     }

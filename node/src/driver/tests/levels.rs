@@ -95,6 +95,35 @@ async fn a_stop_answers_those_who_wait_and_refuses_those_who_come() {
 }
 
 #[tokio::test]
+async fn who_leaves_hands_over_what_it_may_take_away() {
+    let scratch = Scratch::new();
+    let a = scratch.start(1, &[]).await;
+    let b = scratch.start(2, &[&a]).await;
+    within(b.ready()).await;
+    let count = |key: &str, by| {
+        let mut update = increment("unused", 1);
+        update.ops = vec![Op {
+            entity: EntityId::new("stock", key).unwrap(),
+            ty: Some(Type::BoundedCounter),
+            mutation: Mutation::Increment(by),
+        }];
+        update
+    };
+    // Of another one it holds nothing.
+    within(a.update(count("boots", 3))).await.unwrap();
+    within(b.update(at("all", count("hats", 9)))).await.unwrap();
+    let refused = within(a.update(count("hats", -9))).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Rights);
+    within(b.leave()).await.unwrap();
+    for (key, by) in [("hats", 9), ("boots", 3)] {
+        within(a.update(count(key, -by))).await.unwrap();
+        let refused = within(a.update(count(key, -1))).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Rights);
+    }
+    within(a.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
 async fn gossip_introduces_nodes_and_tells_that_one_has_left() {
     let scratch = Scratch::new();
     let a = scratch.start(1, &[]).await;
