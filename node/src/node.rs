@@ -216,6 +216,7 @@ impl Node {
     }
 
     /// What a session has seen once it has read this entity here, as it is now.
+    #[cfg(feature = "sidecar")]
     pub(crate) fn seen_with(&self, after: &Token, id: &EntityId) -> Token {
         self.handle.peek(|engine| engine.token(after, [id]))
     }

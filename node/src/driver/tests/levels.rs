@@ -1,7 +1,7 @@
 //! Write levels over real links, and what their callers hear when the node stops.
 
 use super::*;
-use crate::MemberHint;
+use crate::{BoundedCounter, MemberHint};
 
 fn at(level: &str, update: Update) -> Update {
     Update {
@@ -100,24 +100,17 @@ async fn who_leaves_hands_over_what_it_may_take_away() {
     let a = scratch.start(1, &[]).await;
     let b = scratch.start(2, &[&a]).await;
     within(b.ready()).await;
-    let count = |key: &str, by| {
-        let mut update = increment("unused", 1);
-        update.ops = vec![Op {
-            entity: EntityId::new("stock", key).unwrap(),
-            ty: Some(Type::BoundedCounter),
-            mutation: Mutation::Increment(by),
-        }];
-        update
-    };
+    let stock = |node: &Node, key: &str| node.entity::<BoundedCounter>("stock", key).unwrap();
     // Of another one it holds nothing.
-    within(a.update(count("boots", 3))).await.unwrap();
-    within(b.update(at("all", count("hats", 9)))).await.unwrap();
-    let refused = within(a.update(count("hats", -9))).await.unwrap_err();
+    within(stock(&a, "boots").add(3)).await.unwrap();
+    let everywhere = stock(&b, "hats").with_level("all".parse().unwrap());
+    within(everywhere.add(9)).await.unwrap();
+    let refused = within(stock(&a, "hats").take(9)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Rights);
     within(b.leave()).await.unwrap();
     for (key, by) in [("hats", 9), ("boots", 3)] {
-        within(a.update(count(key, -by))).await.unwrap();
-        let refused = within(a.update(count(key, -1))).await.unwrap_err();
+        within(stock(&a, key).take(by)).await.unwrap();
+        let refused = within(stock(&a, key).take(1)).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Rights);
     }
     within(a.shutdown()).await.unwrap();
