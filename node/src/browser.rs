@@ -14,6 +14,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 /// The one entry by which every page may ask.
 pub const ANY: &str = "*";
 
+/// For so long a browser need not ask again whether a page may send something, seconds.
+pub const MAX_AGE: &str = "600";
+
 /// Whom pages may be of, and by which names a node is asked.
 #[derive(Debug, Default)]
 pub struct Known {

@@ -15,7 +15,7 @@ use super::super::config::{HttpConfig, Secret};
 use super::App;
 use super::error::Refusal;
 use super::session::LAST_EVENT_ID;
-use crate::browser::{self, Known};
+use crate::browser::{self, Known, MAX_AGE};
 use crate::daemon::api::{IDEMPOTENT_HEADER, SESSION_HEADER, TIMEOUT_HEADER};
 use crate::sidecar::trace_context::{TRACEPARENT, TRACERESPONSE};
 
@@ -33,8 +33,6 @@ const READ: [&str; 7] = [
 ];
 /// What a page may read of an answer's headers, beside what it always may.
 const EXPOSED: [&str; 4] = [SESSION_HEADER, TRACERESPONSE, "allow", "www-authenticate"];
-/// For so long a browser need not ask again, seconds.
-const MAX_AGE: &str = "600";
 
 /// The local address of the connection that a request came over.
 #[derive(Clone, Copy, Debug)]

@@ -18,25 +18,22 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
     let Some(value) = headers.get(SESSION_HEADER) else {
         return Ok(None);
     };
-    let text = value.to_str().unwrap_or_default();
     // One that begins with this request.
     if value.is_empty() {
         return Ok(Some(Token::default()));
     }
-    let token = text.parse::<Token>();
-    token
-        .map(Some)
-        .map_err(|e| Refusal::invalid(format!("{SESSION_HEADER}: {e}")))
+    parse(SESSION_HEADER, value).map(Some)
 }
 
 /// The token that a browser sends back, once it has been cut off from server-sent events.
 pub(super) fn last_event(headers: &HeaderMap) -> Result<Option<Token>, Refusal> {
     let value = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty());
-    let Some(value) = value else { return Ok(None) };
+    value.map(|value| parse(LAST_EVENT_ID, value)).transpose()
+}
+
+fn parse(name: &str, value: &HeaderValue) -> Result<Token, Refusal> {
     let token = value.to_str().unwrap_or_default().parse::<Token>();
-    token
-        .map(Some)
-        .map_err(|e| Refusal::invalid(format!("{LAST_EVENT_ID}: {e}")))
+    token.map_err(|e| Refusal::invalid(format!("{name}: {e}")))
 }
 
 /// How long a read waits for what its session has seen.

@@ -24,7 +24,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::{Protocol, respond, respond_as};
-use crate::browser::{self, ANY, Known, Odd};
+use crate::browser::{self, ANY, Known, MAX_AGE, Odd};
 use crate::sidecar::SESSION_HEADER;
 use crate::sidecar::status::error_body;
 use crate::sidecar::trace_context::TRACERESPONSE;
@@ -43,8 +43,6 @@ const UNEXPOSED: [&str; 9] = [
     "set-cookie",
     "vary",
 ];
-/// For so long a browser need not ask again, seconds.
-const MAX_AGE: &str = "600";
 
 /// Which pages may call.
 #[derive(Debug)]
