@@ -116,8 +116,15 @@ impl Default for Written {
 impl postcard::ser_flavors::Flavor for Written {
     type Output = Bytes;
 
+    // An array of bytes comes byte by byte.
+    #[inline]
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
+        let Some(room) = self.few.get_mut(self.len) else {
+            return self.try_extend(&[byte]);
+        };
+        *room = byte;
+        self.len += 1;
+        Ok(())
     }
 
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {

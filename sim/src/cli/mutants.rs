@@ -50,7 +50,7 @@ const fn within(profile: Profile, name: &'static str, class: &'static str, seeds
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 44] = [
+const PLANTED: [Planted; 45] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -95,6 +95,7 @@ const PLANTED: [Planted; 44] = [
     within(Profile::Retries, "refused_has_not_run", "II", 100),
     within(Profile::Retries, "may_have_run_forgotten", "II", 100),
     within(Profile::Retries, "name_stays_behind", "II", 100),
+    within(Profile::Retries, "forward_hides_first_part", "II", 100),
 ];
 
 /// What stands above the table in `sim/PLANTED.md`.

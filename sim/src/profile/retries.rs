@@ -1,5 +1,5 @@
 //! The application of the profile `retries`: clients call functions that are at some nodes only, some calls at most once, some marked
-//! as harmless twice and under a name, and some by way of another function.
+//! as harmless twice and under a name, and some by way of another function: that calls it, forwards to it, or wants it called.
 //!
 //! What must hold: a call that may run at most once is run at most once, by whoever makes it; one that is answered well has run and
 //! its effect is there; an error after which nothing can have run comes of calls that have not run, then or later, and one
@@ -19,7 +19,7 @@ use crate::net::NodeIx;
 const ONCE: &str = "once";
 /// May run again; keeps the names of its calls.
 const AGAIN: &str = "again";
-/// Calls the first for others, and is everywhere.
+/// Leads to the first, in several ways, and is everywhere.
 const RELAY: &str = "relay";
 /// Every so manyth node has none of the first two.
 const LACKING: NodeIx = 3;
@@ -31,7 +31,14 @@ type Lines = OrSet<String>;
 enum Way {
     Once,
     Again,
+    /// By a function that calls it.
     Relayed,
+    /// By one that forwards, and does nothing itself.
+    Forwarded,
+    /// By one that forwards once it has done its part.
+    HandedOn,
+    /// By one that wants it called, and waits for that.
+    Wanted,
 }
 
 /// What became of a call.
@@ -90,6 +97,29 @@ fn relay() -> Function {
         .command_async("do", |_: &mut Lines, context: &mut Context, token: String| {
             Box::pin(async move { context.call::<_, ()>(ONCE, "all", "do", &token).await })
         })
+        .command(
+            "forward",
+            |_: &mut Lines, context: &mut Context, token: String| {
+                context.forward(ONCE, "all", "do", &token);
+                Ok::<_, String>(())
+            },
+        )
+        .command(
+            "hand_on",
+            |lines: &mut Lines, context: &mut Context, token: String| {
+                lines.add(&token);
+                context.forward(ONCE, "all", "do", &token);
+                Ok::<_, String>(())
+            },
+        )
+        .command(
+            "want",
+            |lines: &mut Lines, context: &mut Context, token: String| {
+                lines.add(&token);
+                context.effect(ONCE, "all", "do", &token);
+                Ok::<_, String>(())
+            },
+        )
         .into()
 }
 
@@ -116,7 +146,9 @@ impl Retries {
     fn check(&self, token: &str, fate: &Fate) -> Result<(), String> {
         let runs = self.runs(token);
         let is_wrong = match (&fate.error, fate.way) {
-            (_, Way::Once | Way::Relayed) if runs > 1 => true,
+            (_, way) if way != Way::Again && runs > 1 => true,
+            // What is wanted may fail, and nobody is told.
+            (None, Way::Wanted) => false,
             (None, _) => runs == 0,
             // Its own function was given it; what that was told of another's is in the message.
             (Some(_), Way::Relayed) => false,
@@ -128,15 +160,20 @@ impl Retries {
         }
     }
 
-    /// And of its effect, once all is over.
-    fn check_effect(&self, token: &str, fate: &Fate, is_there: bool) -> Result<(), String> {
+    /// And of its effect, once all is over: its own, and that of the function which led to it.
+    fn check_effect(&self, token: &str, fate: &Fate, is_there: bool, led: bool) -> Result<(), String> {
+        let leads = matches!(fate.way, Way::HandedOn | Way::Wanted);
         let is_wrong = match (&fate.error, fate.way) {
-            (None, _) => !is_there,
+            _ if led && !leads => true,
+            (None, Way::Wanted) => !led,
+            (None, _) => !is_there || leads && !led,
             (Some(_), Way::Relayed) => false,
-            (Some(error), _) => is_there && !error.changed_state(),
+            (Some(error), _) => (is_there || led) && !error.changed_state(),
         };
         match is_wrong {
-            true => Err(format!("call {token}, effect {is_there}: {fate:?}")),
+            true => Err(format!(
+                "call {token}, effect {is_there}, that of who led to it {led}: {fate:?}"
+            )),
             false => Ok(()),
         }
     }
@@ -157,12 +194,22 @@ impl Application for Retries {
     fn next(&mut self, client: &mut Client) -> Option<Ask> {
         self.next += 1;
         let token = format!("t{}", self.next);
-        let way = *client
-            .rng
-            .pick(&[Way::Once, Way::Once, Way::Again, Way::Again, Way::Relayed]);
+        let way = *client.rng.pick(&[
+            Way::Once,
+            Way::Once,
+            Way::Again,
+            Way::Again,
+            Way::Relayed,
+            Way::Forwarded,
+            Way::HandedOn,
+            Way::Wanted,
+        ]);
         let ask = match way {
             Way::Once => Ask::of(ONCE, "all", "do", &token),
             Way::Relayed => Ask::of(RELAY, "all", "do", &token),
+            Way::Forwarded => Ask::of(RELAY, "all", "forward", &token),
+            Way::HandedOn => Ask::of(RELAY, "all", "hand_on", &token),
+            Way::Wanted => Ask::of(RELAY, "all", "want", &token),
             Way::Again => Ask::of(AGAIN, "all", "do", &token).idempotent().named(&token),
         };
         self.asked.insert(client.ix, (token, way));
@@ -198,6 +245,22 @@ impl Application for Retries {
                 count(&|token, fate| fate.error.is_some() && self.runs(token) > 0),
             ),
             (
+                "forwards that were answered",
+                count(&|_, fate| fate.error.is_none() && matches!(fate.way, Way::Forwarded | Way::HandedOn)),
+            ),
+            (
+                "forwards that failed once their first part was in",
+                count(&|_, fate| {
+                    let error = fate.error.as_ref();
+                    fate.way == Way::HandedOn
+                        && error.is_some_and(|error| error.message().contains("forwarded to"))
+                }),
+            ),
+            (
+                "effects that were waited for, and came",
+                count(&|token, fate| fate.error.is_none() && fate.way == Way::Wanted && self.runs(token) > 0),
+            ),
+            (
                 "calls that never ran",
                 count(&|token, fate| fate.error.as_ref().is_some_and(never_ran) && self.runs(token) == 0),
             ),
@@ -209,7 +272,8 @@ impl Application for Retries {
         let node = 1;
         let once: Vec<String> = cluster.query(node, ONCE, "all", "show", &())?;
         let again: Vec<String> = cluster.query(node, AGAIN, "all", "show", &())?;
-        let once: BTreeSet<&str> = once.iter().map(String::as_str).collect();
+        let led: Vec<String> = cluster.query(node, RELAY, "all", "show", &())?;
+        let [once, led] = [&once, &led].map(|all| all.iter().map(String::as_str).collect::<BTreeSet<_>>());
         let mut named = BTreeSet::new();
         for line in &again {
             let Some((name, token)) = line.split_once(':').filter(|(name, token)| name == token) else {
@@ -223,7 +287,8 @@ impl Application for Retries {
         for (token, fate) in &self.fates {
             self.check(token, fate)?;
             let set = if fate.way == Way::Again { &named } else { &once };
-            self.check_effect(token, fate, set.contains(token.as_str()))?;
+            let is_in = |set: &BTreeSet<&str>| set.contains(token.as_str());
+            self.check_effect(token, fate, is_in(set), is_in(&led))?;
         }
         Ok(())
     }

@@ -16,6 +16,9 @@ use crate::net::NodeIx;
 /// So many are ordered at most, and of them so many that go on.
 const ORDERED_MAX: usize = 60;
 const REPEATED_MAX: usize = 4;
+/// Of every so many minutes of an hour, as crontab(5) says it.
+const CRONS: [(&str, u64); 3] = [("* * * * *", 1), ("0-58/2 * * * *", 2), ("*/3 0-23 * * *", 3)];
+const MINUTE_MS: u64 = 60_000;
 /// Long before every clock.
 const PAST_MS: u64 = 1_700_000_000_000;
 /// So many are looked at with each answer.
@@ -60,7 +63,7 @@ pub struct Schedules {
 
 impl Ordered {
     fn is_repeated(&self) -> bool {
-        matches!(self.order.when, When::EveryMs(_))
+        matches!(self.order.when, When::EveryMs(_) | When::Cron(_))
     }
 
     fn notes(&self) -> bool {
@@ -80,11 +83,30 @@ impl Ordered {
 
 /// Its times up to one, of one that goes on.
 fn times(shown: &Shown, upto: u64) -> Vec<u64> {
-    let When::EveryMs(every) = shown.order.when else {
-        return Vec::new();
+    let (first, apart) = match &shown.order.when {
+        When::EveryMs(every) => (shown.since_ms + every, *every),
+        When::Cron(_) => (shown.since_ms.next_multiple_of(MINUTE_MS), MINUTE_MS),
+        When::AfterMs(_) | When::AtMs(_) => return Vec::new(),
     };
-    let count = upto.saturating_sub(shown.since_ms) / every;
-    (1..=count).map(|n| shown.since_ms + n * every).collect()
+    let minutes = (first..=upto).step_by(apart as usize);
+    minutes.filter(|slot| is_time(shown, *slot)).collect()
+}
+
+/// Whether one that goes on is to be called for then.
+fn is_time(shown: &Shown, slot: u64) -> bool {
+    let is_it = match &shown.order.when {
+        When::EveryMs(every) => slot.abs_diff(shown.since_ms).is_multiple_of(*every),
+        When::Cron(text) => {
+            let minutes = CRONS
+                .iter()
+                .find(|(cron, _)| cron == text)
+                .map(|(_, minutes)| *minutes);
+            let of_hour = slot / MINUTE_MS % 60;
+            slot.is_multiple_of(MINUTE_MS) && minutes.is_some_and(|minutes| of_hour.is_multiple_of(minutes))
+        }
+        When::AfterMs(_) | When::AtMs(_) => false,
+    };
+    slot > shown.since_ms && is_it
 }
 
 impl Schedules {
@@ -133,12 +155,15 @@ impl Schedules {
             .count();
         let when = match client.rng.below(10) {
             0 => When::AtMs(PAST_MS + client.rng.below(1_000)),
-            1..4 if repeated < REPEATED_MAX => When::EveryMs(client.rng.between(2_000, 5_000)),
+            1..4 if repeated < REPEATED_MAX => match client.rng.chance(0.5) {
+                true => When::Cron(client.rng.pick(&CRONS).0.to_owned()),
+                false => When::EveryMs(client.rng.between(2_000, 5_000)),
+            },
             _ => When::AfterMs(client.rng.log_uniform(1.0, 12_000.0) as u64),
         };
         let missed = match client.rng.below(3) {
             // A clock that goes ahead by an hour makes for thousands of them.
-            0 if self.knows_time || !matches!(when, When::EveryMs(_)) => Missed::All,
+            0 if self.knows_time || matches!(when, When::AfterMs(_) | When::AtMs(_)) => Missed::All,
             1 => Missed::Skip,
             _ => Missed::Once,
         };
@@ -306,12 +331,10 @@ impl Schedules {
         noted: &BTreeSet<u64>,
         shown: &Shown,
     ) -> Result<(), String> {
-        let When::EveryMs(every) = shown.order.when else {
+        if shown.order.when != ordered.order.when {
             return Err(format!("it is {shown:?}"));
-        };
-        let is_time =
-            |slot: &&u64| **slot > shown.since_ms && (**slot - shown.since_ms).is_multiple_of(every);
-        if let Some(slot) = called.iter().find(|slot| !is_time(slot)) {
+        }
+        if let Some(slot) = called.iter().find(|slot| !is_time(shown, **slot)) {
             return Err(format!("{slot} is none of its times"));
         }
         if ordered.order.missed != Missed::All {
@@ -328,6 +351,15 @@ impl Schedules {
     /// How often anything was called for.
     pub fn calls(&self) -> u64 {
         self.ledger.open().runs.values().sum()
+    }
+
+    /// For how many times of what goes by a cron expression.
+    pub fn crons(&self) -> u64 {
+        let is_cron = |ordered: &Ordered| matches!(ordered.order.when, When::Cron(_));
+        let seen = self.ledger.open();
+        let names = seen.runs.keys().filter_map(|run| run.rsplit_once('@'));
+        let crons = names.filter(|(name, _)| self.ordered.get(*name).is_some_and(is_cron));
+        crons.count() as u64
     }
 
     /// And how often again for the same time.

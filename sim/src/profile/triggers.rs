@@ -84,6 +84,7 @@ impl Application for Triggers {
     fn marks(&self) -> BTreeMap<&'static str, u64> {
         BTreeMap::from([
             ("calls of schedules", self.schedules.calls()),
+            ("times of cron expressions called for", self.schedules.crons()),
             ("calls of schedules made again", self.schedules.repeats()),
             ("calls that tell of changes", self.changes.told()),
             ("cursors looked at", self.changes.looks()),

@@ -6,7 +6,7 @@ use anabranch::{
     Answer, Copies, EntityId, Error, Function, Level, Mutation, Op, Payload, ReplicaId, Token, Update,
 };
 
-use super::checks::{check, check_action};
+use super::checks::{check, check_action, has};
 use super::effects::Effects;
 use super::running::Run;
 use super::{Apps, By, Delivery, Event, News, Step, Todo, WorldEvent};
@@ -58,6 +58,8 @@ pub(super) enum Stage {
     /// What it did is in, and not yet where its level says.
     Confirming,
     Effecting(Effects),
+    /// It was forwarded to what is not here.
+    Elsewhere,
 }
 
 /// What an engine was asked for.
@@ -186,7 +188,8 @@ impl Apps {
         saw.get_or_insert((context.replica(), view.clone()));
         match function.run(id, command, view, context) {
             Said::Reply(reply) => {
-                check_action(&self.functions[node], &reply.action)?;
+                let is_alone = world.peers(node).is_empty();
+                check_action(&self.functions[node], &reply.action, is_alone)?;
                 Ok(reply.action)
             }
             Said::Failed { error, .. } => Err(error),
@@ -379,6 +382,9 @@ impl Apps {
         let result = match result {
             Ok((Action::Forward(next), did)) => {
                 calling.changed |= did;
+                if !has(&self.functions[calling.node], &next) {
+                    return self.forward_elsewhere(world, ix, next);
+                }
                 (calling.call, calling.did, calling.stage) = (next, false, Stage::Beginning);
                 self.agenda.push_back(Todo::Begin(ix));
                 return;
@@ -432,6 +438,7 @@ impl Apps {
             }
             By::Function { of, slot } => self.on_heard(of, slot, result, session.as_ref()),
             By::Effect { of } => self.on_effect_done(world, of, &result, session.as_ref()),
+            By::Forward { of } => self.on_forwarded(of, result, session.as_ref()),
             By::Routed { number } => self.on_routed(number, result, session.as_ref()),
             By::Errand { number } => self.on_errand_heard(world, node, number, &result),
             By::Later { chain } => {

@@ -23,7 +23,7 @@ impl Apps {
         let id = CommandId(command);
         let (node, entity) = (calling.node, &calling.call.entity);
         match calling.stage {
-            Stage::Beginning | Stage::Reading => {}
+            Stage::Beginning | Stage::Reading | Stage::Elsewhere => {}
             Stage::Queued => self.later_tell(node, entity, Input::Cancelled { id }),
             Stage::Running(run) => {
                 let (stream, said) = (run.stream, Said::Ended);
@@ -41,7 +41,7 @@ impl Apps {
     /// Calls that a function or a command waits for are waited for no more.
     pub(super) fn cancel_children(&mut self, world: &mut World, ix: u64) {
         let is_child = |by: &By| match by {
-            By::Function { of, .. } | By::Effect { of } => *of == ix,
+            By::Function { of, .. } | By::Effect { of } | By::Forward { of } => *of == ix,
             By::Routed { number } => *number == ix,
             _ => false,
         };

@@ -16,7 +16,17 @@ pub(super) fn check(functions: &Functions, call: &Call) -> Result<(), Error> {
     call.check()
 }
 
-/// What can be known to be wrong with an answer before what the command did is in.
-pub(super) fn check_action(functions: &Functions, action: &Action) -> Result<(), Error> {
-    action.check(|call| check(functions, call))
+/// Whether the method of a call is here.
+pub(super) fn has(functions: &Functions, call: &Call) -> bool {
+    let function = functions.get(call.entity.kind());
+    function.is_some_and(|function| function.has(&call.method))
+}
+
+/// What can be known to be wrong with an answer before what the command did is in. What is not here may be elsewhere, if there is
+/// anybody.
+pub(super) fn check_action(functions: &Functions, action: &Action, is_alone: bool) -> Result<(), Error> {
+    action.check(|call| match has(functions, call) || is_alone {
+        true => check(functions, call),
+        false => call.check(),
+    })
 }

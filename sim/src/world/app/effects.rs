@@ -7,6 +7,7 @@ use anabranch::session::{Action, CommandId, Effect, Input};
 use anabranch::{Call, EntityId, Error, Payload, TIMEOUT_MS_DEFAULT, Token};
 
 use super::calling::Stage;
+use super::checks::has;
 use super::{Apps, By, Step, Todo};
 use crate::net::NodeIx;
 use crate::world::World;
@@ -73,7 +74,12 @@ impl Apps {
         let (node, session) = (calling.node, calling.session.clone());
         if let Some(call) = effects.rest.pop_front() {
             let left_ms = Time(world.kernel.now()).ms_until(effects.deadline);
-            self.open(world, node, By::Effect { of: ix }, call, session, left_ms);
+            let by = By::Effect { of: ix };
+            if has(&self.functions[node], &call) {
+                self.open(world, node, by, call, session, left_ms);
+            } else {
+                self.call_anywhere(world, node, by, call, session, left_ms);
+            }
             return Ok(());
         }
         let answer = effects.answer.take();

@@ -113,6 +113,10 @@ enum By {
     Effect {
         of: CallIx,
     },
+    /// A call that was forwarded, to where it is not.
+    Forward {
+        of: CallIx,
+    },
     /// Nobody waits.
     Later {
         chain: u64,

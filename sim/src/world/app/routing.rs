@@ -3,9 +3,12 @@
 //! Not here: who is asked next, and after what (`anabranch::session::route`).
 
 use anabranch::engine::Time;
+use anabranch::session::forward_failed;
 use anabranch::session::route::Route;
 use anabranch::{Call, Error, NodeId, Payload, Token};
 
+use super::calling::Stage;
+use super::checks::has;
 use super::{Apps, By, Delivery, Todo};
 use crate::net::NodeIx;
 use crate::rng::Rng;
@@ -25,15 +28,14 @@ impl Apps {
     /// Calls the function of an entity, here if it is here. Returns the call's number, by which it can be cancelled.
     pub(super) fn call_anywhere(
         &mut self,
-        world: &mut World,
+        world: &World,
         node: NodeIx,
         by: By,
         call: Call,
         session: Option<Token>,
         timeout_ms: u64,
     ) -> u64 {
-        let function = self.functions[node].get(call.entity.kind());
-        let is_here = function.is_some_and(|function| function.has(&call.method));
+        let is_here = has(&self.functions[node], &call);
         if is_here && !call.is_idempotent {
             return self.open(world, node, by, call, session, timeout_ms);
         }
@@ -99,6 +101,32 @@ impl Apps {
                 }
             }
         }
+    }
+
+    /// What a call was forwarded to is not here.
+    pub(super) fn forward_elsewhere(&mut self, world: &World, ix: u64, next: Call) {
+        let Some(calling) = self.callings.get_mut(&ix) else {
+            return;
+        };
+        (calling.call, calling.did, calling.stage) = (next.clone(), false, Stage::Elsewhere);
+        let (node, session) = (calling.node, calling.session.clone());
+        let left_ms = Time(world.kernel.now()).ms_until(calling.deadline);
+        self.call_anywhere(world, node, By::Forward { of: ix }, next, session, left_ms);
+    }
+
+    /// And has answered there.
+    pub(super) fn on_forwarded(&mut self, ix: u64, result: Result<Payload, Error>, seen: Option<&Token>) {
+        let Some(mut calling) = self.callings.remove(&ix) else {
+            return;
+        };
+        if let Some(seen) = seen {
+            calling.learn(seen);
+        }
+        let result = match result {
+            Err(error) if calling.changed => Err(forward_failed(&calling.call.entity, &error)),
+            result => result,
+        };
+        self.answer(calling, result);
     }
 
     fn deliver_routed(

@@ -217,13 +217,15 @@ impl Apps {
         calling.learn(&seen);
         let entity = calling.call.entity.clone();
         let said = match *said {
-            Said::Reply(reply) => match check_action(&self.functions[node], &reply.action) {
-                Ok(()) => Said::Reply(reply),
-                Err(error) => Said::Failed {
-                    command: Some(reply.command),
-                    error,
-                },
-            },
+            Said::Reply(reply) => {
+                match check_action(&self.functions[node], &reply.action, world.peers(node).is_empty()) {
+                    Ok(()) => Said::Reply(reply),
+                    Err(error) => Said::Failed {
+                        command: Some(reply.command),
+                        error,
+                    },
+                }
+            }
             said => said,
         };
         calling.stage = Stage::Queued;
