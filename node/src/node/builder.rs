@@ -240,6 +240,11 @@ impl NodeBuilder {
     }
 
     fn check(mut self) -> Result<driver::Config, Error> {
+        if let Some(own) = self.kinds.keys().find(|kind| kind.starts_with(OWN_KINDS)) {
+            return Err(config(format!(
+                "kind {own:?} is one of Anabranch's own, whose types are not declared"
+            )));
+        }
         if self.schedules || !self.functions.is_empty() {
             self.functions.push(Arc::new(schedules()));
             self.kinds.insert(KEPT.to_owned(), Type::RegisterMap);

@@ -349,6 +349,8 @@ async fn functions_that_cannot_be_are_refused_before_anything_starts() {
         scratch.builder(1).function(of("a").query(&long, show)),
         scratch.builder(1).function(of("a")).function(of("a")),
         scratch.builder(1).kind("a", crate::Type::OrSet).function(of("a")),
+        scratch.builder(1).kind("anabranch:a", crate::Type::PnCounter),
+        scratch.builder(1).function(of("anabranch:a")),
     ];
     for builder in wrong {
         assert_eq!(
