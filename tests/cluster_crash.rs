@@ -113,3 +113,57 @@ fn write(face: &Face, writer: usize, stop: &AtomicBool, acknowledged: &AtomicUsi
     }
     done
 }
+
+/// Seats that each node has to begin with.
+const SEATS: u64 = 40;
+
+#[test]
+fn no_seat_is_taken_twice_nor_lost_though_all_nodes_are_killed() {
+    let mut cluster = Cluster::start("seats", 3);
+    let seat = |by: i64| {
+        let op = json!({"kind": "seats", "key": "all", "op": "incr", "by": by, "type": "boundedcounter"});
+        json!({ "ops": [op] })
+    };
+    for node in cluster.faces() {
+        assert_eq!(node.update(&seat(SEATS as i64)).unwrap().status, 200);
+    }
+    agreed(cluster.faces());
+    let (taken, unknown) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // Takes what there is to take; until its node is gone, if it is.
+    let take = |face: &Face| {
+        while let Ok(reply) = face.update(&seat(-1)).inspect_err(|_| {
+            unknown.fetch_add(1, Ordering::SeqCst);
+        }) {
+            match reply.status {
+                200 => taken.fetch_add(1, Ordering::SeqCst),
+                409 | 503 => break,
+                _ => panic!("{reply:?}"),
+            };
+        }
+    };
+    let faces: Vec<Face> = cluster.faces().cloned().collect();
+    thread::scope(|scope| {
+        for face in &faces {
+            scope.spawn(|| take(face));
+        }
+        wait_for("seats to be taken", || {
+            (taken.load(Ordering::SeqCst) >= 30).then_some(())
+        });
+        cluster.nodes.iter_mut().for_each(|node| node.kill());
+    });
+    cluster.start_all();
+    // What a node held before it was killed it can take away again.
+    wait_for("all seats to be taken", || {
+        cluster.faces().for_each(take);
+        cluster
+            .faces()
+            .all(|node| node.count("seats", "all") == 0)
+            .then_some(())
+    });
+    let (taken, unknown) = (taken.into_inner(), unknown.into_inner());
+    let seats = 3 * SEATS as usize;
+    assert!(
+        (taken..=taken + unknown).contains(&seats),
+        "of {seats} seats {taken} were taken, and perhaps {unknown} more"
+    );
+}

@@ -1,7 +1,7 @@
 //! A counter that never falls below 0, on any side of any partition.
 //!
 //! What is there to be taken away is divided among the replicas: each holds **rights**, and takes away only what it
-//! holds. A holding is one live dot, and only the replica that holds it kills it, by putting what is left of it. So no
+//! holds. A holding is one live dot, and only the replica that holds it, or its heir, kills it, by putting what is left. So no
 //! right is used twice, and the sum of all holdings is the counter. An addition gives its author rights; a transfer
 //! puts a holding for somebody else, who takes it up with the next operation that needs it.
 //!
@@ -12,7 +12,8 @@
 //! Not here: who should hold how much, and asking others for it. The store, which registers share (`writes`).
 //!
 //! Contract: no holding is negative, so no set of dots, in whatever order they came, reads below 0. A replica id is one
-//! run of a node, so what a run of a node held when it ended stays as it was; nobody else may use it.
+//! run of a node: what a run held when it ended is for a later run of the same node alone, and for that one only if it knows
+//! everything that the earlier ones did ([`Issuer::inherits`]).
 
 use alloc::collections::BTreeMap;
 use alloc::vec;
@@ -20,8 +21,8 @@ use alloc::vec::Vec;
 
 use crate::delta::{Kill, Part, Path, Payload, Put};
 use crate::dot::Dot;
-use crate::id::ReplicaId;
-use crate::mutation::{Issuer, Mutation, MutationError};
+use crate::id::{Epoch, ReplicaId};
+use crate::mutation::{Issuer, Mutation, MutationError, has};
 use crate::planted;
 use crate::replicas::Replicas;
 use crate::view::{Stored, view};
@@ -124,14 +125,33 @@ impl BoundedCounter {
         rights
     }
 
-    /// Whether `me` holds what this takes.
-    fn check(&self, replicas: &Replicas, me: ReplicaId, mutation: &Mutation) -> Result<(), MutationError> {
+    /// How much `me` may take away, with what it [inherits](Issuer::inherits).
+    ///
+    /// ```
+    /// use anabranch_crdt::{Causal, Mutation, Type, Value};
+    /// # use anabranch_crdt::{CausalError, Epoch, NodeId, ReplicaId};
+    ///
+    /// # let [first, second] = [1, 2].map(|run| ReplicaId::new(NodeId(1), Epoch(run)));
+    /// let mut here = Causal::new(Type::BoundedCounter);
+    /// here.join_op(&here.mutate(first, 0, &Mutation::Increment(10))?)?;
+    /// let Value::BoundedCounter(counter) = here.value() else { unreachable!() };
+    /// assert_eq!(counter.held(here.replicas(), second, None), 0);
+    /// assert_eq!(counter.held(here.replicas(), second, Some(Epoch(1))), 10);
+    /// # Ok::<(), CausalError>(())
+    /// ```
+    pub fn held(&self, replicas: &Replicas, me: ReplicaId, inherits: Option<Epoch>) -> u128 {
+        let own = self.all(replicas).filter(|held| has(me, inherits, held.by));
+        own.map(|held| u128::from(held.amount)).sum()
+    }
+
+    /// Whether the issuer holds what this takes.
+    fn check(&self, issuer: &Issuer<'_>, mutation: &Mutation) -> Result<(), MutationError> {
+        let (replicas, me) = (issuer.replicas, issuer.replicas.id(issuer.me));
         let change = mutation.gain(me);
-        let own = self.all(replicas).filter(|held| held.by == me);
-        let held: u128 = own.map(|held| u128::from(held.amount)).sum();
+        let held = self.held(replicas, me, issuer.inherits);
         let after = i128::try_from(held).unwrap_or(i128::MAX).saturating_add(change);
         if change < 0 && planted!("rights_of_all", self.total() + change, after) < 0 {
-            let (others, over) = elsewhere(replicas, &self.rights(replicas), me);
+            let (others, over) = elsewhere(issuer, &self.rights(replicas));
             return Err(MutationError::NotHeld {
                 asked: change.unsigned_abs(),
                 held,
@@ -179,8 +199,7 @@ impl BoundedCounter {
         issuer: &Issuer<'_>,
         mutation: &Mutation,
     ) -> Result<Vec<Part>, MutationError> {
-        let me = issuer.replicas.id(issuer.me);
-        self.check(issuer.replicas, me, mutation)?;
+        self.check(issuer, mutation)?;
         Ok(self.parts(issuer, mutation))
     }
 
@@ -200,10 +219,10 @@ impl BoundedCounter {
         }
     }
 
-    /// One holding of `me` in place of all it has, and so much more or less. What would not fit in one stays as it is.
+    /// One holding of the issuer in place of all it has, and so much more or less. What would not fit in one stays as it is.
     fn settle(&self, issuer: &Issuer<'_>, change: i128) -> Part {
-        let me = issuer.replicas.id(issuer.me);
-        let mut own: Vec<Holding> = self.all(issuer.replicas).filter(|held| held.by == me).collect();
+        let own = self.all(issuer.replicas).filter(|held| issuer.has(held.by));
+        let mut own: Vec<Holding> = own.collect();
         // The largest first: then what is taken away is covered before the rest could be too much.
         own.sort_unstable_by_key(|held| core::cmp::Reverse((held.amount, held.dot)));
         let (mut amount, mut kills) = (change, Vec::new());
@@ -221,13 +240,14 @@ impl BoundedCounter {
 }
 
 /// What others hold, and what runs of nodes hold that a later one has followed.
-fn elsewhere(replicas: &Replicas, rights: &BTreeMap<ReplicaId, u128>, me: ReplicaId) -> (u128, u128) {
+fn elsewhere(issuer: &Issuer<'_>, rights: &BTreeMap<ReplicaId, u128>) -> (u128, u128) {
+    let (replicas, me) = (issuer.replicas, issuer.replicas.id(issuer.me));
     let mut last: BTreeMap<_, _> = [(me.node, me.epoch)].into();
     for id in replicas.iter().map(|(_, id)| id).chain(rights.keys().copied()) {
         let epoch = last.entry(id.node).or_insert(id.epoch);
         *epoch = id.epoch.max(*epoch);
     }
-    let others = rights.iter().filter(|(by, _)| **by != me);
+    let others = rights.iter().filter(|(by, _)| !issuer.has(**by));
     others.fold((0, 0), |(others, over), (by, held)| {
         if last.get(&by.node) == Some(&by.epoch) {
             (others + held, over)
@@ -264,6 +284,7 @@ mod tests {
     use crate::causal::{Causal, CausalError};
     use crate::id::{Epoch, NodeId};
     use crate::kind::Type;
+    use crate::value::Value;
 
     fn replica(node: u128) -> ReplicaId {
         ReplicaId::new(NodeId(node), Epoch(1))
@@ -337,6 +358,61 @@ mod tests {
         assert_eq!(refused, Err(MutationError::HoldsTooMuch));
         with(&mut counter, 2, Mutation::Increment(1)).unwrap();
         assert_eq!(counter.read(), crate::Reading::Count(1 << 64));
+    }
+
+    /// A mutation by a run of a node that has inherited what runs from one on held.
+    fn as_heir(
+        counter: &mut Causal,
+        run: (u128, u64),
+        from: u64,
+        mutation: Mutation,
+    ) -> Result<(), MutationError> {
+        let mut replicas = counter.replicas().clone();
+        let me = replicas
+            .intern(ReplicaId::new(NodeId(run.0), Epoch(run.1)))
+            .unwrap();
+        let issuer = Issuer {
+            replicas: &replicas,
+            me,
+            next_seq: 1,
+            stamp: 0,
+            inherits: Some(Epoch(from)),
+        };
+        let delta = counter.value().mutate(&issuer, &mutation)?;
+        counter.join_op(&crate::causal::Op::new(replicas, delta)).unwrap();
+        Ok(())
+    }
+
+    #[test]
+    fn an_heir_uses_what_runs_of_its_node_held_and_were_handed_over() {
+        let mut counter = Causal::new(Type::BoundedCounter);
+        with(&mut counter, 1, Mutation::Increment(5)).unwrap();
+        with(&mut counter, 2, Mutation::Increment(20)).unwrap();
+        with(&mut counter, 2, give(1, 7)).unwrap();
+        let mut early = counter.clone();
+        // Not of a run before those it knows of, nor of another node's.
+        let why = MutationError::NotHeld {
+            asked: 1,
+            held: 0,
+            others: 13,
+            over: 12,
+        };
+        assert_eq!(as_heir(&mut early, (1, 3), 2, Mutation::Increment(-1)), Err(why));
+        let too_much = as_heir(&mut counter, (1, 2), 1, Mutation::Increment(-13));
+        let why = MutationError::NotHeld {
+            asked: 13,
+            held: 12,
+            others: 13,
+            over: 0,
+        };
+        assert_eq!(too_much, Err(why));
+        as_heir(&mut counter, (1, 2), 1, Mutation::Increment(-4)).unwrap();
+        let next = ReplicaId::new(NodeId(1), Epoch(2));
+        let Value::BoundedCounter(now) = counter.value() else {
+            unreachable!("it was made as one");
+        };
+        let rights = now.rights(counter.replicas());
+        assert_eq!(rights, [(next, 8), (replica(2), 13)].into());
     }
 
     #[test]

@@ -432,6 +432,7 @@ impl Causal {
             me,
             next_seq,
             stamp,
+            inherits: None,
         };
         let delta = self.value.mutate(&issuer, mutation)?;
         Ok(Op { replicas, delta })

@@ -498,7 +498,7 @@ pub struct Part {
 ///
 /// let mut replicas = Replicas::new();
 /// let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
-/// let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+/// let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
 /// let add = Mutation::Add(vec!["x".into(), "y".into()]);
 /// let delta = Value::new(Type::OrSet).mutate(&issuer, &add)?;
 /// assert_eq!(delta.parts().len(), 2); // a dot an element

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::boundedcounter::TRANSFERS_MAX;
 use crate::delta::DEPTH_MAX;
 use crate::dot::{Dot, SEQ_MAX};
-use crate::id::ReplicaId;
+use crate::id::{Epoch, ReplicaId};
 use crate::kind::Type;
 use crate::replicas::{ReplicaIx, Replicas};
 
@@ -229,7 +229,7 @@ impl Mutation {
 ///
 /// let mut replicas = Replicas::new();
 /// let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
-/// let issuer = Issuer { replicas: &replicas, me, next_seq: 7, stamp: 0 };
+/// let issuer = Issuer { replicas: &replicas, me, next_seq: 7, stamp: 0, inherits: None };
 /// let delta = Value::new(Type::Flag).mutate(&issuer, &Mutation::Enable)?;
 /// assert_eq!(delta.parts()[0].dot, Dot::new(me, 7));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -244,13 +244,28 @@ pub struct Issuer<'a> {
     pub next_seq: u64,
     /// A stamp of its hybrid clock, for register writes without a clock of their own.
     pub stamp: u64,
+    /// From which earlier run of its node on it has what they held of bounded counters: none of them does anything any more, and
+    /// all that any has done is in what is mutated. None: it has only its own.
+    pub inherits: Option<Epoch>,
 }
 
 impl Issuer<'_> {
+    /// Whether it may use what this replica holds of a bounded counter.
+    pub(crate) fn has(&self, by: ReplicaId) -> bool {
+        has(self.replicas.id(self.me), self.inherits, by)
+    }
+
     /// The dot of the part at this position of the delta.
     pub(crate) fn dot(&self, position: usize) -> Dot {
         Dot::new(self.me, self.next_seq.saturating_add(position as u64))
     }
+}
+
+/// Whether a replica may use what `by` holds of a bounded counter: what it holds itself, and what it has inherited of runs of its
+/// node from one on.
+pub(crate) fn has(me: ReplicaId, inherits: Option<Epoch>, by: ReplicaId) -> bool {
+    let is_heir = || inherits.is_some_and(|first| (first..me.epoch).contains(&by.epoch));
+    by == me || by.node == me.node && is_heir()
 }
 
 /// The mutation was refused; nothing was changed and no dot was used.
@@ -298,7 +313,7 @@ pub enum MutationError {
     /// more is held.
     #[error(
         "this replica may take {held} away, not {asked}; others hold {others} that they could hand over, if they have not \
-         left, and runs of nodes that are over {over} that nobody can use; nothing was changed"
+         left, and runs of nodes that are over {over}, which later runs of theirs may come to; nothing was changed"
     )]
     NotHeld {
         /// How much it was to be.

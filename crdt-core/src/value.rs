@@ -45,7 +45,7 @@ use crate::vote::Vote;
 ///
 /// # let mut replicas = Replicas::new();
 /// # let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
-/// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+/// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
 /// let delta = Value::new(Type::Flag).mutate(&issuer, &Mutation::Enable)?;
 /// let [one, other] = [HashKey([1; 16]), HashKey([2; 16])].map(|key| {
 ///     let mut flag = Value::new(Type::Flag);
@@ -151,7 +151,7 @@ pub enum Reading {
 ///
 /// let mut likes = Value::new(Type::PnCounter);
 /// for by in [5, -2] {
-///     let issuer = Issuer { replicas: &replicas, me, next_seq: seen.get(me) + 1, stamp: 0 };
+///     let issuer = Issuer { replicas: &replicas, me, next_seq: seen.get(me) + 1, stamp: 0, inherits: None };
 ///     let delta = likes.mutate(&issuer, &Mutation::Increment(by))?;
 ///     likes.join_delta(&env, &seen, &delta); // the same call at every replica
 ///     seen.advance(me, seen.get(me) + delta.parts().len() as u64);
@@ -310,7 +310,7 @@ impl Value {
     /// # let mut replicas = Replicas::new();
     /// # let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
     /// # let env = Env { replicas: &replicas, key: &HashKey([7; 16]) };
-    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
     /// let set = Value::new(Type::OrSet);
     /// assert_eq!(set.mutate(&issuer, &Mutation::Add(vec!["x".into()]))?.parts().len(), 1);
     /// assert!(set.mutate(&issuer, &Mutation::Remove(vec!["x".into()]))?.is_empty()); // it is not there
@@ -446,7 +446,7 @@ impl Value {
     /// # let mut replicas = Replicas::new();
     /// # let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
     /// # let env = Env { replicas: &replicas, key: &HashKey([7; 16]) };
-    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
     /// let mut flag = Value::new(Type::Flag);
     /// let delta = flag.mutate(&issuer, &Mutation::Enable)?;
     /// assert_eq!(flag.join_delta(&env, &(), &delta).added, [Dot::new(me, 1)]);
@@ -477,7 +477,7 @@ impl Value {
     /// # let mut replicas = Replicas::new();
     /// # let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
     /// # let env = Env { replicas: &replicas, key: &HashKey([7; 16]) };
-    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
     /// let (mut mine, mut theirs) = (Value::new(Type::Flag), Value::new(Type::Flag));
     /// let delta = theirs.mutate(&issuer, &Mutation::Enable)?;
     /// theirs.join_delta(&env, &(), &delta);
@@ -512,7 +512,7 @@ impl Value {
     /// # let mut replicas = Replicas::new();
     /// # let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
     /// # let env = Env { replicas: &replicas, key: &HashKey([7; 16]) };
-    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
     /// let mut set = Value::new(Type::OrSet);
     /// let delta = set.mutate(&issuer, &Mutation::Add(vec!["x".into(), "y".into()]))?;
     /// set.join_delta(&env, &(), &delta);
@@ -536,7 +536,7 @@ impl Value {
     /// # let mut replicas = Replicas::new();
     /// # let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
     /// # let env = Env { replicas: &replicas, key: &HashKey([7; 16]) };
-    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
     /// let (mut mine, mut theirs) = (Value::new(Type::Flag), Value::new(Type::Flag));
     /// let delta = theirs.mutate(&issuer, &Mutation::Enable)?;
     /// theirs.join_delta(&env, &(), &delta);
@@ -710,7 +710,7 @@ impl Value {
     /// # let mut replicas = Replicas::new();
     /// # let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
     /// # let env = Env { replicas: &replicas, key: &HashKey([7; 16]) };
-    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
     /// let mut counter = Value::new(Type::GCounter);
     /// let add = counter.mutate(&issuer, &Mutation::Increment(5))?;
     /// counter.join_delta(&env, &(), &add);
@@ -807,7 +807,7 @@ impl Value {
     /// # let mut replicas = Replicas::new();
     /// # let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
     /// # let env = Env { replicas: &replicas, key: &HashKey([7; 16]) };
-    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+    /// # let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
     /// let mut flag = Value::new(Type::Flag);
     /// let delta = flag.mutate(&issuer, &Mutation::Enable)?;
     /// flag.join_delta(&env, &(), &delta);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anabranch_crdt::{Reading, Replicas, Type, Value};
+use anabranch_crdt::{BoundedCounter, Epoch, Reading, ReplicaId, Replicas, Type, Value};
 
 use crate::wire::{EntityId, ShardId};
 
@@ -36,6 +36,8 @@ pub struct View {
     pub(crate) ty: Option<Type>,
     pub(crate) value: Option<Arc<Value>>,
     pub(crate) replicas: Arc<Replicas>,
+    /// Of a bounded counter: this node's run, and from which earlier one on what they held of it is its own.
+    pub(crate) heir: Option<(ReplicaId, Epoch)>,
 }
 
 impl View {
@@ -57,6 +59,14 @@ impl View {
     /// What gives the replica indices in its value their meaning.
     pub fn replicas(&self) -> &Replicas {
         &self.replicas
+    }
+
+    /// How much of a bounded counter a run of a node may take away; nothing of what is none.
+    pub fn held(&self, run: ReplicaId) -> u64 {
+        let Some(Value::BoundedCounter(counter)) = self.value() else {
+            return 0;
+        };
+        held(counter, &self.replicas, self.heir, run)
     }
 
     /// What a user sees of it, if it exists.
@@ -82,6 +92,17 @@ impl View {
         };
         is_same && self.entity == other.entity && self.ty == other.ty
     }
+}
+
+/// How much of a bounded counter a run of a node may take away: the heir with what it has inherited.
+pub(crate) fn held(
+    counter: &BoundedCounter,
+    replicas: &Replicas,
+    heir: Option<(ReplicaId, Epoch)>,
+    run: ReplicaId,
+) -> u64 {
+    let first = heir.filter(|(heir, _)| *heir == run).map(|(_, first)| first);
+    u64::try_from(counter.held(replicas, run, first)).unwrap_or(u64::MAX)
 }
 
 /// As [`View::is_same`].

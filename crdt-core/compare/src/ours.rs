@@ -41,6 +41,7 @@ impl World {
             me: ReplicaIx(by),
             next_seq: self.seen.get(ReplicaIx(by)) + 1,
             stamp: 1,
+            inherits: None,
         };
         self.value
             .mutate(&issuer, mutation)

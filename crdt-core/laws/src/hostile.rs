@@ -159,6 +159,7 @@ fn grown(ty: Type, replicas: &Replicas, steps: usize) -> (Value, VersionVector) 
             me,
             next_seq: seen.get(me) + 1,
             stamp: rng.below(9) as u64,
+            inherits: None,
         };
         let mutation: Mutation = random::mutation(&mut rng, ty, 3);
         let Ok(delta) = value.mutate(&issuer, &mutation) else {

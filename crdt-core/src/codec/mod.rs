@@ -326,7 +326,7 @@ impl Delta {
     ///
     /// let mut replicas = Replicas::new();
     /// let me = replicas.intern(ReplicaId::new(NodeId(1), Epoch(1)))?;
-    /// let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0 };
+    /// let issuer = Issuer { replicas: &replicas, me, next_seq: 1, stamp: 0, inherits: None };
     /// let delta = Value::new(Type::OrSet).mutate(&issuer, &Mutation::Add(vec!["8 bytes!".into()]))?;
     /// let mut bytes = Vec::new();
     /// delta.encode(1, &mut bytes);

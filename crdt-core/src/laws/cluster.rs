@@ -265,6 +265,7 @@ impl Cluster {
             me,
             next_seq: node.vv.get(me) + 1,
             stamp,
+            inherits: None,
         };
         let before = node.value.clone();
         let delta = node.value.mutate(&issuer, mutation).unwrap();

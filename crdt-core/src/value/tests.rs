@@ -154,6 +154,7 @@ impl Talk {
                     me,
                     next_seq: seen.get(me) + 1,
                     stamp: 100,
+                    inherits: None,
                 };
                 let delta = value
                     .mutate(&issuer, &parse(rest).unwrap_or_else(|| panic!("{line}")))
@@ -420,6 +421,7 @@ fn made(ty: Type, replicas: &Replicas, me: ReplicaIx, mutations: &[Mutation]) ->
             me,
             next_seq: seen.get(me) + 1,
             stamp: 5,
+            inherits: None,
         };
         let delta = value.mutate(&issuer, mutation).unwrap();
         value.join_delta(&Env { replicas, key: &KEY }, &seen, &delta);
@@ -518,6 +520,7 @@ fn a_type_refuses_what_it_does_not_take_and_says_what_it_does() {
         me,
         next_seq: 1,
         stamp: 0,
+        inherits: None,
     };
     let set = Mutation::Set {
         value: "v".into(),
@@ -669,6 +672,7 @@ fn joining_a_delta_asks_only_about_the_dots_it_names() {
         me,
         next_seq: 5_001,
         stamp: 0,
+        inherits: None,
     };
     let delta = value.mutate(&issuer, &Mutation::Add(vec!["new".into()])).unwrap();
     let seen = Counting(&vv, Default::default());
@@ -704,6 +708,7 @@ fn a_replica_without_sequences_left_is_refused_and_does_not_use_one_twice() {
             me,
             next_seq,
             stamp: 0,
+            inherits: None,
         };
         set.mutate(&issuer, &Mutation::Add(list(elements)))
     };

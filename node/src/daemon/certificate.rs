@@ -72,7 +72,7 @@ impl Reminder {
 
     /// Looks at the clock, and says it if it is time.
     pub fn look(&mut self) {
-        const RENEW: &str = "renew it with `cert issue --force`, hand over what the node holds of boundedcounters, and restart it";
+        const RENEW: &str = "renew it with `cert issue --force`, and restart it";
         match self.due(wall_ms()) {
             None => {}
             Some(Ending {

@@ -91,6 +91,7 @@ impl Engine {
             entity,
             shard: at,
             ty: Some(ty),
+            heir: self.heir(at, ty),
         })
     }
 
@@ -114,6 +115,7 @@ impl Engine {
                 ty: None,
                 value: None,
                 replicas: Arc::clone(&self.shards[at.0 as usize].replicas),
+                heir: None,
             },
         }
     }

@@ -235,7 +235,10 @@ impl Engine {
         let rows = rows.take_while(|((id, _), _)| kind.is_none_or(|kind| id.kind() == kind));
         let mut shown: Vec<View> = rows
             .filter(|(_, value)| value.exists())
-            .map(|(key, value)| shard.view(at, key, value))
+            .map(|(key, value)| View {
+                heir: self.heir(at, key.1),
+                ..shard.view(at, key, value)
+            })
             .collect();
         // Of several types the lowest shows, and comes first.
         shown.dedup_by(|next, first| next.entity == first.entity);

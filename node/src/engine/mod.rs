@@ -15,6 +15,7 @@
 mod applied;
 mod commit;
 mod frozen;
+mod heir;
 mod idempotency;
 mod inspect;
 mod io;
@@ -78,6 +79,8 @@ pub struct Engine {
     started: Start,
     settled: Settled,
     expects_others: bool,
+    /// See `heir`: the first run of this directory that kept what it did to bounded counters until it was on the disk.
+    keeps_since: Option<Epoch>,
     key: HashKey,
     clock: HybridClock,
     now: Now,
@@ -169,6 +172,7 @@ impl Engine {
             },
             settled: Settled::default(),
             expects_others: false,
+            keeps_since: None,
         }
     }
 

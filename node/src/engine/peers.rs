@@ -155,6 +155,7 @@ impl Engine {
         );
         self.started.epoch = epoch;
         self.known_epochs.insert(self.config.node, epoch);
+        self.keep_anew();
         for shard in &mut self.shards {
             shard.me = None;
             shard.own_resets.clear();

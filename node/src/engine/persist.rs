@@ -25,7 +25,7 @@ pub(crate) struct Persist {
     failed: Option<(PersistFailure, String)>,
     /// Frames that show what a keyed update did, until its record is durable: were they to leave before, and the record
     /// to be lost in a crash, its operations would come back from a peer and the key would not, and a repeat would
-    /// count twice.
+    /// count twice. And those that show what was done to a bounded counter: see `heir`.
     held: VecDeque<HeldFrame>,
 }
 
@@ -146,11 +146,11 @@ impl Engine {
         self.release_levels();
     }
 
-    /// Sends a frame that shows these shards' state: at once, or when the keyed updates in it are durable.
+    /// Sends a frame that shows these shards' state: at once, or when the updates in it that are kept back are durable.
     pub(crate) fn send_state(&mut self, peer: NodeId, shards: &[ShardId], lane: Lane, frame: Frame) {
         let until = shards
             .iter()
-            .map(|s| self.shards[s.0 as usize].keyed)
+            .map(|s| self.shards[s.0 as usize].kept_back)
             .max()
             .unwrap_or_default();
         if self.persist.is_durable(until) {

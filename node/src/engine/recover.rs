@@ -112,6 +112,10 @@ impl Engine {
                 self.settled.now = true;
                 Ok(())
             }
+            ImageBlock::KeepsSince(epoch) => {
+                self.keeps_since = Some(Epoch(epoch));
+                Ok(())
+            }
         }
     }
 
@@ -147,6 +151,10 @@ impl Engine {
             }
             Record::Settled => {
                 self.settled.now = true;
+                Ok(())
+            }
+            Record::KeepsSince(epoch) => {
+                self.keeps_since = Some(Epoch(epoch));
                 Ok(())
             }
             Record::Piece { first, last, bytes } => self.recover_piece(first, last, &bytes),
@@ -266,6 +274,7 @@ impl Engine {
         FrozenImage {
             standings: self.standing.all().collect(),
             settled: self.settled.now,
+            keeps_since: self.keeps_since,
             keys: self.keys.rows().collect(),
             shards: shards.map(|s| Frozen::of(s, 0)).collect(),
             part_bytes: self.config.limits.part_bytes,
@@ -278,6 +287,7 @@ impl Engine {
 pub struct FrozenImage {
     standings: Vec<Standing>,
     settled: bool,
+    keeps_since: Option<Epoch>,
     keys: Vec<KeyRow>,
     shards: Vec<Frozen>,
     part_bytes: usize,
@@ -288,7 +298,8 @@ impl FrozenImage {
     pub fn blocks(self) -> impl Iterator<Item = Vec<u8>> {
         let standings = ImageBlock::Standings(self.standings);
         let settled = self.settled.then_some(ImageBlock::Settled);
-        let first = [Some(standings), settled].into_iter().flatten();
+        let kept = self.keeps_since.map(|first| ImageBlock::KeepsSince(first.0));
+        let first = [Some(standings), settled, kept].into_iter().flatten();
         let part_bytes = self.part_bytes;
         let shards = self.shards.into_iter();
         first

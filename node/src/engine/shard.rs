@@ -150,8 +150,9 @@ pub(crate) struct Shard {
     pub counted_ring_bytes: usize,
     pub fingerprint: u64,
     pub peers: BTreeMap<NodeId, PeerView>,
-    /// The last record with an idempotency key that changed this shard: what it did leaves once it is durable.
-    pub keyed: RecordId,
+    /// The last record that changed this shard and is kept back, since it has an idempotency key or is about a bounded counter:
+    /// what it did leaves once it is durable.
+    pub kept_back: RecordId,
     /// Whether this start has covered another member's base once.
     pub caught_up: bool,
     /// Whether a peer remembers operations of this node that this directory has lost.
@@ -176,7 +177,7 @@ impl Shard {
             counted_ring_bytes: 0,
             fingerprint: 0,
             peers: BTreeMap::new(),
-            keyed: RecordId::default(),
+            kept_back: RecordId::default(),
             caught_up: false,
             outdated: false,
             held: Vec::new(),
@@ -220,6 +221,7 @@ impl Shard {
             ty: Some(*ty),
             value: Some(Arc::clone(value)),
             replicas: Arc::clone(&self.replicas),
+            heir: None,
         }
     }
 

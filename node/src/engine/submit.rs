@@ -340,6 +340,11 @@ impl Engine {
         hash: u64,
         mut sight: Option<Sight>,
     ) -> Pending {
+        let is_kept = resolved.iter().any(|op| op.key.1 == Type::BoundedCounter);
+        let is_kept_back = planted!("rights_sent_before_sync", false, is_kept);
+        if is_kept {
+            self.keep_for_heirs();
+        }
         let (mut stretches, mut changed) = (Vec::new(), Vec::new());
         for op in resolved {
             self.make_one(op, &mut stretches, &mut changed, sight.as_mut());
@@ -377,8 +382,8 @@ impl Engine {
         }
         let pending = self.pending(&update, answer, record);
         for (shard, _, _) in reached {
-            if update.key.is_some() {
-                self.shard(shard).keyed = record;
+            if update.key.is_some() || is_kept_back {
+                self.shard(shard).kept_back = record;
             }
             self.touch(shard);
             self.mark_dirty(shard);
@@ -399,6 +404,7 @@ impl Engine {
             mutation,
         } = op;
         let me = self.me();
+        let inherits = self.inherited(id, key.1);
         let stamp = if is_stamped(&mutation, key.1) {
             self.clock.tick(self.now.wall_ms)
         } else {
@@ -415,6 +421,7 @@ impl Engine {
             me,
             next_seq: from + 1,
             stamp,
+            inherits,
         };
         let mutation = planted!("canary", more(&mutation), mutation);
         let seen = sight.as_deref().filter(|sight| sight.concerns(&key, &mutation));

@@ -5,6 +5,7 @@ mod hostile;
 mod links;
 mod majority;
 mod members;
+mod rights;
 mod rules;
 mod sessions;
 mod world;

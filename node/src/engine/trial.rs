@@ -85,6 +85,7 @@ impl<'a> Trials<'a> {
             me: *me,
             next_seq: *next_seq,
             stamp: 0,
+            inherits: engine.inherited(id, key.1),
         };
         let delta = value.mutate(&issuer, mutation)?;
         *next_seq += delta.parts().len() as u64;

@@ -3,7 +3,7 @@
 //! Not here: that the others have it before it goes (`driver`). Contract: what it holds when it begins goes to nodes that it is linked
 //! with, by turns; where there is none it keeps it, and what comes in meanwhile.
 
-use anabranch_crdt::{BoundedCounter, NodeId, ReplicaId, Value};
+use anabranch_crdt::{BoundedCounter, NodeId, ReplicaId};
 
 use super::Node;
 use crate::entity::Entity;
@@ -48,9 +48,5 @@ pub(super) async fn hand_over(node: &Node) {
 
 /// What a replica holds of an entity, if it is a bounded counter and it holds any: no map has one within it.
 fn held(view: &View, me: ReplicaId) -> Option<u64> {
-    let Value::BoundedCounter(counter) = view.value()? else {
-        return None;
-    };
-    let held = counter.rights(view.replicas()).remove(&me)?;
-    Some(u64::try_from(held).unwrap_or(u64::MAX)).filter(|held| *held > 0)
+    Some(view.held(me)).filter(|held| *held > 0)
 }

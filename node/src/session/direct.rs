@@ -128,6 +128,7 @@ mod tests {
             ty: Some(Type::PnCounter),
             value: None,
             replicas: Arc::default(),
+            heir: None,
         })
     }
 

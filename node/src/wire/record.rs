@@ -45,6 +45,8 @@ pub enum Record {
     MemberLeft(u128),
     /// What was said of nodes; it takes the place of [`Record::Members`] and [`Record::MemberLeft`], which knew no epochs.
     Standings(Vec<Standing>),
+    /// The run (its epoch) from which on this directory has what its runs did to bounded counters before anybody else.
+    KeepsSince(u64),
     /// A piece of a record too large for one; without effect until its last.
     Piece {
         /// Whether it is the first: what an earlier one began is void.
@@ -71,6 +73,8 @@ pub enum ImageBlock {
     Left(Vec<u128>),
     /// What was said last of each node; see [`Record::Standings`].
     Standings(Vec<Standing>),
+    /// See [`Record::KeepsSince`].
+    KeepsSince(u64),
 }
 
 /// Append-only numbers of records and blocks.
@@ -83,12 +87,14 @@ pub(super) mod kind {
     pub const MEMBER_LEFT: u8 = 6;
     pub const PIECE: u8 = 7;
     pub const STANDINGS: u8 = 8;
+    pub const KEEPS_SINCE: u8 = 9;
     pub const PART: u8 = 65;
     pub const KEYS: u8 = 66;
     pub const IMAGE_MEMBERS: u8 = 67;
     pub const IMAGE_SETTLED: u8 = 68;
     pub const IMAGE_LEFT: u8 = 69;
     pub const IMAGE_STANDINGS: u8 = 70;
+    pub const IMAGE_KEEPS_SINCE: u8 = 71;
 }
 
 fn split<'a>(what: &'static str, bytes: &'a [u8]) -> Result<(u8, &'a [u8]), DecodeError> {
@@ -112,7 +118,7 @@ fn unknown(what: &'static str, kind: u8) -> DecodeError {
 impl Record {
     /// Whether a record begins like this that only a newer version knows.
     pub fn is_newer(bytes: &[u8]) -> bool {
-        bytes.first().is_some_and(|kind| *kind > kind::STANDINGS)
+        bytes.first().is_some_and(|kind| *kind > kind::KEEPS_SINCE)
     }
 
     /// The record's bytes, where nobody needs it any more: nothing in it is copied.
@@ -133,6 +139,7 @@ impl Record {
             Record::Settled => seal(kind::SETTLED, &()),
             Record::MemberLeft(node) => seal(kind::MEMBER_LEFT, node),
             Record::Standings(said) => seal(kind::STANDINGS, said),
+            Record::KeepsSince(epoch) => seal(kind::KEEPS_SINCE, epoch),
             Record::Piece { first, last, bytes } => seal(kind::PIECE, &(first, last, bytes)),
         }
     }
@@ -152,6 +159,7 @@ impl Record {
             kind::SETTLED => open(WHAT, body).map(|()| Record::Settled),
             kind::MEMBER_LEFT => open(WHAT, body).map(Record::MemberLeft),
             kind::STANDINGS => open(WHAT, body).map(Record::Standings),
+            kind::KEEPS_SINCE => open(WHAT, body).map(Record::KeepsSince),
             kind::PIECE => open(WHAT, body).map(|(first, last, bytes)| Record::Piece { first, last, bytes }),
             kind => Err(unknown(WHAT, kind)),
         }
@@ -161,7 +169,7 @@ impl Record {
 impl ImageBlock {
     /// Whether a block begins like this that only a newer version knows.
     pub fn is_newer(bytes: &[u8]) -> bool {
-        bytes.first().is_some_and(|kind| *kind > kind::IMAGE_STANDINGS)
+        bytes.first().is_some_and(|kind| *kind > kind::IMAGE_KEEPS_SINCE)
     }
 
     /// The block's bytes.
@@ -173,6 +181,7 @@ impl ImageBlock {
             ImageBlock::Settled => seal(kind::IMAGE_SETTLED, &()),
             ImageBlock::Left(nodes) => seal(kind::IMAGE_LEFT, nodes),
             ImageBlock::Standings(said) => seal(kind::IMAGE_STANDINGS, said),
+            ImageBlock::KeepsSince(epoch) => seal(kind::IMAGE_KEEPS_SINCE, epoch),
         }
     }
 
@@ -187,6 +196,7 @@ impl ImageBlock {
             kind::IMAGE_SETTLED => open(WHAT, body).map(|()| ImageBlock::Settled),
             kind::IMAGE_LEFT => open(WHAT, body).map(ImageBlock::Left),
             kind::IMAGE_STANDINGS => open(WHAT, body).map(ImageBlock::Standings),
+            kind::IMAGE_KEEPS_SINCE => open(WHAT, body).map(ImageBlock::KeepsSince),
             kind => Err(unknown(WHAT, kind)),
         }
     }

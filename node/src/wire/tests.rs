@@ -245,6 +245,7 @@ fn records_have_the_bytes_they_always_had() {
         ),
         (Record::MemberLeft(300), "06ac02"),
         (Record::Standings(vec![left()]), "0801ac020501"),
+        (Record::KeepsSince(300), "09ac02"),
     ];
     for (record, golden) in records {
         assert_eq!(hex(&record.encode()), golden, "{record:?}");
@@ -256,6 +257,7 @@ fn records_have_the_bytes_they_always_had() {
         (ImageBlock::Settled, "44"),
         (ImageBlock::Left(vec![1, 300]), "450201ac02"),
         (ImageBlock::Standings(vec![left()]), "4601ac020501"),
+        (ImageBlock::KeepsSince(300), "47ac02"),
     ];
     for (block, golden) in blocks {
         assert_eq!(hex(&block.encode()), golden, "{block:?}");
@@ -276,7 +278,7 @@ fn a_frame_of_a_later_version_is_skipped_and_a_record_of_one_is_not() {
     assert_eq!(Frame::decode(&[200, 1, 2, 3]), Ok(None));
     assert!(Record::decode(&[200, 1, 2, 3]).is_err());
     assert!(ImageBlock::decode(&[200]).is_err());
-    assert!(Record::is_newer(&[200]) && Record::is_newer(&[9]) && ImageBlock::is_newer(&[71]));
+    assert!(Record::is_newer(&[200]) && Record::is_newer(&[10]) && ImageBlock::is_newer(&[72]));
     assert!(!Record::is_newer(&[7]) && !Record::is_newer(&[]) && !ImageBlock::is_newer(&[69]));
 }
 

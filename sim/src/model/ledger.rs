@@ -118,6 +118,11 @@ impl Ledger {
             .get(usize::try_from(dot.seq).ok()?.checked_sub(1)?)
     }
 
+    /// All dots ever issued in a shard.
+    pub fn records(&self, shard: u32) -> impl Iterator<Item = &DotRecord> {
+        self.dots[shard as usize].iter().flatten()
+    }
+
     /// The largest clock, up to `follow`, that a hybrid clock ever chose in a shard.
     pub fn largest_stamp(&self, shard: u32, follow: u64) -> u64 {
         let puts = self.dots[shard as usize]

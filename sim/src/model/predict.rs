@@ -32,6 +32,8 @@ pub struct Meaning<'a> {
     pub ledger: &'a Ledger,
     /// The sequence of the operation's first dot.
     pub seq: u64,
+    /// From which earlier epoch of its node on what they held of bounded counters is its own.
+    pub inherits: Option<u64>,
 }
 
 /// The dots an operation consumes. None: it changes nothing.
@@ -102,14 +104,17 @@ pub fn is_refused(meaning: &Meaning<'_>, row: Option<&Row>, action: &Action) -> 
     }
 }
 
-/// What the issuer holds of a bounded counter: what it put for itself, and what others put for it.
+/// What the issuer holds of a bounded counter: what it put for itself, what others put for it, and the same of epochs whose heir
+/// it is.
 fn holdings<'a>(meaning: &'a Meaning<'_>, row: &'a Row) -> impl Iterator<Item = ((Place, DotAt), u64)> + 'a {
     let me = meaning.ledger.origin_id(meaning.me);
-    row.live.iter().filter_map(move |(at, stands)| match *stands {
-        Stands::Rights { amount, to } if to.map_or(at.1.origin == meaning.me, |to| to == me) => {
-            Some((*at, amount))
-        }
-        _ => None,
+    let first = meaning.inherits.unwrap_or(me.1);
+    row.live.iter().filter_map(move |(at, stands)| {
+        let Stands::Rights { amount, to } = *stands else {
+            return None;
+        };
+        let (node, epoch) = to.unwrap_or_else(|| meaning.ledger.origin_id(at.1.origin));
+        (node == me.0 && (first..=me.1).contains(&epoch)).then_some((*at, amount))
     })
 }
 

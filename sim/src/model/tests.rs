@@ -34,6 +34,7 @@ impl World {
             clock: self.clock,
             ledger: &self.ledger,
             seq: upto + 1,
+            inherits: None,
         };
         let drafts = predict(&meaning, self.replicas[replica].row(self.entity), action);
         let count = drafts.len();

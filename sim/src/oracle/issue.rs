@@ -84,7 +84,7 @@ impl Oracle {
             ));
         }
         if let Some(error) = error.filter(|e| e.kind() == ErrorKind::Rights)
-            && !self.is_refused(node, me, asked)
+            && !self.is_refused(node, me, engine, asked)
         {
             let what = format!("{asked:?} was refused, though it holds what that takes: {error}");
             return Err(broken(Rule::Answer, node, what));
@@ -110,7 +110,7 @@ impl Oracle {
                 self.check_type(node, *entity)?;
             }
         }
-        let issue = self.write_down(node, me, epoch, wall_ms, asked, outputs)?;
+        let issue = self.write_down(node, me, epoch, wall_ms, engine, asked, outputs)?;
         self.compare_heads(node, me, &heads, asked)?;
         let touched = asked.ops.iter().map(|(entity, _)| *entity).collect();
         if issue.dots.len() > 1 {
@@ -120,7 +120,7 @@ impl Oracle {
     }
 
     /// Whether the update takes more of bounded counters than its issuer holds: its operations, one after the other.
-    pub(crate) fn is_refused(&self, node: NodeIx, me: OriginIx, asked: &Asked) -> bool {
+    fn is_refused(&self, node: NodeIx, me: OriginIx, engine: &Engine, asked: &Asked) -> bool {
         let mut rows: BTreeMap<EntityIx, Row> = BTreeMap::new();
         let bounded = |entity: &EntityIx| self.ledger.entity(*entity).kind == Kind::Bounded;
         asked
@@ -142,6 +142,7 @@ impl Oracle {
                     clock: 0,
                     ledger: &self.ledger,
                     seq: self.ledger.head(shard, me) + 1,
+                    inherits: inherits(engine, shard),
                 };
                 let is_refused = is_refused(&meaning, Some(row), action);
                 for draft in predict(&meaning, Some(row), action) {
@@ -233,6 +234,7 @@ impl Oracle {
         me: OriginIx,
         epoch: u64,
         wall_ms: u64,
+        engine: &Engine,
         asked: &Asked,
         outputs: &[Output],
     ) -> Result<Issue, Failure> {
@@ -261,6 +263,7 @@ impl Oracle {
                 clock,
                 ledger: &self.ledger,
                 seq,
+                inherits: inherits(engine, shard),
             };
             let row = shadow.row(*entity).cloned();
             if is_refused(&meaning, row.as_ref(), action) {
@@ -399,4 +402,10 @@ fn chosen_clocks(node: u128, epoch: u64, outputs: &[Output]) -> BTreeMap<(u32, u
         }
     }
     clocks
+}
+
+/// From which earlier epoch on a node has inherited what they held of bounded counters, as it says itself. That it may is seen at
+/// rest: see `rest`.
+fn inherits(engine: &Engine, shard: u32) -> Option<u64> {
+    engine.inherits(ShardId(shard)).map(|first| first.0)
 }

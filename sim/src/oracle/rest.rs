@@ -5,7 +5,7 @@ use anabranch::engine::Engine;
 
 use super::{Check, Oracle, Rule, broken};
 use crate::hash::hash_bytes;
-use crate::model::{at, covers_all};
+use crate::model::{DotAt, DotRecord, Stands, at, covers_all};
 use crate::net::NodeIx;
 
 /// What is still missing for agreement, for people.
@@ -73,6 +73,28 @@ impl Oracle {
         for shard in 0..self.shards {
             self.check_equal_bytes(shard, engines)?;
             self.check_nothing_lost(shard)?;
+            self.check_rights_once(shard)?;
+        }
+        Ok(())
+    }
+
+    /// What somebody held of a bounded counter was used once: no two operations that are here stand in its place.
+    fn check_rights_once(&self, shard: u32) -> Check {
+        let Some((_, watch)) = self.nodes.first() else {
+            return Ok(());
+        };
+        let vv = watch.shards[shard as usize].shadow.vv();
+        let is_share = |record: &DotRecord| matches!(record.put, Some((_, Stands::Rights { .. })));
+        let uses = |by: &&DotAt| {
+            let record = self.ledger.dot(shard, **by);
+            at(vv, by.origin) >= by.seq && record.is_some_and(is_share)
+        };
+        for record in self.ledger.records(shard).filter(|record| is_share(record)) {
+            let users: Vec<&DotAt> = record.killers.iter().filter(uses).collect();
+            if users.len() > 1 {
+                let what = format!("{record:?} was used more than once, by {users:?}");
+                return Err(broken(Rule::Value, None, what));
+            }
         }
         Ok(())
     }

@@ -127,10 +127,7 @@ fn check_denial(answered: &Answered, amount: u32, here: u64, elsewhere: u64) -> 
     }
     let (replica, view) = answered.saw.as_ref().ok_or("it was denied by nobody")?;
     let (held, in_all) = match view.value() {
-        Some(Value::BoundedCounter(counter)) => {
-            let rights = counter.rights(view.replicas());
-            (rights.get(replica).copied().unwrap_or(0), counter.total())
-        }
+        Some(Value::BoundedCounter(counter)) => (u128::from(view.held(*replica)), counter.total()),
         None => (0, 0),
         Some(_) => return Ok(()),
     };

@@ -1,7 +1,7 @@
 //! Write levels over real links, and what their callers hear when the node stops.
 
 use super::*;
-use crate::{BoundedCounter, MemberHint};
+use crate::{BoundedCounter, MemberHint, ReplicaId};
 
 fn at(level: &str, update: Update) -> Update {
     Update {
@@ -114,6 +114,40 @@ async fn who_leaves_hands_over_what_it_may_take_away() {
         assert_eq!(refused.kind(), ErrorKind::Rights);
     }
     within(a.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_is_back_takes_away_what_it_held() {
+    let scratch = Scratch::new();
+    let stock = |node: &Node| node.entity::<BoundedCounter>("stock", "hats").unwrap();
+    let a = scratch.start(1, &[]).await;
+    within(stock(&a).add(9)).await.unwrap();
+    within(a.shutdown()).await.unwrap();
+    drop(a);
+    // It never met another.
+    let a = scratch.start(1, &[]).await;
+    within(stock(&a).take(2)).await.unwrap();
+    let b = scratch.start(2, &[&a]).await;
+    within(b.ready()).await;
+    within(a.shutdown()).await.unwrap();
+    drop(a);
+    // What b has of it is not known before they meet.
+    let a = scratch.start(1, &[]).await;
+    let refused = within(stock(&a).take(1)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Rights);
+    within(a.shutdown()).await.unwrap();
+    drop(a);
+    let a = scratch.start(1, &[&b]).await;
+    let run = ReplicaId::new(a.id(), a.epoch());
+    let held = || {
+        let look = |engine: &crate::engine::Engine| engine.view_as_it_is(stock(&a).id()).held(run);
+        a.handle().shared().peek(look)
+    };
+    until(|| held() == 7).await;
+    within(stock(&a).take(7)).await.unwrap();
+    for node in [a, b] {
+        within(node.shutdown()).await.unwrap();
+    }
 }
 
 #[tokio::test]

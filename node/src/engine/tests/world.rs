@@ -24,6 +24,7 @@
 //! | `sync a` | what a handed to its log becomes durable |
 //! | `crash a` | a stops; what was not synced is lost; its links go |
 //! | `wipe a` | the same, and its directory is gone |
+//! | `copy a`, `restore a` | a's directory is copied, is replaced by its copy |
 //! | `start a` | a starts from its directory, under a new epoch |
 //! | `a p/x = 5`, `a s/x = [e f]`, `a r/x = V`, `a p/x absent` | what a reads |
 //! | `equal a b` | same vectors, same bytes, same fingerprints |
@@ -75,6 +76,7 @@ pub(super) struct World {
     /// What functions at nodes saw of their entities.
     views: BTreeMap<(char, EntityId), View>,
     directories: BTreeMap<char, Directory>,
+    copies: BTreeMap<char, Vec<Bytes>>,
     links: Vec<(char, char)>,
     under_way: BTreeMap<(char, char), VecDeque<Bytes>>,
     starts: u64,
@@ -112,6 +114,7 @@ pub(super) fn check_shards(nodes: &str, shards: u32, limits: Limits, script: &st
         views: BTreeMap::new(),
         tokens: BTreeMap::new(),
         directories: BTreeMap::new(),
+        copies: BTreeMap::new(),
         links: Vec::new(),
         under_way: BTreeMap::new(),
         starts: 0,
@@ -242,6 +245,14 @@ impl World {
             ["wipe", x] => {
                 self.crash(name(x));
                 self.directories.remove(&name(x));
+            }
+            ["copy", x] => {
+                let durable = self.directories[&name(x)].durable.clone();
+                self.copies.insert(name(x), durable);
+            }
+            ["restore", x] => {
+                let durable = self.copies[&name(x)].clone();
+                self.directories.insert(name(x), Directory { durable });
             }
             ["start", x] => self.start(name(x)),
             ["equal", x, y] => self.assert_equal(name(x), name(y), line),
@@ -377,6 +388,7 @@ impl World {
         }
         assert_eq!(next.canonical_bytes(shard), engine.canonical_bytes(shard));
         assert_eq!(next.fingerprint(shard), engine.fingerprint(shard));
+        assert_eq!(next.keeps_since, engine.keeps_since);
     }
 
     pub(super) fn engine(&self, name: char) -> &Engine {

@@ -45,7 +45,7 @@ mod values;
 
 use std::sync::{Arc, OnceLock};
 
-use anabranch_crdt::{DEPTH_MAX, Mutation, Replicas, Type, Value};
+use anabranch_crdt::{DEPTH_MAX, Epoch, Mutation, ReplicaId, Replicas, Type, Value};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -76,6 +76,7 @@ pub trait State: Sized + 'static {
 pub struct Seen {
     value: Option<Arc<Value>>,
     replicas: Arc<Replicas>,
+    heir: Option<(ReplicaId, Epoch)>,
     /// The child of a map that the path goes on from; it goes from the entity where there is none.
     within: Option<Arc<Within>>,
     path: [&'static str; DEPTH_MAX],
@@ -96,6 +97,7 @@ impl Seen {
         Seen {
             value: view.value,
             replicas: view.replicas,
+            heir: view.heir,
             within: None,
             path: [""; DEPTH_MAX],
             names: 0,

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Seen, State};
 use crate::function::overlay::Overlay;
+use crate::view::held;
 
 /// A counter: what was seen, and what the command added.
 macro_rules! counter {
@@ -103,18 +104,19 @@ impl BoundedCounter {
         self.changes.push(Mutation::Increment(-i64::from(amount)));
     }
 
-    /// What the node's current run may take away: [`Context::replica`](crate::Context::replica) is that.
+    /// What a node's current run may take away: [`Context::replica`](crate::Context::replica) is this node's, which has what its
+    /// earlier runs left as soon as it may.
     pub fn held(&self, by: ReplicaId) -> u64 {
         let held = match self.seen.value_as(Type::BoundedCounter) {
-            Some(Value::BoundedCounter(counter)) => counter.rights(&self.seen.replicas).remove(&by),
-            _ => None,
+            Some(Value::BoundedCounter(counter)) => held(counter, &self.seen.replicas, self.seen.heir, by),
+            _ => 0,
         };
         let handed_over = |change: &Mutation| match change {
             Mutation::Transfer { to, amount } if *to != by => u128::from(*amount),
             _ => 0,
         };
         let given: u128 = self.changes.iter().map(handed_over).sum();
-        let held = held.unwrap_or(0).saturating_add_signed(self.added);
+        let held = u128::from(held).saturating_add_signed(self.added);
         u64::try_from(held.saturating_sub(given)).unwrap_or(u64::MAX)
     }
 

@@ -32,6 +32,7 @@ impl Copy {
             ty: Some(Board::TYPE),
             value: value.exists().then(|| Arc::new(value.clone())),
             replicas: Arc::new(self.state.replicas().clone()),
+            heir: None,
         })
     }
 
