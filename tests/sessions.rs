@@ -174,6 +174,15 @@ fn a_session_that_cannot_be_kept_is_said_before_anything_is_changed() {
     assert_eq!(node.value("hits", "k"), None);
     update(&dir.join("me")).done();
     assert_eq!(node.count("hits", "k"), 1);
+    // One that is empty begins, and a link leads to the same as what it is of.
+    let empty = dir.write("empty", "\n");
+    update(&empty).done();
+    let link = dir.join("link");
+    std::os::unix::fs::symlink(&empty, &link).unwrap();
+    let before = std::fs::read(&empty).unwrap();
+    update(&link).done();
+    assert!(link.is_symlink());
+    assert_ne!(std::fs::read(&empty).unwrap(), before);
 }
 
 #[test]

@@ -347,6 +347,13 @@ fn a_node_whose_address_was_changed_is_found_where_it_is() {
     for args in [["up", "--nodes", "1"].as_slice(), &["status"], &["verify"]] {
         anabranch(args.iter().chain(&["--dir", path])).failed(exit::NEWER_FORMAT, &[file, "newer version"]);
     }
+    // Without it, what is there is nobody's to give another identity.
+    fs::remove_file(file).unwrap();
+    let key = dir.join("n1/node.key");
+    let before = fs::read(&key).unwrap();
+    anabranch(["up", "--nodes", "1", "--dir", path])
+        .failed(exit::CONFIG, &["cluster.json is missing", "nothing was changed"]);
+    assert_eq!(fs::read(&key).unwrap(), before);
 }
 
 #[test]

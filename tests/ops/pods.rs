@@ -327,7 +327,7 @@ fn three_nodes_run_as_the_manifest_says() {
     std::fs::create_dir_all(&alone).unwrap();
     std::fs::copy(pods.own(0).join("node.toml"), alone.join("node.toml")).unwrap();
     // As it came from the script: nothing is wrong with it but that it has no certificate here.
-    anabranch(pods.args(&alone)).failed(exit::CONFIG, &["identity.ca", "there is no file"]);
+    anabranch(pods.args(&alone)).failed(exit::IDENTITY, &["identity.ca", "there is no file"]);
 
     let mut nodes: Vec<Process> = (0..pods.names.len())
         .map(|i| {

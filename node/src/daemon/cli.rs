@@ -114,7 +114,7 @@ impl Command {
 /// `up`.
 #[derive(Debug, Args)]
 pub struct Up {
-    /// How many nodes.
+    /// How many nodes, at most 32.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
     pub nodes: u16,
     /// Where their data goes.
@@ -128,7 +128,7 @@ pub struct Up {
 /// `dev`.
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// How many nodes; each has a process of the function and a port for its callers.
+    /// How many nodes, at most 32; each has a process of the function and a port for its callers.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
     pub nodes: u16,
     /// Where their data goes.
@@ -584,7 +584,7 @@ pub enum Cert {
         /// Replace the identity that --out holds already.
         #[arg(long)]
         force: bool,
-        /// Days the certificate is good for.
+        /// Days the certificate is good for, at most 3650.
         #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
         days: u16,
     },
@@ -621,7 +621,7 @@ fn rate(text: &str) -> Result<f64, String> {
 fn level_timeout(text: &str) -> Result<Duration, String> {
     let max = Duration::from_millis(TIMEOUT_MS_MAX);
     match duration(text)? {
-        timeout if timeout > max => Err(format!("at most {} s are waited for a level", max.as_secs())),
+        timeout if timeout > max => Err(format!("at most {} s are waited", max.as_secs())),
         timeout => Ok(timeout),
     }
 }

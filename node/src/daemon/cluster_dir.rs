@@ -157,6 +157,7 @@ impl ClusterDir {
                 (cluster, None)
             }
             None => {
+                refuse_orphans(&path, nodes)?;
                 let held = ports::take(nodes)?;
                 (choose(&held)?, Some(held))
             }
@@ -354,6 +355,23 @@ fn choose_for_functions(cluster: &mut ClusterFile) -> Result<bool, Failure> {
         (node.ingress, node.function) = (addresses.next(), addresses.next());
     }
     Ok(has_more)
+}
+
+/// Nodes that are there without the file that says which they are would be given other identities than their data has.
+fn refuse_orphans(path: &Path, nodes: usize) -> Result<(), Failure> {
+    let keys = (1..=nodes).map(|n| path.join(format!("n{n}")).join("node.key"));
+    match keys.into_iter().find(|key| key.exists()) {
+        Some(key) => Err(Failure::new(
+            "config",
+            format!(
+                "{} is missing, though there is {}: put it back, start the nodes by themselves (`anabranch node --config`), or \
+                 choose another --dir; nothing was changed",
+                path.join("cluster.json").display(),
+                key.display()
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn choose(held: &[ports::Held]) -> Result<ClusterFile, Failure> {

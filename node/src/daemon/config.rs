@@ -369,23 +369,42 @@ impl Config {
             if path.is_file() {
                 continue;
             }
-            let base = self.file.parent().unwrap_or(Path::new("/"));
             let place = self.line_of(key);
-            return Err(Failure::new(
-                "config",
-                format!(
-                    "{place}: identity.{name}: there is no file {}. A node needs a certificate of its cluster. To make a \
-                     CA (once) and a certificate for this node:\n  anabranch ca init --dir {} --cluster {}\n  \
-                     anabranch cert issue --ca {} --out {}",
-                    path.display(),
-                    quoted(&base.join("ca")),
-                    self.cluster.as_deref().unwrap_or("NAME"),
-                    quoted(&base.join("ca")),
-                    quoted(base),
-                ),
-            ));
+            let mut message = format!("{place}: identity.{name}: there is no file {}. ", path.display());
+            message.push_str(&if ca.is_file() {
+                self.how_to_issue()
+            } else {
+                self.how_to_begin()
+            });
+            return Err(Failure::new("identity", message));
         }
         Ok(())
+    }
+
+    fn base(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new("/"))
+    }
+
+    fn how_to_begin(&self) -> String {
+        let (ca, base) = (self.base().join("ca"), self.base());
+        format!(
+            "A node needs a certificate of its cluster. To make a CA (once) and a certificate for this node:\n  anabranch ca init --dir \
+             {} --cluster {}\n  anabranch cert issue --ca {} --out {}",
+            quoted(&ca),
+            self.cluster.as_deref().unwrap_or("NAME"),
+            quoted(&ca),
+            quoted(base),
+        )
+    }
+
+    /// A CA's certificate is there: the cluster is, and another CA would be another cluster.
+    fn how_to_issue(&self) -> String {
+        format!(
+            "Have the cluster's CA issue the node's certificate and key again. --force replaces what is left of them, and --node ID keeps the \
+             id, which the data directory is tied to and `anabranch status` shows at the other nodes:\n  anabranch cert issue --ca CA_DIR --out {} \
+             --force --node ID",
+            quoted(self.base()),
+        )
     }
 }
 

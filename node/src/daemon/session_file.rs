@@ -29,7 +29,10 @@ pub struct Session {
 impl Session {
     /// The session that a command was given, if it was.
     pub fn of(file: Option<&PathBuf>, timeout: Duration, done: &'static str) -> Option<Session> {
-        let file = file?.clone();
+        let file = file?;
+        // A link stays one, and leads to the same session whatever it is called.
+        let target = file.is_symlink().then(|| fs::canonicalize(file).ok()).flatten();
+        let file = target.unwrap_or_else(|| file.clone());
         Some(Session { file, timeout, done })
     }
 
@@ -100,6 +103,10 @@ impl Session {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Token::default()),
             Err(e) => return Err(self.failed("io", "cannot be read", &e)),
         };
+        // As in a header, one that is empty begins a session.
+        if text.trim().is_empty() {
+            return Ok(Token::default());
+        }
         text.trim_end()
             .parse()
             .map_err(|e: TokenError| self.failed("invalid", "is no session's file", &e))

@@ -242,6 +242,15 @@ fn a_missing_certificate_is_named_with_its_line_and_the_way_out() {
         )),
         "{message}"
     );
+    // Another CA would be another cluster.
+    let again = message.contains("anabranch cert issue") && message.contains("--force");
+    assert!(again && !message.contains("ca init"), "{message}");
+    std::fs::remove_file(dir.join("ca.pem")).unwrap();
+    let none = Config::load(&file)
+        .unwrap()
+        .check_files()
+        .expect_err("there is nothing");
+    let message = none.message();
     assert!(
         message.contains("anabranch ca init") && message.contains("anabranch cert issue"),
         "{message}"
