@@ -16,7 +16,7 @@ use crate::engine::levels::Pending;
 use crate::engine::said::Tone;
 use crate::engine::translate::Refused;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{Ask, Frame, Lane, ShardId, Token};
+use crate::wire::{Ask, Frame, Lane, Said, ShardId, Tell, Token};
 
 /// What a majority must have done with what is shown.
 const MAJORITY: Level = Level {
@@ -95,13 +95,24 @@ impl Engine {
             return Err("asks for a shard twice".into());
         }
         let shards: Vec<ShardId> = shards.into_iter().collect();
-        self.say(peer, &shards, Tone::Answer);
-        self.send(peer, Lane::Control, &Frame::Told(ask.id));
+        let mut said = self.statements(peer, &shards, Tone::Answer);
+        let last = said.pop().unwrap_or_else(|| Said::of(Tone::Answer));
+        for earlier in said {
+            self.send(peer, Lane::Control, &Frame::Said(earlier));
+        }
+        let (id, said) = (ask.id, last);
+        self.send(peer, Lane::Control, &Frame::Tell(Tell { id, said }));
         Ok(())
     }
 
-    /// What a peer had when it was asked is known: a lane keeps its order.
-    pub(crate) fn on_told(&mut self, peer: NodeId, id: u64) {
+    /// What a peer had when it was asked is known.
+    pub(crate) fn on_tell(&mut self, peer: NodeId, tell: Tell) -> Result<(), Refused> {
+        self.on_said(peer, tell.said)?;
+        self.on_told(peer, tell.id);
+        Ok(())
+    }
+
+    fn on_told(&mut self, peer: NodeId, id: u64) {
         let Some(poll) = self.polls.waiting.get(&id) else {
             return;
         };

@@ -154,10 +154,7 @@ impl Engine {
             Frame::SnapshotNext(m) => self.on_snapshot_next(peer, m),
             Frame::Busy(m) => self.on_busy(peer, &m),
             Frame::Ask(m) => self.on_ask(peer, &m),
-            Frame::Told(id) => {
-                self.on_told(peer, id);
-                Ok(())
-            }
+            Frame::Tell(m) => self.on_tell(peer, m),
             Frame::Members(members) => self.on_members(peer, members),
         }
     }

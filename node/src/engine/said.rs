@@ -46,6 +46,17 @@ pub(crate) enum Tone {
     Answer,
 }
 
+impl Said {
+    /// Nothing yet.
+    pub(crate) fn of(tone: Tone) -> Said {
+        Said {
+            replicas: Vec::new(),
+            shards: Vec::new(),
+            reply: tone == Tone::Ask,
+        }
+    }
+}
+
 /// What a peer said of one shard, in this shard's terms.
 struct Heard {
     applied: VersionVector,
@@ -181,15 +192,18 @@ impl Engine {
 
     /// Says to a peer what is so in these shards: news only as far as it is news to that peer.
     pub(crate) fn say(&mut self, peer: NodeId, shards: &[ShardId], tone: Tone) {
-        if !self.peers.contains_key(&peer) {
-            return;
+        for said in self.statements(peer, shards, tone) {
+            self.send(peer, Lane::Control, &Frame::Said(said));
         }
-        let empty = || Said {
-            replicas: Vec::new(),
-            shards: Vec::new(),
-            reply: tone == Tone::Ask,
-        };
-        let mut said = empty();
+    }
+
+    /// The same, for who sends it himself.
+    pub(crate) fn statements(&mut self, peer: NodeId, shards: &[ShardId], tone: Tone) -> Vec<Said> {
+        let mut all = Vec::new();
+        if !self.peers.contains_key(&peer) {
+            return all;
+        }
+        let mut said = Said::of(tone);
         let mut index: BTreeMap<WireReplica, u16> = BTreeMap::new();
         let mut bytes = 0;
         for id in shards {
@@ -201,18 +215,15 @@ impl Engine {
             bytes += statement.len_bytes();
             said.shards.push(statement);
             if bytes > PART_BYTES_MAX {
-                self.send(
-                    peer,
-                    Lane::Control,
-                    &Frame::Said(std::mem::replace(&mut said, empty())),
-                );
+                all.push(std::mem::replace(&mut said, Said::of(tone)));
                 index.clear();
                 bytes = 0;
             }
         }
         if !said.shards.is_empty() {
-            self.send(peer, Lane::Control, &Frame::Said(said));
+            all.push(said);
         }
+        all
     }
 
     fn statement(

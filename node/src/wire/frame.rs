@@ -118,13 +118,23 @@ pub struct Busy {
     pub id: u64,
 }
 
-/// "Tell me what you have of these shards, now": the answer is a [`Said`], and then [`Frame::Told`].
+/// "Tell me what you have of these shards, now": the answer is a [`Tell`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
     /// The asker's number for it.
     pub id: u64,
     /// Which shards, ascending.
     pub shards: Vec<u32>,
+}
+
+/// What an [`Ask`] was about, in one frame with the word that this is it: of two frames one might come first. What does not fit was
+/// said before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tell {
+    /// The asker's number.
+    pub id: u64,
+    /// What there is.
+    pub said: Said,
 }
 
 /// What was said last of a node as of one of its epochs: that it is a member, or that it left. Of two such words the one of the
@@ -160,8 +170,8 @@ pub enum Frame {
     Busy(Busy),
     /// See [`Ask`].
     Ask(Ask),
-    /// What the ask of this number was about has been said.
-    Told(u64),
+    /// See [`Tell`].
+    Tell(Tell),
     /// Who the members are, as the sender knows it: all of it at first on a link, before anything that the receiver could catch
     /// up by.
     Members(Vec<Standing>),
@@ -179,8 +189,9 @@ mod kind {
     // 8 was a fence, which the end of the link now says.
     pub const BUSY: u8 = 9;
     pub const ASK: u8 = 10;
-    pub const TOLD: u8 = 11;
+    // 11 said that an ask was answered, behind the answer.
     pub const MEMBERS: u8 = 12;
+    pub const TELL: u8 = 13;
 }
 
 impl Frame {
@@ -204,7 +215,7 @@ impl Frame {
             Frame::SnapshotNext(m) => seal(kind::SNAPSHOT_NEXT, m),
             Frame::Busy(m) => seal(kind::BUSY, m),
             Frame::Ask(m) => seal(kind::ASK, m),
-            Frame::Told(id) => seal(kind::TOLD, id),
+            Frame::Tell(m) => seal(kind::TELL, m),
             Frame::Members(members) => seal(kind::MEMBERS, members),
         }
     }
@@ -230,7 +241,7 @@ impl Frame {
             kind::SNAPSHOT_NEXT => Frame::SnapshotNext(open("snapshot request", body)?),
             kind::BUSY => Frame::Busy(open("busy", body)?),
             kind::ASK => Frame::Ask(open("ask", body)?),
-            kind::TOLD => Frame::Told(open("told", body)?),
+            kind::TELL => Frame::Tell(open("answer to an ask", body)?),
             kind::MEMBERS => Frame::Members(open("members", body)?),
             _ => return Ok(None),
         };

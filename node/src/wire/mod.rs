@@ -25,7 +25,7 @@ mod token;
 pub use call::{CallFrame, CallReply, CallRequest, WireError, WireValue};
 pub use frame::{
     Ask, Busy, DecodeError, FRAME_BYTES_MAX, Frame, PULL_ID_BIT, Pull, Rollup, Said, SaidShard, SnapshotNext,
-    Standing, Summaries,
+    Standing, Summaries, Tell,
 };
 pub use ids::{
     DirectoryId, EntityId, IDEMPOTENCY_KEY_BYTES_MAX, IdempotencyKey, KEY_BYTES_MAX, KIND_BYTES_MAX,

@@ -198,6 +198,17 @@ fn frames() -> Vec<(Frame, &'static str)> {
         ),
         (Frame::Busy(Busy { shard: 3, id: 300 }), "0903ac02"),
         (Frame::Members(vec![left()]), "0c01ac020501"),
+        (
+            Frame::Tell(Tell {
+                id: 300,
+                said: Said {
+                    replicas: vec![],
+                    shards: vec![],
+                    reply: false,
+                },
+            }),
+            "0dac02000000",
+        ),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use super::world::{check, check_with};
 use crate::engine::Limits;
+use crate::wire::Frame;
 
 #[test]
 fn a_majority_read_is_shown_once_what_others_have_is_here_and_kept() {
@@ -55,4 +56,21 @@ fn what_came_while_a_majority_was_waited_for_is_not_shown() {
         "link a b\n link a c\n link b c\n run\n wait 9000\n a p/x incr 1\n run\n b p/x = 1\n answers a 1\n b asks p/x\n run\n answers b 0
          b p/x incr 10\n b p/x = 11\n answers b 1\n sync a\n sync b\n run\n wait 300\n answers b 1\n b showed p/x = 1",
     );
+}
+
+#[test]
+fn what_was_asked_for_and_the_word_that_this_is_it_are_one_frame() {
+    // Had the word come first, what the peer had long before would have been taken for what it has.
+    let mut world = check(
+        "ab",
+        "link a b\n run\n a durable p/x incr 1\n sync a\n run\n sync b\n run\n wait 9000",
+    );
+    world.sent.clear();
+    world.script("a asks p/x\n run");
+    let told = world.sent.iter().filter(|(from, _)| *from == 'b');
+    let told: Vec<Frame> = told
+        .map(|(_, frame)| Frame::decode(frame).unwrap().unwrap())
+        .collect();
+    let is_whole = |frame: &Frame| matches!(frame, Frame::Tell(tell) if tell.said.shards.len() == 1);
+    assert!(told.len() == 1 && is_whole(&told[0]), "{told:?}");
 }
