@@ -132,6 +132,14 @@ fn a_reader_that_goes_away_is_no_failure() {
         (2, ""),
         "{ended}"
     );
+    // One that has had enough of what goes on for ever, too.
+    let script = format!("{ANABRANCH} watch page 0 --at {} | head -n 1; echo $?", node.http);
+    let ended = Process::start("sh", Command::new("sh").args(["-c", &script])).wait();
+    assert_eq!(
+        (ended.stdout.lines().count(), ended.stderr.as_str()),
+        (2, ""),
+        "{ended}"
+    );
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub struct View {
     pub(crate) ty: Option<Type>,
     pub(crate) value: Option<Arc<Value>>,
     pub(crate) replicas: Arc<Replicas>,
-    /// Of a bounded counter: this node's run, and from which earlier one on what they held of it is its own.
-    pub(crate) heir: Option<(ReplicaId, Epoch)>,
+    /// Of a bounded counter: this node's run, and from which earlier one on what they held of it is its own. Few have any.
+    pub(crate) heir: Option<Box<(ReplicaId, Epoch)>>,
 }
 
 impl View {
@@ -66,7 +66,7 @@ impl View {
         let Some(Value::BoundedCounter(counter)) = self.value() else {
             return 0;
         };
-        held(counter, &self.replicas, self.heir, run)
+        held(counter, &self.replicas, self.heir.as_deref(), run)
     }
 
     /// What a user sees of it, if it exists.
@@ -98,10 +98,10 @@ impl View {
 pub(crate) fn held(
     counter: &BoundedCounter,
     replicas: &Replicas,
-    heir: Option<(ReplicaId, Epoch)>,
+    heir: Option<&(ReplicaId, Epoch)>,
     run: ReplicaId,
 ) -> u64 {
-    let first = heir.filter(|(heir, _)| *heir == run).map(|(_, first)| first);
+    let first = heir.filter(|(heir, _)| *heir == run).map(|(_, first)| *first);
     u64::try_from(counter.held(replicas, run, first)).unwrap_or(u64::MAX)
 }
 

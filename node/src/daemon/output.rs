@@ -4,6 +4,11 @@
 
 use std::io::{self, Write};
 use std::path::Path;
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use tokio::sync::oneshot;
 
 use super::exit::Failure;
 use crate::json;
@@ -19,6 +24,34 @@ pub fn line(text: &str) -> Result<(), Failure> {
         io::ErrorKind::BrokenPipe => Failure::new("done", ""),
         _ => Failure::io("cannot write to stdout", &e),
     })
+}
+
+/// Does something that may take long while somebody reads what is printed: it ends, as `tail -f` does, when nobody does any more.
+pub async fn while_read<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let (tell, gone) = oneshot::channel();
+    // It goes with the process. Where there is no thread for it, the next line that is printed finds out.
+    let watching = thread::Builder::new().spawn(move || {
+        if wait_for_hangup() {
+            let _ = tell.send(());
+        }
+    });
+    tokio::select! {
+        done = work => done,
+        Ok(()) = gone, if watching.is_ok() => Err(Failure::new("done", "")),
+    }
+}
+
+/// Until stdout is a pipe or a terminal whose other end is closed: of a file, for ever.
+fn wait_for_hangup() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    loop {
+        match poll(&mut polled, None) {
+            Ok(_) if polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) => return true,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 /// Prints a value's JSON form on stdout, as one line.

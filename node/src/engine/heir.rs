@@ -33,8 +33,9 @@ impl Engine {
     }
 
     /// The same for those who look, with this node's run.
-    pub(crate) fn heir(&self, shard: ShardId, ty: Type) -> Option<(ReplicaId, Epoch)> {
-        self.inherited(shard, ty).map(|first| (self.me(), first))
+    pub(crate) fn heir(&self, shard: ShardId, ty: Type) -> Option<Box<(ReplicaId, Epoch)>> {
+        self.inherited(shard, ty)
+            .map(|first| Box::new((self.me(), first)))
     }
 
     /// Whether there must be members that are not known yet.

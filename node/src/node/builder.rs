@@ -239,12 +239,17 @@ impl NodeBuilder {
         Ok(kinds)
     }
 
-    fn check(mut self) -> Result<driver::Config, Error> {
-        if let Some(own) = self.kinds.keys().find(|kind| kind.starts_with(OWN_KINDS)) {
-            return Err(config(format!(
+    fn check_declared(&self) -> Result<(), Error> {
+        match self.kinds.keys().find(|kind| kind.starts_with(OWN_KINDS)) {
+            Some(own) => Err(config(format!(
                 "kind {own:?} is one of Anabranch's own, whose types are not declared"
-            )));
+            ))),
+            None => Ok(()),
         }
+    }
+
+    fn check(mut self) -> Result<driver::Config, Error> {
+        self.check_declared()?;
         if self.schedules || !self.functions.is_empty() {
             self.functions.push(Arc::new(schedules()));
             self.kinds.insert(KEPT.to_owned(), Type::RegisterMap);

@@ -228,6 +228,7 @@ impl Oracle {
         Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all that an update is made of")]
     fn write_down(
         &mut self,
         node: NodeIx,

@@ -1,7 +1,7 @@
 //! `get`, `watch`, `dump`: entities' values as one node has them.
 
 use super::super::cli::{Dump, Entity, Get, ReadLevel, Target};
-use super::super::client::Client;
+use super::super::client::{Client, Lines};
 use super::super::exit::Failure;
 use super::super::session_file::Session;
 use super::super::{output, target};
@@ -41,6 +41,12 @@ pub async fn watch(args: &Entity) -> Result<(), Failure> {
         percent::encode(&args.key)
     );
     let mut lines = client.lines(&at, &path, ANSWER_TIMEOUT).await?;
+    output::while_read(print_changes(args, &mut lines)).await?;
+    Err(Failure::new("stopping", format!("{at} has stopped")))
+}
+
+/// Prints each value until the end.
+async fn print_changes(args: &Entity, lines: &mut Lines) -> Result<(), Failure> {
     let mut absent = false;
     while let Some(line) = lines.next().await? {
         // Server-sent events: a field a line, an empty line after each event.
@@ -55,7 +61,7 @@ pub async fn watch(args: &Entity) -> Result<(), Failure> {
             _ => {}
         }
     }
-    Err(Failure::new("stopping", format!("{at} has stopped")))
+    Ok(())
 }
 
 /// Prints every entity.

@@ -56,7 +56,7 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
         .await
         .map_err(|failure| failure.unsent_or("the function may or may not have begun"))?;
     // It may have called commands.
-    let ended = print(&client, &at, &mut lines).await;
+    let ended = output::while_read(print(&client, &at, &mut lines)).await;
     ended.map_err(|failure| failure.or_changed(true))
 }
 

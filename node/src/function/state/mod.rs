@@ -76,7 +76,7 @@ pub trait State: Sized + 'static {
 pub struct Seen {
     value: Option<Arc<Value>>,
     replicas: Arc<Replicas>,
-    heir: Option<(ReplicaId, Epoch)>,
+    heir: Option<Box<(ReplicaId, Epoch)>>,
     /// The child of a map that the path goes on from; it goes from the entity where there is none.
     within: Option<Arc<Within>>,
     path: [&'static str; DEPTH_MAX],

@@ -108,7 +108,9 @@ impl BoundedCounter {
     /// earlier runs left as soon as it may.
     pub fn held(&self, by: ReplicaId) -> u64 {
         let held = match self.seen.value_as(Type::BoundedCounter) {
-            Some(Value::BoundedCounter(counter)) => held(counter, &self.seen.replicas, self.seen.heir, by),
+            Some(Value::BoundedCounter(counter)) => {
+                held(counter, &self.seen.replicas, self.seen.heir.as_deref(), by)
+            }
             _ => 0,
         };
         let handed_over = |change: &Mutation| match change {
