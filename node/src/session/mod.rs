@@ -463,7 +463,10 @@ impl Session {
             )),
             (None, _) => {
                 // It may say that the command never came to it.
-                let was_given = !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::WrongType);
+                let was_given = !matches!(
+                    error.kind(),
+                    ErrorKind::Unreachable | ErrorKind::WrongType | ErrorKind::Overloaded
+                );
                 match open.busy.take_if(|_| !was_given) {
                     Some(busy) => self.answer(busy.id, Err(error.clone())),
                     None => self.life_lost(error.message()),

@@ -212,6 +212,10 @@ impl World {
         let error = || Error::new(ErrorKind::Refused, "no");
         let said = match words {
             ["end"] => Said::Ended,
+            ["full"] => Said::Failed {
+                command: None,
+                error: Error::new(ErrorKind::Overloaded, "full"),
+            },
             ["fail"] => Said::Failed {
                 command: None,
                 error: error(),
@@ -483,6 +487,16 @@ fn after_a_failed_command_the_function_begins_again() {
          command 5
          fail => answer 4 lost; reset; init nothing; command 5 nothing
          end => answer 5 lost",
+    );
+}
+
+#[test]
+fn a_function_that_had_no_room_was_not_given_the_command() {
+    check(
+        "command 1 => init nothing; command 1 nothing
+         full => answer 1 overloaded; reset
+         command 2 => init nothing; command 2 nothing
+         reply 2 => answer 2",
     );
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connection::{Connection, Room};
+use super::connection::{Connection, NoRoom, Room, Stay};
 use crate::error::{Error, ErrorKind};
 
 /// How long whoever wants it waits for it to wake up.
@@ -72,12 +72,22 @@ impl Awake {
     /// Room for a stream to it, once it is awake.
     ///
     /// # Errors
-    /// [`ErrorKind::Unreachable`]: it did not wake up, or takes no more connections. Nothing was said to it.
-    pub async fn room(self: &Arc<Self>) -> Result<(Room, Use), Error> {
+    /// [`ErrorKind::Unreachable`]: it did not wake up, or takes no more connections. [`ErrorKind::Overloaded`]: it takes no more
+    /// streams. Nothing was said to it.
+    pub async fn room(self: &Arc<Self>, stay: Stay) -> Result<(Room, Use), Error> {
         let (connection, using) = self.connection().await?;
-        let room = connection.room().await.map_err(|why| {
-            let message = format!("nothing changed: the function takes no more connections: {why}");
-            Error::new(ErrorKind::Unreachable, message)
+        let room = connection.room(stay).await.map_err(|why| match why {
+            NoRoom::Refused(why) => {
+                let message = format!("nothing changed: the function takes no more connections: {why}");
+                Error::new(ErrorKind::Unreachable, message)
+            }
+            NoRoom::Full(streams) => {
+                let message = format!(
+                    "nothing changed: the function's server takes no more streams: {streams} are open, for entities that are awake and \
+                     for calls; retry later"
+                );
+                Error::new(ErrorKind::Overloaded, message)
+            }
         })?;
         Ok((room, using))
     }

@@ -2,11 +2,13 @@
 //!
 //! Contract: the first is never made anew behind anybody's back. That it has ended is known at once, and is how a function's end is
 //! known. What is asked never waits for an answer to something else: a server takes so many streams of a connection at a time, and
-//! one for each entity that is awake may be more.
+//! one for each entity that is awake may be more. What it has no room for is refused at once. What a node itself asks a function has
+//! room that nothing else takes.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,7 +18,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic::body::Body;
@@ -38,8 +40,14 @@ const FORGOTTEN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Streams of a connection at a time: no server should take fewer (RFC 9113, 6.5.2), and some take no more than a few times that.
 const STREAMS_MAX: usize = 100;
-/// So many connections at most; on top of that a stream waits, where the server wants it to.
+/// So many connections at most for what lasts; on top of that each takes as many streams as its server does.
 const CONNECTIONS_MAX: usize = 64;
+/// So many more for calls that end by themselves, where what lasts has all of those.
+const CONNECTIONS_MORE: usize = 4;
+/// Of the first connection's streams so many are the node's own: some of one kind at a time each, and what is told.
+const OWN_STREAMS: usize = 8;
+/// So much is told at a time: whoever does not listen must not keep the others from being heard.
+const TOLD_MAX: usize = 4;
 
 /// The first connection, which may have ended, and those beside it.
 #[derive(Clone, Debug)]
@@ -47,6 +55,34 @@ pub struct Connection {
     first: Lane,
     address: SocketAddr,
     beside: Arc<Beside>,
+    telling: Arc<Semaphore>,
+}
+
+/// How long what wants room goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// As long as an entity is awake.
+    Awake,
+    /// As long as a call is answered.
+    Call,
+}
+
+impl Stay {
+    fn connections_max(self) -> usize {
+        match self {
+            Stay::Awake => CONNECTIONS_MAX,
+            Stay::Call => CONNECTIONS_MAX + CONNECTIONS_MORE,
+        }
+    }
+}
+
+/// Why there is no room. Nothing was said.
+#[derive(Debug)]
+pub enum NoRoom {
+    /// Nobody takes another connection.
+    Refused(String),
+    /// All connections have as many streams as their server takes; so many are open.
+    Full(usize),
 }
 
 #[derive(Debug, Default)]
@@ -72,6 +108,7 @@ impl Connection {
             first: Lane::open(address).await?,
             address,
             beside: Arc::default(),
+            telling: Arc::new(Semaphore::new(TOLD_MAX)),
         })
     }
 
@@ -80,7 +117,7 @@ impl Connection {
         self.first.ended().await;
     }
 
-    /// For one question, which needs no room of its own.
+    /// For a question of the node's own, one of its kind at a time: it has room.
     ///
     /// # Errors
     /// The status that it ended with.
@@ -92,38 +129,55 @@ impl Connection {
         self.first.ask(path, question).await
     }
 
-    /// Room for what may last, on whichever of the connections has it.
+    /// The same where many may be told something: in turn.
     ///
     /// # Errors
-    /// Nobody takes another connection. Nothing was said.
-    pub async fn room(&self) -> Result<Room, String> {
-        if let Some(room) = self.room_there() {
-            return Ok(room);
+    /// The status that it ended with.
+    pub async fn tell<Q, A>(&self, path: &'static str, said: Q) -> Result<A, Status>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let _turn = self.telling.acquire().await;
+        self.first.ask(path, said).await
+    }
+
+    /// Room for a stream, on whichever of the connections has it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn room(&self, stay: Stay) -> Result<Room, NoRoom> {
+        if let Some(found) = self.room_there(stay) {
+            return found;
         }
         let _opening = self.beside.opening.lock().await;
-        if let Some(room) = self.room_there() {
-            return Ok(room);
+        if let Some(found) = self.room_there(stay) {
+            return found;
         }
-        let lane = Lane::open(self.address).await?;
+        let lane = Lane::open(self.address).await.map_err(NoRoom::Refused)?;
         self.beside.lock().push(lane.clone());
-        Ok(lane.room().unwrap_or(Room { lane, _place: None }))
+        lane.room(STREAMS_MAX).ok_or(NoRoom::Full(0))
     }
 
     /// The same on those that there are, if one has it or there are no more to be.
-    fn room_there(&self) -> Option<Room> {
-        if let Some(room) = self.first.room() {
-            return Some(room);
-        }
+    fn room_there(&self, stay: Stay) -> Option<Result<Room, NoRoom>> {
         let mut beside = self.beside.lock();
         beside.retain(|lane| !lane.has_ended());
-        if let Some(room) = beside.iter().find_map(Lane::room) {
-            return Some(room);
+        let others = stay.connections_max() - 1;
+        // What this server has said of the first it says of the others.
+        let takes = self.first.takes.load(Ordering::Relaxed);
+        let room = |most: usize| {
+            let first = self.first.room(most.saturating_sub(OWN_STREAMS));
+            first.or_else(|| beside.iter().take(others).find_map(|lane| lane.room(most)))
+        };
+        let is_last = beside.len() >= others;
+        // Many take more than they should, and some any number.
+        let found = room(takes.min(STREAMS_MAX)).or_else(|| is_last.then(|| room(takes)).flatten());
+        let taken = || beside.iter().map(Lane::taken).sum::<usize>() + self.first.taken();
+        match found {
+            Some(room) => Some(Ok(room)),
+            None => is_last.then(|| Err(NoRoom::Full(taken()))),
         }
-        let is_last = 1 + beside.len() >= CONNECTIONS_MAX;
-        is_last.then(|| Room {
-            lane: self.first.clone(),
-            _place: None,
-        })
     }
 }
 
@@ -131,7 +185,12 @@ impl Connection {
 #[derive(Debug)]
 pub struct Room {
     lane: Lane,
-    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.lane.taken.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Room {
@@ -200,7 +259,10 @@ pub struct Lane {
     sender: SendRequest<Body>,
     origin: http::Uri,
     ended: watch::Receiver<bool>,
-    places: Arc<Semaphore>,
+    /// How many streams have room on it.
+    taken: Arc<AtomicUsize>,
+    /// How many its server takes, as it was when something was asked last.
+    takes: Arc<AtomicUsize>,
     /// Ends the connection with its last user.
     _held: Arc<watch::Sender<()>>,
 }
@@ -223,12 +285,19 @@ impl Lane {
             .keep_alive_interval(ALIVE_EVERY)
             .keep_alive_timeout(ALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        let (sender, driving) = builder
+        let (sender, mut driving) = builder
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|e| e.to_string())?;
         let (end, ended) = watch::channel(false);
         let (held, mut let_go) = watch::channel(());
+        let takes = Arc::new(AtomicUsize::new(STREAMS_MAX));
+        let said = Arc::clone(&takes);
+        let driving = poll_fn(move |task| {
+            let ended = Pin::new(&mut driving).poll(task);
+            said.store(driving.current_max_send_streams(), Ordering::Relaxed);
+            ended
+        });
         tokio::spawn(async move {
             tokio::select! {
                 result = driving => if let Err(error) = result {
@@ -243,7 +312,8 @@ impl Lane {
             sender,
             origin,
             ended,
-            places: Arc::new(Semaphore::new(STREAMS_MAX)),
+            taken: Arc::default(),
+            takes,
             _held: Arc::new(held),
         })
     }
@@ -252,12 +322,17 @@ impl Lane {
         *self.ended.borrow()
     }
 
-    fn room(&self) -> Option<Room> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Room {
-            lane: self.clone(),
-            _place: Some(place),
-        })
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// One more of so many streams.
+    fn room(&self, most: usize) -> Option<Room> {
+        let one_more = |taken: usize| (taken < most).then_some(taken + 1);
+        let taking = self
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taking.ok().map(|_| Room { lane: self.clone() })
     }
 
     async fn ended(&self) {
@@ -354,11 +429,11 @@ mod tests {
         (address, taken)
     }
 
-    async fn begin(room: &mut Room) -> http::Response<Incoming> {
-        let request = http::Request::post(room.lane.origin.clone())
+    async fn begin(lane: &mut Lane) -> http::Response<Incoming> {
+        let request = http::Request::post(lane.origin.clone())
             .body(Body::empty())
             .unwrap();
-        room.lane.sender.send_request(request).await.unwrap()
+        lane.sender.send_request(request).await.unwrap()
     }
 
     #[tokio::test]
@@ -367,15 +442,15 @@ mod tests {
         let connection = Connection::open(address).await.unwrap();
         let mut streams = Vec::new();
         for _ in 0..2 * STREAMS_MAX + 1 {
-            let mut room = connection.room().await.unwrap();
-            let answer = begin(&mut room).await;
+            let mut room = connection.room(Stay::Awake).await.unwrap();
+            let answer = begin(&mut room.lane).await;
             streams.push((room, answer));
         }
         assert_eq!(*taken.lock().unwrap(), 3);
         // Whose place is free again is whose turn is next.
         drop(streams);
         let all: Vec<Room> = {
-            let rooms = (0..STREAMS_MAX).map(|_| connection.room_there().unwrap());
+            let rooms = (0..STREAMS_MAX).map(|_| connection.room_there(Stay::Awake).unwrap().unwrap());
             rooms.collect()
         };
         assert!(all.iter().all(|room| room.lane.sender.is_ready()));
@@ -387,17 +462,87 @@ mod tests {
         let (address, taken) = process(STREAMS_MAX as u32).await;
         let connection = Connection::open(address).await.unwrap();
         let mut asking = JoinSet::new();
-        for _ in 0..2 * STREAMS_MAX {
+        for _ in 0..2 * STREAMS_MAX - OWN_STREAMS {
             let connection = connection.clone();
-            asking.spawn(async move { connection.room().await.unwrap() });
+            asking.spawn(async move { connection.room(Stay::Awake).await.unwrap() });
         }
         let rooms = asking.join_all().await;
-        assert!(rooms.iter().all(|room| room._place.is_some()));
         assert_eq!(connection.beside.lock().len(), 1);
         // The last connection is known to the process once it says something there.
         for mut room in rooms {
-            begin(&mut room).await;
+            begin(&mut room.lane).await;
         }
         assert_eq!(*taken.lock().unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_a_node_itself_asks_has_room_however_many_entities_are_awake() {
+        let (address, _) = process(STREAMS_MAX as u32).await;
+        let connection = Connection::open(address).await.unwrap();
+        let mut awake = Vec::new();
+        for _ in 0..STREAMS_MAX + 5 {
+            let mut room = connection.room(Stay::Awake).await.unwrap();
+            let answer = begin(&mut room.lane).await;
+            awake.push((room, answer));
+        }
+        let mut first = connection.first.clone();
+        let asking = timeout(Duration::from_secs(5), begin(&mut first));
+        asking.await.expect("it waits for a stream to end");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_has_no_room_for_is_refused_at_once() {
+        let (address, _) = process(1).await;
+        let mut connection = Connection::open(address).await.unwrap();
+        // It has said by the second how many it takes.
+        begin(&mut connection.first).await;
+        begin(&mut connection.first).await;
+        let mut rooms = Vec::new();
+        // The first has room for the node's own questions alone.
+        for _ in 1..CONNECTIONS_MAX {
+            rooms.push(connection.room(Stay::Awake).await.unwrap());
+        }
+        let full = |refused| match refused {
+            Err(NoRoom::Full(streams)) => streams,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(full(connection.room(Stay::Awake).await), CONNECTIONS_MAX - 1);
+        for _ in 0..CONNECTIONS_MORE {
+            rooms.push(connection.room(Stay::Call).await.unwrap());
+        }
+        let all = CONNECTIONS_MAX - 1 + CONNECTIONS_MORE;
+        assert_eq!(full(connection.room(Stay::Call).await), all);
+        rooms.remove(0);
+        connection.room(Stay::Awake).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_any_number_is_given_any_number() {
+        let (address, _) = process(u32::MAX).await;
+        let mut connection = Connection::open(address).await.unwrap();
+        begin(&mut connection.first).await;
+        begin(&mut connection.first).await;
+        let mut rooms = Vec::new();
+        for _ in 0..2 * CONNECTIONS_MAX * STREAMS_MAX {
+            rooms.push(connection.room(Stay::Awake).await.unwrap());
+        }
+        assert_eq!(connection.beside.lock().len(), CONNECTIONS_MAX - 1);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_listen_keeps_nobody_from_being_asked() {
+        let (address, _) = process(STREAMS_MAX as u32).await;
+        let connection = Connection::open(address).await.unwrap();
+        let mut telling = JoinSet::new();
+        for _ in 0..2 * STREAMS_MAX {
+            let connection = connection.clone();
+            telling.spawn(async move { connection.tell::<(), ()>("/a/B", ()).await });
+        }
+        while connection.telling.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut first = connection.first.clone();
+        let asking = timeout(Duration::from_secs(5), begin(&mut first));
+        asking.await.expect("it waits for what is told");
     }
 }

@@ -189,7 +189,7 @@ pub async fn report(dialect: Dialect, connection: &Connection, problem: &Problem
             (CLOUDSTATE_REPORT_ERROR, said)
         }
     };
-    let telling = connection.ask::<_, Empty>(path, said);
+    let telling = connection.tell::<_, Empty>(path, said);
     if let Ok(Err(status)) = timeout(TELL_TIMEOUT, telling).await
         && status.code() != Code::Unavailable
     {

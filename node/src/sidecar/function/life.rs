@@ -20,7 +20,7 @@ use super::said;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Foreign, Handle, Hear};
 use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
-use crate::sidecar::connection::MESSAGE_BYTES_MAX;
+use crate::sidecar::connection::{MESSAGE_BYTES_MAX, Stay};
 use crate::sidecar::delta::{Delta, VoteDelta};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::refused;
@@ -132,6 +132,8 @@ struct Given {
 
 /// Why a life ends before its time.
 enum End {
+    /// It has not begun: nothing was said.
+    NoRoom(Error),
     /// The function's side.
     Status(Status),
     /// Something cannot be told.
@@ -144,6 +146,7 @@ impl Conversation {
     async fn run(mut self, told: mpsc::Receiver<Told>) {
         let said = match self.converse(told).await {
             Ok(()) => Said::Ended,
+            Err(End::NoRoom(error)) => Said::Failed { command: None, error },
             Err(End::Status(status)) if self.command.is_none() => Said::Failed {
                 command: None,
                 error: away(status.message()),
@@ -180,8 +183,8 @@ impl Conversation {
     async fn converse(&mut self, mut told: mpsc::Receiver<Told>) -> Result<(), End> {
         let (sender, outgoing) = mpsc::channel(OUT_MAX);
         // It may have to wake up first.
-        let asleep = |error: Error| End::Status(Status::unavailable(error.message()));
-        let (place, _using) = self.function.all.awake.room().await.map_err(asleep)?;
+        let place = self.function.all.awake.room(Stay::Awake).await;
+        let (place, _using) = place.map_err(End::NoRoom)?;
         let mut grpc = place.grpc();
         let unavailable = |e: hyper::Error| End::Status(Status::unavailable(e.to_string()));
         grpc.ready().await.map_err(unavailable)?;

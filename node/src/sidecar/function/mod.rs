@@ -20,7 +20,7 @@ use self::life::Life;
 use self::streamed::Streamed;
 use super::author::Author;
 use super::awake::Awake;
-use super::connection::to_its_end;
+use super::connection::{Stay, to_its_end};
 use super::dialect::Dialect;
 use super::envelope::Envelope;
 use super::failure::{broke, refused};
@@ -197,7 +197,7 @@ impl Function {
     async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
         let question = self.question(command, true)?;
         // Whom nobody waits for any more does not use it.
-        let (room, _using) = self.all.awake.room().await?;
+        let (room, _using) = self.all.awake.room(Stay::Call).await?;
         let path = self.all.dialect().paths().unary;
         let asking = to_its_end(async move { room.ask(path, question).await });
         asking

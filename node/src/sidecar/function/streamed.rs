@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::function::{Caller, Foreign, Pipe};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Command};
-use crate::sidecar::connection::to_its_end;
+use crate::sidecar::connection::{Stay, to_its_end};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::proto::action::{ActionCommand, ActionResponse};
 use crate::sidecar::read::{Messages as Codes, ReadingDecoder};
@@ -64,7 +64,7 @@ impl Streamed {
             std::future::pending::<Result<(), Error>>().await
         };
         let answering = async {
-            let (room, _using) = self.function.all.awake.room().await?;
+            let (room, _using) = self.function.all.awake.room(Stay::Call).await?;
             let mut grpc = room.grpc();
             let codec = Breaking(Messages::default());
             grpc.ready()
