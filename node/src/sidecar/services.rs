@@ -306,32 +306,10 @@ fn methods(
             );
             problems.push(wrong_method(&descriptor, text));
             continue;
-        } else if has_generated_key(&descriptor) {
-            Key::Generated
         } else {
-            match KeyFields::of(&descriptor.input()) {
-                Ok(fields) if fields.is_empty() => {
-                    let option = match dialect {
-                        Dialect::Kalix => "(kalix.field).entity_key",
-                        Dialect::Cloudstate | Dialect::Early => "(cloudstate.entity_key)",
-                    };
-                    let text = format!(
-                        "{name}: no field of {} is the entity's key: mark one with [{option} = true]",
-                        descriptor.input().full_name()
-                    );
-                    problems.push(wrong_method(&descriptor, text));
-                    continue;
-                }
-                Ok(fields) => {
-                    if let Some(warning) = fields.warning() {
-                        note(problems, warning.clone(), &name);
-                    }
-                    Key::Fields(fields)
-                }
-                Err(problem) => {
-                    note(problems, problem, &name);
-                    continue;
-                }
+            match key(dialect, &descriptor, problems) {
+                Some(key) => key,
+                None => continue,
             }
         };
         let method = Method {
@@ -342,6 +320,44 @@ fn methods(
         methods.insert(method.descriptor.name().to_owned(), method);
     }
     Ok(methods)
+}
+
+/// Where the key of an entity's command comes from; nothing where what is wrong with it was noted.
+fn key(dialect: Dialect, descriptor: &MethodDescriptor, problems: &mut Vec<Problem>) -> Option<Key> {
+    let name = descriptor.full_name();
+    let input = descriptor.input();
+    let fields = KeyFields::of(&input).map_err(|problem| note(problems, problem, name));
+    let fields = fields.ok()?;
+    if has_generated_key(descriptor) {
+        if fields.is_empty() {
+            return Some(Key::Generated);
+        }
+        let marked: Vec<&str> = fields.names().collect();
+        let text = format!(
+            "{name} has a key generator, and takes {}, whose entity key is {}: its key is made up, or said by its caller, and not both. \
+             Take the generator away, or give it a message without an entity key",
+            input.full_name(),
+            marked.join(", ")
+        );
+        problems.push(wrong_method(descriptor, text));
+        return None;
+    }
+    if fields.is_empty() {
+        let option = match dialect {
+            Dialect::Kalix => "(kalix.field).entity_key",
+            Dialect::Cloudstate | Dialect::Early => "(cloudstate.entity_key)",
+        };
+        let text = format!(
+            "{name}: no field of {} is the entity's key: mark one with [{option} = true]",
+            input.full_name()
+        );
+        problems.push(wrong_method(descriptor, text));
+        return None;
+    }
+    if let Some(warning) = fields.warning() {
+        note(problems, warning.clone(), name);
+    }
+    Some(Key::Fields(fields))
 }
 
 /// Notes what is wrong with what a method takes: once, with all the methods that take it.
@@ -410,7 +426,10 @@ mod tests {
     const BODY: &str = "message Id { string id = 1 [(kalix.field).entity_key = true]; }\nservice S { rpc Get(Id) returns (Id); }";
 
     fn found(options: &str, kinds: &[&str]) -> Result<Vec<String>, Vec<String>> {
-        let text = format!("{HEAD}{options}{BODY}");
+        found_in(&format!("{HEAD}{options}{BODY}"), kinds)
+    }
+
+    fn found_in(text: &str, kinds: &[&str]) -> Result<Vec<String>, Vec<String>> {
         let component = |kind: &&str| Component {
             component_type: ENTITIES.to_owned(),
             service_name: "S".to_owned(),
@@ -420,7 +439,7 @@ mod tests {
             })),
         };
         let spec = Spec {
-            proto: protos::set(&[("test.proto", &text)]).into(),
+            proto: protos::set(&[("test.proto", text)]).into(),
             components: kinds.iter().map(component).collect(),
             ..Spec::default()
         };
@@ -443,6 +462,25 @@ mod tests {
                 "{problems:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_key_is_made_up_or_said_and_not_both() {
+        let generated = |takes: &str| {
+            let service = format!(
+                "message None {{ string id = 1; }} message Id {{ string id = 1 [(kalix.field).entity_key = true]; }}\n\
+                 service S {{ rpc Make({takes}) returns (Id) {{ option (kalix.method).entity.key_generator = 1; }} }}"
+            );
+            found_in(&format!("{HEAD}{service}"), &["one"])
+        };
+        assert_eq!(generated("None"), Ok(Vec::new()));
+        let problems = generated("Id").unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with("test.proto:4"), "{problems:?}");
+        assert!(
+            problems[0].contains("S.Make has a key generator, and takes Id, whose entity key is id"),
+            "{problems:?}"
+        );
     }
 
     #[test]
