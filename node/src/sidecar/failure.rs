@@ -63,6 +63,11 @@ pub fn status(error: &Error, is_late: bool) -> Status {
     status
 }
 
+/// Whether something may have changed although this came of it, so that nobody should repeat it unasked.
+pub fn may_have_changed(status: &Status) -> bool {
+    status.metadata().contains_key(PUSHBACK)
+}
+
 fn code(kind: ErrorKind, is_late: bool) -> Code {
     match kind {
         ErrorKind::Refused => Code::Unknown,

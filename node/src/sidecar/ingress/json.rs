@@ -14,6 +14,7 @@ use super::bodies::{Held, is_too_large, too_large};
 use super::call::{Caller, HTTP_CODE, Terms, session};
 use super::shown;
 use super::{respond, respond_as};
+use crate::sidecar::failure::may_have_changed;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{self, Service};
 use crate::sidecar::status::{error_body, http_status};
@@ -88,7 +89,15 @@ impl Refused {
     fn status(&self) -> StatusCode {
         match self {
             Refused::Status(status) if is_too_large(status) => StatusCode::PAYLOAD_TOO_LARGE,
-            Refused::Status(status) => http_status(status.code()),
+            Refused::Status(status) => match http_status(status.code()) {
+                // Clients and proxies repeat these, and may have no word against it.
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+                    if may_have_changed(status) =>
+                {
+                    StatusCode::GATEWAY_TIMEOUT
+                }
+                http => http,
+            },
             Refused::Missing(missing) => missing.status(),
             Refused::Bad(bad) => bad.status(),
         }
@@ -239,5 +248,32 @@ fn say(
     let mut code = code.filter(|code| (200..600).contains(code));
     if let Some(Ok(code)) = code.next_back().map(StatusCode::from_u16) {
         *response.status_mut() = code;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+    use crate::sidecar::failure;
+
+    #[test]
+    fn what_may_have_changed_something_has_no_status_that_is_repeated() {
+        for (kind, text, status) in [
+            (ErrorKind::Unconfirmed, "accepted here", 504),
+            (ErrorKind::Unanswered, "?", 504),
+            (ErrorKind::Lost, "?", 504),
+            (ErrorKind::DiskFull, "accepted, and the disk is full", 504),
+            (ErrorKind::DiskFull, "nothing changed", 429),
+            (ErrorKind::Overloaded, "nothing changed", 429),
+            (ErrorKind::Unreachable, "nothing changed", 503),
+            (ErrorKind::Stopping, "nothing changed", 503),
+        ] {
+            let refused = Refused::Status(failure::status(&Error::new(kind, text), false));
+            assert_eq!(refused.status().as_u16(), status, "{kind:?}");
+        }
+        let of_function = failure::refused(Code::Unavailable as u32, "no");
+        let refused = Refused::Status(failure::status(&of_function, false));
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }
