@@ -3,8 +3,10 @@
 //!
 //! Contract: a stream of an entity changes nothing after its first answer: it is asked again for what others did.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use anabranch_crdt::{NodeId, Type};
 use tracing::Instrument;
 
 use super::caller::HostCaller;
@@ -17,8 +19,8 @@ use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Ended, Foreign, Pipe, Streaming};
 use crate::payload::{Encoding, Payload};
-use crate::session::{Call, Command};
-use crate::wire::Token;
+use crate::session::{Call, Command, Input};
+use crate::wire::{EntityId, Token};
 
 impl Shared {
     /// Opens a stream of a function in another process.
@@ -94,7 +96,7 @@ impl Shared {
         (result, token)
     }
 
-    /// Asks anew whenever the entity has changed.
+    /// Asks anew whenever the entity has changed, or, of one with votes, who is up.
     async fn follow(
         self: &Arc<Self>,
         function: &Arc<dyn Foreign>,
@@ -104,6 +106,7 @@ impl Shared {
         wants: Encoding,
     ) -> Result<(), Error> {
         let mut followed = Followed::new(self, &call.entity).ok_or_else(stopped)?;
+        let (mut live, mut up) = (self.watch_live(), self.up());
         let mut last: Option<Payload> = None;
         loop {
             let turn = followed.turn().await?;
@@ -121,11 +124,37 @@ impl Shared {
                     return Ok(());
                 }
             }
-            tokio::select! {
-                changed = followed.changed() => changed?,
-                _ = self.stopped() => return Err(stopped()),
+            loop {
+                tokio::select! {
+                    changed = followed.changed() => {
+                        changed?;
+                        break;
+                    }
+                    Ok(()) = live.changed() => {
+                        let were = std::mem::replace(&mut up, self.up());
+                        if up != were && self.counts_votes(&**function, &call.entity) {
+                            // Before it is asked: nobody else need have told it by now.
+                            self.tell_foreign(&call.entity, Input::Recount, None);
+                            break;
+                        }
+                    }
+                    _ = self.stopped() => return Err(stopped()),
+                }
             }
         }
+    }
+
+    /// The other nodes that are up.
+    fn up(&self) -> BTreeSet<NodeId> {
+        let live = self.network().live();
+        live.into_iter().map(|replica| replica.node).collect()
+    }
+
+    /// Whether what its function is shown of an entity says how many are up.
+    fn counts_votes(&self, function: &dyn Foreign, entity: &EntityId) -> bool {
+        let is = || self.peek(|engine| engine.view_as_it_is(entity).ty());
+        let ty = function.ty().or_else(is);
+        matches!(ty, Some(Type::Vote | Type::OrMap))
     }
 
     async fn ask_again(
