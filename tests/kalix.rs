@@ -456,6 +456,31 @@ fn streams_of_every_shape_go_through_at_any_node() {
 }
 
 #[test]
+fn who_follows_an_entity_waits_for_its_function_to_be_back() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-follow", shop, 2);
+    let mut clients = dev.clients();
+    let change = json!({"id": "w", "by": 1});
+    clients[0].call("Counter/Change", change.clone());
+    let at = dev.ingress(0).to_string();
+    let mut lines = http::lines(&at, "/counters/w/watch").unwrap().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some(r#"{"value":"1"}"#));
+    // It ends for another entity's sake, and what is followed changes before it is back.
+    assert_eq!(
+        clients[0].fail("Counter/Exit", json!({"id": "other"})).0,
+        UNAVAILABLE
+    );
+    becomes(
+        &mut clients[1],
+        "Counter/Get",
+        &json!({"id": "w"}),
+        &json!({"value": 1}),
+    );
+    clients[1].call("Counter/Change", change);
+    assert_eq!(lines.next().as_deref(), Some(r#"{"value":"2"}"#));
+}
+
+#[test]
 fn commands_that_wait_while_the_function_ends_are_not_blamed_for_it() {
     let Some(shop) = shop() else { return };
     let dev = Dev::start("kalix-queue", shop, 1);

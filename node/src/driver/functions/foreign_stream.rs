@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anabranch_crdt::{NodeId, Type};
 use tracing::Instrument;
@@ -21,6 +22,11 @@ use crate::function::{BoxFuture, Caller, Ended, Foreign, Pipe, Streaming};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Call, Command, Input};
 use crate::wire::{EntityId, Token};
+
+/// So long who follows an entity waits for its function to be back.
+const BACK_MS_MAX: u64 = 60_000;
+/// From one look whether it is to the next.
+const BACK_EVERY: Duration = Duration::from_millis(100);
 
 impl Shared {
     /// Opens a stream of a function in another process.
@@ -109,9 +115,8 @@ impl Shared {
         let (mut live, mut up) = (self.watch_live(), self.up());
         let mut last: Option<Payload> = None;
         loop {
-            let turn = followed.turn().await?;
-            let (reply, changed) = self.ask_again(function, call, token).await?;
-            drop(turn);
+            let asking = self.ask_until_there(function, call, token, &mut followed, last.is_some());
+            let (function, reply, changed) = asking.await?;
             if changed && last.is_some() {
                 let message =
                     format!("{call} is asked again for each change, and made one: let it only look");
@@ -132,7 +137,7 @@ impl Shared {
                     }
                     Ok(()) = live.changed() => {
                         let were = std::mem::replace(&mut up, self.up());
-                        if up != were && self.counts_votes(&**function, &call.entity) {
+                        if up != were && self.counts_votes(&*function, &call.entity) {
                             // Before it is asked: nobody else need have told it by now.
                             self.tell_foreign(&call.entity, Input::Recount, None);
                             break;
@@ -157,6 +162,38 @@ impl Shared {
         matches!(ty, Some(Type::Vote | Type::OrMap))
     }
 
+    /// Asks in turn. Who has asked before waits for the function to be back where it is away, and asks that.
+    async fn ask_until_there(
+        self: &Arc<Self>,
+        first: &Arc<dyn Foreign>,
+        call: &Call,
+        token: &mut Token,
+        followed: &mut Followed,
+        waits: bool,
+    ) -> Result<(Arc<dyn Foreign>, Payload, bool), Error> {
+        let until = self.clock.time().after_ms(BACK_MS_MAX);
+        loop {
+            let waits = waits && self.clock.time() < until;
+            // It may be another process by now, and what it serves another thing.
+            let there = self.functions.foreign.of(call.entity.kind());
+            let there = there.filter(|function| function.is_streamed(&call.method));
+            if there.is_some() || !waits {
+                let function = there.unwrap_or_else(|| Arc::clone(first));
+                let turn = followed.turn().await?;
+                let asked = self.ask_again(&function, call, token).await;
+                drop(turn);
+                match asked {
+                    Err(error) if waits && is_away(&error) => {}
+                    asked => return asked.map(|(reply, changed)| (function, reply, changed)),
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(BACK_EVERY) => {}
+                _ = self.stopped() => return Err(stopped()),
+            }
+        }
+    }
+
     async fn ask_again(
         self: &Arc<Self>,
         function: &Arc<dyn Foreign>,
@@ -169,4 +206,12 @@ impl Shared {
         let left_ms = self.clock.time().ms_until(deadline);
         Ok((self.reply_of(action, token, left_ms).await?, changed))
     }
+}
+
+/// Whether a function that only looks may be asked again after this, once it is there.
+fn is_away(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unreachable | ErrorKind::Lost | ErrorKind::Overloaded
+    )
 }
