@@ -7,11 +7,17 @@ use std::collections::BTreeMap;
 
 use anabranch_crdt::{NodeId, Reading, Type, Value};
 use bytes::Bytes;
+use prost::Message;
+use prost::encoding::encoded_len_varint;
 
 use super::datum::{Primitives, decode};
 use super::delta::{Delta, MapDelta, RegisterDelta, SetDelta, VoteDelta};
+use super::dialect::Dialect;
 use super::proto::common::Any;
 use crate::session::Change;
+
+/// What is in nothing, of any type.
+const EMPTY_BYTES: usize = 4;
 
 /// Whom an entity is shown to.
 pub struct Viewer<'a> {
@@ -157,6 +163,42 @@ fn grown(count: i128) -> Result<u64, String> {
     }
 }
 
+/// How many bytes a reading has where it is shown, but for what holds it together as a whole.
+pub fn bytes(reading: &Reading, dialect: Dialect) -> usize {
+    let field = |bytes: usize| 1 + encoded_len_varint(bytes as u64) + bytes;
+    let any = |bytes: &Bytes| field(decode(bytes, dialect.primitives()).encoded_len());
+    let anys = |all: &[Bytes]| all.iter().map(any).sum::<usize>();
+    let value = match reading {
+        Reading::Count(count) => number(counter(*count)),
+        Reading::Flag(on) => number(i64::from(*on)),
+        // Its own, and two numbers of nodes.
+        Reading::Ballots(_) => 3 * number(i64::from(u8::MAX)),
+        Reading::Elements(all) | Reading::Values(all) => anys(all),
+        Reading::Register(value) => value.as_ref().map_or(0, any),
+        Reading::Map(children) => {
+            let child = |(key, child): (&Bytes, &Reading)| {
+                // The first version is told of these that they are there, and then what is in them.
+                let is_twice =
+                    dialect == Dialect::Early && matches!(child, Reading::Elements(_) | Reading::Map(_));
+                let there = if is_twice {
+                    field(any(key) + EMPTY_BYTES)
+                } else {
+                    0
+                };
+                there + field(any(key) + bytes(child, dialect))
+            };
+            children.iter().map(child).sum()
+        }
+    };
+    // It is what it is within what may be of any type.
+    field(field(value))
+}
+
+/// A number that may be below 0, under its own.
+fn number(value: i64) -> usize {
+    1 + encoded_len_varint(((value << 1) ^ (value >> 63)).cast_unsigned())
+}
+
 fn less() -> String {
     "what only grows has become less".to_owned()
 }
@@ -177,6 +219,7 @@ mod tests {
     use anabranch_crdt::{Causal, Epoch, Mutation, ReplicaId};
 
     use super::super::taken::take;
+    use super::super::word::Word;
     use super::*;
     use crate::session::{diff, empty};
 
@@ -294,6 +337,63 @@ mod tests {
                 update("n", Some(Type::OrSet), add),
             ],
         );
+    }
+
+    #[test]
+    fn how_large_an_entity_is_shown_is_known_without_showing_it() {
+        let many =
+            |prefix: &str| -> Vec<Bytes> { (0..1000).map(|n| format!("{prefix}{n}").into()).collect() };
+        let each = |ty: Option<Type>, mutation: Mutation| -> Vec<Mutation> {
+            let update = |key| Mutation::Update {
+                key,
+                ty,
+                mutation: Box::new(mutation.clone()),
+            };
+            many("k").into_iter().map(update).collect()
+        };
+        let add = Mutation::Add(many("word"));
+        for (ty, steps) in [
+            (Type::PnCounter, vec![Mutation::Increment(i64::MIN + 1)]),
+            (Type::OrSet, vec![add]),
+            (Type::LwwRegister, vec![set("abc")]),
+            (Type::CounterMap, each(None, Mutation::Increment(7))),
+            (Type::RegisterMap, each(None, set("abc"))),
+            (Type::MultiMap, each(None, Mutation::Add(words(&["a", "bc"])))),
+            (Type::OrMap, each(Some(Type::Vote), Mutation::Vote(true))),
+            (
+                Type::OrMap,
+                each(
+                    Some(Type::OrMap),
+                    update("in", Some(Type::OrSet), Mutation::Add(words(&["a"]))),
+                ),
+            ),
+        ] {
+            let mut here = Causal::new(ty);
+            for step in steps {
+                let delta = here.mutate(ReplicaId::new(ME, Epoch(1)), 0, &step).unwrap();
+                here.join_op(&delta).unwrap();
+            }
+            let reading = here.read();
+            for dialect in [Dialect::Kalix, Dialect::Cloudstate, Dialect::Early] {
+                let viewer = Viewer {
+                    primitives: dialect.primitives(),
+                    ..viewer()
+                };
+                let shown = Word::Init {
+                    service: String::new(),
+                    entity: String::new(),
+                    state: viewer.whole(ty, Some(here.value()), &reading).unwrap(),
+                };
+                // What a dialect has no word for is refused before.
+                let Ok(messages) = dialect.encode(shown) else {
+                    continue;
+                };
+                let is: usize = messages.iter().map(Bytes::len).sum();
+                let known = bytes(&reading, dialect);
+                assert!(is <= known + 100, "{ty} {dialect:?}: {is} {known}");
+                assert!(known <= is + is / 4 + 100, "{ty} {dialect:?}: {is} {known}");
+            }
+        }
     }
 
     #[test]

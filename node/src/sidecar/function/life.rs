@@ -16,11 +16,12 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Status, Streaming};
 
 use super::Function;
+use super::grown::Grown;
 use super::said;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Foreign, Handle, Hear};
 use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
-use crate::sidecar::connection::{MESSAGE_BYTES_MAX, Stay};
+use crate::sidecar::connection::Stay;
 use crate::sidecar::delta::{Delta, VoteDelta};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::refused;
@@ -66,6 +67,7 @@ impl Life {
                 total_voters: 1,
                 ..VoteDelta::default()
             },
+            grown: Grown::default(),
             overrun: Arc::clone(&overrun),
             function,
         };
@@ -120,6 +122,8 @@ struct Conversation {
     is_on: bool,
     /// How it counts votes, where it is one: of a new one, that nobody has voted of one who may.
     votes: VoteDelta,
+    /// How large it has become.
+    grown: Grown,
 }
 
 /// A command that it was given.
@@ -215,7 +219,7 @@ impl Conversation {
                         continue;
                     };
                     for word in self.words(next)? {
-                        pending.extend(dialect.encode(word).and_then(fitting).map_err(End::Cannot)?);
+                        pending.extend(self.grown.told(dialect, word).map_err(End::Cannot)?);
                     }
                 }
                 () = overrun.notified() => {
@@ -250,7 +254,10 @@ impl Conversation {
                 word.into_iter().collect()
             }
             Told::Delete => vec![Word::Delete],
-            Told::Command { id, command, .. } => vec![self.command(id, command)?],
+            Told::Command { id, command, view } => {
+                self.grown.given(view);
+                vec![self.command(id, command)?]
+            }
             Told::Cancelled { id } => self.cancelled(id),
             Told::End => Vec::new(),
         })
@@ -356,6 +363,7 @@ impl Conversation {
     }
 
     fn on_message(&mut self, message: Bytes) -> Result<(), End> {
+        self.grown.heard(message.len());
         let heard = self.function.all.dialect().decode(message);
         let said = match heard.map_err(|why| End::Broke(self.function.broke(&why)))? {
             Heard::Reply(reply) => Some(self.on_reply(reply).map_err(End::Broke)?),
@@ -417,6 +425,8 @@ impl Conversation {
     }
 
     fn on_reply(&mut self, reply: Answer) -> Result<Said, Error> {
+        // Whoever brings in what it did changes the entity: nobody must keep it then.
+        let seen = self.grown.answered();
         let given = self.command.as_ref();
         // It has the command until it is seen that nothing is wrong with the answer: that would be the command's failure.
         let Some(given) = given.filter(|given| given.number == reply.command).cloned() else {
@@ -451,7 +461,7 @@ impl Conversation {
                 (self.is_shown, self.is_on) = (false, false);
                 (State::Delete, None)
             }
-            Some(StateChange::Update(delta)) => self.on_update(delta)?,
+            Some(StateChange::Update(delta)) => self.on_update(delta, seen)?,
         };
         self.command = None;
         if streams != Streams::No && !self.is_all_said {
@@ -469,7 +479,7 @@ impl Conversation {
     }
 
     /// What it did to its entity, and as what type.
-    fn on_update(&mut self, delta: Delta) -> Result<(State, Option<Type>), Error> {
+    fn on_update(&mut self, delta: Delta, seen: Option<View>) -> Result<(State, Option<Type>), Error> {
         let broke = |why: &str| self.function.broke(why);
         self.function.all.dialect().can_show(&delta).map_err(|why| {
             broke(&format!(
@@ -490,6 +500,9 @@ impl Conversation {
             let why = format!("it switched {} off, and a flag that is on stays on", self.entity);
             return Err(broke(&why));
         }
+        let to = (self.function.all.me, self.function.all.dialect());
+        let grown = self.grown.did(seen, ty, to, &mutations);
+        grown.map_err(|why| broke(&why))?;
         self.is_on |= delta == Delta::Flag(true);
         if let Delta::Vote(own) = delta {
             // It counts its own itself.
@@ -531,17 +544,6 @@ impl Function {
 
     fn report_about(&self, entity: &EntityId, what: &str) {
         self.report(&format!("{entity}: {what}"));
-    }
-}
-
-/// Whether what is to be told is no larger than functions take.
-fn fitting(messages: Vec<Bytes>) -> Result<Vec<Bytes>, String> {
-    match messages.iter().map(Bytes::len).max() {
-        Some(bytes) if bytes > MESSAGE_BYTES_MAX => Err(format!(
-            "its function takes messages of {MESSAGE_BYTES_MAX} bytes at most, and is to be told of the entity with {bytes}; make it smaller \
-             with `anabranch update`, or delete it with `anabranch delete`"
-        )),
-        _ => Ok(messages),
     }
 }
 

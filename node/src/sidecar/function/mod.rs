@@ -2,6 +2,7 @@
 //!
 //! Not here: in which words (`dialect`), when (`session`), and what is done about it (`driver`).
 
+mod grown;
 mod life;
 mod said;
 mod streamed;
