@@ -21,12 +21,7 @@ pub fn take(delta: &Delta, is_first: bool) -> Result<Vec<Mutation>, String> {
 fn take_within(depth: usize, delta: &Delta, is_first: bool) -> Result<Vec<Mutation>, String> {
     Ok(match delta {
         Delta::Counter(change) => vec![Mutation::Increment(*change)],
-        Delta::GCounter(increment) => {
-            let by = i64::try_from(*increment);
-            let by =
-                by.map_err(|_| format!("it incremented a counter by {increment}, which is beyond 63 bits"))?;
-            vec![Mutation::Increment(by)]
-        }
+        Delta::GCounter(by) => increments(*by),
         Delta::GSet(added) if added.is_empty() => vec![Mutation::Create],
         Delta::GSet(added) => vec![Mutation::Add(data(added))],
         Delta::Set(delta) => or_create(set(delta)),
@@ -36,6 +31,19 @@ fn take_within(depth: usize, delta: &Delta, is_first: bool) -> Result<Vec<Mutati
         Delta::Map(delta) => or_create(map(depth + 1, delta)?),
         Delta::Vote(delta) => vec![Mutation::Vote(delta.self_vote)],
     })
+}
+
+/// An operation increments by 63 bits at most.
+fn increments(by: u64) -> Vec<Mutation> {
+    let (mut all, mut left) = (Vec::new(), by);
+    loop {
+        let part = i64::try_from(left).unwrap_or(i64::MAX);
+        all.push(Mutation::Increment(part));
+        left -= part.unsigned_abs();
+        if left == 0 {
+            return all;
+        }
+    }
 }
 
 /// A change that does nothing makes an entity that is empty.
@@ -184,8 +192,14 @@ mod tests {
         check(
             &Delta::GCounter(1 << 63),
             false,
-            "it incremented a counter by 9223372036854775808, which is beyond 63 bits",
+            "gcounter [Increment(9223372036854775807), Increment(1)]",
         );
+        check(
+            &Delta::GCounter(u64::MAX),
+            false,
+            "gcounter [Increment(9223372036854775807), Increment(9223372036854775807), Increment(1)]",
+        );
+        check(&Delta::GCounter(0), false, "gcounter [Increment(0)]");
     }
 
     #[test]
