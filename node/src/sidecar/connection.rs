@@ -30,7 +30,8 @@ use super::read::Messages;
 
 /// What the SDKs take and give at most.
 pub const MESSAGE_BYTES_MAX: usize = 12 << 20;
-/// A process that does not answer for so long on a connection is gone.
+/// A process that does not answer for so long on the first connection is gone. Many servers end a connection on which nothing but such
+/// questions comes: on the first something is said every few seconds (`pulse`), and those beside it end with it.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a question that was answered may stay open.
@@ -105,7 +106,7 @@ impl Connection {
     /// Nobody is there.
     pub async fn open(address: SocketAddr) -> Result<Connection, String> {
         Ok(Connection {
-            first: Lane::open(address).await?,
+            first: Lane::open(address, None).await?,
             address,
             beside: Arc::default(),
             telling: Arc::new(Semaphore::new(TOLD_MAX)),
@@ -154,7 +155,8 @@ impl Connection {
         if let Some(found) = self.room_there(stay) {
             return found;
         }
-        let lane = Lane::open(self.address).await.map_err(NoRoom::Refused)?;
+        let lane = Lane::open(self.address, Some(&self.first)).await;
+        let lane = lane.map_err(NoRoom::Refused)?;
         self.beside.lock().push(lane.clone());
         lane.room(STREAMS_MAX).ok_or(NoRoom::Full(0))
     }
@@ -265,6 +267,8 @@ pub struct Lane {
     takes: Arc<AtomicUsize>,
     /// Ends the connection with its last user.
     _held: Arc<watch::Sender<()>>,
+    /// Whoever uses one beside the first uses that.
+    _first: Option<Arc<Lane>>,
 }
 
 impl std::fmt::Debug for Lane {
@@ -274,22 +278,26 @@ impl std::fmt::Debug for Lane {
 }
 
 impl Lane {
-    async fn open(address: SocketAddr) -> Result<Lane, String> {
+    /// One by itself, or one that ends when the first has.
+    async fn open(address: SocketAddr, first: Option<&Lane>) -> Result<Lane, String> {
         let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
         // A command must not wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         let origin = format!("http://{address}").parse().map_err(|e| format!("{e}"))?;
         let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(ALIVE_EVERY)
-            .keep_alive_timeout(ALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
+        builder.timer(TokioTimer::new());
+        if first.is_none() {
+            builder
+                .keep_alive_interval(ALIVE_EVERY)
+                .keep_alive_timeout(ALIVE_TIMEOUT)
+                .keep_alive_while_idle(true);
+        }
         let (sender, mut driving) = builder
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|e| e.to_string())?;
         let (end, ended) = watch::channel(false);
+        let first_ended = first.map(|first| first.ended.clone());
         let (held, mut let_go) = watch::channel(());
         let takes = Arc::new(AtomicUsize::new(STREAMS_MAX));
         let said = Arc::clone(&takes);
@@ -305,6 +313,7 @@ impl Lane {
                 },
                 // Nobody uses it any more.
                 _ = let_go.changed() => {}
+                () = over(first_ended) => {}
             }
             end.send_replace(true);
         });
@@ -315,6 +324,7 @@ impl Lane {
             taken: Arc::default(),
             takes,
             _held: Arc::new(held),
+            _first: first.cloned().map(Arc::new),
         })
     }
 
@@ -365,6 +375,14 @@ impl Lane {
     }
 }
 
+/// Waits until the first has ended, where there is one.
+async fn over(first: Option<watch::Receiver<bool>>) {
+    match first {
+        Some(mut first) => drop(first.wait_for(|ended| *ended).await),
+        None => std::future::pending().await,
+    }
+}
+
 impl tower_service::Service<http::Request<Body>> for Lane {
     type Response = http::Response<Incoming>;
     type Error = hyper::Error;
@@ -386,7 +404,7 @@ mod tests {
     use bytes::Bytes;
     use http_body::Frame;
     use tokio::net::TcpListener;
-    use tokio::task::JoinSet;
+    use tokio::task::{AbortHandle, JoinSet};
 
     use super::*;
 
@@ -408,22 +426,22 @@ mod tests {
         }
     }
 
-    /// A process that takes so many streams of a connection at a time, and how many connections it has taken.
-    async fn process(streams: u32) -> (SocketAddr, Arc<Mutex<usize>>) {
+    /// A process that takes so many streams of a connection at a time, and the connections that it has taken.
+    async fn process(streams: u32) -> (SocketAddr, Arc<Mutex<Vec<AbortHandle>>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let taken = Arc::new(Mutex::new(0));
+        let taken = Arc::<Mutex<Vec<AbortHandle>>>::default();
         let counted = Arc::clone(&taken);
         tokio::spawn(async move {
             let mut all = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                *counted.lock().unwrap() += 1;
                 let answer = |_| async { Ok::<_, Infallible>(http::Response::new(Endless(true))) };
                 let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 server.max_concurrent_streams(streams);
                 let service = hyper::service::service_fn(answer);
-                all.spawn(server.serve_connection(TokioIo::new(stream), service));
+                let serving = all.spawn(server.serve_connection(TokioIo::new(stream), service));
+                counted.lock().unwrap().push(serving);
             }
         });
         (address, taken)
@@ -446,7 +464,7 @@ mod tests {
             let answer = begin(&mut room.lane).await;
             streams.push((room, answer));
         }
-        assert_eq!(*taken.lock().unwrap(), 3);
+        assert_eq!(taken.lock().unwrap().len(), 3);
         // Whose place is free again is whose turn is next.
         drop(streams);
         let all: Vec<Room> = {
@@ -454,7 +472,7 @@ mod tests {
             rooms.collect()
         };
         assert!(all.iter().all(|room| room.lane.sender.is_ready()));
-        assert_eq!(*taken.lock().unwrap(), 3);
+        assert_eq!(taken.lock().unwrap().len(), 3);
     }
 
     #[tokio::test]
@@ -472,7 +490,7 @@ mod tests {
         for mut room in rooms {
             begin(&mut room.lane).await;
         }
-        assert_eq!(*taken.lock().unwrap(), 2);
+        assert_eq!(taken.lock().unwrap().len(), 2);
     }
 
     #[tokio::test]
@@ -527,6 +545,22 @@ mod tests {
             rooms.push(connection.room(Stay::Awake).await.unwrap());
         }
         assert_eq!(connection.beside.lock().len(), CONNECTIONS_MAX - 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_beside_the_first_ends_with_it_and_not_before() {
+        let (address, taken) = process(STREAMS_MAX as u32).await;
+        let connection = Connection::open(address).await.unwrap();
+        let mut rooms = Vec::new();
+        for _ in 0..STREAMS_MAX {
+            rooms.push(connection.room(Stay::Awake).await.unwrap());
+        }
+        let mut beside = rooms.pop().unwrap().lane.clone();
+        drop((connection, rooms));
+        begin(&mut beside).await;
+        assert!(!beside.has_ended());
+        taken.lock().unwrap()[0].abort();
+        timeout(Duration::from_secs(5), beside.ended()).await.unwrap();
     }
 
     #[tokio::test]
