@@ -340,6 +340,18 @@ fn what_is_no_function_is_named_to_whoever_started_it() {
     assert!(remark.starts_with("n1 | (127.0.0.1:"), "{remark}");
 }
 
+#[test]
+fn what_ends_before_it_says_what_it_is_is_not_taken_for_a_stranger() {
+    let dir = TempDir::new("dev-ends");
+    let function = "import os,socket,struct\ns=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)
+s.bind((os.environ['HOST'],int(os.environ['PORT']))); s.listen()
+while True:
+ c=s.accept()[0]; c.recv(1000); c.setsockopt(socket.SOL_SOCKET,socket.SO_LINGER,struct.pack('ii',1,0)); c.close()";
+    let mut dev = Dev::start(&dir, 1, &["python3", "-c", function]);
+    let remark = dev.process.stderr.until("what it is");
+    assert!(remark.contains("no function is there yet"), "{remark}");
+}
+
 /// As samples do that are of before PORT was asked for.
 #[test]
 fn a_function_that_listens_where_it_likes_is_found_there() {

@@ -20,10 +20,10 @@ use prost::Message;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::Status;
 use tonic_prost::ProstCodec;
 
 use super::read::Messages;
@@ -253,6 +253,15 @@ where
     });
     let stopped = |_| Err(Status::unavailable("this node is stopping"));
     answered.await.unwrap_or_else(stopped)
+}
+
+/// Whether it ended so because its connection did, and not because of what came over it.
+pub fn was_cut(status: &Status) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    causes.into_iter().any(|cause| {
+        let is_canceled = |error: &hyper::Error| error.is_canceled() || error.is_closed();
+        cause.is::<std::io::Error>() || cause.downcast_ref().is_some_and(is_canceled)
+    })
 }
 
 /// One connection.

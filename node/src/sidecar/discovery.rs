@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use super::author::Author;
 use super::awake::Awake;
-use super::connection::Connection;
+use super::connection::{Connection, was_cut};
 use super::dialect::{self, Asked, Dialect};
 use super::function::Discovered;
 use super::problem::{Class, Problem};
@@ -264,14 +264,7 @@ impl Discovering {
         let (dialect, spec) = match spec {
             Ok(Ok(found)) => found,
             Ok(Err(status)) => {
-                // Otherwise it is about to end, or to begin.
-                if status.code() != Code::Unavailable {
-                    self.remark(format!(
-                        "what is there does not say what it is ({}): start a function on one of Kalix's SDKs, of protocol 1.1, \
-                         or on one of Cloudstate's",
-                        status.message()
-                    ));
-                }
+                self.remark_unsaid(&status);
                 return sleep(RETRY_MAX).await;
             }
             Err(_) => {
@@ -300,6 +293,22 @@ impl Discovering {
                 }
                 self.serve_these(Arc::new(services), connection, &spec).await;
             }
+        }
+    }
+
+    /// What is there has not said what it is.
+    fn remark_unsaid(&self, status: &Status) {
+        let why = status.message();
+        match status.code() {
+            // It is about to end, or to begin.
+            Code::Unavailable => {}
+            _ if was_cut(status) => self.remark(format!(
+                "no function is there yet: what was there has ended before it said what it is ({why}); still looking"
+            )),
+            _ => self.remark(format!(
+                "what is there does not say what it is ({why}): start a function on one of Kalix's SDKs, of protocol 1.1, or on one \
+                 of Cloudstate's"
+            )),
         }
     }
 
