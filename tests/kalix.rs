@@ -319,7 +319,7 @@ fn a_command_on_which_the_function_ends_three_times_is_parked() {
         });
     }
     let (code, text) = client.fail("Counter/Exit", id.clone());
-    assert_eq!(code, UNKNOWN);
+    assert_eq!(code, FAILED_PRECONDITION);
     assert!(text.contains("parked") && text.contains("3 times"), "{text}");
     // Everything else goes on, of this entity and of others.
     assert_eq!(
@@ -327,6 +327,39 @@ fn a_command_on_which_the_function_ends_three_times_is_parked() {
         json!({"value": 1})
     );
     assert_eq!(client.call("Counter/Get", other), json!({"value": 0}));
+}
+
+#[test]
+fn a_command_on_which_the_function_ends_is_taken_to_no_other_nodes() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-suspect", shop, 2);
+    let mut clients = dev.clients();
+    let id = json!({"id": "s"});
+    let mut ends = 0;
+    let refused = wait_for("the command to be refused", || {
+        let (code, text) = clients[0].fail("Counter/Exit", id.clone());
+        if code != UNAVAILABLE {
+            return Some((code, text));
+        }
+        ends += usize::from(text.contains("its answer is lost"));
+        None
+    });
+    assert_eq!((refused.0, ends), (FAILED_PRECONDITION, 3), "{refused:?}");
+    // The other node's has not ended, and there it is as good as any.
+    let starts = |node: usize| {
+        let at = dev.nodes[node]["http"].as_str().unwrap();
+        let metrics = http::get(at, "/metrics").unwrap().body;
+        let mut lines = metrics.lines();
+        let starts = lines.find_map(|line| line.strip_prefix("anabranch_function_process_starts_total "));
+        starts.unwrap().parse::<usize>().unwrap()
+    };
+    assert!(
+        starts(0) >= 3 && starts(1) == 1,
+        "{} and {}",
+        starts(0),
+        starts(1)
+    );
+    assert_eq!(clients[1].call("Counter/Get", id), json!({"value": 0}));
 }
 
 #[test]
@@ -370,7 +403,7 @@ fn an_actions_message_on_which_the_function_ends_is_kept_from_it() {
         });
     }
     let (code, text) = client.fail("Desk/Exit", number(1));
-    assert_eq!(code, UNKNOWN);
+    assert_eq!(code, FAILED_PRECONDITION);
     assert!(text.contains("parked") && text.contains("3 times"), "{text}");
     assert_eq!(client.call("Desk/Double", number(2)), number(4));
 }

@@ -27,6 +27,9 @@ impl Shared {
         if is_here && !call.is_idempotent {
             return self.call_found(found, call, session, timeout_ms).await;
         }
+        if !is_here {
+            self.check_suspect(&call)?;
+        }
         // Most calls are for here, and need no room for this.
         Box::pin(self.call_one_of(is_here, call, session, timeout_ms)).await
     }
@@ -43,7 +46,13 @@ impl Shared {
         let mut route = Route::new(self.candidates(is_here), &call, deadline);
         while let Some((node, own_ms)) = route.next(self.clock.time()) {
             let asked = self.call_on(node, call.clone(), session.as_deref_mut(), own_ms);
-            if let Some(ended) = route.heard(asked.await) {
+            let asked = asked.await;
+            if let Err(error) = &asked
+                && !is_here
+            {
+                self.note_elsewhere(&call, deadline, error);
+            }
+            if let Some(ended) = route.heard(asked) {
                 return ended;
             }
         }
@@ -60,6 +69,7 @@ impl Shared {
         if self.functions.has_method(&call) {
             return self.open(call, after, timeout_ms).await;
         }
+        self.check_suspect(&call)?;
         let deadline = self.clock.time().after_ms(timeout_ms);
         let nodes = self.candidates(false);
         let mut last = None;

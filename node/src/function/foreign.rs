@@ -39,6 +39,9 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// What a command hears of an entity that was deleted for good.
     fn deleted(&self, entity: &EntityId) -> Error;
 
+    /// What a command hears that is kept from it for a while.
+    fn parked(&self, what: &str) -> Error;
+
     /// What a caller hears where its answer cannot be gone by: it is to blame, and nobody else.
     fn fault(&self, what: &str) -> Error;
 

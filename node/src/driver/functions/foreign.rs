@@ -31,13 +31,20 @@ const SESSIONS_MAX: usize = 100_000;
 /// Functions of other processes, and their sessions.
 #[derive(Debug, Default)]
 pub(super) struct ForeignFunctions {
-    by_kind: RwLock<BTreeMap<String, Arc<dyn Foreign>>>,
+    by_kind: RwLock<BTreeMap<String, Known>>,
     sessions: Mutex<BTreeMap<EntityId, Live>>,
     begun: AtomicU64,
     pub(super) attended: Attended,
     pub(super) turns: Turns,
     parked: Mutex<Parked>,
     pub(super) stats: ForeignStats,
+}
+
+/// A function that is here, or was: what it ended on is told by it.
+#[derive(Debug)]
+struct Known {
+    function: Arc<dyn Foreign>,
+    is_here: bool,
 }
 
 /// A session, its function, and who sees to its commands. Bounded by the session's own bound.
@@ -77,14 +84,24 @@ pub(super) struct Begin {
 impl ForeignFunctions {
     /// The function of a kind, if it is here.
     pub(super) fn of(&self, kind: &str) -> Option<Arc<dyn Foreign>> {
+        self.known(kind, true)
+    }
+
+    /// That of a kind which was here, and is away.
+    pub(super) fn away(&self, kind: &str) -> Option<Arc<dyn Foreign>> {
+        self.known(kind, false)
+    }
+
+    fn known(&self, kind: &str, is_here: bool) -> Option<Arc<dyn Foreign>> {
         let by_kind = self.by_kind.read().unwrap_or_else(PoisonError::into_inner);
-        by_kind.get(kind).cloned()
+        let known = by_kind.get(kind).filter(|known| known.is_here == is_here);
+        known.map(|known| Arc::clone(&known.function))
     }
 
     /// All of them.
     pub(super) fn all(&self) -> Vec<Arc<dyn Foreign>> {
         let by_kind = self.by_kind.read().unwrap_or_else(PoisonError::into_inner);
-        by_kind.values().cloned().collect()
+        here(&by_kind)
     }
 
     /// How many commands wait or are being answered.
@@ -101,19 +118,24 @@ impl ForeignFunctions {
     }
 }
 
+/// Those that are here.
+fn here(by_kind: &BTreeMap<String, Known>) -> Vec<Arc<dyn Foreign>> {
+    let here = by_kind.values().filter(|known| known.is_here);
+    here.map(|known| Arc::clone(&known.function)).collect()
+}
+
 impl Shared {
     /// Functions of another process are here from now on, in place of others of their kinds.
     #[cfg(feature = "sidecar")]
     pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {
         let by_kind = &self.functions.foreign.by_kind;
         let mut by_kind = by_kind.write().unwrap_or_else(PoisonError::into_inner);
-        by_kind.extend(
-            functions
-                .into_iter()
-                .map(|function| (function.kind().to_owned(), function)),
-        );
-        let all: Vec<Arc<dyn Foreign>> = by_kind.values().cloned().collect();
-        self.functions.foreign.stats.serve(&all);
+        let known = |function: Arc<dyn Foreign>| {
+            let is_here = true;
+            (function.kind().to_owned(), Known { function, is_here })
+        };
+        by_kind.extend(functions.into_iter().map(known));
+        self.functions.foreign.stats.serve(&here(&by_kind));
     }
 
     /// These are here no more. What they have begun ends as their lives do.
@@ -122,7 +144,9 @@ impl Shared {
         let by_kind = &self.functions.foreign.by_kind;
         let mut by_kind = by_kind.write().unwrap_or_else(PoisonError::into_inner);
         let is_one = |function: &Arc<dyn Foreign>| functions.iter().any(|one| Arc::ptr_eq(one, function));
-        by_kind.retain(|_, function| !is_one(function));
+        for known in by_kind.values_mut().filter(|known| is_one(&known.function)) {
+            known.is_here = false;
+        }
     }
 
     /// Has a command answered by a function of another process; and whether it changed anything. Dropping the future leaves a

@@ -154,11 +154,55 @@ impl Shared {
 
     /// Whether a command may be given to its function.
     fn check_parked(&self, attempt: &Attempt) -> Result<(), Error> {
-        let mut parked = self.functions.foreign.parked();
-        match parked.is_empty() {
-            true => Ok(()),
-            false => parked.check(self.clock.time(), &attempt.slot(), &attempt.method),
+        let parked = self.functions.foreign.parked();
+        if parked.is_empty() {
+            return Ok(());
         }
+        let checked = parked.check(self.clock.time(), &attempt.slot(), &attempt.method);
+        checked.map_err(|why| attempt.function.parked(&why))
+    }
+
+    /// Whether a command whose function is not here may be taken to another node's: not one that it may be away because of.
+    pub(in crate::driver) fn check_suspect(&self, call: &Call) -> Result<(), Error> {
+        if self.functions.foreign.parked().is_empty() {
+            return Ok(());
+        }
+        let Some(attempt) = self.attempt_away(call, Time(u64::MAX)) else {
+            return Ok(());
+        };
+        self.check_parked(&attempt)?;
+        let (now, slot) = (self.clock.time(), attempt.slot());
+        if !self.functions.foreign.parked().is_suspect(now, &slot) {
+            return Ok(());
+        }
+        let message = format!(
+            "nothing changed: {} of {slot} is taken to no other node: its function is away, and has ended on it; retry later",
+            call.method
+        );
+        Err(Error::new(ErrorKind::Unreachable, message))
+    }
+
+    /// A command whose function is away was taken to another node: whether its function has ended on it there.
+    pub(in crate::driver) fn note_elsewhere(&self, call: &Call, deadline: Time, error: &Error) {
+        if error.kind() == ErrorKind::Lost
+            && let Some(attempt) = self.attempt_away(call, deadline)
+        {
+            self.note_end(&attempt, &Err(error.clone()));
+        }
+    }
+
+    /// A call of a function that was here, and is away.
+    fn attempt_away(&self, call: &Call, deadline: Time) -> Option<Attempt> {
+        let function = self.functions.foreign.away(call.entity.kind())?;
+        // What it does not take ends nobody.
+        let taken = function.take(call.clone()).ok()?;
+        Some(Attempt {
+            function,
+            entity: taken.entity,
+            method: taken.method,
+            payload: taken.payload,
+            deadline,
+        })
     }
 
     /// What there is to know of how a command ended that was given to its function.

@@ -1,5 +1,5 @@
 //! Commands on which a function ends again and again: they are not given to it for a while, so that one of them does not take the
-//! function from everybody else.
+//! function from everybody else. While a function is away because of one, that goes to no other node's.
 //!
 //! Contract: a command counts as the same by its entity, method and argument; where there are no entities, by the latter. It is parked
 //! after [`CRASHES_MAX`] ends in a row, of an entity without ends on others between them, and given to its function once more when
@@ -10,7 +10,7 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::engine::Time;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::wire::EntityId;
 
 /// A function that has ended so many times in a row on a command is not given it again at once.
@@ -87,19 +87,23 @@ impl Parked {
         self.0.is_empty()
     }
 
+    /// How its function has ended on a command, where that is not long ago.
+    fn crash(&self, now: Time, slot: &Slot) -> Option<&Crash> {
+        let crash = self.0.get(&slot.place)?;
+        let is_it = crash.command == slot.command && crash.last.after_ms(PARKED_MS) > now;
+        is_it.then_some(crash)
+    }
+
     /// Whether a command may be given to its function.
-    pub(super) fn check(&mut self, now: Time, slot: &Slot, method: &str) -> Result<(), Error> {
-        let crash = self
-            .0
-            .get(&slot.place)
-            .filter(|crash| crash.command == slot.command);
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn check(&self, now: Time, slot: &Slot, method: &str) -> Result<(), String> {
+        let crash = self.crash(now, slot);
         let Some(crash) = crash.filter(|crash| crash.times >= CRASHES_MAX) else {
             return Ok(());
         };
         let until = crash.last.after_ms(PARKED_MS);
-        if until <= now {
-            return Ok(());
-        }
         let message = format!(
             "nothing changed: {method} of {slot} is parked: its function has ended on it {} times in a row, at last: {}. It is \
              tried again after {} s",
@@ -107,7 +111,12 @@ impl Parked {
             crash.why,
             now.ms_until(until).div_ceil(1_000)
         );
-        Err(Error::new(ErrorKind::Refused, message))
+        Err(message)
+    }
+
+    /// Whether its function may be away because of it.
+    pub(super) fn is_suspect(&self, now: Time, slot: &Slot) -> bool {
+        self.crash(now, slot).is_some()
     }
 
     /// How a command that was given to its function ended: with its answer, or with the function.
@@ -145,6 +154,7 @@ impl Parked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn slot(key: &str, command: u64) -> Slot {
         Slot::of_entity(&EntityId::new("k", key).unwrap(), command)
@@ -164,7 +174,7 @@ mod tests {
             parked.note(at(u64::from(times)), x1.clone(), Some(&lost));
         }
         let refused = parked.check(at(3), &x1, "m").unwrap_err();
-        assert!(refused.message().contains("it is gone"), "{refused}");
+        assert!(refused.contains("it is gone"), "{refused}");
         // Others are not: neither of another entity, nor another command.
         parked.check(at(3), &y1, "m").unwrap();
         parked.check(at(3), &x2, "m").unwrap();
@@ -177,6 +187,16 @@ mod tests {
         parked.note(at(5 + 2 * PARKED_MS), x1.clone(), None);
         parked.check(at(5 + 2 * PARKED_MS), &x1, "m").unwrap();
         assert!(parked.is_empty());
+    }
+
+    #[test]
+    fn a_command_is_a_suspect_from_the_first_end_on_it() {
+        let mut parked = Parked::default();
+        let (x1, x2) = (slot("x", 1), slot("x", 2));
+        assert!(!parked.is_suspect(Time(0), &x1));
+        parked.note(Time(0), x1.clone(), Some(&lost()));
+        assert!(parked.is_suspect(Time(1), &x1) && !parked.is_suspect(Time(1), &x2));
+        assert!(!parked.is_suspect(Time(0).after_ms(PARKED_MS), &x1));
     }
 
     #[test]
@@ -199,9 +219,7 @@ mod tests {
         }
         let refused = parked.check(Time(0), &slot(1), "m").unwrap_err();
         assert!(
-            refused
-                .message()
-                .starts_with("nothing changed: m of s, with this message, is parked"),
+            refused.starts_with("nothing changed: m of s, with this message, is parked"),
             "{refused}"
         );
         parked.check(Time(0), &slot(2), "m").unwrap();

@@ -245,6 +245,11 @@ impl Foreign for Function {
         refused(Code::NotFound as u32, &message)
     }
 
+    fn parked(&self, what: &str) -> Error {
+        // Nobody's client is to make it again by itself.
+        refused(Code::FailedPrecondition as u32, what)
+    }
+
     fn fault(&self, what: &str) -> Error {
         refused(Code::Internal as u32, what)
     }
