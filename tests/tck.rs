@@ -19,6 +19,7 @@
 //! | `shows CALL TEXT`, `over CALL [CODE TEXT]`, `silent CALL` | he hears this, that it has ended, nothing yet |
 //! | `[SERVICE] hears TERM..` | what the function is told next, each once the ones before have come |
 //! | `[SERVICE] says TERM..`, `[SERVICE] stops` | what it says (`say`), and that it says no more |
+//! | `[SERVICE] breaks CODE TEXT` | it ends its stream with this status |
 //! | `[SERVICE] run TEXT [INIT]: TERM..` | a call, what its function hears, what it says, and that its caller hears that |
 //! | `[SERVICE] sleeps` | nobody calls until it is passivated |
 //! | `http PATH JSON`, `status N BODY` | the same over HTTP |

@@ -91,6 +91,13 @@ impl Scripted {
         (Scripted { address, open }, hearing)
     }
 
+    /// Ends a call with a status.
+    pub fn fail(&self, call: u64, status: Status) {
+        if let Some(sender) = self.open.calls.lock().unwrap().1.remove(&call) {
+            let _ = sender.send(Err(status));
+        }
+    }
+
     /// Says something in a call.
     pub fn say(&self, call: u64, message: Vec<u8>) {
         let calls = self.open.calls.lock().unwrap();

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tonic::Status;
 
 use super::dialect::{Dialect, Speaks};
 use super::notation::Term;
@@ -98,7 +99,7 @@ impl Function {
         let new = || Conversation::begin(dialect, &heard);
         let conversation = self.calls.entry(call).or_insert_with(new);
         match heard.what {
-            What::Gone if conversation.is_over => {}
+            What::Gone | What::End if conversation.is_over => {}
             What::End if is_entity => {
                 // As the SDKs do.
                 conversation.is_over = true;
@@ -107,7 +108,6 @@ impl Function {
             }
             // Of a single message that goes without saying.
             What::End if ["Unary", "Out"].contains(&conversation.method) => {}
-            What::End if conversation.is_over => {}
             what => conversation.came.push_back(what),
         }
     }
@@ -169,6 +169,13 @@ impl Function {
             call.is_over = true;
             self.scripted.end(number);
         }
+    }
+
+    /// Ends that with a status.
+    pub fn fail(&mut self, service: &str, key: &str, status: Status) {
+        let (number, call) = open(&mut self.calls, service, key);
+        call.is_over = true;
+        self.scripted.fail(number, status);
     }
 
     /// Says no more there.

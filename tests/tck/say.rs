@@ -3,6 +3,7 @@
 //! | term | what it says |
 //! |---|---|
 //! | `reply(TEXT)`, `count(N)`, `forward(TEXT)`, `fail(TEXT)` | what the command's caller hears; nothing, without one of them |
+//! | `long(N)` | a reply whose text has so many bytes |
 //! | `create(CHANGE)`, `update(CHANGE)`, `delete` | what it did to the entity: made it, of which it knew nothing, or changed it |
 //! | `at(LEVEL)` | where that must be before anybody hears |
 //! | `effect(TEXT)`, `sync(TEXT)` | what is to be called: of service Two beside an entity, of Other beside an action |
@@ -12,7 +13,7 @@
 //! | `more(N)`, `last(N)` | how its answer to its command N goes on, and that that was all |
 //! | `cancelled(N)` | what it says to the cancellation of its command N |
 //! | `failure(TEXT)` | that it failed at the command |
-//! | `to(N)` | it is its command N, not its latest |
+//! | `to(N)`, `as(N)` | it is its command N, not its latest; what it calls N itself, which may be none |
 //!
 //! A function's commands are counted from 1 in each of its lives.
 
@@ -43,9 +44,10 @@ impl Saying<'_> {
             return self.dialect.encode("ActionResponse", &Value::Object(said));
         }
         let named = ["to", "more", "last", "cancelled"].into_iter().find_map(find);
-        let command = match named {
-            Some(term) => self.ids[term.within[0].word.parse::<usize>().unwrap() - 1],
-            None => *self.ids.last().expect("it has heard a command"),
+        let command = match (find("as"), named) {
+            (Some(term), _) => term.within[0].word.parse().unwrap(),
+            (None, Some(term)) => self.ids[term.within[0].word.parse::<usize>().unwrap() - 1],
+            (None, None) => *self.ids.last().expect("it has heard a command"),
         };
         let (effects, action) = (self.effects(terms), self.action(terms));
         let message = if let Some(failure) = find("failure") {
@@ -71,6 +73,10 @@ impl Saying<'_> {
         let action = terms.iter().find_map(|term| match term.word.as_str() {
             "reply" => {
                 let response = json!({"text": text(&term.within)});
+                Some(json!({"reply": {"payload": self.dialect.any("Response", response)}}))
+            }
+            "long" => {
+                let response = json!({"text": "x".repeat(term.within[0].word.parse().unwrap())});
                 Some(json!({"reply": {"payload": self.dialect.any("Response", response)}}))
             }
             "count" => {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::dialect::Speaks;
 
 /// The files, in the order of the table.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "discovery",
     "gcounter",
     "counter",
@@ -25,6 +25,7 @@ const FILES: [&str; 16] = [
     "streams",
     "actions",
     "levels",
+    "faults",
 ];
 
 /// A case.

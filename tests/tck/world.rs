@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
+use tonic::Status;
 
 use super::dialect::{ACTIONS, Dialect, Speaks, service};
 use super::function::{Function, Next};
@@ -185,6 +186,11 @@ impl World {
             "call" => self.call("", node, service, rest, &[]),
             "hurried" => self.call("", node, service, rest, &hurry()),
             "fails" => self.failed("", rest),
+            "breaks" => {
+                let (code, text) = split(rest);
+                let status = Status::new(code.parse::<i32>().unwrap().into(), text);
+                self.functions[node].fail(service, &self.key, status);
+            }
             "stops" => self.functions[node].end(service, &self.key),
             "run" => self.exchange(node, service, rest),
             "sleeps" => self.sleeps(node, service),

@@ -462,12 +462,9 @@ impl Session {
                 command.0
             )),
             (None, _) => {
-                // It may say that the command never came to it.
-                let was_given = !matches!(
-                    error.kind(),
-                    ErrorKind::Unreachable | ErrorKind::WrongType | ErrorKind::Overloaded
-                );
-                match open.busy.take_if(|_| !was_given) {
+                // It may say that the command never came to it, or how it failed it.
+                let is_lost = error.kind() == ErrorKind::Lost;
+                match open.busy.take_if(|_| !is_lost) {
                     Some(busy) => self.answer(busy.id, Err(error.clone())),
                     None => self.life_lost(error.message()),
                 }

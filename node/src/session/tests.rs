@@ -485,7 +485,7 @@ fn after_a_failed_command_the_function_begins_again() {
          reply 3 => answer 3
          command 4 => command 4 nothing
          command 5
-         fail => answer 4 lost; reset; init nothing; command 5 nothing
+         fail => answer 4 refused; reset; init nothing; command 5 nothing
          end => answer 5 lost",
     );
 }

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
 use super::read::Messages;
@@ -253,6 +253,12 @@ where
     });
     let stopped = |_| Err(Status::unavailable("this node is stopping"));
     answered.await.unwrap_or_else(stopped)
+}
+
+/// Whether a call or a stream ended so because there is nobody who could have answered: what has a cause here the function did not say.
+pub fn is_gone(status: &Status) -> bool {
+    let is_said = std::error::Error::source(status).is_none();
+    !is_said || matches!(status.code(), Code::Unavailable | Code::Cancelled)
 }
 
 /// Whether it ended so because its connection did, and not because of what came over it.

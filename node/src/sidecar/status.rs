@@ -73,7 +73,7 @@ pub fn error_object(code: Code, description: &str) -> serde_json::Value {
 }
 
 /// The name of a code, as gRPC writes it.
-fn name(code: Code) -> String {
+pub fn name(code: Code) -> String {
     let mut name = String::new();
     for letter in format!("{code:?}").chars() {
         if letter.is_ascii_uppercase() && !name.is_empty() {

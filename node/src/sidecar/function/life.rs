@@ -3,6 +3,8 @@
 //! Contract: what is told goes out in order; what cannot be told, and what comes that makes no sense, ends the stream. The entity's
 //! type and whether it was shown are kept here as the function knows them, since a change is understood by them.
 
+mod heard;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -16,20 +18,18 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Status, Streaming};
 
 use super::Function;
+use super::end::{End, away};
 use super::grown::Grown;
-use super::said;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Foreign, Handle, Hear};
 use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
 use crate::sidecar::connection::Stay;
 use crate::sidecar::delta::{Delta, VoteDelta};
 use crate::sidecar::envelope::Envelope;
-use crate::sidecar::failure::refused;
-use crate::sidecar::proto::common::{Action as ClientAction, Command as CommandMessage, Failure, SideEffect};
+use crate::sidecar::proto::common::Command as CommandMessage;
 use crate::sidecar::shown::Viewer;
-use crate::sidecar::taken::take;
 use crate::sidecar::untouched::Untouched;
-use crate::sidecar::word::{Heard, Reply as Answer, StateChange, Word};
+use crate::sidecar::word::Word;
 use crate::view::View;
 use crate::wire::EntityId;
 
@@ -134,48 +134,11 @@ struct Given {
     command: Command,
 }
 
-/// Why a life ends before its time.
-enum End {
-    /// It has not begun: nothing was said.
-    NoRoom(Error),
-    /// The function's side.
-    Status(Status),
-    /// Something cannot be told.
-    Cannot(String),
-    /// It broke the protocol.
-    Broke(Error),
-}
-
 impl Conversation {
-    async fn run(mut self, told: mpsc::Receiver<Told>) {
-        let said = match self.converse(told).await {
+    async fn run(mut self, mut told: mpsc::Receiver<Told>) {
+        let said = match self.converse(&mut told).await {
             Ok(()) => Said::Ended,
-            Err(End::NoRoom(error)) => Said::Failed { command: None, error },
-            Err(End::Status(status)) if self.command.is_none() => Said::Failed {
-                command: None,
-                error: away(status.message()),
-            },
-            Err(End::Status(status)) => Said::Failed {
-                command: None,
-                error: Error::new(ErrorKind::Lost, status.message()),
-            },
-            Err(End::Cannot(why)) => {
-                self.function.report_about(&self.entity, &why);
-                Said::Failed {
-                    command: None,
-                    error: Error::new(
-                        ErrorKind::WrongType,
-                        format!("nothing changed: {}: {why}", self.entity),
-                    ),
-                }
-            }
-            Err(End::Broke(error)) => {
-                self.function.report_about(&self.entity, error.message());
-                Said::Failed {
-                    command: self.command.as_ref().map(|given| given.id),
-                    error,
-                }
-            }
+            Err(end) => self.ended(end, &mut told),
         };
         let is_over = said == Said::Ended;
         self.hear.said(said);
@@ -184,13 +147,47 @@ impl Conversation {
         }
     }
 
-    async fn converse(&mut self, mut told: mpsc::Receiver<Told>) -> Result<(), End> {
+    /// What there is to hear of an end before its time; its author is told.
+    fn ended(&self, end: End, told: &mut mpsc::Receiver<Told>) -> Said {
+        let (command, error) = match end {
+            End::Gone(why) if self.command.is_none() => (None, away(&why)),
+            End::Gone(why) => (None, Error::new(ErrorKind::Lost, why)),
+            End::NoRoom(error) => (None, error),
+            End::Closed => {
+                let is_command = |told: Told| matches!(told, Told::Command { .. });
+                let mut waits = std::iter::from_fn(|| told.try_recv().ok());
+                if self.command.is_none() && !waits.any(is_command) {
+                    // Nobody misses anything: the next command begins another life.
+                    return Said::Ended;
+                }
+                let error = End::closed(&self.entity);
+                self.function.remark_stream("closed", error.message());
+                (None, error)
+            }
+            End::Failed { way, error } => {
+                self.function.remark_stream(way, error.message());
+                (None, error)
+            }
+            End::Cannot(why) => {
+                self.function.report_about(&self.entity, &why);
+                let message = format!("nothing changed: {}: {why}", self.entity);
+                (None, Error::new(ErrorKind::WrongType, message))
+            }
+            End::Broke(error) => {
+                self.function.report_about(&self.entity, error.message());
+                (self.command.as_ref().map(|given| given.id), error)
+            }
+        };
+        Said::Failed { command, error }
+    }
+
+    async fn converse(&mut self, told: &mut mpsc::Receiver<Told>) -> Result<(), End> {
         let (sender, outgoing) = mpsc::channel(OUT_MAX);
         // It may have to wake up first.
         let place = self.function.all.awake.room(Stay::Awake).await;
         let (place, _using) = place.map_err(End::NoRoom)?;
         let mut grpc = place.grpc();
-        let unavailable = |e: hyper::Error| End::Status(Status::unavailable(e.to_string()));
+        let unavailable = |e: hyper::Error| End::Gone(e.to_string());
         grpc.ready().await.map_err(unavailable)?;
         let request = tonic::Request::new(ReceiverStream::new(outgoing));
         let dialect = self.function.all.dialect();
@@ -207,10 +204,11 @@ impl Conversation {
             tokio::select! {
                 // The answer's head may come with its first message only.
                 response = &mut calling, if incoming.is_none() => {
-                    incoming = Some(response.map_err(End::Status)?.into_inner());
+                    incoming = Some(response.map_err(|status| self.failed(&status))?.into_inner());
                 }
-                message = next(&mut incoming) => match message.map_err(End::Status)? {
+                message = next(&mut incoming) => match message.map_err(|status| self.failed(&status))? {
                     Some(message) => self.on_message(message)?,
+                    None if out.is_some() => return Err(End::Closed),
                     None => return Ok(()),
                 },
                 next = told.recv(), if out.is_some() && pending.is_empty() => {
@@ -224,7 +222,7 @@ impl Conversation {
                 }
                 () = overrun.notified() => {
                     let why = format!("its function does not take {TOLD_MAX} messages");
-                    return Err(End::Status(Status::resource_exhausted(why)));
+                    return Err(End::Gone(why));
                 }
                 permit = room(&out), if !pending.is_empty() => match permit.zip(pending.pop_front()) {
                     Some((permit, message)) => {
@@ -235,6 +233,11 @@ impl Conversation {
                 }
             }
         }
+    }
+
+    fn failed(&self, status: &Status) -> End {
+        let path = self.function.all.dialect().paths().handle;
+        End::of(path, &self.entity, status)
     }
 
     /// What is told, in words.
@@ -361,179 +364,6 @@ impl Conversation {
         });
         vec![cancelled, probe]
     }
-
-    fn on_message(&mut self, message: Bytes) -> Result<(), End> {
-        self.grown.heard(message.len());
-        let heard = self.function.all.dialect().decode(message);
-        let said = match heard.map_err(|why| End::Broke(self.function.broke(&why)))? {
-            Heard::Reply(reply) => Some(self.on_reply(reply).map_err(End::Broke)?),
-            Heard::Failure(failure) if failure.command_id < 0 => self.on_probe_answered(failure.command_id),
-            Heard::Failure(failure) => {
-                self.on_stream_failed(&failure);
-                Some(self.on_failure(failure))
-            }
-            Heard::Streamed {
-                command,
-                action,
-                effects,
-                is_last,
-            } => Some(
-                self.on_streamed(command, action, effects, is_last)
-                    .map_err(End::Broke)?,
-            ),
-        };
-        if let Some(said) = said {
-            self.hear.said(said);
-        }
-        Ok(())
-    }
-
-    /// What it had to say to the cancellation before, it has said by now.
-    fn on_probe_answered(&mut self, probe: i64) -> Option<Said> {
-        // An earlier one's cancellation was answered before it.
-        let is_due = self.is_cancelling && probe == self.probe;
-        let given = self.command.take_if(|_| is_due)?;
-        Some(Said::Reply(nothing_of(given.id)))
-    }
-
-    fn on_streamed(
-        &mut self,
-        command: i64,
-        action: Option<ClientAction>,
-        effects: Vec<SideEffect>,
-        is_last: bool,
-    ) -> Result<Said, Error> {
-        // It may say more of one before it has answered it.
-        let now = self.command.as_ref().filter(|now| now.number == command);
-        let Some(given) = self.streams.get(&command).or(now) else {
-            let why = format!("it goes on answering command {command}, which is not streamed, or over");
-            return Err(self.function.broke(&why));
-        };
-        let said = Said::Streamed {
-            command: given.id,
-            effects: said::effects(&self.function, effects, &given.command)?,
-            action: match action {
-                None => None,
-                action => Some(said::action(&self.function, action, &given.command)?),
-            },
-            is_last,
-        };
-        if is_last && self.streams.remove(&command).is_none() {
-            self.is_all_said = true;
-        }
-        Ok(said)
-    }
-
-    fn on_reply(&mut self, reply: Answer) -> Result<Said, Error> {
-        // Whoever brings in what it did changes the entity: nobody must keep it then.
-        let seen = self.grown.answered();
-        let given = self.command.as_ref();
-        // It has the command until it is seen that nothing is wrong with the answer: that would be the command's failure.
-        let Some(given) = given.filter(|given| given.number == reply.command).cloned() else {
-            let why = format!("it answered command {}, which it does not have", reply.command);
-            return Err(self.function.broke(&why));
-        };
-        let Given { number, id, command } = given;
-        if reply.is_to_cancelled && !self.is_cancelling {
-            let why = format!(
-                "it answers that command {} was cancelled, which was not",
-                reply.command
-            );
-            return Err(self.function.broke(&why));
-        }
-        let streams = match (reply.is_streamed && !self.is_cancelling, &reply.action) {
-            (false, _) => Streams::No,
-            (true, Some(_)) => Streams::Begun,
-            (true, None) => Streams::Silent,
-        };
-        if streams != Streams::No && !self.function.goes_on_answering(&command.method) {
-            let why = format!(
-                "it streams its answer to {}, which is not streamed",
-                command.method
-            );
-            return Err(self.function.broke(&why));
-        }
-        let action = said::action(&self.function, reply.action, &command)?;
-        let effects = said::effects(&self.function, reply.effects, &command)?;
-        let (state, ty) = match reply.state {
-            None => (State::Same, None),
-            Some(StateChange::Delete) => {
-                (self.is_shown, self.is_on) = (false, false);
-                (State::Delete, None)
-            }
-            Some(StateChange::Update(delta)) => self.on_update(delta, seen)?,
-        };
-        self.command = None;
-        if streams != Streams::No && !self.is_all_said {
-            self.streams.insert(number, Given { number, id, command });
-        }
-        Ok(Said::Reply(Reply {
-            command: id,
-            action,
-            state,
-            effects,
-            level: reply.level,
-            ty,
-            streams,
-        }))
-    }
-
-    /// What it did to its entity, and as what type.
-    fn on_update(&mut self, delta: Delta, seen: Option<View>) -> Result<(State, Option<Type>), Error> {
-        let broke = |why: &str| self.function.broke(why);
-        self.function.all.dialect().can_show(&delta).map_err(|why| {
-            broke(&format!(
-                "it did to its entity what it could not be shown again: {why}"
-            ))
-        })?;
-        let mutations = take(&delta, !self.is_shown).map_err(|why| broke(&why))?;
-        let ty = delta.ty();
-        if let Some(is) = self.ty.filter(|is| *is != ty) {
-            return Err(said::another_type(
-                &self.function,
-                &self.entity,
-                self.is_shown,
-                [is, ty],
-            ));
-        }
-        if self.is_on && delta == Delta::Flag(false) {
-            let why = format!("it switched {} off, and a flag that is on stays on", self.entity);
-            return Err(broke(&why));
-        }
-        let to = (self.function.all.me, self.function.all.dialect());
-        let grown = self.grown.did(seen, ty, to, &mutations);
-        grown.map_err(|why| broke(&why))?;
-        self.is_on |= delta == Delta::Flag(true);
-        if let Delta::Vote(own) = delta {
-            // It counts its own itself.
-            self.votes.votes_for += i32::from(own.self_vote) - i32::from(self.votes.self_vote);
-            self.votes.self_vote = own.self_vote;
-        }
-        (self.ty, self.is_shown) = (Some(ty), true);
-        Ok((State::Update(mutations), Some(ty)))
-    }
-
-    /// What goes on has failed: its caller hears that, and the life ends.
-    fn on_stream_failed(&mut self, failure: &Failure) {
-        if let Some(given) = self.streams.remove(&failure.command_id) {
-            let error = refused(failure.grpc_status_code, &failure.description);
-            self.hear.said(Said::Streamed {
-                command: given.id,
-                action: Some(Action::Refuse(error)),
-                effects: Vec::new(),
-                is_last: true,
-            });
-        }
-    }
-
-    fn on_failure(&mut self, failure: Failure) -> Said {
-        let command = self.command.as_ref();
-        let command = command.filter(|given| given.number == failure.command_id);
-        Said::Failed {
-            command: command.map(|given| given.id),
-            error: refused(failure.grpc_status_code, &failure.description),
-        }
-    }
 }
 
 impl Function {
@@ -558,12 +388,6 @@ fn nothing_of(command: CommandId) -> Reply {
         ty: None,
         streams: Streams::No,
     }
-}
-
-/// Nothing was said to it.
-fn away(why: &str) -> Error {
-    let message = format!("nothing changed: the function is not there: {why}; retry later");
-    Error::new(ErrorKind::Unreachable, message)
 }
 
 /// Waits until a message can be sent; nothing, if none can be any more.

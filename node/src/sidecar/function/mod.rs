@@ -2,6 +2,7 @@
 //!
 //! Not here: in which words (`dialect`), when (`session`), and what is done about it (`driver`).
 
+mod end;
 mod grown;
 mod life;
 mod said;
@@ -21,7 +22,7 @@ use self::life::Life;
 use self::streamed::Streamed;
 use super::author::Author;
 use super::awake::Awake;
-use super::connection::{Stay, to_its_end};
+use super::connection::{Stay, is_gone, to_its_end};
 use super::dialect::Dialect;
 use super::envelope::Envelope;
 use super::failure::{broke, refused};
@@ -48,7 +49,7 @@ pub struct Discovered {
     /// The nodes that are up, this one among them.
     live: Box<dyn Fn() -> Vec<NodeId> + Send + Sync>,
     runtime: Runtime,
-    /// What its author was told of which of its methods: each once.
+    /// What its author was told of which of its methods and services: each once.
     remarked: Mutex<BTreeSet<(String, &'static str)>>,
 }
 
@@ -96,6 +97,12 @@ impl Discovered {
         functions
             .map(|function| Arc::new(function) as Arc<dyn Foreign>)
             .collect()
+    }
+
+    /// Whether its author was not told that yet, of a method or a service.
+    fn is_news(&self, of: &str, what: &'static str) -> bool {
+        let mut remarked = self.remarked.lock().unwrap_or_else(PoisonError::into_inner);
+        remarked.insert((of.to_owned(), what))
     }
 
     /// What it speaks.
@@ -170,15 +177,20 @@ impl Function {
     fn remark(&self, severity: Severity, method: &str, what: &'static str, text: String) {
         let Ok(method) = self.method(method) else { return };
         let descriptor = &method.descriptor;
-        let mut remarked = self.all.remarked.lock().unwrap_or_else(PoisonError::into_inner);
-        if remarked.insert((descriptor.full_name().to_owned(), what)) {
-            drop(remarked);
+        if self.all.is_news(descriptor.full_name(), what) {
             let file = descriptor.parent_service().parent_file();
             let path = [descriptor.path()];
             self.all.author.tell(match severity {
                 Severity::Warning => Problem::warning(text, &file, &path).of(Class::Answer),
                 Severity::Error => Problem::error(text, &file, &path).of(Class::Protocol),
             });
+        }
+    }
+
+    /// The same of how its streams beside entities end, once for each way.
+    fn remark_stream(&self, what: &'static str, text: &str) {
+        if self.all.is_news(&self.service.name, what) {
+            self.report(text);
         }
     }
 
@@ -336,11 +348,9 @@ impl Foreign for Function {
 
 /// What a call or a stream ended with.
 fn failed(status: &Status) -> Error {
-    match status.code() {
-        Code::Unavailable | Code::Cancelled => lost(status),
-        // What has a cause here the function did not say: its connection, or its process, has ended.
-        _ if std::error::Error::source(status).is_some() => lost(status),
-        code => refused(code as u32, status.message()),
+    match is_gone(status) {
+        true => lost(status),
+        false => refused(status.code() as u32, status.message()),
     }
 }
 

@@ -1,0 +1,141 @@
+//! Why a life of a function ends before its time, and what that is to callers and to whoever wrote it.
+//!
+//! Contract: only where its process or its connection has ended is its answer lost. What it ended itself is its own doing: its callers
+//! hear how, and its author does, once of each way.
+
+use tonic::{Code, Status};
+
+use crate::error::{Error, ErrorKind};
+use crate::function::unknown_elsewhere;
+use crate::sidecar::connection::is_gone;
+use crate::sidecar::failure::refused;
+use crate::sidecar::proto::common::Failure;
+use crate::sidecar::status::{name, of_failure};
+use crate::wire::EntityId;
+
+/// See the front page.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It has not begun: nothing was said.
+    NoRoom(Error),
+    /// Its process or its connection has ended, or does not run.
+    Gone(String),
+    /// It has ended the stream itself, as if that were all.
+    Closed,
+    /// It has ended it itself, or failed at it: this is what its callers hear.
+    Failed {
+        /// In which way.
+        way: &'static str,
+        error: Error,
+    },
+    /// Something cannot be told.
+    Cannot(String),
+    /// It broke the protocol.
+    Broke(Error),
+}
+
+impl End {
+    /// The stream of this path and of this entity ended with this status.
+    pub fn of(path: &str, entity: &EntityId, status: &Status) -> End {
+        if is_gone(status) {
+            return End::Gone(status.message().to_owned());
+        }
+        let (code, said) = (name(status.code()), status.message());
+        let unknown = unknown_elsewhere(true);
+        let (heard, text) = match status.code() {
+            Code::Unimplemented => {
+                let text = format!("the function does not implement {path} ({code}: {said}). {unknown}");
+                (Code::Unimplemented, text)
+            }
+            _ => {
+                let text =
+                    format!("the function ended its stream of {entity} with {code}: {said}. {unknown}");
+                (Code::Internal, text)
+            }
+        };
+        End::Failed {
+            way: status.code().description(),
+            error: refused(heard as u32, &text),
+        }
+    }
+
+    /// It has failed beside its entity, and at no command.
+    pub fn whole(entity: &EntityId, failure: &Failure) -> End {
+        let code = match failure.grpc_status_code {
+            0 => Code::Internal,
+            code => of_failure(i32::try_from(code).unwrap_or(0)),
+        };
+        let text = format!(
+            "the function failed beside {entity}, and not at a command: {}. {}",
+            failure.description,
+            unknown_elsewhere(true)
+        );
+        End::Failed {
+            way: "failure",
+            error: refused(code as u32, &text),
+        }
+    }
+
+    /// What a command hears that it did not answer before it ended the stream.
+    pub fn closed(entity: &EntityId) -> Error {
+        let text = format!(
+            "the function ended its stream of {entity} before it had answered. {}",
+            unknown_elsewhere(true)
+        );
+        refused(Code::Internal as u32, &text)
+    }
+}
+
+/// Nothing was said to it.
+pub(super) fn away(why: &str) -> Error {
+    let message = format!("nothing changed: the function is not there: {why}; retry later");
+    Error::new(ErrorKind::Unreachable, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sidecar::failure;
+
+    /// What a caller hears of a stream that ended so, and with which code; nothing where its process has ended.
+    fn heard(status: &Status) -> Option<(Code, String)> {
+        let entity = EntityId::new("k", "x").unwrap();
+        let error = match End::of("/p.S/Handle", &entity, status) {
+            End::Failed { error, .. } | End::Broke(error) => error,
+            End::Gone(_) => return None,
+            end => panic!("{end:?}"),
+        };
+        let status = failure::status(&error, false);
+        Some((status.code(), status.message().to_owned()))
+    }
+
+    #[test]
+    fn only_where_its_connection_has_ended_it_is_gone() {
+        assert_eq!(heard(&Status::unavailable("stopping")), None);
+        assert_eq!(heard(&Status::cancelled("stopping")), None);
+        let cut = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert_eq!(heard(&Status::from_error(Box::new(cut))), None);
+        let (code, text) = heard(&Status::unimplemented("what?")).unwrap();
+        assert_eq!(code, Code::Unimplemented);
+        assert!(text.contains("/p.S/Handle (UNIMPLEMENTED: what?)"), "{text}");
+        let (code, text) = heard(&Status::not_found("no")).unwrap();
+        assert_eq!(code, Code::Internal);
+        assert!(text.contains("NOT_FOUND: no"), "{text}");
+    }
+
+    #[test]
+    fn a_failure_at_no_command_keeps_its_own_code() {
+        let entity = EntityId::new("k", "x").unwrap();
+        for (number, code) in [(9, Code::FailedPrecondition), (0, Code::Internal)] {
+            let failure = Failure {
+                description: "no".to_owned(),
+                grpc_status_code: number,
+                ..Failure::default()
+            };
+            let End::Failed { error, .. } = End::whole(&entity, &failure) else {
+                panic!("it has failed")
+            };
+            assert_eq!(failure::status(&error, false).code(), code);
+        }
+    }
+}
