@@ -7,11 +7,14 @@ use tonic::{Code, Status};
 
 use crate::error::{Error, ErrorKind};
 use crate::function::unknown_elsewhere;
-use crate::sidecar::connection::is_gone;
+use crate::sidecar::connection::{MESSAGE_BYTES_MAX, is_gone};
 use crate::sidecar::failure::refused;
 use crate::sidecar::proto::common::Failure;
 use crate::sidecar::status::{name, of_failure};
 use crate::wire::EntityId;
+
+/// No function refuses to be shown less than this because of its size.
+const SHOWN_BYTES_LEAST: usize = 1 << 20;
 
 /// See the front page.
 #[derive(Debug)]
@@ -35,12 +38,22 @@ pub(super) enum End {
 }
 
 impl End {
-    /// The stream of this path and of this entity ended with this status.
-    pub fn of(path: &str, entity: &EntityId, status: &Status) -> End {
+    /// The stream of this path and of this entity ended with this status. `shown`: with how many bytes it was told of the entity, if it
+    /// has said nothing since.
+    pub fn of(path: &str, entity: &EntityId, status: &Status, shown: usize) -> End {
         if is_gone(status) {
             return End::Gone(status.message().to_owned());
         }
         let (code, said) = (name(status.code()), status.message());
+        let is_size = matches!(status.code(), Code::ResourceExhausted | Code::OutOfRange);
+        if is_size && shown >= SHOWN_BYTES_LEAST {
+            let text = format!(
+                "nothing changed: the function refuses to be shown {entity}, which has {shown} bytes as a message ({code}: {said}); have \
+                 it receive messages of up to {MESSAGE_BYTES_MAX} bytes"
+            );
+            let error = refused(Code::FailedPrecondition as u32, &text);
+            return End::Failed { way: "size", error };
+        }
         let unknown = unknown_elsewhere(true);
         let (heard, text) = match status.code() {
             Code::Unimplemented => {
@@ -98,9 +111,9 @@ mod tests {
     use crate::sidecar::failure;
 
     /// What a caller hears of a stream that ended so, and with which code; nothing where its process has ended.
-    fn heard(status: &Status) -> Option<(Code, String)> {
+    fn heard(status: &Status, shown: usize) -> Option<(Code, String)> {
         let entity = EntityId::new("k", "x").unwrap();
-        let error = match End::of("/p.S/Handle", &entity, status) {
+        let error = match End::of("/p.S/Handle", &entity, status, shown) {
             End::Failed { error, .. } | End::Broke(error) => error,
             End::Gone(_) => return None,
             end => panic!("{end:?}"),
@@ -111,16 +124,28 @@ mod tests {
 
     #[test]
     fn only_where_its_connection_has_ended_it_is_gone() {
-        assert_eq!(heard(&Status::unavailable("stopping")), None);
-        assert_eq!(heard(&Status::cancelled("stopping")), None);
+        assert_eq!(heard(&Status::unavailable("stopping"), 0), None);
+        assert_eq!(heard(&Status::cancelled("stopping"), 0), None);
         let cut = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        assert_eq!(heard(&Status::from_error(Box::new(cut))), None);
-        let (code, text) = heard(&Status::unimplemented("what?")).unwrap();
+        assert_eq!(heard(&Status::from_error(Box::new(cut)), 0), None);
+        let (code, text) = heard(&Status::unimplemented("what?"), 0).unwrap();
         assert_eq!(code, Code::Unimplemented);
         assert!(text.contains("/p.S/Handle (UNIMPLEMENTED: what?)"), "{text}");
-        let (code, text) = heard(&Status::not_found("no")).unwrap();
+        let (code, text) = heard(&Status::not_found("no"), 0).unwrap();
         assert_eq!(code, Code::Internal);
         assert!(text.contains("NOT_FOUND: no"), "{text}");
+    }
+
+    #[test]
+    fn what_it_takes_no_more_of_is_told_apart_from_what_it_has_no_more_of() {
+        let size = Status::resource_exhausted("Received message larger than max");
+        let (code, text) = heard(&size, 5_400_000).unwrap();
+        assert_eq!(code, Code::FailedPrecondition);
+        assert!(
+            text.starts_with("nothing changed") && text.contains("5400000 bytes"),
+            "{text}"
+        );
+        assert_eq!(heard(&size, 20).unwrap().0, Code::Internal);
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Life {
             is_cancelling: false,
             probe: 0,
             is_all_said: false,
+            shown: 0,
             streams: BTreeMap::new(),
             ty: None,
             is_shown: false,
@@ -112,6 +113,8 @@ struct Conversation {
     probe: i64,
     /// Whether what it says of the command that it has goes on no more, though that is not answered.
     is_all_said: bool,
+    /// The most bytes that it was told of the entity at a time since it last said something.
+    shown: usize,
     /// Commands of which it may say more, by number.
     streams: BTreeMap<i64, Given>,
     /// What the function knows the entity as.
@@ -165,7 +168,10 @@ impl Conversation {
                 (None, error)
             }
             End::Failed { way, error } => {
-                self.function.remark_stream(way, error.message());
+                let text = error.message();
+                // That is for its caller.
+                let text = text.strip_prefix("nothing changed: ").unwrap_or(text);
+                self.function.remark_stream(way, text);
                 (None, error)
             }
             End::Cannot(why) => {
@@ -217,7 +223,12 @@ impl Conversation {
                         continue;
                     };
                     for word in self.words(next)? {
-                        pending.extend(self.grown.told(dialect, word).map_err(End::Cannot)?);
+                        let is_shown = matches!(word, Word::Init { .. } | Word::Delta { .. });
+                        let messages = self.grown.told(dialect, word).map_err(End::Cannot)?;
+                        if is_shown {
+                            self.shown = messages.iter().map(Bytes::len).fold(self.shown, usize::max);
+                        }
+                        pending.extend(messages);
                     }
                 }
                 () = overrun.notified() => {
@@ -237,7 +248,7 @@ impl Conversation {
 
     fn failed(&self, status: &Status) -> End {
         let path = self.function.all.dialect().paths().handle;
-        End::of(path, &self.entity, status)
+        End::of(path, &self.entity, status, self.shown)
     }
 
     /// What is told, in words.

@@ -20,6 +20,7 @@ use crate::view::View;
 impl Conversation {
     pub(super) fn on_message(&mut self, message: Bytes) -> Result<(), End> {
         self.grown.heard(message.len());
+        self.shown = 0;
         let heard = self.function.all.dialect().decode(message);
         let said = match heard.map_err(|why| End::Broke(self.function.broke(&why)))? {
             Heard::Reply(reply) => Some(self.on_reply(reply).map_err(End::Broke)?),
