@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use prost::{DecodeError, Message};
-use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder};
+use tonic::{Code, Status};
 use tonic_prost::{ProstCodec, ProstEncoder};
 
 /// What came is no message of its type.
@@ -31,6 +31,16 @@ impl fmt::Display for Unreadable {
 }
 
 impl Cause for Unreadable {}
+
+/// How the library's own words for a message above its limit begin.
+const TOO_LONG: &str = "Error, decoded message length too large: ";
+
+/// What there is to say of an answer where a call ended so because that is longer than is taken. The library says it as functions say
+/// their statuses.
+pub fn too_long(status: &Status) -> Option<String> {
+    let what = status.message().strip_prefix(TOO_LONG)?;
+    (status.code() == Code::OutOfRange).then(|| format!("is too long: {what}"))
+}
 
 /// The codec of such messages.
 #[derive(Clone, Debug)]

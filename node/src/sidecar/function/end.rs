@@ -8,8 +8,9 @@ use tonic::{Code, Status};
 use crate::error::{Error, ErrorKind};
 use crate::function::unknown_elsewhere;
 use crate::sidecar::connection::{MESSAGE_BYTES_MAX, is_gone};
-use crate::sidecar::failure::refused;
+use crate::sidecar::failure::{broke, refused};
 use crate::sidecar::proto::common::Failure;
+use crate::sidecar::read;
 use crate::sidecar::status::{name, of_failure};
 use crate::wire::EntityId;
 
@@ -41,6 +42,9 @@ impl End {
     /// The stream of this path and of this entity ended with this status. `shown`: with how many bytes it was told of the entity, if it
     /// has said nothing since.
     pub fn of(path: &str, entity: &EntityId, status: &Status, shown: usize) -> End {
+        if let Some(what) = read::too_long(status) {
+            return End::Broke(broke(&format!("its answer {what}"), true));
+        }
         if is_gone(status) {
             return End::Gone(status.message().to_owned());
         }

@@ -28,7 +28,7 @@ use super::envelope::Envelope;
 use super::failure::{broke, refused};
 use super::problem::{Class, Problem, Severity};
 use super::proto::action::{ActionCommand, ActionResponse};
-use super::read::Unreadable;
+use super::read::{Unreadable, too_long};
 use super::services::{Method, Service, Services};
 use super::transcode::{json_to_message, message_to_json};
 use super::{EntityTerms, wire_check};
@@ -220,8 +220,9 @@ impl Function {
 
     /// What a call or a stream of a method ended with.
     fn failed(&self, method: &str, status: &Status) -> Error {
-        match Unreadable::of(status) {
-            Some(what) => self.broke_at(method, "answer", &format!("its answer to {method} {what}")),
+        let unreadable = Unreadable::of(status).map(|what| ("answer", what.to_string()));
+        match unreadable.or_else(|| Some(("long answer", too_long(status)?))) {
+            Some((what, why)) => self.broke_at(method, what, &format!("its answer to {method} {why}")),
             None => failed(status),
         }
     }

@@ -7,7 +7,7 @@ use tonic::Code;
 use super::Function;
 use crate::error::Error;
 use crate::function::{Foreign, unknown_elsewhere};
-use crate::payload::Payload;
+use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
 use crate::session::{Action, Call, Command, Effect};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::refused;
@@ -47,7 +47,19 @@ fn reply(function: &Function, reply: Reply, command: &Command) -> Payload {
     };
     let envelope = Envelope::from_any(payload, reply.metadata);
     function.remark_reply(method, &envelope.type_url);
-    envelope.to_payload()
+    let payload = envelope.to_payload();
+    // Its caller is refused it, whoever that is.
+    if let Some(what) = too_long(&payload) {
+        let text = format!("its reply to {} {what}", method.descriptor.full_name());
+        function.remark(Severity::Error, &command.method, "long reply", text);
+    }
+    payload
+}
+
+/// What there is to say of a reply that is too long to be passed on.
+pub(super) fn too_long(reply: &Payload) -> Option<String> {
+    let bytes = reply.bytes.len();
+    (bytes > PAYLOAD_BYTES_MAX).then(|| format!("has {bytes} bytes, at most {PAYLOAD_BYTES_MAX}"))
 }
 
 /// What may be anything the SDKs say as what it is: it is the message then, and not what is in one.
