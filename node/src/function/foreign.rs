@@ -45,6 +45,9 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// What a caller hears where its answer cannot be gone by: it is to blame, and nobody else.
     fn fault(&self, what: &str) -> Error;
 
+    /// The same, and its author is told: once of each method, of each thing that it does wrong.
+    fn blame(&self, method: &str, what: &'static str, text: &str) -> Error;
+
     /// What sessions of its entities are made of.
     fn session(&self, config: Config) -> Config;
 

@@ -118,9 +118,8 @@ impl Shared {
             let asking = self.ask_until_there(function, call, token, &mut followed, last.is_some());
             let (function, reply, changed) = asking.await?;
             if changed && last.is_some() {
-                let message =
-                    format!("{call} is asked again for each change, and made one: let it only look");
-                return Err(Error::new(ErrorKind::Refused, message));
+                let text = format!("{call} is asked again for each change, and made one: let it only look");
+                return Err(function.blame(&call.method, "change", &text));
             }
             if last.as_ref() != Some(&reply) {
                 let shown = function.give(&call.method, wants, reply.clone())?;

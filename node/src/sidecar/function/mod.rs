@@ -267,6 +267,11 @@ impl Foreign for Function {
         refused(Code::Internal as u32, what)
     }
 
+    fn blame(&self, method: &str, what: &'static str, text: &str) -> Error {
+        self.remark(Severity::Error, method, what, text.to_owned());
+        self.fault(text)
+    }
+
     fn session(&self, config: Config) -> Config {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Config {
