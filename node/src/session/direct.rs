@@ -46,6 +46,7 @@ impl Session {
             id,
             until: deadline.min(now.after_ms(self.config.answer_ms)),
             deadline,
+            is_left: false,
         };
         self.life = Life::Open(Open {
             stream,

@@ -33,6 +33,8 @@ pub struct Config {
     pub commands_max: usize,
     /// How long a function may take for a command, milliseconds.
     pub answer_ms: u64,
+    /// How long it may go on with one whose caller has gone, milliseconds.
+    pub left_ms: u64,
     /// After how long without a command the function is passivated, milliseconds.
     pub idle_ms: u64,
     /// How long it may take to end when it is passivated, and no command comes, milliseconds.
@@ -53,6 +55,7 @@ impl Config {
             level: Level::default(),
             commands_max: super::COMMANDS_MAX_DEFAULT,
             answer_ms: super::ANSWER_MS_DEFAULT,
+            left_ms: super::LEFT_MS_DEFAULT,
             idle_ms: super::IDLE_MS_DEFAULT,
             closing_ms: super::CLOSING_MS_DEFAULT,
             streams_from: 0,
@@ -298,7 +301,7 @@ pub enum Input {
         command: Command,
     },
     /// The caller of a command has gone. One that has not begun never does; one whose answer goes on is ended, and answered then;
-    /// another goes on.
+    /// another goes on, and is given up after a while.
     Cancelled {
         /// Which.
         id: CommandId,

@@ -54,6 +54,8 @@ pub(super) struct Busy {
     pub until: Time,
     /// When its caller does.
     pub deadline: Time,
+    /// Whether he has.
+    pub is_left: bool,
 }
 
 /// A command that waits to be in.

@@ -42,6 +42,8 @@ use crate::view::View;
 pub const COMMANDS_MAX_DEFAULT: usize = 100;
 /// How long a function may take for a command.
 pub const ANSWER_MS_DEFAULT: u64 = 60_000;
+/// How long it may go on with one whose caller has gone.
+pub const LEFT_MS_DEFAULT: u64 = 5_000;
 /// After how long without a command a function is passivated.
 pub const IDLE_MS_DEFAULT: u64 = 30_000;
 /// How long a function may take to end.
@@ -114,6 +116,7 @@ impl Session {
             Input::Command { id, command } => self.on_command(id, command),
             Input::Cancelled { id } => {
                 self.queue.retain(|(queued, _)| *queued != id);
+                self.on_left(id);
                 self.on_stream_left(id);
             }
             Input::Changed => self.on_changed(),
@@ -165,6 +168,16 @@ impl Session {
         self.queue.push_back((id, command));
     }
 
+    /// Whoever waited for the command that the function has is gone: others are not to wait for it much longer.
+    fn on_left(&mut self, id: CommandId) {
+        let until = self.now.after_ms(self.config.left_ms);
+        if let Life::Open(open) = &mut self.life
+            && let Some(busy) = open.busy.as_mut().filter(|busy| busy.id == id)
+        {
+            (busy.until, busy.is_left) = (busy.until.min(until), true);
+        }
+    }
+
     /// Gives the function its next command, if it has none.
     fn begin_next(&mut self, look: Look<'_>) {
         if self.committing.is_none() && self.tell_gone() {
@@ -202,6 +215,7 @@ impl Session {
                 id,
                 until: command.deadline.min(most),
                 deadline: command.deadline,
+                is_left: false,
             });
             let (stream, view) = (open.stream, open.seen.clone());
             self.tell(stream, Told::Command { id, command, view });
@@ -542,7 +556,12 @@ impl Session {
              function did elsewhere is not known",
             self.config.entity
         );
-        self.answer(busy.id, Err(Error::new(ErrorKind::Lost, message)));
+        // Whose caller has gone hears nothing, and that it is slow is not held against it.
+        let kind = match busy.is_left {
+            true => ErrorKind::Unanswered,
+            false => ErrorKind::Lost,
+        };
+        self.answer(busy.id, Err(Error::new(kind, message)));
     }
 
     fn expired(&self) -> Error {

@@ -71,7 +71,12 @@ impl Session {
         };
         let until = self.now.after_ms(self.config.closing_ms);
         let deadline = self.now.after_ms(self.config.answer_ms);
-        open.busy = Some(Busy { id, until, deadline });
+        open.busy = Some(Busy {
+            id,
+            until,
+            deadline,
+            is_left: false,
+        });
         let stream = open.stream;
         self.tell(stream, Told::Cancelled { id });
         true

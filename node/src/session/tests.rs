@@ -617,6 +617,32 @@ fn commands_that_wait_are_bounded_and_can_be_cancelled() {
 }
 
 #[test]
+fn who_waits_behind_a_command_whose_caller_has_gone_waits_for_a_while_only() {
+    // What comes of it in that while is in, as ever.
+    check(
+        "command 1 in 60000 => init nothing; command 1 nothing
+         command 2 in 60000
+         cancel 1
+         wait 4999
+         reply 1 add a => commit 1 local
+         join => command 2 [a]
+         sync => answer 1
+         cancel 2
+         command 3 in 60000
+         wait 4999
+         wait 1 => answer 2 unanswered; reset; init [a]; command 3 [a]
+         old reply 2 add b
+         reply 3 => answer 3",
+    );
+    // A deadline before that is the end of it all the same.
+    check(
+        "command 1 in 1000 => init nothing; command 1 nothing
+         cancel 1
+         wait 1000 => answer 1 unanswered; reset",
+    );
+}
+
+#[test]
 fn a_function_that_has_nothing_to_do_is_passivated_and_wakes_with_the_next_command() {
     let mut world = check(
         "command 1 => init nothing; command 1 nothing
