@@ -341,7 +341,6 @@ impl Engine {
         mut sight: Option<Sight>,
     ) -> Pending {
         let is_kept = resolved.iter().any(|op| op.key.1 == Type::BoundedCounter);
-        let is_kept_back = planted!("rights_sent_before_sync", false, is_kept);
         if is_kept {
             self.keep_for_heirs();
         }
@@ -382,7 +381,7 @@ impl Engine {
         }
         let pending = self.pending(&update, answer, record);
         for (shard, _, _) in reached {
-            if update.key.is_some() || is_kept_back {
+            if update.key.is_some() || is_kept {
                 self.shard(shard).kept_back = record;
             }
             self.touch(shard);

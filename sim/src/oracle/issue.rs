@@ -136,20 +136,28 @@ impl Oracle {
                         .cloned()
                 };
                 let row = rows.entry(*entity).or_insert_with(|| here().unwrap_or_default());
-                let meaning = Meaning {
-                    kind: Kind::Bounded,
-                    me,
-                    clock: 0,
-                    ledger: &self.ledger,
-                    seq: self.ledger.head(shard, me) + 1,
-                    inherits: inherits(engine, shard),
-                };
+                let seq = self.ledger.head(shard, me) + 1;
+                let meaning = self.meaning(engine, *entity, DotAt { origin: me, seq }, 0);
                 let is_refused = is_refused(&meaning, Some(row), action);
                 for draft in predict(&meaning, Some(row), action) {
                     row.try_out(me, draft);
                 }
                 is_refused
             })
+    }
+
+    /// What there is to know of an operation whose first dot this is. From which earlier epoch on its node has inherited what they
+    /// held of bounded counters is as the node says it itself; that it may is seen at rest.
+    fn meaning(&self, engine: &Engine, entity: EntityIx, first: DotAt, clock: u64) -> Meaning<'_> {
+        let entity = self.ledger.entity(entity);
+        Meaning {
+            kind: entity.kind,
+            me: first.origin,
+            clock,
+            ledger: &self.ledger,
+            seq: first.seq,
+            inherits: engine.inherits(ShardId(entity.shard)).map(|epoch| epoch.0),
+        }
     }
 
     /// An entity that exists under one type is not written under another.
@@ -257,15 +265,7 @@ impl Oracle {
                 .get(&(shard, seq))
                 .filter(|(_, value)| written_by(action, value));
             let clock = written.map_or(0, |(clock, _)| *clock);
-            let kind = self.ledger.entity(*entity).kind;
-            let meaning = Meaning {
-                kind,
-                me,
-                clock,
-                ledger: &self.ledger,
-                seq,
-                inherits: inherits(engine, shard),
-            };
+            let meaning = self.meaning(engine, *entity, DotAt { origin: me, seq }, clock);
             let row = shadow.row(*entity).cloned();
             if is_refused(&meaning, row.as_ref(), action) {
                 let what = format!("{action:?} was made, and takes more than its issuer holds");
@@ -403,10 +403,4 @@ fn chosen_clocks(node: u128, epoch: u64, outputs: &[Output]) -> BTreeMap<(u32, u
         }
     }
     clocks
-}
-
-/// From which earlier epoch on a node has inherited what they held of bounded counters, as it says itself. That it may is seen at
-/// rest: see `rest`.
-fn inherits(engine: &Engine, shard: u32) -> Option<u64> {
-    engine.inherits(ShardId(shard)).map(|first| first.0)
 }
