@@ -115,7 +115,7 @@ fn write(face: &Face, writer: usize, stop: &AtomicBool, acknowledged: &AtomicUsi
 }
 
 /// Seats that each node has to begin with.
-const SEATS: u64 = 40;
+const SEATS: u64 = 400;
 
 #[test]
 fn no_seat_is_taken_twice_nor_lost_though_all_nodes_are_killed() {
@@ -147,10 +147,12 @@ fn no_seat_is_taken_twice_nor_lost_though_all_nodes_are_killed() {
             scope.spawn(|| take(face));
         }
         wait_for("seats to be taken", || {
-            (taken.load(Ordering::SeqCst) >= 30).then_some(())
+            (taken.load(Ordering::SeqCst) >= 60).then_some(())
         });
         cluster.nodes.iter_mut().for_each(|node| node.kill());
     });
+    let seats = 3 * SEATS as usize;
+    assert!(taken.load(Ordering::SeqCst) < seats, "none was left to be held");
     cluster.start_all();
     // What a node held before it was killed it can take away again.
     wait_for("all seats to be taken", || {
@@ -161,7 +163,6 @@ fn no_seat_is_taken_twice_nor_lost_though_all_nodes_are_killed() {
             .then_some(())
     });
     let (taken, unknown) = (taken.into_inner(), unknown.into_inner());
-    let seats = 3 * SEATS as usize;
     assert!(
         (taken..=taken + unknown).contains(&seats),
         "of {seats} seats {taken} were taken, and perhaps {unknown} more"
