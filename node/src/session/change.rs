@@ -193,6 +193,11 @@ fn diff_maps(before: &BTreeMap<Bytes, Reading>, after: &BTreeMap<Bytes, Reading>
 /// does not know. The type, where it is known, says of which its children are.
 pub fn believe(reading: &mut Reading, is: Option<Type>, me: NodeId, mutation: &Mutation) {
     match (reading, mutation) {
+        (reading, Mutation::Delete) => {
+            if let Some(ty) = is {
+                *reading = empty(ty);
+            }
+        }
         (Reading::Count(count), Mutation::Increment(by)) => *count = count.saturating_add(i128::from(*by)),
         (Reading::Elements(elements), Mutation::Add(added)) => {
             for element in added {
@@ -225,5 +230,25 @@ pub fn believe(reading: &mut Reading, is: Option<Type>, me: NodeId, mutation: &M
             believe(child, ty, me, mutation);
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_deletes_and_goes_on_believes_what_it_did_then() {
+        let me = NodeId(1);
+        let add = |key: &'static str, by| Mutation::Update {
+            key: key.into(),
+            ty: Some(Type::PnCounter),
+            mutation: Box::new(Mutation::Increment(by)),
+        };
+        let mut believes = empty(Type::OrMap);
+        for did in [add("a", 3), add("b", 4), Mutation::Delete, add("b", 5)] {
+            believe(&mut believes, Some(Type::OrMap), me, &did);
+        }
+        assert_eq!(believes, Reading::Map([("b".into(), Reading::Count(5))].into()));
     }
 }

@@ -91,6 +91,7 @@ impl Memory {
     /// It does this itself.
     pub fn act(&mut self, ty: Type, me: NodeId, mutation: &Mutation) {
         match (self, mutation) {
+            (memory, Mutation::Delete) => *memory = Memory::new(ty),
             (Memory::Count(count), Mutation::Increment(by)) => *count += i128::from(*by),
             (Memory::Elements(elements), Mutation::Add(added)) => elements.extend(added.iter().cloned()),
             (Memory::Elements(elements), Mutation::Remove(removed)) => {
