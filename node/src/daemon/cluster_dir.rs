@@ -357,9 +357,14 @@ fn choose_for_functions(cluster: &mut ClusterFile) -> Result<bool, Failure> {
     Ok(has_more)
 }
 
+/// What the so manyth node is called, from 1 on.
+fn name_of(n: usize) -> String {
+    format!("n{n}")
+}
+
 /// Nodes that are there without the file that says which they are would be given other identities than their data has.
 fn refuse_orphans(path: &Path, nodes: usize) -> Result<(), Failure> {
-    let keys = (1..=nodes).map(|n| path.join(format!("n{n}")).join("node.key"));
+    let keys = (1..=nodes).map(|n| path.join(name_of(n)).join("node.key"));
     match keys.into_iter().find(|key| key.exists()) {
         Some(key) => Err(Failure::new(
             "config",
@@ -380,7 +385,7 @@ fn choose(held: &[ports::Held]) -> Result<ClusterFile, Failure> {
             .addresses()
             .map_err(|e| Failure::io("a port on 127.0.0.1", &e))?;
         Ok(NodeEntry {
-            name: format!("n{}", i + 1),
+            name: name_of(i + 1),
             id: NodeId(rand::random()).to_string(),
             quic,
             http,

@@ -370,12 +370,14 @@ impl Config {
                 continue;
             }
             let place = self.line_of(key);
-            let mut message = format!("{place}: identity.{name}: there is no file {}. ", path.display());
-            message.push_str(&if ca.is_file() {
-                self.how_to_issue()
-            } else {
-                self.how_to_begin()
-            });
+            let how = match ca.is_file() {
+                true => self.how_to_issue(),
+                false => self.how_to_begin(),
+            };
+            let message = format!(
+                "{place}: identity.{name}: there is no file {}. {how}",
+                path.display()
+            );
             return Err(Failure::new("identity", message));
         }
         Ok(())

@@ -30,14 +30,14 @@ pub fn line(text: &str) -> Result<(), Failure> {
 pub async fn while_read<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let (tell, gone) = oneshot::channel();
     // It goes with the process. Where there is no thread for it, the next line that is printed finds out.
-    let watching = thread::Builder::new().spawn(move || {
+    let _ = thread::Builder::new().spawn(move || {
         if wait_for_hangup() {
             let _ = tell.send(());
         }
     });
     tokio::select! {
         done = work => done,
-        Ok(()) = gone, if watching.is_ok() => Err(Failure::new("done", "")),
+        Ok(()) = gone => Err(Failure::new("done", "")),
     }
 }
 

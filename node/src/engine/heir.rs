@@ -21,7 +21,9 @@ impl Engine {
         let first = self.keeps_since.filter(|first| *first < self.started.epoch)?;
         let shard = &self.shards[shard.0 as usize];
         let mut others = self.members.iter().filter(|node| **node != self.config.node);
-        let is_known = !self.expects_more() && others.all(|member| self.has_all_of_own(shard, *member));
+        let has_others = self.members.len() > 1;
+        let is_known =
+            self.is_alone() || has_others && others.all(|member| self.has_all_of_own(shard, *member));
         planted!("heir_too_soon", true, is_known).then_some(first)
     }
 
@@ -36,11 +38,6 @@ impl Engine {
     pub(crate) fn heir(&self, shard: ShardId, ty: Type) -> Option<Box<(ReplicaId, Epoch)>> {
         self.inherited(shard, ty)
             .map(|first| Box::new((self.me(), first)))
-    }
-
-    /// Whether there must be members that are not known yet.
-    fn expects_more(&self) -> bool {
-        self.members.len() == 1 && self.expects_others
     }
 
     /// Whether a member has said over its link what it has of this node's earlier runs, and all of it is here.

@@ -233,12 +233,10 @@ impl Engine {
         };
         let rows = shard.entities.range((from, Bound::Unbounded));
         let rows = rows.take_while(|((id, _), _)| kind.is_none_or(|kind| id.kind() == kind));
+        let heir = self.heir(at, Type::BoundedCounter);
         let mut shown: Vec<View> = rows
             .filter(|(_, value)| value.exists())
-            .map(|(key, value)| View {
-                heir: self.heir(at, key.1),
-                ..shard.view(at, key, value)
-            })
+            .map(|(key, value)| shard.view(at, key, value, heir.as_deref()))
             .collect();
         // Of several types the lowest shows, and comes first.
         shown.dedup_by(|next, first| next.entity == first.entity);
@@ -259,11 +257,12 @@ impl Engine {
         };
         let from = after.map_or(Bound::Included(&first), Bound::Excluded);
         let shard = self.peek(at);
+        let heir = self.heir(at, Type::BoundedCounter);
         let rows = shard.entities.range((from, Bound::Unbounded));
         rows.take_while(|((id, _), _)| id.kind() == kind)
             .filter(|(_, value)| value.exists())
             .take(most)
-            .map(|(key, value)| shard.view(at, key, value))
+            .map(|(key, value)| shard.view(at, key, value, heir.as_deref()))
             .collect()
     }
 

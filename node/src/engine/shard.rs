@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch_crdt::{
-    Delta, Dot, Env, HashKey, NodeId, Part, Path, Payload, Put, ReplicaId, ReplicaIx, Replicas, ReplicasFull,
-    Type, Value, VersionVector, planted,
+    Delta, Dot, Env, Epoch, HashKey, NodeId, Part, Path, Payload, Put, ReplicaId, ReplicaIx, Replicas,
+    ReplicasFull, Type, Value, VersionVector, planted,
 };
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
@@ -213,15 +213,23 @@ impl Shard {
         self.all_types(id).next()
     }
 
-    /// One of its rows, for who goes on looking at it.
-    pub fn view(&self, at: ShardId, (id, ty): &EntityKey, value: &Arc<Value>) -> View {
+    /// One of its rows, for who goes on looking at it; with what of a bounded counter the node has inherited.
+    pub fn view(
+        &self,
+        at: ShardId,
+        (id, ty): &EntityKey,
+        value: &Arc<Value>,
+        heir: Option<&(ReplicaId, Epoch)>,
+    ) -> View {
         View {
             entity: id.clone(),
             shard: at,
             ty: Some(*ty),
             value: Some(Arc::clone(value)),
             replicas: Arc::clone(&self.replicas),
-            heir: None,
+            heir: heir
+                .filter(|_| *ty == Type::BoundedCounter)
+                .map(|heir| Box::new(*heir)),
         }
     }
 

@@ -9,7 +9,6 @@ use super::Node;
 use crate::entity::Entity;
 use crate::error::ErrorKind;
 use crate::terms::{Level, Stage};
-use crate::view::View;
 
 /// Hands over what this node holds. It leaves all the same where that fails.
 pub(super) async fn hand_over(node: &Node) {
@@ -29,8 +28,10 @@ pub(super) async fn hand_over(node: &Node) {
         // No view outlives the look: whoever changes its entity would copy it.
         let held = node.handle.peek(|engine| {
             let shown = engine.shown_in(shard, None).into_iter();
-            let held = shown.filter_map(|view| Some((view.entity().clone(), held(&view, me)?)));
-            held.collect::<Vec<_>>()
+            let held = shown.map(|view| (view.held(me), view));
+            let held = held.filter(|(amount, _)| *amount > 0);
+            held.map(|(amount, view)| (view.entity().clone(), amount))
+                .collect::<Vec<_>>()
         });
         for (id, amount) in held {
             let Some(to) = turns.next() else { return };
@@ -44,9 +45,4 @@ pub(super) async fn hand_over(node: &Node) {
             }
         }
     }
-}
-
-/// What a replica holds of an entity, if it is a bounded counter and it holds any: no map has one within it.
-fn held(view: &View, me: ReplicaId) -> Option<u64> {
-    Some(view.held(me)).filter(|held| *held > 0)
 }

@@ -117,6 +117,11 @@ pub(super) fn votes_within(mutations: &[Mutation]) -> bool {
     within.any(|mutation| matches!(mutation, Mutation::Update { .. }) && votes(mutation))
 }
 
+/// Whether a function that is shown one of this type is told how many may vote, on it or on a child.
+pub fn counts_votes(ty: Type) -> bool {
+    matches!(ty, Type::Vote | Type::OrMap)
+}
+
 /// The children that an update of a map is about.
 pub(super) fn touched(mutations: &[Mutation]) -> BTreeSet<Bytes> {
     let keys = mutations.iter().flat_map(|mutation| match mutation {

@@ -21,9 +21,9 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use anabranch_crdt::{Mutation, Reading, Type, planted};
+use anabranch_crdt::{Mutation, Reading, planted};
 
-pub use change::{Change, believe, diff, empty};
+pub use change::{Change, believe, counts_votes, diff, empty};
 use change::{grows, mend, shown, shown_of};
 pub use commit::{forward_failed, refused};
 pub use direct::Answered;
@@ -312,7 +312,7 @@ impl Session {
         let was_unsure = std::mem::take(&mut open.is_unsure);
         // Who made it a vote, or one within it, was not told how many there are.
         let recounts = std::mem::take(&mut open.recounts) || open.seen.ty() != now.ty();
-        let recounts = recounts && matches!(now.ty(), Some(Type::Vote | Type::OrMap));
+        let recounts = recounts && now.ty().is_some_and(counts_votes);
         let stream = open.stream;
         if !remembers {
             open.seen = now;

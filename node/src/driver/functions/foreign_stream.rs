@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anabranch_crdt::{NodeId, Type};
+use anabranch_crdt::NodeId;
 use tracing::Instrument;
 
 use super::caller::HostCaller;
@@ -20,7 +20,7 @@ use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Caller, Ended, Foreign, Pipe, Streaming};
 use crate::payload::{Encoding, Payload};
-use crate::session::{Call, Command, Input};
+use crate::session::{Call, Command, Input, counts_votes};
 use crate::wire::{EntityId, Token};
 
 /// So long who follows an entity waits for its function to be back.
@@ -157,8 +157,7 @@ impl Shared {
     /// Whether what its function is shown of an entity says how many are up.
     fn counts_votes(&self, function: &dyn Foreign, entity: &EntityId) -> bool {
         let is = || self.peek(|engine| engine.view_as_it_is(entity).ty());
-        let ty = function.ty().or_else(is);
-        matches!(ty, Some(Type::Vote | Type::OrMap))
+        function.ty().or_else(is).is_some_and(counts_votes)
     }
 
     /// Asks in turn. Who has asked before waits for the function to be back where it is away, and asks that.
