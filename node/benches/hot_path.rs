@@ -60,6 +60,7 @@ fn main() {
             .await;
         }
         if wanted("query") {
+            node.call::<_, i64>("hits", "a", "hit", &1).await.unwrap();
             measure("query", rounds, async || {
                 node.call::<_, i64>("hits", "a", "get", &()).await.unwrap();
             })

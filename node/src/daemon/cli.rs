@@ -16,12 +16,7 @@ const STREAM_TIMEOUT: &str = "How long it may take to open, at most 10m; what it
 
 /// State that stays right and up: replicated entities beside your functions, on nodes that need no one else.
 #[derive(Debug, Parser)]
-#[command(
-    name = "anabranch",
-    version,
-    propagate_version = true,
-    disable_help_subcommand = true
-)]
+#[command(name = "anabranch", version, propagate_version = true)]
 #[command(after_long_help = super::exit::table())]
 pub struct Cli {
     /// What to do.

@@ -37,8 +37,9 @@ impl Clock {
         Now { time, wall_ms }
     }
 
-    /// The wall clock is read once a millisecond: it says no more than that, and reading it costs as much as the other.
-    fn wall_ms_at(&self, time: Time) -> u64 {
+    /// The wall clock at such a moment that was just read. It is read once a millisecond: it says no more than that, and reading
+    /// it costs as much as the other.
+    pub(super) fn wall_ms_at(&self, time: Time) -> u64 {
         let at_ms = time.0 / 1_000;
         if self.read_at_ms.load(Ordering::Acquire) == at_ms {
             return self.wall_ms.load(Ordering::Relaxed);

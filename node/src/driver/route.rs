@@ -23,6 +23,9 @@ impl Shared {
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         let found = self.functions.find(call.entity.kind(), &call.method);
+        if let Some(found) = found.filter(|found| found.is_at_once(&call, session.as_deref())) {
+            return self.look_at_once(found, call, session, timeout_ms);
+        }
         let is_here = found.is_some() || self.functions.has_foreign(&call);
         if is_here && !call.is_idempotent {
             return self.call_found(found, call, session, timeout_ms).await;

@@ -270,17 +270,23 @@ impl Function {
         let Runs::Now(run) = &method.run else {
             return self.cannot_run(id, command);
         };
-        context.begin(command);
-        let seen = Seen::of(view);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let done = run(&seen, &command.payload, &mut context)?;
-            Ok((done, context.calls()?))
-        }));
-        // Whoever commits finds nobody else who keeps the entity as it was.
-        drop(seen);
-        let outcome =
-            outcome.unwrap_or_else(|panic| Err(panicked(&context, &command.method, panic.as_ref())));
+        let outcome = run_now(run, command, view, &mut context);
         said(id, outcome, &context)
+    }
+
+    /// The reply of a method that only looks, and answers once.
+    pub(crate) fn look(
+        &self,
+        method: &Method,
+        command: &Command,
+        view: View,
+        mut context: Context,
+    ) -> Result<Payload, Error> {
+        let Runs::Now(run) = &method.run else {
+            unreachable!("a query of {} waits for nobody", self.kind);
+        };
+        let ((reply, _), _) = run_now(run, command, view, &mut context)?;
+        Ok(reply)
     }
 
     /// The same for a method that waits for others.
@@ -338,6 +344,19 @@ impl Method {
 }
 
 type Done = ((Payload, Vec<Mutation>), (Vec<Effect>, Option<Call>));
+
+/// What a method does that waits for nobody.
+fn run_now(run: &Run, command: &Command, view: View, context: &mut Context) -> Result<Done, Error> {
+    context.begin(command);
+    let seen = Seen::of(view);
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let done = run(&seen, &command.payload, context)?;
+        Ok((done, context.calls()?))
+    }));
+    // Whoever commits finds nobody else who keeps the entity as it was.
+    drop(seen);
+    outcome.unwrap_or_else(|panic| Err(panicked(context, &command.method, panic.as_ref())))
+}
 
 /// What became of a command, as its session hears it.
 fn said(command: CommandId, outcome: Result<Done, Error>, context: &Context) -> Said {

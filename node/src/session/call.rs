@@ -8,7 +8,7 @@ use anabranch_crdt::planted;
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind};
-use crate::payload::PAYLOAD_BYTES_MAX;
+use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
 use crate::session::{Action, Call, Origin};
 use crate::trace::Trace;
 use crate::wire::{CallRequest, EntityId, Token, WireValue};
@@ -89,15 +89,20 @@ impl Action {
     /// [`ErrorKind::Refused`]: the reply is too long; and those of `forward`. Nothing has changed.
     pub fn check(&self, forward: impl FnOnce(&Call) -> Result<(), Error>) -> Result<(), Error> {
         match self {
-            Action::Reply(payload) if payload.bytes.len() > PAYLOAD_BYTES_MAX => {
-                let message = format!(
-                    "nothing changed: the function's reply has {} bytes, at most {PAYLOAD_BYTES_MAX}",
-                    payload.bytes.len()
-                );
-                Err(Error::new(ErrorKind::Refused, message))
-            }
+            Action::Reply(payload) => check_reply(payload),
             Action::Forward(call) => forward(call),
-            Action::Reply(_) | Action::Refuse(_) => Ok(()),
+            Action::Refuse(_) => Ok(()),
         }
     }
+}
+
+/// What can be known to be wrong with a reply.
+pub(crate) fn check_reply(reply: &Payload) -> Result<(), Error> {
+    let bytes = reply.bytes.len();
+    if bytes > PAYLOAD_BYTES_MAX {
+        let message =
+            format!("nothing changed: the function's reply has {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
+        return Err(Error::new(ErrorKind::Refused, message));
+    }
+    Ok(())
 }

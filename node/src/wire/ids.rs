@@ -12,6 +12,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// An idempotency key is at most this long.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 64;
 
+/// Most entities' names are no longer than this, together.
+const NAMES_FEW: usize = 64;
+
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} must have 1 to {max} bytes, this one has {got}")]
@@ -53,12 +56,18 @@ impl EntityId {
     pub fn new(kind: &str, key: &str) -> Result<EntityId, NameError> {
         check_name("a kind", kind.len(), KIND_BYTES_MAX)?;
         check_name("a key", key.len(), KEY_BYTES_MAX)?;
-        let mut names = String::with_capacity(kind.len() + key.len());
-        names.push_str(kind);
-        names.push_str(key);
+        let (kind_len, len) = (kind.len(), kind.len() + key.len());
+        // Most names are short: they are put together on the stack, and into memory once.
+        let mut few = [0; NAMES_FEW];
+        let few = few.get_mut(..len).and_then(|few| {
+            few[..kind_len].copy_from_slice(kind.as_bytes());
+            few[kind_len..].copy_from_slice(key.as_bytes());
+            std::str::from_utf8(few).ok()
+        });
+        let names = few.map_or_else(|| [kind, key].concat().into(), Arc::from);
         Ok(EntityId {
-            names: names.into(),
-            kind_len: kind.len() as u8,
+            names,
+            kind_len: kind_len as u8,
         })
     }
 

@@ -14,6 +14,7 @@ mod foreign_command;
 mod foreign_stream;
 mod hosted;
 mod later;
+mod look;
 mod parked;
 mod stats;
 mod step;
@@ -41,7 +42,7 @@ use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::function::{self, Context, Foreign, Function, Nodes};
 use crate::payload::Payload;
-use crate::session::{Action, Call, Command, CommandId, Config, Input, Said, Session, forward_failed};
+use crate::session::{Action, Call, Command, CommandId, Config, Input, Session, forward_failed};
 use crate::trigger::OWN_KINDS;
 use crate::wire::{EntityId, Token};
 
@@ -260,7 +261,10 @@ impl Shared {
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         let found = self.functions.find(call.entity.kind(), &call.method);
-        self.call_found(found, call, session, timeout_ms).await
+        match found.filter(|found| found.is_at_once(&call, session.as_deref())) {
+            Some(found) => self.look_at_once(found, call, session, timeout_ms),
+            None => self.call_found(found, call, session, timeout_ms).await,
+        }
     }
 
     /// The same, by its method, if that is here.
@@ -351,8 +355,8 @@ impl Shared {
             origin: call.origin,
         };
         if found.method.is_query() {
-            let action = self.query(found, &call.entity, &command, session)?;
-            return Ok((action, false));
+            let reply = self.look(found, &call.entity, &command, session, self.clock.time())?;
+            return Ok((Action::Reply(reply), false));
         }
         let mut turn = Turn::new(self, found, call.entity);
         turn.run(command, session).await
@@ -372,31 +376,6 @@ impl Shared {
         self.await_seen(entity, token, left_ms).await
     }
 
-    /// Looks, now, whoever else is at it.
-    fn query(
-        self: &Arc<Self>,
-        Found { function, method, .. }: Found<'_>,
-        entity: &EntityId,
-        command: &Command,
-        session: Option<&mut Token>,
-    ) -> Result<Action, Error> {
-        let view = self.peek(|engine| {
-            if let Some(token) = session {
-                *token = engine.token(token, [entity]);
-            }
-            engine.view(entity, function.ty())
-        });
-        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
-        match function.run_method(method, id, command, view?, self.context(entity, id)) {
-            Said::Reply(reply) => {
-                self.check_action(&reply.action)?;
-                Ok(reply.action)
-            }
-            Said::Failed { error, .. } => Err(error),
-            Said::Ended | Said::Streamed { .. } => unreachable!("a function in Rust answers, at once"),
-        }
-    }
-
     /// What can be known to be wrong with an answer before what the command did is in.
     fn check_action(&self, action: &Action) -> Result<(), Error> {
         action.check(|call| {
@@ -411,10 +390,14 @@ impl Shared {
     }
 
     fn context(self: &Arc<Self>, entity: &EntityId, id: CommandId) -> Context {
+        self.context_at(entity, id, self.clock.time())
+    }
+
+    fn context_at(self: &Arc<Self>, entity: &EntityId, id: CommandId, now: Time) -> Context {
         let seed = self.functions.seed ^ id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let replica = ReplicaId::new(self.about.node, self.epoch());
         let nodes = Arc::clone(self) as Arc<dyn Nodes>;
-        Context::new(entity.clone(), replica, self.clock.now().wall_ms, seed).with_nodes(nodes)
+        Context::new(entity.clone(), replica, self.clock.wall_ms_at(now), seed).with_nodes(nodes)
     }
 
     fn new_session(&self, function: &Function, entity: &EntityId) -> Session {

@@ -99,7 +99,7 @@ map! {
 map! {
     /// A map of registers: under each key the last writer wins.
     RegisterMap<K, V> of Option<Bytes>: |seen: &Seen, child: &Value| match child {
-        Value::LwwRegister(register) => Some(register.get(&seen.replicas).cloned()),
+        Value::LwwRegister(register) => Some(register.get(seen.replicas()).cloned()),
         _ => None,
     }
 }

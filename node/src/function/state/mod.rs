@@ -74,16 +74,25 @@ pub trait State: Sized + 'static {
 /// A place in an entity as it was when a command began.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    value: Option<Arc<Value>>,
-    replicas: Arc<Replicas>,
-    heir: Option<Box<(ReplicaId, Epoch)>>,
+    entity: Arc<Entity>,
+    /// Whether there is nothing here, whatever there is of the entity.
+    is_absent: bool,
     /// The child of a map that the path goes on from; it goes from the entity where there is none.
     within: Option<Arc<Within>>,
     path: [&'static str; DEPTH_MAX],
     names: usize,
     /// Steps from the entity.
     depth: usize,
-    fault: Arc<OnceLock<String>>,
+}
+
+/// The entity, once for all places in it.
+#[derive(Debug)]
+struct Entity {
+    value: Option<Arc<Value>>,
+    replicas: Arc<Replicas>,
+    heir: Option<Box<(ReplicaId, Epoch)>>,
+    /// Why the command will be refused.
+    fault: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -94,15 +103,19 @@ struct Within {
 
 impl Seen {
     pub(crate) fn of(view: View) -> Seen {
-        Seen {
+        let entity = Entity {
             value: view.value,
             replicas: view.replicas,
             heir: view.heir,
+            fault: OnceLock::new(),
+        };
+        Seen {
+            entity: Arc::new(entity),
+            is_absent: false,
             within: None,
             path: [""; DEPTH_MAX],
             names: 0,
             depth: 0,
-            fault: Arc::default(),
         }
     }
 
@@ -149,16 +162,27 @@ impl Seen {
     /// Just as deep, with nothing there.
     fn nowhere(&self) -> Seen {
         Seen {
-            value: None,
+            is_absent: true,
             within: None,
             names: 0,
             ..self.clone()
         }
     }
 
+    /// What gives the replica indices in a value their meaning.
+    fn replicas(&self) -> &Replicas {
+        &self.entity.replicas
+    }
+
+    /// See [`View::held`].
+    fn heir(&self) -> Option<&(ReplicaId, Epoch)> {
+        self.entity.heir.as_deref()
+    }
+
     fn value(&self) -> Option<&Value> {
         let root = match &self.within {
-            None => self.value.as_deref()?,
+            None if self.is_absent => return None,
+            None => self.entity.value.as_deref()?,
             Some(within) => within.map.value()?.child(&within.key)?,
         };
         let mut path = self.path[..self.names].iter();
@@ -225,12 +249,12 @@ impl Seen {
 
     fn fail(&self, why: String) {
         // The first is told.
-        let _ = self.fault.set(why);
+        let _ = self.entity.fault.set(why);
     }
 
     /// Whether everything could be read and written.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        match self.fault.get() {
+        match self.entity.fault.get() {
             None => Ok(()),
             Some(why) => Err(Error::new(ErrorKind::Refused, format!("nothing changed: {why}"))),
         }

@@ -108,9 +108,7 @@ impl BoundedCounter {
     /// earlier runs left as soon as it may.
     pub fn held(&self, by: ReplicaId) -> u64 {
         let held = match self.seen.value_as(Type::BoundedCounter) {
-            Some(Value::BoundedCounter(counter)) => {
-                held(counter, &self.seen.replicas, self.seen.heir.as_deref(), by)
-            }
+            Some(Value::BoundedCounter(counter)) => held(counter, self.seen.replicas(), self.seen.heir(), by),
             _ => 0,
         };
         let handed_over = |change: &Mutation| match change {
@@ -160,7 +158,7 @@ impl<T: Serialize + DeserializeOwned> LwwRegister<T> {
     pub fn get(&self) -> Option<T> {
         let bytes = match (&self.set, self.seen.value_as(Type::LwwRegister)) {
             (Some(set), _) => set,
-            (None, Some(Value::LwwRegister(register))) => register.get(&self.seen.replicas)?,
+            (None, Some(Value::LwwRegister(register))) => register.get(self.seen.replicas())?,
             _ => return None,
         };
         self.seen.decode(bytes)
@@ -392,7 +390,7 @@ impl Vote {
     /// The ballots that were there, by node, without the one that the command casts.
     pub fn ballots(&self) -> BTreeMap<NodeId, bool> {
         match self.seen.value_as(Type::Vote) {
-            Some(Value::Vote(vote)) => vote.ballots(&self.seen.replicas),
+            Some(Value::Vote(vote)) => vote.ballots(self.seen.replicas()),
             _ => BTreeMap::new(),
         }
     }

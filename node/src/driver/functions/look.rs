@@ -1,0 +1,64 @@
+//! Queries: methods that only look at their entity, and are answered at once, whoever else is at it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Found;
+use crate::driver::shared::Shared;
+use crate::engine::Time;
+use crate::error::Error;
+use crate::payload::Payload;
+use crate::session::{Call, Command, CommandId, check_reply};
+use crate::wire::{EntityId, Token};
+
+impl Found<'_> {
+    /// Whether a call of it waits for nothing: it only looks, by what is here. What is part of a trace is kept track of.
+    pub(in crate::driver) fn is_at_once(&self, call: &Call, session: Option<&Token>) -> bool {
+        let waits = session.is_some_and(|token| !token.is_empty());
+        self.method.is_query() && !self.method.is_stream() && !waits && call.origin.trace.is_none()
+    }
+}
+
+impl Shared {
+    /// What a query answers that waits for nothing: no future is made for it.
+    pub(in crate::driver) fn look_at_once(
+        self: &Arc<Self>,
+        found: Found<'_>,
+        call: Call,
+        session: Option<&mut Token>,
+        timeout_ms: u64,
+    ) -> Result<Payload, Error> {
+        let fits = call.check();
+        let now = self.clock.time();
+        let command = Command {
+            method: call.method,
+            payload: call.payload,
+            deadline: now.after_ms(timeout_ms),
+            origin: call.origin,
+        };
+        let reply = fits.and_then(|()| self.look(found, &call.entity, &command, session, now));
+        found.stats.note(now, self.clock.time(), reply.is_err());
+        reply
+    }
+
+    /// What a query answers now. Its caller's session, if it has one, has seen what it goes by.
+    pub(super) fn look(
+        self: &Arc<Self>,
+        Found { function, method, .. }: Found<'_>,
+        entity: &EntityId,
+        command: &Command,
+        session: Option<&mut Token>,
+        now: Time,
+    ) -> Result<Payload, Error> {
+        let view = self.peek(|engine| {
+            if let Some(token) = session {
+                *token = engine.token(token, [entity]);
+            }
+            engine.view(entity, function.ty())
+        });
+        let id = CommandId(self.functions.next.fetch_add(1, Ordering::Relaxed));
+        let reply = function.look(method, command, view?, self.context_at(entity, id, now))?;
+        check_reply(&reply)?;
+        Ok(reply)
+    }
+}
