@@ -14,6 +14,7 @@ use super::support::{ports, wait_for};
 const UNKNOWN: i32 = 2;
 const NOT_FOUND: i32 = 5;
 const FAILED_PRECONDITION: i32 = 9;
+const INTERNAL: i32 = 13;
 const UNAVAILABLE: i32 = 14;
 
 /// Nodes behind relays, each with the function beside it.
@@ -324,4 +325,28 @@ fn what_is_deleted_for_good_is_not_made_again_anywhere() {
 fn nor_is_it_of_the_first_sdk() {
     let Some(meeting) = meeting() else { return };
     deletes_for_good("cloudstate-permanent", meeting, "Score");
+}
+
+/// The SDK's server counts what it has not written of an answer that was broken off against all that comes after it, for ever.
+#[test]
+fn an_answer_that_is_too_long_ends_no_other_ones() {
+    let Some(shop) = shop() else { return };
+    let mut served = Served::start("kalix-too-long", shop, 1, "");
+    let mut client = served.client(0);
+    let by = |by: i32| json!({"id": "x", "by": by});
+    client.call("Counter/Change", by(1));
+    for _ in 0..3 {
+        let (code, text) = client.fail("Desk/Long", json!({"value": -7_000_000}));
+        assert_eq!(code, INTERNAL, "{text}");
+        for n in 1..40 {
+            assert_eq!(client.call("Desk/Long", json!({"value": 1})), json!({"value": 1}));
+            let entity = json!({"id": format!("y{n}"), "by": 1});
+            client.call("Counter/Change", entity);
+        }
+        client.call("Counter/Change", by(1));
+    }
+    assert_eq!(
+        client.call("Counter/Get", json!({"id": "x"})),
+        json!({"value": 4})
+    );
 }

@@ -1,62 +1,58 @@
-//! The connections to a function's process: HTTP/2 without TLS, one for everything while that has room.
+//! The connections to a function's process: one for everything while that has room.
 //!
-//! Contract: the first is never made anew behind anybody's back. That it has ended is known at once, and is how a function's end is
-//! known. What is asked never waits for an answer to something else: a server takes so many streams of a connection at a time, and
+//! Contract: that the main one has ended is known at once, and is how a function's end is known; it is followed by another only while
+//! it goes on itself, where its server refuses streams of it. What is asked never waits for an answer to something else: a server takes so many streams of a connection at a time, and
 //! one for each entity that is awake may be more. What it has no room for is refused at once. What a node itself asks a function has
 //! room that nothing else takes.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{sleep, timeout};
-use tonic::body::Body;
+use tonic::Status;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::{Code, Status};
-use tonic_prost::ProstCodec;
 
-use super::read::Messages;
+pub use super::lane::{Headless, Lane, is_gone, not_begun, was_cut};
+use super::read::{Messages, too_long};
 
 /// What the SDKs take and give at most.
 pub const MESSAGE_BYTES_MAX: usize = 12 << 20;
-/// A process that does not answer for so long on the first connection is gone. Many servers end a connection on which nothing but such
-/// questions comes: on the first something is said every few seconds (`pulse`), and those beside it end with it.
-const ALIVE_EVERY: Duration = Duration::from_secs(10);
-const ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a question that was answered may stay open.
 const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a function may take to an answer that nobody waits for.
 const FORGOTTEN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Streams of a connection at a time: no server should take fewer (RFC 9113, 6.5.2), and some take no more than a few times that.
-const STREAMS_MAX: usize = 100;
+pub(super) const STREAMS_MAX: usize = 100;
 /// So many connections at most for what lasts; on top of that each takes as many streams as its server does.
 const CONNECTIONS_MAX: usize = 64;
 /// So many more for calls that end by themselves, where what lasts has all of those.
 const CONNECTIONS_MORE: usize = 4;
-/// Of the first connection's streams so many are the node's own: some of one kind at a time each, and what is told.
+/// Of the main connection's streams so many are the node's own: some of one kind at a time each, and what is told.
 const OWN_STREAMS: usize = 8;
 /// So much is told at a time: whoever does not listen must not keep the others from being heard.
 const TOLD_MAX: usize = 4;
 
-/// The first connection, which may have ended, and those beside it.
+/// All connections to a process, which may have ended.
 #[derive(Clone, Debug)]
-pub struct Connection {
-    first: Lane,
+pub struct Connection(Arc<Group>);
+
+/// See [`Connection`]. They end with their last user.
+#[derive(Debug)]
+pub struct Group {
     address: SocketAddr,
-    beside: Arc<Beside>,
-    telling: Arc<Semaphore>,
+    /// With it the others end.
+    main: Mutex<Lane>,
+    beside: Mutex<Vec<Lane>>,
+    /// Held by who opens one: the next sees whether that one has room.
+    opening: tokio::sync::Mutex<()>,
+    telling: Semaphore,
+    over: Arc<watch::Sender<bool>>,
 }
 
 /// How long what wants room goes on.
@@ -86,36 +82,29 @@ pub enum NoRoom {
     Full(usize),
 }
 
-#[derive(Debug, Default)]
-struct Beside {
-    lanes: Mutex<Vec<Lane>>,
-    /// Held by who opens one: the next sees whether that one has room.
-    opening: tokio::sync::Mutex<()>,
-}
-
-impl Beside {
-    fn lock(&self) -> MutexGuard<'_, Vec<Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Connection {
     /// Connects, within the time that the other side's TCP takes.
     ///
     /// # Errors
     /// Nobody is there.
     pub async fn open(address: SocketAddr) -> Result<Connection, String> {
-        Ok(Connection {
-            first: Lane::open(address, None).await?,
+        let over = Arc::new(watch::Sender::new(false));
+        let main = Lane::open(address, true, &over).await?;
+        Ok(Connection(Arc::new(Group {
             address,
-            beside: Arc::default(),
-            telling: Arc::new(Semaphore::new(TOLD_MAX)),
-        })
+            main: Mutex::new(main),
+            beside: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            telling: Semaphore::new(TOLD_MAX),
+            over,
+        })))
     }
 
     /// Waits for its end.
     pub async fn ended(&self) {
-        self.first.ended().await;
+        let mut over = self.0.over.subscribe();
+        // This is one of its users: whoever would say so is here.
+        let _ = over.wait_for(|over| *over).await;
     }
 
     /// For a question of the node's own, one of its kind at a time: it has room.
@@ -124,10 +113,15 @@ impl Connection {
     /// The status that it ended with.
     pub async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
     where
-        Q: Message + 'static,
+        Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        self.first.ask(path, question).await
+        let main = self.main();
+        match main.ask(path, question.clone()).await {
+            Err(status) if not_begun(&status) => {}
+            answered => return answered,
+        }
+        self.follow(&main).await?.ask(path, question).await
     }
 
     /// The same where many may be told something: in turn.
@@ -136,11 +130,35 @@ impl Connection {
     /// The status that it ended with.
     pub async fn tell<Q, A>(&self, path: &'static str, said: Q) -> Result<A, Status>
     where
-        Q: Message + 'static,
+        Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        let _turn = self.telling.acquire().await;
-        self.first.ask(path, said).await
+        let _turn = self.0.telling.acquire().await;
+        self.ask(path, said).await
+    }
+
+    fn main(&self) -> Lane {
+        let main = self.0.main.lock().unwrap_or_else(PoisonError::into_inner);
+        main.used(&self.0)
+    }
+
+    /// The main one after this, which goes on with what it has.
+    async fn follow(&self, last: &Lane) -> Result<Lane, Status> {
+        let _opening = self.0.opening.lock().await;
+        let main = self.main();
+        if !main.is_shut() {
+            return Ok(main);
+        }
+        let next = Lane::open(self.0.address, true, &self.0.over).await;
+        let next = next.map_err(Status::unavailable)?;
+        // While it goes on nobody else is there than whom it was opened to.
+        if last.has_ended() {
+            return Err(Status::unavailable("its connection has ended"));
+        }
+        let mut main = self.0.main.lock().unwrap_or_else(PoisonError::into_inner);
+        main.succeeded();
+        *main = next;
+        Ok(main.used(&self.0))
     }
 
     /// Room for a stream, on whichever of the connections has it.
@@ -151,35 +169,50 @@ impl Connection {
         if let Some(found) = self.room_there(stay) {
             return found;
         }
-        let _opening = self.beside.opening.lock().await;
+        let _opening = self.0.opening.lock().await;
         if let Some(found) = self.room_there(stay) {
             return found;
         }
-        let lane = Lane::open(self.address, Some(&self.first)).await;
+        let lane = Lane::open(self.0.address, false, &self.0.over).await;
         let lane = lane.map_err(NoRoom::Refused)?;
-        self.beside.lock().push(lane.clone());
-        lane.room(STREAMS_MAX).ok_or(NoRoom::Full(0))
+        self.0.beside().push(lane.clone());
+        self.room_on(&lane, STREAMS_MAX).ok_or(NoRoom::Full(0))
+    }
+
+    fn room_on(&self, lane: &Lane, most: usize) -> Option<Room> {
+        lane.take(most).then(|| Room {
+            lane: lane.used(&self.0),
+        })
     }
 
     /// The same on those that there are, if one has it or there are no more to be.
     fn room_there(&self, stay: Stay) -> Option<Result<Room, NoRoom>> {
-        let mut beside = self.beside.lock();
-        beside.retain(|lane| !lane.has_ended());
+        let (main, mut beside) = (self.main(), self.0.beside());
+        beside.retain(|lane| !lane.has_ended() && !lane.is_shut());
         let others = stay.connections_max() - 1;
-        // What this server has said of the first it says of the others.
-        let takes = self.first.takes.load(Ordering::Relaxed);
+        // What this server has said of the main one it says of the others.
+        let takes = main.takes();
         let room = |most: usize| {
-            let first = self.first.room(most.saturating_sub(OWN_STREAMS));
-            first.or_else(|| beside.iter().take(others).find_map(|lane| lane.room(most)))
+            let on_main = self.room_on(&main, most.saturating_sub(OWN_STREAMS));
+            on_main.or_else(|| {
+                let mut others = beside.iter().take(others);
+                others.find_map(|lane| self.room_on(lane, most))
+            })
         };
         let is_last = beside.len() >= others;
         // Many take more than they should, and some any number.
         let found = room(takes.min(STREAMS_MAX)).or_else(|| is_last.then(|| room(takes)).flatten());
-        let taken = || beside.iter().map(Lane::taken).sum::<usize>() + self.first.taken();
+        let taken = || beside.iter().map(Lane::taken).sum::<usize>() + main.taken();
         match found {
             Some(room) => Some(Ok(room)),
             None => is_last.then(|| Err(NoRoom::Full(taken()))),
         }
+    }
+}
+
+impl Group {
+    fn beside(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.beside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,7 +224,7 @@ pub struct Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.lane.taken.fetch_sub(1, Ordering::Relaxed);
+        self.lane.give_back();
     }
 }
 
@@ -199,6 +232,13 @@ impl Room {
     /// A client of it.
     pub fn grpc(&self) -> Grpc<Lane> {
         self.lane.grpc()
+    }
+
+    /// A stream ended so before its time. Where that breaks off what is still being written, its server may never stop counting that.
+    pub fn heard(&self, status: &Status) {
+        if too_long(status).is_some() {
+            self.lane.shut();
+        }
     }
 
     /// One question and its answer, as soon as that has come: some SDKs never say that it was all, where they failed at it. They have
@@ -216,7 +256,8 @@ impl Room {
         let codec = Messages::<Q, A>::default();
         let asking = grpc.server_streaming(tonic::Request::new(question), path, codec);
         let mut answers = asking.await?.into_inner();
-        let answer = answers.message().await?;
+        let answer = answers.message().await;
+        let answer = answer.inspect_err(|status| self.heard(status))?;
         tokio::spawn(async move {
             let rest = async { while let Ok(Some(_)) = answers.message().await {} };
             // What goes on then is broken off as it is dropped.
@@ -255,171 +296,21 @@ where
     answered.await.unwrap_or_else(stopped)
 }
 
-/// Whether a call or a stream ended so because there is nobody who could have answered: what has a cause here the function did not say.
-pub fn is_gone(status: &Status) -> bool {
-    let is_said = std::error::Error::source(status).is_none();
-    !is_said || matches!(status.code(), Code::Unavailable | Code::Cancelled)
-}
-
-/// Whether it ended so because its connection did, and not because of what came over it.
-pub fn was_cut(status: &Status) -> bool {
-    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    causes.into_iter().any(|cause| {
-        let is_canceled = |error: &hyper::Error| error.is_canceled() || error.is_closed();
-        cause.is::<std::io::Error>() || cause.downcast_ref().is_some_and(is_canceled)
-    })
-}
-
-/// One connection.
-#[derive(Clone)]
-pub struct Lane {
-    sender: SendRequest<Body>,
-    origin: http::Uri,
-    ended: watch::Receiver<bool>,
-    /// How many streams have room on it.
-    taken: Arc<AtomicUsize>,
-    /// How many its server takes, as it was when something was asked last.
-    takes: Arc<AtomicUsize>,
-    /// Ends the connection with its last user.
-    _held: Arc<watch::Sender<()>>,
-    /// Whoever uses one beside the first uses that.
-    _first: Option<Arc<Lane>>,
-}
-
-impl std::fmt::Debug for Lane {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lane").field("origin", &self.origin).finish()
-    }
-}
-
-impl Lane {
-    /// One by itself, or one that ends when the first has.
-    async fn open(address: SocketAddr, first: Option<&Lane>) -> Result<Lane, String> {
-        let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
-        // A command must not wait for the acknowledgement of the one before.
-        let _ = stream.set_nodelay(true);
-        let origin = format!("http://{address}").parse().map_err(|e| format!("{e}"))?;
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new());
-        if first.is_none() {
-            builder
-                .keep_alive_interval(ALIVE_EVERY)
-                .keep_alive_timeout(ALIVE_TIMEOUT)
-                .keep_alive_while_idle(true);
-        }
-        let (sender, mut driving) = builder
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|e| e.to_string())?;
-        let (end, ended) = watch::channel(false);
-        let first_ended = first.map(|first| first.ended.clone());
-        let (held, mut let_go) = watch::channel(());
-        let takes = Arc::new(AtomicUsize::new(STREAMS_MAX));
-        let said = Arc::clone(&takes);
-        let driving = poll_fn(move |task| {
-            let ended = Pin::new(&mut driving).poll(task);
-            said.store(driving.current_max_send_streams(), Ordering::Relaxed);
-            ended
-        });
-        tokio::spawn(async move {
-            tokio::select! {
-                result = driving => if let Err(error) = result {
-                    tracing::debug!(%error, "the connection to a function ended");
-                },
-                // Nobody uses it any more.
-                _ = let_go.changed() => {}
-                () = over(first_ended) => {}
-            }
-            end.send_replace(true);
-        });
-        Ok(Lane {
-            sender,
-            origin,
-            ended,
-            taken: Arc::default(),
-            takes,
-            _held: Arc::new(held),
-            _first: first.cloned().map(Arc::new),
-        })
-    }
-
-    fn has_ended(&self) -> bool {
-        *self.ended.borrow()
-    }
-
-    fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-
-    /// One more of so many streams.
-    fn room(&self, most: usize) -> Option<Room> {
-        let one_more = |taken: usize| (taken < most).then_some(taken + 1);
-        let taking = self
-            .taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taking.ok().map(|_| Room { lane: self.clone() })
-    }
-
-    async fn ended(&self) {
-        let mut ended = self.ended.clone();
-        let _ = ended.wait_for(|ended| *ended).await;
-    }
-
-    fn grpc(&self) -> Grpc<Lane> {
-        Grpc::with_origin(self.clone(), self.origin.clone())
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX)
-    }
-
-    async fn ready(&self) -> Result<Grpc<Lane>, Status> {
-        let mut grpc = self.grpc();
-        let ready = grpc.ready().await;
-        ready.map_err(|e| Status::unavailable(e.to_string()))?;
-        Ok(grpc)
-    }
-
-    async fn ask<Q, A>(&self, path: &'static str, question: Q) -> Result<A, Status>
-    where
-        Q: Message + 'static,
-        A: Message + Default + 'static,
-    {
-        let mut grpc = self.ready().await?;
-        let path = PathAndQuery::from_static(path);
-        let answer = grpc.unary(tonic::Request::new(question), path, ProstCodec::default());
-        Ok(answer.await?.into_inner())
-    }
-}
-
-/// Waits until the first has ended, where there is one.
-async fn over(first: Option<watch::Receiver<bool>>) {
-    match first {
-        Some(mut first) => drop(first.wait_for(|ended| *ended).await),
-        None => std::future::pending().await,
-    }
-}
-
-impl tower_service::Service<http::Request<Body>> for Lane {
-    type Response = http::Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.sender.poll_ready(task)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.sender.send_request(request))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
     use bytes::Bytes;
     use http_body::Frame;
+    use http_body_util::BodyExt;
+    use hyper::body::Incoming;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::net::TcpListener;
     use tokio::task::{AbortHandle, JoinSet};
+    use tonic::body::Body;
+    use tower_service::Service;
 
     use super::*;
 
@@ -463,10 +354,10 @@ mod tests {
     }
 
     async fn begin(lane: &mut Lane) -> http::Response<Incoming> {
-        let request = http::Request::post(lane.origin.clone())
+        let request = http::Request::post("http://function/")
             .body(Body::empty())
             .unwrap();
-        lane.sender.send_request(request).await.unwrap()
+        lane.call(request).await.unwrap()
     }
 
     #[tokio::test]
@@ -486,7 +377,7 @@ mod tests {
             let rooms = (0..STREAMS_MAX).map(|_| connection.room_there(Stay::Awake).unwrap().unwrap());
             rooms.collect()
         };
-        assert!(all.iter().all(|room| room.lane.sender.is_ready()));
+        assert!(all.iter().all(|room| room.lane.is_ready()));
         assert_eq!(taken.lock().unwrap().len(), 3);
     }
 
@@ -500,7 +391,7 @@ mod tests {
             asking.spawn(async move { connection.room(Stay::Awake).await.unwrap() });
         }
         let rooms = asking.join_all().await;
-        assert_eq!(connection.beside.lock().len(), 1);
+        assert_eq!(connection.0.beside().len(), 1);
         // The last connection is known to the process once it says something there.
         for mut room in rooms {
             begin(&mut room.lane).await;
@@ -518,7 +409,7 @@ mod tests {
             let answer = begin(&mut room.lane).await;
             awake.push((room, answer));
         }
-        let mut first = connection.first.clone();
+        let mut first = connection.main();
         let asking = timeout(Duration::from_secs(5), begin(&mut first));
         asking.await.expect("it waits for a stream to end");
     }
@@ -526,10 +417,10 @@ mod tests {
     #[tokio::test]
     async fn what_a_server_has_no_room_for_is_refused_at_once() {
         let (address, _) = process(1).await;
-        let mut connection = Connection::open(address).await.unwrap();
+        let connection = Connection::open(address).await.unwrap();
         // It has said by the second how many it takes.
-        begin(&mut connection.first).await;
-        begin(&mut connection.first).await;
+        begin(&mut connection.main()).await;
+        begin(&mut connection.main()).await;
         let mut rooms = Vec::new();
         // The first has room for the node's own questions alone.
         for _ in 1..CONNECTIONS_MAX {
@@ -552,14 +443,14 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_takes_any_number_is_given_any_number() {
         let (address, _) = process(u32::MAX).await;
-        let mut connection = Connection::open(address).await.unwrap();
-        begin(&mut connection.first).await;
-        begin(&mut connection.first).await;
+        let connection = Connection::open(address).await.unwrap();
+        begin(&mut connection.main()).await;
+        begin(&mut connection.main()).await;
         let mut rooms = Vec::new();
         for _ in 0..2 * CONNECTIONS_MAX * STREAMS_MAX {
             rooms.push(connection.room(Stay::Awake).await.unwrap());
         }
-        assert_eq!(connection.beside.lock().len(), CONNECTIONS_MAX - 1);
+        assert_eq!(connection.0.beside().len(), CONNECTIONS_MAX - 1);
     }
 
     #[tokio::test]
@@ -587,11 +478,59 @@ mod tests {
             let connection = connection.clone();
             telling.spawn(async move { connection.tell::<(), ()>("/a/B", ()).await });
         }
-        while connection.telling.available_permits() > 0 {
+        while connection.0.telling.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
-        let mut first = connection.first.clone();
+        let mut first = connection.main();
         let asking = timeout(Duration::from_secs(5), begin(&mut first));
         asking.await.expect("it waits for what is told");
+    }
+
+    /// A process whose first connection begins with one stream alone and refuses all later ones.
+    async fn refusing() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut all = JoinSet::new();
+            for nth in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                all.spawn(async move {
+                    let (mut taken, mut open) = (h2::server::handshake(stream).await.unwrap(), Vec::new());
+                    while let Some(Ok((_, mut answer))) = taken.accept().await {
+                        if nth == 0 && !open.is_empty() {
+                            answer.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
+                        } else {
+                            open.push(answer.send_response(http::Response::new(()), false).unwrap());
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_refuses_streams_is_given_no_more_and_goes_on() {
+        let connection = Connection::open(refusing().await).await.unwrap();
+        let mut first = connection.room(Stay::Awake).await.unwrap();
+        let mut answer = begin(&mut first.lane).await;
+        let request = http::Request::post("http://function/")
+            .body(Body::empty())
+            .unwrap();
+        let mut refused = connection.room(Stay::Call).await.unwrap();
+        let error = refused.lane.call(request).await.unwrap_err();
+        assert!(not_begun(&Status::from_error(Box::new(error))));
+        // Another has room, and what is asked by the node itself finds one.
+        let mut other = connection.room(Stay::Call).await.unwrap();
+        begin(&mut other.lane).await;
+        let main = connection.main();
+        begin(&mut connection.follow(&main).await.unwrap()).await;
+        drop((main, other, refused));
+        // What goes on there does, until its last user has gone.
+        let ending = timeout(Duration::from_millis(50), answer.body_mut().frame());
+        assert!(ending.await.is_err(), "it has ended");
+        assert!(!connection.main().is_shut() && !*connection.0.over.borrow());
+        drop((first, answer));
+        begin(&mut connection.main()).await;
     }
 }

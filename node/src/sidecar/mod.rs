@@ -19,6 +19,7 @@ mod failure;
 mod function;
 mod ingress;
 mod key;
+mod lane;
 mod options;
 mod pool;
 mod problem;

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use crate::error::{Error, ErrorKind};
 use crate::function::unknown_elsewhere;
-use crate::sidecar::connection::{MESSAGE_BYTES_MAX, is_gone};
+use crate::sidecar::connection::{MESSAGE_BYTES_MAX, is_gone, not_begun};
 use crate::sidecar::failure::{broke, refused};
 use crate::sidecar::proto::common::Failure;
 use crate::sidecar::read;
@@ -22,6 +22,8 @@ const SHOWN_BYTES_LEAST: usize = 1 << 20;
 pub(super) enum End {
     /// It has not begun: nothing was said.
     NoRoom(Error),
+    /// Its server has not begun with what it was sent, and may on another connection.
+    NotBegun,
     /// Its process or its connection has ended, or does not run.
     Gone(String),
     /// It has ended the stream itself, as if that were all.
@@ -44,6 +46,9 @@ impl End {
     pub fn of(path: &str, entity: &EntityId, status: &Status, shown: usize) -> End {
         if let Some(what) = read::too_long(status) {
             return End::Broke(broke(&format!("its answer {what}"), true));
+        }
+        if not_begun(status) {
+            return End::NotBegun;
         }
         if is_gone(status) {
             return End::Gone(status.message().to_owned());
@@ -107,6 +112,12 @@ impl End {
 pub(super) fn away(why: &str) -> Error {
     let message = format!("nothing changed: the function is not there: {why}; retry later");
     Error::new(ErrorKind::Unreachable, message)
+}
+
+/// The same, where its server begins with nothing more.
+pub(super) fn takes_no_more() -> Error {
+    let message = "nothing changed: the function's server refuses every new stream; retry later";
+    Error::new(ErrorKind::Overloaded, message)
 }
 
 #[cfg(test)]

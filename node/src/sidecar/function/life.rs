@@ -17,13 +17,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Status, Streaming};
 
-use super::Function;
-use super::end::{End, away};
+use super::end::{End, away, takes_no_more};
 use super::grown::Grown;
+use super::{BEGUN_TRIES, Function};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Foreign, Handle, Hear};
 use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
-use crate::sidecar::connection::Stay;
+use crate::sidecar::connection::{Headless, Stay};
 use crate::sidecar::delta::{Delta, VoteDelta};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::proto::common::Command as CommandMessage;
@@ -129,6 +129,25 @@ struct Conversation {
     grown: Grown,
 }
 
+/// What goes out to it, in order.
+#[derive(Default)]
+struct Outgoing {
+    /// What is to go out next. A function that does not take it is heard all the same.
+    unsaid: VecDeque<Bytes>,
+    /// What went out, as long as nothing says that somebody took it.
+    unheard: VecDeque<Bytes>,
+    /// Nothing more comes.
+    is_over: bool,
+}
+
+impl Outgoing {
+    /// Nobody took it.
+    fn again(&mut self) {
+        self.unheard.append(&mut self.unsaid);
+        std::mem::swap(&mut self.unheard, &mut self.unsaid);
+    }
+}
+
 /// A command that it was given.
 #[derive(Clone)]
 struct Given {
@@ -156,6 +175,7 @@ impl Conversation {
             End::Gone(why) if self.command.is_none() => (None, away(&why)),
             End::Gone(why) => (None, Error::new(ErrorKind::Lost, why)),
             End::NoRoom(error) => (None, error),
+            End::NotBegun => (None, takes_no_more()),
             End::Closed => {
                 let is_command = |told: Told| matches!(told, Told::Command { .. });
                 let mut waits = std::iter::from_fn(|| told.try_recv().ok());
@@ -188,62 +208,97 @@ impl Conversation {
     }
 
     async fn converse(&mut self, told: &mut mpsc::Receiver<Told>) -> Result<(), End> {
+        let mut outgoing = Outgoing::default();
+        for _ in 0..BEGUN_TRIES {
+            match self.converse_on_one(told, &mut outgoing).await {
+                Err(End::NotBegun) => outgoing.again(),
+                ended => return ended,
+            }
+        }
+        Err(End::NotBegun)
+    }
+
+    /// The same on one connection, until its server refuses it.
+    async fn converse_on_one(
+        &mut self,
+        told: &mut mpsc::Receiver<Told>,
+        Outgoing {
+            unsaid,
+            unheard,
+            is_over,
+        }: &mut Outgoing,
+    ) -> Result<(), End> {
         let (sender, outgoing) = mpsc::channel(OUT_MAX);
         // It may have to wake up first.
         let place = self.function.all.awake.room(Stay::Awake).await;
         let (place, _using) = place.map_err(End::NoRoom)?;
         let mut grpc = place.grpc();
-        let unavailable = |e: hyper::Error| End::Gone(e.to_string());
+        let unavailable = |e: Headless| End::Gone(e.to_string());
         grpc.ready().await.map_err(unavailable)?;
         let request = tonic::Request::new(ReceiverStream::new(outgoing));
-        let dialect = self.function.all.dialect();
-        let path = PathAndQuery::from_static(dialect.paths().handle);
+        let path = PathAndQuery::from_static(self.function.all.dialect().paths().handle);
         let calling = grpc.streaming(request, path, Untouched);
         let mut calling = std::pin::pin!(calling);
         let mut incoming: Option<Streaming<Bytes>> = None;
         // Dropped, it tells the function that nothing more comes.
         let mut out = Some(sender);
-        // What is to be told next. A function that does not take it is heard all the same.
-        let mut pending = VecDeque::new();
         let overrun = Arc::clone(&self.overrun);
+        let failed = |me: &Conversation, status: &Status| {
+            place.heard(status);
+            me.failed(status)
+        };
         loop {
+            if *is_over && unsaid.is_empty() {
+                out = None;
+            }
             tokio::select! {
                 // The answer's head may come with its first message only.
                 response = &mut calling, if incoming.is_none() => {
-                    incoming = Some(response.map_err(|status| self.failed(&status))?.into_inner());
+                    incoming = Some(response.map_err(|status| failed(self, &status))?.into_inner());
+                    unheard.clear();
                 }
-                message = next(&mut incoming) => match message.map_err(|status| self.failed(&status))? {
+                message = next(&mut incoming) => match message.map_err(|status| failed(self, &status))? {
                     Some(message) => self.on_message(message)?,
                     None if out.is_some() => return Err(End::Closed),
                     None => return Ok(()),
                 },
-                next = told.recv(), if out.is_some() && pending.is_empty() => {
-                    let Some(next) = next.filter(|told| !matches!(told, Told::End)) else {
-                        out = None;
-                        continue;
-                    };
-                    for word in self.words(next)? {
-                        let is_shown = matches!(word, Word::Init { .. } | Word::Delta { .. });
-                        let messages = self.grown.told(dialect, word).map_err(End::Cannot)?;
-                        if is_shown {
-                            self.shown = messages.iter().map(Bytes::len).fold(self.shown, usize::max);
-                        }
-                        pending.extend(messages);
+                next = told.recv(), if !*is_over && unsaid.is_empty() => {
+                    match next.filter(|told| !matches!(told, Told::End)) {
+                        Some(next) => unsaid.extend(self.messages(next)?),
+                        None => *is_over = true,
                     }
                 }
                 () = overrun.notified() => {
                     let why = format!("its function does not take {TOLD_MAX} messages");
                     return Err(End::Gone(why));
                 }
-                permit = room(&out), if !pending.is_empty() => match permit.zip(pending.pop_front()) {
+                permit = room(&out), if !unsaid.is_empty() => match permit.zip(unsaid.pop_front()) {
                     Some((permit, message)) => {
+                        if incoming.is_none() {
+                            unheard.push_back(message.clone());
+                        }
                         permit.send(message);
                     }
                     // The other direction says why.
-                    None => pending.clear(),
+                    None => unsaid.clear(),
                 }
             }
         }
+    }
+
+    /// What is told, as it goes out.
+    fn messages(&mut self, told: Told) -> Result<Vec<Bytes>, End> {
+        let dialect = self.function.all.dialect();
+        let mut all = Vec::new();
+        for word in self.words(told)? {
+            let is_shown = matches!(word, Word::Init { .. } | Word::Delta { .. });
+            let messages = self.grown.told(dialect, word).map_err(End::Cannot)?;
+            if is_shown {
+                self.shown = messages.iter().map(Bytes::len).fold(self.shown, usize::max);
+            }
+            all.extend(messages);
+        }
+        Ok(all)
     }
 
     fn failed(&self, status: &Status) -> End {

@@ -18,11 +18,12 @@ use bytes::Bytes;
 use tokio::runtime::Handle as Runtime;
 use tonic::{Code, Status};
 
+use self::end::takes_no_more;
 use self::life::Life;
 use self::streamed::Streamed;
 use super::author::Author;
 use super::awake::Awake;
-use super::connection::{Stay, is_gone, to_its_end};
+use super::connection::{Stay, is_gone, not_begun, to_its_end};
 use super::dialect::Dialect;
 use super::envelope::Envelope;
 use super::failure::{broke, refused};
@@ -37,6 +38,9 @@ use crate::function::{BoxFuture, Caller, Foreign, Handle, Hear, Pipe, unknown_el
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Call, Command, Config, Effect};
 use crate::wire::EntityId;
+
+/// What a function's server does not begin with is said on so many connections, one after the other.
+const BEGUN_TRIES: usize = 3;
 
 /// One discovered function, for all of its services.
 pub struct Discovered {
@@ -209,13 +213,20 @@ impl Function {
 
     async fn act_unary(&self, command: &Command) -> Result<ActionResponse, Error> {
         let question = self.question(command, true)?;
-        // Whom nobody waits for any more does not use it.
-        let (room, _using) = self.all.awake.room(Stay::Call).await?;
         let path = self.all.dialect().paths().unary;
-        let asking = to_its_end(async move { room.ask(path, question).await });
-        asking
-            .await
-            .map_err(|status| self.failed(&command.method, &status))
+        for _ in 0..BEGUN_TRIES {
+            // Whom nobody waits for any more does not use it.
+            let (room, _using) = self.all.awake.room(Stay::Call).await?;
+            let question = question.clone();
+            let asking = to_its_end(async move { room.ask(path, question).await });
+            match asking.await {
+                // There is room on another connection.
+                Err(status) if not_begun(&status) => {}
+                Err(status) => return Err(self.failed(&command.method, &status)),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+        Err(takes_no_more())
     }
 
     /// What a call or a stream of a method ended with.
@@ -223,6 +234,7 @@ impl Function {
         let unreadable = Unreadable::of(status).map(|what| ("answer", what.to_string()));
         match unreadable.or_else(|| Some(("long answer", too_long(status)?))) {
             Some((what, why)) => self.broke_at(method, what, &format!("its answer to {method} {why}")),
+            None if not_begun(status) => takes_no_more(),
             None => failed(status),
         }
     }

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::function::{Caller, Foreign, Pipe};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Command};
-use crate::sidecar::connection::{Stay, to_its_end};
+use crate::sidecar::connection::{Room, Stay, to_its_end};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::proto::action::{ActionCommand, ActionResponse};
 use crate::sidecar::read::{Messages as Codes, ReadingDecoder};
@@ -76,21 +76,15 @@ impl Streamed {
             });
             if gives {
                 let path = if takes { paths.streamed } else { paths.streamed_out };
-                let replies = grpc
-                    .streaming(request, PathAndQuery::from_static(path), codec)
-                    .await;
-                return self
-                    .pass_on(
-                        replies.map_err(|status| self.failed(&status))?.into_inner(),
-                        &mut outward,
-                    )
-                    .await;
+                let path = PathAndQuery::from_static(path);
+                let opened = grpc.streaming(request, path, codec).await;
+                let replies = opened.map_err(|status| self.failed(&status))?.into_inner();
+                return self.pass_on(replies, &room, &mut outward).await;
             }
             let path = PathAndQuery::from_static(paths.streamed_in);
             let asking = to_its_end(async move {
                 let answer = grpc.client_streaming(request, path, codec).await;
-                drop(room);
-                answer
+                answer.inspect_err(|status| room.heard(status))
             });
             let reply = asking.await.map_err(|status| self.failed(&status))?;
             // Where it says nothing its caller is still answered.
@@ -134,11 +128,19 @@ impl Streamed {
         Ok(())
     }
 
-    async fn pass_on(&self, mut replies: Streaming<ActionResponse>, outward: &mut Pipe) -> Result<(), Error> {
-        while let Some(reply) = replies.message().await.map_err(|status| self.failed(&status))? {
-            self.reply(reply, outward).await?;
+    async fn pass_on(
+        &self,
+        mut replies: Streaming<ActionResponse>,
+        room: &Room,
+        outward: &mut Pipe,
+    ) -> Result<(), Error> {
+        loop {
+            let reply = replies.message().await.inspect_err(|status| room.heard(status));
+            match reply.map_err(|status| self.failed(&status))? {
+                Some(reply) => self.reply(reply, outward).await?,
+                None => return Ok(()),
+            };
         }
-        Ok(())
     }
 
     fn failed(&self, status: &Status) -> Error {
