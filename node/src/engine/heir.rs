@@ -51,8 +51,8 @@ impl Engine {
         said.is_some_and(|said| is_linked && earlier.all(|(ix, _)| said.applied.get(ix) <= shard.vv.get(ix)))
     }
 
-    /// From now on what is done to bounded counters leaves this node only once it is on its disk, and what runs from this one on
-    /// hold of them is for later ones.
+    /// From this run on what is done to bounded counters leaves this node only once it is on its disk, and what runs hold of them is
+    /// for later ones: also what was handed to a run that did nothing to any, or that never came to know of it.
     pub(crate) fn keep_for_heirs(&mut self) {
         if self.keeps_since.is_none() {
             self.keep_since(self.started.epoch);

@@ -160,8 +160,10 @@ impl Engine {
     }
 
     fn is_confirmed(&self, pending: &Pending) -> bool {
-        // A level that needs more than the local copy needs that one too: what is not here cannot be answered for.
-        let own = pending.level.stage == Stage::Applied || self.persist.is_durable(pending.record);
+        // A level that needs more than the local copy needs that one too: what is not here cannot be answered for. What is read is
+        // here, and safe where enough others keep it, whatever becomes of this disk.
+        let own =
+            pending.reads || pending.level.stage == Stage::Applied || self.persist.is_durable(pending.record);
         match pending.level.copies {
             Copies::Local => own,
             _ => {

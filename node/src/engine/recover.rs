@@ -208,6 +208,7 @@ impl Engine {
         }
         // A node that is alone is as caught up as it can be, also when the first thing it hears is another node.
         self.check_settled();
+        self.keep_for_heirs();
     }
 
     fn stage(&mut self, part: ShardPart) {

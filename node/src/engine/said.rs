@@ -151,19 +151,33 @@ impl Engine {
             self.shard_id(shard)?;
             theirs.insert(shard, summary);
         }
-        let mut differing = Vec::new();
+        let (mut differing, mut unsure) = (Vec::new(), Vec::new());
         for i in 0..self.config.shards {
+            let id = ShardId(i);
             if self.summaries[i as usize] == theirs.get(&i).copied().unwrap_or(0) {
-                self.peer_equals(peer, ShardId(i), false);
+                self.peer_equals(peer, id, false);
+                if self.matters_on_disk(peer, id) {
+                    unsure.push(id);
+                }
             } else {
-                differing.push(ShardId(i));
+                differing.push(id);
             }
         }
         if m.reply {
             self.send_summaries(peer, false);
-            self.say(peer, &differing, Tone::Ask);
+            unsure.extend(differing);
         }
+        self.say(peer, &unsure, Tone::Ask);
         Ok(())
+    }
+
+    /// Whether somebody waits for word of what a peer has of a shard on its disk, or slots are kept for want of it. A summary does not
+    /// say that, and while others write somewhere all the time no rollup may be equal to one of ours.
+    fn matters_on_disk(&self, peer: NodeId, id: ShardId) -> bool {
+        let shard = &self.shards[id.0 as usize];
+        let matters = shard.rings.values().any(|ring| ring.len() > 0) || self.is_urgent(id);
+        let view = shard.peers.get(&peer);
+        matters && view.is_none_or(|view| !view.durable.covers(&shard.vv))
     }
 
     /// A peer's shard is exactly as ours.

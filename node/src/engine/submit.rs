@@ -341,9 +341,6 @@ impl Engine {
         mut sight: Option<Sight>,
     ) -> Pending {
         let is_kept = resolved.iter().any(|op| op.key.1 == Type::BoundedCounter);
-        if is_kept {
-            self.keep_for_heirs();
-        }
         let (mut stretches, mut changed) = (Vec::new(), Vec::new());
         for op in resolved {
             self.make_one(op, &mut stretches, &mut changed, sight.as_mut());

@@ -8,7 +8,7 @@
 //!
 //! Contract: a slot goes only if it is this node's own; or if its owner, in the very epoch that made it, has said that it
 //! has seen the reset, and everything it had done when it said so is here. Slots of an epoch that is over wait on. None
-//! of this is part of fingerprints, and replicas may differ in it.
+//! of this is part of fingerprints, and replicas may differ in it. A row of which nothing else is left goes with its last slot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,6 +93,9 @@ impl Shard {
                 }
                 if Some(kill.dot.ix()) == self.me {
                     Arc::make_mut(value).drop_waiting(&kill.path, kill.dot);
+                    if value.is_vacant() {
+                        self.entities.remove(entity);
+                    }
                 } else {
                     let after = After::Dot(part.dot);
                     self.waiting.insert(entity, &kill.path, kill.dot, after);
@@ -135,6 +138,9 @@ impl Shard {
             };
             if has_seen {
                 Arc::make_mut(value).drop_waiting(path, *dot);
+                if value.is_vacant() {
+                    entities.remove(entity);
+                }
             }
             !has_seen
         });

@@ -75,7 +75,7 @@ pub enum StoreError {
     },
     /// A version before the first release wrote this file, in a format that no release reads. Nothing was changed.
     #[error(
-        "{file} has format {found}, of a version before the first release, and this version reads format {known} only; \
+        "{file} has format {found}, of a version before the first release, and this version reads format {known}; \
          move the directory away and let the node fetch its state from its peers"
     )]
     OlderFormat {
@@ -89,7 +89,8 @@ pub enum StoreError {
     /// What was once durable is damaged. Nothing was changed, and the store does not open on it.
     #[error(
         "{file} is damaged at offset {offset}: {what}; the store does not open on damaged data: \
-         restore the directory from a backup, or move it away and let the node fetch its state from its peers"
+         move the directory away and let the node fetch its state from its peers (restore it from a backup only where no other \
+         node has its state: what came after that is lost, and what it held of bounded counters may be used again)"
     )]
     Corrupt {
         /// The damaged file.
@@ -101,7 +102,7 @@ pub enum StoreError {
     },
     /// The disk or a quota is full. What was durable is untouched, what was appended is still pending; the
     /// same call succeeds once there is space.
-    #[error("no space for {what} ({file}): {source}; nothing is lost: free some space and it continues")]
+    #[error("no space for {what} ({file}): {source}; free some space and it continues")]
     Full {
         /// What did not fit.
         what: &'static str,

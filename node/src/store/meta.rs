@@ -18,7 +18,10 @@ use super::{Identity, Lsn, u32_at, u64_at, u128_at};
 
 /// Newest format written and read here. Format 1 had no salt, format 2 counters that could not be reset, format 3 puts
 /// one by one in its snapshots, format 4 whole places in its operations; none of them was ever released.
-pub(super) const VERSION: u8 = 5;
+pub(super) const VERSION: u8 = 6;
+/// Oldest format read here: it has no word of since when a node keeps what its runs hold of bounded counters, and its first start
+/// makes it the newest.
+const OLDEST: u8 = 5;
 /// The meta file's name.
 pub(super) const NAME: &str = "meta";
 /// Its name while it is not whole yet.
@@ -160,9 +163,9 @@ impl Meta {
             return Err(bad("the checksum is wrong"));
         }
         match body[8] {
-            VERSION => {}
+            OLDEST..=VERSION => {}
             0 => return Err(bad("it names a format that never was")),
-            found @ 1..VERSION => {
+            found @ 1..OLDEST => {
                 return Err(StoreError::OlderFormat {
                     file: file.to_owned(),
                     found,

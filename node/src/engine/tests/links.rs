@@ -224,6 +224,17 @@ fn a_reset_slot_waits_until_its_owner_has_seen_the_reset() {
 }
 
 #[test]
+fn of_a_deleted_counter_nothing_is_left_once_its_owner_has_seen_that() {
+    // Also where the owner deletes it itself.
+    let script = "link a b\n run\n a p/x incr 5\n a c/m incr 1 in k\n a g/y incr 2\n run\n b p/x delete\n b c/m delete\n a g/y delete\n run\n wait 6000";
+    let world = check("ab", script);
+    for node in ['a', 'b'] {
+        let status = world.engine(node).status();
+        assert_eq!((status.waiting_slots, status.entities), (0, 0), "at {node}");
+    }
+}
+
+#[test]
 fn a_reset_slot_of_an_epoch_that_is_over_is_not_dropped_by_the_next_ones_word() {
     // a's 2 is under way when it crashes: c alone has it. The next epoch of a has seen the reset, and says so.
     let mut world = check(

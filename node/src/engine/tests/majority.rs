@@ -74,3 +74,22 @@ fn what_was_asked_for_and_the_word_that_this_is_it_are_one_frame() {
     let is_whole = |frame: &Frame| matches!(frame, Frame::Tell(tell) if tell.said.shards.len() == 1);
     assert!(told.len() == 1 && is_whole(&told[0]), "{told:?}");
 }
+
+#[test]
+fn who_has_it_on_its_disk_already_when_it_is_linked_is_asked_so_though_something_is_always_new() {
+    // What a new link says first is a sum, and by the sum of a shard a peer has the same, wherever it has it.
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n wait 9000\n cut a c\n a all p/x incr 5\n run\n sync a\n sync b\n wait 1000\n sync c\n wait 1000
+         c p/x = 5\n answers a 0\n c p/z incr 1\n cut b c\n link a c\n run\n answers a 1",
+    );
+}
+
+#[test]
+fn a_majority_read_needs_no_disk_of_its_own_where_others_keep_it() {
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n wait 9000\n a durable p/x incr 5\n run\n sync a\n sync b\n wait 1000\n answers a 1
+         c p/x = 5\n c asks p/x\n run\n wait 300\n answers c 1\n c showed p/x = 5",
+    );
+}

@@ -38,12 +38,17 @@ fn start(mut engine: Engine) -> Engine {
             directory,
         },
     );
+    drain(&mut engine);
     engine
 }
 
 /// Gives an input; returns the records it led to and the answers, and says that they are durable.
 fn give(engine: &mut Engine, input: Input) -> (Vec<Record>, Vec<bool>) {
     engine.handle(NOW, input);
+    drain(engine)
+}
+
+fn drain(engine: &mut Engine) -> (Vec<Record>, Vec<bool>) {
     let (mut records, mut answers, mut last) = (Vec::new(), Vec::new(), None);
     while let Some(output) = engine.poll_output() {
         match output {

@@ -56,6 +56,21 @@ fn what_a_run_held_is_the_next_ones_once_every_member_has_said_what_it_has() {
 }
 
 #[test]
+fn what_was_handed_to_a_run_that_did_nothing_itself_is_the_next_ones() {
+    check(
+        "ab",
+        "link a b\n run\n a e/x incr 10\n a e/x transfer 4 b2\n sync a\n run\n b e/x = 10\n sync b\n crash b\n start b\n link a b\n run
+         b e/x incr -5\n refused b rights\n b e/x incr -4\n b e/x = 6",
+    );
+    // Nor need it have come to know of it.
+    check(
+        "ab",
+        "link a b\n run\n a e/x incr 10\n sync a\n run\n sync b\n cut a b\n a e/x transfer 4 b2\n sync a\n crash b\n start b\n link a b\n run
+         b e/x incr -4\n b e/x = 6",
+    );
+}
+
+#[test]
 fn an_heir_takes_up_what_comes_late_to_a_run_that_is_over_and_leaves_it_to_its_own_heir() {
     check(
         "ab",

@@ -308,7 +308,7 @@ fn a_directory_belongs_to_one_node_of_one_cluster() {
 #[test]
 fn a_newer_format_is_named() {
     for (name, known, checked) in [
-        ("meta", 5, 0..55),
+        ("meta", 6, 0..55),
         ("log-0000000000000002", 1, 0..60),
         ("snapshot-0000000000000001", 1, 0..60),
     ] {

@@ -19,6 +19,16 @@ const META_1: &[&str] = &[
 ];
 
 const META: &[&str] = &[
+    "616e61626d6574610604746573740a00",
+    "0000000000000000000000000000d100",
+    "0000000000000000000000000000175a",
+    "175a0000000000000000000000000105",
+    "0000000000000002000000000000008b",
+    "6bad24",
+];
+
+/// The same of format 5, whose first start here makes it the newest.
+const META_5: &[&str] = &[
     "616e61626d6574610504746573740a00",
     "0000000000000000000000000000d100",
     "0000000000000000000000000000175a",
@@ -133,9 +143,24 @@ fn what_is_written_has_these_bytes() {
 
 #[test]
 fn these_bytes_are_read() {
+    for meta in [META, META_5] {
+        read_with(meta);
+    }
+}
+
+/// An older version must not start on a directory that this one has used.
+#[test]
+fn the_format_before_is_the_newest_once_it_is_started() {
+    let (disk, mut store) = read_with(META_5);
+    assert_eq!(disk.read("meta").expect("the file")[8], 5);
+    store.start_epoch(Epoch(9)).expect("an epoch");
+    assert_eq!(disk.read("meta").expect("the file")[8], 6);
+}
+
+fn read_with(meta: &[&str]) -> (MemDisk, Store<MemDisk>) {
     let disk = MemDisk::new();
     for (name, golden) in [
-        ("meta", META),
+        ("meta", meta),
         ("log-0000000000000003", SEGMENT),
         ("snapshot-0000000000000002", SNAPSHOT),
     ] {
@@ -143,13 +168,14 @@ fn these_bytes_are_read() {
             .and_then(|mut file| file.write_at(0, &unhex(golden)))
             .expect("writing");
     }
-    let (_, opened, held) = open(disk, small()).expect("a store");
+    let (store, opened, held) = open(disk.clone(), small()).expect("a store");
     assert_eq!((opened.last_epoch, opened.directory), (Some(Epoch(5)), 0xd1));
     assert_eq!(held.image, [b"blue".to_vec(), Vec::new(), b"red".to_vec()]);
     assert_eq!(
         held.records,
         [(3, b"three".to_vec()), (4, Vec::new()), (5, b"five".to_vec())]
     );
+    (disk, store)
 }
 
 /// Sixteen bytes a line.
