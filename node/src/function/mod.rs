@@ -275,6 +275,7 @@ impl Function {
     }
 
     /// The reply of a method that only looks, and answers once.
+    #[cfg(feature = "quic")]
     pub(crate) fn look(
         &self,
         method: &Method,

@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 
 use anabranch_crdt::{Mutation, Reading, planted};
 
+#[cfg(feature = "quic")]
 pub(crate) use call::check_reply;
 pub use change::{Change, believe, counts_votes, diff, empty};
 use change::{grows, mend, shown, shown_of};

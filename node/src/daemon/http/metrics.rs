@@ -318,7 +318,7 @@ fn members(out: &mut Text, status: &NodeStatus) {
     each(
         "anabranch_peer_clock_skew_seconds",
         "gauge",
-        "How far the peer's clock is ahead, seconds; behind: negative.",
+        "How far the peer's clock was ahead when its link came up, seconds; behind: negative.",
         &skew,
     );
     let sent = |i: usize| Some(members[i].1.bytes_sent.to_string());

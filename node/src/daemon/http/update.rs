@@ -217,6 +217,11 @@ impl Runs<'_> {
                      it; retry later"
                 ))),
             },
+            // Names come by gossip, a moment after the links.
+            (None, _) if nodes.iter().any(|(_, known)| known.is_none()) => Err(Wrong::NotNow(format!(
+                "nothing was changed: {name:?} is no node's id, and not the name of one that has said its name yet; retry later, or use \
+                 an id"
+            ))),
             (None, _) => Err(Wrong::Invalid(format!("{name:?} is no node's id or name here"))),
             _ => Err(Wrong::Invalid(format!(
                 "{name:?} is the name of several nodes; use an id"
