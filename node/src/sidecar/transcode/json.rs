@@ -1,7 +1,7 @@
 //! Messages to and from the JSON form of Protocol Buffers.
 //!
-//! Not here: which message, and what is around it; what is written (`write`). Contract: what is read is one message, and gives each of
-//! its fields once (`once`).
+//! Not here: which message, and what is around it; what is written (`write`). Contract: what is read is one message as its text says it,
+//! to the last digit (`numbers`, `texts`), and gives each of its fields once (`once`).
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,10 +9,10 @@ use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, Messa
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
-use super::once;
 use super::read::Reader;
 use super::request::is_leaf;
 use super::write::write;
+use super::{numbers, once};
 use crate::sidecar::datum::is_json;
 use crate::sidecar::proto::common::Any;
 use crate::sidecar::scan::{Raw, fields};
@@ -60,13 +60,17 @@ pub(super) fn parse(of: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessag
     let mut from = Deserializer::from_slice(json);
     let message = DynamicMessage::deserialize(of.clone(), &mut from).map_err(|e| e.to_string());
     let message = message.and_then(|message| from.end().map(|()| message).map_err(|e| e.to_string()));
-    let message = message.or_else(|why| match serde_json::from_slice(json) {
-        Ok(json) => reread(of, json, why),
-        // It is no JSON at all.
-        Err(error) => Err(error.to_string()),
-    })?;
-    once::check(of, json)?;
-    Ok(message)
+    // What is no JSON at all comes no further.
+    let exact = || serde_json::from_slice(&numbers::exact(json)).map_err(|e| e.to_string());
+    match message {
+        Ok(message) if once::check(of, json)? => Ok(message),
+        Ok(_) => Reader::default().message(of, exact()?),
+        Err(why) => {
+            let message = reread(of, exact()?, why)?;
+            once::check(of, json)?;
+            Ok(message)
+        }
+    }
 }
 
 /// The same of what was parsed already.

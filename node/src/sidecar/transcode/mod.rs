@@ -9,6 +9,7 @@
 
 mod example;
 mod json;
+mod numbers;
 mod once;
 mod read;
 mod request;
@@ -17,6 +18,7 @@ mod rules;
 mod template;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod write;
 
 pub use self::json::{json_to_message, message_to_json};

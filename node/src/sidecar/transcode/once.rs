@@ -1,59 +1,78 @@
-//! That JSON gives each field of a message once: `aString` and `a_string` are one field, of which the library would take the last.
+//! JSON as a message of its type, once more: that it gives each field once (`aString` and `a_string` are one field, of which the library
+//! would take the last), and whether the library has it as it says.
 //!
-//! Not here: whether it is that message, which is read before. Contract: what is within messages whose JSON is no object of their
-//! fields (those of `google.protobuf`) is not looked at.
+//! Not here: whether it is that message, which is read before; what is to be done where it is not as it says (`read`). Contract: what is
+//! within messages whose JSON is no object of their fields (those of `google.protobuf`) is not looked at.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use super::json::ANY;
+use super::{numbers, texts};
+
 /// What such messages' names begin with.
 const WELL_KNOWN: &str = "google.protobuf.";
 
-/// That a message in JSON gives no field twice.
-pub(super) fn check(of: &MessageDescriptor, json: &[u8]) -> Result<(), String> {
+/// That a message in JSON gives no field twice, and whether what the library has read is what it says. Where that is not certain, it is
+/// to be read by what its numbers say, and with what is in an `Any`.
+pub(super) fn check(of: &MessageDescriptor, json: &[u8]) -> Result<bool, String> {
     let mut from = serde_json::Deserializer::from_slice(json);
-    Shape::of(Some(of.clone()))
-        .deserialize(&mut from)
-        .map_err(|e| e.to_string())
+    let is_certain = Cell::new(true);
+    let shape = Shape {
+        kind: Some(Kind::Message(of.clone())),
+        is_map: false,
+        is_certain: &is_certain,
+    };
+    shape.deserialize(&mut from).map_err(|e| e.to_string())?;
+    Ok(is_certain.get())
 }
 
 /// What some JSON is.
 #[derive(Clone)]
-struct Shape {
-    /// This message, or several of it; none is anything else.
-    message: Option<MessageDescriptor>,
+struct Shape<'a> {
+    /// This, or several of it; none is what is not known.
+    kind: Option<Kind>,
     /// Whether there is one behind each of some keys.
     is_map: bool,
+    is_certain: &'a Cell<bool>,
 }
 
-impl Shape {
-    fn of(message: Option<MessageDescriptor>) -> Shape {
+impl Shape<'_> {
+    /// What is within.
+    fn with(&self, kind: Option<Kind>, is_map: bool) -> Self {
         Shape {
-            message: message.filter(|message| !message.full_name().starts_with(WELL_KNOWN)),
-            is_map: false,
+            kind,
+            is_map,
+            ..*self
         }
     }
 
-    fn of_field(field: &FieldDescriptor) -> Shape {
-        let message = match field.kind() {
-            Kind::Message(entry) if field.is_map() => match entry.map_entry_value_field().kind() {
-                Kind::Message(message) => Some(message),
-                _ => None,
-            },
-            Kind::Message(message) => Some(message),
-            _ => None,
-        };
-        Shape {
-            is_map: field.is_map(),
-            ..Shape::of(message)
+    fn of_field(&self, field: &FieldDescriptor) -> Self {
+        match field.kind() {
+            Kind::Message(entry) if field.is_map() => {
+                self.with(Some(entry.map_entry_value_field().kind()), true)
+            }
+            kind => self.with(Some(kind), false),
         }
+    }
+
+    /// The message whose JSON is an object of its fields.
+    fn message(&self) -> Option<&MessageDescriptor> {
+        let message = self.kind.as_ref().and_then(Kind::as_message);
+        message.filter(|message| !message.full_name().starts_with(WELL_KNOWN))
+    }
+
+    fn is_any(&self) -> bool {
+        let message = self.kind.as_ref().and_then(Kind::as_message);
+        !self.is_map && message.is_some_and(|message| message.full_name() == ANY)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Shape {
+impl<'de> DeserializeSeed<'de> for Shape<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
@@ -61,7 +80,7 @@ impl<'de> DeserializeSeed<'de> for Shape {
     }
 }
 
-impl<'de> Visitor<'de> for Shape {
+impl<'de> Visitor<'de> for Shape<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,11 +100,16 @@ impl<'de> Visitor<'de> for Shape {
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        if self.kind.as_ref().is_none_or(numbers::is_integer) {
+            self.is_certain.set(false);
+        }
         Ok(())
     }
 
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        let kind = self.kind.as_ref();
+        kind.map_or(Ok(()), |kind| texts::check(kind, text))
+            .map_err(E::custom)
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
@@ -98,22 +122,27 @@ impl<'de> Visitor<'de> for Shape {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        if self.is_any() {
+            self.is_certain.set(false);
+        }
+        let message = self.message();
+        // What has no message may be anything that somebody understands.
+        let is_known = self.is_map || message.is_some();
         let mut seen = BTreeSet::new();
         while let Some(name) = entries.next_key::<String>()? {
-            let field = match &self.message {
-                Some(message) if !self.is_map => message
+            let field = message.filter(|_| !self.is_map).and_then(|message| {
+                message
                     .get_field_by_json_name(&name)
-                    .or_else(|| message.get_field_by_name(&name)),
-                _ => None,
-            };
+                    .or_else(|| message.get_field_by_name(&name))
+            });
             let within = match &field {
-                Some(field) => Shape::of_field(field),
-                None => Shape::of(self.message.clone().filter(|_| self.is_map)),
+                Some(field) => self.of_field(field),
+                None if self.is_map => self.with(self.kind.clone(), false),
+                // An extension, or within something of Google's.
+                None => self.with(self.kind.clone().filter(|_| message.is_none()), false),
             };
             let one = field.map_or(name, |field| field.name().to_owned());
             entries.next_value_seed(within)?;
-            // What has no message may be anything that somebody understands.
-            let is_known = self.is_map || self.message.is_some();
             if is_known && seen.contains(&one) {
                 return Err(A::Error::custom(format!("{one:?} is given twice")));
             }
@@ -141,7 +170,7 @@ mod tests {
             r#"{"aString":"a_string","inner_m":{"a_string":"x"},"many":[{"aString":""},{"aString":""},null],"map":{"aString":{},"a_string":{"aString":""}}}"#,
             r#"{"struct":{"a":1,"a":{"b":[1.5,-1,true,null],"b":2}},"ns":{"a":1,"b":2}}"#,
         ] {
-            assert_eq!(check(&of, fine.as_bytes()), Ok(()), "{fine}");
+            assert_eq!(check(&of, fine.as_bytes()), Ok(true), "{fine}");
         }
         for (twice, name) in [
             (r#"{"aString":"","a_string":""}"#, "a_string"),

@@ -1,27 +1,101 @@
 //! What JSON may be by the rules of Protocol Buffers, and the library takes for wrong: an `Any` that is empty, `0` where a
-//! `NullValue` is, and an integer as a text with a point or an exponent (`"1e3"`).
+//! `NullValue` is, and an integer as a text with a point or an exponent (`"1e3"`). And what it takes that is wrong: a number that is no
+//! integer, or has more than 64 bits, for the nearest that is one.
 //!
-//! Only what the library has refused comes here. It is read from the top: each message whose JSON is an object has the library read
-//! the fields that have none within them, these in a form that it knows.
+//! Only what the library has refused, or may have read as something else, comes here, its numbers exact (`numbers`). It is read from the
+//! top: each message whose JSON is an object has the library read the fields that have none within them, these in a form that it knows.
 //!
 //! Not here: whether a field is given twice (`once`). Contract: what is wrong stays wrong.
 
 use std::collections::HashMap;
 
 use prost::Message;
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
+use prost_reflect::{
+    DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
+};
 use serde_json::{Map, Value as Json, json};
 
 use super::json::{ANY, NULL, is_own_form, type_of};
-
-/// Digits of an integer.
-const DIGITS_MAX: usize = 20;
+use super::numbers::{integer, is_integer};
+use super::texts;
 
 /// Reads messages.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     /// Whether there was anything that the library does not know, or says less about.
     pub(super) is_apt: bool,
+}
+
+/// What a message has under a name.
+enum Member {
+    Field(FieldDescriptor),
+    Extension(ExtensionDescriptor),
+}
+
+impl Member {
+    fn of(message: &MessageDescriptor, name: &str) -> Option<Member> {
+        let field = message
+            .get_field_by_json_name(name)
+            .or_else(|| message.get_field_by_name(name));
+        let extension = || message.get_extension_by_json_name(name).map(Member::Extension);
+        field.map(Member::Field).or_else(extension)
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Member::Field(field) => field.name(),
+            Member::Extension(extension) => extension.json_name(),
+        }
+    }
+
+    fn is_list(&self) -> bool {
+        match self {
+            Member::Field(field) => field.is_list(),
+            Member::Extension(extension) => extension.is_list(),
+        }
+    }
+
+    /// As what its values have under their keys, if it is a map.
+    fn entry(&self) -> Option<MessageDescriptor> {
+        match self {
+            Member::Field(field) if field.is_map() => field.kind().as_message().cloned(),
+            _ => None,
+        }
+    }
+
+    /// What its values are, alone, in a list or in a map.
+    fn kind(&self) -> Kind {
+        match (self.entry(), self) {
+            (Some(entry), _) => entry.map_entry_value_field().kind(),
+            (None, Member::Field(field)) => field.kind(),
+            (None, Member::Extension(extension)) => extension.kind(),
+        }
+    }
+
+    /// The messages of a field in which there may be fields.
+    fn within(&self) -> Option<MessageDescriptor> {
+        match self.kind() {
+            Kind::Message(of) if of.full_name() == ANY || !is_own_form(&of) => Some(of),
+            _ => None,
+        }
+    }
+
+    fn put(&self, message: &mut DynamicMessage, value: Value) -> Result<(), String> {
+        let field = match self {
+            Member::Extension(extension) => {
+                message.set_extension(extension, value);
+                return Ok(());
+            }
+            Member::Field(field) => field,
+        };
+        let oneof = field.containing_oneof();
+        if let Some(oneof) = oneof.filter(|oneof| oneof.fields().any(|one| message.has_field(&one))) {
+            let name = oneof.name();
+            return Err(format!("multiple fields provided for oneof '{name}'"));
+        }
+        message.set_field(field, value);
+        Ok(())
+    }
 }
 
 impl Reader {
@@ -32,41 +106,35 @@ impl Reader {
         }
         if is_own_form(of) {
             let mut json = json;
-            self.value(&Kind::Message(of.clone()), &mut json);
+            let kind = Kind::Message(of.clone());
+            self.value(&kind, &mut json).map_err(|why| format!("it {why}"))?;
             return by_library(of, json);
         }
         let object = object(of, json)?;
         let (mut plain, mut others) = (Map::new(), Vec::new());
         for (name, json) in object {
-            let field = of
-                .get_field_by_json_name(&name)
-                .or_else(|| of.get_field_by_name(&name));
-            match field {
-                Some(field) if within(&field).is_some() && !json.is_null() => {
-                    others.push((self.field(&field, json)?, field))
-                }
-                Some(field) => {
-                    plain.insert(name, self.values(&field, json));
-                }
+            match Member::of(of, &name) {
+                Some(member) => match member.within() {
+                    Some(within) if !json.is_null() => {
+                        others.push((self.messages(&member, &within, json)?, member));
+                    }
+                    _ => {
+                        let json = self.values(&member, json);
+                        plain.insert(name, json.map_err(|why| format!("{} {why}", member.name()))?);
+                    }
+                },
                 None => {
                     plain.insert(name, json);
                 }
             }
         }
         let mut message = by_library(of, plain.into())?;
-        for (value, field) in others {
-            let oneof = field.containing_oneof();
-            if let Some(oneof) = oneof.filter(|oneof| oneof.fields().any(|one| message.has_field(&one))) {
-                let name = oneof.name();
-                return Err(format!("multiple fields provided for oneof '{name}'"));
-            }
-            message.set_field(&field, value);
+        for (value, member) in others {
+            member.put(&mut message, value)?;
         }
         Ok(message)
     }
-}
 
-impl Reader {
     fn any(&mut self, of: &MessageDescriptor, json: Json) -> Result<DynamicMessage, String> {
         let mut message = DynamicMessage::new(of.clone());
         let mut members = object(of, json)?;
@@ -97,64 +165,72 @@ impl Reader {
     }
 
     /// A field that has messages within it.
-    fn field(&mut self, field: &FieldDescriptor, json: Json) -> Result<Value, String> {
-        let Some(of) = within(field) else {
-            return Err(format!("{} is no message", field.name()));
-        };
-        match json {
-            Json::Array(values) if field.is_list() => {
+    fn messages(&mut self, member: &Member, of: &MessageDescriptor, json: Json) -> Result<Value, String> {
+        let name = member.name();
+        match (json, member.entry()) {
+            (Json::Array(values), _) if member.is_list() => {
                 let values = values
                     .into_iter()
-                    .map(|value| self.message(&of, value).map(Value::Message));
+                    .map(|value| self.message(of, value).map(Value::Message));
                 Ok(Value::List(values.collect::<Result<_, _>>()?))
             }
-            _ if field.is_list() => Err(format!("{} is a list", field.name())),
-            Json::Object(entries) if field.is_map() => {
+            _ if member.is_list() => Err(format!("{name} is a list")),
+            (Json::Object(entries), Some(entry)) => {
                 let mut map = HashMap::new();
-                for (name, value) in entries {
-                    map.insert(key(field, &name)?, Value::Message(self.message(&of, value)?));
+                for (key, value) in entries {
+                    let read =
+                        read_key(&entry, &key).ok_or_else(|| format!("{key:?} is no key of {name}"))?;
+                    map.insert(read, Value::Message(self.message(of, value)?));
                 }
                 Ok(Value::Map(map))
             }
-            json if !field.is_map() => self.message(&of, json).map(Value::Message),
-            _ => Err(format!("{} is a map", field.name())),
+            (_, Some(_)) => Err(format!("{name} is a map")),
+            (json, None) => self.message(of, json).map(Value::Message),
         }
     }
 
     /// All values of a field that has no messages within it, as the library knows them.
-    fn values(&mut self, field: &FieldDescriptor, json: Json) -> Json {
-        let kind = match field.kind() {
-            Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind(),
-            kind => kind,
-        };
-        match json {
-            Json::Array(mut values) if field.is_list() => {
-                values.iter_mut().for_each(|value| self.value(&kind, value));
-                values.into()
+    fn values(&mut self, member: &Member, mut json: Json) -> Result<Json, String> {
+        let kind = member.kind();
+        let is_map = member.entry().is_some();
+        match &mut json {
+            Json::Array(values) if member.is_list() => {
+                values.iter_mut().try_for_each(|value| self.value(&kind, value))?;
             }
-            Json::Object(mut values) if field.is_map() => {
-                values.values_mut().for_each(|value| self.value(&kind, value));
-                values.into()
+            Json::Object(values) if is_map => {
+                values
+                    .values_mut()
+                    .try_for_each(|value| self.value(&kind, value))?;
             }
-            mut json => {
-                self.value(&kind, &mut json);
-                json
-            }
+            alone => self.value(&kind, alone)?,
         }
+        Ok(json)
     }
 
-    fn value(&mut self, kind: &Kind, json: &mut Json) {
+    fn value(&mut self, kind: &Kind, json: &mut Json) -> Result<(), String> {
         let known = match (kind, &*json) {
             (Kind::Enum(of), Json::Number(number)) if of.full_name() == NULL => {
                 (number.as_i64() == Some(0)).then(|| json!("NULL_VALUE"))
             }
             (kind, Json::String(text)) if is_integer(kind) => integer(text).map(Json::String),
+            // What is one is no longer a floating point number, but for -0.0.
+            (kind, Json::Number(number)) if number.is_f64() && is_integer(kind) => match number.as_f64() {
+                Some(zero) if zero == 0.0 && zero.is_sign_negative() => Some(json!(0)),
+                _ => return Err("is given a number that is no integer, or out of range".to_owned()),
+            },
+            (kind, Json::String(text)) => {
+                let checked = texts::check(kind, text);
+                self.is_apt |= checked.is_err();
+                checked?;
+                None
+            }
             _ => None,
         };
         if let Some(known) = known {
             self.is_apt = true;
             *json = known;
         }
+        Ok(())
     }
 }
 
@@ -169,69 +245,16 @@ fn object(of: &MessageDescriptor, json: Json) -> Result<Map<String, Json>, Strin
     }
 }
 
-/// The messages of a field, alone, in a list or in a map, in which there may be fields.
-fn within(field: &FieldDescriptor) -> Option<MessageDescriptor> {
-    let kind = match field.kind() {
-        Kind::Message(entry) if field.is_map() => entry.map_entry_value_field().kind(),
-        kind => kind,
-    };
-    match kind {
-        Kind::Message(of) if of.full_name() == ANY || !is_own_form(&of) => Some(of),
+fn read_key(entry: &MessageDescriptor, key: &str) -> Option<MapKey> {
+    match entry.map_entry_key_field().kind() {
+        Kind::String => Some(MapKey::String(key.to_owned())),
+        Kind::Bool => key.parse().ok().map(MapKey::Bool),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => key.parse().ok().map(MapKey::I32),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => key.parse().ok().map(MapKey::I64),
+        Kind::Uint32 | Kind::Fixed32 => key.parse().ok().map(MapKey::U32),
+        Kind::Uint64 | Kind::Fixed64 => key.parse().ok().map(MapKey::U64),
         _ => None,
     }
-}
-
-fn key(field: &FieldDescriptor, name: &str) -> Result<MapKey, String> {
-    let Kind::Message(entry) = field.kind() else {
-        return Err(format!("{} is no map", field.name()));
-    };
-    let key = match entry.map_entry_key_field().kind() {
-        Kind::String => Some(MapKey::String(name.to_owned())),
-        Kind::Bool => name.parse().ok().map(MapKey::Bool),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => name.parse().ok().map(MapKey::I32),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => name.parse().ok().map(MapKey::I64),
-        Kind::Uint32 | Kind::Fixed32 => name.parse().ok().map(MapKey::U32),
-        Kind::Uint64 | Kind::Fixed64 => name.parse().ok().map(MapKey::U64),
-        _ => None,
-    };
-    key.ok_or_else(|| format!("{name:?} is no key of {}", field.name()))
-}
-
-fn is_integer(kind: &Kind) -> bool {
-    const WRAPPERS: [&str; 4] = ["Int32Value", "Int64Value", "UInt32Value", "UInt64Value"];
-    match kind {
-        Kind::Message(of) => {
-            let name = of.full_name().strip_prefix("google.protobuf.");
-            name.is_some_and(|name| WRAPPERS.contains(&name))
-        }
-        Kind::Double | Kind::Float | Kind::Bool | Kind::String | Kind::Bytes | Kind::Enum(_) => false,
-        _ => true,
-    }
-}
-
-/// The digits of an integer that a number with a point or an exponent is, exactly.
-fn integer(text: &str) -> Option<String> {
-    // What JSON takes for a number: an integer with a sign only where there has to be one, and so on.
-    serde_json::from_str::<serde_json::Number>(text).ok()?;
-    let (sign, rest) = match text.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", text),
-    };
-    let (mantissa, exponent) = rest.split_once(['e', 'E']).unwrap_or((rest, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let exponent: i64 = exponent.parse().ok()?;
-    let digits = format!("{whole}{fraction}");
-    let digits = digits.trim_start_matches('0');
-    let significant = digits.trim_end_matches('0');
-    if significant.is_empty() {
-        return Some("0".to_owned());
-    }
-    // How many zeros are behind what is significant; before the point there is nothing but that.
-    let fraction = i64::try_from(fraction.len()).ok()?;
-    let behind = i64::try_from(digits.len() - significant.len()).ok()?;
-    let zeros = exponent.checked_sub(fraction)?.checked_add(behind)?;
-    let zeros = usize::try_from(zeros).ok().filter(|zeros| *zeros <= DIGITS_MAX)?;
-    Some(format!("{sign}{significant}{}", "0".repeat(zeros)))
 }
 
 #[cfg(test)]
@@ -306,6 +329,160 @@ mod tests {
         }
     }
 
+    /// Numbers of one field each, of every kind of integer, in every place.
+    fn integers() -> MessageDescriptor {
+        protos::pool(
+            r#"syntax = "proto2"; import "google/protobuf/any.proto"; import "google/protobuf/wrappers.proto";
+            message N {
+              optional int64 i = 1; optional uint64 u = 2; optional sint32 s = 3; optional fixed32 f = 4; repeated sfixed64 is = 5;
+              repeated fixed64 us = 6; map<string, uint64> map = 7; optional google.protobuf.Int64Value wi = 8;
+              optional google.protobuf.UInt64Value wu = 9; repeated google.protobuf.UInt64Value ws = 10; optional N n = 11;
+              optional google.protobuf.Any any = 12; optional double d = 13; optional float r = 14; extensions 100 to 200;
+              map<string, N> ns = 15; optional google.protobuf.DoubleValue wd = 16;
+            }
+            extend N { optional uint64 eu = 100; repeated N en = 101; }"#,
+        )
+        .get_message_by_name("N")
+        .unwrap()
+    }
+
+    #[test]
+    fn an_integer_of_more_than_its_bits_becomes_no_other() {
+        let of = integers();
+        for wrong in [
+            r#"{"u":18446744073709551616}"#,
+            r#"{"u":18446744073709551616.0}"#,
+            r#"{"u":1.8446744073709551616e19}"#,
+            r#"{"us":[1,18446744073709551616]}"#,
+            r#"{"map":{"k":18446744073709551616}}"#,
+            r#"{"wu":18446744073709551616}"#,
+            r#"{"ws":[18446744073709551616]}"#,
+            r#"{"n":{"ns":{"k":{"u":18446744073709551616}}}}"#,
+            r#"{"any":{"@type":"x/N","u":18446744073709551616}}"#,
+            r#"{"any":{"u":18446744073709551616,"@type":"x/N"}}"#,
+            r#"{"any":{"value":18446744073709551616,"@type":"x/google.protobuf.UInt64Value"}}"#,
+            r#"{"[eu]":18446744073709551616}"#,
+            r#"{"[en]":[{"u":18446744073709551616}]}"#,
+            r#"{"i":-9223372036854775809}"#,
+            r#"{"i":9223372036854775808}"#,
+            r#"{"i":9223372036854775808.0}"#,
+            r#"{"i":9223372036854775809.0}"#,
+            r#"{"i":9.223372036854775808e18}"#,
+            r#"{"is":[-9223372036854775809.0]}"#,
+            r#"{"wi":9223372036854775808.0}"#,
+            r#"{"i":9007199254740993.5}"#,
+            r#"{"i":1.00000000000000000000001}"#,
+            r#"{"i":1e-400}"#,
+            r#"{"u":-1.0}"#,
+            r#"{"s":2147483648.0}"#,
+            r#"{"s":2147483647.00000001}"#,
+            r#"{"f":4294967296.0}"#,
+            r#"{"f":4.294967296e9}"#,
+        ] {
+            let read = json_to_message(&of, wrong.as_bytes());
+            assert!(read.is_err(), "{wrong}: {read:?}");
+        }
+        let error = json_to_message(&of, br#"{"n":{"us":[18446744073709551616]}}"#).unwrap_err();
+        assert_eq!(error, "us is given a number that is no integer, or out of range");
+    }
+
+    #[test]
+    fn an_integer_with_a_point_or_an_exponent_is_that_integer() {
+        let of = integers();
+        let read = |json: &str| json_to_message(&of, json.as_bytes());
+        for (one, other) in [
+            (r#"{"i":9007199254740993.0}"#, r#"{"i":"9007199254740993"}"#),
+            (r#"{"i":1234567890123456789e0}"#, r#"{"i":"1234567890123456789"}"#),
+            (
+                r#"{"i":9.223372036854775807e18}"#,
+                r#"{"i":"9223372036854775807"}"#,
+            ),
+            (
+                r#"{"is":[-9223372036854775808.0,1e18]}"#,
+                r#"{"is":["-9223372036854775808","1000000000000000000"]}"#,
+            ),
+            (
+                r#"{"u":18446744073709551615.0}"#,
+                r#"{"u":"18446744073709551615"}"#,
+            ),
+            (
+                r#"{"any":{"u":18446744073709551615.0,"@type":"x/N"}}"#,
+                r#"{"any":{"@type":"x/N","u":"18446744073709551615"}}"#,
+            ),
+            (
+                r#"{"[eu]":1e19,"[en]":[{"u":1e19}]}"#,
+                r#"{"[eu]":"10000000000000000000","[en]":[{"u":"10000000000000000000"}]}"#,
+            ),
+            (
+                r#"{"wu":1e3,"ws":[1.0],"map":{"1e3":1e3},"s":2.147483647e9,"f":0.0,"u":-0.0}"#,
+                r#"{"wu":1000,"ws":[1],"map":{"1e3":1000},"s":2147483647,"f":0,"u":0}"#,
+            ),
+        ] {
+            assert!(read(one).is_ok(), "{one}: {:?}", read(one));
+            assert_eq!(read(one), read(other), "{one}");
+        }
+        // What is no integer is what it was.
+        let floats = read(r#"{"i":1e0,"d":-0.0,"r":0.1,"any":{"@type":"x/N","d":1e300}}"#).unwrap();
+        assert_eq!(
+            read(r#"{"i":1,"d":-0.0,"r":0.1,"any":{"@type":"x/N","d":1e300}}"#),
+            Ok(floats)
+        );
+    }
+
+    #[test]
+    fn texts_that_are_no_numbers_times_or_names_are_not_made_some() {
+        let of = protos::pool(
+            r#"syntax = "proto3"; import "google/protobuf/any.proto"; import "google/protobuf/duration.proto";
+            import "google/protobuf/field_mask.proto"; import "google/protobuf/timestamp.proto"; import "google/protobuf/wrappers.proto";
+            message M {
+              double d = 1; float f = 2; google.protobuf.DoubleValue wd = 3; repeated google.protobuf.FloatValue wf = 4;
+              google.protobuf.Timestamp at = 5; google.protobuf.Duration for = 6; google.protobuf.FieldMask mask = 7;
+              google.protobuf.Any any = 8; string s = 9;
+            }"#,
+        );
+        let of = of.get_message_by_name("M").unwrap();
+        let within = |member: &str| {
+            let any = format!(r#"{{"any":{{{member},"@type":"x/M"}}}}"#);
+            [format!("{{{member}}}"), any]
+        };
+        for wrong in [
+            r#""d":"nan""#,
+            r#""d":"INF""#,
+            r#""d":"-inf""#,
+            r#""d":"infinity""#,
+            r#""d":"1e999""#,
+            r#""f":"1e39""#,
+            r#""f":"NAN""#,
+            r#""wd":"inf""#,
+            r#""wf":["nan"]"#,
+            r#""at":"2016-12-31T23:59:60Z""#,
+            r#""at":"2026-11-29T09:31:59.1234567891Z""#,
+            r#""for":"1.0000000001s""#,
+            r#""mask":"a,,b""#,
+            r#""mask":"a b""#,
+            r#""mask":"a,""#,
+            r#""mask":"a..b""#,
+        ] {
+            for json in within(wrong) {
+                let read = json_to_message(&of, json.as_bytes());
+                assert!(
+                    read.as_ref().is_err_and(|why| why.contains("is no ")),
+                    "{json}: {read:?}"
+                );
+            }
+        }
+        for fine in [
+            r#""d":"NaN","f":"-Infinity","wd":"Infinity","wf":["1e3","NaN"],"s":"nan""#,
+            r#""at":"2026-11-29T09:31:59.123456789+01:00","for":"-1.000000001s","mask":"a,bC.d1""#,
+            r#""mask":"""#,
+        ] {
+            for json in within(fine) {
+                let read = json_to_message(&of, json.as_bytes());
+                assert!(read.is_ok(), "{json}: {read:?}");
+            }
+        }
+    }
+
     #[test]
     fn an_any_may_be_empty_wherever_it_is() {
         let json = r#"{"any":{},"anys":[{},{"@type":"x/google.protobuf.Any","value":{}},{"@type":"x/Inner","any":{}}],"bools":{"true":{}},"inner":{"any":{}}}"#;
@@ -341,7 +518,7 @@ mod tests {
             (r#"{"u":"-1e1"}"#, "invalid digit"),
             (r#"{"i":" 1e1"}"#, "invalid digit"),
             (r#"{"i":"0x1e1"}"#, "invalid digit"),
-            (r#"{"i":"1e1","d":"1,5"}"#, "invalid float"),
+            (r#"{"i":"1e1","d":"1,5"}"#, "d \"1,5\" is no number"),
             (r#"{"null":1}"#, "expected null"),
             (r#"{"null":0.5}"#, "expected null"),
             (r#"{"any":{},"nothing":1}"#, "unrecognized field name 'nothing'"),

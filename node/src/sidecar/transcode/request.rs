@@ -14,6 +14,7 @@ use serde_json::json;
 use super::json;
 use super::response::{HTTP_BODY, HttpBody};
 use super::rules::{Body, Match};
+use super::texts;
 use crate::percent::{Place, decode};
 
 /// What is a number with a fraction, or null.
@@ -271,7 +272,10 @@ fn leaf(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
             Ok(number) => json!(number),
             Err(_) => json!(text),
         },
-        _ => json!(text),
+        kind => {
+            texts::check(&kind, text).map_err(|why| format!("is wrong: {why}"))?;
+            json!(text)
+        }
     };
     let json = if field.is_list() { json!([json]) } else { json };
     match from_json(field, json) {
