@@ -34,6 +34,7 @@ mod kalix;
 mod kalix_faults;
 mod lost_directory;
 mod many_faults;
+mod messages;
 mod moving;
 mod ops;
 mod output;

@@ -161,7 +161,7 @@ pub fn is_blank(any: &Any) -> bool {
             Ok((_, Raw::Fixed32(bits))) => bits == 0,
             Ok((_, Raw::Fixed64(bits))) => bits == 0,
             Ok((_, Raw::Bytes(bytes))) => bytes.is_empty() || (depth > 0 && blank(bytes, depth - 1)),
-            Ok((_, Raw::Group)) | Err(_) => false,
+            Ok((_, Raw::Group(_))) | Err(_) => false,
         })
     }
     if is_json(any) {

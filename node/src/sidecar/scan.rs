@@ -35,8 +35,8 @@ pub enum Raw<'a> {
     Fixed64(u64),
     /// Wire type 2: strings, bytes, messages, packed lists.
     Bytes(&'a [u8]),
-    /// Wire types 3 and 4, whatever is in it.
-    Group,
+    /// Wire types 3 and 4: the fields in it.
+    Group(&'a [u8]),
     /// Wire type 5.
     Fixed32(u32),
 }
@@ -111,12 +111,24 @@ fn read<'a>(rest: &mut &'a [u8], varint_bytes: &mut usize) -> Result<(u32, Raw<'
             *rest = after;
             Raw::Bytes(bytes)
         }
-        WireType::StartGroup | WireType::EndGroup => {
-            skip_field(wire_type, number, rest, DecodeContext::default())?;
-            Raw::Group
-        }
+        WireType::StartGroup => Raw::Group(group(number, rest)?),
+        WireType::EndGroup => return Err(Malformed("a group ends that has not begun".into())),
     };
     Ok((number, raw))
+}
+
+/// What is in a group of this number, which has begun.
+fn group<'a>(number: u32, rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let from = *rest;
+    loop {
+        let (within, _) = from.split_at(from.len() - rest.len());
+        let (other, wire_type) = short(rest, decode_key)?;
+        match wire_type {
+            WireType::EndGroup if other == number => return Ok(within),
+            WireType::EndGroup => return Err(Malformed("a group ends that has not begun".into())),
+            _ => skip_field(wire_type, other, rest, DecodeContext::default())?,
+        }
+    }
 }
 
 /// A field's number or length: libraries take no more bytes for one than 32 bits need.
@@ -161,6 +173,9 @@ mod tests {
             &[0x11, 1, 0, 0, 0, 0, 0, 0, 0x80],
             &[0x1a, 3, b'a', b'b', b'c'],
             &[0x23, 0x08, 1, 0x24],
+            // Groups in groups, one of the same number; and its end in more bytes than it needs.
+            &[0x23, 0x2b, 0x23, 0x24, 0x2c, 0x24],
+            &[0x23, 0xa4, 0],
             &[0x2d, 2, 0, 0, 0],
             &[0x1a, 0],
         ]
@@ -169,7 +184,9 @@ mod tests {
             (1, Raw::Varint(150)),
             (2, Raw::Fixed64(0x8000_0000_0000_0001)),
             (3, Raw::Bytes(b"abc")),
-            (4, Raw::Group),
+            (4, Raw::Group(&[0x08, 1])),
+            (4, Raw::Group(&[0x2b, 0x23, 0x24, 0x2c])),
+            (4, Raw::Group(b"")),
             (5, Raw::Fixed32(2)),
             (3, Raw::Bytes(b"")),
         ];

@@ -1,11 +1,14 @@
 //! Whether a message's bytes are what its descriptor says, all the way down, before a function sees them.
 //!
-//! Why: Kalix's SDK for JavaScript ends the function's process where it fails to read an action's message, and goes by a field's number
-//! alone, so that one of another wire type is read as what it is not. Nothing is decoded here, and nothing copied.
+//! Why: Kalix's SDK for JavaScript ends the function's process where it fails to read an action's message, also for want of a `required`
+//! field, and goes by a field's number alone, so that one of another wire type is read as what it is not. Nothing is decoded here, and
+//! nothing copied.
 //!
 //! Not here: what is in it. Contract: unknown fields are skipped, as everywhere; what is in an `Any` is not looked at.
 
-use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
+use std::collections::BTreeSet;
+
+use prost_reflect::{Cardinality, FieldDescriptor, Kind, MessageDescriptor, Syntax};
 
 use super::scan::{Malformed, Raw, SHORT_BYTES_MAX, fields, varints};
 
@@ -23,6 +26,7 @@ pub fn check(message: &[u8], of: &MessageDescriptor) -> Result<(), Malformed> {
 }
 
 fn check_within(message: &[u8], of: &MessageDescriptor, depth: usize) -> Result<(), Malformed> {
+    let mut missing = required(of);
     let mut fields = fields(message);
     while let Some(field) = fields.next() {
         let (number, raw) = field?;
@@ -33,8 +37,29 @@ fn check_within(message: &[u8], of: &MessageDescriptor, depth: usize) -> Result<
         if matches!(raw, Raw::Varint(_)) && !is_readable(&field.kind(), fields.varint_bytes()) {
             return Err(too_long(&field));
         }
+        missing.remove(&number);
     }
-    Ok(())
+    match missing.first().and_then(|number| of.get_field(*number)) {
+        None => Ok(()),
+        Some(field) => {
+            let (name, of) = (field.name(), of.full_name());
+            Err(Malformed::new(format!(
+                "field {name} of {of} is required, and missing"
+            )))
+        }
+    }
+}
+
+/// The numbers of the fields that a message must have. A field that is written in several parts must have its own in each: the SDK for
+/// JavaScript reads each as the field.
+fn required(of: &MessageDescriptor) -> BTreeSet<u32> {
+    if of.parent_file().syntax() == Syntax::Proto3 {
+        return BTreeSet::new();
+    }
+    let required = of
+        .fields()
+        .filter(|field| field.cardinality() == Cardinality::Required);
+    required.map(|field| field.number()).collect()
 }
 
 /// Whether a varint of so many bytes is read as what it is: of 32 bits the SDK for JavaScript takes five bytes, or the ten of a
@@ -54,12 +79,15 @@ fn too_long(field: &FieldDescriptor) -> Malformed {
 
 fn check_field(field: &FieldDescriptor, raw: Raw<'_>, depth: usize) -> Result<(), Malformed> {
     let kind = field.kind();
+    let within = match (raw, field.is_group()) {
+        (Raw::Bytes(bytes), false) | (Raw::Group(bytes), true) => Some(bytes),
+        _ => None,
+    };
     match (&kind, raw) {
-        (Kind::Message(inner), Raw::Bytes(bytes)) if !field.is_group() => match depth {
+        (Kind::Message(inner), _) if let Some(bytes) = within => match depth {
             0 => Err(Malformed::new(format!("it is nested more than {DEPTH_MAX} deep"))),
             _ => check_within(bytes, inner, depth - 1),
         },
-        (Kind::Message(_), Raw::Group) if field.is_group() => Ok(()),
         (Kind::String | Kind::Bytes, Raw::Bytes(_)) => Ok(()),
         _ if fits(&kind, raw) => Ok(()),
         // Packed or not, both are read, whatever the descriptor prefers.
@@ -200,6 +228,92 @@ mod tests {
             assert_eq!(said(bad), why, "{bad:x?}");
         }
         assert!(!said(&[0xff, 0xff]).is_empty());
+    }
+
+    fn old() -> MessageDescriptor {
+        let pool = protos::pool(
+            r#"syntax = "proto2"; package t;
+            message Old {
+                required string id = 1; optional Old below = 2; repeated Old more = 3; map<string, Old> olds = 4;
+                optional group Part = 5 { optional string name = 6; required int32 count = 7; optional group Deep = 8 {
+                    optional bool yes = 9; } }
+                optional Part flat = 10; repeated group Parts = 11 { optional string name = 12; }
+            }"#,
+        );
+        pool.get_message_by_name("t.Old").unwrap()
+    }
+
+    #[test]
+    fn a_message_without_what_it_must_have_is_refused_wherever_it_is() {
+        let missing = |bytes: &[u8]| check(bytes, &old()).map_err(|why| why.to_string());
+        for good in [
+            &[0x0a, 0][..],
+            &[0x0a, 0, 0x12, 2, 0x0a, 0, 0x1a, 2, 0x0a, 0],
+            &[0x12, 2, 0x0a, 0, 0x0a, 0],
+            &[0x22, 4, 0x12, 2, 0x0a, 0, 0x0a, 0],
+            &[0x2b, 0x38, 1, 0x2c, 0x0a, 0],
+        ] {
+            assert_eq!(missing(good), Ok(()), "{good:x?}");
+        }
+        for (bad, field) in [
+            (&[][..], "id of t.Old"),
+            (&[0x12, 2, 0x0a, 0], "id of t.Old"),
+            (&[0x0a, 0, 0x12, 0], "id of t.Old"),
+            (&[0x0a, 0, 0x1a, 2, 0x0a, 0, 0x1a, 0], "id of t.Old"),
+            (&[0x0a, 0, 0x22, 2, 0x12, 0], "id of t.Old"),
+            (&[0x0a, 0, 0x2b, 0x2c], "count of t.Old.Part"),
+            (&[0x0a, 0, 0x52, 0], "count of t.Old.Part"),
+            // In two parts, of which the SDK for JavaScript reads each alone.
+            (&[0x0a, 0, 0x12, 2, 0x0a, 0, 0x12, 0], "id of t.Old"),
+        ] {
+            let why = format!("no Protocol Buffers message: field {field} is required, and missing");
+            assert_eq!(missing(bad), Err(why), "{bad:x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_group_is_looked_at() {
+        let said = |group: &[u8]| match check(&[&[0x0a, 0][..], group].concat(), &old()) {
+            Ok(()) => String::new(),
+            Err(why) => why.to_string(),
+        };
+        assert_eq!(
+            said(&[0x2b, 0x32, 1, b'x', 0x38, 1, 0x43, 0x48, 1, 0x44, 0x2c]),
+            ""
+        );
+        for (bad, why) in [
+            (
+                &[0x2b, 0x30, 1, 0x38, 1, 0x2c][..],
+                "field name of t.Old.Part is written as something else",
+            ),
+            (
+                &[0x2b, 0x38, 1, 0x43, 0x4a, 0, 0x44, 0x2c],
+                "field yes of t.Old.Part.Deep is written as something else",
+            ),
+            (
+                &[0x5b, 0x5c, 0x5b, 0x60, 1, 0x5c],
+                "field name of t.Old.Parts is written as something else",
+            ),
+            (
+                &[0x2a, 2, 0x38, 1],
+                "field part of t.Old is written as something else",
+            ),
+            (
+                &[0x53, 0x38, 1, 0x54],
+                "field flat of t.Old is written as something else",
+            ),
+            (
+                &[0x2b, 0x38, 1],
+                "failed to decode Protobuf message: invalid varint",
+            ),
+            (&[0x2b, 0x38, 1, 0x34], "a group ends that has not begun"),
+        ] {
+            assert_eq!(
+                said(bad),
+                format!("no Protocol Buffers message: {why}"),
+                "{bad:x?}"
+            );
+        }
     }
 
     #[test]

@@ -244,6 +244,7 @@ desk.commandHandlers = {
     said.set("x-short", "well");
     return Reply.message({ value: 1 }, said);
   },
+  Keep: (old) => ({ text: `${old.id} ${typeof (old.part || {}).name}` }),
   Sum(ctx) {
     let sum = 0;
     ctx.on("data", (n) => (sum += number(n.value)));

@@ -5,7 +5,9 @@
 
 use bytes::Bytes;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage,
+};
 use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
@@ -17,15 +19,25 @@ use crate::sidecar::datum::is_json;
 use crate::sidecar::proto::common::Any;
 use crate::sidecar::scan::{Raw, fields};
 use crate::sidecar::services::TYPE_URL;
+use crate::sidecar::wire_check;
 
 /// A message of any type.
 pub(super) const ANY: &str = "google.protobuf.Any";
 /// The enum whose one value is JSON's `null`.
 pub(super) const NULL: &str = "google.protobuf.NullValue";
 
-/// The message that this JSON is, encoded.
+/// The message that this JSON is, encoded, with all that it must have.
 pub fn json_to_message(of: &MessageDescriptor, json: &[u8]) -> Result<Bytes, String> {
-    Ok(parse(of, json)?.encode_to_vec().into())
+    encoded(&parse(of, json)?)
+}
+
+/// A message's bytes: of `proto2`, with all that it must have.
+pub(super) fn encoded(message: &DynamicMessage) -> Result<Bytes, String> {
+    let bytes = Bytes::from(message.encode_to_vec());
+    match wire_check::check(&bytes, &message.descriptor()) {
+        Ok(()) => Ok(bytes),
+        Err(why) => Err(why.to_string()),
+    }
 }
 
 /// The JSON of an encoded message.
@@ -190,6 +202,20 @@ mod tests {
         // A time that JSON has no text for.
         assert!(message_to_json(&all(), b"\x7a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01").is_ok());
         assert!(message_to_json(&all(), b"\x7a\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f").is_err());
+    }
+
+    #[test]
+    fn what_lacks_a_required_field_is_told() {
+        let pool = protos::pool(
+            r#"syntax = "proto2"; package t; message Old { required string id = 1; optional Old below = 2; }"#,
+        );
+        let of = pool.get_message_by_name("t.Old").unwrap();
+        assert!(json_to_message(&of, br#"{"id":"","below":{"id":""}}"#).is_ok());
+        for lacking in ["{}", r#"{"id":null}"#, r#"{"id":"","below":{}}"#] {
+            let error = json_to_message(&of, lacking.as_bytes()).unwrap_err();
+            let why = "no Protocol Buffers message: field id of t.Old is required, and missing";
+            assert_eq!(error, why, "{lacking}");
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Match {
             let fail = |e| BadRequest::Wrong(format!("{} in the path {e}", dotted(path)));
             put(&mut message, path, text).map_err(fail)?;
         }
-        Ok(message.encode_to_vec().into())
+        json::encoded(&message).map_err(BadRequest::Wrong)
     }
 
     fn body(&self, content_type: Option<&str>, body: &[u8]) -> Result<DynamicMessage, BadRequest> {
