@@ -1,11 +1,19 @@
 //! What a message may be: what of it reaches a function over gRPC and HTTP, and what is refused before its SDK ends on it.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::support::http;
 use super::support::kalix::{Dev, shop};
 
 const INVALID: i32 = 3;
+const RESOURCE_EXHAUSTED: i32 = 8;
+const INTERNAL: i32 = 13;
+/// `message_bytes_max`, and the largest reply.
+const MESSAGE_BYTES_MAX: usize = 768 << 10;
+/// Of a message whose one field is a long text, what is no text.
+const AROUND_BYTES: usize = 4;
 
 #[test]
 fn a_message_without_what_it_must_have_does_not_end_its_functions_process() {
@@ -44,4 +52,44 @@ fn a_message_without_what_it_must_have_does_not_end_its_functions_process() {
         assert!(said.contains("id of anabranch.test.Old is required"), "{said}");
         assert_eq!(client.call("Desk/Keep", whole.clone()), kept);
     }
+}
+
+#[test]
+fn a_message_as_long_as_it_may_be_arrives_whatever_is_said_beside_it() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("messages-long", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let at = dev.ingress(0).to_string();
+    let longest = MESSAGE_BYTES_MAX - AROUND_BYTES;
+    let text = |bytes: usize| json!({"text": "x".repeat(bytes)});
+    let header = "x".repeat(7 << 10);
+    client.headers = BTreeMap::from([("x-much".to_owned(), header.clone())]);
+    let measured = client.call("Desk/Measure", text(longest));
+    assert_eq!(measured, json!({"value": longest}));
+    let (code, said) = client.fail("Desk/Measure", text(longest + 1));
+    assert_eq!(code, RESOURCE_EXHAUSTED, "{said}");
+    assert!(said.contains("more than 786432 bytes"), "{said}");
+    let post = |bytes: usize| {
+        let headers = [("content-type", "application/json"), ("x-much", &*header)];
+        let path = "/anabranch.test.Desk/Measure";
+        let reply = http::request(&at, "POST", path, &headers, &text(bytes).to_string()).unwrap();
+        (reply.status, reply.body)
+    };
+    assert_eq!(post(longest), (200, format!("{{\"value\":\"{longest}\"}}")));
+    let (status, said) = post(longest + 1);
+    assert_eq!(status, 413, "{said}");
+    assert!(said.contains("more than 786432 bytes"), "{said}");
+    // The same of a reply.
+    let filled = client.call("Desk/Fill", json!({"value": longest}));
+    assert_eq!(filled["text"].as_str().map(str::len), Some(longest));
+    let (code, said) = client.fail("Desk/Fill", json!({"value": longest + 1}));
+    assert_eq!(code, INTERNAL, "{said}");
+    assert!(said.contains("has 786433 bytes, at most 786432"), "{said}");
+    // And of one of a stream, which has no headers but a name.
+    let echoed = client.ask("Desk/EchoText", &[text(longest), text(1)]);
+    let lengths = echoed
+        .messages
+        .iter()
+        .map(|message| message["text"].as_str().map(str::len));
+    assert_eq!(lengths.collect::<Vec<_>>(), [Some(longest), Some(1)]);
 }

@@ -6,6 +6,9 @@ use serde::de::DeserializeOwned;
 
 /// An argument, a reply or a message of a stream is at most so long.
 pub const PAYLOAD_BYTES_MAX: usize = 768 << 10;
+/// Beside a message of protobuf, which alone may be that long, its envelope has so much room for what is said with it: as much as
+/// HTTP/2 takes as headers.
+pub(crate) const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 
 /// How the bytes of a payload are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,6 +52,14 @@ impl PayloadError {
 }
 
 impl Payload {
+    /// How long one in this encoding may be.
+    pub(crate) fn bytes_max(&self) -> usize {
+        match self.encoding {
+            Encoding::Json | Encoding::Postcard => PAYLOAD_BYTES_MAX,
+            Encoding::Protobuf => PAYLOAD_BYTES_MAX + ENVELOPE_BYTES_MAX,
+        }
+    }
+
     /// A value's bytes.
     ///
     /// # Errors

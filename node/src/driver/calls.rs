@@ -20,11 +20,12 @@ use super::workers::{STALL_MS, Workers};
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
-use crate::payload::Payload;
+use crate::payload::{ENVELOPE_BYTES_MAX, PAYLOAD_BYTES_MAX, Payload};
 use crate::session::Call;
 use crate::transport::STREAMS_MAX;
 use crate::wire::{
-    CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, Lane, Token, WireError, WireValue,
+    CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, Lane, TOKEN_TEXT_BYTES_MAX, Token,
+    WireError, WireValue,
 };
 
 /// Calls of others that are being answered, at most.
@@ -44,6 +45,10 @@ const STREAMS_OPEN_MAX: usize = STREAMS_MAX as usize - 16;
 const GRACE_MS: u64 = 500;
 
 // A peer that is given no more than this does not lose its link for it.
+// The longest call and the longest reply fit into a frame, with what a session has seen and names.
+const _: () = assert!(
+    PAYLOAD_BYTES_MAX + ENVELOPE_BYTES_MAX + TOKEN_TEXT_BYTES_MAX / 4 * 3 + (32 << 10) <= FRAME_BYTES_MAX
+);
 const _: () = assert!(QUEUED_BYTES_MAX + FRAME_BYTES_MAX as u64 <= 16 << 20);
 
 /// What a caller hears.

@@ -25,7 +25,7 @@ use super::state::{Seen, State};
 use super::{BoxFuture, Caller, Caught, Context, Function, FunctionBuilder, Method, Runs};
 use super::{argument, panicked, read_reply, refusal, written};
 use crate::error::{Error, ErrorKind};
-use crate::payload::{Encoding, PAYLOAD_BYTES_MAX, Payload};
+use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Call, Command, CommandId, Said};
 use crate::view::View;
 use crate::wire::{EntityId, Token};
@@ -448,11 +448,11 @@ async fn follow(function: &Function, command: &Command, ends: Ends) -> Result<()
 }
 
 fn fitting(reply: Payload) -> Result<Payload, Error> {
-    let bytes = reply.bytes.len();
-    if bytes <= PAYLOAD_BYTES_MAX {
+    let (bytes, most) = (reply.bytes.len(), reply.bytes_max());
+    if bytes <= most {
         return Ok(reply);
     }
-    let message = format!("a reply of the function has {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
+    let message = format!("a reply of the function has {bytes} bytes, at most {most}");
     Err(Error::new(ErrorKind::Refused, message))
 }
 
@@ -655,11 +655,11 @@ impl Messages {
 }
 
 fn check_message(message: &Payload) -> Result<(), Error> {
-    let bytes = message.bytes.len();
-    if bytes <= PAYLOAD_BYTES_MAX {
+    let (bytes, most) = (message.bytes.len(), message.bytes_max());
+    if bytes <= most {
         return Ok(());
     }
-    let message = format!("not sent: a message of {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
+    let message = format!("not sent: a message of {bytes} bytes, at most {most}");
     Err(Error::new(ErrorKind::Invalid, message))
 }
 

@@ -8,7 +8,7 @@ use anabranch_crdt::planted;
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind};
-use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
+use crate::payload::Payload;
 use crate::session::{Action, Call, Origin};
 use crate::trace::Trace;
 use crate::wire::{CallRequest, EntityId, Token, WireValue};
@@ -23,10 +23,9 @@ impl Call {
     /// [`ErrorKind::Invalid`]: its argument is too long. [`ErrorKind::Refused`]: functions have called one another too deep.
     /// Nothing has changed.
     pub fn check(&self) -> Result<(), Error> {
-        let bytes = self.payload.bytes.len();
-        if bytes > PAYLOAD_BYTES_MAX {
-            let message =
-                format!("nothing changed: an argument of {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
+        let (bytes, most) = (self.payload.bytes.len(), self.payload.bytes_max());
+        if bytes > most {
+            let message = format!("nothing changed: an argument of {bytes} bytes, at most {most}");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         if self.origin.depth > DEPTH_MAX {
@@ -98,10 +97,9 @@ impl Action {
 
 /// What can be known to be wrong with a reply.
 pub(crate) fn check_reply(reply: &Payload) -> Result<(), Error> {
-    let bytes = reply.bytes.len();
-    if bytes > PAYLOAD_BYTES_MAX {
-        let message =
-            format!("nothing changed: the function's reply has {bytes} bytes, at most {PAYLOAD_BYTES_MAX}");
+    let (bytes, most) = (reply.bytes.len(), reply.bytes_max());
+    if bytes > most {
+        let message = format!("nothing changed: the function's reply has {bytes} bytes, at most {most}");
         return Err(Error::new(ErrorKind::Refused, message));
     }
     Ok(())

@@ -244,6 +244,16 @@ desk.commandHandlers = {
     said.set("x-short", "well");
     return Reply.message({ value: 1 }, said);
   },
+  Measure: (text) => ({ value: text.text.length }),
+  Fill(n) {
+    const said = new Metadata();
+    said.set("x-long", "x".repeat(6 << 10));
+    return Reply.message({ text: "x".repeat(number(n.value)) }, said);
+  },
+  EchoText(ctx) {
+    ctx.on("data", (text) => ctx.write(text));
+    ctx.on("end", () => ctx.end());
+  },
   Keep: (old) => ({ text: `${old.id} ${typeof (old.part || {}).name}` }),
   Sum(ctx) {
     let sum = 0;

@@ -7,7 +7,7 @@ use tonic::Code;
 use super::Function;
 use crate::error::Error;
 use crate::function::{Foreign, unknown_elsewhere};
-use crate::payload::{PAYLOAD_BYTES_MAX, Payload};
+use crate::payload::PAYLOAD_BYTES_MAX;
 use crate::session::{Action, Call, Command, Effect};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::failure::refused;
@@ -27,7 +27,7 @@ pub(super) fn action(
 ) -> Result<Action, Error> {
     match action {
         None => Ok(Action::Reply(Envelope::default().to_payload())),
-        Some(ClientAction::Reply(said)) => Ok(Action::Reply(reply(function, said, command))),
+        Some(ClientAction::Reply(said)) => Ok(reply(function, said, command)),
         Some(ClientAction::Forward(to)) => forward(function, to, command),
         Some(ClientAction::Failure(failure)) => Ok(Action::Refuse(refused(
             failure.grpc_status_code,
@@ -36,10 +36,10 @@ pub(super) fn action(
     }
 }
 
-/// A reply, whatever its type: its bytes are passed on.
-fn reply(function: &Function, reply: Reply, command: &Command) -> Payload {
+/// A reply, whatever its type: its bytes are passed on. Its caller is refused one that is too long, whoever that is.
+fn reply(function: &Function, reply: Reply, command: &Command) -> Action {
     let Ok(method) = function.method(&command.method) else {
-        return Envelope::from_any(reply.payload, reply.metadata).to_payload();
+        return Action::Reply(Envelope::from_any(reply.payload, reply.metadata).to_payload());
     };
     let payload = match method.output().full_name() {
         ANY => reply.payload.map(in_any),
@@ -47,19 +47,21 @@ fn reply(function: &Function, reply: Reply, command: &Command) -> Payload {
     };
     let envelope = Envelope::from_any(payload, reply.metadata);
     function.remark_reply(method, &envelope.type_url);
+    let bytes = envelope.message.len();
     let payload = envelope.to_payload();
-    // Its caller is refused it, whoever that is.
-    if let Some(what) = too_long(&payload) {
-        let text = format!("its reply to {} {what}", method.descriptor.full_name());
-        function.remark(Severity::Error, &command.method, "long reply", text);
-    }
-    payload
-}
-
-/// What there is to say of a reply that is too long to be passed on.
-pub(super) fn too_long(reply: &Payload) -> Option<String> {
-    let bytes = reply.bytes.len();
-    (bytes > PAYLOAD_BYTES_MAX).then(|| format!("has {bytes} bytes, at most {PAYLOAD_BYTES_MAX}"))
+    let what = match payload.bytes.len() {
+        _ if bytes > PAYLOAD_BYTES_MAX => format!("has {bytes} bytes, at most {PAYLOAD_BYTES_MAX}"),
+        all if all > payload.bytes_max() => {
+            let most = payload.bytes_max();
+            format!("has {all} bytes with what it says beside it, at most {most}")
+        }
+        _ => return Action::Reply(payload),
+    };
+    let text = format!("its reply to {} {what}", method.descriptor.full_name());
+    function.remark(Severity::Error, &command.method, "long reply", text);
+    let unknown = unknown_elsewhere(!function.service.is_action);
+    let text = format!("the function's reply {what}. {unknown}");
+    Action::Refuse(refused(Code::Internal as u32, &text))
 }
 
 /// What may be anything the SDKs say as what it is: it is the message then, and not what is in one.

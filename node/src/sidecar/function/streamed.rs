@@ -156,10 +156,7 @@ impl Streamed {
             return Ok(false);
         };
         let reply = match said::action(function, Some(response.into()), &self.command)? {
-            Action::Reply(reply) => match said::too_long(&reply) {
-                Some(what) => return Err(function.broke(&format!("its reply {what}"))),
-                None => reply,
-            },
+            Action::Reply(reply) => reply,
             Action::Forward(call) => self.calls.call(None, call).await?,
             Action::Refuse(error) => return Err(error),
         };

@@ -127,7 +127,18 @@ pub(super) fn call_of(
         message,
         metadata,
     };
-    let call = Call::new(entity, name, envelope.to_payload());
+    let message_bytes = envelope.message.len();
+    let payload = envelope.to_payload();
+    let (all, most) = (payload.bytes.len(), payload.bytes_max());
+    if all > most {
+        let text = format!(
+            "nothing changed: the message has {message_bytes} bytes, and the headers that its function hears have {}: together at \
+             most {most}",
+            all - message_bytes
+        );
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
+    let call = Call::new(entity, name, payload);
     Ok((call.with_trace(own.unwrap_or(trace)), span))
 }
 
