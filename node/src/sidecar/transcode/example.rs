@@ -19,12 +19,7 @@ pub(super) fn example(
     let mut example = message(of, &[without, with].concat(), 0, &mut FIELDS_MAX.clone());
     if let Value::Object(object) = &mut example {
         let with = with.iter().filter(|field| !without.contains(field));
-        object.extend(with.map(|field| {
-            (
-                field.json_name().to_owned(),
-                value(field, 0, &mut FIELDS_MAX.clone()),
-            )
-        }));
+        object.extend(with.map(|field| (field.json_name().to_owned(), of_field(field))));
     }
     example
 }
@@ -62,6 +57,11 @@ fn message(of: &MessageDescriptor, without: &[FieldDescriptor], depth: usize, le
         object.insert(field.json_name().to_owned(), value(&field, depth, left));
     }
     object.into()
+}
+
+/// An example of one field alone.
+pub(super) fn of_field(field: &FieldDescriptor) -> Value {
+    value(field, 0, &mut FIELDS_MAX.clone())
 }
 
 fn value(field: &FieldDescriptor, depth: usize, left: &mut usize) -> Value {

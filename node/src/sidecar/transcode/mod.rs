@@ -8,6 +8,7 @@
 //! [`BadRequest`] or a [`Missing`] that says what is wrong with it; what whoever wrote the options did is a `Problem`.
 
 mod example;
+mod field;
 mod json;
 mod numbers;
 mod once;

@@ -9,17 +9,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
-use serde_json::json;
 
+use super::field;
 use super::json;
 use super::response::{HTTP_BODY, HttpBody};
 use super::rules::{Body, Match};
-use super::texts;
 use crate::percent::{Place, decode};
 
-/// What is a number with a fraction, or null.
-const FLOATS: [&str; 2] = ["google.protobuf.DoubleValue", "google.protobuf.FloatValue"];
-const MASK: &str = "google.protobuf.FieldMask";
 /// Parameters of a query.
 const PARAMETERS_MAX: usize = 1_000;
 
@@ -80,21 +76,21 @@ impl Match {
             }
             Body::Field(field) => {
                 let mut message = DynamicMessage::new(input);
+                let what = |of: Kind| match of {
+                    Kind::Message(of) if json::is_message(field) => of.full_name().to_owned(),
+                    _ => format!("the field {}", field.name()),
+                };
                 let value = match field.kind() {
                     Kind::Message(of) if json::is_message(field) && of.full_name() == HTTP_BODY => {
                         Value::Message(raw(&of, content_type, body)?)
                     }
                     _ if body.is_empty() => return Ok(message),
-                    Kind::Message(of) if json::is_message(field) => {
+                    kind => {
                         check_json(content_type)?;
-                        let inner = json::parse(&of, body).map_err(|e| unread(of.full_name(), e))?;
-                        Value::Message(inner)
-                    }
-                    _ => {
-                        check_json(content_type)?;
-                        let read = serde_json::from_slice(body).map_err(|e| e.to_string());
-                        let value = read.and_then(|json| from_json(field, json));
-                        value.map_err(|e| unread(&format!("the field {}", field.name()), e))?
+                        match field::parse(field, body).map_err(|e| unread(&what(kind), e))? {
+                            Some(value) => value,
+                            None => return Ok(message),
+                        }
                     }
                 };
                 message.set_field(field, value);
@@ -156,7 +152,7 @@ fn put(message: &mut DynamicMessage, path: &[FieldDescriptor], text: &str) -> Re
     match path {
         [] => Ok(()),
         [field] => {
-            message.set_field(field, leaf(field, text)?);
+            message.set_field(field, field::of_text(field, text)?);
             Ok(())
         }
         [field, rest @ ..] => match message.get_field_mut(field) {
@@ -242,7 +238,7 @@ fn set(
             _ => Err("is unknown".into()),
         };
     }
-    let value = leaf(field, text)?;
+    let value = field::of_text(field, text)?;
     if let (true, Value::List(values)) = (field.is_list(), message.get_field_mut(field)) {
         values.push(value);
         return Ok(());
@@ -252,92 +248,6 @@ fn set(
     }
     message.set_field(field, value);
     Ok(())
-}
-
-/// The value that a text is: of a repeated field, one of its values.
-fn leaf(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
-    if field.is_map() {
-        return Err("is a map, which only a body can have".into());
-    }
-    let json = match field.kind() {
-        Kind::Message(of) if !is_leaf(&of) => {
-            return Err("is a message: name a field of it, behind a dot".into());
-        }
-        Kind::Bool => boolean(text)?,
-        Kind::Message(of) if of.full_name() == "google.protobuf.BoolValue" => boolean(text)?,
-        Kind::Message(of) if of.full_name() == MASK => return mask(&of, text),
-        Kind::Float | Kind::Double => number(text)?,
-        Kind::Message(of) if FLOATS.contains(&of.full_name()) => number(text)?,
-        Kind::Enum(_) => match text.parse::<i32>() {
-            Ok(number) => json!(number),
-            Err(_) => json!(text),
-        },
-        kind => {
-            texts::check(&kind, text).map_err(|why| format!("is wrong: {why}"))?;
-            json!(text)
-        }
-    };
-    let json = if field.is_list() { json!([json]) } else { json };
-    match from_json(field, json) {
-        Ok(Value::List(mut values)) => values.pop().ok_or_else(|| "has no value".into()),
-        Ok(value) => Ok(value),
-        Err(e) => Err(format!("is {text:?}: {e}")),
-    }
-}
-
-/// The fields that a text names, with commas between: as JSON has them (`aField.b`), or, as Google's clients do, as the messages have
-/// them (`a_field.b`).
-fn mask(of: &MessageDescriptor, text: &str) -> Result<Value, String> {
-    let is_name = |part: &str| {
-        let mut letters = part.bytes();
-        !part.is_empty() && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
-    };
-    let paths = text.split(',').filter(|path| !path.is_empty());
-    let paths = paths.map(|path| match path.split('.').all(is_name) {
-        true => Ok(in_snake_case(path)),
-        false => Err(format!("is {text:?}: it is names of fields, with commas between, and with dots where one is within another")),
-    });
-    let mask = prost_types::FieldMask {
-        paths: paths.collect::<Result<_, _>>()?,
-    };
-    let mut message = DynamicMessage::new(of.clone());
-    message.transcode_from(&mask).map_err(|e| e.to_string())?;
-    Ok(Value::Message(message))
-}
-
-fn in_snake_case(name: &str) -> String {
-    let mut snake = String::new();
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(letter.to_ascii_lowercase());
-    }
-    snake
-}
-
-fn boolean(text: &str) -> Result<serde_json::Value, String> {
-    match text {
-        "true" => Ok(json!(true)),
-        "false" => Ok(json!(false)),
-        _ => Err(format!("is {text:?}: it is true or false")),
-    }
-}
-
-fn number(text: &str) -> Result<serde_json::Value, String> {
-    match text.parse::<f64>() {
-        // JSON has no such numbers: they are these texts there.
-        _ if matches!(text, "NaN" | "Infinity" | "-Infinity") => Ok(json!(text)),
-        Ok(number) if number.is_finite() => Ok(json!(number)),
-        _ => Err(format!("is {text:?}: it is a number, NaN, Infinity or -Infinity")),
-    }
-}
-
-/// The value of a field by its JSON: as if its message had nothing else.
-fn from_json(field: &FieldDescriptor, json: serde_json::Value) -> Result<Value, String> {
-    let object = json!({ field.json_name(): json });
-    let message = json::parse_value(field.parent_message(), object)?;
-    Ok(message.get_field(field).into_owned())
 }
 
 /// A body that is taken as it is.

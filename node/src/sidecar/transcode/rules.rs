@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use prost::{Message, Oneof};
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
-use super::example::{example, text};
+use super::example::{self, example, text};
 use super::json::ANY;
 use super::request::is_leaf;
 use super::template::{Path, Template};
@@ -257,11 +257,7 @@ impl Rule {
         let example = match &self.body {
             Body::Nothing => None,
             Body::Whole => Some(example(&input, &in_path, &keys).to_string()),
-            Body::Field(field) => {
-                let whole = example(&input, &in_path, std::slice::from_ref(field));
-                let value = whole.get(field.json_name()).cloned();
-                Some(value.unwrap_or_default().to_string())
-            }
+            Body::Field(field) => Some(example::of_field(field).to_string()),
         };
         let in_query = keys.iter().filter(|field| match &self.body {
             Body::Nothing => true,

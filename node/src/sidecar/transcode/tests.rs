@@ -21,6 +21,7 @@ message In {
   repeated google.protobuf.StringValue texts = 23; repeated Address addresses = 24;
   repeated google.protobuf.DoubleValue doubles = 25; google.protobuf.NullValue null = 26; google.protobuf.Any any = 27;
   repeated google.protobuf.Any anys = 28; oneof place { Address here = 29; Address there = 30; }
+  google.protobuf.Value value = 31; optional google.protobuf.NullValue nil = 32;
 }
 message Out { string text = 1; int64 big_number = 2; Address address = 3; repeated string list = 4; google.api.HttpBody raw = 5; }
 "#;
@@ -31,7 +32,8 @@ fn descriptors(methods: &str) -> DescriptorPool {
         r#"syntax = "proto3";
         package p;
         import "google/api/annotations.proto"; import "google/api/httpbody.proto";
-        import "google/protobuf/any.proto"; import "google/protobuf/duration.proto"; import "google/protobuf/field_mask.proto";
+        import "google/protobuf/any.proto"; import "google/protobuf/duration.proto"; import "google/protobuf/empty.proto";
+        import "google/protobuf/field_mask.proto";
         import "google/protobuf/struct.proto"; import "google/protobuf/timestamp.proto";
         import "google/protobuf/wrappers.proto";
         {MESSAGES}
@@ -515,6 +517,252 @@ fn a_body_is_a_field_and_the_query_the_others() {
             "the body is not the JSON",
         );
     }
+}
+
+#[test]
+fn a_field_as_body_is_not_there_where_it_is_null() {
+    for (field, body, json) in [
+        ("list", "null", "{}"),
+        ("some_name", "null", "{}"),
+        ("map", " null\n", "{}"),
+        ("address", "null", "{}"),
+        ("addresses", "null", "{}"),
+        ("at", "null", "{}"),
+        ("wrapped", "null", "{}"),
+        ("any", "null", "{}"),
+        ("struct", "null", "{}"),
+        // Which are values of these.
+        ("value", "null", r#"{"value":null}"#),
+        ("nil", "null", r#"{"nil":null}"#),
+        ("nil", "0", r#"{"nil":null}"#),
+        ("nil", "\"NULL_VALUE\"", r#"{"nil":null}"#),
+    ] {
+        let rules = one(&format!(r#"post: "/{{id}}" body: "{field}""#));
+        let expected = json.replacen('{', r#"{"id":"i","#, 1).replace(",}", "}");
+        assert_eq!(request(&rules, Method::POST, "/i", body), Ok(expected), "{field}");
+        refused(
+            request(&rules, Method::POST, "/i", "nul"),
+            "the body is not the JSON",
+        );
+    }
+    let rules = one(r#"post: "/" body: "nil""#);
+    refused(request(&rules, Method::POST, "/", "1"), "expected null");
+}
+
+#[test]
+fn a_field_as_body_is_as_exact_as_in_its_message_and_one_value() {
+    for (field, wrong, why) in [
+        ("big", "9223372036854775808.0", "out of range"),
+        ("list", "[2147483648.0]", "out of range"),
+        ("wrapped", "-9223372036854775809", "no integer, or out of range"),
+        ("d", "\"nan\"", "is no number"),
+        ("list", "[1],\"flag\":true", "trailing"),
+        ("id", "\"\",\"flag\":true", "trailing"),
+        ("addresses", r#"[{"street":"","street":""}]"#, "given twice"),
+        ("list", "[\"x\"]", "the field list: invalid digit found in string"),
+    ] {
+        let rules = one(&format!(r#"post: "/" body: "{field}""#));
+        refused(request(&rules, Method::POST, "/", wrong), why);
+    }
+    let rules = one(r#"post: "/" body: "big""#);
+    let exact = request(&rules, Method::POST, "/", "9007199254740993.0");
+    assert_eq!(exact.as_deref(), Ok(r#"{"big":"9007199254740993"}"#));
+}
+
+#[test]
+fn messages_whose_json_is_no_object_have_fields_in_path_query_and_body() {
+    for (input, route, verb, uri, body, json) in [
+        (
+            "StringValue",
+            r#"get: "/{value}""#,
+            "GET",
+            "/a%20b",
+            "",
+            r#""a b""#,
+        ),
+        ("StringValue", r#"get: "/""#, "GET", "/?value=x", "", r#""x""#),
+        (
+            "StringValue",
+            r#"post: "/" body: "value""#,
+            "POST",
+            "/",
+            r#""x""#,
+            r#""x""#,
+        ),
+        (
+            "StringValue",
+            r#"post: "/" body: "value""#,
+            "POST",
+            "/",
+            "null",
+            r#""""#,
+        ),
+        (
+            "StringValue",
+            r#"post: "/{value}" body: "*""#,
+            "POST",
+            "/x",
+            r#""y""#,
+            r#""x""#,
+        ),
+        (
+            "Int64Value",
+            r#"get: "/{value}""#,
+            "GET",
+            "/-9223372036854775808",
+            "",
+            r#""-9223372036854775808""#,
+        ),
+        (
+            "UInt64Value",
+            r#"post: "/" body: "value""#,
+            "POST",
+            "/",
+            "18446744073709551615.0",
+            r#""18446744073709551615""#,
+        ),
+        ("Int32Value", r#"get: "/{value}""#, "GET", "/1e3", "", "1000"),
+        ("BoolValue", r#"get: "/{value}""#, "GET", "/true", "", "true"),
+        ("BytesValue", r#"get: "/{value}""#, "GET", "/_w", "", r#""/w==""#),
+        ("DoubleValue", r#"get: "/""#, "GET", "/?value=1.5", "", "1.5"),
+        (
+            "FloatValue",
+            r#"post: "/" body: "value""#,
+            "POST",
+            "/",
+            "0.5",
+            "0.5",
+        ),
+        (
+            "Timestamp",
+            r#"get: "/{seconds}""#,
+            "GET",
+            "/5?nanos=500000000",
+            "",
+            r#""1970-01-01T00:00:05.500Z""#,
+        ),
+        (
+            "Duration",
+            r#"post: "/" body: "seconds""#,
+            "POST",
+            "/?nanos=5",
+            "7",
+            r#""7.000000005s""#,
+        ),
+        (
+            "FieldMask",
+            r#"get: "/""#,
+            "GET",
+            "/?paths=a&paths=b_c",
+            "",
+            r#""a,bC""#,
+        ),
+        (
+            "FieldMask",
+            r#"post: "/" body: "paths""#,
+            "POST",
+            "/",
+            r#"["a","b_c"]"#,
+            r#""a,bC""#,
+        ),
+        (
+            "Struct",
+            r#"post: "/" body: "fields""#,
+            "POST",
+            "/",
+            r#"{"a":[1.5,null]}"#,
+            r#"{"a":[1.5,null]}"#,
+        ),
+        (
+            "ListValue",
+            r#"post: "/" body: "values""#,
+            "POST",
+            "/",
+            r#"[true,"x"]"#,
+            r#"[true,"x"]"#,
+        ),
+        ("Value", r#"get: "/{string_value}""#, "GET", "/x", "", r#""x""#),
+        ("Value", r#"get: "/""#, "GET", "/?number_value=1.5", "", "1.5"),
+        ("Value", r#"get: "/""#, "GET", "/?null_value=0", "", "null"),
+        (
+            "Value",
+            r#"post: "/" body: "struct_value""#,
+            "POST",
+            "/",
+            r#"{"a":true}"#,
+            r#"{"a":true}"#,
+        ),
+        (
+            "Value",
+            r#"post: "/" body: "list_value""#,
+            "POST",
+            "/",
+            "[true]",
+            "[true]",
+        ),
+        (
+            "Value",
+            r#"post: "/" body: "null_value""#,
+            "POST",
+            "/",
+            "null",
+            "null",
+        ),
+        (
+            "Any",
+            r#"get: "/{type_url=**}""#,
+            "GET",
+            "/x/p.Address?value=CgFz",
+            "",
+            r#"{"@type":"x/p.Address","street":"s"}"#,
+        ),
+    ] {
+        let (rules, problems) = rules(&format!(
+            "rpc M(google.protobuf.{input}) returns (Out) {{ option (google.api.http) = {{ {route} }}; }}"
+        ));
+        assert_eq!(problems, [], "{input} {route}");
+        let verb = Method::from_bytes(verb.as_bytes()).unwrap();
+        let found = request(&rules, verb.clone(), uri, body);
+        assert_eq!(found.as_deref(), Ok(json), "{input} {route}");
+        // And what its example says can be asked; of an Any it names no type.
+        if input == "Any" {
+            continue;
+        }
+        let shown = &rules.routes()[0];
+        let body = shown.example.as_deref().unwrap_or_default();
+        let asked = request(&rules, verb, &shown.path, body);
+        assert!(asked.is_ok(), "{shown:?}: {asked:?}");
+    }
+    for (input, route, why) in [
+        ("Struct", r#"get: "/{fields}""#, "fields is a map"),
+        ("FieldMask", r#"get: "/{paths}""#, "paths is repeated"),
+        ("Value", r#"get: "/{struct_value}""#, "struct_value is a message"),
+        ("Empty", r#"get: "/{value}""#, "no field of google.protobuf.Empty"),
+    ] {
+        let (_, problems) = rules(&format!(
+            "rpc M(google.protobuf.{input}) returns (Out) {{ option (google.api.http) = {{ {route} }}; }}"
+        ));
+        assert!(
+            problems.iter().any(|problem| problem.message.contains(why)),
+            "{input}: {problems:?}"
+        );
+    }
+    let (rules, _) = rules(
+        r#"rpc M(google.protobuf.Int64Value) returns (Out) { option (google.api.http) = { get: "/{value}"
+        additional_bindings { post: "/" body: "value" } }; }"#,
+    );
+    refused(
+        request(&rules, Method::GET, "/x", ""),
+        "value in the path is \"x\"",
+    );
+    refused(
+        request(&rules, Method::POST, "/", "1.5"),
+        "expected integer value",
+    );
+    refused(
+        request(&rules, Method::POST, "/", r#"{"value":1}"#),
+        "the body is not the JSON of the field value",
+    );
 }
 
 #[test]
