@@ -121,9 +121,13 @@ pub(super) fn type_of(pool: &DescriptorPool, url: &str) -> Result<MessageDescrip
     })
 }
 
+/// The message without fields, whose JSON is an object of none: within an `Any` the libraries of Protocol Buffers leave out `value`, or
+/// write it.
+pub(super) const EMPTY: &str = "google.protobuf.Empty";
+
 /// Messages whose JSON is no object of their fields; within an `Any` it is called `value`.
 pub(super) fn is_own_form(message: &MessageDescriptor) -> bool {
-    const OBJECTS: [&str; 5] = ["Any", "Empty", "ListValue", "Struct", "Value"];
+    const OBJECTS: [&str; 4] = ["Any", "ListValue", "Struct", "Value"];
     let name = message.full_name().strip_prefix("google.protobuf.");
     is_leaf(message) || name.is_some_and(|name| OBJECTS.contains(&name))
 }

@@ -15,7 +15,7 @@ use prost_reflect::{
 };
 use serde_json::{Map, Value as Json, json};
 
-use super::json::{ANY, NULL, is_own_form, type_of};
+use super::json::{ANY, EMPTY, NULL, is_own_form, type_of};
 use super::numbers::{integer, is_integer};
 use super::texts;
 
@@ -148,7 +148,8 @@ impl Reader {
         let found = type_of(of.parent_pool(), &type_url);
         self.is_apt |= found.is_err();
         let inner = found?;
-        let json = match is_own_form(&inner) {
+        let is_named = inner.full_name() == EMPTY && members.contains_key("value");
+        let json = match is_own_form(&inner) || is_named {
             false => members.into(),
             true => {
                 let value = members.remove("value");
@@ -480,6 +481,33 @@ mod tests {
                 let read = json_to_message(&of, json.as_bytes());
                 assert!(read.is_ok(), "{json}: {read:?}");
             }
+        }
+    }
+
+    #[test]
+    fn an_any_of_nothing_is_read_with_a_value_and_without_one() {
+        let of = protos::pool(
+            r#"syntax = "proto3"; import "google/protobuf/any.proto"; import "google/protobuf/empty.proto";
+            message M { google.protobuf.Any any = 1; google.protobuf.Empty empty = 2; repeated google.protobuf.Any anys = 3; }"#,
+        );
+        let of = of.get_message_by_name("M").unwrap();
+        let read = |json: &str| json_to_message(&of, json.as_bytes());
+        let short = r#"{"@type":"type.googleapis.com/google.protobuf.Empty"}"#;
+        let long = r#"{"value":{},"@type":"type.googleapis.com/google.protobuf.Empty"}"#;
+        let anys = |one: &str| format!(r#"{{"any":{one},"empty":{{}},"anys":[{one}]}}"#);
+        let message = read(&anys(short)).unwrap();
+        assert_eq!(read(&anys(long)), Ok(message.clone()));
+        // Which is what Python's parser takes.
+        let written = message_to_json(&of, &message).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), anys(short));
+        for wrong in [
+            r#"{"any":{"@type":"x/google.protobuf.Empty","value":{"a":1}}}"#,
+            r#"{"any":{"@type":"x/google.protobuf.Empty","value":1}}"#,
+            r#"{"any":{"@type":"x/google.protobuf.Empty","a":1}}"#,
+            r#"{"any":{"@type":"x/google.protobuf.Empty","value":{},"a":1}}"#,
+            r#"{"empty":{"value":{}}}"#,
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 
