@@ -93,3 +93,25 @@ fn a_message_as_long_as_it_may_be_arrives_whatever_is_said_beside_it() {
         .map(|message| message["text"].as_str().map(str::len));
     assert_eq!(lengths.collect::<Vec<_>>(), [Some(longest), Some(1)]);
 }
+
+#[test]
+fn an_empty_session_header_begins_a_session_over_grpc_and_http() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("messages-session", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let at = dev.ingress(0).to_string();
+    client.headers = BTreeMap::from([("anabranch-session".to_owned(), String::new())]);
+    let answer = client.ask("Counter/Change", &[json!({"id": "c", "by": 1})]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let session = answer.headers["anabranch-session"].clone();
+    assert!(!session.is_empty());
+    for begun in ["", &*session] {
+        let headers = [("content-type", "application/json"), ("anabranch-session", begun)];
+        let body = r#"{"id":"c","by":"1"}"#;
+        let reply = http::request(&at, "POST", "/counters/c", &headers, body).unwrap();
+        assert_eq!(reply.status, 200, "{reply:?}");
+        assert!(reply.headers.contains("anabranch-session: "), "{reply:?}");
+    }
+    client.headers = BTreeMap::from([("anabranch-session".to_owned(), "none".to_owned())]);
+    assert_eq!(client.fail("Counter/Get", json!({"id": "c"})).0, INVALID);
+}

@@ -92,11 +92,14 @@ pub(super) fn is_own(header: &str) -> bool {
     header.starts_with("grpc-") || OWN.contains(&header.as_str())
 }
 
-/// What a request's session has seen, by its header.
+/// What a request's session has seen, by its header. Empty, it begins one, as at the admin API.
 pub(super) fn session(header: Option<&HeaderValue>) -> Result<Option<Token>, Status> {
     let invalid =
         |e: &dyn fmt::Display| Status::invalid_argument(format!("nothing changed: {SESSION_HEADER}: {e}"));
     let token = header.map(|value| {
+        if value.is_empty() {
+            return Ok(Token::default());
+        }
         let text = value.to_str().map_err(|e| invalid(&e))?;
         text.parse().map_err(|e: TokenError| invalid(&e))
     });
@@ -304,6 +307,14 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_begins_with_an_empty_header() {
+        let said = |text| session(Some(&HeaderValue::from_static(text)));
+        assert_eq!(said("").unwrap(), Some(Token::default()));
+        assert_eq!(session(None).unwrap(), None);
+        assert_eq!(said("no token").unwrap_err().code(), Code::InvalidArgument);
+    }
 
     #[test]
     fn what_does_not_come_in_its_callers_time_or_its_functions_is_late() {
