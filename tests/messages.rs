@@ -115,3 +115,36 @@ fn an_empty_session_header_begins_a_session_over_grpc_and_http() {
     client.headers = BTreeMap::from([("anabranch-session".to_owned(), "none".to_owned())]);
     assert_eq!(client.fail("Counter/Get", json!({"id": "c"})).0, INVALID);
 }
+
+#[test]
+fn bytes_in_headers_are_the_same_over_grpc_and_http() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("messages-bytes", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let at = dev.ingress(0).to_string();
+    let get = |value: &str| http::request(&at, "GET", "/bytes/1", &[("x-b-bin", value)], "").unwrap();
+    for (value, hex) in [
+        ("AP8", "00ff"),
+        ("AP8=", "00ff"),
+        ("", ""),
+        ("AP8=,AQ", "00ff 01"),
+        ("AQ, Ag", "01 02"),
+    ] {
+        let reply = get(value);
+        assert_eq!(
+            (reply.status, &*reply.body),
+            (200, &*json!({ "text": hex }).to_string()),
+            "{value}"
+        );
+        assert!(reply.headers.contains("x-raw-bin: AP8\n"), "{reply:?}");
+    }
+    client.headers = BTreeMap::from([("x-b-bin".to_owned(), "AP8".to_owned())]);
+    let answer = client.ask("Desk/Bytes", &[json!({"value": 1})]);
+    assert_eq!(answer.messages, [json!({"text": "00ff"})]);
+    assert_eq!(answer.headers["x-raw-bin"], "AP8");
+    for wrong in ["A", "AP8==", "A*", "AQ, A"] {
+        let reply = get(wrong);
+        assert_eq!(reply.status, 400, "{reply:?}");
+        assert!(reply.body.contains("x-b-bin"), "{reply:?}");
+    }
+}

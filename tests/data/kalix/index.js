@@ -202,7 +202,7 @@ const polls = entity("Poll", "poll", () => new data.Vote(), {
   },
 });
 
-const desk = new Action(proto, named("Desk"));
+const desk = new Action(proto, named("Desk"), { forwardHeaders: ["x-b-bin", "x-much"] });
 const change = (order) => [counters.service.methods.Change, { id: order.counter, by: order.by }];
 desk.commandHandlers = {
   Double: (n) => ({ value: number(n.value) * 2 }),
@@ -249,6 +249,12 @@ desk.commandHandlers = {
     const said = new Metadata();
     said.set("x-long", "x".repeat(6 << 10));
     return Reply.message({ text: "x".repeat(number(n.value)) }, said);
+  },
+  Bytes(_, ctx) {
+    const said = new Metadata();
+    said.set("x-raw-bin", Buffer.from([0, 255]));
+    const hex = (value) => (Buffer.isBuffer(value) ? value.toString("hex") : typeof value);
+    return Reply.message({ text: ctx.metadata.get("x-b-bin").map(hex).join(" ") }, said);
   },
   EchoText(ctx) {
     ctx.on("data", (text) => ctx.write(text));

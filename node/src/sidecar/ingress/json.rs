@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
@@ -14,6 +14,7 @@ use super::bodies::{Held, is_too_large, too_large};
 use super::call::{Caller, HTTP_CODE, Terms, session};
 use super::shown;
 use super::{respond, respond_as};
+use crate::base64;
 use crate::sidecar::failure::may_have_changed;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{self, Service};
@@ -200,19 +201,47 @@ fn terms(headers: &HeaderMap, service: &Service, trace: Trace) -> Result<Terms, 
             return Err(invalid(text));
         }
     };
-    let heard = headers.iter().filter(|(name, _)| service.hears(name.as_str()));
-    let entry = |(name, value): (&HeaderName, &HeaderValue)| {
-        Some(MetadataEntry {
-            key: name.to_string(),
-            value: Some(MetadataValue::Text(value.to_str().ok()?.to_owned())),
-        })
-    };
     Ok(Terms {
-        metadata: heard.filter_map(entry).collect(),
+        metadata: heard(headers, service)?,
         session: session(headers.get(SESSION_HEADER))?,
         timeout,
         trace,
     })
+}
+
+/// The headers that a service wants to hear of; those that gRPC has bytes in have the same over HTTP.
+fn heard(headers: &HeaderMap, service: &Service) -> Result<Vec<MetadataEntry>, Status> {
+    let mut entries = Vec::new();
+    for (name, value) in headers.iter().filter(|(name, _)| service.hears(name.as_str())) {
+        let Ok(text) = value.to_str() else { continue };
+        let mut add = |value| {
+            let key = name.to_string();
+            let value = Some(value);
+            entries.push(MetadataEntry { key, value });
+        };
+        if !name.as_str().ends_with("-bin") {
+            add(MetadataValue::Text(text.to_owned()));
+            continue;
+        }
+        // Several of one name may be one header.
+        for part in text.split(',').map(str::trim) {
+            let bytes = unpadded(part).ok_or_else(|| {
+                let text = format!("nothing changed: {name} is bytes in base64, and {part:?} is none");
+                Status::invalid_argument(text)
+            })?;
+            add(MetadataValue::Bytes(bytes.into()));
+        }
+    }
+    Ok(entries)
+}
+
+/// Bytes in base64, with or without what fills up its last four digits.
+fn unpadded(text: &str) -> Option<Vec<u8>> {
+    if text.contains('=') {
+        return base64::decode(text);
+    }
+    let fill = "=".repeat(text.len().wrapping_neg() % 4);
+    base64::decode(&format!("{text}{fill}"))
 }
 
 fn response(route: &Match, message: &[u8]) -> Result<Response<Body>, Status> {
@@ -236,11 +265,12 @@ fn say(
     session: Option<&Token>,
     response: &mut Response<Body>,
 ) {
-    let (code, texts): (Vec<_>, Vec<_>) = metadata
+    let (code, others): (Vec<_>, Vec<_>) = metadata
         .iter()
-        .filter(|entry| matches!(entry.value, Some(MetadataValue::Text(_))))
         .partition(|entry| entry.key.eq_ignore_ascii_case(HTTP_CODE));
-    response.headers_mut().extend(caller.said(method, texts, session));
+    response
+        .headers_mut()
+        .extend(caller.said(method, others, session));
     let code = code.iter().filter_map(|entry| match &entry.value {
         Some(MetadataValue::Text(text)) => text.parse::<u16>().ok(),
         _ => None,
