@@ -381,6 +381,41 @@ fn a_caller_of_an_action_who_gives_up_takes_nothing_with_him() {
 }
 
 #[test]
+fn who_has_no_time_is_told_that_nothing_changed_of_an_action_as_of_an_entity() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("kalix-no-time", shop, 1);
+    let mut client = dev.clients().remove(0);
+    let at = dev.ingress(0).to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("anabranch-timeout-ms", "0"),
+    ];
+    client.headers.insert("grpc-timeout".to_owned(), "0m".to_owned());
+    for (method, message) in [
+        ("Desk/Order", json!({"counter": "t", "by": 1})),
+        ("Counter/Change", json!({"id": "t", "by": 1})),
+    ] {
+        let path = format!("/anabranch.test.{method}");
+        let path = if method == "Counter/Change" {
+            "/counters/t"
+        } else {
+            &path
+        };
+        let reply = http::request(&at, "POST", path, &headers, &message.to_string()).unwrap();
+        assert_eq!(reply.status, 504, "{reply:?}");
+        let (code, text) = client.fail(method, message);
+        assert_eq!(code, DEADLINE_EXCEEDED, "{text}");
+        for said in [&reply.body, &text] {
+            let why = "nothing changed: the deadline passed before the function of ";
+            assert!(said.starts_with(why), "{method}: {said}");
+        }
+    }
+    client.headers.clear();
+    let counter = client.call("Counter/Get", json!({"id": "t"}));
+    assert_eq!(counter["value"], json!(0));
+}
+
+#[test]
 fn an_actions_message_on_which_the_function_ends_is_kept_from_it() {
     let Some(shop) = shop() else { return };
     let dev = Dev::start("kalix-action-parked", shop, 1);

@@ -84,6 +84,14 @@ impl Shared {
         token: Token,
         gone: oneshot::Receiver<()>,
     ) -> Ended {
+        // Behind this it is not known whether the function has it.
+        if self.clock.time() >= command.deadline {
+            let message = format!(
+                "nothing changed: the deadline passed before the function of {} was given the command; retry later",
+                entity.kind()
+            );
+            return (Err(Error::new(ErrorKind::Expired, message)), token);
+        }
         let attempt = Attempt::of(&function, &entity, &command);
         if let Err(error) = self.check_parked(&attempt) {
             return (Err(error), token);
