@@ -148,3 +148,29 @@ fn bytes_in_headers_are_the_same_over_grpc_and_http() {
         assert!(reply.body.contains("x-b-bin"), "{reply:?}");
     }
 }
+
+#[test]
+fn an_integer_that_a_function_has_no_room_for_does_not_reach_it_as_another() {
+    let Some(shop) = shop() else { return };
+    let dev = Dev::start("messages-integers", shop, 1);
+    let at = dev.ingress(0).to_string();
+    let by = |by: &str| {
+        let headers = [("content-type", "application/json")];
+        let reply = http::request(&at, "POST", "/counters/c", &headers, &format!("{{\"by\":{by}}}"));
+        let reply = reply.unwrap();
+        (reply.status, reply.body)
+    };
+    for wrong in [
+        "9223372036854775808.0",
+        "9.223372036854775808e18",
+        "-9223372036854775809",
+        "1.5",
+    ] {
+        let (status, said) = by(wrong);
+        assert_eq!(status, 400, "{wrong}: {said}");
+        assert!(said.contains("nothing changed"), "{wrong}: {said}");
+    }
+    let is = |value: &str| (200, format!("{{\"value\":\"{value}\"}}"));
+    assert_eq!(by("1e3"), is("1000"));
+    assert_eq!(by("8007199254739993.0"), is("8007199254740993"));
+}

@@ -34,7 +34,7 @@ pub(super) fn parse(field: &FieldDescriptor, json: &[u8]) -> Result<Option<Value
             Value::List(texts.into_iter().map(Value::String).collect())
         }
         // All of a `Struct` is its map, and all of a `ListValue` its list.
-        _ if is_own_form(&parent) => json::parse(&parent, json)?.get_field(field).into_owned(),
+        _ if is_own_form(parent) => json::parse(parent, json)?.get_field(field).into_owned(),
         _ => alone(field, json)?.get_field(field).into_owned(),
     };
     Ok(Some(value))
@@ -46,7 +46,7 @@ fn alone(field: &FieldDescriptor, json: &[u8]) -> Result<DynamicMessage, String>
     serde_json::from_slice::<IgnoredAny>(json).map_err(|e| e.to_string())?;
     let name = json!(field.json_name()).to_string();
     let object = [b"{", name.as_bytes(), b":", json, b"}"].concat();
-    json::parse(&field.parent_message(), &object).map_err(|why| {
+    json::parse(field.parent_message(), &object).map_err(|why| {
         // The place is one of the object.
         let place = why.rfind(" at line ").unwrap_or(why.len());
         why[..place].to_owned()
