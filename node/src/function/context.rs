@@ -83,7 +83,7 @@ impl Context {
             replica,
             now_ms,
             random: seed,
-            encoding: Encoding::Postcard,
+            encoding: Encoding::MessagePack,
             origin: Origin::default(),
             level: None,
             is_deleted: false,
@@ -276,7 +276,8 @@ impl Context {
         method: &str,
         argument: &A,
     ) -> Result<Call, Error> {
-        self.new_call(kind, key, method, argument).ok_or_else(|| {
+        let call = self.new_call(self.calls_in(), kind, key, method, argument);
+        call.ok_or_else(|| {
             let why = self.problem.take().unwrap_or_default();
             Error::new(ErrorKind::Invalid, format!("nothing changed: {why}"))
         })
@@ -299,7 +300,8 @@ impl Context {
     /// The caller is to hear what another entity's function answers to this, in place of this one's reply. What this command did
     /// is in before.
     pub fn forward<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
-        self.forward = self.new_call(kind, key, method, argument);
+        // What it is answered its caller reads.
+        self.forward = self.new_call(self.encoding, kind, key, method, argument);
     }
 
     fn add_effect<A: Serialize + ?Sized>(
@@ -312,20 +314,29 @@ impl Context {
     ) {
         if self.effects.len() >= EFFECTS_MAX {
             self.problem = Some(format!("a command has at most {EFFECTS_MAX} effects"));
-        } else if let Some(call) = self.new_call(kind, key, method, argument) {
+        } else if let Some(call) = self.new_call(self.calls_in(), kind, key, method, argument) {
             self.effects.push(Effect { call, awaited });
+        }
+    }
+
+    /// How its own calls are written. One that was called by JSON calls by JSON, which functions in other processes take, too.
+    fn calls_in(&self) -> Encoding {
+        match self.encoding {
+            Encoding::Json => Encoding::Json,
+            Encoding::MessagePack | Encoding::Postcard | Encoding::Protobuf => Encoding::MessagePack,
         }
     }
 
     fn new_call<A: Serialize + ?Sized>(
         &mut self,
+        encoding: Encoding,
         kind: &str,
         key: &str,
         method: &str,
         argument: &A,
     ) -> Option<Call> {
         let entity = EntityId::new(kind, key).map_err(|e| e.to_string());
-        let payload = Payload::of(self.encoding, argument).map_err(|e| e.to_string());
+        let payload = Payload::of(encoding, argument).map_err(|e| e.to_string());
         let call = entity.and_then(|entity| {
             Ok(Call {
                 origin: self.origin.onward(),

@@ -181,7 +181,7 @@ fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
         kind: entity.kind().to_owned(),
         key: entity.key().to_owned(),
     };
-    let argument = Payload::of(Encoding::Postcard, &change).map_err(invalid)?;
+    let argument = Payload::of(Encoding::MessagePack, &change).map_err(invalid)?;
     let state = here.read(entity).map_or(0, |(ty, reading)| {
         let line = json::line(entity, &reading);
         u64::from(crc32c::crc32c(line.as_bytes())) << 8 | ty as u64
@@ -193,6 +193,6 @@ fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
 /// What a schedule is told of its time.
 fn done(name: &str, slot: u64) -> Result<Call, Error> {
     let entity = EntityId::new(SCHEDULE, name).map_err(invalid)?;
-    let slot = Payload::of(Encoding::Postcard, &slot).map_err(invalid)?;
+    let slot = Payload::of(Encoding::MessagePack, &slot).map_err(invalid)?;
     Ok(Call::new(entity, "done", slot))
 }

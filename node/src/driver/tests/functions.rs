@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PATIENCE, Scratch, commands_waiting, id, increment, until, within};
 use crate::error::{Error, ErrorKind};
-use crate::function::state::{OrSet, PnCounter};
+use crate::function::state::{CounterMap, OrSet, PnCounter};
 use crate::function::{Context, Function};
 use crate::node::Node;
 use crate::payload::{Encoding, Payload};
@@ -75,6 +75,52 @@ async fn kind<R: serde::de::DeserializeOwned>(
 ) -> ErrorKind {
     let result = within(node.call::<_, R>("count", "a", method, argument)).await;
     result.err().expect("it is refused").kind()
+}
+
+/// The README's cart, and what counts in other types.
+fn quantities() -> Function {
+    Function::of::<CounterMap<String>>("cart")
+        .command("add", |lines, _, (product, quantity): (String, u32)| {
+            lines.increment(&product, quantity.into());
+            Ok::<_, String>(lines.get(&product))
+        })
+        .query("get", |lines, _, product: String| {
+            let count = i64::try_from(lines.get(&product)).map_err(|e| e.to_string())?;
+            Ok::<_, String>(count)
+        })
+        .into()
+}
+
+#[tokio::test]
+async fn a_number_is_what_it_is_to_whoever_takes_it_as_another_type() {
+    let scratch = Scratch::new();
+    let node = start(&scratch, quantities()).await;
+    let count: i64 = within(node.call("cart", "alice", "add", &("umbrella", 2)))
+        .await
+        .unwrap();
+    assert_eq!(count, 2, "a literal is an i32, and the cart takes a u32");
+    let negative = within(node.call::<_, i128>("cart", "alice", "add", &("boots", -1)))
+        .await
+        .unwrap_err();
+    assert_eq!(negative.kind(), ErrorKind::Invalid);
+    assert!(negative.message().contains("`-1`, expected u32"), "{negative}");
+    let count: u64 = within(node.call("cart", "alice", "get", "umbrella"))
+        .await
+        .unwrap();
+    assert_eq!(count, 2, "an i64 as a u64");
+    let flag = within(node.call::<_, bool>("cart", "alice", "get", "umbrella"))
+        .await
+        .unwrap_err();
+    assert_eq!(flag.kind(), ErrorKind::Unanswered);
+    assert!(flag.message().contains("expected a boolean"), "{flag}");
+
+    // What an older node sends.
+    let old = Payload::of(Encoding::Postcard, &("boots", 3_u32)).unwrap();
+    let call = Call::new(id("cart", "alice"), "add", old);
+    let (reply, _) = within(node.call_payload(call, None, PATIENCE)).await.unwrap();
+    assert_eq!(reply.encoding, Encoding::Postcard, "it knows no other");
+    assert_eq!(reply.read::<i128>(), Ok(3));
+    within(node.shutdown()).await.unwrap();
 }
 
 #[tokio::test]

@@ -134,9 +134,9 @@ impl Function {
                 Ok(payload)
             }
             Encoding::Json => from_json(method, &payload),
-            Encoding::Postcard => {
+            Encoding::MessagePack | Encoding::Postcard => {
                 let message = format!(
-                    "nothing changed: {} takes messages of protobuf, or their JSON, and not postcard",
+                    "nothing changed: {} takes messages of protobuf, or their JSON, and no others",
                     self.service.name
                 );
                 Err(Error::new(ErrorKind::Invalid, message))
@@ -306,7 +306,7 @@ impl Foreign for Function {
     fn give(&self, method: &str, wants: Encoding, reply: Payload) -> Result<Payload, Error> {
         match wants {
             Encoding::Json => to_json(self.method(method)?, &reply),
-            Encoding::Postcard | Encoding::Protobuf => Ok(reply),
+            Encoding::MessagePack | Encoding::Postcard | Encoding::Protobuf => Ok(reply),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Clients: whom they ask, and what they hear.
 
-use anabranch::{Error, ErrorKind, Token};
+use anabranch::{Error, ErrorKind, Payload, Token};
 
 use super::calling::Witness;
 use super::cluster::Cluster;
@@ -192,7 +192,7 @@ impl World {
         }
         self.tell(|| {
             let what = match &answered.result {
-                Ok(payload) => String::from_utf8_lossy(&payload.bytes).into_owned(),
+                Ok(payload) => legible(payload),
                 Err(error) => format!("{:?}: {error}", error.kind()),
             };
             let call = answered.ask.call();
@@ -201,5 +201,13 @@ impl World {
                 answered.client, answered.node
             )
         });
+    }
+}
+
+/// A reply for people, whatever it came as.
+fn legible(payload: &Payload) -> String {
+    match payload.read::<serde_json::Value>() {
+        Ok(value) => value.to_string(),
+        Err(_) => payload.bytes.escape_ascii().to_string(),
     }
 }
