@@ -1,5 +1,6 @@
 //! A map whose values are states themselves.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -205,8 +206,12 @@ impl<K, S: State> OrMap<K, S> {
 
 impl<K: Serialize + DeserializeOwned, S: State> OrMap<K, S> {
     /// Whether there is something under the key.
-    pub fn contains_key<Q: Serialize + ?Sized>(&self, key: &Q) -> bool {
-        let key = self.seen.encode(key);
+    pub fn contains_key<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        let key = self.seen.sought::<K, Q>(key);
         self.open.contains_key(&key) || self.below(&key).is_some()
     }
 
@@ -227,19 +232,31 @@ impl<K: Serialize + DeserializeOwned, S: State> OrMap<K, S> {
     }
 
     /// What is under the key, to look at; nothing where there is nothing.
-    pub fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Option<Child<'_, S>> {
-        self.shown(&self.seen.encode(key))
+    pub fn get<Q>(&self, key: &Q) -> Option<Child<'_, S>>
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.shown(&self.seen.sought::<K, Q>(key))
     }
 
     /// What is under the key, to change; nothing where there is nothing.
-    pub fn get_mut<Q: Serialize + ?Sized>(&mut self, key: &Q) -> Option<&mut S> {
-        let key = self.seen.encode(key);
+    pub fn get_mut<Q>(&mut self, key: &Q) -> Option<&mut S>
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        let key = self.seen.sought::<K, Q>(key);
         self.opened(key, false)
     }
 
     /// What is under the key, to change; it is made if it is not there, also if nothing is done to it.
     #[allow(clippy::missing_panics_doc, reason = "it never does")]
-    pub fn entry<Q: Serialize + ?Sized>(&mut self, key: &Q) -> &mut S {
+    pub fn entry<Q>(&mut self, key: &Q) -> &mut S
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
         let key = self.seen.keep::<K, Q>(key);
         let Some(child) = self.opened(key, true) else {
             unreachable!("what is not there was made");
@@ -248,8 +265,12 @@ impl<K: Serialize + DeserializeOwned, S: State> OrMap<K, S> {
     }
 
     /// Removes a key and what the command saw under it, if it is there.
-    pub fn remove<Q: Serialize + ?Sized>(&mut self, key: &Q) {
-        let key = self.seen.encode(key);
+    pub fn remove<Q>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        let key = self.seen.sought::<K, Q>(key);
         if let Some(open) = self.open.remove(&key) {
             self.close(key.clone(), open);
         }

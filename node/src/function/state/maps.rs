@@ -1,5 +1,6 @@
 //! Maps of counters, of registers and of sets.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
@@ -13,19 +14,19 @@ use crate::function::overlay::Overlay;
 
 /// What all maps can; `$child` is what a child is read as.
 macro_rules! map {
-    ($(#[$doc:meta])* $name:ident<$($param:ident),*> of $child:ty: $read:expr) => {
+    ($(#[$doc:meta])* $name:ident<$key:ident$(, $of:ident)?> of $child:ty: $read:expr) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name<$($param),*> {
+        pub struct $name<$key$(, $of)?> {
             seen: Seen,
             now: Overlay<$child>,
-            holds: PhantomData<fn() -> ($($param,)*)>,
+            holds: PhantomData<fn() -> ($key, $($of)?)>,
         }
 
-        impl<$($param: 'static),*> State for $name<$($param),*> {
+        impl<$key: 'static$(, $of: 'static)?> State for $name<$key$(, $of)?> {
             const TYPE: Type = Type::$name;
 
-            fn open(seen: &Seen) -> $name<$($param),*> {
+            fn open(seen: &Seen) -> $name<$key$(, $of)?> {
                 $name {
                     seen: seen.clone(),
                     now: Overlay::new(),
@@ -38,10 +39,14 @@ macro_rules! map {
             }
         }
 
-        impl<$($param: Serialize + DeserializeOwned),*> $name<$($param),*> {
+        impl<$key: Serialize + DeserializeOwned$(, $of: Serialize + DeserializeOwned)?> $name<$key$(, $of)?> {
             /// Whether there is something under the key.
-            pub fn contains_key<Q: Serialize + ?Sized>(&self, key: &Q) -> bool {
-                self.child(&self.seen.encode(key)).is_some()
+            pub fn contains_key<Q>(&self, key: &Q) -> bool
+            where
+                $key: Borrow<Q>,
+                Q: Serialize + ?Sized,
+            {
+                self.child(&self.seen.sought::<$key, Q>(key)).is_some()
             }
 
             /// How many keys there are.
@@ -55,8 +60,12 @@ macro_rules! map {
             }
 
             /// Removes a key and what the command saw under it, if it is there.
-            pub fn remove<Q: Serialize + ?Sized>(&mut self, key: &Q) {
-                let key = self.seen.encode(key);
+            pub fn remove<Q>(&mut self, key: &Q)
+            where
+                $key: Borrow<Q>,
+                Q: Serialize + ?Sized,
+            {
+                let key = self.seen.sought::<$key, Q>(key);
                 self.now.remove(key);
             }
 
@@ -113,12 +122,20 @@ map! {
 
 impl<K: Serialize + DeserializeOwned> CounterMap<K> {
     /// What is counted under the key; 0 where there is nothing.
-    pub fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> i128 {
-        self.child(&self.seen.encode(key)).unwrap_or(0)
+    pub fn get<Q>(&self, key: &Q) -> i128
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        self.child(&self.seen.sought::<K, Q>(key)).unwrap_or(0)
     }
 
     /// Adds to the counter under a key, which is made if it is not there; a negative number subtracts.
-    pub fn increment<Q: Serialize + ?Sized>(&mut self, key: &Q, by: i64) {
+    pub fn increment<Q>(&mut self, key: &Q, by: i64)
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
         let key = self.seen.keep::<K, Q>(key);
         let before = self.child(&key).unwrap_or(0);
         self.update(key, before + i128::from(by), Mutation::Increment(by));
@@ -134,13 +151,23 @@ impl<K: Serialize + DeserializeOwned> CounterMap<K> {
 
 impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> RegisterMap<K, V> {
     /// What is held under the key; nothing where there is nothing, or where it was never set.
-    pub fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Option<V> {
-        let bytes = self.child(&self.seen.encode(key))??;
+    pub fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        let bytes = self.child(&self.seen.sought::<K, Q>(key))??;
         self.seen.decode(&bytes)
     }
 
     /// Sets the register under a key, which is made if it is not there.
-    pub fn set<Q: Serialize + ?Sized, W: Serialize + ?Sized>(&mut self, key: &Q, value: &W) {
+    pub fn set<Q, W>(&mut self, key: &Q, value: &W)
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+        V: Borrow<W>,
+        W: Serialize + ?Sized,
+    {
         let (key, value) = (self.seen.keep::<K, Q>(key), self.seen.keep::<V, W>(value));
         let set = Mutation::Set {
             value: value.clone(),
@@ -159,8 +186,12 @@ impl<K: Serialize + DeserializeOwned, V: Serialize + DeserializeOwned> RegisterM
 
 impl<K: Serialize + DeserializeOwned, E: Serialize + DeserializeOwned> MultiMap<K, E> {
     /// The elements under a key, by their bytes; none where there is nothing.
-    pub fn get<Q: Serialize + ?Sized>(&self, key: &Q) -> Vec<E> {
-        let elements = self.child(&self.seen.encode(key)).unwrap_or_default();
+    pub fn get<Q>(&self, key: &Q) -> Vec<E>
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        let elements = self.child(&self.seen.sought::<K, Q>(key)).unwrap_or_default();
         elements
             .iter()
             .filter_map(|element| self.seen.decode(element))
@@ -168,13 +199,25 @@ impl<K: Serialize + DeserializeOwned, E: Serialize + DeserializeOwned> MultiMap<
     }
 
     /// Whether the element is in the set under the key.
-    pub fn contains<Q: Serialize + ?Sized, F: Serialize + ?Sized>(&self, key: &Q, element: &F) -> bool {
-        let elements = self.child(&self.seen.encode(key)).unwrap_or_default();
-        elements.contains(&self.seen.encode(element))
+    pub fn contains<Q, F>(&self, key: &Q, element: &F) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+        E: Borrow<F>,
+        F: Serialize + ?Sized,
+    {
+        let elements = self.child(&self.seen.sought::<K, Q>(key)).unwrap_or_default();
+        elements.contains(&self.seen.sought::<E, F>(element))
     }
 
     /// Adds an element to the set under a key, which is made if it is not there.
-    pub fn add<Q: Serialize + ?Sized, F: Serialize + ?Sized>(&mut self, key: &Q, element: &F) {
+    pub fn add<Q, F>(&mut self, key: &Q, element: &F)
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+        E: Borrow<F>,
+        F: Serialize + ?Sized,
+    {
         let (key, element) = (self.seen.keep::<K, Q>(key), self.seen.keep::<E, F>(element));
         let mut elements = self.child(&key).unwrap_or_default();
         elements.insert(element.clone());
@@ -182,8 +225,14 @@ impl<K: Serialize + DeserializeOwned, E: Serialize + DeserializeOwned> MultiMap<
     }
 
     /// Removes an element from the set under a key, if it is there.
-    pub fn remove_element<Q: Serialize + ?Sized, F: Serialize + ?Sized>(&mut self, key: &Q, element: &F) {
-        let (key, element) = (self.seen.encode(key), self.seen.encode(element));
+    pub fn remove_element<Q, F>(&mut self, key: &Q, element: &F)
+    where
+        K: Borrow<Q>,
+        Q: Serialize + ?Sized,
+        E: Borrow<F>,
+        F: Serialize + ?Sized,
+    {
+        let (key, element) = (self.seen.sought::<K, Q>(key), self.seen.sought::<E, F>(element));
         let Some(mut elements) = self.child(&key) else {
             return;
         };

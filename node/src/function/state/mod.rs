@@ -29,6 +29,27 @@
 //! # let _: Function = hall.into();
 //! ```
 //!
+//! What goes in is of the type that comes out, or what that lends (`str` for a `String`), as with the maps of the standard library:
+//! `set(&5)` sets a `LwwRegister<u64>` to the `u64`. Another type does not compile:
+//!
+//! ```compile_fail
+//! # use anabranch::{Context, state::LwwRegister};
+//! fn set(register: &mut LwwRegister<u64>, _: &mut Context, value: i32) -> Result<(), String> {
+//!     register.set(&value); // 5 as an i32 would be kept as what is 10 as a u64
+//!     Ok(())
+//! }
+//! # let _: anabranch::Function = anabranch::Function::of::<LwwRegister<u64>>("n").command("set", set).into();
+//! ```
+//!
+//! ```compile_fail
+//! # use anabranch::{Context, state::CounterMap};
+//! fn count(votes: &mut CounterMap<u32>, _: &mut Context, name: String) -> Result<(), String> {
+//!     votes.increment(&name, 1);
+//!     Ok(())
+//! }
+//! # let _: anabranch::Function = anabranch::Function::of::<CounterMap<u32>>("n").command("count", count).into();
+//! ```
+//!
 //! What a command does to it shows at once to the command itself, and to others once the command has returned well: as the
 //! operations that it did, so that what others do meanwhile is neither lost nor undone.
 //!
@@ -43,6 +64,7 @@ mod children;
 mod maps;
 mod values;
 
+use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
 
 use anabranch_crdt::{DEPTH_MAX, Epoch, Mutation, ReplicaId, Replicas, Type, Value};
@@ -208,19 +230,36 @@ impl Seen {
     }
 
     /// The bytes of a value that is to be read as a `T` again. If it would not be itself the command will be refused.
-    fn keep<T: Serialize + DeserializeOwned, Q: Serialize + ?Sized>(&self, value: &Q) -> Bytes {
+    fn keep<T, Q>(&self, value: &Q) -> Bytes
+    where
+        T: DeserializeOwned + Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
         let bytes = self.encode(value);
-        let again = datum::decode::<T>(&bytes).and_then(|value| datum::encode(&value));
-        let why = match again {
-            // A hash map comes in any order.
-            Ok(again) if again.len() == bytes.len() => return bytes,
-            Ok(_) => "it reads as another".to_owned(),
-            Err(why) => why,
-        };
-        let ty = std::any::type_name::<T>();
-        self.fail(format!(
-            "a {ty} cannot be kept: as postcard, without names, it does not read back as what it is: {why}"
-        ));
+        if let Err(why) = reads_back::<T, Q>(&bytes) {
+            let ty = std::any::type_name::<T>();
+            self.fail(format!(
+                "a {ty} cannot be kept: as postcard, without names, it does not read back as what it is: {why}"
+            ));
+        }
+        bytes
+    }
+
+    /// The bytes of what is kept as a `T`, if it is there. If they would not be the same the command will be refused.
+    fn sought<T, Q>(&self, value: &Q) -> Bytes
+    where
+        T: DeserializeOwned + Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        let bytes = self.encode(value);
+        let [kept, sought] = [std::any::type_name::<T>(), std::any::type_name::<Q>()];
+        // Text is itself, of whichever type; of others one lends what is written otherwise: `Bytes` a list of bytes.
+        if sought != kept
+            && sought != "str"
+            && let Err(why) = reads_back::<T, Q>(&bytes)
+        {
+            self.fail(format!("a {kept} cannot be found by a {sought}: {why}"));
+        }
         bytes
     }
 
@@ -258,6 +297,20 @@ impl Seen {
             None => Ok(()),
             Some(why) => Err(Error::new(ErrorKind::Refused, format!("nothing changed: {why}"))),
         }
+    }
+}
+
+/// Whether bytes that were written of a `Q` are a `T` that lends the same `Q`.
+fn reads_back<T, Q>(bytes: &Bytes) -> Result<(), String>
+where
+    T: DeserializeOwned + Borrow<Q>,
+    Q: Serialize + ?Sized,
+{
+    let again = datum::encode(datum::decode::<T>(bytes)?.borrow())?;
+    // A hash map comes in any order.
+    match again.len() == bytes.len() {
+        true => Ok(()),
+        false => Err("it reads as another".to_owned()),
     }
 }
 

@@ -471,6 +471,57 @@ fn what_would_not_be_read_again_is_not_kept() {
     }
 }
 
+#[derive(State)]
+struct Typed {
+    wide: LwwRegister<u64>,
+    seen: OrSet<u64>,
+    votes: CounterMap<u32>,
+    maybe: MvRegister<Option<String>>,
+    names: MultiMap<String, i16>,
+    raw: OrSet<Bytes>,
+}
+
+#[test]
+fn a_literal_is_kept_as_what_it_is_read_as() {
+    let typed = Function::of::<Typed>("typed")
+        .command("literals", |typed, _, ()| {
+            typed.wide.set(&5);
+            typed.seen.add(&7);
+            typed.votes.increment(&3, 1);
+            typed.maybe.set(&Some("x".into()));
+            typed.names.add("a", &-1);
+            let all = (
+                typed.wide.get(),
+                (typed.seen.elements(), typed.seen.contains(&7)),
+                typed.votes.entries(),
+                typed.maybe.values(),
+                (typed.names.get("a"), typed.names.contains("a", &-1)),
+            );
+            let expected = (
+                Some(5),
+                (vec![7], true),
+                vec![(3, 1)],
+                vec![Some("x".to_owned())],
+                (vec![-1], true),
+            );
+            Ok::<_, String>(all == expected)
+        })
+        .command("add_raw", |typed, _, ()| {
+            typed.raw.add(&b"ab"[..]);
+            Ok::<_, String>(())
+        })
+        .query("has_raw", |typed, _, ()| {
+            Ok::<_, String>(typed.raw.contains(&b"ab"[..]))
+        });
+    let mut world = World::new(typed.into());
+    assert_eq!(world.call("literals", &()).unwrap().read::<bool>(), Ok(true));
+    // `Bytes` lend a list of bytes, which is written otherwise.
+    for (method, why) in [("add_raw", "cannot be kept"), ("has_raw", "cannot be found by")] {
+        let refused = world.call(method, &()).unwrap_err();
+        assert!(refused.message().contains(why), "{refused}");
+    }
+}
+
 #[test]
 fn a_field_that_is_kept_as_another_type_is_no_empty_one() {
     #[derive(State)]

@@ -1,5 +1,6 @@
 //! Counters, registers, sets, flags and votes.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 
@@ -165,12 +166,20 @@ impl<T: Serialize + DeserializeOwned> LwwRegister<T> {
     }
 
     /// Sets it. It supersedes every value that the command saw.
-    pub fn set<Q: Serialize + ?Sized>(&mut self, value: &Q) {
+    pub fn set<Q>(&mut self, value: &Q)
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
         self.set_with_clock(value, Clock::Default);
     }
 
     /// Sets it under another clock than the default.
-    pub fn set_with_clock<Q: Serialize + ?Sized>(&mut self, value: &Q, clock: Clock) {
+    pub fn set_with_clock<Q>(&mut self, value: &Q, clock: Clock)
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
         let value = self.seen.keep::<T, Q>(value);
         self.set = Some(value.clone());
         let set = Mutation::Set { value, clock };
@@ -228,7 +237,11 @@ impl<T: Serialize + DeserializeOwned> MvRegister<T> {
     }
 
     /// Sets it. It supersedes every value that the command saw.
-    pub fn set<Q: Serialize + ?Sized>(&mut self, value: &Q) {
+    pub fn set<Q>(&mut self, value: &Q)
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
         self.set = Some(self.seen.keep::<T, Q>(value));
     }
 }
@@ -262,8 +275,12 @@ macro_rules! set {
 
         impl<T: Serialize + DeserializeOwned> $name<T> {
             /// Whether the element is in it.
-            pub fn contains<Q: Serialize + ?Sized>(&self, element: &Q) -> bool {
-                let element = self.seen.encode(element);
+            pub fn contains<Q>(&self, element: &Q) -> bool
+            where
+                T: Borrow<Q>,
+                Q: Serialize + ?Sized,
+            {
+                let element = self.seen.sought::<T, Q>(element);
                 let below = || match self.seen.value_as(Type::$name) {
                     Some(Value::$name(set)) => set.contains(&element).then_some(()),
                     _ => None,
@@ -295,7 +312,11 @@ macro_rules! set {
             }
 
             /// Adds an element.
-            pub fn add<Q: Serialize + ?Sized>(&mut self, element: &Q) {
+            pub fn add<Q>(&mut self, element: &Q)
+            where
+                T: Borrow<Q>,
+                Q: Serialize + ?Sized,
+            {
                 let element = self.seen.keep::<T, Q>(element);
                 self.now.put(element.clone(), (), Mutation::Add(vec![element]));
             }
@@ -314,8 +335,12 @@ set! {
 
 impl<T: Serialize + DeserializeOwned> OrSet<T> {
     /// Removes an element, if it is there.
-    pub fn remove<Q: Serialize + ?Sized>(&mut self, element: &Q) {
-        let element = self.seen.encode(element);
+    pub fn remove<Q>(&mut self, element: &Q)
+    where
+        T: Borrow<Q>,
+        Q: Serialize + ?Sized,
+    {
+        let element = self.seen.sought::<T, Q>(element);
         self.now.remove(element);
     }
 
