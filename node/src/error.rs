@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
@@ -166,6 +167,8 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     details: Option<Box<Payload>>,
+    /// Made again it counts once: it had an idempotency key.
+    is_keyed: bool,
 }
 
 impl Error {
@@ -175,6 +178,7 @@ impl Error {
             kind,
             message: message.into(),
             details: None,
+            is_keyed: false,
         }
     }
 
@@ -184,6 +188,13 @@ impl Error {
             details: Some(Box::new(details)),
             ..self
         }
+    }
+
+    /// The same of an update that had an idempotency key.
+    #[cfg(feature = "quic")]
+    pub(crate) fn keyed(self) -> Error {
+        let is_keyed = true;
+        Error { is_keyed, ..self }
     }
 
     /// The same as one of another kind.
@@ -213,9 +224,20 @@ impl Error {
         &self.message
     }
 
-    /// Whether the same request may succeed later, here or at another node. For an update, use the same
-    /// idempotency key: then nothing counts twice at this node.
+    /// Whether the same request may succeed later, here or at another node, and counts once then: nothing was changed; or it was
+    /// an update with an idempotency key, and is made again with that, at the same node. What was made without one would be made
+    /// twice.
+    ///
+    /// ```
+    /// use anabranch::{Error, ErrorKind};
+    ///
+    /// assert!(Error::new(ErrorKind::Overloaded, "nothing changed: a queue is full").may_retry());
+    /// assert!(!Error::new(ErrorKind::Unconfirmed, "accepted here, 1 of 3 copies confirmed").may_retry());
+    /// ```
     pub fn may_retry(&self) -> bool {
+        if self.changed_state() {
+            return self.is_keyed && !matches!(self.kind, ErrorKind::Unanswered | ErrorKind::Lost);
+        }
         matches!(
             self.kind,
             ErrorKind::Rights
@@ -224,11 +246,19 @@ impl Error {
                 | ErrorKind::Expired
                 | ErrorKind::Overloaded
                 | ErrorKind::DiskFull
-                | ErrorKind::Poisoned
-                | ErrorKind::Unconfirmed
                 | ErrorKind::Unreachable
                 | ErrorKind::Stopping
-        ) || (self.changed_state() && !matches!(self.kind, ErrorKind::Unanswered | ErrorKind::Lost))
+        )
+    }
+
+    /// Whether the same may go another way when it is tried again: it may be retried, or what became of it is not known; or it was
+    /// refused with such an error of something else.
+    pub(crate) fn is_open(&self) -> bool {
+        match self.kind {
+            ErrorKind::Refused => self.details::<Passed>().is_some_and(|passed| passed.open),
+            ErrorKind::Lost | ErrorKind::Internal => true,
+            _ => self.may_retry() || self.changed_state(),
+        }
     }
 
     /// Whether the update is (or may be) visible although this error came back, or the function may have changed something
@@ -245,12 +275,24 @@ impl Error {
     }
 }
 
-/// Its kind's name and its message: so that a function can refuse with an error of a call that it made.
+/// What an error says of itself where a function has refused with it.
+#[derive(Deserialize)]
+struct Passed {
+    #[serde(rename = "error")]
+    _kind: String,
+    #[serde(rename = "message")]
+    _message: String,
+    open: bool,
+}
+
+/// Its kind's name, its message, and whether it leaves open what a repeat comes to (of a kind that no node has a function of, one
+/// may have it then): so that a function can refuse with an error of a call that it made.
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Error", 2)?;
+        let mut fields = serializer.serialize_struct("Error", 3)?;
         fields.serialize_field("error", self.kind.name())?;
         fields.serialize_field("message", &self.message)?;
+        fields.serialize_field("open", &(self.is_open() || self.kind == ErrorKind::NoFunction))?;
         fields.end()
     }
 }

@@ -109,7 +109,9 @@ impl Shared {
 
     /// Makes an update and waits for its answer. Dropping the future does not undo it.
     pub(crate) async fn update(&self, update: Update) -> Result<Answer, Error> {
-        self.ask(|request| Input::Submit { request, update }).await
+        let is_keyed = update.key.is_some();
+        let made = self.ask(|request| Input::Submit { request, update }).await;
+        made.map_err(|error| if is_keyed { error.keyed() } else { error })
     }
 
     /// Makes an update, and waits for nothing.

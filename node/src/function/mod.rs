@@ -515,6 +515,11 @@ impl<S: State> FunctionBuilder<S> {
     /// goes on from where it had kept that it was, and calls for some again: [`Context::call_id`] is the same while the entity is.
     /// A deletion that nobody saw because the node died is not told.
     ///
+    /// What the command refuses it has heard, and is not told again. Where it refuses with an [`Error`] of something that it called,
+    /// and that may be retried or its outcome is not known, the change is told again, as if nobody had answered: so a `?` on
+    /// [`Context::call`] loses nothing. That goes by what the error says of itself when it is written: a text of it (`to_string`)
+    /// does not say it.
+    ///
     /// ```
     /// use anabranch::state::PnCounter;
     /// use anabranch::{Change, Context, Function};

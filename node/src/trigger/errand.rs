@@ -155,15 +155,12 @@ impl Errand {
         }
     }
 
-    /// Whether a function has answered: also that it will not.
+    /// Whether a function has answered: also that it will not, but not that something which it called could not be done now.
     fn is_answer(&self, result: &Result<Payload, Error>) -> bool {
         let Err(error) = result else { return true };
         tracing::warn!("{}, has failed: {error}", self.about);
-        let is_open = matches!(
-            error.kind(),
-            ErrorKind::Lost | ErrorKind::Unanswered | ErrorKind::Poisoned | ErrorKind::Internal
-        );
-        !(is_open || error.may_retry()) || error.kind() == ErrorKind::Unconfirmed
+        // What fewer nodes have than were to is done.
+        !error.is_open() || error.kind() == ErrorKind::Unconfirmed
     }
 }
 
@@ -195,4 +192,118 @@ fn done(name: &str, slot: u64) -> Result<Call, Error> {
     let entity = EntityId::new(SCHEDULE, name).map_err(invalid)?;
     let slot = Payload::of(Encoding::MessagePack, &slot).map_err(invalid)?;
     Ok(Call::new(entity, "done", slot))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::Arc;
+
+    use anabranch_crdt::ReplicaId;
+    use serde::Serialize;
+
+    use super::*;
+    use crate::function::state::PnCounter;
+    use crate::function::{Context, Function};
+    use crate::session::{Action, Command, CommandId, Origin, Said};
+    use crate::terms::Time;
+    use crate::trigger::changes::Changes;
+    use crate::view::View;
+    use crate::wire::{ShardId, WireError};
+
+    struct Nobody;
+
+    impl Home for Nobody {
+        fn has_function(&self, _: &str) -> bool {
+            true
+        }
+
+        fn read(&self, _: &EntityId) -> Option<(Type, Reading)> {
+            None
+        }
+    }
+
+    /// What a caller hears of a command that fails with this, as it comes from another node.
+    fn refused<E: std::fmt::Display + Serialize + Clone + Send + Sync + 'static>(
+        with: &E,
+        encoding: Encoding,
+    ) -> Error {
+        let with = with.clone();
+        let function: Function = Function::of::<PnCounter>("n")
+            .command("note", move |_, _, ()| Err::<(), E>(with.clone()))
+            .into();
+        let entity = EntityId::new("n", "a").unwrap();
+        let command = Command {
+            method: "note".into(),
+            payload: Payload::of(encoding, &()).unwrap(),
+            deadline: Time(u64::MAX),
+            origin: Origin::default(),
+        };
+        let view = View {
+            entity: entity.clone(),
+            shard: ShardId(0),
+            ty: None,
+            value: None,
+            replicas: Arc::default(),
+            heir: None,
+        };
+        let context = Context::new(entity, ReplicaId::default(), 0, 0);
+        let said = function.run(CommandId(1), &command, view, context);
+        let Said::Reply(reply) = said else {
+            panic!("{said:?}")
+        };
+        let Action::Refuse(error) = reply.action else {
+            panic!("it is refused");
+        };
+        WireError::of(&error).read()
+    }
+
+    fn is_over(error: Error) -> bool {
+        let trigger = Trigger {
+            name: "cart n note".into(),
+            kind: "cart".into(),
+            key: None,
+            function: "n".into(),
+            method: "note".into(),
+        };
+        let mut changes = Changes::new(vec![trigger.clone()]);
+        changes.see_to(1, &|_, _| true);
+        changes.changed(&EntityId::new("cart", "a").unwrap(), 0);
+        let telling = changes.poll(0).remove(0);
+        let mut told = Errand::of_change(telling, trigger);
+        let Next::Anywhere(..) = told.begin(&Nobody) else {
+            panic!("it calls");
+        };
+        matches!(told.heard(&Err(error)), Next::Over(true))
+    }
+
+    #[test]
+    fn a_change_is_told_again_when_its_function_failed_with_what_it_called() {
+        for encoding in [Encoding::MessagePack, Encoding::Json, Encoding::Postcard] {
+            let refused = |kind| refused(&Error::new(kind, "that"), encoding);
+            for kind in [
+                ErrorKind::Overloaded,
+                ErrorKind::Lost,
+                ErrorKind::Unanswered,
+                ErrorKind::Unconfirmed,
+                ErrorKind::Stopping,
+                ErrorKind::NoFunction,
+            ] {
+                let error = refused(kind);
+                assert_eq!(error.kind(), ErrorKind::Refused, "other nodes would be asked");
+                assert!(!is_over(error), "{kind:?} {encoding:?}");
+            }
+            for kind in [ErrorKind::Refused, ErrorKind::Invalid, ErrorKind::WrongType] {
+                assert!(is_over(refused(kind)), "{kind:?} {encoding:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_is_told_again_however_many_functions_have_failed_one_after_the_other() {
+        let inner = refused(&Error::new(ErrorKind::Overloaded, "that"), Encoding::MessagePack);
+        assert!(!is_over(refused(&inner, Encoding::Json)));
+        let own = refused(&"no".to_owned(), Encoding::MessagePack);
+        assert!(is_over(refused(&own, Encoding::Json)));
+    }
 }

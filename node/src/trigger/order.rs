@@ -87,6 +87,10 @@ fn null() -> Json {
 /// A function to be called at certain times. Each call is named by the schedule and its time: see
 /// [`Context::call_id`](crate::Context::call_id).
 ///
+/// It is called at least once for each: a call is made again until it is answered. That the function refuses is an answer. That it
+/// refuses with an [`Error`] of something that it called is none, where that may be retried or its outcome is not known: the call is
+/// made again then, as if nobody had answered.
+///
 /// ```
 /// use anabranch::{Missed, Order, When};
 ///

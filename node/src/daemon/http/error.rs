@@ -61,14 +61,6 @@ impl Refusal {
         serde_json::to_string(&self.body).unwrap_or_default()
     }
 
-    /// Of a request that had an idempotency key: made again, it counts once.
-    pub(super) fn of_keyed(error: Error) -> Refusal {
-        let retry = error.may_retry();
-        let mut refusal = Refusal::from(error);
-        refusal.body.retry = retry;
-        refusal
-    }
-
     #[cfg(test)]
     pub(super) fn status(&self) -> StatusCode {
         self.status
@@ -82,8 +74,7 @@ impl From<Error> for Refusal {
             body: ErrorBody {
                 error: error.kind().name().to_string(),
                 message: error.message().to_string(),
-                // What may have been made would be made twice.
-                retry: error.may_retry() && !error.changed_state(),
+                retry: error.may_retry(),
                 changed: error.changed_state(),
                 details: error.details(),
             },

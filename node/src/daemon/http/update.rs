@@ -99,13 +99,9 @@ async fn make(
         after,
         ..checked(update, &|name| runs.of(name))?
     };
-    let refused = match update.key {
-        Some(_) => Refusal::of_keyed,
-        None => Refusal::from,
-    };
     // From here on it is the engine's to bound; the wait for a level may be long.
     drop(place);
-    answered(&app.node.update(update).await.map_err(refused)?)
+    answered(&app.node.update(update).await.map_err(Refusal::from)?)
 }
 
 fn answer_body(answer: &Answer) -> AnswerBody {

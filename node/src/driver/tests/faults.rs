@@ -619,7 +619,7 @@ async fn who_waits_when_the_node_breaks_is_not_told_that_nothing_changed() {
     super::super::quic::broken(&node.shared, "for a test");
     let error = within(waiting).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
-    assert!(error.changed_state() && error.may_retry(), "{error}");
+    assert!(error.changed_state() && !error.may_retry(), "{error}");
     assert!(error.message().contains("for a test"), "{error}");
     let refused = within(node.shared.update(increment("k", 1))).await.unwrap_err();
     assert!(!refused.changed_state() && !refused.may_retry(), "{refused}");

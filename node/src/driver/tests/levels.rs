@@ -1,7 +1,7 @@
 //! Write levels over real links, and what their callers hear when the node stops.
 
 use super::*;
-use crate::{BoundedCounter, MemberHint, ReplicaId};
+use crate::{BoundedCounter, IdempotencyKey, MemberHint, ReplicaId};
 
 fn at(level: &str, update: Update) -> Update {
     Update {
@@ -34,15 +34,21 @@ async fn a_majority_confirms_and_a_minority_says_so() {
     within(b.shutdown()).await.unwrap();
     within(c.shutdown()).await.unwrap();
     let alone = at("majority", increment("k", 1));
-    let error = within(a.update(Update {
+    let update = Update {
         timeout_ms: 200,
         ..alone
-    }))
-    .await
-    .unwrap_err();
+    };
+    let error = within(a.update(update.clone())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unconfirmed);
-    assert!(error.changed_state() && error.may_retry());
+    assert!(error.changed_state());
+    assert!(!error.may_retry(), "it would be made twice: {error}");
     assert_eq!(counter(&a, "k").get(), Some(4), "accepted all the same");
+    let keyed = Update {
+        key: Some(IdempotencyKey::new(b"once").unwrap()),
+        ..update
+    };
+    let error = within(a.update(keyed)).await.unwrap_err();
+    assert!(error.changed_state() && error.may_retry(), "{error}");
     let too_many = within(a.update(at("4", increment("k", 1)))).await.unwrap_err();
     assert_eq!(too_many.kind(), ErrorKind::Invalid);
     within(a.shutdown()).await.unwrap();
