@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::payload::Payload;
+use crate::payload::{Payload, PayloadError};
 
 /// What went wrong, for programs. See each variant for what is now true and whether a retry is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -294,6 +294,13 @@ impl Serialize for Error {
         fields.serialize_field("message", &self.message)?;
         fields.serialize_field("open", &(self.is_open() || self.kind == ErrorKind::NoFunction))?;
         fields.end()
+    }
+}
+
+/// An argument that cannot be written is wrong.
+impl From<PayloadError> for Error {
+    fn from(error: PayloadError) -> Error {
+        Error::new(ErrorKind::Invalid, error.to_string())
     }
 }
 

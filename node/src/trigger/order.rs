@@ -123,7 +123,8 @@ impl Order {
     /// An order of a method of an entity's function.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`]: the argument cannot be written as JSON.
+    /// [`ErrorKind::Invalid`]: what the function of schedules would refuse. The argument cannot be written as JSON, or is too long;
+    /// there is no such time, or too many; no entity has such a name.
     pub fn new<A: Serialize + ?Sized>(
         when: When,
         kind: &str,
@@ -133,7 +134,7 @@ impl Order {
     ) -> Result<Order, Error> {
         let argument = serde_json::to_string(argument);
         let argument = argument.map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
-        Ok(Order {
+        let order = Order {
             when,
             kind: kind.into(),
             key: key.into(),
@@ -141,11 +142,14 @@ impl Order {
             argument: Json(argument),
             missed: Missed::default(),
             timeout_ms: None,
-        })
+        };
+        match order.check() {
+            Ok(()) => Ok(order),
+            Err(why) => Err(Error::new(ErrorKind::Invalid, why.0)),
+        }
     }
 
     /// Whether it can be followed: what the function of schedules would refuse otherwise.
-    #[cfg(feature = "daemon")]
     pub(crate) fn check(&self) -> Result<(), OrderError> {
         let plan = Plan {
             order: self.clone(),
@@ -160,7 +164,7 @@ impl Order {
         Order { missed, ..self }
     }
 
-    /// The same with another time for each call.
+    /// The same with another time for each call: from a millisecond to ten minutes, or the function of schedules refuses it.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Order {
         Order {

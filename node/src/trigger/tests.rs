@@ -3,6 +3,7 @@
 
 use super::order::{Plan, Schedule, Stand};
 use super::planner::{Planner, responsible};
+use crate::error::ErrorKind;
 use anabranch_crdt::NodeId;
 
 use super::*;
@@ -64,7 +65,8 @@ fn missed_times_are_made_good_as_the_order_says() {
 #[test]
 fn a_wrong_order_is_refused_with_what_is_wrong() {
     let wrong = |when, f: &dyn Fn(&mut Order)| {
-        let mut order = order(when, Missed::Once);
+        let mut order = order(When::AtMs(1), Missed::Once);
+        order.when = when;
         f(&mut order);
         Schedule::new(Plan { order, since_ms: 0 })
             .unwrap_err()
@@ -277,4 +279,23 @@ fn what_is_somebody_elses_is_not_looked_at_each_time() {
     // Once who is there has changed it is.
     planner.look_again(now);
     assert!(!planner.poll(now, &|_| true).is_empty());
+}
+
+#[test]
+fn an_order_that_schedules_would_refuse_is_refused_where_it_is_made() {
+    let new = |when: When, kind: &str, argument: &str| Order::new(when, kind, "a", "run", argument);
+    for (order, why) in [
+        (new(When::EveryMs(10), "job", ""), "every 10 ms is too often"),
+        (new(When::Cron("61 * * * *".into()), "job", ""), "61"),
+        (new(When::AfterMs(1), "", ""), "kind"),
+        (
+            new(When::AfterMs(1), "job", &"x".repeat(70_000)),
+            "an argument of 70002 bytes",
+        ),
+    ] {
+        let error = order.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.message().contains(why), "{error}");
+    }
+    assert!(new(When::EveryMs(1_000), "job", "").is_ok());
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::error::{Error, ErrorKind};
+
 /// A kind's name is at most this long.
 pub const KIND_BYTES_MAX: usize = 128;
 /// An entity's key is at most this long.
@@ -22,6 +24,13 @@ pub struct NameError {
     what: &'static str,
     max: usize,
     got: usize,
+}
+
+/// What asks for something of such a name is wrong.
+impl From<NameError> for Error {
+    fn from(error: NameError) -> Error {
+        Error::new(ErrorKind::Invalid, error.to_string())
+    }
 }
 
 fn check_name(what: &'static str, len: usize, max: usize) -> Result<(), NameError> {
