@@ -352,7 +352,7 @@ impl Node {
     /// # use std::time::Duration;
     ///
     /// # async fn example(node: anabranch::Node, other: NodeId) -> Result<(), Box<dyn std::error::Error>> {
-    /// let argument = Payload::of(Encoding::MessagePack, &100)?;
+    /// let argument = Payload::of(Encoding::Cbor, &100)?;
     /// let call = Call::new(EntityId::new("quota", "api")?, "hand_over", argument);
     /// let (reply, _) = node.call_on(other, call, None, Duration::from_secs(1)).await?;
     /// println!("{:?}", reply.read::<u32>());
@@ -625,6 +625,6 @@ fn check_kinds(update: &Update) -> Result<(), Error> {
 fn call_of<A: Serialize + ?Sized>(kind: &str, key: &str, method: &str, argument: &A) -> Result<Call, Error> {
     let invalid = |e: String| Error::new(ErrorKind::Invalid, e);
     let entity = EntityId::new(kind, key).map_err(|e| invalid(e.to_string()))?;
-    let payload = Payload::of(Encoding::MessagePack, argument).map_err(|e| invalid(e.to_string()))?;
+    let payload = Payload::of(Encoding::Cbor, argument).map_err(|e| invalid(e.to_string()))?;
     Ok(Call::new(entity, method, payload))
 }

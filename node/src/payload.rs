@@ -1,6 +1,6 @@
 //! Arguments and replies as bytes.
 
-mod msgpack;
+mod cbor;
 mod written;
 
 use bytes::Bytes;
@@ -20,9 +20,9 @@ pub(crate) const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 pub enum Encoding {
     /// JSON text: what people and web clients send.
     Json,
-    /// MessagePack: what Rust sends to Rust. A number is read as the number that it was, whatever its type, or not at all; structs
+    /// CBOR: what Rust sends to Rust. A number is read as the number that it was, whatever its type, or not at all; structs
     /// have the names of their fields, so that one with another field, which has a `#[serde(default)]`, is read as well.
-    MessagePack,
+    Cbor,
     /// Postcard: fewer bytes, for whoever knows that both sides have the very same types. It does not say what is in it: read as
     /// another type, 2 that was written as an `i32` is 4 to whoever reads a `u32`.
     Postcard,
@@ -40,7 +40,7 @@ pub enum Encoding {
 /// assert_eq!(payload.read::<(String, u32)>()?, ("umbrella".into(), 2));
 /// assert!(payload.read::<bool>().is_err());
 ///
-/// let payload = Payload::of(Encoding::MessagePack, &-1)?;
+/// let payload = Payload::of(Encoding::Cbor, &-1)?;
 /// assert_eq!(payload.read::<i64>()?, -1);
 /// assert!(payload.read::<u32>().is_err());
 /// # Ok::<(), anabranch::PayloadError>(())
@@ -68,7 +68,7 @@ impl Payload {
     /// How long one in this encoding may be.
     pub(crate) fn bytes_max(&self) -> usize {
         match self.encoding {
-            Encoding::Json | Encoding::Postcard => PAYLOAD_BYTES_MAX,
+            Encoding::Json | Encoding::Cbor | Encoding::Postcard => PAYLOAD_BYTES_MAX,
             Encoding::Protobuf => PAYLOAD_BYTES_MAX + ENVELOPE_BYTES_MAX,
         }
     }
@@ -76,14 +76,13 @@ impl Payload {
     /// A value's bytes.
     ///
     /// # Errors
-    /// It has something that the encoding has no way to write: for JSON, a map whose keys are no text; for MessagePack, lists and
-    /// maps more than 128 deep within one another.
+    /// It has something that the encoding has no way to write: for JSON, a map whose keys are no text.
     pub fn of<T: Serialize + ?Sized>(encoding: Encoding, value: &T) -> Result<Payload, PayloadError> {
         let bytes = match encoding {
             Encoding::Json => serde_json::to_vec(value)
                 .map_err(|e| PayloadError(e.to_string()))?
                 .into(),
-            Encoding::MessagePack => msgpack::to_bytes(value).map_err(|e| PayloadError(e.to_string()))?,
+            Encoding::Cbor => cbor::to_bytes(value).map_err(PayloadError)?,
             Encoding::Postcard => postcard::serialize_with_flavor(value, Written::default())
                 .map_err(|e| PayloadError(e.to_string()))?,
             Encoding::Protobuf => return Err(PayloadError::protobuf()),
@@ -105,9 +104,7 @@ impl Payload {
                 };
                 serde_json::from_slice(text).map_err(|e| PayloadError(e.to_string()))
             }
-            Encoding::MessagePack => {
-                msgpack::from_bytes(&self.bytes).map_err(|e| PayloadError(e.to_string()))
-            }
+            Encoding::Cbor => cbor::from_bytes(&self.bytes).map_err(PayloadError),
             Encoding::Postcard => {
                 let (value, rest) =
                     postcard::take_from_bytes(&self.bytes).map_err(|e| PayloadError(e.to_string()))?;

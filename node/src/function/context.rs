@@ -83,7 +83,7 @@ impl Context {
             replica,
             now_ms,
             random: seed,
-            encoding: Encoding::MessagePack,
+            encoding: Encoding::Cbor,
             origin: Origin::default(),
             level: None,
             is_deleted: false,
@@ -323,7 +323,7 @@ impl Context {
     fn calls_in(&self) -> Encoding {
         match self.encoding {
             Encoding::Json => Encoding::Json,
-            Encoding::MessagePack | Encoding::Postcard | Encoding::Protobuf => Encoding::MessagePack,
+            Encoding::Cbor | Encoding::Postcard | Encoding::Protobuf => Encoding::Cbor,
         }
     }
 

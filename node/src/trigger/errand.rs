@@ -178,7 +178,7 @@ fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
         kind: entity.kind().to_owned(),
         key: entity.key().to_owned(),
     };
-    let argument = Payload::of(Encoding::MessagePack, &change).map_err(invalid)?;
+    let argument = Payload::of(Encoding::Cbor, &change).map_err(invalid)?;
     let state = here.read(entity).map_or(0, |(ty, reading)| {
         let line = json::line(entity, &reading);
         u64::from(crc32c::crc32c(line.as_bytes())) << 8 | ty as u64
@@ -190,7 +190,7 @@ fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
 /// What a schedule is told of its time.
 fn done(name: &str, slot: u64) -> Result<Call, Error> {
     let entity = EntityId::new(SCHEDULE, name).map_err(invalid)?;
-    let slot = Payload::of(Encoding::MessagePack, &slot).map_err(invalid)?;
+    let slot = Payload::of(Encoding::Cbor, &slot).map_err(invalid)?;
     Ok(Call::new(entity, "done", slot))
 }
 
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_change_is_told_again_when_its_function_failed_with_what_it_called() {
-        for encoding in [Encoding::MessagePack, Encoding::Json, Encoding::Postcard] {
+        for encoding in [Encoding::Cbor, Encoding::Json, Encoding::Postcard] {
             let refused = |kind| refused(&Error::new(kind, "that"), encoding);
             for kind in [
                 ErrorKind::Overloaded,
@@ -301,9 +301,9 @@ mod tests {
 
     #[test]
     fn a_change_is_told_again_however_many_functions_have_failed_one_after_the_other() {
-        let inner = refused(&Error::new(ErrorKind::Overloaded, "that"), Encoding::MessagePack);
+        let inner = refused(&Error::new(ErrorKind::Overloaded, "that"), Encoding::Cbor);
         assert!(!is_over(refused(&inner, Encoding::Json)));
-        let own = refused(&"no".to_owned(), Encoding::MessagePack);
+        let own = refused(&"no".to_owned(), Encoding::Cbor);
         assert!(is_over(refused(&own, Encoding::Json)));
     }
 }

@@ -35,7 +35,7 @@ pub struct CallRequest {
 /// A value as bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireValue {
-    /// Which encoding: 0 JSON, 1 postcard, 2 a message of protobuf, 3 MessagePack.
+    /// Which encoding: 0 JSON, 1 postcard, 2 a message of protobuf, 3 CBOR.
     pub encoding: u8,
     /// The bytes.
     pub bytes: Bytes,

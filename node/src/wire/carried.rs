@@ -24,7 +24,7 @@ impl WireValue {
                 Encoding::Json => 0,
                 Encoding::Postcard => 1,
                 Encoding::Protobuf => 2,
-                Encoding::MessagePack => 3,
+                Encoding::Cbor => 3,
             },
             bytes: payload.bytes,
         }
@@ -36,7 +36,7 @@ impl WireValue {
             0 => Encoding::Json,
             1 => Encoding::Postcard,
             2 => Encoding::Protobuf,
-            3 => Encoding::MessagePack,
+            3 => Encoding::Cbor,
             _ => return None,
         };
         let bytes = self.bytes;

@@ -51,12 +51,12 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// A call of an entity's function, as [`Node::call`](anabranch::Node::call) makes it: as MessagePack.
+    /// A call of an entity's function, as [`Node::call`](anabranch::Node::call) makes it: as CBOR.
     ///
     /// # Panics
     /// The name is no entity's, or the argument cannot be written.
     pub fn of<A: Serialize + ?Sized>(kind: &str, key: &str, method: &str, argument: &A) -> Ask {
-        Ask::encoded(Encoding::MessagePack, kind, key, method, argument)
+        Ask::encoded(Encoding::Cbor, kind, key, method, argument)
     }
 
     /// The same in a certain encoding.

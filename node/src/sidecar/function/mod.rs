@@ -134,7 +134,7 @@ impl Function {
                 Ok(payload)
             }
             Encoding::Json => from_json(method, &payload),
-            Encoding::MessagePack | Encoding::Postcard => {
+            Encoding::Cbor | Encoding::Postcard => {
                 let message = format!(
                     "nothing changed: {} takes messages of protobuf, or their JSON, and no others",
                     self.service.name
@@ -306,7 +306,7 @@ impl Foreign for Function {
     fn give(&self, method: &str, wants: Encoding, reply: Payload) -> Result<Payload, Error> {
         match wants {
             Encoding::Json => to_json(self.method(method)?, &reply),
-            Encoding::MessagePack | Encoding::Postcard | Encoding::Protobuf => Ok(reply),
+            Encoding::Cbor | Encoding::Postcard | Encoding::Protobuf => Ok(reply),
         }
     }
 

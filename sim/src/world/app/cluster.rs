@@ -63,7 +63,7 @@ impl<'a> Cluster<'a> {
         method: &str,
         argument: &A,
     ) -> Result<R, String> {
-        let call = call(Encoding::MessagePack, kind, key, method, argument);
+        let call = call(Encoding::Cbor, kind, key, method, argument);
         let failed = |why: String| format!("node {node} does not say {call}: {why}");
         let Some(life) = &self.world.hosts[node].life else {
             return Err(failed("it is down".to_owned()));
