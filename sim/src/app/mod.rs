@@ -52,6 +52,10 @@
 //! app::check(1..4, |simulation| simulation.nodes(3).run(Hits::default()));
 //! ```
 //!
+//! Clients call functions, whichever node they ask. What else a client of a node can do is not simulated: open streams, update or
+//! delete entities without a function, call a certain node (`call_on`), read at a level. Functions call one another as at a node, but
+//! open no streams.
+//!
 //! Not here: how any of it is carried out (`crate::world`).
 //! Contract: equal seeds, equal builds, equal applications: equal trace hashes. A function may go by its entity, its argument
 //! and its context, and by nothing else; what it remembers besides is its node's, and forgotten at that node's next start.

@@ -51,7 +51,14 @@ impl Simulation {
     }
 
     /// With so many nodes.
+    ///
+    /// # Panics
+    /// One node or none is no cluster: there is no link on which anything could go wrong.
     pub fn nodes(self, nodes: usize) -> Simulation {
+        assert!(
+            nodes >= 2,
+            "a simulation has 2 nodes at least, and is to have {nodes}"
+        );
         let nodes = Some(nodes);
         Simulation { nodes, ..self }
     }
@@ -177,12 +184,42 @@ pub struct Outcome {
     pub ended_at: Micros,
 }
 
-/// Runs every seed, and panics at the first that fails: with the failure, and what came before it. Returns what all seeds'
-/// calls became.
+/// The variable that names the one seed that is to be run, and told line by line.
+const REPLAY: &str = "ANABRANCH_SIM_SEED";
+
+/// Runs every seed, and panics at the first that fails: with the failure, what came before it, and the command that replays it.
+/// That names the seed in `ANABRANCH_SIM_SEED`: then it alone is run, and all that happens is printed on stderr. Returns what all
+/// seeds' calls became.
 ///
 /// # Panics
-/// A seed fails.
+/// A seed fails; the variable is no number.
 pub fn check(seeds: Range<u64>, mut run: impl FnMut(Simulation) -> Outcome) -> CallCounts {
+    let replayed = std::env::var(REPLAY).ok();
+    let Some(seed) = replayed else {
+        return check_all(seeds, run);
+    };
+    let Ok(seed) = seed.parse() else {
+        panic!("{REPLAY} is {seed:?}, and no number");
+    };
+    let outcome = run(Simulation::of(seed).told(|line| eprintln!("{line}")));
+    if let Some(failure) = &outcome.failure {
+        panic!("seed {seed}: {failure}");
+    }
+    outcome.calls
+}
+
+/// What one types to see a seed of the test that runs now.
+fn replay(seed: u64) -> String {
+    let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}"));
+    let thread = std::thread::current();
+    // Tests that run one after the other do so on the main thread.
+    let test = thread.name().filter(|name| *name != "main");
+    let test = test.map(|name| format!(" --exact {name}"));
+    let (package, test) = (package.unwrap_or_default(), test.unwrap_or_default());
+    format!("{REPLAY}={seed} cargo test{package} -- --nocapture{test}")
+}
+
+fn check_all(seeds: Range<u64>, mut run: impl FnMut(Simulation) -> Outcome) -> CallCounts {
     let mut all = CallCounts::default();
     for seed in seeds {
         let outcome = run(Simulation::of(seed));
@@ -198,7 +235,7 @@ pub fn check(seeds: Range<u64>, mut run: impl FnMut(Simulation) -> Outcome) -> C
             }));
             assert_eq!(again.trace, outcome.trace, "seed {seed} went two ways");
             let story: Vec<String> = story.take().into();
-            panic!("seed {seed}: {failure}\n{}", story.join("\n"));
+            panic!("seed {seed}: {failure}\n{}\n{}", story.join("\n"), replay(seed));
         }
         all.add(&outcome.calls);
     }
@@ -229,5 +266,76 @@ impl CallCounts {
         self.open += open;
         self.commands += commands;
         self.remote += remote;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use anabranch::Function;
+    use anabranch::state::Flag;
+
+    use super::*;
+    use crate::app::{Answered, Ask, Client, Cluster};
+    use crate::net::NodeIx;
+
+    /// Asks a node.
+    struct At(NodeIx);
+
+    impl Application for At {
+        fn functions(&self) -> Vec<Function> {
+            let flag = Function::of::<Flag>("flag").query("get", |flag, _, ()| Ok::<_, String>(flag.get()));
+            vec![flag.into()]
+        }
+
+        fn next(&mut self, _: &mut Client) -> Option<Ask> {
+            Some(Ask::of("flag", "a", "get", &()).at(self.0))
+        }
+
+        fn on_answer(&mut self, _: &Answered, _: &Cluster<'_>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn at_rest(&mut self, cluster: &Cluster<'_>) -> Result<(), String> {
+            let shown: Result<bool, String> = cluster.query(99, "flag", "a", "get", &());
+            match shown {
+                Err(why) if why.contains("there are 3") => Ok(()),
+                shown => Err(format!("{shown:?}")),
+            }
+        }
+    }
+
+    fn short(seed: u64) -> Simulation {
+        Simulation::of(seed).nodes(3).for_seconds(1)
+    }
+
+    #[test]
+    #[should_panic(expected = "2 nodes at least, and is to have 1")]
+    fn a_cluster_of_one_is_refused_with_words() {
+        let _ = Simulation::of(1).nodes(1);
+    }
+
+    #[test]
+    fn a_node_that_is_not_there_is_told_of_and_no_index() {
+        let failure = short(1).run(At(99)).failure.map(|failure| failure.to_string());
+        let failure = failure.unwrap_or_default();
+        assert!(
+            failure.contains("asks node 99 for get of flag/a: there are 3"),
+            "{failure}"
+        );
+        assert!(short(1).run(At(2)).failure.is_none());
+    }
+
+    #[test]
+    fn a_failure_says_how_it_is_replayed() {
+        let failed = catch_unwind(AssertUnwindSafe(|| check(7..8, |_| short(7).run(At(99)))));
+        let text = failed.err().and_then(|panic| panic.downcast::<String>().ok());
+        let text = text.map_or_else(String::new, |text| *text);
+        let last = text.lines().last().unwrap_or_default();
+        assert!(
+            last.starts_with("ANABRANCH_SIM_SEED=7 cargo test -p anabranch-sim"),
+            "{text}"
+        );
     }
 }

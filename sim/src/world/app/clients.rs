@@ -70,6 +70,14 @@ impl Apps {
             client.session = Token::default();
         }
         let node = ask.node().unwrap_or(client.home);
+        let nodes = world.hosts.len();
+        if node >= nodes {
+            let why = format!(
+                "client {ix} asks node {node} for {}: there are {nodes}, from 0 on",
+                ask.call()
+            );
+            return Err(broken(Rule::Application, client.home, why));
+        }
         let session = ask.is_in_session().then(|| client.session.clone());
         let (call, timeout_ms) = (ask.call().clone(), ask.timeout_ms());
         let number = client.asked;

@@ -65,7 +65,10 @@ impl<'a> Cluster<'a> {
     ) -> Result<R, String> {
         let call = call(Encoding::Cbor, kind, key, method, argument);
         let failed = |why: String| format!("node {node} does not say {call}: {why}");
-        let Some(life) = &self.world.hosts[node].life else {
+        let Some(host) = self.world.hosts.get(node) else {
+            return Err(failed(format!("there are {}, from 0 on", self.world.hosts.len())));
+        };
+        let Some(life) = &host.life else {
             return Err(failed("it is down".to_owned()));
         };
         let function = self.functions[node].get(kind);
