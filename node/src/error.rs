@@ -43,7 +43,7 @@ pub enum ErrorKind {
     Expired,
     /// The function was given the command and did not answer: it ended, broke its rules, or took too long; or its node had no
     /// room for what it did. Its entity is as it was; what it did elsewhere is not known, so that only what is harmless twice may
-    /// be retried.
+    /// be retried. The message says "nothing changed" of a method that waits for nobody: it has done nothing elsewhere.
     Lost,
     /// Another node was called, or a call was forwarded by what had changed something already, and the answer did not come, or was
     /// not what its caller expects.
@@ -265,7 +265,9 @@ impl Error {
     /// elsewhere.
     pub fn changed_state(&self) -> bool {
         match self.kind {
-            ErrorKind::Unconfirmed | ErrorKind::Unanswered | ErrorKind::Lost | ErrorKind::Poisoned => true,
+            ErrorKind::Unconfirmed | ErrorKind::Unanswered | ErrorKind::Poisoned => true,
+            // A function that waits for nobody does nothing elsewhere.
+            ErrorKind::Lost => !self.message.starts_with("nothing changed"),
             // What may end a node; those that wait for an answer then are told so.
             ErrorKind::DiskFull | ErrorKind::InUse | ErrorKind::Io | ErrorKind::Internal => {
                 self.message.starts_with("accepted")

@@ -589,6 +589,8 @@ impl Node {
     /// Updates that still wait for copies elsewhere end with [`ErrorKind::Unconfirmed`]. Any number of callers may
     /// ask; all get the same answer. Dropping the future does not keep the node running.
     ///
+    /// What only reads, queries among it, is answered afterwards, too, by what was here at the end.
+    ///
     /// # Errors
     /// See [`Node::stopped`].
     pub async fn shutdown(&self) -> Result<(), Error> {

@@ -37,6 +37,7 @@ use self::state::{Seen, State};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload, PayloadError};
 use crate::session::{Action, Call, Command, CommandId, Effect, Reply, Said, State as StateAction, Streams};
+use crate::session::{UNKNOWN_ELSEWHERE, lost_alone};
 use crate::view::View;
 use crate::wire::{KEY_BYTES_MAX, KIND_BYTES_MAX};
 
@@ -356,7 +357,7 @@ fn run_now(run: &Run, command: &Command, view: View, context: &mut Context) -> R
     }));
     // Whoever commits finds nobody else who keeps the entity as it was.
     drop(seen);
-    outcome.unwrap_or_else(|panic| Err(panicked(context, &command.method, panic.as_ref())))
+    outcome.unwrap_or_else(|panic| Err(lost_alone(panicked(context, &command.method, panic.as_ref()))))
 }
 
 /// What became of a command, as its session hears it.
@@ -413,9 +414,7 @@ fn panicked(context: &Context, method: &str, panic: &(dyn std::any::Any + Send))
     tracing::error!(%entity, method, "a function panicked: {text}");
     Error::new(
         ErrorKind::Lost,
-        format!(
-            "the function of {entity} panicked in {method}: {text}. The entity is as it was; what the function did elsewhere is not known"
-        ),
+        format!("the function of {entity} panicked in {method}: {text}{UNKNOWN_ELSEWHERE}"),
     )
 }
 

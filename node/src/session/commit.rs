@@ -15,7 +15,7 @@ use crate::view::View;
 use crate::wire::EntityId;
 
 /// What there is to say where an entity refused what its function did. Nobody takes it for an error of a command that no function was
-/// given, after which another node is asked: the function may have done something elsewhere.
+/// given, after which another node is asked: the function may have done something elsewhere. See [`refused_alone`].
 pub fn refused(entity: &EntityId, error: Error) -> Error {
     if !planted!("refused_has_not_run", false, route::has_not_begun(&error)) {
         return error;
@@ -25,6 +25,18 @@ pub fn refused(entity: &EntityId, error: Error) -> Error {
          elsewhere is not known"
     );
     Error::new(ErrorKind::Lost, message)
+}
+
+/// How an error begins of a command that has run, and has left nothing here or elsewhere.
+pub(super) const IS_NOT_IN: &str = "nothing changed: what the function did is not in";
+
+/// The same where the function waits for nobody, and so has done nothing elsewhere: its caller may call again. Nobody else does so for
+/// him: no command is run twice unasked.
+pub fn refused_alone(error: Error) -> Error {
+    if planted!("refused_has_not_run", true, !route::has_not_begun(&error)) {
+        return error;
+    }
+    Error::new(error.kind(), format!("{IS_NOT_IN}: {error}"))
 }
 
 /// How an error begins that does not undo what was asked for.
@@ -234,6 +246,15 @@ mod tests {
                 "{error}"
             );
         }
+        // What waits for nobody has done nothing elsewhere.
+        let overloaded = Error::new(ErrorKind::Overloaded, "not accepted, nothing changed: no room");
+        let alone = refused(&entity, refused_alone(overloaded));
+        assert_eq!(alone.kind(), ErrorKind::Overloaded);
+        assert!(alone.may_retry() && !alone.changed_state(), "{alone}");
+        assert!(
+            !route::goes_on(&alone, false) && route::goes_on(&alone, true),
+            "it has run: {alone}"
+        );
         for kind in [
             ErrorKind::Rights,
             ErrorKind::DiskFull,

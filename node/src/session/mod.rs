@@ -27,7 +27,7 @@ use anabranch_crdt::{Mutation, Reading, planted};
 pub(crate) use call::check_reply;
 pub use change::{Change, believe, counts_votes, diff, empty};
 use change::{grows, mend, shown, shown_of};
-pub use commit::{forward_failed, refused};
+pub use commit::{forward_failed, refused, refused_alone};
 pub use direct::Answered;
 pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,
@@ -50,6 +50,20 @@ pub const LEFT_MS_DEFAULT: u64 = 5_000;
 pub const IDLE_MS_DEFAULT: u64 = 30_000;
 /// How long a function may take to end.
 pub const CLOSING_MS_DEFAULT: u64 = 5_000;
+
+/// How an error ends of a function whose answer is lost.
+pub(crate) const UNKNOWN_ELSEWHERE: &str =
+    ". The entity is as it was; what the function did elsewhere is not known";
+
+/// Such an error of a function that waits for nobody: it has done nothing elsewhere.
+pub fn lost_alone(error: Error) -> Error {
+    match error.message().strip_suffix(UNKNOWN_ELSEWHERE) {
+        Some(what) if error.kind() == ErrorKind::Lost => {
+            Error::new(ErrorKind::Lost, format!("nothing changed: {what}"))
+        }
+        _ => error,
+    }
+}
 
 /// See the module's front page.
 #[derive(Debug)]
@@ -554,8 +568,7 @@ impl Session {
         let Life::Open(open) = &mut self.life else { return };
         let Some(busy) = open.busy.take() else { return };
         let message = format!(
-            "the function of {} was given the command and its answer is lost: {why}. The entity is as it was; what the \
-             function did elsewhere is not known",
+            "the function of {} was given the command and its answer is lost: {why}{UNKNOWN_ELSEWHERE}",
             self.config.entity
         );
         // Whose caller has gone hears nothing, and that it is slow is not held against it.

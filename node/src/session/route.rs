@@ -6,6 +6,7 @@
 
 use anabranch_crdt::{NodeId, planted};
 
+use super::commit::IS_NOT_IN;
 use crate::error::{Error, ErrorKind};
 use crate::session::Call;
 use crate::terms::Time;
@@ -124,7 +125,12 @@ pub(super) fn has_not_begun(error: &Error) -> bool {
             | ErrorKind::Stopping
             | ErrorKind::Expired
             | ErrorKind::Stale
-    )
+    ) && !has_left_nothing(error)
+}
+
+/// Whether it says that the function has run, and that nothing came of it.
+fn has_left_nothing(error: &Error) -> bool {
+    error.message().starts_with(IS_NOT_IN)
 }
 
 /// Whether another node may be asked after this.
@@ -134,7 +140,7 @@ pub(crate) fn goes_on(error: &Error, is_idempotent: bool) -> bool {
         ErrorKind::Lost | ErrorKind::Unanswered | ErrorKind::Expired | ErrorKind::Stale => {
             planted!("once_asked_again", true, is_idempotent)
         }
-        _ => has_not_begun(error),
+        _ => has_not_begun(error) || is_idempotent && has_left_nothing(error),
     }
 }
 

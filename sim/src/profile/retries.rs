@@ -125,16 +125,19 @@ fn relay() -> Function {
 
 /// Whether it says that no function was given the call.
 fn never_ran(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::Overloaded
-            | ErrorKind::NotReady
-            | ErrorKind::NoFunction
-            | ErrorKind::Unreachable
-            | ErrorKind::Stopping
-            | ErrorKind::Expired
-            | ErrorKind::Stale
-    )
+    // That nothing came of what it did says that it was.
+    let has_run = error.message().contains("what the function did is not in");
+    !has_run
+        && matches!(
+            error.kind(),
+            ErrorKind::Overloaded
+                | ErrorKind::NotReady
+                | ErrorKind::NoFunction
+                | ErrorKind::Unreachable
+                | ErrorKind::Stopping
+                | ErrorKind::Expired
+                | ErrorKind::Stale
+        )
 }
 
 impl Retries {

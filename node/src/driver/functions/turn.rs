@@ -19,7 +19,9 @@ use crate::driver::spans::{self, part};
 use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
 use crate::function::{Caller, Context};
-use crate::session::{Action, Call, Command, CommandId, Effect, Input, Said, StreamId};
+use crate::session::{
+    Action, Call, Command, CommandId, Effect, Input, Said, StreamId, lost_alone, refused_alone,
+};
 use crate::trace::Trace;
 use crate::view::View;
 use crate::wire::{EntityId, Token};
@@ -117,6 +119,8 @@ impl<'a> Turn<'a> {
                 }
                 Step::Answer(result) => {
                     self.stage = Stage::Over;
+                    let is_alone = !self.found.method.is_async();
+                    let result = result.map_err(|e| if is_alone { lost_alone(e) } else { e });
                     return result.map(|action| (action, changed));
                 }
             };
@@ -329,7 +333,7 @@ impl<'a> Turn<'a> {
         let (result, answer) = match submitted {
             Submitted::Done(outcome) => {
                 spans::end(&span, &outcome);
-                let (result, token) = heard(outcome);
+                let (result, token) = self.heard(outcome);
                 (Some(result), Answered::Now(token))
             }
             Submitted::Waiting(answer) => (None, Answered::Later(answer)),
@@ -350,7 +354,7 @@ impl<'a> Turn<'a> {
                 let outcome = outcome.unwrap_or_else(|_| Err(unanswered(&Err(broken()))));
                 spans::end(&span, &outcome);
                 self.stage = Stage::Idle;
-                let (result, token) = heard(outcome);
+                let (result, token) = self.heard(outcome);
                 (self.tell(Input::Committed { id: self.id, result }), token)
             }
         };
@@ -358,6 +362,15 @@ impl<'a> Turn<'a> {
             seen.join(&token);
         }
         step
+    }
+
+    /// What the session hears of a commit, and its caller's.
+    fn heard(&self, outcome: Outcome) -> (Result<(), Error>, Token) {
+        match outcome {
+            Ok(answer) => (Ok(()), answer.token),
+            Err(error) if self.found.method.is_async() => (Err(error), Token::default()),
+            Err(error) => (Err(refused_alone(error)), Token::default()),
+        }
     }
 }
 
@@ -367,14 +380,6 @@ pub(super) struct Made {
     /// What the engine left to do without locks.
     after: After,
     span: Span,
-}
-
-/// What the session hears of a commit, and its caller's.
-fn heard(outcome: Outcome) -> (Result<(), Error>, Token) {
-    match outcome {
-        Ok(answer) => (Ok(()), answer.token),
-        Err(error) => (Err(error), Token::default()),
-    }
 }
 
 enum Answered {

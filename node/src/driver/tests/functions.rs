@@ -55,6 +55,9 @@ fn counter() -> Function {
             Ok::<_, String>(())
         })
         .query("get", |count, _, ()| Ok::<_, String>(count.get()))
+        .query("panic_looking", |_, _, ()| -> Result<(), String> {
+            panic!("at nothing")
+        })
         .into()
 }
 
@@ -136,7 +139,21 @@ async fn a_command_that_fails_leaves_no_trace() {
         (ErrorKind::Refused, "7 is odd")
     );
     assert_eq!(refused.details(), Some(No::Odd(7)));
-    assert_eq!(kind::<()>(&node, "panic", &5).await, ErrorKind::Lost);
+    let panicked = within(node.call::<_, ()>("count", "a", "panic", &5))
+        .await
+        .unwrap_err();
+    assert_eq!(panicked.kind(), ErrorKind::Lost);
+    assert!(
+        !panicked.changed_state() && panicked.message().contains("by 5"),
+        "it waits for nobody: {panicked}"
+    );
+    let looked = within(node.call::<_, ()>("count", "a", "panic_looking", &()))
+        .await
+        .unwrap_err();
+    assert!(
+        looked.kind() == ErrorKind::Lost && !looked.changed_state(),
+        "{looked}"
+    );
     assert_eq!(
         kind::<String>(&node, "large", &(2 << 20)).await,
         ErrorKind::Refused

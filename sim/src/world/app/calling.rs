@@ -1,7 +1,8 @@
 //! One call, from its beginning to its answer.
 
 use anabranch::engine::{Input as EngineInput, Read, RequestId, Time, View};
-use anabranch::session::{Action, Call, Command, CommandId, Input, Output, Said, Told, forward_failed};
+use anabranch::session::{Action, Call, Command, CommandId, Input, Output, Said, Told};
+use anabranch::session::{forward_failed, refused_alone};
 use anabranch::{
     Answer, Copies, EntityId, Error, Function, Level, Mutation, Op, Payload, ReplicaId, Token, Update,
 };
@@ -332,7 +333,10 @@ impl Apps {
                     }
                 }
                 let entity = calling.call.entity.clone();
+                let function = self.functions[node].get(entity.kind());
+                let is_async = function.is_some_and(|function| function.is_async(&calling.call.method));
                 let result = result.map(|_| ());
+                let result = result.map_err(|e| if is_async { e } else { refused_alone(e) });
                 self.later_tell(node, &entity, Input::Committed { id, result });
                 Ok(())
             }
