@@ -106,7 +106,7 @@ async fn a_number_is_what_it_is_to_whoever_takes_it_as_another_type() {
         .await
         .unwrap_err();
     assert_eq!(negative.kind(), ErrorKind::Invalid);
-    assert!(negative.message().contains("`-1`, expected u32"), "{negative}");
+    assert!(negative.message().contains("negative integer"), "{negative}");
     let count: u64 = within(node.call("cart", "alice", "get", "umbrella"))
         .await
         .unwrap();
@@ -115,7 +115,7 @@ async fn a_number_is_what_it_is_to_whoever_takes_it_as_another_type() {
         .await
         .unwrap_err();
     assert_eq!(flag.kind(), ErrorKind::Unanswered);
-    assert!(flag.message().contains("expected a boolean"), "{flag}");
+    assert!(flag.message().contains("expected bool"), "{flag}");
 
     // What an older node sends.
     let old = Payload::of(Encoding::Postcard, &("boots", 3_u32)).unwrap();
