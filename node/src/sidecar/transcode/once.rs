@@ -2,7 +2,7 @@
 //! would take the last), and whether the library has it as it says.
 //!
 //! Not here: whether it is that message, which is read before; what is to be done where it is not as it says (`read`). Contract: what is
-//! within messages whose JSON is no object of their fields (those of `google.protobuf`) is not looked at.
+//! within messages whose JSON is no object of their fields is not looked at.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -11,11 +11,8 @@ use std::fmt;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::json::ANY;
+use super::json::{ANY, is_own_form};
 use super::{numbers, texts};
-
-/// What such messages' names begin with.
-const WELL_KNOWN: &str = "google.protobuf.";
 
 /// That a message in JSON gives no field twice, and whether what the library has read is what it says. Where that is not certain, it is
 /// to be read by what its numbers say, and with what is in an `Any`.
@@ -63,7 +60,7 @@ impl Shape<'_> {
     /// The message whose JSON is an object of its fields.
     fn message(&self) -> Option<&MessageDescriptor> {
         let message = self.kind.as_ref().and_then(Kind::as_message);
-        message.filter(|message| !message.full_name().starts_with(WELL_KNOWN))
+        message.filter(|message| !is_own_form(message))
     }
 
     fn is_any(&self) -> bool {

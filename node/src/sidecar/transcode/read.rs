@@ -333,9 +333,10 @@ mod tests {
     /// Numbers of one field each, of every kind of integer, in every place.
     fn integers() -> MessageDescriptor {
         protos::pool(
-            r#"syntax = "proto2"; import "google/protobuf/any.proto"; import "google/protobuf/wrappers.proto";
+            r#"syntax = "proto2"; import "google/protobuf/any.proto"; import "google/protobuf/type.proto";
+            import "google/protobuf/wrappers.proto";
             message N {
-              optional int64 i = 1; optional uint64 u = 2; optional sint32 s = 3; optional fixed32 f = 4; repeated sfixed64 is = 5;
+              optional google.protobuf.Field field = 17; optional int64 i = 1; optional uint64 u = 2; optional sint32 s = 3; optional fixed32 f = 4; repeated sfixed64 is = 5;
               repeated fixed64 us = 6; map<string, uint64> map = 7; optional google.protobuf.Int64Value wi = 8;
               optional google.protobuf.UInt64Value wu = 9; repeated google.protobuf.UInt64Value ws = 10; optional N n = 11;
               optional google.protobuf.Any any = 12; optional double d = 13; optional float r = 14; extensions 100 to 200;
@@ -379,6 +380,8 @@ mod tests {
             r#"{"s":2147483647.00000001}"#,
             r#"{"f":4294967296.0}"#,
             r#"{"f":4.294967296e9}"#,
+            // One of Google's whose JSON is an object of its fields.
+            r#"{"field":{"number":2147483647.00000001}}"#,
         ] {
             let read = json_to_message(&of, wrong.as_bytes());
             assert!(read.is_err(), "{wrong}: {read:?}");
