@@ -23,7 +23,9 @@ impl Shared {
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         let found = self.functions.find(call.entity.kind(), &call.method);
-        if let Some(found) = found.filter(|found| found.is_at_once(&call, session.as_deref())) {
+        let at_once =
+            found.filter(|found| !call.is_idempotent && found.is_at_once(&call, session.as_deref()));
+        if let Some(found) = at_once {
             return self.look_at_once(found, call, session, timeout_ms);
         }
         let is_here = found.is_some() || self.functions.has_foreign(&call);
