@@ -88,8 +88,9 @@ impl Simulation {
     }
 
     /// Without engines that take next to no requests at a time. What is refused for want of room is tried again by nodes after longer
-    /// and longer, in the end after a minute: in a cluster that never has any, nothing comes to its end.
-    pub(crate) fn with_room(self) -> Simulation {
+    /// and longer, in the end after a minute: in a cluster that never has any, nothing comes to its end. For applications that wait for
+    /// what a schedule or a change has called ([`Application::awaits`]).
+    pub fn with_room(self) -> Simulation {
         let has_room = true;
         Simulation { has_room, ..self }
     }
@@ -194,8 +195,7 @@ const REPLAY: &str = "ANABRANCH_SIM_SEED";
 /// # Panics
 /// A seed fails; the variable is no number.
 pub fn check(seeds: Range<u64>, mut run: impl FnMut(Simulation) -> Outcome) -> CallCounts {
-    let replayed = std::env::var(REPLAY).ok();
-    let Some(seed) = replayed else {
+    let Some(seed) = variable(REPLAY) else {
         return check_all(seeds, run);
     };
     let Ok(seed) = seed.parse() else {
@@ -208,9 +208,17 @@ pub fn check(seeds: Range<u64>, mut run: impl FnMut(Simulation) -> Outcome) -> C
     outcome.calls
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "it says which seed is run and how that is told, and nothing of how it goes"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// What one types to see a seed of the test that runs now.
 fn replay(seed: u64) -> String {
-    let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}"));
+    let package = variable("CARGO_PKG_NAME").map(|name| format!(" -p {name}"));
     let thread = std::thread::current();
     // Tests that run one after the other do so on the main thread.
     let test = thread.name().filter(|name| *name != "main");
