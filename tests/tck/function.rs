@@ -112,10 +112,13 @@ impl Function {
         }
     }
 
-    /// What came next for the script's ears, if it has come.
-    fn look(&mut self, dialect: &Dialect, service: &str, key: &str) -> Option<Next> {
+    /// What came next for the script's ears, if it has come; of what it has heard the beginning of, if `is_begun`.
+    fn look(&mut self, dialect: &Dialect, service: &str, key: &str, is_begun: bool) -> Option<Next> {
         let mut calls = self.calls.values_mut();
-        let conversation = calls.find(|call| call.is_of(service, key) && !call.came.is_empty())?;
+        let is_next = |call: &&mut Conversation| {
+            call.is_of(service, key) && !call.came.is_empty() && (call.taken > 0 || !is_begun)
+        };
+        let conversation = calls.find(is_next)?;
         let what = conversation.came.pop_front()?;
         conversation.taken += 1;
         Some(match what {
@@ -128,7 +131,7 @@ impl Function {
         })
     }
 
-    /// What comes next.
+    /// What comes next. That a stream was given up may come behind the beginning of the one that follows it.
     pub fn next(
         &mut self,
         runtime: &Runtime,
@@ -136,9 +139,10 @@ impl Function {
         service: &str,
         key: &str,
         wanted: &str,
+        is_end: bool,
     ) -> Next {
         loop {
-            if let Some(next) = self.look(dialect, service, key) {
+            if let Some(next) = self.look(dialect, service, key, is_end) {
                 return next;
             }
             self.pump(runtime, dialect, wanted);

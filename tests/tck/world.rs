@@ -336,9 +336,11 @@ impl World {
         };
         for expected in expected {
             let wanted = format!("{expected:?}");
-            let next = self.functions[node].next(&self.runtime, &self.dialect, service, &self.key, &wanted);
+            let is_end = term.word == "gone";
+            let function = &mut self.functions[node];
+            let next = function.next(&self.runtime, &self.dialect, service, &self.key, &wanted, is_end);
             // Who gives a stream up ends what he says and resets it: HTTP/2 may say either first.
-            if term.word == "gone" && next == Next::End {
+            if is_end && next == Next::End {
                 continue;
             }
             assert_eq!(
