@@ -31,7 +31,7 @@ fn check(profile: Profile, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn what_is_due_is_called_for_and_what_has_changed_is_told() {
-    check(Profile::Triggers, 1..7);
+    check(Profile::Triggers, 1..17);
 }
 
 #[test]
