@@ -108,8 +108,10 @@ pub(crate) fn nobody(call: &Call, nodes: usize, last: Option<Error>, here: Optio
 fn weight(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::NoFunction => 0,
-        ErrorKind::Lost => planted!("may_have_run_forgotten", 1, 2),
-        ErrorKind::Unanswered => planted!("may_have_run_forgotten", 1, 3),
+        ErrorKind::Lost => planted!("may_have_run_forgotten", 1, 3),
+        ErrorKind::Unanswered => planted!("may_have_run_forgotten", 1, 4),
+        // It has run.
+        _ if has_left_nothing(error) => 2,
         _ => 1,
     }
 }
@@ -195,6 +197,20 @@ mod tests {
         check(&again, &[Unanswered, DiskFull, NoFunction], 2, Unanswered);
         check(&again, &[Overloaded, DiskFull, NoFunction], 2, DiskFull);
         check(&again, &[Lost, Refused, NoFunction], 2, Refused);
+    }
+
+    #[test]
+    fn that_one_has_run_is_said_though_the_next_has_not() {
+        let again = call().idempotent();
+        let mut route = Route::new(vec![NodeId(1), NodeId(2)], &again, Time(0).after_ms(1_000));
+        let has_run = Error::new(Overloaded, format!("{IS_NOT_IN}: no room"));
+        route.next(Time(0));
+        assert!(route.heard::<()>(Err(has_run.clone())).is_none());
+        route.next(Time(0));
+        let unlinked = Error::new(ErrorKind::Unreachable, "nothing changed: there is no link");
+        let ended = route.heard::<()>(Err(unlinked));
+        let said = ended.map_or_else(|| route.over(&again, None), |ended| ended.unwrap_err());
+        assert_eq!(said, has_run);
     }
 
     #[test]
