@@ -130,7 +130,7 @@ impl Node {
     /// # }
     /// ```
     pub fn entity<T: Crdt>(&self, kind: &str, key: &str) -> Result<Entity<T>, Error> {
-        let id = EntityId::new(kind, key).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
+        let id = EntityId::new(kind, key)?;
         Ok(Entity::new(self.clone(), id))
     }
 
@@ -625,8 +625,6 @@ fn check_kinds(update: &Update) -> Result<(), Error> {
 }
 
 fn call_of<A: Serialize + ?Sized>(kind: &str, key: &str, method: &str, argument: &A) -> Result<Call, Error> {
-    let invalid = |e: String| Error::new(ErrorKind::Invalid, e);
-    let entity = EntityId::new(kind, key).map_err(|e| invalid(e.to_string()))?;
-    let payload = Payload::of(Encoding::Cbor, argument).map_err(|e| invalid(e.to_string()))?;
-    Ok(Call::new(entity, method, payload))
+    let entity = EntityId::new(kind, key)?;
+    Ok(Call::new(entity, method, Payload::of(Encoding::Cbor, argument)?))
 }

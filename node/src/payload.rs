@@ -73,6 +73,12 @@ impl Payload {
         }
     }
 
+    /// What there is to say of one that is too long.
+    pub(crate) fn excess(&self) -> Option<String> {
+        let (bytes, most) = (self.bytes.len(), self.bytes_max());
+        (bytes > most).then(|| format!("{bytes} bytes, at most {most}"))
+    }
+
     /// A value's bytes.
     ///
     /// # Errors

@@ -44,11 +44,11 @@ const STREAMS_OPEN_MAX: usize = STREAMS_MAX as usize - 16;
 /// The other node says itself when a deadline has passed; after so much more nobody waits for it.
 const GRACE_MS: u64 = 500;
 
-// A peer that is given no more than this does not lose its link for it.
 // The longest call and the longest reply fit into a frame, with what a session has seen and names.
 const _: () = assert!(
     PAYLOAD_BYTES_MAX + ENVELOPE_BYTES_MAX + TOKEN_TEXT_BYTES_MAX / 4 * 3 + (32 << 10) <= FRAME_BYTES_MAX
 );
+// A peer that is given no more than this does not lose its link for it.
 const _: () = assert!(QUEUED_BYTES_MAX + FRAME_BYTES_MAX as u64 <= 16 << 20);
 
 /// What a caller hears.

@@ -55,18 +55,13 @@ impl Engine {
     /// for later ones: also what was handed to a run that did nothing to any, or that never came to know of it.
     pub(crate) fn keep_for_heirs(&mut self) {
         if self.keeps_since.is_none() {
-            self.keep_since(self.started.epoch);
+            self.keep_anew();
         }
     }
 
     /// Others know a later run than this directory: it may be a copy, and what it says of its earlier runs not be all.
     pub(crate) fn keep_anew(&mut self) {
-        if self.keeps_since.is_some() {
-            self.keep_since(self.started.epoch);
-        }
-    }
-
-    fn keep_since(&mut self, epoch: Epoch) {
+        let epoch = self.started.epoch;
         self.keeps_since = Some(epoch);
         self.record(Record::KeepsSince(epoch.0), &[]);
     }

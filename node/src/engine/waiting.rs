@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_crdt::{Dot, Part, Path, ReplicaIx, VersionVector};
+use anabranch_crdt::{Dot, Part, Path, ReplicaIx, Value, VersionVector};
 
 use crate::engine::shard::{EntityKey, Shard};
 
@@ -85,17 +85,12 @@ impl Shard {
                         *last = new; // removals that saw less may come later
                     }
                 }
-                let Some(value) = self.entities.get_mut(entity) else {
-                    continue;
-                };
-                if !value.waits(&kill.path, kill.dot) {
+                let row = self.entities.get(entity);
+                if !row.is_some_and(|value| value.waits(&kill.path, kill.dot)) {
                     continue;
                 }
                 if Some(kill.dot.ix()) == self.me {
-                    Arc::make_mut(value).drop_waiting(&kill.path, kill.dot);
-                    if value.is_vacant() {
-                        self.entities.remove(entity);
-                    }
+                    drop_slot(&mut self.entities, entity, &kill.path, kill.dot);
                 } else {
                     let after = After::Dot(part.dot);
                     self.waiting.insert(entity, &kill.path, kill.dot, after);
@@ -129,23 +124,32 @@ impl Shard {
         };
         let entities = &mut self.entities;
         slots.retain(|(entity, path, dot), after| {
-            let Some(value) = entities.get_mut(entity).filter(|value| value.waits(path, *dot)) else {
+            let row = entities.get(entity);
+            if !row.is_some_and(|value| value.waits(path, *dot)) {
                 return false; // opened anew since
-            };
+            }
             let has_seen = match after {
                 After::Dot(dot) => said.contains(*dot),
                 After::View(view) => said.covers(view),
             };
             if has_seen {
-                Arc::make_mut(value).drop_waiting(path, *dot);
-                if value.is_vacant() {
-                    entities.remove(entity);
-                }
+                drop_slot(entities, entity, path, *dot);
             }
             !has_seen
         });
         if slots.is_empty() {
             self.waiting.0.remove(&owner);
         }
+    }
+}
+
+/// A slot that waits for nothing any more goes, and its row with it where nothing else is left of that.
+fn drop_slot(entities: &mut BTreeMap<EntityKey, Arc<Value>>, entity: &EntityKey, path: &Path, dot: Dot) {
+    let Some(value) = entities.get_mut(entity) else {
+        return;
+    };
+    Arc::make_mut(value).drop_waiting(path, dot);
+    if value.is_vacant() {
+        entities.remove(entity);
     }
 }

@@ -448,12 +448,13 @@ async fn follow(function: &Function, command: &Command, ends: Ends) -> Result<()
 }
 
 fn fitting(reply: Payload) -> Result<Payload, Error> {
-    let (bytes, most) = (reply.bytes.len(), reply.bytes_max());
-    if bytes <= most {
-        return Ok(reply);
+    match reply.excess() {
+        None => Ok(reply),
+        Some(excess) => {
+            let message = format!("a reply of the function has {excess}");
+            Err(Error::new(ErrorKind::Refused, message))
+        }
     }
-    let message = format!("a reply of the function has {bytes} bytes, at most {most}");
-    Err(Error::new(ErrorKind::Refused, message))
 }
 
 /// How a stream ended, and what its function had seen then.
@@ -655,12 +656,13 @@ impl Messages {
 }
 
 fn check_message(message: &Payload) -> Result<(), Error> {
-    let (bytes, most) = (message.bytes.len(), message.bytes_max());
-    if bytes <= most {
-        return Ok(());
+    match message.excess() {
+        None => Ok(()),
+        Some(excess) => {
+            let message = format!("not sent: a message of {excess}");
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
     }
-    let message = format!("not sent: a message of {bytes} bytes, at most {most}");
-    Err(Error::new(ErrorKind::Invalid, message))
 }
 
 fn no_more() -> Error {

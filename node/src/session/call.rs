@@ -23,9 +23,8 @@ impl Call {
     /// [`ErrorKind::Invalid`]: its argument is too long. [`ErrorKind::Refused`]: functions have called one another too deep.
     /// Nothing has changed.
     pub fn check(&self) -> Result<(), Error> {
-        let (bytes, most) = (self.payload.bytes.len(), self.payload.bytes_max());
-        if bytes > most {
-            let message = format!("nothing changed: an argument of {bytes} bytes, at most {most}");
+        if let Some(excess) = self.payload.excess() {
+            let message = format!("nothing changed: an argument of {excess}");
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         if self.origin.depth > DEPTH_MAX {
@@ -97,10 +96,11 @@ impl Action {
 
 /// What can be known to be wrong with a reply.
 pub(crate) fn check_reply(reply: &Payload) -> Result<(), Error> {
-    let (bytes, most) = (reply.bytes.len(), reply.bytes_max());
-    if bytes > most {
-        let message = format!("nothing changed: the function's reply has {bytes} bytes, at most {most}");
-        return Err(Error::new(ErrorKind::Refused, message));
+    match reply.excess() {
+        None => Ok(()),
+        Some(excess) => {
+            let message = format!("nothing changed: the function's reply has {excess}");
+            Err(Error::new(ErrorKind::Refused, message))
+        }
     }
-    Ok(())
 }

@@ -17,18 +17,15 @@ use tonic::Status;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 
-pub use super::lane::{Headless, Lane, is_gone, not_begun, was_cut};
+use super::lane::STREAMS_MAX;
+pub use super::lane::{Headless, Lane, MESSAGE_BYTES_MAX, is_gone, not_begun, was_cut};
 use super::read::{Messages, too_long};
 
-/// What the SDKs take and give at most.
-pub const MESSAGE_BYTES_MAX: usize = 12 << 20;
 /// How long a question that was answered may stay open.
 const ENDING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a function may take to an answer that nobody waits for.
 const FORGOTTEN_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Streams of a connection at a time: no server should take fewer (RFC 9113, 6.5.2), and some take no more than a few times that.
-pub(super) const STREAMS_MAX: usize = 100;
 /// So many connections at most for what lasts; on top of that each takes as many streams as its server does.
 const CONNECTIONS_MAX: usize = 64;
 /// So many more for calls that end by themselves, where what lasts has all of those.
@@ -44,7 +41,7 @@ pub struct Connection(Arc<Group>);
 
 /// See [`Connection`]. They end with their last user.
 #[derive(Debug)]
-pub struct Group {
+struct Group {
     address: SocketAddr,
     /// With it the others end.
     main: Mutex<Lane>,
@@ -139,7 +136,7 @@ impl Connection {
 
     fn main(&self) -> Lane {
         let main = self.0.main.lock().unwrap_or_else(PoisonError::into_inner);
-        main.used(&self.0)
+        main.clone()
     }
 
     /// The main one after this, which goes on with what it has.
@@ -158,7 +155,7 @@ impl Connection {
         let mut main = self.0.main.lock().unwrap_or_else(PoisonError::into_inner);
         main.succeeded();
         *main = next;
-        Ok(main.used(&self.0))
+        Ok(main.clone())
     }
 
     /// Room for a stream, on whichever of the connections has it.
@@ -181,7 +178,8 @@ impl Connection {
 
     fn room_on(&self, lane: &Lane, most: usize) -> Option<Room> {
         lane.take(most).then(|| Room {
-            lane: lane.used(&self.0),
+            lane: lane.clone(),
+            _group: Arc::clone(&self.0),
         })
     }
 
@@ -220,6 +218,8 @@ impl Group {
 #[derive(Debug)]
 pub struct Room {
     lane: Lane,
+    /// Whoever uses one connection uses all.
+    _group: Arc<Group>,
 }
 
 impl Drop for Room {
@@ -461,9 +461,10 @@ mod tests {
         for _ in 0..STREAMS_MAX {
             rooms.push(connection.room(Stay::Awake).await.unwrap());
         }
-        let mut beside = rooms.pop().unwrap().lane.clone();
+        let mut last = rooms.pop().unwrap();
+        let beside = last.lane.clone();
         drop((connection, rooms));
-        begin(&mut beside).await;
+        begin(&mut last.lane).await;
         assert!(!beside.has_ended());
         taken.lock().unwrap()[0].abort();
         timeout(Duration::from_secs(5), beside.ended()).await.unwrap();

@@ -24,8 +24,10 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-use super::connection::{Group, MESSAGE_BYTES_MAX, STREAMS_MAX};
-
+/// What the SDKs take and give at most.
+pub const MESSAGE_BYTES_MAX: usize = 12 << 20;
+/// Streams of a connection at a time: no server should take fewer (RFC 9113, 6.5.2), and some take no more than a few times that.
+pub(super) const STREAMS_MAX: usize = 100;
 /// A process that does not answer for so long on the main connection is gone. Many servers end a connection on which nothing but such
 /// questions comes: on the main one something is said every few seconds (`pulse`), and those beside it end with it.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -98,8 +100,6 @@ pub struct Lane {
     is_shut: Arc<AtomicBool>,
     /// Ends the connection with its last user.
     _held: Arc<watch::Sender<()>>,
-    /// Whoever uses one uses all.
-    _group: Option<Arc<Group>>,
 }
 
 impl std::fmt::Debug for Lane {
@@ -166,16 +166,7 @@ impl Lane {
             is_main,
             is_shut: Arc::default(),
             _held: Arc::new(held),
-            _group: None,
         })
-    }
-
-    /// For one of its users.
-    pub(super) fn used(&self, group: &Arc<Group>) -> Lane {
-        Lane {
-            _group: Some(Arc::clone(group)),
-            ..self.clone()
-        }
     }
 
     #[cfg(test)]

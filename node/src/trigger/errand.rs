@@ -164,21 +164,17 @@ impl Errand {
     }
 }
 
-fn invalid(what: impl ToString) -> Error {
-    Error::new(ErrorKind::Invalid, what.to_string())
-}
-
 /// What tells a function of a change. Its name is the same while the entity is.
 fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
     let Of::Change(Telling { entity, .. }) = of else {
-        return Err(invalid("no change"));
+        return Err(Error::new(ErrorKind::Invalid, "no change"));
     };
-    let target = EntityId::new(&trigger.function, entity.key()).map_err(invalid)?;
+    let target = EntityId::new(&trigger.function, entity.key())?;
     let change = Change {
         kind: entity.kind().to_owned(),
         key: entity.key().to_owned(),
     };
-    let argument = Payload::of(Encoding::Cbor, &change).map_err(invalid)?;
+    let argument = Payload::of(Encoding::Cbor, &change)?;
     let state = here.read(entity).map_or(0, |(ty, reading)| {
         let line = json::line(entity, &reading);
         u64::from(crc32c::crc32c(line.as_bytes())) << 8 | ty as u64
@@ -189,8 +185,8 @@ fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
 
 /// What a schedule is told of its time.
 fn done(name: &str, slot: u64) -> Result<Call, Error> {
-    let entity = EntityId::new(SCHEDULE, name).map_err(invalid)?;
-    let slot = Payload::of(Encoding::Cbor, &slot).map_err(invalid)?;
+    let entity = EntityId::new(SCHEDULE, name)?;
+    let slot = Payload::of(Encoding::Cbor, &slot)?;
     Ok(Call::new(entity, "done", slot))
 }
 
