@@ -12,8 +12,11 @@ use serde::de::DeserializeOwned;
 
 use super::Written;
 
-/// Lists and maps within one another: at most so many, as in JSON.
-const DEPTH_MAX: usize = 128;
+/// Lists and maps within one another: at most so many, which is the decoder's own limit.
+const DEPTH_MAX: usize = 256;
+
+/// What messages of at most so many bytes are read by lies on the stack.
+const SHORT: usize = 128;
 
 /// A value's bytes.
 pub(super) fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, String> {
@@ -28,7 +31,15 @@ pub(super) fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, String
 /// The value that these bytes are, all of them.
 pub(super) fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let mut rest = bytes;
-    let value = de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX).map_err(why)?;
+    // As long as the message, so that every text in it fits. (The decoder's own is of 4 KiB, which it clears for each value.)
+    let (mut short, mut long) = ([0; SHORT], vec![]);
+    let room = if bytes.len() <= SHORT {
+        &mut short[..]
+    } else {
+        long.resize(bytes.len(), 0);
+        &mut long[..]
+    };
+    let value = de::from_reader_with_buffer(&mut rest, room).map_err(why)?;
     match rest.len() {
         0 => Ok(value),
         more => Err(format!("{more} bytes too many")),
@@ -171,10 +182,34 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_any_length_is_read_by_who_wants_to_see_it_whole() {
+        struct Whole(usize);
+        impl<'de> Deserialize<'de> for Whole {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Length;
+                impl serde::de::Visitor<'_> for Length {
+                    type Value = usize;
+                    fn expecting(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        text.write_str("a text")
+                    }
+                    fn visit_str<E>(self, text: &str) -> Result<usize, E> {
+                        Ok(text.len())
+                    }
+                }
+                from.deserialize_str(Length).map(Whole)
+            }
+        }
+        for len in [0, 126, 127, 128, 129, 4096, 4097, 70_000] {
+            let read = again::<(Whole, u8)>(&("a".repeat(len), 7)).unwrap();
+            assert_eq!((read.0.0, read.1), (len, 7));
+        }
+    }
+
+    #[test]
     fn bytes_that_are_none_take_neither_the_stack_nor_memory() {
         let deep = |byte: u8| from_bytes::<IgnoredAny>(&vec![byte; 1 << 20]).unwrap_err();
         for byte in [0x81, 0xa1, 0xc1, 0x9f] {
-            assert_eq!(deep(byte), "it is nested more than 128 deep");
+            assert_eq!(deep(byte), "it is nested more than 256 deep");
         }
         for first in [0x9b, 0xbb, 0x7b, 0x5b] {
             let lie = [first, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0];
