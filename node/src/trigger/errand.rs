@@ -7,6 +7,7 @@ use anabranch_crdt::{Reading, Type, planted};
 
 use super::changes::{Telling, Trigger};
 use super::function::SCHEDULE;
+use super::order::Slot;
 use super::planner::Fire;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
@@ -34,7 +35,7 @@ pub struct Ended {
 
 #[derive(Clone, Debug)]
 pub(super) enum Of {
-    Fire { name: String, slot: u64 },
+    Fire { name: String, slot: Slot },
     Change(Telling),
 }
 
@@ -66,7 +67,7 @@ enum Stage {
     Tell(Trigger),
     /// The function is called: of a schedule, for this time.
     Called {
-        slot: Option<u64>,
+        slot: Option<Slot>,
     },
     /// The schedule hears that its time is done.
     Noting,
@@ -76,7 +77,7 @@ impl Errand {
     pub(super) fn of_fire(fire: Fire) -> Errand {
         let Fire { name, slot, call } = fire;
         Errand {
-            about: format!("schedule {name} at {slot}"),
+            about: format!("schedule {name} at {}", slot.ms),
             of: Of::Fire { name, slot },
             stage: Stage::Fire(call),
             has_function: true,
@@ -184,7 +185,7 @@ fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
 }
 
 /// What a schedule is told of its time.
-fn done(name: &str, slot: u64) -> Result<Call, Error> {
+fn done(name: &str, slot: Slot) -> Result<Call, Error> {
     let entity = EntityId::new(SCHEDULE, name)?;
     let slot = Payload::of(Encoding::Cbor, &slot)?;
     Ok(Call::new(entity, "done", slot))

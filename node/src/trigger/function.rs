@@ -1,8 +1,9 @@
 //! Schedules as entities with a function of their own: replicated, read, changed and called like any other.
 
+use anabranch_crdt::planted;
 use serde::{Deserialize, Serialize};
 
-use super::order::{Order, OrderError, Plan, Schedule, Stand};
+use super::order::{Order, OrderError, Plan, Schedule, Slot, Stand};
 use crate::function::state::{LwwRegister, MvRegister, State};
 use crate::function::{Context, Function};
 
@@ -16,8 +17,10 @@ const AHEAD_MS_MAX: u64 = 3_600 * 1_000;
 #[derive(State)]
 struct Kept {
     plan: LwwRegister<Plan>,
-    /// Its last time that is done: the highest, where nodes that could not see each other did several.
+    /// Its last time that is done, as it was kept until 2026-11: of whichever plan is there.
     done: MvRegister<u64>,
+    /// The same, of a plan: nodes that could not see each other may have done several times, of several.
+    answered: MvRegister<Slot>,
 }
 
 /// A schedule as it is shown.
@@ -34,8 +37,13 @@ pub struct Shown {
 }
 
 impl Kept {
-    fn done(&self) -> u64 {
-        self.done.values().into_iter().max().unwrap_or(0)
+    /// The last time that is done of its plan, 0 for none.
+    fn done(&self, schedule: &Schedule) -> u64 {
+        let answered = self.answered.values().into_iter();
+        let of_it =
+            answered.filter(|slot| slot.plan == planted!("done_of_any_order", slot.plan, schedule.id()));
+        let last = of_it.map(|slot| slot.ms).max();
+        last.unwrap_or_else(|| self.done.values().into_iter().max().unwrap_or(0))
     }
 }
 
@@ -45,9 +53,8 @@ fn set(kept: &mut Kept, context: &mut Context, order: Order) -> Result<(), Order
         order,
         since_ms: context.now_ms(),
     };
-    Schedule::new(plan.clone())?;
-    // What it was before may be done later than this is to be.
-    kept.done.set(&0);
+    let schedule = Schedule::new(plan.clone())?;
+    kept.answered.set(&schedule.slot(0));
     kept.plan.set(&plan);
     Ok(())
 }
@@ -58,7 +65,7 @@ fn cancel(_: &mut Kept, context: &mut Context, (): ()) -> Result<(), OrderError>
 }
 
 /// One of its times was answered.
-fn done(kept: &mut Kept, context: &mut Context, slot: u64) -> Result<(), OrderError> {
+fn done(kept: &mut Kept, context: &mut Context, slot: Slot) -> Result<(), OrderError> {
     let Some(plan) = kept.plan.get() else {
         return Ok(()); // cancelled meanwhile
     };
@@ -67,15 +74,17 @@ fn done(kept: &mut Kept, context: &mut Context, slot: u64) -> Result<(), OrderEr
         return Ok(()); // ordered anew meanwhile, by what was called perhaps
     }
     // Whoever calls this by hand does not silence it for good.
-    if slot > context.now_ms().saturating_add(AHEAD_MS_MAX) {
+    if slot.ms > context.now_ms().saturating_add(AHEAD_MS_MAX) {
         return Err(OrderError(format!(
-            "nothing changed: {slot} ms is later than now"
+            "nothing changed: {} ms is later than now",
+            slot.ms
         )));
     }
     if schedule.is_once() {
         context.delete();
     } else {
-        kept.done.set(&kept.done().max(slot));
+        let last = kept.done(&schedule).max(slot.ms);
+        kept.answered.set(&schedule.slot(last));
     }
     Ok(())
 }
@@ -84,9 +93,10 @@ fn show(kept: &Kept, context: &Context, (): ()) -> Result<Option<Shown>, OrderEr
     let Some(plan) = kept.plan.get() else {
         return Ok(None);
     };
-    let done = kept.done();
     let (order, since_ms) = (plan.order.clone(), plan.since_ms);
-    let next_ms = match Schedule::new(plan)?.stand(done, context.now_ms()) {
+    let schedule = Schedule::new(plan)?;
+    let done = kept.done(&schedule);
+    let next_ms = match schedule.stand(done, context.now_ms()) {
         Stand::Due(ms) | Stand::Next(ms) => Some(ms),
         Stand::Missed(_) | Stand::Over => None,
     };
@@ -112,6 +122,7 @@ pub fn schedules() -> Function {
 /// A schedule and its last time that is done; nothing where there is none that can be followed.
 pub(crate) fn read(view: crate::view::View) -> Option<(Schedule, u64)> {
     let kept = Kept::open(&crate::function::state::Seen::of(view));
-    let plan = kept.plan.get()?;
-    Some((Schedule::new(plan).ok()?, kept.done()))
+    let schedule = Schedule::new(kept.plan.get()?).ok()?;
+    let done = kept.done(&schedule);
+    Some((schedule, done))
 }

@@ -29,6 +29,8 @@ pub use function::{SCHEDULE, Shown, schedules};
 pub use kept::KEPT;
 pub use news::{Interest, News};
 pub use order::{ARGUMENT_BYTES_MAX, EVERY_MS_MIN, Json, Missed, Order, OrderError, When};
+#[cfg(test)]
+pub(crate) use order::{Plan, Schedule, Slot};
 pub use runner::{Moment, Runner, Work};
 
 /// A call that was not answered is made again after so long, then twice that, and so on.

@@ -1,12 +1,14 @@
 //! What is to be called when: what somebody orders, and the plan that is kept of it.
 
 use std::fmt;
+use std::hash::Hasher;
 use std::time::Duration;
 
 use anabranch_crdt::planted;
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use siphasher::sip::SipHasher13;
 
 use super::cron::Cron;
 use crate::error::{Error, ErrorKind};
@@ -187,6 +189,27 @@ pub(crate) struct Plan {
     pub since_ms: u64,
 }
 
+/// A time of a plan: what is done of one order is not done of another under the same name, whenever each was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Slot {
+    /// [`Plan::id`].
+    pub plan: u64,
+    /// Milliseconds since 1970.
+    pub ms: u64,
+}
+
+impl Plan {
+    /// What tells it from the others under its name: a hash of the bytes that it is kept as.
+    fn id(&self) -> u64 {
+        let Ok(bytes) = postcard::to_extend(self, Vec::new()) else {
+            unreachable!("texts and numbers can be written");
+        };
+        let mut hasher = SipHasher13::new_with_keys(0, 0);
+        hasher.write(&bytes);
+        hasher.finish()
+    }
+}
+
 /// When a plan's times are, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Times {
@@ -198,6 +221,7 @@ enum Times {
 /// A plan that can be followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
+    id: u64,
     plan: Plan,
     times: Times,
     call: Call,
@@ -253,7 +277,23 @@ impl Schedule {
             bytes: order.argument.0.clone().into(),
         };
         let call = Call::new(entity, order.method.clone(), argument);
-        Ok(Schedule { plan, times, call })
+        let id = plan.id();
+        Ok(Schedule {
+            id,
+            plan,
+            times,
+            call,
+        })
+    }
+
+    /// [`Plan::id`] of its plan.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// One of its times.
+    pub fn slot(&self, ms: u64) -> Slot {
+        Slot { plan: self.id, ms }
     }
 
     /// What to call for a time, and how long that may take.
@@ -263,12 +303,13 @@ impl Schedule {
         (self.call.clone().with_id(id), timeout_ms)
     }
 
-    /// Whether this may be one of its times: what was called for before it was ordered is none.
-    pub fn has(&self, slot: u64) -> bool {
-        match self.times {
-            Times::At(at) => slot == at,
-            Times::Cron(_) | Times::Every { .. } => slot > self.plan.since_ms,
-        }
+    /// Whether this may be one of its times, and none of another order's.
+    pub fn has(&self, slot: Slot) -> bool {
+        let may_be = match self.times {
+            Times::At(at) => slot.ms == at,
+            Times::Cron(_) | Times::Every { .. } => slot.ms > self.plan.since_ms,
+        };
+        slot.plan == planted!("done_of_any_order", slot.plan, self.id) && may_be
     }
 
     /// Whether it is for once.

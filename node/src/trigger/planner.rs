@@ -10,7 +10,7 @@ use anabranch_crdt::{NodeId, planted};
 use siphasher::sip::SipHasher13;
 
 use super::again_ms;
-use super::order::{Schedule, Stand};
+use super::order::{Schedule, Slot, Stand};
 use crate::session::Call;
 
 /// Schedules that are looked after, at most; what is beyond is logged and left.
@@ -47,7 +47,7 @@ struct Entry {
 enum State {
     Idle,
     /// This time is being called for.
-    Calling(u64),
+    Calling(Slot),
     /// The last call was not answered; the next is made then.
     Waiting(u64),
 }
@@ -56,7 +56,7 @@ enum State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fire {
     pub name: String,
-    pub slot: u64,
+    pub slot: Slot,
     /// What to call, and how long that may take, milliseconds; nothing where the time was missed and is not made good.
     pub call: Option<(Call, u64)>,
 }
@@ -116,7 +116,7 @@ impl Planner {
                 self.elsewhere.insert(name);
                 continue;
             }
-            let (slot, is_missed) = match entry.schedule.stand(entry.done, now) {
+            let (ms, is_missed) = match entry.schedule.stand(entry.done, now) {
                 Stand::Due(slot) => (slot, false),
                 Stand::Missed(slot) => (slot, true),
                 Stand::Next(_) | Stand::Over => {
@@ -124,6 +124,7 @@ impl Planner {
                     continue;
                 }
             };
+            let slot = entry.schedule.slot(ms);
             entry.state = State::Calling(slot);
             self.under_way += 1;
             let id = planted!(
@@ -131,7 +132,7 @@ impl Planner {
                 format!("{name}+{}", entry.pause),
                 name.clone()
             );
-            let call = (!is_missed).then(|| entry.schedule.call(&id, slot));
+            let call = (!is_missed).then(|| entry.schedule.call(&id, ms));
             fires.push(Fire {
                 name: name.clone(),
                 slot,
@@ -143,7 +144,7 @@ impl Planner {
     }
 
     /// A call was made: whether it was answered.
-    pub fn called(&mut self, name: &str, slot: u64, was_answered: bool, now: u64) {
+    pub fn called(&mut self, name: &str, slot: Slot, was_answered: bool, now: u64) {
         let Some(entry) = self.known.get_mut(name) else {
             return;
         };
@@ -154,7 +155,7 @@ impl Planner {
         if was_answered {
             (entry.state, entry.pause) = (State::Idle, 0);
             if entry.schedule.has(slot) {
-                entry.done = entry.done.max(slot);
+                entry.done = entry.done.max(slot.ms);
             }
         } else {
             entry.pause = again_ms(entry.pause);

@@ -1,7 +1,9 @@
 //! Schedules by the clock of a test.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use super::order::{Plan, Schedule, Stand};
+use std::collections::BTreeMap;
+
+use super::order::{Plan, Schedule, Slot, Stand};
 use super::planner::{Planner, responsible};
 use crate::error::ErrorKind;
 use anabranch_crdt::NodeId;
@@ -91,7 +93,9 @@ fn a_wrong_order_is_refused_with_what_is_wrong() {
 }
 
 /// A planner by hand, and what it wants called.
-struct Bench(Planner, u64);
+/// A planner, the time, and what it was last called for.
+#[derive(Default)]
+struct Bench(Planner, u64, BTreeMap<String, Slot>);
 
 impl Bench {
     fn fires(&mut self) -> Vec<(String, u64)> {
@@ -105,15 +109,18 @@ impl Bench {
             .map(|fire| {
                 assert_eq!(
                     fire.call.as_ref().and_then(|(call, _)| call.origin.id.as_deref()),
-                    Some(&*format!("{}@{}", fire.name, fire.slot))
+                    Some(&*format!("{}@{}", fire.name, fire.slot.ms))
                 );
-                (fire.name, fire.slot / MINUTE)
+                self.2.insert(fire.name.clone(), fire.slot);
+                (fire.name, fire.slot.ms / MINUTE)
             })
             .collect()
     }
 
     fn called(&mut self, name: &str, slot: u64, was_answered: bool) {
-        self.0.called(name, slot * MINUTE, was_answered, self.1);
+        let called = self.2[name];
+        assert_eq!(called.ms, slot * MINUTE);
+        self.0.called(name, called, was_answered, self.1);
     }
 
     fn wakes_at(&mut self) -> Option<u64> {
@@ -123,7 +130,7 @@ impl Bench {
 
 #[test]
 fn each_time_is_called_until_it_is_answered() {
-    let mut bench = Bench(Planner::default(), 0);
+    let mut bench = Bench::default();
     bench.0.set(
         "a",
         Some((schedule(When::EveryMs(MINUTE), Missed::Once, 0), 0)),
@@ -163,7 +170,7 @@ fn each_time_is_called_until_it_is_answered() {
 
 #[test]
 fn what_is_somebody_elses_is_left_until_it_is_not() {
-    let mut bench = Bench(Planner::default(), 0);
+    let mut bench = Bench::default();
     let every = || schedule(When::EveryMs(MINUTE), Missed::Once, 0);
     bench.0.set("a", Some((every(), 0)), 0);
     bench.0.set("b", Some((every(), 0)), 0);
@@ -214,7 +221,7 @@ fn everybody_finds_the_same_node_and_few_change_theirs() {
 
 #[test]
 fn what_is_ordered_while_another_order_is_called_for_has_its_own_times() {
-    let mut bench = Bench(Planner::default(), 0);
+    let mut bench = Bench::default();
     let set = |bench: &mut Bench, when| {
         let now = bench.1;
         bench
@@ -228,6 +235,16 @@ fn what_is_ordered_while_another_order_is_called_for_has_its_own_times() {
     assert_eq!(bench.fires(), [], "one at a time");
     bench.called("a", 5, true);
     assert_eq!(bench.fires(), [("a".into(), 2)]);
+    bench.called("a", 2, true);
+    // Nor has it those of a clock that was ahead meanwhile.
+    set(&mut bench, When::EveryMs(MINUTE));
+    bench.1 = 600 * MINUTE;
+    assert_eq!(bench.fires(), [("a".into(), 600)]);
+    bench.1 = 7 * MINUTE;
+    set(&mut bench, When::EveryMs(2 * MINUTE));
+    bench.1 = 9 * MINUTE;
+    bench.called("a", 600, true);
+    assert_eq!(bench.fires(), [("a".into(), 9)]);
 }
 
 #[test]
@@ -243,7 +260,7 @@ fn the_end_of_time_is_no_time() {
 
 #[test]
 fn a_clock_that_is_set_back_keeps_nobody_waiting_for_another_try() {
-    let mut bench = Bench(Planner::default(), 0);
+    let mut bench = Bench::default();
     let every = schedule(When::EveryMs(MINUTE), Missed::Once, 0);
     bench.0.set("a", Some((every, 0)), 0);
     bench.1 = 600 * MINUTE;

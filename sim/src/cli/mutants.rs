@@ -50,7 +50,7 @@ const fn within(profile: Profile, name: &'static str, class: &'static str, seeds
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 46] = [
+const PLANTED: [Planted; 47] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -89,6 +89,7 @@ const PLANTED: [Planted; 46] = [
     within(Profile::Triggers, "fire_done_unanswered", "II", 100),
     within(Profile::Triggers, "fire_named_by_try", "II", 100),
     within(Profile::Triggers, "missed_all_once", "II", 100),
+    within(Profile::Triggers, "done_of_any_order", "II", 100),
     within(Profile::Triggers, "change_while_told_lost", "II", 100),
     within(Profile::Triggers, "cursor_before_answer", "II", 100),
     within(Profile::Triggers, "taken_over_as_told", "II", 100),

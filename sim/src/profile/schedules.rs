@@ -33,10 +33,10 @@ enum Fate {
     Never,
 }
 
-#[derive(Debug)]
+/// All that was ordered under one name: one after the other, or at once at several nodes.
+#[derive(Debug, Default)]
 struct Ordered {
-    order: Order,
-    fate: Fate,
+    orders: Vec<(Order, Fate)>,
     is_cancelled: bool,
     /// Its times that a node was seen to take for done.
     done: BTreeSet<u64>,
@@ -45,7 +45,7 @@ struct Ordered {
 /// What clients have asked for.
 #[derive(Clone, Debug)]
 pub enum Asked {
-    Set(String),
+    Set { name: String, nth: usize },
     Cancel,
 }
 
@@ -61,24 +61,38 @@ pub struct Schedules {
     next: usize,
 }
 
+fn is_repeated(order: &Order) -> bool {
+    matches!(order.when, When::EveryMs(_) | When::Cron(_))
+}
+
+/// Whether its calls leave something behind.
+fn notes(order: &Order) -> bool {
+    order.method == "note"
+}
+
+/// Whether its only time was long over when it was ordered, and is not made good.
+fn is_too_late(order: &Order) -> bool {
+    matches!(order.when, When::AtMs(_)) && order.missed == Missed::Skip
+}
+
 impl Ordered {
-    fn is_repeated(&self) -> bool {
-        matches!(self.order.when, When::EveryMs(_) | When::Cron(_))
+    /// Those that may have been taken.
+    fn taken(&self) -> impl Iterator<Item = &Order> {
+        let taken = self.orders.iter().filter(|(_, fate)| *fate != Fate::Never);
+        taken.map(|(order, _)| order)
     }
 
+    /// Whether every call leaves something behind.
     fn notes(&self) -> bool {
-        self.order.method == "note"
+        self.taken().all(notes)
     }
+}
 
-    /// Whether some of its times may be left out, however late.
-    fn may_skip(&self, knows_time: bool) -> bool {
-        self.order.missed == Missed::Skip && !knows_time
-    }
-
-    /// Whether its only time was long over when it was ordered.
-    fn is_past(&self) -> bool {
-        matches!(self.order.when, When::AtMs(_))
-    }
+/// What was seen of a name.
+struct Found<'a> {
+    called: &'a BTreeSet<u64>,
+    noted: &'a BTreeSet<u64>,
+    shown: Option<Shown>,
 }
 
 /// Its times up to one, of one that goes on.
@@ -120,39 +134,31 @@ impl Schedules {
         }
     }
 
-    /// A client orders one, or takes one back.
+    /// A client orders one, anew perhaps, or takes one back.
     pub fn ask(&mut self, client: &mut Client) -> Option<(Asked, Ask)> {
         let known: Vec<&String> = self.ordered.keys().collect();
-        if !known.is_empty() && client.rng.chance(0.1) {
-            let name = (*client.rng.pick(&known)).clone();
-            let ask = Ask::of(SCHEDULE, &name, "cancel", &()).at(client.any_node());
-            self.ordered
-                .entry(name)
-                .and_modify(|ordered| ordered.is_cancelled = true);
-            return Some((Asked::Cancel, ask));
-        }
-        if known.len() >= ORDERED_MAX {
-            return None;
-        }
-        let name = format!("s{}", known.len());
+        let old = (!known.is_empty()).then(|| (*client.rng.pick(&known)).clone());
+        let new = (known.len() < ORDERED_MAX).then(|| format!("s{}", known.len()));
+        let name = match old {
+            Some(name) if client.rng.chance(0.1) => {
+                let ask = Ask::of(SCHEDULE, &name, "cancel", &()).at(client.any_node());
+                self.ordered.entry(name).or_default().is_cancelled = true;
+                return Some((Asked::Cancel, ask));
+            }
+            Some(name) if client.rng.chance(0.2) => Some(name),
+            _ => new,
+        }?;
         let order = self.invent(client);
         let ask = Ask::of(SCHEDULE, &name, "set", &order).at(client.any_node());
-        let ordered = Ordered {
-            order,
-            fate: Fate::Asked,
-            is_cancelled: false,
-            done: BTreeSet::new(),
-        };
-        self.ordered.insert(name.clone(), ordered);
-        Some((Asked::Set(name), ask))
+        let ordered = self.ordered.entry(name.clone()).or_default();
+        let nth = ordered.orders.len();
+        ordered.orders.push((order, Fate::Asked));
+        Some((Asked::Set { name, nth }, ask))
     }
 
     fn invent(&self, client: &mut Client) -> Order {
-        let repeated = self
-            .ordered
-            .values()
-            .filter(|ordered| ordered.is_repeated())
-            .count();
+        let orders = self.ordered.values().flat_map(|ordered| &ordered.orders);
+        let repeated = orders.filter(|(order, _)| is_repeated(order)).count();
         let when = match client.rng.below(10) {
             0 => When::AtMs(PAST_MS + client.rng.below(1_000)),
             1..4 if repeated < REPEATED_MAX => match client.rng.chance(0.5) {
@@ -181,14 +187,15 @@ impl Schedules {
     }
 
     pub fn on_answer(&mut self, asked: &Asked, answered: &Answered) {
-        let Asked::Set(name) = asked else { return };
+        let Asked::Set { name, nth } = asked else { return };
         let fate = match &answered.result {
             Ok(_) => Fate::Surely,
             Err(_) if answered.may_have_run() => Fate::Perhaps,
             Err(_) => Fate::Never,
         };
-        if let Some(ordered) = self.ordered.get_mut(name) {
-            ordered.fate = fate;
+        let ordered = self.ordered.get_mut(name);
+        if let Some((_, of)) = ordered.and_then(|ordered| ordered.orders.get_mut(*nth)) {
+            *of = fate;
         }
     }
 
@@ -206,10 +213,12 @@ impl Schedules {
             let Some((name, ordered)) = self.ordered.iter_mut().nth(self.next) else {
                 break;
             };
-            let shown = Schedules::show(cluster, node, name)?;
-            if let Some(slot) = shown.and_then(|shown| shown.last_ms) {
+            let Some(shown) = Schedules::show(cluster, node, name)? else {
+                continue;
+            };
+            if let Some(slot) = shown.last_ms {
                 ordered.done.insert(slot);
-                check_ran(&self.ledger, name, slot)?;
+                check_ran(&self.ledger, name, &shown, slot)?;
             }
         }
         Ok(())
@@ -219,14 +228,14 @@ impl Schedules {
     pub fn awaits(&mut self, cluster: &Cluster<'_>) -> Option<String> {
         let walls = (0..cluster.nodes()).map(|node| cluster.wall_ms(node));
         let due = *self.due_ms.get_or_insert(walls.min().unwrap_or(0));
-        for (name, ordered) in &self.ordered {
+        for name in self.ordered.keys() {
             let Ok(Some(shown)) = Schedules::show(cluster, 0, name) else {
                 continue;
             };
-            let is_due = match ordered.order.when {
+            let is_due = match shown.order.when {
                 When::AfterMs(ms) => shown.since_ms + ms <= due,
                 When::AtMs(_) => true,
-                _ if ordered.may_skip(self.knows_time) => false,
+                _ if self.may_skip(&shown.order) => false,
                 _ => times(&shown, due).last() > shown.last_ms.as_ref(),
             };
             if is_due {
@@ -264,87 +273,100 @@ impl Schedules {
                 .filter_map(|run| run.strip_prefix(&begins)?.parse().ok())
                 .collect();
             let shown = Schedules::show(cluster, 0, name)?;
-            self.check(ordered, &called, &noted, shown)
+            let (called, noted) = (&called, &noted);
+            let found = Found { called, noted, shown };
+            self.check(ordered, &found)
                 .map_err(|why| format!("schedule {name}, {ordered:?}, called for {called:?}: {why}"))?;
         }
         Ok(())
     }
 
-    fn check(
-        &self,
-        ordered: &Ordered,
-        called: &BTreeSet<u64>,
-        noted: &BTreeSet<u64>,
-        shown: Option<Shown>,
-    ) -> Result<(), String> {
-        if ordered.fate == Fate::Never && !(called.is_empty() && shown.is_none()) {
+    /// Whether some of an order's times may be left out, however late.
+    fn may_skip(&self, order: &Order) -> bool {
+        order.missed == Missed::Skip && !self.knows_time
+    }
+
+    fn check(&self, ordered: &Ordered, found: &Found<'_>) -> Result<(), String> {
+        let Found { called, noted, shown } = found;
+        if ordered.taken().next().is_none() && !(called.is_empty() && shown.is_none()) {
             return Err("it was said that it was not ordered".to_owned());
         }
-        let last = shown.as_ref().and_then(|shown| shown.last_ms);
-        let mut done = ordered.done.iter().chain(&last);
-        if let Some(slot) =
-            done.find(|slot| !called.contains(slot) || ordered.notes() && !noted.contains(slot))
-        {
+        let mut done = ordered.done.iter();
+        let is_lost = |slot: &&u64| !called.contains(slot) || ordered.notes() && !noted.contains(slot);
+        if let Some(slot) = done.find(is_lost) {
             return Err(format!("{slot} is done, and nothing of it is there"));
         }
-        if ordered.fate != Fate::Surely || ordered.is_cancelled {
+        if ordered.is_cancelled {
             return Ok(());
         }
-        match shown {
-            _ if !ordered.is_repeated() => self.check_once(ordered, called, noted, shown.is_some()),
-            None => Err("it is gone".to_owned()),
-            Some(shown) => self.check_repeated(ordered, called, noted, &shown),
+        match (&ordered.orders[..], shown) {
+            (_, Some(shown)) if !ordered.taken().any(|order| *order == shown.order) => {
+                Err(format!("it is {shown:?}"))
+            }
+            ([(order, _)], _) if !is_repeated(order) => self.check_once(order, ordered, found),
+            (orders, Some(shown)) if is_repeated(&shown.order) => {
+                let is_alone = orders.len() == 1;
+                self.check_repeated(shown, found, is_alone)
+            }
+            (_, Some(_)) => Ok(()),
+            (_, None) => self.check_gone(ordered, called),
         }
     }
 
     /// One that is for once is called for under one name, and then gone.
-    fn check_once(
-        &self,
-        ordered: &Ordered,
-        called: &BTreeSet<u64>,
-        noted: &BTreeSet<u64>,
-        is_left: bool,
-    ) -> Result<(), String> {
-        if called.len() > 1 {
+    fn check_once(&self, order: &Order, ordered: &Ordered, found: &Found<'_>) -> Result<(), String> {
+        if found.called.len() > 1 {
             return Err("under several names".to_owned());
         }
-        if ordered.is_past() && ordered.order.missed == Missed::Skip {
-            return match called.is_empty() && !is_left {
+        let is_sure = ordered.orders.iter().all(|(_, fate)| *fate == Fate::Surely);
+        if !is_sure {
+            return Ok(());
+        }
+        let is_left = found.shown.is_some();
+        if is_too_late(order) {
+            return match found.called.is_empty() && !is_left {
                 true => Ok(()),
                 false => Err("it was too late for it".to_owned()),
             };
         }
-        if is_left || ordered.may_skip(self.knows_time) {
+        if is_left || self.may_skip(order) {
             return Ok(());
         }
-        if called.is_empty() || ordered.notes() && noted.is_empty() {
+        if found.called.is_empty() || notes(order) && found.noted.is_empty() {
             return Err("it is over, and nothing of it is there".to_owned());
         }
         Ok(())
     }
 
-    /// One that goes on was called for as often as its order says.
-    fn check_repeated(
-        &self,
-        ordered: &Ordered,
-        called: &BTreeSet<u64>,
-        noted: &BTreeSet<u64>,
-        shown: &Shown,
-    ) -> Result<(), String> {
-        if shown.order.when != ordered.order.when {
-            return Err(format!("it is {shown:?}"));
-        }
-        if let Some(slot) = called.iter().find(|slot| !is_time(shown, **slot)) {
+    /// One that goes on was called for as often as its order says, however often it was ordered anew before.
+    fn check_repeated(&self, shown: &Shown, found: &Found<'_>, is_alone: bool) -> Result<(), String> {
+        let mut called = found.called.iter();
+        if let Some(slot) = called.find(|slot| is_alone && !is_time(shown, **slot)) {
             return Err(format!("{slot} is none of its times"));
         }
-        if ordered.order.missed != Missed::All {
+        if shown.order.missed != Missed::All {
             return Ok(());
         }
-        let is_there = |slot: &u64| called.contains(slot) && (!ordered.notes() || noted.contains(slot));
+        let notes = notes(&shown.order);
+        let is_there = |slot: &u64| found.called.contains(slot) && (!notes || found.noted.contains(slot));
         let upto = self.due_ms.unwrap_or(0);
         match times(shown, upto).into_iter().find(|slot| !is_there(slot)) {
-            Some(slot) => Err(format!("{slot} was left out")),
+            Some(slot) => Err(format!("{slot} was left out of {shown:?}")),
             None => Ok(()),
+        }
+    }
+
+    /// What is gone of its own accord was for once, and was called for.
+    fn check_gone(&self, ordered: &Ordered, called: &BTreeSet<u64>) -> Result<(), String> {
+        let is_sure = ordered.orders.iter().any(|(_, fate)| *fate == Fate::Surely);
+        let mut once = ordered.taken().filter(|order| !is_repeated(order)).peekable();
+        if once.peek().is_none() && is_sure {
+            return Err("it is gone".to_owned());
+        }
+        let may_skip = once.any(|order| is_too_late(order) || self.may_skip(order));
+        match is_sure && !may_skip && called.is_empty() {
+            true => Err("it is over, and nothing of it is there".to_owned()),
+            false => Ok(()),
         }
     }
 
@@ -355,11 +377,20 @@ impl Schedules {
 
     /// For how many times of what goes by a cron expression.
     pub fn crons(&self) -> u64 {
-        let is_cron = |ordered: &Ordered| matches!(ordered.order.when, When::Cron(_));
+        let is_cron = |ordered: &Ordered| {
+            let mut orders = ordered.taken();
+            orders.all(|order| matches!(order.when, When::Cron(_)))
+        };
         let seen = self.ledger.open();
         let names = seen.runs.keys().filter_map(|run| run.rsplit_once('@'));
         let crons = names.filter(|(name, _)| self.ordered.get(*name).is_some_and(is_cron));
         crons.count() as u64
+    }
+
+    /// How often a schedule was ordered anew.
+    pub fn anew(&self) -> u64 {
+        let orders = self.ordered.values().map(|ordered| ordered.orders.len() as u64);
+        orders.map(|orders| orders.saturating_sub(1)).sum()
     }
 
     /// And how often again for the same time.
@@ -368,10 +399,14 @@ impl Schedules {
     }
 }
 
-fn check_ran(ledger: &Ledger, name: &str, slot: u64) -> Result<(), String> {
+/// What a node takes for done was called for, and is a time of the order that is there.
+fn check_ran(ledger: &Ledger, name: &str, shown: &Shown, slot: u64) -> Result<(), String> {
     let run = format!("{name}@{slot}");
-    match ledger.open().runs.contains_key(&run) {
-        true => Ok(()),
-        false => Err(format!("{run} is done, and was not called for")),
+    if !ledger.open().runs.contains_key(&run) {
+        return Err(format!("{run} is done, and was not called for"));
+    }
+    match is_repeated(&shown.order) && !is_time(shown, slot) {
+        true => Err(format!("{run} is done, and is no time of {shown:?}")),
+        false => Ok(()),
     }
 }

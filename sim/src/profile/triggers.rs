@@ -86,6 +86,7 @@ impl Application for Triggers {
             ("calls of schedules", self.schedules.calls()),
             ("times of cron expressions called for", self.schedules.crons()),
             ("calls of schedules made again", self.schedules.repeats()),
+            ("schedules ordered anew", self.schedules.anew()),
             ("calls that tell of changes", self.changes.told()),
             ("cursors looked at", self.changes.looks()),
         ])

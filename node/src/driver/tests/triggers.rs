@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Scratch, id, within};
-use crate::engine::Update;
+use anabranch_crdt::{Clock, Mutation, Type};
+
+use crate::engine::{Level, Op, Update};
 use crate::error::ErrorKind;
 use crate::function::state::{MultiMap, OrSet, PnCounter};
 use crate::function::{Change, Context, Function};
 use crate::node::{Node, NodeBuilder};
-use crate::trigger::{Missed, Order, SCHEDULE, Shown, When};
+use crate::trigger::{Missed, Order, Plan, SCHEDULE, Schedule, Shown, Slot, When};
 
 /// A function that keeps by what names it was called.
 fn journal() -> Function {
@@ -287,7 +289,10 @@ async fn an_order_outlives_the_answer_to_what_was_ordered_before_it() {
     for when in [When::AtMs(shown_at), When::AfterMs(shown_at)] {
         set(&node, "next", order(when.clone(), "note", &"later")).await;
         let since = shown(&node, "next").await.unwrap().since_ms;
-        let () = within(node.call(SCHEDULE, "next", "done", &since)).await.unwrap();
+        let before = Slot { plan: 1, ms: since };
+        let () = within(node.call(SCHEDULE, "next", "done", &before))
+            .await
+            .unwrap();
         let next = shown(&node, "next").await.map(|shown| shown.order.when);
         assert_eq!(next, Some(when), "it was not called for yet");
     }
@@ -298,7 +303,11 @@ async fn an_order_outlives_the_answer_to_what_was_ordered_before_it() {
         order(When::Cron("* * * * *".into()), "note", &"on"),
     )
     .await;
-    let done = async |slot: u64| within(node.call::<_, ()>(SCHEDULE, "minutely", "done", &slot)).await;
+    let plan = plan_of(&shown(&node, "minutely").await.unwrap());
+    let done = async |ms: u64| {
+        let slot = Slot { plan, ms };
+        within(node.call::<_, ()>(SCHEDULE, "minutely", "done", &slot)).await
+    };
     let next = async || shown(&node, "minutely").await.unwrap().next_ms.unwrap();
     let refused = done(u64::MAX).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Refused, "who says so has no such time");
@@ -306,6 +315,8 @@ async fn an_order_outlives_the_answer_to_what_was_ordered_before_it() {
     let ahead = next().await + 30 * 60_000;
     done(ahead).await.unwrap();
     assert!(next().await > ahead);
+    done(ahead - 60_000).await.unwrap();
+    assert!(next().await > ahead, "what was done before it is");
     // Ordered anew it has its times again.
     set(
         &node,
@@ -314,6 +325,62 @@ async fn an_order_outlives_the_answer_to_what_was_ordered_before_it() {
     )
     .await;
     assert!(next().await < ahead);
+    // Also where the end of what the clock of another node called for under the order before comes later.
+    done(ahead).await.unwrap();
+    assert!(next().await < ahead);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_version_has_noted_as_done_is_done() {
+    let scratch = Scratch::new();
+    let node = started(scratch.builder(1).function(journal())).await;
+    let text = |text: &str| bytes::Bytes::copy_from_slice(text.as_bytes());
+    let field = |name: &str, ty, value: &[u8]| {
+        let mutation = Box::new(Mutation::Set {
+            value: bytes::Bytes::copy_from_slice(value),
+            clock: Clock::Default,
+        });
+        let (key, ty) = (text(name), Some(ty));
+        let mutation = Mutation::Update { key, ty, mutation };
+        let (entity, ty) = (id(SCHEDULE, "old"), Some(Type::OrMap));
+        Op { entity, ty, mutation }
+    };
+    let order = order(When::Cron("* * * * *".into()), "note", &"old");
+    let (since_ms, now) = (60_000, crate::driver::clock::wall_ms());
+    let done = now + 30 * 60_000;
+    let plan = postcard::to_extend(&Plan { order, since_ms }, Vec::new()).unwrap();
+    let done_bytes = postcard::to_extend(&done, Vec::new()).unwrap();
+    let ops = vec![
+        field("done", Type::MvRegister, &done_bytes),
+        field("plan", Type::LwwRegister, &plan),
+    ];
+    let (key, after) = (None, None);
+    let update = Update {
+        ops,
+        level: Level::default(),
+        key,
+        after,
+        timeout_ms: 10_000,
+    };
+    within(node.handle().update(update)).await.unwrap();
+    let old = shown(&node, "old").await.unwrap();
+    assert_eq!(old.last_ms, Some(done));
+    // And what is done from now on is noted beside it.
+    let slot = Slot {
+        plan: plan_of(&old),
+        ms: done + 60_000,
+    };
+    let () = within(node.call(SCHEDULE, "old", "done", &slot)).await.unwrap();
+    assert_eq!(shown(&node, "old").await.unwrap().last_ms, Some(slot.ms));
+}
+
+/// What tells a schedule's order from others under its name.
+fn plan_of(shown: &Shown) -> u64 {
+    let plan = Plan {
+        order: shown.order.clone(),
+        since_ms: shown.since_ms,
+    };
+    Schedule::new(plan).unwrap().id()
 }
 
 #[tokio::test(flavor = "multi_thread")]
