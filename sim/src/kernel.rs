@@ -78,6 +78,12 @@ impl<E> Kernel<E> {
         Some(event)
     }
 
+    /// Time goes on to `until`, as far as nothing happens before.
+    pub fn pass(&mut self, until: Micros) {
+        let next = self.queue.peek().unwrap_or(Micros::MAX);
+        self.now = self.now.max(until.min(next));
+    }
+
     /// The trace hash, for the content of the event just taken.
     #[inline]
     pub fn hash(&mut self) -> &mut TraceHash {

@@ -3,8 +3,10 @@
 //!
 //! `ANABRANCH_SIM_SEEDS=10000 cargo test --release -p anabranch-sim --test applications` looks at so many seeds of each.
 
-#![allow(clippy::expect_used, reason = "tests may")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests may")]
 
+#[path = "applications/by_hand.rs"]
+mod by_hand;
 #[path = "../../node/examples/cart/function.rs"]
 mod cart;
 #[path = "applications/carts.rs"]

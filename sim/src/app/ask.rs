@@ -176,7 +176,7 @@ pub(crate) fn call<A: Serialize + ?Sized>(
 }
 
 /// What became of a call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answered {
     /// Whose call it was.
     pub client: usize,

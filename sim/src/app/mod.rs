@@ -52,6 +52,8 @@
 //! app::check(1..4, |simulation| simulation.nodes(3).run(Hits::default()));
 //! ```
 //!
+//! What is to happen may be said step by step, too: see [`TestCluster`].
+//!
 //! Clients call functions, whichever node they ask. What else a client of a node can do is not simulated: open streams, update or
 //! delete entities without a function, call a certain node (`call_on`), read at a level. Functions call one another as at a node, but
 //! open no streams.
@@ -61,6 +63,7 @@
 //! and its context, and by nothing else; what it remembers besides is its node's, and forgotten at that node's next start.
 
 mod ask;
+mod by_hand;
 mod simulation;
 
 use std::collections::BTreeMap;
@@ -71,6 +74,7 @@ use crate::net::NodeIx;
 pub use crate::world::Cluster;
 pub(crate) use ask::call;
 pub use ask::{Answered, Ask, Client, Made};
+pub use by_hand::{Begun, TestCluster};
 pub use simulation::{CallCounts, Outcome, Simulation, check, find};
 
 /// What is simulated: functions, clients, and what must hold. See the module's front page for a whole one.

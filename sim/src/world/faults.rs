@@ -15,6 +15,11 @@ impl World {
             return Ok(());
         }
         let fault = self.fault(index);
+        self.carry_out(fault)
+    }
+
+    /// One fault, now.
+    pub(crate) fn carry_out(&mut self, fault: Fault) -> Result<(), Failure> {
         let now = self.kernel.now();
         self.tell(|| format!("-- {fault:?}"));
         let kernel = &mut self.kernel;
@@ -134,7 +139,8 @@ impl World {
         self.kernel.after(wait, boot);
     }
 
-    fn stop(&mut self, node: NodeIx, ending: Ending) {
+    /// A process ends, and stays down until somebody boots it.
+    pub(crate) fn stop(&mut self, node: NodeIx, ending: Ending) {
         let now = self.kernel.now();
         self.tally.crashes += 1;
         self.count_life(node);

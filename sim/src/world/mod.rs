@@ -8,6 +8,7 @@
 mod app;
 mod clients;
 mod commit;
+mod course;
 mod faults;
 mod functions;
 pub(crate) mod host;
@@ -261,27 +262,6 @@ impl World {
         self.kernel.at(SECOND, Event::Look);
     }
 
-    /// Lets everything happen, until the end or `until`.
-    pub fn run(&mut self, until: Micros) -> Result<(), Failure> {
-        while self.phase != Phase::Over {
-            let Some(event) = self.kernel.next(until) else {
-                return Ok(());
-            };
-            self.budget -= 1;
-            let done = if self.budget == 0 {
-                let what = format!("more than {EVENTS_MAX} events in a quarter of a second");
-                Err(broken(Rule::Progress, None, what))
-            } else {
-                self.on_event(event).and_then(|()| self.run_application())
-            };
-            if let Err(mut failure) = done {
-                failure.at = self.kernel.now();
-                return Err(failure);
-            }
-        }
-        Ok(())
-    }
-
     /// What happened, in numbers; after the end.
     pub fn tally(&mut self) -> Tally {
         for node in 0..self.hosts.len() {
@@ -305,43 +285,6 @@ impl World {
     /// The trace hash so far.
     pub fn trace(&self) -> u64 {
         self.kernel.trace()
-    }
-
-    fn on_event(&mut self, event: Event) -> Result<(), Failure> {
-        self.absorb(&event);
-        match event {
-            Event::Net(event) => self.on_net(event),
-            Event::Wake { node, life, at } => self.on_wake(node, life, at),
-            Event::Synced { node, life } => self.on_synced(node, life),
-            Event::Boot {
-                node,
-                lives,
-                recovery,
-            } => self.on_boot(node, lives, recovery),
-            Event::Resume { node, life } => self.on_resume(node, life),
-            Event::Operator { node, life } => {
-                self.on_operator(node, life);
-                Ok(())
-            }
-            Event::Client { client } => self.on_client(client),
-            Event::Function { act } => self.on_function(act),
-            Event::Session {
-                node,
-                entity,
-                lives,
-                at,
-            } => self.on_session_due(node, entity, lives, at),
-            Event::Repeat { key } => self.on_repeat(key),
-            Event::Fault { index } => self.on_fault(index),
-            Event::Probe { node } => self.on_probe(node),
-            Event::ProbeAgain { node } => self.on_probe_again(node),
-            Event::Seen { node } => self.on_seen(node),
-            Event::Look => self.on_look(),
-            Event::App(event) => {
-                self.news.push_back(app::News::Event(event));
-                Ok(())
-            }
-        }
     }
 
     /// An event's content, for the trace hash.

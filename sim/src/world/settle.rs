@@ -101,6 +101,21 @@ impl World {
         }
     }
 
+    /// What of the nodes that run does not agree yet, of all that they hold, or is under way.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        let engines = World::engines(&self.hosts);
+        let running: Vec<NodeIx> = engines.iter().map(|(node, _)| *node).collect();
+        let mut pairs = running
+            .iter()
+            .flat_map(|&a| running.iter().map(move |&b| (a, b)))
+            .filter(|(a, b)| a < b);
+        let unlinked = pairs.find(|&(a, b)| !self.net.is_up(a, b));
+        unlinked
+            .map(|(a, b)| format!("n{a} has no link with n{b}"))
+            .or_else(|| self.unanswered())
+            .or_else(|| self.oracle.agreement(&engines).err().map(|unsettled| unsettled.0))
+    }
+
     /// A running node with a link is heard of.
     fn check_progress(&self, node: NodeIx) -> Result<(), Failure> {
         let now = self.kernel.now();

@@ -22,7 +22,7 @@ pub(super) struct Client {
     asked: u64,
     session: Token,
     /// What it asks next, once it is time.
-    wants: Option<Ask>,
+    pub(super) wants: Option<Ask>,
     waits: Option<Open>,
 }
 

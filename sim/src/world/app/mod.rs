@@ -7,6 +7,7 @@
 //! Contract: what becomes of a command is what `driver::functions` and `driver::calls` would make of it. A call that was sent is
 //! never sent again; whoever goes away is waited for by nobody.
 
+mod by_hand;
 mod calling;
 mod cancelling;
 mod checks;
@@ -286,7 +287,8 @@ impl World {
         let both = self.plan.rest.iter().flat_map(|&(a, b)| [(a, b), (b, a)]);
         let is_stale = |&(at, of): &(NodeIx, NodeIx)| {
             let run = |node: NodeIx| self.hosts[node].life.as_ref().map(|life| &life.engine);
-            let known = run(at).and_then(|engine| engine.linked_epoch(self.hosts[of].id));
+            let Some(engine) = run(at) else { return false };
+            let known = engine.linked_epoch(self.hosts[of].id);
             known != run(of).map(|engine| engine.status().epoch)
         };
         let mut stale = both.filter(is_stale);

@@ -1,0 +1,296 @@
+//! A cluster whose story is told step by step, by a test.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anabranch::{Error, Function};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Answered, Application, Ask, Client, Cluster};
+use crate::net::NodeIx;
+use crate::oracle::Failure;
+use crate::plan::{Ending, Fault, Plan, SECOND};
+use crate::queue::{Micros, QueueKind};
+use crate::world::{Pace, World};
+
+/// Whatever is waited for must come within so much virtual time, microseconds.
+const WAIT_US_MAX: Micros = 600 * SECOND;
+
+/// A cluster of nodes with functions, on a virtual network, virtual disks and clocks, to which nothing happens but what a test does:
+/// for a scenario that one wants to read, beside the [`Simulation`](super::Simulation) that thinks of thousands.
+///
+/// The nodes are the engine, the store and the sessions of production. Whatever takes time takes virtual time, which passes only
+/// within these methods: as much as it takes until what they wait for is there. All runs are alike.
+///
+/// ```
+/// use anabranch::state::PnCounter;
+/// use anabranch::{Context, Function};
+/// use anabranch_sim::app::TestCluster;
+///
+/// let hits = || {
+///     let hits = Function::of::<PnCounter>("hits")
+///         .command("hit", |hits, _: &mut Context, by: i64| {
+///             hits.increment(by);
+///             Ok::<_, String>(hits.get())
+///         })
+///         .query("show", |hits, _, ()| Ok::<_, String>(hits.get()));
+///     vec![hits.into()]
+/// };
+/// let mut cluster = TestCluster::start(3, hits);
+/// cluster.split(&[&[0], &[1, 2]]);
+/// let left: i64 = cluster.call(0, "hits", "a", "hit", &1)?;
+/// let right: i64 = cluster.call(2, "hits", "a", "hit", &10)?;
+/// assert_eq!((left, right), (1, 10));
+/// cluster.heal();
+/// cluster.settle();
+/// let all: i64 = cluster.call(1, "hits", "a", "show", &())?;
+/// assert_eq!(all, 11);
+/// # Ok::<(), anabranch::Error>(())
+/// ```
+///
+/// Contract: every method panics where the cluster itself breaks a rule (it is ours then), or where a node is named that is not there.
+pub struct TestCluster {
+    world: World,
+    answers: Answers,
+}
+
+type Answers = Rc<RefCell<BTreeMap<usize, Answered>>>;
+
+/// A call that was begun and is not waited for yet.
+#[must_use = "its answer is had by `finish`"]
+#[derive(Debug)]
+pub struct Begun {
+    client: usize,
+}
+
+/// Functions, and the answers that came.
+struct ByHand {
+    functions: Box<dyn Fn() -> Vec<Function>>,
+    answers: Answers,
+}
+
+impl Application for ByHand {
+    fn functions(&self) -> Vec<Function> {
+        (self.functions)()
+    }
+
+    fn next(&mut self, _: &mut Client) -> Option<Ask> {
+        None
+    }
+
+    fn on_answer(&mut self, answered: &Answered, _: &Cluster<'_>) -> Result<(), String> {
+        let mut answers = self.answers.borrow_mut();
+        answers.insert(answered.client, answered.clone());
+        Ok(())
+    }
+
+    fn at_rest(&mut self, _: &Cluster<'_>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl TestCluster {
+    /// So many nodes, each with these functions, made anew whenever one starts; all are up and linked.
+    ///
+    /// # Panics
+    /// There is to be no node at all.
+    pub fn start(nodes: usize, functions: impl Fn() -> Vec<Function> + 'static) -> TestCluster {
+        assert!(nodes > 0, "a cluster has a node at least");
+        let mut plan = Plan::calm(1, nodes, Micros::MAX);
+        plan.load.clients = 0;
+        plan.load.kinds = Vec::new();
+        let pairs = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b)));
+        plan.rest = pairs.collect();
+        let answers = Answers::default();
+        let application = ByHand {
+            functions: Box::new(functions),
+            answers: Rc::clone(&answers),
+        };
+        let pace = Pace {
+            clients: 1,
+            think_us: 1.0,
+            roams: 0.0,
+            leaves: 0.0,
+        };
+        let world = World::of_application(plan, QueueKind::Heap, None, Box::new(application), pace);
+        let mut cluster = TestCluster { world, answers };
+        cluster.wait("all nodes were up", |world| {
+            let is_up = |node| world.with_cluster(|cluster| cluster.is_up(node));
+            (0..nodes).all(is_up)
+        });
+        cluster.settle();
+        cluster
+    }
+
+    /// From now on what happens is told, line by line: `|line| eprintln!("{line}")` where a test fails and one does not see why.
+    pub fn tell(&mut self, teller: impl FnMut(&str) + 'static) {
+        self.world.set_teller(Box::new(teller));
+    }
+
+    /// Calls the function of an entity at a node, as [`Node::call`](anabranch::Node::call) does, and waits for its answer.
+    ///
+    /// # Errors
+    /// Those of the call. It ends by its deadline, ten virtual seconds, at the latest; at a node that is down at once.
+    ///
+    /// # Panics
+    /// The name is no entity's, the argument cannot be written, or the reply is none of this type.
+    pub fn call<A: Serialize + ?Sized, R: DeserializeOwned>(
+        &mut self,
+        node: NodeIx,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<R, Error> {
+        let answered = self.ask(Ask::of(kind, key, method, argument).at(node));
+        answered.reply().map_err(Clone::clone)
+    }
+
+    /// The same of a call that is more than that: in a session, under a name, with another deadline. What is asked here is one
+    /// client's, in one session; node 0 is asked where the call names none.
+    pub fn ask(&mut self, ask: Ask) -> Answered {
+        self.begin_as(0, ask);
+        self.finish(Begun { client: 0 })
+    }
+
+    /// Begins a call, of another client: others can be begun before it is [finished](TestCluster::finish).
+    pub fn begin(&mut self, ask: Ask) -> Begun {
+        let client = self.world.add_client();
+        self.begin_as(client, ask);
+        Begun { client }
+    }
+
+    fn begin_as(&mut self, client: usize, ask: Ask) {
+        let node = ask.node().unwrap_or(0);
+        let done = self.world.ask_by_hand(client, ask.at(node));
+        held(done);
+    }
+
+    /// Waits for the answer to what was begun.
+    #[allow(clippy::needless_pass_by_value, reason = "it is over")]
+    pub fn finish(&mut self, begun: Begun) -> Answered {
+        let (answers, client) = (Rc::clone(&self.answers), begun.client);
+        self.wait("a call was answered", |_| answers.borrow().contains_key(&client));
+        let answer = self.answers.borrow_mut().remove(&client);
+        let Some(answer) = answer else {
+            unreachable!("it is there");
+        };
+        answer
+    }
+
+    /// Nodes of one side hear nothing of those of another; those that are on none hear everybody. What was split before stays split. As
+    /// in production, who waits for somebody on the other side does not know yet that the link is gone.
+    pub fn split(&mut self, sides: &[&[NodeIx]]) {
+        let mut cut = Vec::new();
+        for (at, side) in sides.iter().enumerate() {
+            for &node in *side {
+                let _ = self.checked(node);
+                let others = sides.iter().enumerate().filter(|(other, _)| *other != at);
+                cut.extend(others.flat_map(|(_, others)| others.iter().map(move |&other| (node, other))));
+            }
+        }
+        held(self.world.fault_by_hand(Fault::Block(cut)));
+    }
+
+    /// Everybody can hear everybody again.
+    pub fn heal(&mut self) {
+        self.world.heal_by_hand();
+    }
+
+    /// A node's process is killed: what it wrote to its disk is there, also what was not synced. Nothing happens where it is down.
+    pub fn kill(&mut self, node: NodeIx) {
+        let node = self.checked(node);
+        held(self.world.stop_by_hand(node, Ending::Process));
+    }
+
+    /// A node's machine loses its power: of what was not synced, anything may be there.
+    pub fn cut_power(&mut self, node: NodeIx) {
+        let node = self.checked(node);
+        held(self.world.stop_by_hand(node, Ending::Machine));
+    }
+
+    /// A node that is down is started again, and is up.
+    pub fn restart(&mut self, node: NodeIx) {
+        let node = self.checked(node);
+        if !self.look(|cluster| cluster.is_up(node)) {
+            self.world.boot_after(node, 0, None);
+        }
+        self.wait("a node was up again", |world| {
+            world.with_cluster(|cluster| cluster.is_up(node))
+        });
+    }
+
+    /// A node's process stands still for so long, and does not know it.
+    pub fn pause(&mut self, node: NodeIx, time: Duration) {
+        let node = self.checked(node);
+        let us = micros(time);
+        held(self.world.fault_by_hand(Fault::Pause { node, us }));
+    }
+
+    /// A node's wall clock is set so many milliseconds ahead, or back.
+    pub fn set_clock_ahead(&mut self, node: NodeIx, ms: i64) {
+        let node = self.checked(node);
+        held(self.world.fault_by_hand(Fault::JumpClock(node, ms)));
+    }
+
+    /// So much time passes. Schedules come due, deadlines pass, links that were cut are found to be gone.
+    pub fn pass(&mut self, time: Duration) {
+        let until = self.world.now().saturating_add(micros(time));
+        while held(self.world.next_by_hand(until)) {}
+        self.world.pass_by_hand(until);
+    }
+
+    /// Waits until all nodes that run have all that there is, and nobody waits for anybody.
+    ///
+    /// # Panics
+    /// That does not come about: of nodes that are split.
+    pub fn settle(&mut self) {
+        let end = self.world.now() + WAIT_US_MAX;
+        while let Some(why) = self.world.unsettled() {
+            let is_more = held(self.world.next_by_hand(end));
+            assert!(is_more, "it does not settle within 600 s: {why}");
+        }
+    }
+
+    /// Waits until something is so at the nodes: that a function was told of a change, or a schedule was called for.
+    ///
+    /// # Panics
+    /// It is not so within 600 virtual seconds.
+    pub fn wait_until(&mut self, what: &str, mut is_so: impl FnMut(&Cluster<'_>) -> bool) {
+        self.wait(what, |world| world.with_cluster(&mut is_so));
+    }
+
+    /// Looks at the nodes as they are: what they answer to queries, and hold, without a call.
+    pub fn look<T>(&mut self, f: impl FnOnce(&Cluster<'_>) -> T) -> T {
+        self.world.with_cluster(f)
+    }
+
+    fn wait(&mut self, what: &str, mut is_so: impl FnMut(&mut World) -> bool) {
+        let end = self.world.now() + WAIT_US_MAX;
+        while !is_so(&mut self.world) {
+            let is_more = held(self.world.next_by_hand(end));
+            assert!(is_more, "600 s passed, and not so that {what}");
+        }
+    }
+
+    fn checked(&mut self, node: NodeIx) -> NodeIx {
+        let nodes = self.look(|cluster| cluster.nodes());
+        assert!(
+            node < nodes,
+            "there is no node {node}: there are {nodes}, from 0 on"
+        );
+        node
+    }
+}
+
+fn micros(time: Duration) -> Micros {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// What the nodes did broke no rule.
+fn held<T>(done: Result<T, Failure>) -> T {
+    done.unwrap_or_else(|failure| panic!("{failure}"))
+}

@@ -1,0 +1,202 @@
+//! Clusters whose story is told step by step: what a test of an application's looks like, and that it happens as it is told.
+
+use std::time::Duration;
+
+use anabranch::state::{OrSet, PnCounter};
+use anabranch::{Change, Context, ErrorKind, Function, Order, SCHEDULE, When, schedules};
+use anabranch_sim::app::{Ask, TestCluster};
+
+use crate::cart::{self, Contents, Line};
+
+type Names = OrSet<String>;
+
+/// Visits are counted, and a guest book is told of them.
+fn visits() -> Vec<Function> {
+    let visits = Function::of::<PnCounter>("visits")
+        .command("visit", |visits, _: &mut Context, ()| {
+            visits.increment(1);
+            Ok::<_, String>(visits.get())
+        })
+        .command("close", |_, context: &mut Context, ()| {
+            context.delete();
+            Ok::<_, String>(())
+        })
+        .command("burst", |_, _: &mut Context, ()| -> Result<(), String> {
+            panic!("a pipe")
+        })
+        .query("show", |visits, _, ()| Ok::<_, String>(visits.get()));
+    let book = Function::of::<Names>("book")
+        .command(
+            "note",
+            |names: &mut Names, context: &mut Context, change: Change| {
+                let id = context.call_id().unwrap_or_default().to_owned();
+                names.add(&format!("{} {id}", change.key));
+                Ok::<_, String>(())
+            },
+        )
+        .query("show", |names: &Names, _, ()| Ok::<_, String>(names.elements()))
+        .on_change("visits", "note");
+    vec![visits.into(), book.into(), schedules()]
+}
+
+#[test]
+fn a_cart_that_was_filled_on_both_sides_has_both() {
+    let mut cluster = TestCluster::start(3, || vec![cart::cart()]);
+    cluster.split(&[&[0], &[1, 2]]);
+    let line = |quantity| Line {
+        product: "boots".to_owned(),
+        quantity,
+    };
+    let one: u64 = cluster.call(0, "cart", "alice", "add", &line(1)).unwrap();
+    let two: u64 = cluster.call(2, "cart", "alice", "add", &line(2)).unwrap();
+    assert_eq!((one, two), (1, 2));
+    cluster.heal();
+    cluster.settle();
+    let all: Contents = cluster.call(1, "cart", "alice", "show", &()).unwrap();
+    assert_eq!(all.lines, [line(3)]);
+}
+
+fn shown(cluster: &mut TestCluster, node: usize, key: &str) -> i64 {
+    cluster.call(node, "visits", key, "show", &()).unwrap()
+}
+
+fn visit(cluster: &mut TestCluster, node: usize, key: &str) -> Result<i64, anabranch::Error> {
+    cluster.call(node, "visits", key, "visit", &())
+}
+
+#[test]
+fn both_sides_of_a_split_go_on_and_agree_once_it_is_healed() {
+    let mut cluster = TestCluster::start(3, visits);
+    cluster.split(&[&[0], &[1, 2]]);
+    assert_eq!(visit(&mut cluster, 0, "a").unwrap(), 1);
+    assert_eq!(visit(&mut cluster, 1, "a").unwrap(), 1);
+    cluster.wait_until("the other node of its side knows", |cluster| {
+        cluster.query(2, "visits", "a", "show", &()) == Ok(1)
+    });
+    assert_eq!(visit(&mut cluster, 2, "a").unwrap(), 2);
+    assert_eq!(shown(&mut cluster, 0, "a"), 1);
+    cluster.heal();
+    cluster.settle();
+    for node in 0..3 {
+        assert_eq!(shown(&mut cluster, node, "a"), 3);
+    }
+}
+
+#[test]
+#[should_panic(expected = "does not settle")]
+fn what_is_split_does_not_settle() {
+    let mut cluster = TestCluster::start(2, visits);
+    cluster.split(&[&[0], &[1]]);
+    visit(&mut cluster, 0, "a").unwrap();
+    cluster.settle();
+}
+
+#[test]
+fn a_killed_node_is_not_there_until_it_is_started_and_has_what_it_answered_for() {
+    let mut cluster = TestCluster::start(3, visits);
+    assert_eq!(visit(&mut cluster, 0, "a").unwrap(), 1);
+    cluster.cut_power(0);
+    let down = visit(&mut cluster, 0, "a").unwrap_err();
+    assert_eq!(down.kind(), ErrorKind::Unreachable);
+    assert!(!cluster.look(|cluster| cluster.is_up(0)));
+    cluster.wait_until("another has heard of it", |cluster| {
+        cluster.query(1, "visits", "a", "show", &()) == Ok(1)
+    });
+    assert_eq!(visit(&mut cluster, 1, "a").unwrap(), 2);
+    cluster.restart(0);
+    assert!(
+        shown(&mut cluster, 0, "a") >= 1,
+        "it was answered, and is on its disk"
+    );
+    cluster.settle();
+    assert_eq!(shown(&mut cluster, 0, "a"), 2);
+    cluster.kill(2);
+    cluster.settle();
+    cluster.restart(2);
+    cluster.settle();
+    assert_eq!(shown(&mut cluster, 2, "a"), 2);
+}
+
+#[test]
+fn a_session_sees_at_one_node_what_it_did_at_another() {
+    let mut cluster = TestCluster::start(2, visits);
+    let visit = Ask::of("visits", "a", "visit", &()).at(0).in_session();
+    assert_eq!(cluster.ask(visit).reply::<i64>().ok(), Some(1));
+    let show = || Ask::of("visits", "a", "show", &()).at(1).in_session();
+    assert_eq!(cluster.ask(show()).reply::<i64>().ok(), Some(1));
+    cluster.split(&[&[0], &[1]]);
+    let visit = Ask::of("visits", "a", "visit", &()).at(0).in_session();
+    assert_eq!(cluster.ask(visit).reply::<i64>().ok(), Some(2));
+    let stale = cluster.ask(show().within_ms(500));
+    assert!(stale.is_error(ErrorKind::Stale), "{stale:?}");
+    assert!(
+        stale.answered_at - stale.asked_at >= 500_000,
+        "it had so much time"
+    );
+}
+
+#[test]
+fn calls_that_are_begun_are_under_way_at_once() {
+    let mut cluster = TestCluster::start(1, visits);
+    let visit = || Ask::of("visits", "a", "visit", &());
+    let begun: Vec<_> = (0..3).map(|_| cluster.begin(visit())).collect();
+    let answers = begun.into_iter().map(|begun| cluster.finish(begun));
+    let mut answers: Vec<i64> = answers.map(|answer| answer.reply().unwrap()).collect();
+    answers.sort_unstable();
+    assert_eq!(answers, [1, 2, 3]);
+    let burst: Result<(), _> = cluster.call(0, "visits", "a", "burst", &());
+    assert_eq!(burst.unwrap_err().kind(), ErrorKind::Lost);
+    let () = cluster.call(0, "visits", "a", "close", &()).unwrap();
+    assert_eq!(shown(&mut cluster, 0, "a"), 0);
+}
+
+#[test]
+fn schedules_come_due_as_time_passes_and_changes_are_told() {
+    let mut cluster = TestCluster::start(3, visits);
+    let order = Order::new(When::EveryMs(60_000), "visits", "daily", "visit", &()).unwrap();
+    let () = cluster.call(0, SCHEDULE, "guard", "set", &order).unwrap();
+    cluster.pass(Duration::from_secs(59));
+    assert_eq!(shown(&mut cluster, 1, "daily"), 0);
+    cluster.pass(Duration::from_secs(240));
+    assert_eq!(shown(&mut cluster, 1, "daily"), 4);
+    cluster.wait_until("the book was told", |cluster| {
+        let noted = cluster.query::<_, Vec<String>>(2, "book", "daily", "show", &());
+        noted.is_ok_and(|noted| noted.len() == 4)
+    });
+    // A clock that is ahead has the times of an hour behind it at once, and calls for the last.
+    (0..3).for_each(|node| cluster.set_clock_ahead(node, 3_600_000));
+    cluster.pass(Duration::from_secs(30));
+    assert_eq!(shown(&mut cluster, 0, "daily"), 5);
+}
+
+#[test]
+fn who_stands_still_answers_late_and_is_not_dead() {
+    let mut cluster = TestCluster::start(2, visits);
+    cluster.pause(0, Duration::from_secs(3));
+    let visit = cluster.ask(Ask::of("visits", "a", "visit", &()).at(0));
+    assert_eq!(visit.reply::<i64>().ok(), Some(1));
+    assert!(visit.answered_at - visit.asked_at >= 3_000_000, "{visit:?}");
+}
+
+#[test]
+fn all_runs_are_alike() {
+    let story = || {
+        let lines = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let mut cluster = TestCluster::start(3, visits);
+        let heard = std::rc::Rc::clone(&lines);
+        cluster.tell(move |line| heard.borrow_mut().push(line.to_owned()));
+        visit(&mut cluster, 0, "a").unwrap();
+        cluster.cut_power(0);
+        cluster.settle();
+        lines.take()
+    };
+    let first = story();
+    assert!(first.len() > 2, "{first:?}");
+    assert_eq!(first, story());
+}
+
+#[test]
+#[should_panic(expected = "there is no node 3: there are 3")]
+fn a_node_that_is_not_there_is_told_of() {
+    TestCluster::start(3, visits).kill(3);
+}
