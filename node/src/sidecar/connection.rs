@@ -299,12 +299,13 @@ where
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::future::poll_fn;
     use std::pin::Pin;
     use std::task::{Context, Poll};
 
     use bytes::Bytes;
     use http_body::Frame;
-    use http_body_util::BodyExt;
+    use http_body_util::{BodyExt, Full};
     use hyper::body::Incoming;
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::net::TcpListener;
@@ -313,6 +314,7 @@ mod tests {
     use tower_service::Service;
 
     use super::*;
+    use crate::sidecar::resets::{Counted, RESETS_MAX};
 
     /// The beginning of an answer that does not end.
     struct Endless(bool);
@@ -353,7 +355,7 @@ mod tests {
         (address, taken)
     }
 
-    async fn begin(lane: &mut Lane) -> http::Response<Incoming> {
+    async fn begin(lane: &mut Lane) -> http::Response<Counted<Incoming>> {
         let request = http::Request::post("http://function/")
             .body(Body::empty())
             .unwrap();
@@ -533,5 +535,126 @@ mod tests {
         assert!(!connection.main().is_shut() && !*connection.0.over.borrow());
         drop((first, answer));
         begin(&mut connection.main()).await;
+    }
+    #[tokio::test]
+    async fn what_nobody_reads_is_in_nobodys_way() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut all = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let answer = |request: http::Request<Incoming>| async move {
+                    let bytes = match request.method() {
+                        &http::Method::PUT => 8 << 20,
+                        _ => 1,
+                    };
+                    Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from(vec![0; bytes]))))
+                };
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let service = hyper::service::service_fn(answer);
+                all.spawn(server.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        let connection = Connection::open(address).await.unwrap();
+        let mut main = connection.main();
+        let mut unread = Vec::new();
+        for _ in 0..50 {
+            let request = http::Request::put("http://function/");
+            let mut answer = main.call(request.body(Body::empty()).unwrap()).await.unwrap();
+            answer.body_mut().frame().await.unwrap().unwrap();
+            unread.push(answer);
+        }
+        let asking = async { begin(&mut main).await.into_body().collect().await.unwrap() };
+        let answer = timeout(Duration::from_secs(10), asking).await;
+        assert_eq!(answer.expect("it waits for the others").to_bytes().len(), 1);
+    }
+
+    /// Of each connection, how many streams were broken off, and how many have ended so or with it.
+    type Counts = Arc<Mutex<Vec<(usize, usize)>>>;
+
+    /// A process that counts.
+    async fn counting() -> (SocketAddr, Counts) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let counts = Counts::default();
+        let counted = Arc::clone(&counts);
+        tokio::spawn(async move {
+            let mut all = JoinSet::new();
+            for nth in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                counted.lock().unwrap().push((0, 0));
+                let counted = Arc::clone(&counted);
+                all.spawn(async move {
+                    let (mut taken, mut open) =
+                        (h2::server::handshake(stream).await.unwrap(), JoinSet::new());
+                    while let Some(Ok((request, mut answer))) = taken.accept().await {
+                        let counted = Arc::clone(&counted);
+                        open.spawn(async move {
+                            let is_whole = request.method() == http::Method::PUT;
+                            let mut answer = answer.send_response(http::Response::new(()), is_whole).unwrap();
+                            let broken_off = poll_fn(|task| answer.poll_reset(task)).await;
+                            let mut counted = counted.lock().unwrap();
+                            counted[nth].0 += usize::from(!is_whole && broken_off.is_ok());
+                            counted[nth].1 += usize::from(!is_whole);
+                        });
+                    }
+                    open.join_all().await;
+                });
+            }
+        });
+        (address, counts)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_given_no_more_streams_before_its_server_takes_offence_at_those_broken_off() {
+        const LEFT: usize = 1_000;
+        let (address, counts) = counting().await;
+        let connection = Connection::open(address).await.unwrap();
+        let mut stays = connection.room(Stay::Awake).await.unwrap();
+        let mut answer = begin(&mut stays.lane).await;
+        for _ in 0..10 {
+            let mut leaving = Vec::new();
+            for _ in 0..LEFT / 10 {
+                let mut room = connection.room(Stay::Call).await.unwrap();
+                let answer = begin(&mut room.lane).await;
+                leaving.push((answer, room));
+            }
+        }
+        let all = async {
+            while counts
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|(_, ended)| ended)
+                .sum::<usize>()
+                < LEFT
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        let counted = timeout(Duration::from_secs(10), all).await;
+        counted.unwrap_or_else(|_| panic!("{:?}", counts.lock().unwrap()));
+        let most = counts.lock().unwrap().iter().map(|(off, _)| *off).max();
+        assert!(
+            most.unwrap() < RESETS_MAX + STREAMS_MAX,
+            "{:?}",
+            counts.lock().unwrap()
+        );
+        // Who stayed is still there, and what comes to its end counts for nothing.
+        let ending = timeout(Duration::from_millis(50), answer.body_mut().frame());
+        assert!(ending.await.is_err(), "it has ended");
+        let connections = counts.lock().unwrap().len();
+        for _ in 0..4 * RESETS_MAX {
+            let mut room = connection.room(Stay::Call).await.unwrap();
+            let request = http::Request::put("http://function/");
+            let answer = room
+                .lane
+                .call(request.body(Body::empty()).unwrap())
+                .await
+                .unwrap();
+            answer.into_body().collect().await.unwrap();
+        }
+        assert!(counts.lock().unwrap().len() <= connections + 1);
     }
 }

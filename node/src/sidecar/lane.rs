@@ -2,7 +2,8 @@
 //!
 //! Contract: how a stream ended that its server did not begin with is told apart from every other end: of that nothing was said.
 //! A connection whose server has refused a stream is given no more of them: some count what they have not yet written against all
-//! that comes later, and some never stop counting what was broken off.
+//! that comes later, and some never stop counting what was broken off. Nor is one on which many were broken off (`resets`). What
+//! nobody reads of a stream is in the way of no other.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -24,10 +25,16 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
+use super::resets::{Counted, Resets};
+
 /// What the SDKs take and give at most.
 pub const MESSAGE_BYTES_MAX: usize = 12 << 20;
 /// Streams of a connection at a time: no server should take fewer (RFC 9113, 6.5.2), and some take no more than a few times that.
 pub(super) const STREAMS_MAX: usize = 100;
+/// What a stream's reader has not read yet, at most: so much memory, for each that nobody reads.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// And of all streams of a connection together: no bound (RFC 9113, 6.9.1), or a few that nobody reads would hold up the others.
+const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// A process that does not answer for so long on the main connection is gone. Many servers end a connection on which nothing but such
 /// questions comes: on the main one something is said every few seconds (`pulse`), and those beside it end with it.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -96,8 +103,7 @@ pub struct Lane {
     takes: Arc<AtomicUsize>,
     /// Whether all end with it.
     is_main: Arc<AtomicBool>,
-    /// Whether it is given no more streams.
-    is_shut: Arc<AtomicBool>,
+    resets: Arc<Resets>,
     /// Ends the connection with its last user.
     _held: Arc<watch::Sender<()>>,
 }
@@ -120,7 +126,10 @@ impl Lane {
         let _ = stream.set_nodelay(true);
         let origin = format!("http://{address}").parse().map_err(|e| format!("{e}"))?;
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.timer(TokioTimer::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         if is_main {
             builder
                 .keep_alive_interval(ALIVE_EVERY)
@@ -164,7 +173,7 @@ impl Lane {
             taken: Arc::default(),
             takes,
             is_main,
-            is_shut: Arc::default(),
+            resets: Arc::default(),
             _held: Arc::new(held),
         })
     }
@@ -198,12 +207,12 @@ impl Lane {
     }
 
     pub(super) fn is_shut(&self) -> bool {
-        self.is_shut.load(Ordering::Relaxed)
+        self.resets.is_shut()
     }
 
     /// It is given no more streams; what goes on there does.
     pub(super) fn shut(&self) {
-        self.is_shut.store(true, Ordering::Relaxed);
+        self.resets.shut();
     }
 
     /// Takes one more of so many streams, if it may be given one.
@@ -247,7 +256,7 @@ impl Lane {
 }
 
 impl tower_service::Service<http::Request<Body>> for Lane {
-    type Response = http::Response<Incoming>;
+    type Response = http::Response<Counted<Incoming>>;
     type Error = Headless;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -256,14 +265,21 @@ impl tower_service::Service<http::Request<Body>> for Lane {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let [sent, mut heard] = self.resets.of_stream();
+        let request = request.map(|body| Body::new(sent.with(body)));
         let answering = self.sender.send_request(request);
-        let is_shut = Arc::clone(&self.is_shut);
+        let resets = Arc::clone(&self.resets);
         Box::pin(async move {
-            let answer = answering.await.map_err(Headless::of);
-            if let Err(Headless::NotBegun(_)) = answer {
-                is_shut.store(true, Ordering::Relaxed);
+            match answering.await.map_err(Headless::of) {
+                Ok(answer) => Ok(answer.map(|body| heard.with(body))),
+                Err(error) => {
+                    heard.end();
+                    if let Headless::NotBegun(_) = error {
+                        resets.shut();
+                    }
+                    Err(error)
+                }
             }
-            answer
         })
     }
 }

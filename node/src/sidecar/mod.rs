@@ -29,6 +29,7 @@ mod protos;
 mod pulse;
 mod read;
 mod reflection;
+mod resets;
 mod scan;
 mod services;
 mod shown;
