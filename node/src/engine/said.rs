@@ -114,9 +114,14 @@ impl Engine {
             ));
         }
         if self.rollup() == m.summary {
-            for i in 0..self.config.shards {
-                self.peer_equals(peer, ShardId(i), m.durable);
+            let mut unsure = Vec::new();
+            for id in (0..self.config.shards).map(ShardId) {
+                self.peer_equals(peer, id, m.durable);
+                if self.matters_on_disk(peer, id) {
+                    unsure.push(id);
+                }
             }
+            self.say(peer, &unsure, Tone::Ask);
             return Ok(());
         }
         if self.config.node < peer {
@@ -296,6 +301,11 @@ impl Engine {
     /// Acknowledges at once, and again when it is durable.
     pub(crate) fn owe(&mut self, shard: ShardId, peer: NodeId) {
         self.say(peer, &[shard], Tone::News);
+        self.owe_on_disk(shard, peer);
+    }
+
+    /// A peer hears of what is not on this node's disk yet once it is.
+    fn owe_on_disk(&mut self, shard: ShardId, peer: NodeId) {
         if !self.shards[shard.0 as usize]
             .durable
             .covers(&self.shards[shard.0 as usize].vv)
@@ -341,6 +351,9 @@ impl Engine {
         if m.reply {
             let mut answer: Vec<ShardId> = spoken_of;
             answer.dedup();
+            for shard in &answer {
+                self.owe_on_disk(*shard, peer);
+            }
             self.say(peer, &answer, Tone::Answer);
         }
         Ok(())

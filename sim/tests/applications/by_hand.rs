@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anabranch::state::{OrSet, PnCounter};
-use anabranch::{Change, Context, ErrorKind, Function, Order, SCHEDULE, When, schedules};
+use anabranch::{
+    Change, Context, Copies, ErrorKind, Function, Level, Order, SCHEDULE, Stage, When, schedules,
+};
 use anabranch_sim::app::{Ask, TestCluster};
 
 use crate::cart::{self, Contents, Line};
@@ -199,4 +201,37 @@ fn all_runs_are_alike() {
 #[should_panic(expected = "there is no node 3: there are 3")]
 fn a_node_that_is_not_there_is_told_of() {
     TestCluster::start(3, visits).kill(3);
+}
+
+/// A node that has started is linked with some members, which hand on what it writes, before it is linked with the others: those have
+/// it, but not on their disks yet, when their link with it comes up.
+#[test]
+fn a_write_by_all_waits_for_links_and_disks_and_not_for_the_next_digest() {
+    let kept = || {
+        let kept = Function::of::<PnCounter>("kept").command("hit", |hits, context: &mut Context, ()| {
+            context.confirm(Level {
+                copies: Copies::All,
+                stage: Stage::Durable,
+            });
+            hits.increment(1);
+            Ok::<_, String>(())
+        });
+        vec![kept.into()]
+    };
+    let mut cluster = TestCluster::start(5, kept);
+    for n in 0..30 {
+        cluster.kill(4);
+        cluster.split(&[&[4], &[2, 3]]);
+        cluster.pass(Duration::from_secs(20));
+        cluster.restart(4);
+        cluster.pass(Duration::from_millis(161 + 7 * (n % 7)));
+        let hit = cluster.begin(Ask::of("kept", "a", "hit", &()).at(4));
+        cluster.pass(Duration::from_millis(391 + 17 * (n % 11)));
+        cluster.heal();
+        let linked = cluster.look(|cluster| cluster.now());
+        let hit = cluster.finish(hit);
+        assert!(hit.result.is_ok(), "{hit:?}");
+        let waited = hit.answered_at.saturating_sub(linked);
+        assert!(waited < 1_000_000, "{n}: {waited} us after all were linked");
+    }
 }
