@@ -3,7 +3,7 @@
 use anabranch_crdt::planted;
 use serde::{Deserialize, Serialize};
 
-use super::order::{Order, OrderError, Plan, Schedule, Slot, Stand};
+use super::order::{Order, OrderError, Plan, Schedule, Slot, Stand, believed};
 use crate::function::state::{LwwRegister, MvRegister, State};
 use crate::function::{Context, Function};
 
@@ -83,7 +83,9 @@ fn done(kept: &mut Kept, context: &mut Context, slot: Slot) -> Result<(), OrderE
     if schedule.is_once() {
         context.delete();
     } else {
-        let last = kept.done(&schedule).max(slot.ms);
+        let last = kept.done(&schedule);
+        let was_ahead = believed(last, context.now_ms()) != last;
+        let last = if was_ahead { slot.ms } else { last.max(slot.ms) };
         kept.answered.set(&schedule.slot(last));
     }
     Ok(())
@@ -96,7 +98,8 @@ fn show(kept: &Kept, context: &Context, (): ()) -> Result<Option<Shown>, OrderEr
     let (order, since_ms) = (plan.order.clone(), plan.since_ms);
     let schedule = Schedule::new(plan)?;
     let done = kept.done(&schedule);
-    let next_ms = match schedule.stand(done, context.now_ms()) {
+    let now = context.now_ms();
+    let next_ms = match schedule.stand(believed(done, now), now) {
         Stand::Due(ms) | Stand::Next(ms) => Some(ms),
         Stand::Missed(_) | Stand::Over => None,
     };

@@ -27,6 +27,8 @@ const TIMEOUT_MS_MAX: u64 = 600_000;
 pub const EVERY_MS_MIN: u64 = 1_000;
 /// Late by no more than this is not missed.
 const MISSED_MS: u64 = 60_000;
+/// Clocks of nodes that are well are not further apart than this.
+const APART_MS_MAX: u64 = 60_000;
 
 /// What becomes of the times that nobody was there for: all nodes were down, or the function could not be called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +227,14 @@ pub(crate) struct Schedule {
     plan: Plan,
     times: Times,
     call: Call,
+}
+
+/// The last time that is done (0 for none), as far as a node whose clock says `now` goes by it. What is much later than now was called
+/// for by a clock that was ahead: times that come are none of those that went, or a clock that was wrong for a moment would silence
+/// a schedule until everybody's has come to where that one was.
+pub(crate) fn believed(done: u64, now: u64) -> u64 {
+    let is_believed = done <= now.saturating_add(APART_MS_MAX);
+    if is_believed { done } else { now }
 }
 
 /// Where a schedule stands at some time.

@@ -10,7 +10,7 @@ use anabranch_crdt::{NodeId, planted};
 use siphasher::sip::SipHasher13;
 
 use super::again_ms;
-use super::order::{Schedule, Slot, Stand};
+use super::order::{Schedule, Slot, Stand, believed};
 use crate::session::Call;
 
 /// Schedules that are looked after, at most; what is beyond is logged and left.
@@ -94,7 +94,14 @@ impl Planner {
                 entry.state = State::Idle;
             }
         }
-        entry.done = entry.done.max(done);
+        let of_now = believed(done, now);
+        if of_now != done {
+            tracing::warn!(
+                "schedule {name} was called for {} s ahead of this node's clock: its times from now on are called for all the same",
+                done.saturating_sub(now) / 1_000
+            );
+        }
+        entry.done = entry.done.max(of_now);
         self.plan(name, now);
     }
 
@@ -155,7 +162,7 @@ impl Planner {
         if was_answered {
             (entry.state, entry.pause) = (State::Idle, 0);
             if entry.schedule.has(slot) {
-                entry.done = entry.done.max(slot.ms);
+                entry.done = entry.done.max(believed(slot.ms, now));
             }
         } else {
             entry.pause = again_ms(entry.pause);
@@ -164,12 +171,17 @@ impl Planner {
         self.plan(name, now);
     }
 
-    /// Who waits for another try does not wait for the clock to come back to where it was.
+    /// Who waits for another try does not wait for the clock to come back to where it was, nor who was called for by it.
     fn clock_set_back(&mut self, now: u64) {
         let mut names = Vec::new();
         for (name, entry) in &mut self.known {
+            let of_now = believed(entry.done, now);
+            let mut is_other = std::mem::replace(&mut entry.done, of_now) != of_now;
             if let State::Waiting(until) = &mut entry.state {
                 *until = (*until).min(now + entry.pause);
+                is_other = true;
+            }
+            if is_other {
                 names.push(name.clone());
             }
         }

@@ -273,6 +273,33 @@ fn a_clock_that_is_set_back_keeps_nobody_waiting_for_another_try() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_for_a_moment_silences_nothing() {
+    let every = || schedule(When::EveryMs(MINUTE), Missed::Once, 0);
+    let mut ahead = Bench::default();
+    ahead.0.set("a", Some((every(), 0)), 0);
+    ahead.1 = 600 * MINUTE;
+    assert_eq!(ahead.fires(), [("a".into(), 600)]);
+    ahead.called("a", 600, true);
+    ahead.0.set("a", Some((every(), 600 * MINUTE)), ahead.1);
+    ahead.1 = 5 * MINUTE;
+    assert_eq!(ahead.fires(), []);
+    ahead.1 += MINUTE;
+    assert_eq!(ahead.fires(), [("a".into(), 6)]);
+    // Nor at a node whose clock was right all the time, or that has just started.
+    let mut right = Bench::default();
+    right.1 = 5 * MINUTE;
+    right.0.set("a", Some((every(), 600 * MINUTE)), right.1);
+    right.1 += MINUTE;
+    assert_eq!(right.fires(), [("a".into(), 6)]);
+    // What is done by a clock that is a little ahead is done.
+    let mut near = Bench::default();
+    near.1 = 5 * MINUTE;
+    near.0.set("a", Some((every(), 6 * MINUTE)), near.1);
+    near.1 += MINUTE;
+    assert_eq!(near.fires(), []);
+}
+
+#[test]
 fn what_is_somebody_elses_is_not_looked_at_each_time() {
     let mut planner = Planner::default();
     let daily = || schedule(When::Cron("@daily".into()), Missed::Once, 0);

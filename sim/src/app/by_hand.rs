@@ -114,6 +114,7 @@ impl TestCluster {
             think_us: 1.0,
             roams: 0.0,
             leaves: 0.0,
+            doubts: 0.0,
         };
         let world = World::of_application(plan, QueueKind::Heap, None, Box::new(application), pace);
         let mut cluster = TestCluster { world, answers };

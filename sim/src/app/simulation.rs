@@ -13,6 +13,8 @@ use crate::rng::Rng;
 use crate::run::{self, How, run_world};
 use crate::world::{Pace, Teller, World};
 
+/// How likely a node believes of another that it is linked with that it is not there, at any moment before all is healed.
+const DOUBTS: f64 = 0.02;
 /// A failure's story is its last lines.
 const STORY_LINES: usize = 60;
 /// Faults and calls happen in the first so many microseconds, unless told otherwise.
@@ -139,6 +141,7 @@ impl Simulation {
             think_us: self.think_us.unwrap_or(drawn.1),
             roams: *rng.pick(&[0.0, 0.1, 0.5]),
             leaves: *rng.pick(&[0.0, 0.0, 0.05, 0.3]),
+            doubts: DOUBTS,
         };
         let application = Box::new(application);
         let make = |plan, queue| World::of_application(plan, queue, self.teller, application, pace);

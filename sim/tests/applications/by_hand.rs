@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anabranch::state::{OrSet, PnCounter};
 use anabranch::{
-    Change, Context, Copies, ErrorKind, Function, Level, Order, SCHEDULE, Stage, When, schedules,
+    Change, Context, Copies, ErrorKind, Function, Level, Order, SCHEDULE, Shown, Stage, When, schedules,
 };
 use anabranch_sim::app::{Ask, TestCluster};
 
@@ -169,6 +169,15 @@ fn schedules_come_due_as_time_passes_and_changes_are_told() {
     (0..3).for_each(|node| cluster.set_clock_ahead(node, 3_600_000));
     cluster.pass(Duration::from_secs(30));
     assert_eq!(shown(&mut cluster, 0, "daily"), 5);
+    // Right again it goes on with the times that come.
+    (0..3).for_each(|node| cluster.set_clock_ahead(node, -3_600_000));
+    cluster.pass(Duration::from_secs(300));
+    assert_eq!(shown(&mut cluster, 0, "daily"), 10);
+    let last = cluster.look(|cluster| {
+        let shown: Shown = cluster.query(1, SCHEDULE, "guard", "show", &()).unwrap();
+        shown.last_ms.unwrap() - shown.since_ms
+    });
+    assert!(last < 3_600_000, "{last}");
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub(crate) struct Pace {
     pub roams: f64,
     /// How likely it goes away before it has its answer.
     pub leaves: f64,
+    /// How likely a node that looks after schedules and changes takes another for dead that is not.
+    pub doubts: f64,
 }
 
 /// What is to be done next, in the order in which it came up.

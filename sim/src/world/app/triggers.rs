@@ -21,8 +21,6 @@ use crate::world::World;
 const WAKES_US: (f64, f64) = (10.0, 5_000.0);
 /// Nothing tells here that a node takes writes now: it is looked so often.
 const READY_US: Micros = SECOND / 10;
-/// How likely a node believes of another that it is linked with that it is not there, at any moment before all is healed.
-const DISBELIEVES: f64 = 0.02;
 
 /// What a node's run has to look after.
 #[derive(Debug)]
@@ -116,7 +114,7 @@ impl Apps {
             return Ok(());
         }
         triggers.wake_at = None;
-        let (moment, live) = (world.moment(node), world.believed(node));
+        let (moment, live) = (world.moment(node), world.believed(node, self.pace.doubts));
         let noted = std::mem::take(&mut triggers.noted);
         let live = live.into_iter().collect();
         let work = triggers.runner.look(&life.engine, noted, &live, moment);
@@ -204,12 +202,12 @@ impl World {
     }
 
     /// Whom a node believes to be there: mostly whom it is linked with. Membership is a hint.
-    fn believed(&self, node: NodeIx) -> Vec<ReplicaId> {
+    fn believed(&self, node: NodeIx, doubts: f64) -> Vec<ReplicaId> {
         let now = self.kernel.now();
         let mut live = self.linked_runs(node);
         if self.is_chaos() {
             let mut rng = Rng::stream(self.plan.seed, "believes", node as u64, now);
-            live.retain(|_| !rng.chance(DISBELIEVES));
+            live.retain(|_| !rng.chance(doubts));
         }
         live
     }
