@@ -28,7 +28,8 @@ pub enum ErrorKind {
     /// This node, in its current epoch, does not hold what the operation takes away from a bounded counter. Nothing
     /// changed; retry once another node has handed over, or at a node that holds more.
     Rights,
-    /// This node takes no writes yet: its directory is new or older than its peers', and it has not caught up.
+    /// This node takes no writes yet: its directory is new or older than its peers', and it has not caught up. Or a function that may
+    /// be the one that was called is still starting beside it.
     /// Nothing changed; retry later or at another node.
     NotReady,
     /// This node has not seen everything that the session has, and what it lacks did not come in time. Nothing changed;

@@ -25,6 +25,8 @@ pub use dump::Dump;
 pub use status::NodeStatus;
 pub use watch::Watch;
 
+#[cfg(feature = "sidecar")]
+use crate::driver::Expected;
 use crate::driver::{DiskState, Handle};
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Read, ShardSummary, Update};
@@ -437,6 +439,12 @@ impl Node {
     #[cfg(feature = "sidecar")]
     pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {
         self.handle.shared().serve_foreign(functions);
+    }
+
+    /// There are to be some, as long as this is held: callers of what is not here are to try again.
+    #[cfg(feature = "sidecar")]
+    pub(crate) fn expect_foreign(&self) -> Expected {
+        self.handle.shared().expect_foreign()
     }
 
     /// They are here no more.

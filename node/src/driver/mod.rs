@@ -47,6 +47,8 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+#[cfg(feature = "sidecar")]
+pub(crate) use functions::Expected;
 pub use functions::MethodStatus;
 pub(crate) use shared::Shared;
 /// Set when the entity it stands for changes.

@@ -61,7 +61,8 @@ impl Shared {
                 return ended;
             }
         }
-        Err(route.over(&call, self.functions.methods_of(call.entity.kind())))
+        let nobody = route.over(&call, self.functions.methods_of(call.entity.kind()));
+        Err(self.unless_expected(nobody))
     }
 
     /// Opens a stream of an entity's function, here if it is here.
@@ -87,7 +88,7 @@ impl Shared {
             }
         }
         let here = self.functions.methods_of(call.entity.kind());
-        Err(route::nobody(&call, nodes.len(), last, here))
+        Err(self.unless_expected(route::nobody(&call, nodes.len(), last, here)))
     }
 
     fn candidates(&self, is_here: bool) -> Vec<NodeId> {

@@ -21,6 +21,7 @@ use super::pulse;
 use super::services::{Service, Services};
 use super::transcode::Route;
 use super::{EntityTerms, Place, Process, Served, told};
+use crate::driver::Expected;
 use crate::node::Node;
 
 /// How long to wait before the function is looked for again; doubled each time.
@@ -176,6 +177,8 @@ pub(super) struct Discovering {
     pub remarks: mpsc::Sender<String>,
     /// What was said last.
     pub last: Mutex<String>,
+    /// Held until something is known of what there is, the first time: until then it may be what a caller wants.
+    pub expected: Mutex<Option<Expected>>,
     pub publish: watch::Sender<Serving>,
     pub stopped: watch::Receiver<bool>,
 }
@@ -277,6 +280,7 @@ impl Discovering {
         match Services::of(dialect, &spec).and_then(|found| self.check(found)) {
             Err(problems) => {
                 self.publish.send_modify(|serving| serving.is_refused = true);
+                self.is_known();
                 for problem in &problems {
                     self.tell(dialect, &connection, problem).await;
                 }
@@ -340,6 +344,12 @@ impl Discovering {
         }
     }
 
+    /// Something is known of what there is.
+    fn is_known(&self) {
+        let expected = self.expected.lock();
+        drop(expected.unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     async fn serve_these(&self, services: Served, connection: Connection, spec: &Spec) {
         let dialect = services.dialect;
         let (node, me) = (self.node.clone(), self.node.id());
@@ -349,6 +359,7 @@ impl Discovering {
         let functions = discovered.functions();
         drop(discovered);
         self.node.serve_foreign(functions.clone());
+        self.is_known();
         self.publish.send_replace(Serving {
             services: Some(services),
             is_here: true,

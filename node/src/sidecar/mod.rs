@@ -156,6 +156,7 @@ impl Sidecar {
         let serving = until_stopped(serving, no_more_calls.clone());
         let ingress = Ingress::start(listener, node.clone(), &config, serving.clone(), no_more_calls);
         let discovering = Discovering {
+            expected: Mutex::new(Some(node.expect_foreign())),
             node,
             function: config.function,
             dev: config.dev,

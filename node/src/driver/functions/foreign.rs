@@ -7,7 +7,7 @@
 //! sessions first, the engine's cell below them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::oneshot;
@@ -38,6 +38,19 @@ pub(super) struct ForeignFunctions {
     pub(super) turns: Turns,
     parked: Mutex<Parked>,
     pub(super) stats: ForeignStats,
+    expected: Arc<AtomicUsize>,
+}
+
+/// Functions of a process that is not known yet.
+#[cfg(feature = "sidecar")]
+#[derive(Debug)]
+pub(crate) struct Expected(Arc<AtomicUsize>);
+
+#[cfg(feature = "sidecar")]
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A function that is here, or was: what it ended on is told by it.
@@ -125,6 +138,27 @@ fn here(by_kind: &BTreeMap<String, Known>) -> Vec<Arc<dyn Foreign>> {
 }
 
 impl Shared {
+    /// Functions of another process may be here soon, as long as this is held.
+    #[cfg(feature = "sidecar")]
+    pub(crate) fn expect_foreign(&self) -> Expected {
+        let expected = &self.functions.foreign.expected;
+        expected.fetch_add(1, Ordering::Relaxed);
+        Expected(Arc::clone(expected))
+    }
+
+    /// What nobody has, this node may have soon: that is to be tried again.
+    pub(in crate::driver) fn unless_expected(&self, error: Error) -> Error {
+        let expected = self.functions.foreign.expected.load(Ordering::Relaxed);
+        if expected == 0 || error.kind() != ErrorKind::NoFunction {
+            return error;
+        }
+        let message = format!(
+            "{}; a function beside this node is still starting",
+            error.message()
+        );
+        Error::new(ErrorKind::NotReady, message)
+    }
+
     /// Functions of another process are here from now on, in place of others of their kinds.
     #[cfg(feature = "sidecar")]
     pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {

@@ -29,6 +29,8 @@ use anabranch_crdt::ReplicaId;
 use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+#[cfg(feature = "sidecar")]
+pub(crate) use self::foreign::Expected;
 use self::foreign::ForeignFunctions;
 use self::hosted::Sessions;
 pub use self::stats::MethodStatus;

@@ -854,3 +854,23 @@ async fn a_function_that_waits_and_then_computes_beyond_its_time_is_lost() {
     assert_eq!(within(late).await.unwrap().unwrap_err().kind(), ErrorKind::Lost);
     assert_eq!(node.read(&id("count", "a")), None);
 }
+
+#[cfg(feature = "sidecar")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_is_still_starting_is_to_be_called_again_and_not_nowhere() {
+    let scratch = Scratch::new();
+    let node = within(scratch.builder(1).start()).await.unwrap();
+    within(node.ready()).await;
+    let expected = node.expect_foreign();
+    let error = node.call::<_, ()>("cart", "a", "add", &()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
+    assert!(
+        error.may_retry() && error.message().starts_with("nothing changed"),
+        "{error}"
+    );
+    let error = node.stream("cart", "a", "watch", &()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotReady, "{error}");
+    drop(expected);
+    let error = node.call::<_, ()>("cart", "a", "add", &()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoFunction, "{error}");
+}
