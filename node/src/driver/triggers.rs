@@ -5,6 +5,7 @@
 //! vector read there covers nothing that was not noted.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,9 @@ pub(super) struct Triggers {
     interest: Interest,
     inbox: Mutex<Inbox>,
     wake: Condvar,
+    /// What was seen to, and of that what was not answered and is seen to again.
+    seen_to: AtomicU64,
+    unanswered: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +50,7 @@ struct UnderWay {
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let ended = self.errand.ended(self.was_answered);
-        self.shared.triggers.ended(ended);
+        self.shared.triggers.ended(ended, self.was_answered);
     }
 }
 
@@ -77,6 +81,15 @@ impl Triggers {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How often schedules and changes were seen to here, and how often in vain.
+    fn counters(&self) -> [(&'static str, u64); 2] {
+        let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
+        [
+            ("triggers", count(&self.seen_to)),
+            ("triggers_unanswered", count(&self.unanswered)),
+        ]
+    }
+
     /// An entity has changed. Called with the engine locked.
     pub(super) fn note(&self, entity: &EntityId) {
         if self.interest.is_about(entity) {
@@ -98,7 +111,10 @@ impl Triggers {
         self.wake.notify_one();
     }
 
-    fn ended(&self, ended: Ended) {
+    fn ended(&self, ended: Ended, was_answered: bool) {
+        self.seen_to.fetch_add(1, Ordering::Relaxed);
+        self.unanswered
+            .fetch_add(u64::from(!was_answered), Ordering::Relaxed);
         self.inbox().news.ended(ended);
         self.wake.notify_one();
     }
@@ -112,6 +128,13 @@ impl Triggers {
             .wait_timeout_while(self.inbox(), left.min(SLEEP_MAX), is_idle);
         let (inbox, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !inbox.has_stopped
+    }
+}
+
+impl Shared {
+    /// See [`Triggers::counters`].
+    pub(crate) fn trigger_counters(&self) -> [(&'static str, u64); 2] {
+        self.triggers.counters()
     }
 }
 

@@ -77,6 +77,7 @@ impl NodeStatus {
             ("streams_open", node.functions.streams() as u64),
             ("function_cold_starts", node.functions.begun()),
         ]);
+        counters.extend(node.trigger_counters());
         counters.extend(node.network().counters());
         NodeStatus {
             id: node.about.node,

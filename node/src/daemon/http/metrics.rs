@@ -125,6 +125,16 @@ const HELP: &[(&str, Kind, &str)] = &[
         "Shards not taken whole because they exceed limits.staged_bytes_max.",
     ),
     (
+        "triggers",
+        Counter,
+        "Times of schedules, and changes to be told of, that this node saw to.",
+    ),
+    (
+        "triggers_unanswered",
+        Counter,
+        "Those of them that were not answered, and are seen to again.",
+    ),
+    (
         "stale_frames",
         Counter,
         "Frames of links or epochs that are over, dropped unread.",

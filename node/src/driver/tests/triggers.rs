@@ -185,6 +185,15 @@ async fn a_call_that_fails_is_made_again_and_one_that_is_refused_is_answered() {
         shown(&node, "fails").await.is_some(),
         "it goes on until it is answered"
     );
+    let counters = node.status().counters;
+    assert!(
+        counters["triggers"] >= 3 && counters["triggers_unanswered"] >= 1,
+        "{counters:?}"
+    );
+    assert!(
+        counters["triggers"] > counters["triggers_unanswered"],
+        "{counters:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
