@@ -89,7 +89,7 @@ const PLANTED: [Planted; 47] = [
     within(Profile::Triggers, "fire_done_unanswered", "II", 100),
     within(Profile::Triggers, "fire_named_by_try", "II", 100),
     within(Profile::Triggers, "missed_all_once", "II", 100),
-    within(Profile::Triggers, "done_of_any_order", "II", 100),
+    within(Profile::Triggers, "done_of_any_order", "III", 1_000),
     within(Profile::Triggers, "change_while_told_lost", "II", 100),
     within(Profile::Triggers, "cursor_before_answer", "II", 100),
     within(Profile::Triggers, "taken_over_as_told", "II", 100),
