@@ -1,5 +1,7 @@
 //! The command line: what can be typed. What it does is in the module of the same name.
 
+mod names;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -658,9 +660,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<Command, String> {
         let words = std::iter::once("anabranch").chain(line.split(' '));
-        Cli::try_parse_from(words)
-            .map(|cli| cli.command)
-            .map_err(|e| e.to_string())
+        Cli::read(words).map(|cli| cli.command).map_err(|e| e.to_string())
     }
 
     #[track_caller]
@@ -775,6 +775,75 @@ mod tests {
         // A mistyped option is not taken for a name where that leaves too much.
         assert!(parse("update k a --levle all add x").is_err());
         assert!(matches!(parse("get k -- --json"), Ok(Command::Get(get)) if get.entity.key == "--json"));
+    }
+
+    #[test]
+    fn an_entity_called_like_an_operation_can_be_updated() {
+        let names = [
+            "set", "add", "remove", "clear", "create", "enable", "disable", "vote", "incr", "transfer",
+            "help", "update", "KIND", "-h.", "--type.",
+        ];
+        let others = names.iter().cycle().skip(1);
+        for (kind, key) in names.iter().zip(&names).chain(names.iter().zip(others)) {
+            for line in [
+                format!("update {kind} {key} add apple --type orset"),
+                format!("update --type orset {kind} --json {key} add apple"),
+                format!("update {kind} --type=orset {key} add apple --level all"),
+                format!("update --type orset -- {kind} {key} add apple"),
+                format!("update --type orset {kind} -- {key} add apple"),
+            ] {
+                let update = update(&line);
+                assert_eq!(
+                    (update.kind.as_str(), update.key.as_str()),
+                    (*kind, *key),
+                    "{line}"
+                );
+                assert_eq!(update.how.ty, Some(Type::OrSet), "{line}");
+                assert!(
+                    matches!(update.op, Op::Add { elements } if elements == ["apple"]),
+                    "{line}"
+                );
+            }
+        }
+        // An operation's own words are its own, and so is an option's value.
+        assert!(matches!(update("update set set set add").op, Op::Set { value, .. } if value == "add"));
+        let update = update("update --in add --key incr set clear create");
+        assert_eq!((update.kind.as_str(), update.key.as_str()), ("set", "clear"));
+        assert_eq!(
+            (&*update.within[0].key, update.how.idempotency_key.as_deref()),
+            ("add", Some("incr"))
+        );
+        assert!(parse("update -- set --json create").is_ok_and(
+            |command| matches!(command, Command::Update(update) if update.key == "--json" && !update.how.target.json)
+        ));
+    }
+
+    #[test]
+    fn help_is_help_wherever_it_was() {
+        for line in ["update --help", "update -h", "update help", "help update"] {
+            assert!(parse(line).unwrap_err().contains("Add N to a counter"), "{line}");
+        }
+        for line in [
+            "update k a --help",
+            "update help help --help",
+            "update --json k a help",
+        ] {
+            assert!(parse(line).unwrap_err().contains("Add N to a counter"), "{line}");
+        }
+        for line in [
+            "update k a set --help",
+            "update set set set --help",
+            "update k a help set",
+            "help update set",
+        ] {
+            assert!(parse(line).unwrap_err().contains("--auto-increment"), "{line}");
+        }
+        assert!(
+            parse("update k set")
+                .unwrap_err()
+                .contains("requires a subcommand")
+        );
+        assert!(parse("update k set apple").unwrap_err().contains("apple"));
     }
 
     #[test]

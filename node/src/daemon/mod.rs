@@ -33,8 +33,6 @@ mod up;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
-
 use self::cli::{Cli, Command};
 use self::commands as cmd;
 use self::exit::Failure;
@@ -62,7 +60,7 @@ pub fn main() -> ExitCode {
 pub fn run(functions: impl IntoIterator<Item = Function>) -> ExitCode {
     let functions: Vec<Arc<Function>> = functions.into_iter().map(Arc::new).collect();
     // Wrong usage ends in here, with exit code 2 and clap's own words.
-    let cli = Cli::parse();
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|wrong| wrong.exit());
     if let Command::MindFunction(args) = &cli.command {
         return process::minder::run(&args.command);
     }
