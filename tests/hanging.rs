@@ -3,8 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::support::cluster::Cluster;
+use super::support::command::anabranch;
 use super::support::exit;
 use super::support::process::signal;
+use super::support::temp::TempDir;
+use super::support::up::Up;
 
 /// A command that waits for so long, and a machine that is busy.
 const SOON: Duration = Duration::from_secs(15);
@@ -32,6 +35,10 @@ fn who_hangs_is_waited_for_as_long_as_was_said() {
         ended.failed(exit::UNREACHABLE, &[said, "no answer within"]);
         assert!(begun.elapsed() < SOON, "{command:?}: {:?}", begun.elapsed());
     }
+    let begun = Instant::now();
+    let status = cluster.nodes[0].run(["status", "--timeout", "500ms"]);
+    status.failed(exit::UNREACHABLE, &["no answer within 500ms"]);
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     signal(pid, "CONT");
     // Where nobody listens it is known that nothing happened.
     cluster.nodes[0].kill();
@@ -40,4 +47,23 @@ fn who_hangs_is_waited_for_as_long_as_was_said() {
             .run(*command)
             .failed(exit::UNREACHABLE, &["nothing was sent", "refused"]);
     }
+}
+
+#[test]
+fn verify_waits_no_longer_for_who_hangs_than_it_was_told_to() {
+    let dir = TempDir::new("hanging-verify");
+    let up = Up::start(dir.path(), 3);
+    let stopped = &up.nodes[..2];
+    stopped.iter().for_each(|node| signal(node.pid, "STOP"));
+    let addresses: Vec<&str> = up.faces().map(|face| face.http.as_str()).collect();
+    // The second one finds out who has left first.
+    let dir = dir.path().to_str().unwrap();
+    for more in [&addresses[..], &["--dir", dir]] {
+        let begun = Instant::now();
+        let verify = anabranch(["verify", "--within", "2s"].iter().chain(more));
+        let took = begun.elapsed();
+        verify.failed(exit::UNREACHABLE, &["cannot be reached: no answer within"]);
+        assert!(took < Duration::from_secs(6), "{took:?}");
+    }
+    stopped.iter().for_each(|node| signal(node.pid, "CONT"));
 }

@@ -14,9 +14,12 @@ use super::api::{ShardBody, SummariesBody};
 use super::client::Client;
 use super::exit::Failure;
 use super::output::plural;
+use crate::terms::millis;
 
 /// How long one node may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where no time is left: who looks at all must be able to see something.
+pub const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Between two looks at nodes that do not agree yet. They report no event that spans them.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -104,14 +107,14 @@ pub struct Look {
     pub differences: Vec<Difference>,
 }
 
-/// Asks all nodes once and compares them.
-pub async fn look(client: &Client, addresses: &[String]) -> Result<Look, Failure> {
+/// Asks all nodes once and compares them. Each may take so long to answer.
+async fn look(client: &Client, addresses: &[String], timeout: Duration) -> Result<Look, Failure> {
     let mut asking = tokio::task::JoinSet::new();
     for (i, address) in addresses.iter().cloned().enumerate() {
         let client = client.clone();
         asking.spawn(async move {
             let summaries = client
-                .get::<SummariesBody>(&address, "/v1/shards", ANSWER_TIMEOUT)
+                .get::<SummariesBody>(&address, "/v1/shards", timeout)
                 .await?;
             Ok::<_, Failure>((i, Holding { address, summaries }))
         });
@@ -169,11 +172,16 @@ fn check_distinct(holdings: &[Holding]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Looks until the nodes agree or the time is over, and returns the last look.
+/// Looks until the nodes agree or the time is over, and returns the last look. A node that stands still holds it up no longer
+/// than that, but for [`ANSWER_TIMEOUT_MIN`].
 pub async fn within(client: &Client, addresses: &[String], wait: Duration) -> Result<Look, Failure> {
     let deadline = Instant::now() + wait;
     loop {
-        let looked = look(client, addresses).await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        // In whole milliseconds: it is told to people.
+        let left = Duration::from_millis(millis(left) + 1);
+        let timeout = left.clamp(ANSWER_TIMEOUT_MIN, ANSWER_TIMEOUT);
+        let looked = look(client, addresses, timeout).await;
         let over = Instant::now() >= deadline;
         match looked {
             Ok(look) if over || look.differences.is_empty() => return Ok(look),

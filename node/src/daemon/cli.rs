@@ -16,6 +16,9 @@ use super::config::types;
 const STREAM_TIMEOUT: &str = "How long it may take to open, at most 10m; what it says then is waited for as long as it goes on \
                               [default: 10s]";
 
+/// And to a node that leaves.
+const LEAVE_TIMEOUT: &str = "How long it may take to hand over what it has, at most 10m [default: 30s]";
+
 /// State that stays right and up: replicated entities beside your functions, on nodes that need no one else.
 #[derive(Debug, Parser)]
 #[command(name = "anabranch", version, propagate_version = true)]
@@ -57,13 +60,14 @@ pub enum Command {
     /// Print every entity, one line of canonical JSON each, sorted by kind, then key.
     Dump(Dump),
     /// Show a node and its cluster as it sees it.
-    Status(Target),
+    Status(Ask),
     /// Compare what nodes hold: all replicas of all shards.
     Verify(Verify),
     /// Send a history of changes to a cluster and measure it.
     Replay(Replay),
     /// Make a node leave its cluster: it stops and says that it does not come back.
-    Leave(Target),
+    #[command(mut_arg("timeout", |arg| arg.help(LEAVE_TIMEOUT)))]
+    Leave(Ask),
     /// A cluster's certificate authority.
     #[command(subcommand)]
     Ca(Ca),
@@ -98,7 +102,7 @@ impl Command {
             Command::Get(args) => &args.entity.target,
             Command::Watch(args) => &args.target,
             Command::Dump(args) => &args.target,
-            Command::Status(target) | Command::Leave(target) => target,
+            Command::Status(args) | Command::Leave(args) => &args.target,
             Command::Schedule(Schedule::Set(args)) => &args.target,
             Command::Schedule(Schedule::Show(args) | Schedule::Cancel(args)) => &args.target,
             Command::Schedule(Schedule::List(target)) => target,
@@ -179,6 +183,17 @@ pub struct Target {
     /// Print JSON; an error, too, on stderr
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// `status` and `leave`.
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// Which node.
+    #[command(flatten)]
+    pub target: Target,
+    /// How long the node may take to answer, at most 10m [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = level_timeout)]
+    pub timeout: Option<Duration>,
 }
 
 /// How far a read goes.
@@ -505,7 +520,7 @@ pub struct Verify {
     /// The nodes' admin addresses; default: all nodes under --dir.
     #[arg(value_name = "ADDR", value_parser = address)]
     pub addresses: Vec<String>,
-    /// How long to wait for them to agree.
+    /// How long to wait for them to agree, and to answer: 2s at least
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub within: Duration,
     /// The directory of an `up` cluster [default: .anabranch]

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::api::{HealthBody, StatusBody};
 use super::client::Client;
 use super::cluster_dir::{self, ClusterFile, DIR_DEFAULT, NodeEntry};
@@ -56,14 +58,19 @@ pub fn all(dir: Option<&Path>) -> Result<Vec<Known>, Failure> {
     Ok(cluster.nodes.iter().map(known).collect())
 }
 
-/// Parts those that have left for good from these nodes: such a one does not answer, and the others say so.
-pub async fn part_left(client: &Client, nodes: Vec<Known>) -> (Vec<Known>, Vec<Known>) {
+/// Parts those that have left for good from these nodes: such a one does not answer, and the others say so. Who stands still is
+/// waited for no longer than `patience`.
+pub async fn part_left(client: &Client, nodes: Vec<Known>, patience: Duration) -> (Vec<Known>, Vec<Known>) {
     let (mut there, mut said) = (BTreeSet::new(), Vec::new());
-    for node in &nodes {
-        let status = client
-            .get::<StatusBody>(&node.at, "/v1/status", PROBE_TIMEOUT)
-            .await;
-        if let Ok(status) = status {
+    let timeout = patience.min(PROBE_TIMEOUT);
+    // All at once: several that stand still take no longer than one.
+    let mut asking = JoinSet::new();
+    for at in nodes.iter().map(|node| node.at.clone()) {
+        let client = client.clone();
+        asking.spawn(async move { client.get::<StatusBody>(&at, "/v1/status", timeout).await });
+    }
+    while let Some(status) = asking.join_next().await {
+        if let Ok(Ok(status)) = status {
             there.insert(status.id);
             said.extend(status.members);
         }

@@ -1,18 +1,24 @@
 //! `leave`: a node stops and tells the others that it does not come back.
 
+use std::time::Duration;
+
 use super::super::api::LeaveBody;
-use super::super::cli::Target;
+use super::super::cli::{Ask, Target};
 use super::super::exit::Failure;
 use super::super::output::{self, plural};
-use super::ANSWER_TIMEOUT;
 use super::read::node;
 
+/// How long that may take when nothing is said.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Makes a node leave, and says what has become of what it had.
-pub async fn run(args: &Target) -> Result<(), Failure> {
+pub async fn run(args: &Ask) -> Result<(), Failure> {
+    let timeout = args.timeout.unwrap_or(LEAVE_TIMEOUT);
+    let args = &args.target;
     let (client, at) = node(args).await?;
     let body = bytes::Bytes::new();
     let left: LeaveBody = client
-        .post_bytes(&at, "/v1/leave", body, ANSWER_TIMEOUT)
+        .post_bytes(&at, "/v1/leave", body, timeout)
         .await
         .map_err(|failure| {
             failure.unsent_or("the node may or may not have left; its log says what became of it")

@@ -14,6 +14,6 @@ pub mod verify;
 use std::time::Duration;
 
 /// How long an answer may take that needs no other node.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much later than it was told to a node may answer: there and back, and a disk that is slow. Later than that it hangs.
 const GRACE: Duration = Duration::from_secs(2);

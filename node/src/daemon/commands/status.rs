@@ -2,7 +2,7 @@
 
 use super::super::api::{MemberBody, StatusBody};
 use super::super::certificate;
-use super::super::cli::Target;
+use super::super::cli::Ask;
 use super::super::exit::Failure;
 use super::super::output::{self, plural};
 use super::ANSWER_TIMEOUT;
@@ -13,10 +13,11 @@ use crate::driver::clock::wall_ms;
 const CLOCK_SKEW_MS_MAX: u64 = 500;
 
 /// Prints one node's status.
-pub async fn run(args: &Target) -> Result<(), Failure> {
-    let (client, at) = node(args).await?;
-    let status: StatusBody = client.get(&at, "/v1/status", ANSWER_TIMEOUT).await?;
-    if args.json {
+pub async fn run(args: &Ask) -> Result<(), Failure> {
+    let (client, at) = node(&args.target).await?;
+    let timeout = args.timeout.unwrap_or(ANSWER_TIMEOUT);
+    let status: StatusBody = client.get(&at, "/v1/status", timeout).await?;
+    if args.target.json {
         output::object(&status)
     } else {
         output::line(&output::tame(&for_people(&status, &at)))

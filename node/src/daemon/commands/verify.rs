@@ -1,8 +1,10 @@
 //! `verify`: all replicas of all shards, compared.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
-use super::super::agreement::{self, Difference};
+use super::super::agreement::{self, ANSWER_TIMEOUT_MIN, Difference};
 use super::super::cli::Verify;
 use super::super::client::Client;
 use super::super::exit::Failure;
@@ -25,6 +27,7 @@ struct Report {
 /// Compares nodes; a difference is the answer no.
 pub async fn run(args: &Verify) -> Result<(), Failure> {
     let client = Client::from_environment()?;
+    let begun = Instant::now();
     let (addresses, left) = match &args.addresses[..] {
         [] => remembered(&client, args).await?,
         [one] => {
@@ -34,7 +37,8 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
         }
         several => (several.to_vec(), Vec::new()),
     };
-    let look = agreement::within(&client, &addresses, args.within).await?;
+    let wait = args.within.saturating_sub(begun.elapsed());
+    let look = agreement::within(&client, &addresses, wait).await?;
     let shards = look
         .holdings
         .iter()
@@ -88,7 +92,9 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
 
 /// Where the nodes under the directory are, and the names of those among them that have left and are not asked.
 async fn remembered(client: &Client, args: &Verify) -> Result<(Vec<String>, Vec<String>), Failure> {
-    let (members, left) = target::part_left(client, target::all(args.dir.as_deref())?).await;
+    // Half of the time is left for the comparison.
+    let patience = (args.within / 2).max(ANSWER_TIMEOUT_MIN);
+    let (members, left) = target::part_left(client, target::all(args.dir.as_deref())?, patience).await;
     let left: Vec<String> = left.into_iter().map(|node| node.name).collect();
     if !args.json {
         for name in &left {
