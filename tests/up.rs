@@ -359,10 +359,17 @@ fn a_node_whose_address_was_changed_is_found_where_it_is() {
 #[test]
 fn verify_compares_those_that_have_not_left() {
     let dir = TempDir::new("up-left");
-    let up = Up::start(dir.path(), 3);
+    let mut up = Up::start(dir.path(), 3);
     up.nodes[2].face.increment("count", "a", 1);
     agreed(up.faces());
     up.nodes[2].face.run(["leave"]).done();
+    // To start it again would undo what was asked for.
+    up.process.stderr.until("n3 has left the cluster");
+    let said = up.process.stderr.text();
+    assert!(
+        !said.contains("n3 has ended") && !said.contains("To start it again"),
+        "{said}"
+    );
     let verify = |more: &[&str]| {
         let args = ["verify", "--dir", dir.path().to_str().unwrap()];
         anabranch(args.iter().chain(more))

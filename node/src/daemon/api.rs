@@ -531,7 +531,7 @@ impl fmt::Display for ReadyBody {
     }
 }
 
-/// What a node that `dev` has started says on its stdout, one object a line.
+/// What a node that `dev` has started says on its stdout, one object a line. Of these only that it has left to `up`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NodeNews {
@@ -552,6 +552,8 @@ pub enum NodeNews {
         /// A line of it.
         line: String,
     },
+    /// It was asked to leave the cluster, and has left nothing behind: it ends, and is not to come back.
+    Left,
 }
 
 /// The answer of `/healthz`.

@@ -138,7 +138,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     remarks.abort();
     let ended = match stop {
         // The API goes on until it has given the answer.
-        Stop::Leave(asked) => depart(&node, asked).await.map_err(Failure::from),
+        Stop::Leave(asked) => depart(&node, asked, &args, &outlet).await.map_err(Failure::from),
         Stop::Function(failure) => Err(failure),
         Stop::Down(_) | Stop::Itself => Ok(()),
     };
@@ -200,7 +200,7 @@ async fn failed(serving: Option<&Serving>) -> Failure {
 }
 
 /// Leaves, and tells who asked what has become of what the node had.
-async fn depart(node: &Node, asked: http::Asked) -> Result<(), Error> {
+async fn depart(node: &Node, asked: http::Asked, args: &NodeArgs, outlet: &Outlet) -> Result<(), Error> {
     let status = node.status();
     let peers = status.members.iter().filter(|member| member.connected).count();
     let outcome = node.leave().await;
@@ -216,6 +216,10 @@ async fn depart(node: &Node, asked: http::Asked) -> Result<(), Error> {
         Ok(()) => alone,
         Err(error) => Some(error.message().to_string()),
     };
+    // Of one that was not heard, or has something that no other has, the warning says that it is to be started again.
+    if warning.is_none() {
+        say_left(args, outlet).await;
+    }
     // Who asked may have gone away.
     let _ = asked.send(LeaveBody {
         id: node.id().to_string(),
@@ -396,6 +400,16 @@ fn say_ready(ready: &ReadyBody, json: bool) {
     // Nobody may be listening; the node runs all the same.
     if let Err(failure) = said {
         tracing::debug!(%failure, "could not say that the node is ready");
+    }
+}
+
+/// Says so to whoever has started this node as a child: its end is to be told from others.
+async fn say_left(args: &NodeArgs, outlet: &Outlet) {
+    if args.for_dev {
+        outlet.say(NodeNews::Left).await;
+    } else if args.json && args.until_stdin_closes {
+        // It may have gone.
+        let _ = output::object(&NodeNews::Left);
     }
 }
 

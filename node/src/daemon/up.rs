@@ -77,6 +77,7 @@ pub async fn run(wanted: Wanted, functions: Vec<Arc<Function>>) -> Result<(), Fa
         functions,
         children: Vec::new(),
         awaited: Vec::new(),
+        left: Vec::new(),
         was_up: false,
         first_end: None,
         unheard: false,
@@ -148,6 +149,8 @@ struct Cluster {
     children: Vec<Child>,
     /// Those that were not ready yet.
     awaited: Vec<String>,
+    /// Those that have said that they have left the cluster.
+    left: Vec<String>,
     /// Whether any of them was ever ready.
     was_up: bool,
     /// What the failure of the first one that ended is called.
@@ -199,6 +202,7 @@ impl Cluster {
                     discovered,
                 }) => self.on_ready(&name, &ready, &discovered),
                 Event::News(News::Discovered(discovered)) => self.say_found(&discovered),
+                Event::News(News::Left(name)) => self.left.push(name),
                 Event::News(News::Ended {
                     name,
                     status,
@@ -270,6 +274,26 @@ impl Cluster {
         self.awaited.retain(|awaited| awaited != name);
         self.first_end
             .get_or_insert_with(|| failure_of(status).unwrap_or("internal").to_string());
+        let has_left = self.left.iter().any(|left| left == name);
+        match has_left && status.success() {
+            true => output::note(&format!(
+                "{name} has left the cluster, as it was asked to. It would be a member again if it were started again, also by \
+                 the next `up` here."
+            )),
+            false => self.say_end(name, was_ready, status, last_words),
+        }
+        if !self.children.is_empty() {
+            // It is not waited for any more: those that are ready may be all there will be.
+            if !was_ready {
+                self.say_what_next();
+            }
+        } else if self.was_up {
+            output::note("No node is left. Ctrl-C ends this; the same command then resumes the cluster.");
+        }
+    }
+
+    /// Says of a node that nobody has asked to end how it did, and how it is started again.
+    fn say_end(&self, name: &str, was_ready: bool, status: ExitStatus, last_words: &[String]) {
         let what = if was_ready { "has ended" } else { "did not start" };
         output::note(&format!("{name} {what}: {}", describe(status)));
         for line in last_words {
@@ -283,14 +307,6 @@ impl Cluster {
                 program_name(),
                 quoted(&config)
             ));
-        }
-        if !self.children.is_empty() {
-            // It is not waited for any more: those that are ready may be all there will be.
-            if !was_ready {
-                self.say_what_next();
-            }
-        } else if self.was_up {
-            output::note("No node is left. Ctrl-C ends this; the same command then resumes the cluster.");
         }
     }
 
@@ -381,7 +397,7 @@ impl Cluster {
                         output::note(&format!("{name} {}", describe(status)));
                     }
                 }
-                Ok(Some(News::Ready { .. } | News::Discovered(_))) => {}
+                Ok(Some(News::Ready { .. } | News::Discovered(_) | News::Left(_))) => {}
                 Ok(None) | Err(_) => return,
             }
         }

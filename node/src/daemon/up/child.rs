@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::BufReader;
 use tokio::process::{self, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,9 +17,7 @@ use super::super::{lines, output};
 const LAST_WORDS_LINES: usize = 12;
 /// Bytes at the end of its log in which they are looked for.
 const LAST_WORDS_BYTES: u64 = 16 << 10;
-/// A readiness line is at most this long.
-const READY_BYTES_MAX: u64 = 64 << 10;
-/// The same for what a node has to say under `dev`: a line of its function's, with every byte escaped, fits.
+/// What a node has to say is at most this long: under `dev`, a line of its function's, with every byte escaped, fits.
 const NEWS_BYTES_MAX: u64 = 256 << 10;
 
 /// What is heard of a child.
@@ -35,6 +33,8 @@ pub(super) enum News {
     },
     /// Its function is another one than before.
     Discovered(Vec<String>),
+    /// This one has left the cluster: it ends, and is not to be started again.
+    Left(String),
     /// Its process has ended.
     Ended {
         /// Which one.
@@ -84,7 +84,6 @@ impl Child {
         let follow = Follow {
             name: node.name.clone(),
             log: log.to_path_buf(),
-            dev,
             news,
         };
         tokio::spawn(follow.run(process, stdout, killed));
@@ -114,8 +113,6 @@ impl Child {
 struct Follow {
     name: String,
     log: PathBuf,
-    /// Whether it has more to say than that it is ready.
-    dev: bool,
     news: mpsc::Sender<News>,
 }
 
@@ -128,10 +125,7 @@ impl Follow {
     ) {
         let listening = stdout.map(|stdout| {
             let (name, news) = (self.name.clone(), self.news.clone());
-            match self.dev {
-                true => tokio::spawn(listen_on(name, stdout, news)),
-                false => tokio::spawn(listen(name, stdout, news)),
-            }
+            tokio::spawn(listen(name, stdout, news))
         });
         let status = tokio::select! {
             status = process.wait() => status,
@@ -158,22 +152,6 @@ impl Follow {
     }
 }
 
-async fn listen(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) {
-    let mut line = String::new();
-    let mut stdout = BufReader::new(stdout);
-    if (&mut stdout)
-        .take(READY_BYTES_MAX)
-        .read_line(&mut line)
-        .await
-        .is_ok()
-        && let Ok(ready) = serde_json::from_str::<ReadyBody>(&line)
-    {
-        say_ready(&news, name, ready, Vec::new()).await;
-    }
-    // Nothing more is expected, but a child must never find its stdout closed.
-    let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
-}
-
 async fn say_ready(news: &mpsc::Sender<News>, name: String, ready: ReadyBody, discovered: Vec<String>) {
     // Whoever started it may be about to end.
     let _ = news
@@ -185,8 +163,8 @@ async fn say_ready(news: &mpsc::Sender<News>, name: String, ready: ReadyBody, di
         .await;
 }
 
-/// Under `dev`, to the end: a node's function may print at any time.
-async fn listen_on(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) {
+/// To the end: a node may leave, and under `dev` its function print, at any time, and a child must never find its stdout closed.
+async fn listen(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) {
     let mut stdout = BufReader::new(stdout);
     let mut line = Vec::new();
     while lines::next(&mut stdout, NEWS_BYTES_MAX, &mut line).await {
@@ -199,7 +177,15 @@ async fn listen_on(name: String, stdout: ChildStdout, news: mpsc::Sender<News>) 
                 // Whoever started it may be about to end.
                 let _ = news.send(News::Discovered(discovered)).await;
             }
-            Err(_) => {}
+            Ok(NodeNews::Left) => {
+                let _ = news.send(News::Left(name.clone())).await;
+            }
+            // Under `up` a node says that it is ready as it does to anybody.
+            Err(_) => {
+                if let Ok(ready) = serde_json::from_slice::<ReadyBody>(&line) {
+                    say_ready(&news, name.clone(), ready, Vec::new()).await;
+                }
+            }
         }
     }
 }
