@@ -94,3 +94,17 @@ fn what_is_wrong_with_a_schedule_is_said() {
         "{listed}"
     );
 }
+
+#[test]
+fn where_no_node_has_functions_schedules_say_what_is_missing() {
+    let cluster = Cluster::start("schedules-none", 1);
+    for line in [
+        ["schedule", "set", "s", "cart", "alice", "show", "--in", "1s"].as_slice(),
+        &["schedule", "show", "s"],
+        &["schedule", "cancel", "s"],
+    ] {
+        let ended = cluster.nodes[0].run(line);
+        assert!(!ended.stderr.contains("anabranch:schedule"), "{ended}");
+        ended.failed(exit::NO_FUNCTION, &["nodes that have functions", "anabranch dev"]);
+    }
+}

@@ -9,12 +9,17 @@ use super::super::cli::{MissedTimes, Schedule, ScheduleSet, Target};
 use super::super::client::Client;
 use super::super::exit::Failure;
 use super::super::output;
-use super::ANSWER_TIMEOUT;
 use super::call::check_argument;
 use super::read::node;
+use super::update::LEVEL_TIMEOUT;
+use super::{ANSWER_TIMEOUT, GRACE, path_of_method};
 use crate::percent;
 use crate::terms::millis;
 use crate::trigger::{Json, Missed, Order, SCHEDULE, Shown, When, utc};
+
+/// What is said where no node that can be reached takes schedules.
+const NO_SCHEDULES: &str = "schedules call functions, and nodes that have functions keep them: this node has none, and no node \
+                            that it is linked with. Start a program that has some (`anabranch::cli::run`), or `anabranch dev`";
 
 /// Obeys one of the commands.
 pub async fn run(command: &Schedule) -> Result<(), Failure> {
@@ -110,12 +115,16 @@ async fn call(
     method: &str,
     argument: &impl Serialize,
 ) -> Result<String, Failure> {
-    let [kind, name] = [SCHEDULE, name].map(percent::encode);
-    let path = format!("/v1/call/{kind}/{name}/{method}");
+    let path = path_of_method("call", SCHEDULE, name, method)?;
     let body = serde_json::to_vec(argument).map_err(|e| Failure::new("internal", e.to_string()))?;
-    client
-        .post_text(at, &path, Bytes::from(body), ANSWER_TIMEOUT)
-        .await
+    let called = client
+        .post_text(at, &path, Bytes::from(body), LEVEL_TIMEOUT + GRACE)
+        .await;
+    called.map_err(|failure| match failure.name() {
+        // The node says it of a function that nobody who types this has heard of.
+        "no_function" => Failure::new("no_function", NO_SCHEDULES).changed(false),
+        _ => failure,
+    })
 }
 
 async fn shown(client: &Client, at: &str, name: &str) -> Result<Option<Shown>, Failure> {
