@@ -67,3 +67,21 @@ fn verify_waits_no_longer_for_who_hangs_than_it_was_told_to() {
     }
     stopped.iter().for_each(|node| signal(node.pid, "CONT"));
 }
+
+#[test]
+fn a_name_that_none_can_have_is_told_without_a_node() {
+    let at = ["--at", "127.0.0.1:1"];
+    for (line, said) in [
+        (["get", "k", ""].as_slice(), "a key must have 1 to 1024 bytes"),
+        (&["watch", "k", ""], "a key must have 1 to 1024 bytes"),
+        (&["get", "", "a"], "a kind must have 1 to 128 bytes"),
+        (&["update", "k", "", "create"], "a key must have 1 to 1024 bytes"),
+        (&["delete", "", "a"], "a kind must have 1 to 128 bytes"),
+        (&["call", "k", "", "show"], "a key must have 1 to 1024 bytes"),
+        (&["call", "k", "a", ""], "a method's name is never empty"),
+        (&["stream", "k", "", "show"], "a key must have 1 to 1024 bytes"),
+        (&["schedule", "show", ""], "a key must have 1 to 1024 bytes"),
+    ] {
+        anabranch(line.iter().chain(&at)).failed(exit::INVALID, &[said]);
+    }
+}

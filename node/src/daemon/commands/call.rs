@@ -6,10 +6,9 @@ use super::super::cli::Call;
 use super::super::exit::Failure;
 use super::super::output;
 use super::super::session_file::Session;
-use super::GRACE;
 use super::read::node;
 use super::update::LEVEL_TIMEOUT;
-use crate::percent;
+use super::{GRACE, path_of_method};
 
 /// What has happened once a node has answered.
 const DONE: &str = "the function has run";
@@ -19,13 +18,12 @@ pub async fn run(args: &Call) -> Result<(), Failure> {
     let argument = args.argument.clone().unwrap_or_default();
     check_argument(&argument)?;
     let timeout = args.timeout.unwrap_or(LEVEL_TIMEOUT);
+    let path = path_of_method("call", &args.kind, &args.key, &args.method)?;
     let (client, at) = node(&args.target).await?;
     let client = client
         .in_session(Session::of(args.session.as_ref(), timeout, DONE))
         .with_timeout(timeout)
         .idempotent(args.idempotent);
-    let [kind, key, method] = [&args.kind, &args.key, &args.method].map(|name| percent::encode(name));
-    let path = format!("/v1/call/{kind}/{key}/{method}");
     let reply = client
         .post_text(&at, &path, Bytes::from(argument), timeout + GRACE)
         .await;

@@ -6,8 +6,7 @@ use super::super::exit::Failure;
 use super::super::session_file::Session;
 use super::super::{output, target};
 use super::update::LEVEL_TIMEOUT;
-use super::{ANSWER_TIMEOUT, GRACE};
-use crate::percent;
+use super::{ANSWER_TIMEOUT, GRACE, path_of};
 
 /// What has happened once a node has answered.
 const DONE: &str = "the node has answered";
@@ -21,25 +20,17 @@ pub async fn get(args: &Get) -> Result<(), Failure> {
         ReadLevel::Majority => "?level=majority",
     };
     let args = &args.entity;
+    let path = path_of("entities", &args.kind, &args.key)? + level;
     let (client, at) = node(&args.target).await?;
     let client = client.in_session(session).with_timeout(timeout);
-    let path = format!(
-        "/v1/entities/{}/{}{level}",
-        percent::encode(&args.kind),
-        percent::encode(&args.key)
-    );
     let line = client.text(&at, &path, timeout + GRACE).await?;
     print(args, line.trim_end_matches('\n'))
 }
 
 /// Prints one value, and again whenever it changes.
 pub async fn watch(args: &Entity) -> Result<(), Failure> {
+    let path = path_of("watch", &args.kind, &args.key)?;
     let (client, at) = node(&args.target).await?;
-    let path = format!(
-        "/v1/watch/{}/{}",
-        percent::encode(&args.kind),
-        percent::encode(&args.key)
-    );
     let mut lines = client.lines(&at, &path, ANSWER_TIMEOUT).await?;
     output::while_read(print_changes(args, &mut lines)).await?;
     Err(Failure::new("stopping", format!("{at} has stopped")))

@@ -11,11 +11,10 @@ use super::super::client::{Client, Lines};
 use super::super::exit::Failure;
 use super::super::output;
 use super::super::session_file::Session;
-use super::GRACE;
 use super::call::check_argument;
 use super::read::node;
 use super::update::LEVEL_TIMEOUT;
-use crate::percent;
+use super::{GRACE, path_of_method};
 
 /// Messages that were read and not sent yet, at most.
 const MESSAGES_WAITING_MAX: usize = 16;
@@ -31,11 +30,10 @@ pub async fn run(args: &Stream) -> Result<(), Failure> {
     check_argument(&argument)?;
     let argument = in_one_line(&argument);
     let timeout = call.timeout.unwrap_or(LEVEL_TIMEOUT);
+    let path = path_of_method("stream", &call.kind, &call.key, &call.method)?;
     let (client, at) = node(&call.target).await?;
     let session = Session::of(call.session.as_ref(), timeout, DONE);
     let client = client.in_session(session).with_timeout(timeout);
-    let [kind, key, method] = [&call.kind, &call.key, &call.method].map(|name| percent::encode(name));
-    let path = format!("/v1/stream/{kind}/{key}/{method}");
     let messages = if with_messages {
         let first = if argument.is_empty() { "null" } else { &argument };
         messages(format!("{first}\n"))?

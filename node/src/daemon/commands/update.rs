@@ -7,8 +7,8 @@ use super::super::cli::{Ballot, Delete, How, Op, Update};
 use super::super::exit::Failure;
 use super::super::output;
 use super::super::session_file::Session;
-use super::GRACE;
 use super::read::node;
+use super::{GRACE, check_names};
 use crate::terms::millis;
 
 /// How long to wait for the level, or for what a session has seen, when nothing is said.
@@ -32,6 +32,7 @@ pub async fn delete(args: &Delete) -> Result<(), Failure> {
 }
 
 async fn send(op: OpBody, how: &How) -> Result<(), Failure> {
+    check_names(&op.kind, &op.key)?;
     let (client, at) = node(&how.target).await?;
     let timeout = how.timeout.unwrap_or(LEVEL_TIMEOUT);
     let session = Session::of(how.session.as_ref(), timeout, DONE);
