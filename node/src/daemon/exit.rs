@@ -44,7 +44,7 @@ pub const CODES: &[Code] = &[
     row(
         4,
         "identity",
-        "certificates or keys are missing, do not fit together, or are of another cluster",
+        "certificates or keys are missing, are there already, do not fit together, or are of another cluster",
     ),
     row(5, "in_use", "the directory is in use by another process"),
     row(6, "directory", "the data directory is of another node or cluster"),
@@ -67,7 +67,11 @@ pub const CODES: &[Code] = &[
         "key_reused",
         "the idempotency key was used for a different update",
     ),
-    row(14, "not_ready", "the node takes no writes yet"),
+    row(
+        14,
+        "not_ready",
+        "the node takes no writes yet, its function is still starting, or it is not linked with the node that the operation names",
+    ),
     row(15, "overloaded", "a bounded queue is full"),
     row(16, "disk_full", "the disk is full"),
     row(17, "poisoned", "the node's store failed; it must be restarted"),

@@ -182,7 +182,7 @@ const HELP: &[(&str, Kind, &str)] = &[
     (
         "waiting_slots",
         Gauge,
-        "Counters in maps that were removed, kept until their writers say that they have seen it.",
+        "Counters that were removed or deleted, alone or in maps: each writer's part, kept until it says that it has seen that.",
     ),
 ];
 
