@@ -420,6 +420,19 @@ fn what_the_commands_show_is_there_for_any_client() {
     );
 }
 
+#[test]
+fn a_stream_of_what_is_no_function_is_refused_as_a_call_of_it_is() {
+    let cluster = Cluster::start("http-no-function", 1);
+    let at = cluster.nodes[0].http.as_str();
+    for reply in [
+        http::post(at, "/v1/call/cart/a/show", ""),
+        http::post(at, "/v1/stream/cart/a/show", ""),
+        http::get(at, "/v1/stream/cart/a/show"),
+    ] {
+        assert_refused(&reply.unwrap(), 404, "no_function", "no function of cart");
+    }
+}
+
 #[track_caller]
 fn assert_refused(reply: &http::Reply, status: u16, error: &str, said: &str) {
     assert_eq!(reply.status, status, "{reply:?}");

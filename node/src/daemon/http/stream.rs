@@ -17,7 +17,7 @@ use super::call::names;
 use super::entities::{KEEP_ALIVE, place};
 use super::error::Refusal;
 use super::{App, session, told};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::function::{Messages, Streaming};
 use crate::payload::{Encoding, PAYLOAD_BYTES_MAX, Payload};
 use crate::percent::{self, Place};
@@ -72,11 +72,14 @@ pub(super) async fn stream(
 /// A page may have a browser send a `GET` from anywhere, and it does not say from where.
 fn check_query(app: &App, kind: &str, method: &str) -> Result<(), Refusal> {
     let mut functions = app.node.functions();
-    let is_query = match functions.find(|function| function.kind() == kind) {
-        Some(function) if !function.is_stream(method) => function.is_query(method)?,
-        _ => false,
+    let Some(function) = functions.find(|function| function.kind() == kind) else {
+        let message = format!(
+            "nothing changed: this node has no function of {kind} whose queries GET could follow; POST opens any stream, at the \
+             nearest node that has it"
+        );
+        return Err(Error::new(ErrorKind::NoFunction, message).into());
     };
-    if is_query {
+    if !function.is_stream(method) && function.is_query(method)? {
         return Ok(());
     }
     Err(Refusal::invalid(format!(
