@@ -451,7 +451,7 @@ pub enum Op {
     /// the node holds rights.
     Incr {
         /// By how much.
-        #[arg(allow_negative_numbers = true, value_name = "N")]
+        #[arg(allow_negative_numbers = true, value_name = "N", value_parser = step_of_counter)]
         by: i64,
     },
     /// Add elements to a set.
@@ -608,6 +608,17 @@ fn cluster(text: &str) -> Result<String, String> {
 
 fn entity_type(text: &str) -> Result<Type, String> {
     text.parse().map_err(|_| format!("the types are {}", types()))
+}
+
+/// What a counter is moved by at a time.
+fn step_of_counter(text: &str) -> Result<i64, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "it is not a whole number from {} to {}, which is how far one update moves a counter",
+            i64::MIN,
+            i64::MAX
+        )
+    })
 }
 
 fn level(text: &str) -> Result<String, String> {
@@ -868,7 +879,10 @@ mod tests {
                 .unwrap_err()
                 .contains("gcounter, pncounter, lwwregister, orset")
         );
-        assert!(parse("update k a incr 1.5").is_err());
+        for by in ["1.5", "9223372036854775808", "-9223372036854775809", "x"] {
+            let said = parse(&format!("update k a incr {by}")).unwrap_err();
+            assert!(said.contains("to 9223372036854775807"), "{said}");
+        }
         assert!(parse("update k a add").is_err());
         assert!(
             parse("update k a incr 1 --level most")
