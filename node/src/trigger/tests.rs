@@ -98,6 +98,10 @@ fn a_wrong_order_is_refused_with_what_is_wrong() {
 struct Bench(Planner, u64, BTreeMap<String, Slot>);
 
 impl Bench {
+    fn at(now: u64) -> Bench {
+        Bench(Planner::default(), now, BTreeMap::new())
+    }
+
     fn fires(&mut self) -> Vec<(String, u64)> {
         self.fires_of(&|_| true)
     }
@@ -286,14 +290,12 @@ fn a_clock_that_was_ahead_for_a_moment_silences_nothing() {
     ahead.1 += MINUTE;
     assert_eq!(ahead.fires(), [("a".into(), 6)]);
     // Nor at a node whose clock was right all the time, or that has just started.
-    let mut right = Bench::default();
-    right.1 = 5 * MINUTE;
+    let mut right = Bench::at(5 * MINUTE);
     right.0.set("a", Some((every(), 600 * MINUTE)), right.1);
     right.1 += MINUTE;
     assert_eq!(right.fires(), [("a".into(), 6)]);
     // What is done by a clock that is a little ahead is done.
-    let mut near = Bench::default();
-    near.1 = 5 * MINUTE;
+    let mut near = Bench::at(5 * MINUTE);
     near.0.set("a", Some((every(), 6 * MINUTE)), near.1);
     near.1 += MINUTE;
     assert_eq!(near.fires(), []);

@@ -49,8 +49,8 @@ fn for_people(status: &StatusBody, at: &str) -> String {
             far.clock_skew_ms.unwrap_or(0),
         );
         text.push_str(&format!(
-            "\nthe clock of {name} is {} ms {}: counters and sets do not mind, a register's default clock might; set the \
-             machine's time",
+            "\nthe clock of {name} is {} ms {}: counters and sets do not mind, a register's default clock might, and \
+             schedules go by the clock of the node that calls for them; set the machine's time",
             ms.unsigned_abs(),
             if ms > 0 { "ahead" } else { "behind" }
         ));
