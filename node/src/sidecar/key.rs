@@ -276,19 +276,69 @@ fn unfit(field: &FieldDescriptor) -> Option<&'static str> {
     }
 }
 
-/// Two strings joined say less than both.
+/// What the text of a key field may be, as far as it matters where it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Text {
+    /// Anything, also nothing.
+    Free,
+    /// Without `-` but for the first character; never empty. So are enums: a number that has no name may be negative.
+    Signed,
+    /// Without `-`; never empty.
+    Plain,
+}
+
+impl Text {
+    fn of(kind: &Kind) -> Text {
+        match kind {
+            Kind::String | Kind::Bytes => Text::Free,
+            Kind::Int32 | Kind::Int64 | Kind::Sint32 | Kind::Sint64 | Kind::Sfixed32 | Kind::Sfixed64 => {
+                Text::Signed
+            }
+            Kind::Enum(_) => Text::Signed,
+            // The others are in no key.
+            _ => Text::Plain,
+        }
+    }
+}
+
+/// Two fields of which the key does not say where one ends and the other begins.
+///
+/// What has no free text in it is read from its beginning: behind a `-` that ends no text a number is negative. With one free text,
+/// what is before it is read so, and what is behind it from the end; there a `-` before a number may be its sign or what joins it, which
+/// the text before it decides: that of a number does not end in `-`, a free one may. Of two free texts the first may end at any `-`.
+fn unclear(keys: &[KeyField]) -> Option<(&KeyField, &KeyField)> {
+    let text = |key: &KeyField| Text::of(&key.kind);
+    let mut free = keys.iter().filter(|key| text(key) == Text::Free);
+    if let (Some(first), Some(second)) = (free.next(), free.next()) {
+        return Some((first, second));
+    }
+    let mut pairs = keys.iter().zip(keys.iter().skip(1));
+    pairs.find(|(one, next)| text(one) == Text::Free && text(next) == Text::Signed)
+}
+
+/// What is joined may say less than its parts.
 fn ambiguous(message: &MessageDescriptor, keys: &[KeyField]) -> Option<Problem> {
-    let strings = keys
-        .iter()
-        .filter(|key| matches!(key.kind, Kind::String | Kind::Bytes));
-    let [first, second, ..] = strings.collect::<Vec<_>>()[..] else {
-        return None;
+    let (first, second) = unclear(keys)?;
+    let (one, other) = (first.descriptor.name(), second.descriptor.name());
+    let why = match &second.kind {
+        Kind::String | Kind::Bytes => {
+            "so that \"a-b\" and \"c\" are the same entity as \"a\" and \"b-c\": use one string, or make \
+             sure that there is no \"-\" in them"
+                .to_owned()
+        }
+        kind => {
+            let which = match kind {
+                Kind::Enum(_) => " (where these numbers have no name)",
+                _ => "",
+            };
+            format!(
+                "so that \"a-\" and 2 are the same entity as \"a\" and -2{which}: declare {one} behind the other keys, or make sure \
+                 that there is no \"-\" at its end"
+            )
+        }
     };
     let text = format!(
-        "the entity keys {} and {} of {} are joined with \"-\", so that \"a-b\" and \"c\" are the same entity as \"a\" and \"b-c\": \
-         use one string, or make sure that there is no \"-\" in them",
-        first.descriptor.name(),
-        second.descriptor.name(),
+        "the entity keys {one} and {other} of {} are joined with \"-\", {why}",
         message.full_name()
     );
     let places = places(&second.descriptor);
@@ -510,6 +560,122 @@ mod tests {
         assert_eq!(warning.location.unwrap().start_line, 6);
         assert_eq!(key(&m, r#"{"b": "q"}"#).as_deref(), Ok("-q"));
         assert_eq!(key(&m, "{}"), Err(KeyError::Empty("a or b".into())));
+    }
+
+    /// The wire bytes of a field's values: of numbers some of either sign, of texts all that are short, made of what may be between two.
+    fn values(kind: &str, number: u32, tokens: &[&str]) -> Vec<Vec<u8>> {
+        let mut texts = vec![String::new()];
+        for _ in 0..3 {
+            let ends = tokens.iter().chain(&[""]);
+            let longer = ends.flat_map(|end| texts.iter().map(move |text| format!("{text}{end}")));
+            texts = longer.collect();
+            texts.sort();
+            texts.dedup();
+        }
+        let mut all = Vec::new();
+        let numbers = if matches!(kind, "uint32" | "bool") {
+            &[0, 1][..]
+        } else {
+            &[0, 1, -1, 11]
+        };
+        match kind {
+            "string" | "bytes" => all.extend(texts.iter().map(|text| {
+                let mut bytes = Vec::new();
+                prost::encoding::string::encode(number, text, &mut bytes);
+                bytes
+            })),
+            _ => all.extend(numbers.iter().map(|n| {
+                let mut bytes = Vec::new();
+                match kind {
+                    "sint32" => prost::encoding::sint32::encode(number, n, &mut bytes),
+                    _ => prost::encoding::int32::encode(number, n, &mut bytes),
+                }
+                bytes
+            })),
+        }
+        all
+    }
+
+    /// Whether two messages of these fields have one key.
+    fn is_shared(keys: &KeyFields, kinds: &[&str]) -> bool {
+        let tokens = if kinds.len() < 4 {
+            &["-", "1", "true"][..]
+        } else {
+            &["-", "1"]
+        };
+        let mut messages = vec![Vec::new()];
+        for (kind, number) in kinds.iter().zip(1..) {
+            let values = values(kind, number, tokens);
+            let with = |value: &Vec<u8>| -> Vec<Vec<u8>> {
+                messages
+                    .iter()
+                    .map(|message| [&message[..], value].concat())
+                    .collect()
+            };
+            messages = values.iter().flat_map(with).collect();
+        }
+        let mut seen = std::collections::HashSet::new();
+        // What has no key at all is no entity.
+        let mut texts = messages.iter().filter_map(|message| keys.key(message).ok());
+        texts.any(|text| !seen.insert(text))
+    }
+
+    #[test]
+    fn a_string_before_a_number_shares_its_key_with_another_and_nobody_is_warned() {
+        let mut all = vec![vec![]];
+        // All kinds in one, two and three fields; in four, one of each that are alike.
+        for (fields, kinds) in [
+            (
+                1..=3,
+                &["string", "bytes", "sint32", "int64", "E", "uint32", "bool"][..],
+            ),
+            (4..=4, &["string", "E", "uint32"]),
+        ] {
+            for count in fields {
+                let shorter = all.clone().into_iter().filter(|one| one.len() + 1 == count);
+                let shorter = shorter.filter(|one| one.iter().all(|kind| kinds.contains(kind)));
+                all.extend(
+                    shorter.flat_map(|one| kinds.iter().map(move |kind| [&one[..], &[*kind]].concat())),
+                );
+            }
+        }
+        let mut body = "enum E { ZERO = 0; } message M {}".to_owned();
+        for (at, kinds) in all.iter().enumerate() {
+            let fields = kinds.iter().zip(1..);
+            let fields = fields.map(|(kind, number)| format!("{kind} f{number} = {number} {KALIX}; "));
+            body += &format!("message M{at} {{ {} }}\n", fields.collect::<String>());
+        }
+        let pool = message(&body).parent_pool().clone();
+        for (at, kinds) in all.iter().enumerate() {
+            let of = pool.get_message_by_name(&format!("M{at}")).unwrap();
+            let keys = KeyFields::of(&of).unwrap();
+            let warning = keys.warning();
+            assert_eq!(
+                warning.is_some(),
+                is_shared(&keys, kinds),
+                "{kinds:?}: {warning:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_warned_of_a_string_before_a_number_is_told_which_and_what_to_do() {
+        let m = message(&format!(
+            "enum E {{ ZERO = 0; }} message M {{ string tenant = 1 {KALIX}; int64 site = 2 {KALIX}; E kind = 3 {KALIX}; }}"
+        ));
+        let told = KeyFields::of(&m).unwrap().warning().unwrap().to_string();
+        assert!(
+            told.contains("tenant and site of M") && told.contains("declare tenant behind"),
+            "{told}"
+        );
+        let m = message(&format!(
+            "enum E {{ ZERO = 0; }} message M {{ int64 site = 2 {KALIX}; string tenant = 1 {KALIX}; E kind = 3 {KALIX}; }}"
+        ));
+        let told = KeyFields::of(&m).unwrap().warning().unwrap().to_string();
+        assert!(
+            told.contains("tenant and kind of M") && told.contains("have no name"),
+            "{told}"
+        );
     }
 
     #[test]
