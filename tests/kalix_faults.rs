@@ -2,6 +2,7 @@
 //! functions end, and when nodes are killed.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -214,7 +215,7 @@ fn nothing_acknowledged_is_lost_of_any_type_of_the_first_sdk() {
             (0, "Title/Set", word("later")),
         ],
         seen: vec![
-            (ALL, "Visits/Get", id.clone(), json!({"value": 111})),
+            (ALL, "Score/Get", id.clone(), json!({"value": 111})),
             (
                 ALL,
                 "Guests/Get",
@@ -272,6 +273,24 @@ fn one_of_the_first_sdk_is_stopped_and_started_as_well() {
     // Its entities are awake for half a minute, as that protocol has no word for it.
     let double = ("Calculator/Double", json!({"value": 3}), json!({"value": 6}));
     wakes_for_each("cloudstate-sleeps", meeting, &[double.clone(), double]);
+}
+
+#[test]
+fn an_entity_that_was_awake_kept_a_process_running_that_nobody_called() {
+    let Some(meeting) = meeting() else { return };
+    let mut served = Served::start("cloudstate-idle", meeting, 1, "idle_stop_ms = 1500");
+    let mut client = served.client(0);
+    let id = json!({"id": "i"});
+    for value in 1..3 {
+        client.call("Score/Change", json!({"id": "i", "by": 1}));
+        let called = Instant::now();
+        served.cluster.nodes[0].process().stderr.until("it sleeps");
+        let took = called.elapsed();
+        assert!(took >= Duration::from_millis(1_400), "{took:?}");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert_eq!(client.call("Score/Get", id.clone()), json!({"value": value}));
+        served.cluster.nodes[0].process().stderr.until("it sleeps");
+    }
 }
 
 /// Deletes a counter, by the name that the function has for it.

@@ -80,6 +80,8 @@ impl Serving {
             terms: sidecar::EntityTerms {
                 deletes_for_good: function.terms.deletion == Deletion::Permanent,
                 trusts_failures: function.terms.trust_failures,
+                // One that is awake uses the process.
+                idle_max: idle_stop(function),
             },
             message_bytes_max: function.ingress.message_bytes_max,
             connections_max: function.ingress.connections_max,

@@ -34,15 +34,27 @@ struct State {
 
 /// Somebody uses it as long as this is kept.
 #[derive(Debug)]
-pub struct Use(Arc<Awake>);
+pub struct Use {
+    of: Arc<Awake>,
+    /// Since when nobody has wanted anything by it, where that is so.
+    rests_since: Option<Instant>,
+}
+
+impl Use {
+    /// Something is wanted by it from now on, or no longer. An entity that is awake needs its process; but that it was is no use of it.
+    pub fn rests(&mut self, rests: bool) {
+        self.rests_since = rests.then(Instant::now);
+    }
+}
 
 impl Drop for Use {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let last = self.rests_since.unwrap_or_else(Instant::now);
+        let mut state = self.of.lock();
         state.uses -= 1;
-        state.idle_since = Instant::now();
+        state.idle_since = state.idle_since.max(last);
         drop(state);
-        self.0.changed.send_replace(());
+        self.of.changed.send_replace(());
     }
 }
 
@@ -95,7 +107,10 @@ impl Awake {
     async fn connection(self: &Arc<Self>) -> Result<(Connection, Use), Error> {
         let mut changed = self.changed.subscribe();
         self.lock().uses += 1;
-        let using = Use(Arc::clone(self));
+        let using = Use {
+            of: Arc::clone(self),
+            rests_since: None,
+        };
         self.changed.send_replace(());
         let waking = async {
             loop {

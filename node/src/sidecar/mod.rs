@@ -94,6 +94,8 @@ pub struct EntityTerms {
     pub deletes_for_good: bool,
     /// Whether what it believes of one is right after it has failed a command; otherwise it is given that anew.
     pub trusts_failures: bool,
+    /// After how long without a command they are passivated at the latest, if that is not up to the function alone.
+    pub idle_max: Option<Duration>,
 }
 
 /// Where a function is.

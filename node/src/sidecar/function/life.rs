@@ -23,6 +23,7 @@ use super::{BEGUN_TRIES, Function};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Foreign, Handle, Hear};
 use crate::session::{Action, Command, CommandId, Reply, Said, State, Streams, Told};
+use crate::sidecar::awake::Use;
 use crate::sidecar::connection::{Headless, Stay};
 use crate::sidecar::delta::{Delta, VoteDelta};
 use crate::sidecar::envelope::Envelope;
@@ -55,6 +56,7 @@ impl Life {
             hear,
             entity,
             given: 0,
+            using: None,
             command: None,
             is_cancelling: false,
             probe: 0,
@@ -105,6 +107,8 @@ struct Conversation {
     overrun: Arc<Notify>,
     /// How many commands it was given: each is to it the number that it is.
     given: i64,
+    /// What it keeps the process for.
+    using: Option<Use>,
     /// What it has to answer: it is on its way to it.
     command: Option<Given>,
     /// Whether that has been answered, and what it has to say to its cancellation is all that is missing.
@@ -231,7 +235,8 @@ impl Conversation {
         let (sender, outgoing) = mpsc::channel(OUT_MAX);
         // It may have to wake up first.
         let place = self.function.all.awake.room(Stay::Awake).await;
-        let (place, _using) = place.map_err(End::NoRoom)?;
+        let (place, using) = place.map_err(End::NoRoom)?;
+        self.using = Some(using);
         let mut grpc = place.grpc();
         let unavailable = |e: Headless| End::Gone(e.to_string());
         grpc.ready().await.map_err(unavailable)?;
@@ -400,8 +405,17 @@ impl Conversation {
             metadata: Some(metadata),
         };
         self.command = Some(Given { number, id, command });
+        self.note_rest();
         (self.is_cancelling, self.is_all_said) = (false, false);
         Ok(Word::Command(message))
+    }
+
+    /// Whether anybody wants something of it may have changed.
+    fn note_rest(&mut self) {
+        let rests = self.command.is_none() && self.streams.is_empty();
+        if let Some(using) = &mut self.using {
+            using.rests(rests);
+        }
     }
 
     /// Nobody hears any more what it says to a command. Some SDKs say nothing to that themselves: those answer what follows it, which
@@ -414,6 +428,7 @@ impl Conversation {
             return Vec::new();
         };
         (self.command, self.is_cancelling) = (self.streams.remove(&number), true);
+        self.note_rest();
         let entity = self.entity.key().to_owned();
         let cancelled = Word::Cancelled {
             entity: entity.clone(),

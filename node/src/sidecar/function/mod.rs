@@ -286,10 +286,11 @@ impl Foreign for Function {
 
     fn session(&self, config: Config) -> Config {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let idle_ms = self.service.passivation.map_or(config.idle_ms, ms);
         Config {
             level: self.service.level,
             trusts_refusals: self.all.terms.trusts_failures,
-            idle_ms: self.service.passivation.map_or(config.idle_ms, ms),
+            idle_ms: idle_ms.min(self.all.terms.idle_max.map_or(u64::MAX, ms)),
             ..config
         }
     }

@@ -38,6 +38,7 @@ impl Conversation {
                     .map_err(End::Broke)?,
             ),
         };
+        self.note_rest();
         if let Some(said) = said {
             self.hear.said(said);
         }
