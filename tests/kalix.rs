@@ -1,14 +1,17 @@
 //! An unmodified function on Kalix's SDK, in front of which nodes stand.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use prost::Message;
 use serde_json::{Value, json};
 
 use super::support::command::anabranch;
 use super::support::grpc::Grpc;
 use super::support::http;
-use super::support::kalix::{Dev, shop};
+use super::support::kalix::{Dev, Installed, shop};
+use super::support::temp::TempDir;
 use super::support::wait_for;
 
 const UNKNOWN: i32 = 2;
@@ -304,23 +307,65 @@ fn a_function_that_does_not_answer_or_ends_takes_nothing_with_it() {
     });
 }
 
+/// Ends the function, and waits until it is there again.
+fn exit(client: &mut Grpc, id: &Value) {
+    assert_eq!(client.fail("Counter/Exit", id.clone()).0, UNAVAILABLE);
+    wait_for("the function", || {
+        let answer = client.ask("Counter/Get", std::slice::from_ref(id));
+        (answer.code == 0).then_some(())
+    });
+}
+
+/// Ends it so often on a command of this entity that it is not given that again.
+fn is_parked(client: &mut Grpc, id: &Value) {
+    for _ in 0..3 {
+        exit(client, id);
+    }
+    let (code, text) = client.fail("Counter/Exit", id.clone());
+    assert_eq!(code, FAILED_PRECONDITION);
+    assert!(text.contains("parked") && text.contains("3 times"), "{text}");
+}
+
+#[test]
+fn a_command_stayed_parked_after_its_function_was_mended() {
+    let Some(shop) = shop() else { return };
+    let dir = TempDir::new("kalix-mended-function");
+    for entry in fs::read_dir(&shop.dir).unwrap() {
+        let entry = entry.unwrap();
+        std::os::unix::fs::symlink(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let installed = Box::new(Installed {
+        dir: dir.path().to_owned(),
+        pool: shop.pool.clone(),
+    });
+    let dev = Dev::start("kalix-mended", Box::leak(installed), 1);
+    let mut client = dev.clients().remove(0);
+    let (id, other) = (json!({"id": "p"}), json!({"id": "q"}));
+    is_parked(&mut client, &id);
+    // One that is the same has to wait.
+    exit(&mut client, &other);
+    assert_eq!(client.fail("Counter/Exit", id.clone()).0, FAILED_PRECONDITION);
+    // Another has one file more.
+    let file = prost_types::FileDescriptorProto {
+        name: Some("mended.proto".to_owned()),
+        ..Default::default()
+    };
+    let more = prost_types::FileDescriptorSet { file: vec![file] }.encode_to_vec();
+    let set = dir.path().join("user-function.desc");
+    let before = fs::read(&set).unwrap();
+    fs::remove_file(&set).unwrap();
+    fs::write(&set, [before, more].concat()).unwrap();
+    exit(&mut client, &other);
+    exit(&mut client, &id);
+}
+
 #[test]
 fn a_command_on_which_the_function_ends_three_times_is_parked() {
     let Some(shop) = shop() else { return };
     let dev = Dev::start("kalix-parked", shop, 1);
     let mut client = dev.clients().remove(0);
     let (id, other) = (json!({"id": "p"}), json!({"id": "q"}));
-    for _ in 0..3 {
-        assert_eq!(client.fail("Counter/Exit", id.clone()).0, UNAVAILABLE);
-        // It is started again.
-        wait_for("the function", || {
-            let answer = client.ask("Counter/Get", std::slice::from_ref(&id));
-            (answer.code == 0).then_some(())
-        });
-    }
-    let (code, text) = client.fail("Counter/Exit", id.clone());
-    assert_eq!(code, FAILED_PRECONDITION);
-    assert!(text.contains("parked") && text.contains("3 times"), "{text}");
+    is_parked(&mut client, &id);
     // Everything else goes on, of this entity and of others.
     assert_eq!(
         client.call("Counter/Change", json!({"id": "p", "by": 1})),

@@ -21,6 +21,10 @@ pub trait Foreign: Send + Sync + fmt::Debug {
     /// Whose function it is.
     fn kind(&self) -> &str;
 
+    /// Another where it is not the same function any more: of one that was mended it is not known on what it ends.
+    #[cfg(feature = "sidecar")]
+    fn edition(&self) -> u64;
+
     /// Whether it has a method of this name.
     fn has(&self, method: &str) -> bool;
 

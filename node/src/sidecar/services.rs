@@ -3,10 +3,12 @@
 //! Contract: what is here can be served. Everything that whoever wrote the function has to mend is said at once, with the place.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anabranch_crdt::Type;
+use prost::Message as _;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor, ServiceDescriptor};
 
 use super::dialect::{Dialect, level};
@@ -36,6 +38,8 @@ pub struct Services {
     pub dialect: Dialect,
     /// Whether it may say nothing when the caller of a stream has gone.
     pub is_silent_when_cancelled: bool,
+    /// Another where their function says something else of itself, such as after it was mended.
+    pub edition: u64,
     /// Their descriptors.
     pub pool: DescriptorPool,
     /// Their routes over HTTP.
@@ -103,6 +107,7 @@ impl Services {
         let mut services = Services {
             dialect,
             is_silent_when_cancelled: library == Some(SILENT_LIBRARY),
+            edition: edition(spec),
             by_name: BTreeMap::new(),
             rules: Rules::default(),
             pool,
@@ -159,6 +164,17 @@ impl Services {
         let method = method.ok_or_else(|| none(format!("{service} has no method {name:?}")))?;
         Ok((found, method))
     }
+}
+
+/// What tells a function from one that was there before it, as far as it says; but for what its process is started with.
+fn edition(spec: &Spec) -> u64 {
+    let mut spec = spec.clone();
+    if let Some(info) = &mut spec.service_info {
+        info.env.clear();
+    }
+    let mut hasher = DefaultHasher::new();
+    spec.encode_to_vec().hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Service {

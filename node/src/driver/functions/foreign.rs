@@ -159,7 +159,8 @@ impl Shared {
         Error::new(ErrorKind::NotReady, message)
     }
 
-    /// Functions of another process are here from now on, in place of others of their kinds.
+    /// Functions of another process are here from now on, in place of others of their kinds. What others than these have ended on is
+    /// given to them as if nobody had.
     #[cfg(feature = "sidecar")]
     pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {
         let by_kind = &self.functions.foreign.by_kind;
@@ -168,7 +169,13 @@ impl Shared {
             let is_here = true;
             (function.kind().to_owned(), Known { function, is_here })
         };
-        by_kind.extend(functions.into_iter().map(known));
+        for (kind, known) in functions.into_iter().map(known) {
+            let is_other = |before: &Known| before.function.edition() != known.function.edition();
+            if by_kind.get(&kind).is_some_and(is_other) {
+                self.functions.foreign.parked().forget(&kind);
+            }
+            by_kind.insert(kind, known);
+        }
         self.functions.foreign.stats.serve(&here(&by_kind));
     }
 

@@ -245,6 +245,10 @@ impl Foreign for Function {
         &self.service.kind
     }
 
+    fn edition(&self) -> u64 {
+        self.all.services.edition
+    }
+
     fn has(&self, method: &str) -> bool {
         self.service.methods.contains_key(method)
     }
