@@ -283,11 +283,11 @@ mod tests {
             ("list", "[\"1\"]"),
             ("inner", "{\"s\":\"t\"}"),
             ("y", "4"),
-            ("x", "\"\""),
-            ("maybe", "\"\""),
+            ("x", "null"),
+            ("maybe", "null"),
             ("s", "\"\""),
             ("map", "{}"),
-            ("wrapped", "\"0\""),
+            ("wrapped", "null"),
         ] {
             let field = of.get_field_by_name(name).unwrap();
             let written = write_field(&message, &field).unwrap();
@@ -295,7 +295,7 @@ mod tests {
         }
         let inner = of.get_field_by_name("inner").unwrap();
         assert_eq!(
-            write_field(&parse(&of, b"{}").unwrap(), &inner).unwrap(),
+            write_field(&parse(&of, br#"{"inner":{}}"#).unwrap(), &inner).unwrap(),
             br#"{"s":""}"#
         );
     }
