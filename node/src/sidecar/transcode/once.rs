@@ -1,8 +1,9 @@
 //! JSON as a message of its type, once more: that it gives each field once (`aString` and `a_string` are one field, of which the library
 //! would take the last), and whether the library has it as it says.
 //!
-//! Not here: whether it is that message, which is read before; what is to be done where it is not as it says (`read`). Contract: what is
-//! within messages whose JSON is no object of their fields is not looked at.
+//! Not here: whether it is that message, which is read before; what is to be done where it is not as it says, and which names in an `Any`
+//! are one field, as its type may stand behind them (`read`). Contract: no object gives a name twice, whatever it is: of two, another
+//! parser may see the other.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -123,8 +124,6 @@ impl<'de> Visitor<'de> for Shape<'_> {
             self.is_certain.set(false);
         }
         let message = self.message();
-        // What has no message may be anything that somebody understands.
-        let is_known = self.is_map || message.is_some();
         let mut seen = BTreeSet::new();
         while let Some(name) = entries.next_key::<String>()? {
             let field = message.filter(|_| !self.is_map).and_then(|message| {
@@ -140,7 +139,7 @@ impl<'de> Visitor<'de> for Shape<'_> {
             };
             let one = field.map_or(name, |field| field.name().to_owned());
             entries.next_value_seed(within)?;
-            if is_known && seen.contains(&one) {
+            if seen.contains(&one) {
                 return Err(A::Error::custom(format!("{one:?} is given twice")));
             }
             seen.insert(one);
@@ -157,15 +156,15 @@ mod tests {
     #[test]
     fn a_field_is_given_once_under_either_name() {
         let pool = protos::pool(
-            r#"syntax = "proto3"; import "google/protobuf/struct.proto";
+            r#"syntax = "proto3"; import "google/protobuf/any.proto"; import "google/protobuf/struct.proto";
             message M { string a_string = 1; M inner_m = 2; repeated M many = 3; map<string, M> map = 4; map<string, int32> ns = 5;
-              google.protobuf.Struct struct = 6; }"#,
+              google.protobuf.Struct struct = 6; google.protobuf.Any any = 7; }"#,
         );
         let of = pool.get_message_by_name("M").unwrap();
         for fine in [
             r#"{}"#,
             r#"{"aString":"a_string","inner_m":{"a_string":"x"},"many":[{"aString":""},{"aString":""},null],"map":{"aString":{},"a_string":{"aString":""}}}"#,
-            r#"{"struct":{"a":1,"a":{"b":[1.5,-1,true,null],"b":2}},"ns":{"a":1,"b":2}}"#,
+            r#"{"struct":{"a":1,"aString":2,"a_string":{"b":[1.5,-1,true,null,{"a":1}],"a":2}},"ns":{"a":1,"b":2}}"#,
         ] {
             assert_eq!(check(&of, fine.as_bytes()), Ok(true), "{fine}");
         }
@@ -178,6 +177,14 @@ mod tests {
             (r#"{"map":{"k":{"a_string":"","aString":""}}}"#, "a_string"),
             (r#"{"map":{"k":{},"k":{}}}"#, "k"),
             (r#"{"ns":{"k":1,"k":2}}"#, "k"),
+            (r#"{"struct":{"k":1,"k":2}}"#, "k"),
+            (r#"{"struct":{"a":[{"b":{"k":1,"k":2}}]}}"#, "k"),
+            (r#"{"any":{"@type":"x/M","@type":"x/N"}}"#, "@type"),
+            (r#"{"any":{"@type":"x/M","k":"a","k":"b"}}"#, "k"),
+            (
+                r#"{"any":{"k":"a","@type":"x/M","innerM":{"k":"a","k":"b"}}}"#,
+                "k",
+            ),
         ] {
             let error = check(&of, twice.as_bytes()).unwrap_err();
             assert!(

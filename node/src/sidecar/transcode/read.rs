@@ -5,9 +5,10 @@
 //! Only what the library has refused, or may have read as something else, comes here, its numbers exact (`numbers`). It is read from the
 //! top: each message whose JSON is an object has the library read the fields that have none within them, these in a form that it knows.
 //!
-//! Not here: whether a field is given twice (`once`). Contract: what is wrong stays wrong.
+//! Not here: whether a name is given twice (`once`); under both its names a field may be, within an `Any`. Contract: what is wrong stays
+//! wrong.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use prost::Message;
 use prost_reflect::{
@@ -112,8 +113,14 @@ impl Reader {
         }
         let object = object(of, json)?;
         let (mut plain, mut others) = (Map::new(), Vec::new());
+        let mut seen = BTreeSet::new();
         for (name, json) in object {
-            match Member::of(of, &name) {
+            let member = Member::of(of, &name);
+            if let Some(twice) = member.as_ref().filter(|one| !seen.insert(one.name().to_owned())) {
+                self.is_apt = true;
+                return Err(format!("{:?} is given twice", twice.name()));
+            }
+            match member {
                 Some(member) => match member.within() {
                     Some(within) if !json.is_null() => {
                         others.push((self.messages(&member, &within, json)?, member));
@@ -431,6 +438,66 @@ mod tests {
             read(r#"{"i":1,"d":-0.0,"r":0.1,"any":{"@type":"x/N","d":1e300}}"#),
             Ok(floats)
         );
+    }
+
+    #[test]
+    fn of_a_member_given_twice_within_an_any_or_a_struct_the_last_was_taken() {
+        let of = protos::pool(
+            r#"syntax = "proto3"; import "google/protobuf/any.proto"; import "google/protobuf/struct.proto";
+            message Step { string step_id = 1; Step next_step = 2; google.protobuf.Any any = 3; int64 n = 4; }
+            message M { google.protobuf.Any any = 1; google.protobuf.Struct struct = 2; google.protobuf.Value value = 3;
+              repeated google.protobuf.Any anys = 4; google.protobuf.ListValue list = 5; }"#,
+        );
+        let of = of.get_message_by_name("M").unwrap();
+        for (twice, name) in [
+            (
+                r#"{"any":{"@type":"x/M","stepId":"a","@type":"x/Step"}}"#,
+                "@type",
+            ),
+            (
+                r#"{"any":{"@type":"x/Step","stepId":"a","stepId":"b"}}"#,
+                "stepId",
+            ),
+            (
+                r#"{"any":{"@type":"x/Step","stepId":"a","step_id":"b"}}"#,
+                "step_id",
+            ),
+            (
+                r#"{"any":{"step_id":"a","stepId":"b","@type":"x/Step","n":"1e3"}}"#,
+                "step_id",
+            ),
+            (
+                r#"{"any":{"@type":"x/Step","nextStep":{},"next_step":{}}}"#,
+                "next_step",
+            ),
+            (
+                r#"{"any":{"@type":"x/Step","nextStep":null,"next_step":{}}}"#,
+                "next_step",
+            ),
+            (
+                r#"{"any":{"@type":"x/Step","nextStep":{"stepId":"","step_id":""}}}"#,
+                "step_id",
+            ),
+            (
+                r#"{"anys":[{},{"@type":"x/Step","any":{"@type":"x/Step","stepId":"","step_id":""}}]}"#,
+                "step_id",
+            ),
+            (
+                r#"{"any":{"@type":"x/google.protobuf.Struct","value":{"k":1,"k":2}}}"#,
+                "k",
+            ),
+            (r#"{"struct":{"k":1,"k":2}}"#, "k"),
+            (r#"{"value":{"a":[{"k":1,"k":2}]}}"#, "k"),
+            (r#"{"list":[{"k":1,"k":1}]}"#, "k"),
+        ] {
+            let error = json_to_message(&of, twice.as_bytes()).unwrap_err();
+            assert!(
+                error.contains(&format!("{name:?} is given twice")),
+                "{twice}: {error}"
+            );
+        }
+        let fine = r#"{"any":{"@type":"x/Step","stepId":"a","nextStep":{"stepId":"a"}},"struct":{"k":1,"a":{"k":1,"stepId":1,"step_id":1}}}"#;
+        json_to_message(&of, fine.as_bytes()).unwrap();
     }
 
     #[test]
