@@ -56,9 +56,9 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
     };
     let mut response = trace_context::with_trace(response, trace);
     if is_head {
-        let length = response.body().size_hint().exact();
-        *response.body_mut() = Body::empty();
-        if let Some(length) = length {
+        // What would be a stream has none, and nothing in it either.
+        if let Some(length) = response.body().size_hint().exact() {
+            *response.body_mut() = Body::empty();
             response
                 .headers_mut()
                 .insert(header::CONTENT_LENGTH, length.into());

@@ -67,7 +67,11 @@ pub(super) fn head_of(route: &Match, is_events: bool) -> Response<Body> {
         (false, false) => Some(LINES),
         (false, true) => None,
     };
-    head(content_type.map(HeaderValue::from_static))
+    let mut response = head(content_type.map(HeaderValue::from_static));
+    // Of an empty body it would be said how long it is, and what it stands for is longer.
+    let nothing = tokio_stream::empty::<Result<Frame<Bytes>, Status>>();
+    *response.body_mut() = Body::new(StreamBody::new(nothing));
+    response
 }
 
 fn head(content_type: Option<HeaderValue>) -> Response<Body> {
@@ -228,6 +232,8 @@ mod tests {
         assert_eq!(head("Raw", false).get(header::CONTENT_TYPE), None);
         assert_eq!(head("Raw", true)[header::CONTENT_TYPE], EVENTS);
         assert_eq!(head("Texts", false)[header::CONTENT_TYPE], LINES);
+        let body = head_of(&route("Texts"), false).into_body();
+        assert_eq!(http_body::Body::size_hint(&body).exact(), None);
     }
 
     #[tokio::test]
