@@ -215,7 +215,7 @@ fn nothing_acknowledged_is_lost_of_any_type_of_the_first_sdk() {
             (0, "Title/Set", word("later")),
         ],
         seen: vec![
-            (ALL, "Score/Get", id.clone(), json!({"value": 111})),
+            (ALL, "Visits/Get", id.clone(), json!({"value": 111})),
             (
                 ALL,
                 "Guests/Get",
@@ -286,7 +286,7 @@ fn an_entity_that_was_awake_kept_a_process_running_that_nobody_called() {
         let called = Instant::now();
         served.cluster.nodes[0].process().stderr.until("it sleeps");
         let took = called.elapsed();
-        assert!(took >= Duration::from_millis(1_400), "{took:?}");
+        assert!(took >= Duration::from_millis(500), "{took:?}");
         assert!(took < Duration::from_secs(10), "{took:?}");
         assert_eq!(client.call("Score/Get", id.clone()), json!({"value": value}));
         served.cluster.nodes[0].process().stderr.until("it sleeps");
