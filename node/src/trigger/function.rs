@@ -54,6 +54,10 @@ fn set(kept: &mut Kept, context: &mut Context, order: Order) -> Result<(), Order
         since_ms: context.now_ms(),
     };
     let schedule = Schedule::new(plan.clone())?;
+    if !kept.done.values().is_empty() {
+        // Nodes of an earlier version go by it, while there are some.
+        kept.done.set(&0);
+    }
     kept.answered.set(&schedule.slot(0));
     kept.plan.set(&plan);
     Ok(())
