@@ -1,7 +1,8 @@
 //! What becomes of entities of unmodified functions, on Kalix's SDK and on the first of Cloudstate's, when the network is cut, when
 //! functions end, and when nodes are killed.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -368,4 +369,25 @@ fn an_answer_that_is_too_long_ends_no_other_ones() {
         client.call("Counter/Get", json!({"id": "x"})),
         json!({"value": 4})
     );
+}
+
+/// What a caller does not read stays at the function, and takes nobody else's room on the way to it.
+#[test]
+fn callers_that_do_not_read_hold_up_nobody() {
+    let Some(shop) = shop() else { return };
+    let mut served = Served::start("kalix-unread", shop, 1, "");
+    let address = served.ingress[0];
+    let mut client = served.client(0);
+    let mut unread = Vec::new();
+    for n in 1..=8 {
+        let mut caller = TcpStream::connect(address).unwrap();
+        let head = "GET /count/200000 HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n";
+        caller.write_all(head.as_bytes()).unwrap();
+        // It has begun.
+        caller.read_exact(&mut [0; 12]).unwrap();
+        unread.push(caller);
+        let by = json!({"id": "x", "by": 1});
+        assert_eq!(client.call("Counter/Change", by), json!({"value": n}));
+        client.call("Counter/Change", json!({"id": format!("new{n}"), "by": 1}));
+    }
 }
