@@ -379,11 +379,14 @@ impl Schedules {
     pub fn crons(&self) -> u64 {
         let is_cron = |ordered: &Ordered| {
             let mut orders = ordered.taken();
-            orders.all(|order| matches!(order.when, When::Cron(_)))
+            orders.any(|order| matches!(order.when, When::Cron(_)))
         };
         let seen = self.ledger.open();
-        let names = seen.runs.keys().filter_map(|run| run.rsplit_once('@'));
-        let crons = names.filter(|(name, _)| self.ordered.get(*name).is_some_and(is_cron));
+        let runs = seen.runs.keys().filter_map(|run| run.rsplit_once('@'));
+        // Of other orders under its name hardly a time falls on a minute.
+        let on_minute = |slot: &str| slot.parse().is_ok_and(|ms: u64| ms.is_multiple_of(MINUTE_MS));
+        let crons =
+            runs.filter(|(name, slot)| on_minute(slot) && self.ordered.get(*name).is_some_and(is_cron));
         crons.count() as u64
     }
 

@@ -15,8 +15,8 @@ use crate::plan::{ClockPlan, Death, Ending};
 use crate::queue::Micros;
 use crate::rng::Rng;
 
-/// The wall clocks' common beginning, milliseconds since 1970.
-const WALL_MS: u64 = 1_790_000_000_000;
+/// The wall clocks' common beginning, milliseconds since 1970: some seconds before a minute begins, for what goes by minutes.
+const WALL_MS: u64 = 1_790_000_034_000;
 
 /// A machine.
 pub(crate) struct Host {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::followed::Turns;
 use super::foreign_attend::{Attended, Follows};
@@ -39,6 +39,8 @@ pub(super) struct ForeignFunctions {
     parked: Mutex<Parked>,
     pub(super) stats: ForeignStats,
     expected: Arc<AtomicUsize>,
+    /// Says that some are here that were not.
+    pub(super) served: watch::Sender<()>,
 }
 
 /// Functions of a process that is not known yet.
@@ -176,6 +178,7 @@ impl Shared {
             }
             by_kind.insert(kind, known);
         }
+        self.functions.foreign.served.send_replace(());
         self.functions.foreign.stats.serve(&here(&by_kind));
     }
 

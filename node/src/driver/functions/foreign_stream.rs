@@ -25,7 +25,7 @@ use crate::wire::{EntityId, Token};
 
 /// So long who follows an entity waits for its function to be back.
 const BACK_MS_MAX: u64 = 60_000;
-/// From one look whether it is to the next.
+/// One that is there and is not to be had is asked again after so long.
 const BACK_EVERY: Duration = Duration::from_millis(100);
 
 impl Shared {
@@ -170,12 +170,16 @@ impl Shared {
         waits: bool,
     ) -> Result<(Arc<dyn Foreign>, Payload, bool), Error> {
         let until = self.clock.time().after_ms(BACK_MS_MAX);
+        let mut served = self.functions.foreign.served.subscribe();
         loop {
+            served.borrow_and_update();
             let waits = waits && self.clock.time() < until;
             // It may be another process by now, and what it serves another thing.
             let there = self.functions.foreign.of(call.entity.kind());
             let there = there.filter(|function| function.is_streamed(&call.method));
+            let mut pause = Duration::from_millis(self.clock.time().ms_until(until));
             if there.is_some() || !waits {
+                pause = pause.min(BACK_EVERY);
                 let function = there.unwrap_or_else(|| Arc::clone(first));
                 let turn = followed.turn().await?;
                 let asked = self.ask_again(&function, call, token).await;
@@ -186,7 +190,8 @@ impl Shared {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep(BACK_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
+                _ = served.changed() => {}
                 _ = self.stopped() => return Err(stopped()),
             }
         }
