@@ -308,7 +308,7 @@ mod tests {
     use http_body_util::{BodyExt, Full};
     use hyper::body::Incoming;
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::task::{AbortHandle, JoinSet};
     use tonic::body::Body;
     use tower_service::Service;
@@ -353,6 +353,23 @@ mod tests {
             }
         });
         (address, taken)
+    }
+
+    /// A process that does so with each of its connections, the first of which is 0.
+    async fn listening<F>(serve: impl Fn(usize, TcpStream) -> F + Send + 'static) -> SocketAddr
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut all = JoinSet::new();
+            for nth in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                all.spawn(serve(nth, stream));
+            }
+        });
+        address
     }
 
     async fn begin(lane: &mut Lane) -> http::Response<Counted<Incoming>> {
@@ -491,25 +508,17 @@ mod tests {
 
     /// A process whose first connection begins with one stream alone and refuses all later ones.
     async fn refusing() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            let mut all = JoinSet::new();
-            for nth in 0.. {
-                let (stream, _) = listener.accept().await.unwrap();
-                all.spawn(async move {
-                    let (mut taken, mut open) = (h2::server::handshake(stream).await.unwrap(), Vec::new());
-                    while let Some(Ok((_, mut answer))) = taken.accept().await {
-                        if nth == 0 && !open.is_empty() {
-                            answer.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
-                        } else {
-                            open.push(answer.send_response(http::Response::new(()), false).unwrap());
-                        }
-                    }
-                });
+        let serve = |nth, stream| async move {
+            let (mut taken, mut open) = (h2::server::handshake(stream).await.unwrap(), Vec::new());
+            while let Some(Ok((_, mut answer))) = taken.accept().await {
+                if nth == 0 && !open.is_empty() {
+                    answer.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
+                } else {
+                    open.push(answer.send_response(http::Response::new(()), false).unwrap());
+                }
             }
-        });
-        address
+        };
+        listening(serve).await
     }
 
     #[tokio::test]
@@ -536,36 +545,34 @@ mod tests {
         drop((first, answer));
         begin(&mut connection.main()).await;
     }
+
     #[tokio::test]
     async fn what_nobody_reads_is_in_nobodys_way() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            let mut all = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let answer = |request: http::Request<Incoming>| async move {
-                    let bytes = match request.method() {
-                        &http::Method::PUT => 8 << 20,
-                        _ => 1,
-                    };
-                    Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from(vec![0; bytes]))))
-                };
-                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                let service = hyper::service::service_fn(answer);
-                all.spawn(server.serve_connection(TokioIo::new(stream), service));
-            }
-        });
+        let answer = |request: http::Request<Incoming>| async move {
+            let bytes = match request.method() {
+                &http::Method::PUT => 8 << 20,
+                _ => 1,
+            };
+            Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from(vec![0; bytes]))))
+        };
+        let serve = move |_, stream| async move {
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let service = hyper::service::service_fn(answer);
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        };
+        let address = listening(serve).await;
         let connection = Connection::open(address).await.unwrap();
         let mut main = connection.main();
         let mut unread = Vec::new();
-        for _ in 0..50 {
-            let request = http::Request::put("http://function/");
-            let mut answer = main.call(request.body(Body::empty()).unwrap()).await.unwrap();
-            answer.body_mut().frame().await.unwrap().unwrap();
-            unread.push(answer);
-        }
-        let asking = async { begin(&mut main).await.into_body().collect().await.unwrap() };
+        let asking = async {
+            for _ in 0..50 {
+                let request = http::Request::put("http://function/");
+                let mut answer = main.call(request.body(Body::empty()).unwrap()).await.unwrap();
+                answer.body_mut().frame().await.unwrap().unwrap();
+                unread.push(answer);
+            }
+            begin(&mut main).await.into_body().collect().await.unwrap()
+        };
         let answer = timeout(Duration::from_secs(10), asking).await;
         assert_eq!(answer.expect("it waits for the others").to_bytes().len(), 1);
     }
@@ -575,35 +582,28 @@ mod tests {
 
     /// A process that counts.
     async fn counting() -> (SocketAddr, Counts) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let counts = Counts::default();
         let counted = Arc::clone(&counts);
-        tokio::spawn(async move {
-            let mut all = JoinSet::new();
-            for nth in 0.. {
-                let (stream, _) = listener.accept().await.unwrap();
-                counted.lock().unwrap().push((0, 0));
-                let counted = Arc::clone(&counted);
-                all.spawn(async move {
-                    let (mut taken, mut open) =
-                        (h2::server::handshake(stream).await.unwrap(), JoinSet::new());
-                    while let Some(Ok((request, mut answer))) = taken.accept().await {
-                        let counted = Arc::clone(&counted);
-                        open.spawn(async move {
-                            let is_whole = request.method() == http::Method::PUT;
-                            let mut answer = answer.send_response(http::Response::new(()), is_whole).unwrap();
-                            let broken_off = poll_fn(|task| answer.poll_reset(task)).await;
-                            let mut counted = counted.lock().unwrap();
-                            counted[nth].0 += usize::from(!is_whole && broken_off.is_ok());
-                            counted[nth].1 += usize::from(!is_whole);
-                        });
-                    }
-                    open.join_all().await;
-                });
+        let serve = move |nth: usize, stream| {
+            counted.lock().unwrap().push((0, 0));
+            let counted = Arc::clone(&counted);
+            async move {
+                let (mut taken, mut open) = (h2::server::handshake(stream).await.unwrap(), JoinSet::new());
+                while let Some(Ok((request, mut answer))) = taken.accept().await {
+                    let counted = Arc::clone(&counted);
+                    open.spawn(async move {
+                        let is_whole = request.method() == http::Method::PUT;
+                        let mut answer = answer.send_response(http::Response::new(()), is_whole).unwrap();
+                        let broken_off = poll_fn(|task| answer.poll_reset(task)).await;
+                        let mut counted = counted.lock().unwrap();
+                        counted[nth].0 += usize::from(!is_whole && broken_off.is_ok());
+                        counted[nth].1 += usize::from(!is_whole);
+                    });
+                }
+                open.join_all().await;
             }
-        });
-        (address, counts)
+        };
+        (listening(serve).await, counts)
     }
 
     #[tokio::test]

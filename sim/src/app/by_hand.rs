@@ -198,7 +198,7 @@ impl TestCluster {
 
     /// Everybody can hear everybody again.
     pub fn heal(&mut self) {
-        self.world.heal_by_hand();
+        self.world.heal_links();
     }
 
     /// A node's process is killed: what it wrote to its disk is there, also what was not synced. Nothing happens where it is down.
@@ -240,8 +240,8 @@ impl TestCluster {
     /// So much time passes. Schedules come due, deadlines pass, links that were cut are found to be gone.
     pub fn pass(&mut self, time: Duration) {
         let until = self.world.now().saturating_add(micros(time));
-        while held(self.world.next_by_hand(until)) {}
-        self.world.pass_by_hand(until);
+        while held(self.world.go_on(until)) {}
+        self.world.kernel.pass(until);
     }
 
     /// Waits until all nodes that run have all that there is, and nobody waits for anybody.
@@ -251,7 +251,7 @@ impl TestCluster {
     pub fn settle(&mut self) {
         let end = self.world.now() + WAIT_US_MAX;
         while let Some(why) = self.world.unsettled() {
-            let is_more = held(self.world.next_by_hand(end));
+            let is_more = held(self.world.go_on(end));
             assert!(is_more, "it does not settle within 600 s: {why}");
         }
     }
@@ -272,7 +272,7 @@ impl TestCluster {
     fn wait(&mut self, what: &str, mut is_so: impl FnMut(&mut World) -> bool) {
         let end = self.world.now() + WAIT_US_MAX;
         while !is_so(&mut self.world) {
-            let is_more = held(self.world.next_by_hand(end));
+            let is_more = held(self.world.go_on(end));
             assert!(is_more, "600 s passed, and not so that {what}");
         }
     }

@@ -16,7 +16,7 @@ impl World {
     }
 
     /// Lets the next thing happen, unless it is later than `until`: whether there was one.
-    pub(super) fn go_on(&mut self, until: Micros) -> Result<bool, Failure> {
+    pub(crate) fn go_on(&mut self, until: Micros) -> Result<bool, Failure> {
         let Some(event) = self.kernel.next(until) else {
             return Ok(false);
         };

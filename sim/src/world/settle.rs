@@ -77,10 +77,7 @@ impl World {
             idle_us: self.plan.net.idle_us.min(10 * SECOND),
             ..NetPlan::benign()
         });
-        let rest = self.plan.rest.clone();
-        let kernel = &mut self.kernel;
-        self.net
-            .heal(now, &rest, &mut |at, event| kernel.at(at, Event::Net(event)));
+        self.heal_links();
         for node in 0..self.hosts.len() {
             let host = &mut self.hosts[node];
             host.disk.set_capacity(None);
@@ -101,15 +98,20 @@ impl World {
         }
     }
 
-    /// What of the nodes that run does not agree yet, of all that they hold, or is under way.
+    /// Nobody is split from anybody any more, and the links of the plan's last topology are the only ones left.
+    pub(crate) fn heal_links(&mut self) {
+        let (now, rest) = (self.kernel.now(), self.plan.rest.clone());
+        let kernel = &mut self.kernel;
+        self.net
+            .heal(now, &rest, &mut |at, event| kernel.at(at, Event::Net(event)));
+    }
+
+    /// What the nodes that run do not agree on yet, of all that they hold, or what is under way.
     pub(crate) fn unsettled(&self) -> Option<String> {
+        let is_running = |node: NodeIx| self.hosts[node].life.is_some();
+        let mut links = self.plan.rest.iter();
+        let unlinked = links.find(|&&(a, b)| is_running(a) && is_running(b) && !self.net.is_up(a, b));
         let engines = World::engines(&self.hosts);
-        let running: Vec<NodeIx> = engines.iter().map(|(node, _)| *node).collect();
-        let mut pairs = running
-            .iter()
-            .flat_map(|&a| running.iter().map(move |&b| (a, b)))
-            .filter(|(a, b)| a < b);
-        let unlinked = pairs.find(|&(a, b)| !self.net.is_up(a, b));
         unlinked
             .map(|(a, b)| format!("n{a} has no link with n{b}"))
             .or_else(|| self.unanswered())
@@ -158,21 +160,15 @@ impl World {
 
     fn check_settled(&mut self) -> Result<(), Failure> {
         let now = self.kernel.now();
-        let engines = World::engines(&self.hosts);
-        let links_up = self.plan.rest.iter().all(|&(a, b)| self.net.is_up(a, b));
-        let unsettled = if engines.len() < self.hosts.len() {
+        let unsettled = if self.hosts.iter().any(|host| host.life.is_none()) {
             Some("a node is still down".to_owned())
-        } else if !links_up {
-            Some("a link is still down".to_owned())
         } else if !self.waiting.is_empty() {
             Some(format!("{} updates wait for their answers", self.waiting.len()))
-        } else if let Some(unanswered) = self.unanswered() {
-            Some(unanswered)
         } else if self.reads.len() + PROBES > self.limits.requests_max {
             // Some wait for what a crash took with it, as long as they were given, and take the room of what is asked next.
             Some(format!("{} reads wait for their answers", self.reads.len()))
         } else {
-            self.oracle.agreement(&engines).err().map(|unsettled| unsettled.0)
+            self.unsettled()
         };
         let unsettled = unsettled.or_else(|| self.awaited());
         let engines = World::engines(&self.hosts);

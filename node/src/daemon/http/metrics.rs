@@ -125,6 +125,11 @@ const HELP: &[(&str, Kind, &str)] = &[
         "Shards not taken whole because they exceed limits.staged_bytes_max.",
     ),
     (
+        "stale_frames",
+        Counter,
+        "Frames of links or epochs that are over, dropped unread.",
+    ),
+    (
         "triggers",
         Counter,
         "Times of schedules, and changes to be told of, that this node saw to.",
@@ -133,11 +138,6 @@ const HELP: &[(&str, Kind, &str)] = &[
         "triggers_unanswered",
         Counter,
         "Those of them that were not answered, and are seen to again.",
-    ),
-    (
-        "stale_frames",
-        Counter,
-        "Frames of links or epochs that are over, dropped unread.",
     ),
     (
         "udp_bytes_received",

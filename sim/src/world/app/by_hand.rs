@@ -5,23 +5,17 @@ use crate::app::Ask;
 use crate::net::NodeIx;
 use crate::oracle::Failure;
 use crate::plan::{Ending, Fault};
-use crate::queue::Micros;
 use crate::world::World;
 
 impl World {
-    /// With the application, while something is done to both.
-    fn with_apps<T>(&mut self, f: impl FnOnce(&mut Apps, &mut World) -> T) -> T {
-        let Some(mut apps) = self.apps.take() else {
-            unreachable!("a world that is run by hand has an application");
-        };
-        let done = f(&mut apps, self);
-        self.apps = Some(apps);
-        done
+    fn by_hand<T>(&mut self, f: impl FnOnce(&mut Apps, &mut World) -> T) -> T {
+        let done = self.with_apps(f);
+        done.unwrap_or_else(|| unreachable!("a world that is run by hand has an application"))
     }
 
     /// One more client; returns its number.
     pub(crate) fn add_client(&mut self) -> usize {
-        self.with_apps(|apps, world| {
+        self.by_hand(|apps, world| {
             let ix = apps.clients.len();
             apps.clients.push(Client::new(&world.plan, ix));
             ix
@@ -30,21 +24,11 @@ impl World {
 
     /// A client asks, now.
     pub(crate) fn ask_by_hand(&mut self, client: usize, ask: Ask) -> Result<(), Failure> {
-        self.with_apps(|apps, world| {
+        self.by_hand(|apps, world| {
             apps.clients[client].wants = Some(ask);
             apps.on_client(world, client)
         })?;
         self.run_application()
-    }
-
-    /// Time goes on to the next thing that happens, and no further than `until`: whether there was one.
-    pub(crate) fn next_by_hand(&mut self, until: Micros) -> Result<bool, Failure> {
-        self.go_on(until)
-    }
-
-    /// Nothing more happens until then.
-    pub(crate) fn pass_by_hand(&mut self, until: Micros) {
-        self.kernel.pass(until);
     }
 
     /// A fault, now, and what comes of it.
@@ -62,19 +46,9 @@ impl World {
         self.run_application()
     }
 
-    /// All links can be again.
-    pub(crate) fn heal_by_hand(&mut self) {
-        self.tell(|| "-- all are linked".to_owned());
-        let (now, rest) = (self.kernel.now(), self.plan.rest.clone());
-        let kernel = &mut self.kernel;
-        self.net.heal(now, &rest, &mut |at, event| {
-            kernel.at(at, crate::world::Event::Net(event));
-        });
-    }
-
     /// A look at the nodes.
     pub(crate) fn with_cluster<T>(&mut self, f: impl FnOnce(&Cluster<'_>) -> T) -> T {
-        self.with_apps(|apps, world| f(&Cluster::new(world, &apps.functions)))
+        self.by_hand(|apps, world| f(&Cluster::new(world, &apps.functions)))
     }
 
     /// From now on somebody hears what happens.

@@ -237,35 +237,40 @@ impl World {
             .collect()
     }
 
+    /// With the application, if one runs here, while something is done to both.
+    fn with_apps<T>(&mut self, f: impl FnOnce(&mut Apps, &mut World) -> T) -> Option<T> {
+        let mut apps = self.apps.take()?;
+        let done = f(&mut apps, self);
+        self.apps = Some(apps);
+        Some(done)
+    }
+
     /// The application hears all that has happened, and everything follows from that.
     pub(super) fn run_application(&mut self) -> Step {
-        let Some(mut apps) = self.apps.take() else {
+        let drained = self.with_apps(|apps, world| apps.drain(world));
+        drained.unwrap_or_else(|| {
             self.news.clear();
-            return Ok(());
-        };
-        let done = apps.drain(self);
-        self.apps = Some(apps);
-        done
+            Ok(())
+        })
     }
 
     /// All agree: the application says whether they are right.
     pub(super) fn rest_application(&mut self) -> Step {
-        let Some(mut apps) = self.apps.take() else {
-            return Ok(());
+        let judge = |apps: &mut Apps, world: &mut World| {
+            let cluster = Cluster::new(world, &apps.functions);
+            apps.application.at_rest(&cluster)
         };
-        let cluster = Cluster::new(self, &apps.functions);
-        let judged = apps.application.at_rest(&cluster);
-        self.apps = Some(apps);
+        let judged = self.with_apps(judge).unwrap_or(Ok(()));
         judged.map_err(|why| broken(Rule::Application, None, why))
     }
 
     /// What an application says that must still come.
     pub(super) fn awaited(&mut self) -> Option<String> {
-        let mut apps = self.apps.take()?;
-        let cluster = Cluster::new(self, &apps.functions);
-        let awaited = apps.application.awaits(&cluster);
-        self.apps = Some(apps);
-        awaited
+        let awaited = self.with_apps(|apps, world| {
+            let cluster = Cluster::new(world, &apps.functions);
+            apps.application.awaits(&cluster)
+        });
+        awaited.flatten()
     }
 
     /// What an application counts.
