@@ -31,14 +31,14 @@ use crate::driver::{DiskState, Handle};
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Answer, Read, ShardSummary, Update};
 use crate::entity::Entity;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 #[cfg(feature = "sidecar")]
 use crate::function::Foreign;
 use crate::function::{Function, Streaming, read_reply};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
 use crate::terms::millis;
-use crate::trigger::{OWN_KINDS, SCHEDULE};
+use crate::trigger::check_kinds;
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Token};
 
 /// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
@@ -617,19 +617,6 @@ impl Node {
         self.handle.stop(true);
         self.handle.stopped().await
     }
-}
-
-/// What Anabranch keeps for itself is written by what it does: with another type, or other words, nodes could not go on with it.
-fn check_kinds(update: &Update) -> Result<(), Error> {
-    let mut kinds = update.ops.iter().map(|op| op.entity.kind());
-    let Some(own) = kinds.find(|kind| kind.starts_with(OWN_KINDS)) else {
-        return Ok(());
-    };
-    let message = format!(
-        "nothing changed: kinds that begin with {OWN_KINDS:?} are Anabranch's own, and {own} is read but not written by others \
-         (schedules are set and cancelled by `schedule`, or by calls of {SCHEDULE})"
-    );
-    Err(Error::new(ErrorKind::Invalid, message))
 }
 
 fn call_of<A: Serialize + ?Sized>(kind: &str, key: &str, method: &str, argument: &A) -> Result<Call, Error> {

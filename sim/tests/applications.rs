@@ -13,6 +13,8 @@ mod cart;
 mod carts;
 #[path = "applications/carts_wrong.rs"]
 mod carts_wrong;
+#[path = "applications/entities.rs"]
+mod entities;
 #[path = "applications/orders.rs"]
 mod orders;
 #[path = "../../node/examples/presence/function.rs"]
@@ -35,6 +37,7 @@ use anabranch_sim::app::{self, CallCounts, Outcome, Simulation};
 use anabranch_sim::oracle::Rule;
 
 use carts::Carts;
+use entities::Entities;
 use orders::Orders;
 use presences::Presences;
 use quotas::Quotas;
@@ -99,6 +102,23 @@ fn functions_call_one_another_at_most_once_and_sessions_see_all_of_it() {
     let counts = app::check(seeds(30), |simulation| simulation.run(Orders::default()));
     was_hard(&counts);
     assert!(counts.remote > 0, "{counts:?}");
+}
+
+#[test]
+fn entities_that_clients_write_and_read_keep_what_levels_and_sessions_promise() {
+    let run = |simulation: Simulation| simulation.members_known().run(Entities::default());
+    let counts = app::check(seeds(40), run);
+    was_hard(&counts);
+}
+
+#[test]
+fn the_oracle_finds_reads_of_one_node_that_are_taken_for_a_majoritys() {
+    is_found(|simulation| simulation.members_known().run(Entities::that_read_locally()));
+}
+
+#[test]
+fn the_oracle_finds_reads_and_deletions_without_their_sessions_token() {
+    is_found(|simulation| simulation.members_known().run(Entities::without_tokens()));
 }
 
 #[test]

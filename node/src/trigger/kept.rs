@@ -9,14 +9,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Engine, Level, Op, Update};
+use crate::error::{Error, ErrorKind};
 use crate::wire::EntityId;
 
 use super::changes::Trigger;
+use super::function::SCHEDULE;
 
+/// Kinds that begin so are Anabranch's own.
+pub(crate) const OWN_KINDS: &str = "anabranch:";
 /// The kind of what is kept for triggers: maps of registers. Every node with functions has it.
 pub const KEPT: &str = "anabranch:trigger";
 /// The entity that says which nodes have functions.
 const HOSTS: &str = "nodes";
+
+/// Whether an update of somebody's is of his own kinds. What Anabranch keeps for itself is written by what it does: with another type,
+/// or other words, nodes could not go on with it.
+///
+/// # Errors
+/// `Invalid`: it is not, and nothing has changed.
+pub fn check_kinds(update: &Update) -> Result<(), Error> {
+    let mut kinds = update.ops.iter().map(|op| op.entity.kind());
+    let Some(own) = kinds.find(|kind| kind.starts_with(OWN_KINDS)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "nothing changed: kinds that begin with {OWN_KINDS:?} are Anabranch's own, and {own} is read but not written by others \
+         (schedules are set and cancelled by `schedule`, or by calls of {SCHEDULE})"
+    );
+    Err(Error::new(ErrorKind::Invalid, message))
+}
 
 /// What a node says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

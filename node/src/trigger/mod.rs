@@ -26,7 +26,9 @@ pub(crate) use cron::utc;
 pub use cron::{Cron, CronError};
 pub use errand::{Ended, Errand, Home, Next};
 pub use function::{SCHEDULE, Shown, schedules};
-pub use kept::KEPT;
+#[cfg(feature = "quic")]
+pub(crate) use kept::OWN_KINDS;
+pub use kept::{KEPT, check_kinds};
 pub use news::{Interest, News};
 pub use order::{ARGUMENT_BYTES_MAX, EVERY_MS_MIN, Json, Missed, Order, OrderError, When};
 #[cfg(test)]
@@ -42,7 +44,3 @@ const AGAIN_MS_MAX: u64 = 60_000;
 fn again_ms(pause_ms: u64) -> u64 {
     (2 * pause_ms).clamp(AGAIN_MS_MIN, AGAIN_MS_MAX)
 }
-
-/// Kinds that begin so are Anabranch's own.
-#[cfg(feature = "quic")]
-pub(crate) const OWN_KINDS: &str = "anabranch:";

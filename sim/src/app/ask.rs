@@ -1,8 +1,11 @@
 //! What clients ask for, and what they hear.
 
+use std::fmt;
+
 use anabranch::engine::View;
 use anabranch::{
-    Call, Encoding, EntityId, Error, ErrorKind, Payload, ReplicaId, ShardId, TIMEOUT_MS_DEFAULT,
+    Call, Encoding, EntityId, Error, ErrorKind, Payload, Reading, ReplicaId, ShardId, TIMEOUT_MS_DEFAULT,
+    Type, Update,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,21 +36,37 @@ impl Client {
     }
 }
 
-/// A call that a client makes.
+/// What a client asks a node for: a call of a function, or, without any function, an update or a read of entities.
 ///
 /// ```
 /// use anabranch_sim::app::Ask;
 /// let ask = Ask::of("cart", "alice", "add", &("boots", 2)).at(1).in_session();
-/// assert_eq!(ask.call().to_string(), "add of cart/alice");
+/// assert_eq!(ask.to_string(), "add of cart/alice");
+/// assert_eq!(Ask::delete("cart", "alice").to_string(), "delete of cart/alice");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Ask {
-    call: Call,
+    what: What,
     node: Option<NodeIx>,
     timeout_ms: u64,
     in_session: bool,
     begins_session: bool,
     after_us: Option<Micros>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    /// A call of a function, and the only node that may run it, where there is one.
+    Call {
+        call: Call,
+        on: Option<NodeIx>,
+    },
+    Update(Update),
+    Read {
+        entity: EntityId,
+        majority: bool,
+    },
 }
 
 impl Ask {
@@ -70,10 +89,49 @@ impl Ask {
         method: &str,
         argument: &A,
     ) -> Ask {
+        let call = call(encoding, kind, key, method, argument);
+        Ask::what(What::Call { call, on: None }, TIMEOUT_MS_DEFAULT)
+    }
+
+    /// An update, as [`Node::update`](anabranch::Node::update) makes it. Its answer is a reply of `()`. What its session has seen
+    /// is waited for where it is asked [in one](Ask::in_session).
+    pub fn update(update: Update) -> Ask {
+        let timeout_ms = update.timeout_ms;
+        Ask::what(What::Update(update), timeout_ms)
+    }
+
+    /// The deletion of an entity, as [`Node::delete`](anabranch::Node::delete) makes it.
+    ///
+    /// # Panics
+    /// The name is no entity's.
+    pub fn delete(kind: &str, key: &str) -> Ask {
+        Ask::update(Update::delete(name(kind, key)))
+    }
+
+    /// A read of an entity, as [`Node::read_after`](anabranch::Node::read_after) makes it. Its answer is a reply of `()`, and
+    /// [what was read](Answered::read).
+    ///
+    /// # Panics
+    /// The name is no entity's.
+    pub fn read(kind: &str, key: &str) -> Ask {
+        let (entity, majority) = (name(kind, key), false);
+        Ask::what(What::Read { entity, majority }, TIMEOUT_MS_DEFAULT)
+    }
+
+    /// The same of what more than half of the nodes have: [`Node::read_majority`](anabranch::Node::read_majority).
+    ///
+    /// # Panics
+    /// The name is no entity's.
+    pub fn read_majority(kind: &str, key: &str) -> Ask {
+        let (entity, majority) = (name(kind, key), true);
+        Ask::what(What::Read { entity, majority }, TIMEOUT_MS_DEFAULT)
+    }
+
+    fn what(what: What, timeout_ms: u64) -> Ask {
         Ask {
-            call: call(encoding, kind, key, method, argument),
+            what,
             node: None,
-            timeout_ms: TIMEOUT_MS_DEFAULT,
+            timeout_ms,
             in_session: false,
             begins_session: false,
             after_us: None,
@@ -111,18 +169,43 @@ impl Ask {
         }
     }
 
+    /// Run at this node and no other, as [`Node::call_on`](anabranch::Node::call_on) does: whichever is [asked](Ask::at).
+    ///
+    /// # Panics
+    /// It is no call.
+    #[must_use]
+    pub fn on(mut self, node: NodeIx) -> Ask {
+        match &mut self.what {
+            What::Call { on, .. } => *on = Some(node),
+            _ => panic!("{self} is made at the node that is asked"),
+        }
+        self
+    }
+
     /// Under a name, by which its function can tell that it was called before.
+    ///
+    /// # Panics
+    /// It is no call.
     #[must_use]
     pub fn named(self, id: &str) -> Ask {
-        let call = self.call.clone().with_id(id);
-        Ask { call, ..self }
+        self.called(|call| call.with_id(id))
     }
 
     /// It may run more than once: another node is asked where one does not answer.
+    ///
+    /// # Panics
+    /// It is no call.
     #[must_use]
     pub fn idempotent(self) -> Ask {
-        let call = self.call.clone().idempotent();
-        Ask { call, ..self }
+        self.called(Call::idempotent)
+    }
+
+    fn called(mut self, f: impl FnOnce(Call) -> Call) -> Ask {
+        match &mut self.what {
+            What::Call { call, .. } => *call = f(call.clone()),
+            _ => panic!("{self} is no call of a function"),
+        }
+        self
     }
 
     /// The client waits so long before it asks this, microseconds, instead of a time that its seed draws.
@@ -132,9 +215,24 @@ impl Ask {
         Ask { after_us, ..self }
     }
 
-    /// The call itself.
-    pub fn call(&self) -> &Call {
-        &self.call
+    /// The call, if it is one.
+    pub fn call(&self) -> Option<&Call> {
+        match &self.what {
+            What::Call { call, .. } => Some(call),
+            What::Update(_) | What::Read { .. } => None,
+        }
+    }
+
+    pub(crate) fn is_for(&self) -> &What {
+        &self.what
+    }
+
+    /// The highest node that it names.
+    pub(crate) fn names(&self) -> Option<NodeIx> {
+        match &self.what {
+            What::Call { on, .. } => self.node.max(*on),
+            What::Update(_) | What::Read { .. } => self.node,
+        }
     }
 
     pub(crate) fn node(&self) -> Option<NodeIx> {
@@ -158,6 +256,31 @@ impl Ask {
     }
 }
 
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.what {
+            What::Call { call, on: None } => call.fmt(f),
+            What::Call { call, on: Some(on) } => write!(f, "{call} on n{on}"),
+            What::Update(update) => {
+                for (at, op) in update.ops.iter().enumerate() {
+                    let comma = if at > 0 { ", " } else { "" };
+                    write!(f, "{comma}{} of {}", op.mutation.name(), op.entity)?;
+                }
+                Ok(())
+            }
+            What::Read { entity, majority } => {
+                let how = if *majority { "majority read" } else { "read" };
+                write!(f, "{how} of {entity}")
+            }
+        }
+    }
+}
+
+/// An entity that somebody outside names.
+fn name(kind: &str, key: &str) -> EntityId {
+    EntityId::new(kind, key).unwrap_or_else(|e| panic!("an entity {kind}/{key}: {e}"))
+}
+
 /// A call from outside.
 pub(crate) fn call<A: Serialize + ?Sized>(
     encoding: Encoding,
@@ -166,16 +289,15 @@ pub(crate) fn call<A: Serialize + ?Sized>(
     method: &str,
     argument: &A,
 ) -> Call {
-    let entity = EntityId::new(kind, key).unwrap_or_else(|e| panic!("a call of {kind}/{key}: {e}"));
     let argument = Payload::of(encoding, argument);
     Call::new(
-        entity,
+        name(kind, key),
         method,
         argument.unwrap_or_else(|e| panic!("the argument of {method}: {e}")),
     )
 }
 
-/// What became of a call.
+/// What became of what a client asked for.
 #[derive(Clone, Debug)]
 pub struct Answered {
     /// Whose call it was.
@@ -192,11 +314,13 @@ pub struct Answered {
     pub result: Result<Payload, Error>,
     /// What the function was shown, and the node's run that showed it; nothing if it was not given the command.
     pub saw: Option<(ReplicaId, View)>,
-    /// What its command made at the node that was asked; nothing where that is not known.
+    /// What its command or its update made at the node that was asked; nothing where that is not known.
     pub made: Option<Made>,
+    /// What a read has read; nothing if the entity does not exist, or it was no read.
+    pub read: Option<(Type, Reading)>,
 }
 
-/// What a command made.
+/// What a command or an update made.
 #[derive(Clone, Debug)]
 pub struct Made {
     /// The run of its node.
@@ -216,7 +340,7 @@ impl Answered {
     pub fn reply<R: DeserializeOwned>(&self) -> Result<R, &Error> {
         let payload = self.result.as_ref()?;
         let read = payload.read();
-        Ok(read.unwrap_or_else(|e| panic!("the reply to {}: {e}", self.ask.call)))
+        Ok(read.unwrap_or_else(|e| panic!("the reply to {}: {e}", self.ask)))
     }
 
     /// Whether it failed so that nobody can say whether it has run, or will stay.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anabranch::{Error, Function};
+use anabranch::{Error, Function, Reading, Type, Update};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -59,7 +59,7 @@ pub struct TestCluster {
 
 type Answers = Rc<RefCell<BTreeMap<usize, Answered>>>;
 
-/// A call that was begun and is not waited for yet.
+/// What was begun and is not waited for yet.
 #[must_use = "its answer is had by `finish`"]
 #[derive(Debug)]
 pub struct Begun {
@@ -150,14 +150,70 @@ impl TestCluster {
         answered.reply().map_err(Clone::clone)
     }
 
-    /// The same of a call that is more than that: in a session, under a name, with another deadline. What is asked here is one
-    /// client's, in one session; node 0 is asked where the call names none.
+    /// Makes an update at a node, as [`Node::update`](anabranch::Node::update) does, and waits until it has its level.
+    ///
+    /// ```
+    /// use anabranch::{Copies, EntityId, Level, Mutation, Op, Reading, Stage, Type, Update};
+    /// use anabranch_sim::app::TestCluster;
+    ///
+    /// // Without functions: what a program has that only keeps entities.
+    /// let mut cluster = TestCluster::start(3, Vec::new);
+    /// let page = EntityId::new("hits", "front page").unwrap();
+    /// let hit = Update {
+    ///     ops: vec![Op { entity: page.clone(), ty: Some(Type::PnCounter), mutation: Mutation::Increment(1) }],
+    ///     level: Level { copies: Copies::Majority, stage: Stage::Durable },
+    ///     ..Update::delete(page)
+    /// };
+    /// cluster.update(0, hit.clone())?;
+    /// cluster.split(&[&[0], &[1, 2]]);
+    /// assert!(cluster.update(0, hit).is_err(), "no majority is there, and it stays at the node");
+    /// assert_eq!(cluster.read_majority(2, "hits", "front page")?, Some((Type::PnCounter, Reading::Count(1))));
+    /// # Ok::<(), anabranch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the update; at a node that is down at once.
+    pub fn update(&mut self, node: NodeIx, update: Update) -> Result<(), Error> {
+        self.ask(Ask::update(update).at(node)).result.map(|_| ())
+    }
+
+    /// Deletes an entity at a node, as [`Node::delete`](anabranch::Node::delete) does.
+    ///
+    /// # Errors
+    /// Those of the update; at a node that is down at once.
+    ///
+    /// # Panics
+    /// The name is no entity's.
+    pub fn delete(&mut self, node: NodeIx, kind: &str, key: &str) -> Result<(), Error> {
+        self.ask(Ask::delete(kind, key).at(node)).result.map(|_| ())
+    }
+
+    /// What more than half of the nodes have of an entity, asked of one as [`Node::read_majority`](anabranch::Node::read_majority)
+    /// does. What a node itself has is [looked](TestCluster::look) at.
+    ///
+    /// # Errors
+    /// Those of the read; at a node that is down at once.
+    ///
+    /// # Panics
+    /// The name is no entity's.
+    pub fn read_majority(
+        &mut self,
+        node: NodeIx,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<(Type, Reading)>, Error> {
+        let answered = self.ask(Ask::read_majority(kind, key).at(node));
+        answered.result.map(|_| answered.read)
+    }
+
+    /// The same of whatever a client asks for: in a session, under a name, with another deadline. What is asked here is one
+    /// client's, in one session; node 0 is asked where it names none.
     pub fn ask(&mut self, ask: Ask) -> Answered {
         self.begin_as(0, ask);
         self.finish(Begun { client: 0 })
     }
 
-    /// Begins a call, of another client: others can be begun before it is [finished](TestCluster::finish).
+    /// Begins what another client asks for: others can be begun before it is [finished](TestCluster::finish).
     pub fn begin(&mut self, ask: Ask) -> Begun {
         let client = self.world.add_client();
         self.begin_as(client, ask);

@@ -54,9 +54,8 @@
 //!
 //! What is to happen may be said step by step, too: see [`TestCluster`].
 //!
-//! Clients call functions, whichever node they ask. What else a client of a node can do is not simulated: open streams, update or
-//! delete entities without a function, call a certain node (`call_on`), read at a level. Functions call one another as at a node, but
-//! open no streams.
+//! Clients call functions, whichever node they ask or on a certain one, and update, delete and read entities without any. Streams are
+//! not simulated, neither clients' nor functions'.
 //!
 //! Not here: how any of it is carried out (`crate::world`).
 //! Contract: equal seeds, equal builds, equal applications: equal trace hashes. A function may go by its entity, its argument
@@ -72,8 +71,8 @@ use anabranch::Function;
 
 use crate::net::NodeIx;
 pub use crate::world::Cluster;
-pub(crate) use ask::call;
 pub use ask::{Answered, Ask, Client, Made};
+pub(crate) use ask::{What, call};
 pub use by_hand::{Begun, TestCluster};
 pub use simulation::{CallCounts, Outcome, Simulation, check, find};
 

@@ -33,6 +33,7 @@ pub struct Simulation {
     clients: Option<usize>,
     think_us: Option<f64>,
     has_room: bool,
+    knows_members: bool,
     teller: Option<Teller>,
 }
 
@@ -48,6 +49,7 @@ impl Simulation {
             clients: None,
             think_us: None,
             has_room: false,
+            knows_members: false,
             teller: None,
         }
     }
@@ -97,6 +99,16 @@ impl Simulation {
         Simulation { has_room, ..self }
     }
 
+    /// Nodes know from the beginning who is a member, as with [`NodeBuilder::members`](anabranch::NodeBuilder::members). By default
+    /// some seeds' nodes only know those that they have heard of, and count majorities of these.
+    pub fn members_known(self) -> Simulation {
+        let knows_members = true;
+        Simulation {
+            knows_members,
+            ..self
+        }
+    }
+
     /// Somebody hears what happens, line by line. Nothing changes by that.
     pub fn told(self, teller: impl FnMut(&str) + 'static) -> Simulation {
         let teller: Option<Teller> = Some(Box::new(teller));
@@ -124,6 +136,7 @@ impl Simulation {
         if self.has_room {
             plan.settings.requests = Choice::Default;
         }
+        plan.discovered &= !self.knows_members;
         plan
     }
 

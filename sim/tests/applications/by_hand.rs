@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anabranch::state::{OrSet, PnCounter};
 use anabranch::{
-    Change, Context, Copies, ErrorKind, Function, Level, Order, SCHEDULE, Shown, Stage, When, schedules,
+    Change, Context, Copies, EntityId, ErrorKind, Function, Level, Mutation, Op, Order, Reading, SCHEDULE,
+    Shown, Stage, Type, Update, When, schedules,
 };
 use anabranch_sim::app::{Ask, TestCluster};
 
@@ -187,6 +188,104 @@ fn who_stands_still_answers_late_and_is_not_dead() {
     let visit = cluster.ask(Ask::of("visits", "a", "visit", &()).at(0));
     assert_eq!(visit.reply::<i64>().ok(), Some(1));
     assert!(visit.answered_at - visit.asked_at >= 3_000_000, "{visit:?}");
+}
+
+fn incremented(key: &str, by: i64) -> Update {
+    let entity = EntityId::new("visits", key).unwrap();
+    let op = Op {
+        entity: entity.clone(),
+        ty: None,
+        mutation: Mutation::Increment(by),
+    };
+    Update {
+        ops: vec![op],
+        ..Update::delete(entity)
+    }
+}
+
+#[test]
+fn what_a_client_writes_itself_its_function_sees_and_its_session_reads_anywhere() {
+    let mut cluster = TestCluster::start(3, visits);
+    cluster.split(&[&[0, 1], &[2]]);
+    let five = Ask::update(incremented("a", 5)).at(0).in_session();
+    let five = cluster.ask(five);
+    assert_eq!(five.reply::<()>().ok(), Some(()));
+    assert!(five.made.is_some_and(|made| made.dots.len() == 1));
+    assert_eq!(visit(&mut cluster, 0, "a").unwrap(), 6);
+    let read = |node| Ask::read("visits", "a").at(node).within_ms(100);
+    assert_eq!(cluster.ask(read(2)).read, None);
+    let in_session = cluster.ask(read(2).in_session());
+    assert!(in_session.is_error(ErrorKind::Stale), "{in_session:?}");
+    cluster.heal();
+    let read = cluster.ask(Ask::read("visits", "a").at(2).in_session());
+    let Some((Type::PnCounter, Reading::Count(5 | 6))) = read.read else {
+        panic!("{read:?}");
+    };
+}
+
+#[test]
+fn a_deletion_takes_what_its_node_has_seen_and_a_majority_reads_what_is_left() {
+    let mut cluster = TestCluster::start(3, visits);
+    visit(&mut cluster, 0, "a").unwrap();
+    cluster.settle();
+    cluster.split(&[&[0, 1], &[2]]);
+    visit(&mut cluster, 2, "a").unwrap();
+    cluster.delete(1, "visits", "a").unwrap();
+    assert_eq!(cluster.read_majority(0, "visits", "a").unwrap(), None);
+    let alone = cluster.ask(Ask::read_majority("visits", "a").at(2).within_ms(100));
+    assert!(alone.is_error(ErrorKind::Stale), "{alone:?}");
+    cluster.heal();
+    cluster.settle();
+    assert_eq!(shown(&mut cluster, 1, "a"), 1);
+}
+
+#[test]
+fn a_call_of_a_certain_node_runs_there_or_not_at_all() {
+    let mut cluster = TestCluster::start(3, visits);
+    let on = |node| Ask::of("visits", "a", "visit", &()).at(0).on(node);
+    assert_eq!(cluster.ask(on(2)).reply::<i64>().ok(), Some(1));
+    let ran_at = |cluster: &mut TestCluster, node| {
+        let shown: Result<i64, String> = cluster.look(|at| at.query(node, "visits", "a", "show", &()));
+        shown
+    };
+    assert_eq!(ran_at(&mut cluster, 2), Ok(1));
+    cluster.settle();
+    cluster.split(&[&[0], &[1, 2]]);
+    let lost = cluster.ask(on(2).within_ms(500));
+    assert!(lost.may_have_run(), "{lost:?}");
+    cluster.kill(2);
+    cluster.heal();
+    cluster.pass(Duration::from_secs(30));
+    let down = cluster.ask(on(2));
+    assert!(down.is_error(ErrorKind::Unreachable), "{down:?}");
+    assert_eq!(ran_at(&mut cluster, 0), Ok(1));
+    assert_eq!(cluster.ask(on(0)).reply::<i64>().ok(), Some(2));
+}
+
+#[test]
+fn who_asks_a_node_that_dies_hears_that_nobody_knows() {
+    let mut cluster = TestCluster::start(3, visits);
+    cluster.pause(0, Duration::from_secs(2));
+    let update = cluster.begin(Ask::update(incremented("a", 1)).at(0));
+    let read = cluster.begin(Ask::read("visits", "a").at(0));
+    let elsewhere = cluster.begin(Ask::of("visits", "a", "visit", &()).at(1).on(0));
+    cluster.kill(0);
+    for begun in [update, read, elsewhere] {
+        let answered = cluster.finish(begun);
+        assert!(answered.is_error(ErrorKind::Unanswered), "{answered:?}");
+    }
+    let down = cluster.update(0, incremented("a", 1)).unwrap_err();
+    assert_eq!(down.kind(), ErrorKind::Unreachable);
+    cluster.restart(0);
+    cluster.settle();
+    assert_eq!(shown(&mut cluster, 2, "a"), 0);
+}
+
+#[test]
+fn what_is_anabranchs_own_is_not_written_by_others() {
+    let mut cluster = TestCluster::start(2, visits);
+    let refused = cluster.delete(0, SCHEDULE, "a").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
 }
 
 #[test]

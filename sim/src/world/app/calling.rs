@@ -4,7 +4,8 @@ use anabranch::engine::{Input as EngineInput, Read, RequestId, Time, View};
 use anabranch::session::{Action, Call, Command, CommandId, Input, Output, Said, Told};
 use anabranch::session::{forward_failed, refused_alone};
 use anabranch::{
-    Answer, Copies, EntityId, Error, Function, Level, Mutation, Op, Payload, ReplicaId, Token, Update,
+    Answer, Copies, EntityId, Error, Function, Level, Mutation, Op, Payload, Reading, ReplicaId, Token, Type,
+    Update,
 };
 
 use super::checks::{check, check_action, has};
@@ -24,6 +25,8 @@ pub(super) struct Witness {
     /// What the function was shown, and which run of its node showed it.
     pub saw: Option<(ReplicaId, View)>,
     pub made: Option<Made>,
+    /// What a read has read.
+    pub read: Option<(Type, Reading)>,
 }
 
 /// A call that is not answered.
@@ -67,7 +70,16 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) enum For {
     Read(u64),
-    Commit { call: u64, id: CommandId, level: Level },
+    Commit {
+        call: u64,
+        id: CommandId,
+        level: Level,
+    },
+    /// A client's update, with its level, or its read.
+    Direct {
+        ix: u64,
+        level: Option<Level>,
+    },
 }
 
 impl Apps {
@@ -100,6 +112,9 @@ impl Apps {
     }
 
     pub(super) fn begin(&mut self, world: &mut World, ix: u64) -> Step {
+        if let Some(done) = self.begin_direct(world, ix) {
+            return done;
+        }
         let Some(calling) = self.callings.get_mut(&ix) else {
             return Ok(());
         };
@@ -323,7 +338,7 @@ impl Apps {
                     return Ok(());
                 }
                 if let Ok(answer) = &result {
-                    world.check_answer(node, level, answer)?;
+                    world.check_answer(node, level, answer, Some(false))?;
                     calling.witness.made = Some(Made {
                         by: ReplicaId::new(world.hosts[node].id, answer.epoch),
                         dots: answer.dots.clone(),
@@ -340,6 +355,7 @@ impl Apps {
                 self.later_tell(node, &entity, Input::Committed { id, result });
                 Ok(())
             }
+            Some((_, For::Direct { ix, level })) => self.on_direct_done(world, ix, level, result),
             // Its caller has gone.
             None => Ok(()),
         }
@@ -477,8 +493,15 @@ impl World {
         self.perform(node, outputs)
     }
 
-    /// What a function did has reached its level: as many copies have it as that says, and keep it.
-    fn check_answer(&mut self, node: NodeIx, level: Level, answer: &Answer) -> Step {
+    /// What was done has reached its level: as many copies have it as that says, and keep it. `repeats`: whether it was done before,
+    /// where that is known.
+    pub(super) fn check_answer(
+        &mut self,
+        node: NodeIx,
+        level: Level,
+        answer: &Answer,
+        repeats: Option<bool>,
+    ) -> Step {
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };
@@ -502,7 +525,7 @@ impl World {
             level: Level { copies, ..level },
             saw: &[],
             directory: life.directory,
-            repeats: Some(false),
+            repeats,
         };
         self.oracle.on_answer(node, &answered, answer)
     }

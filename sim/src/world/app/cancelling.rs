@@ -12,6 +12,13 @@ impl Apps {
         if self.routes.remove(&ix).is_some() {
             return self.cancel_children(world, ix);
         }
+        // What its engine was asked for goes on.
+        if self.directs.remove(&ix).is_some() {
+            return;
+        }
+        if self.asked.contains_key(&ix) {
+            return self.withdraw(world, ix);
+        }
         let Some(calling) = self.callings.remove(&ix) else {
             return;
         };

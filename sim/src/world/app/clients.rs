@@ -4,8 +4,9 @@ use anabranch::{Error, ErrorKind, Payload, Token};
 
 use super::calling::Witness;
 use super::cluster::Cluster;
+use super::direct::Wants;
 use super::{Apps, By, CallIx, Delivery, Event, Step};
-use crate::app::{Answered, Ask, Client as Asking};
+use crate::app::{Answered, Ask, Client as Asking, What};
 use crate::net::NodeIx;
 use crate::oracle::{Rule, broken};
 use crate::plan::Plan;
@@ -71,21 +72,16 @@ impl Apps {
         }
         let node = ask.node().unwrap_or(client.home);
         let nodes = world.hosts.len();
-        if node >= nodes {
-            let why = format!(
-                "client {ix} asks node {node} for {}: there are {nodes}, from 0 on",
-                ask.call()
-            );
+        if let Some(node) = ask.names().filter(|named| *named >= nodes) {
+            let why = format!("client {ix} asks node {node} for {ask}: there are {nodes}, from 0 on");
             return Err(broken(Rule::Application, client.home, why));
         }
         let session = ask.is_in_session().then(|| client.session.clone());
-        let (call, timeout_ms) = (ask.call().clone(), ask.timeout_ms());
         let number = client.asked;
-        world.tell(|| format!("client {ix} asks n{node} for {call}"));
+        world.tell(|| format!("client {ix} asks n{node} for {ask}"));
         self.counts.asked += 1;
         let is_there = world.hosts[node].life.is_some();
-        let opened =
-            is_there.then(|| self.call_anywhere(world, node, By::Client(ix), call, session, timeout_ms));
+        let opened = is_there.then(|| self.open_of(world, node, ix, &ask, session));
         self.clients[ix].waits = Some(Open {
             ask,
             node,
@@ -103,6 +99,41 @@ impl Apps {
             None => {
                 let error = Error::new(ErrorKind::Unreachable, "nothing changed: the node is down");
                 self.conclude(world, ix, Err(error), None, Witness::default())
+            }
+        }
+    }
+
+    /// A client's question comes to a node.
+    fn open_of(
+        &mut self,
+        world: &mut World,
+        node: NodeIx,
+        ix: usize,
+        ask: &Ask,
+        session: Option<Token>,
+    ) -> CallIx {
+        let (by, timeout_ms) = (By::Client(ix), ask.timeout_ms());
+        match ask.is_for() {
+            What::Call { call, on: None } => {
+                self.call_anywhere(world, node, by, call.clone(), session, timeout_ms)
+            }
+            What::Call { call, on: Some(on) } if *on == node => {
+                self.open(world, node, by, call.clone(), session, timeout_ms)
+            }
+            What::Call { call, on: Some(on) } => {
+                let peer = world.hosts[*on].id;
+                self.ask_peer(world, node, (peer, by), call.clone(), session, timeout_ms)
+            }
+            What::Update(update) => {
+                let wants = Wants::Update(update.clone());
+                self.open_direct(world, (node, ix), wants, session, timeout_ms)
+            }
+            What::Read { entity, majority } => {
+                let wants = Wants::Read {
+                    entity: entity.clone(),
+                    majority: *majority,
+                };
+                self.open_direct(world, (node, ix), wants, session, timeout_ms)
             }
         }
     }
@@ -128,7 +159,10 @@ impl Apps {
     pub(super) fn on_leaves(&mut self, world: &mut World, ix: usize, call: CallIx) -> Step {
         let waits = self.clients[ix].waits.as_ref().and_then(|open| open.call);
         // An answer may be under way to it already.
-        let is_open = self.callings.contains_key(&call) || self.routes.contains_key(&call);
+        let is_open = self.callings.contains_key(&call)
+            || self.routes.contains_key(&call)
+            || self.asked.contains_key(&call)
+            || self.directs.contains_key(&call);
         if waits != Some(call) || !is_open {
             return Ok(());
         }
@@ -153,7 +187,7 @@ impl Apps {
         ix: usize,
         result: Result<anabranch::Payload, Error>,
         session: Option<Token>,
-        Witness { saw, made }: Witness,
+        Witness { saw, made, read }: Witness,
     ) -> Step {
         let client = &mut self.clients[ix];
         let Some(Open { ask, node, at, .. }) = client.waits.take() else {
@@ -171,6 +205,7 @@ impl Apps {
             result,
             saw,
             made,
+            read,
         };
         world.note_answer(&answered);
         let count = match &answered.result {
@@ -200,14 +235,17 @@ impl World {
         }
         self.tell(|| {
             let what = match &answered.result {
+                Ok(_) if answered.ask.call().is_none() => answered
+                    .read
+                    .as_ref()
+                    .map_or_else(|| "done".to_owned(), |(ty, value)| format!("{ty} {value:?}")),
                 Ok(payload) => legible(payload),
                 Err(error) => format!("{:?}: {error}", error.kind()),
             };
-            let call = answered.ask.call();
-            format!(
-                "client {} hears n{} of {call}: {what}",
-                answered.client, answered.node
-            )
+            let Answered {
+                client, node, ask, ..
+            } = answered;
+            format!("client {client} hears n{node} of {ask}: {what}")
         });
     }
 }

@@ -14,6 +14,7 @@ mod checks;
 mod clients;
 mod cluster;
 mod desk;
+mod direct;
 mod effects;
 mod news;
 mod peers;
@@ -39,6 +40,7 @@ use crate::queue::{Micros, QueueKind};
 use calling::{Calling, For};
 use clients::Client;
 pub use cluster::Cluster;
+use direct::Direct;
 use effects::Chain;
 pub(crate) use news::Event;
 pub(super) use news::News;
@@ -158,6 +160,8 @@ pub(super) struct Apps {
     commands: BTreeMap<u64, CallIx>,
     /// What each request to an engine was for.
     requests: BTreeMap<u64, (NodeIx, For)>,
+    /// What clients ask without a function.
+    directs: BTreeMap<CallIx, Direct>,
     /// Calls that go from node to node until one answers.
     routes: BTreeMap<CallIx, Routing>,
     /// Calls of other nodes that wait for their answers.
@@ -192,6 +196,7 @@ impl World {
             callings: BTreeMap::new(),
             commands: BTreeMap::new(),
             requests: BTreeMap::new(),
+            directs: BTreeMap::new(),
             routes: BTreeMap::new(),
             asked: BTreeMap::new(),
             served: BTreeMap::new(),
@@ -282,7 +287,8 @@ impl World {
     /// What of an application is not done yet.
     pub(super) fn unanswered(&self) -> Option<String> {
         let apps = self.apps.as_ref()?;
-        let (calls, chains) = (apps.callings.len() + apps.asked.len(), apps.chains.len());
+        let calls = apps.callings.len() + apps.asked.len() + apps.directs.len();
+        let chains = apps.chains.len();
         let is_done = calls == 0 && chains == 0;
         (!is_done)
             .then(|| format!("{calls} calls wait, and {chains} that nobody waits for"))
@@ -307,11 +313,20 @@ impl World {
     /// Nobody waits for a call longer than it may take.
     pub(super) fn check_calls(&self) -> Step {
         let now = self.kernel.now();
+        let answer_by = |node: NodeIx, deadline: Time| {
+            let by = deadline.0.max(self.hosts[node].paused_until) + ANSWER_SLACK_US;
+            (now > by).then_some(by)
+        };
         for calling in self.apps.iter().flat_map(|apps| apps.callings.values()) {
-            let by = calling.deadline.0.max(self.hosts[calling.node].paused_until) + ANSWER_SLACK_US;
-            if now > by {
+            if let Some(by) = answer_by(calling.node, calling.deadline) {
                 let what = format!("{} was to be answered by {by}: {calling:?}", calling.call);
                 return Err(broken(Rule::Progress, calling.node, what));
+            }
+        }
+        for direct in self.apps.iter().flat_map(|apps| apps.directs.values()) {
+            if let Some(by) = answer_by(direct.node, direct.deadline) {
+                let what = format!("it was to be answered by {by}: {direct:?}");
+                return Err(broken(Rule::Progress, direct.node, what));
             }
         }
         Ok(())
@@ -522,7 +537,6 @@ impl Apps {
         self.triggers[node] = None;
         self.sessions.retain(|(of, _), _| *of != node);
         self.requests.retain(|_, (of, _)| *of != node);
-        self.asked.retain(|_, asked| asked.node != node);
         self.served.retain(|(of, ..), _| *of != node);
         self.chains.retain(|_, chain| chain.node != node);
         self.held.retain(|(of, _)| *of != node);
@@ -536,8 +550,13 @@ impl Apps {
             self.tell_of_death(node, calling.by, calling.witness);
         }
         let routes = self.routes.extract_if(.., |_, routing| routing.node == node);
-        let routes: Vec<By> = routes.map(|(_, routing)| routing.by).collect();
-        for by in routes {
+        let routes = routes.map(|(_, routing)| routing.by);
+        let asked = self.asked.extract_if(.., |_, asked| asked.node == node);
+        let asked = asked.map(|(_, asked)| asked.by);
+        let directs = self.directs.extract_if(.., |_, direct| direct.node == node);
+        let directs = directs.map(|(_, direct)| By::Client(direct.client));
+        let others: Vec<By> = routes.chain(asked).chain(directs).collect();
+        for by in others {
             self.tell_of_death(node, by, calling::Witness::default());
         }
     }

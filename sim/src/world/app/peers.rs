@@ -26,7 +26,7 @@ pub(super) struct Asked {
 }
 
 impl Apps {
-    /// Calls the function of an entity at another node.
+    /// Calls the function of an entity at another node. Returns the name under which it waits, if it does.
     pub(super) fn ask_peer(
         &mut self,
         world: &mut World,
@@ -35,7 +35,7 @@ impl Apps {
         call: Call,
         session: Option<Token>,
         timeout_ms: u64,
-    ) {
+    ) -> u64 {
         let id = self.number();
         match self.send_request(
             world,
@@ -60,6 +60,7 @@ impl Apps {
             }
             Err(error) => self.fail(node, by, error),
         }
+        id
     }
 
     #[expect(clippy::too_many_arguments, reason = "all that a request is made of")]

@@ -69,7 +69,9 @@ impl Apps {
             Some((peer, own_ms)) if peer == world.hosts[node].id => {
                 self.open(world, node, by, call, session, own_ms);
             }
-            Some((peer, own_ms)) => self.ask_peer(world, node, (peer, by), call, session, own_ms),
+            Some((peer, own_ms)) => {
+                self.ask_peer(world, node, (peer, by), call, session, own_ms);
+            }
             None => {
                 let function = self.functions[node].get(call.entity.kind());
                 let here = function.map(|function| function.methods().map(str::to_owned).collect());
