@@ -121,7 +121,7 @@ impl Node {
     /// A typed handle to one entity, which need not exist.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if the kind or the key is empty or too long.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the kind or the key is empty or too long.
     ///
     /// ```no_run
     /// # async fn example(node: anabranch::Node) -> Result<(), anabranch::Error> {
@@ -140,10 +140,10 @@ impl Node {
     /// everywhere. Resolves when the update's level is reached.
     ///
     /// Dropping the future does not undo the update once it has been polled. Kinds that begin with `anabranch:` are read by
-    /// everybody and written by Anabranch alone: an update of one is [`Invalid`](ErrorKind::Invalid).
+    /// everybody and written by Anabranch alone: an update of one is [`Invalid`](crate::ErrorKind::Invalid).
     ///
     /// # Errors
-    /// Each [`ErrorKind`] says whether anything changed and whether to retry.
+    /// Each [`ErrorKind`](crate::ErrorKind) says whether anything changed and whether to retry.
     ///
     /// ```no_run
     /// use anabranch::{EntityId, IdempotencyKey, Level, Mutation, Op, Type, Update};
@@ -314,9 +314,9 @@ impl Node {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NoFunction`], [`ErrorKind::Refused`] (with what the function said, for programs in
-    /// [`Error::details`]), [`ErrorKind::Expired`], [`ErrorKind::Lost`]; [`ErrorKind::Invalid`] for an argument of another type,
-    /// [`ErrorKind::Unanswered`] for a reply of another; and all those of [`Node::update`]. Each says whether anything changed.
+    /// [`ErrorKind::NoFunction`](crate::ErrorKind::NoFunction), [`ErrorKind::Refused`](crate::ErrorKind::Refused) (with what the function said, for programs in
+    /// [`Error::details`]), [`ErrorKind::Expired`](crate::ErrorKind::Expired), [`ErrorKind::Lost`](crate::ErrorKind::Lost); [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for an argument of another type,
+    /// [`ErrorKind::Unanswered`](crate::ErrorKind::Unanswered) for a reply of another; and all those of [`Node::update`]. Each says whether anything changed.
     pub async fn call<A: Serialize + ?Sized, R: DeserializeOwned>(
         &self,
         kind: &str,
@@ -363,8 +363,8 @@ impl Node {
     /// ```
     ///
     /// # Errors
-    /// See [`Node::call`]; [`ErrorKind::Unreachable`] where there is no link, and nothing was sent;
-    /// [`ErrorKind::Unanswered`] where the link ended or the answer did not come: the function may have run.
+    /// See [`Node::call`]; [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable) where there is no link, and nothing was sent;
+    /// [`ErrorKind::Unanswered`](crate::ErrorKind::Unanswered) where the link ended or the answer did not come: the function may have run.
     pub async fn call_on(
         &self,
         node: NodeId,
@@ -385,8 +385,8 @@ impl Node {
     /// it. It runs while its caller waits for it, and ends when it is dropped.
     ///
     /// # Errors
-    /// [`ErrorKind::NoFunction`]; [`ErrorKind::Invalid`] for a command; [`ErrorKind::Overloaded`], [`ErrorKind::Unreachable`],
-    /// [`ErrorKind::Unanswered`]. Nothing has changed. What the function ends with is told by [`Streaming::next`].
+    /// [`ErrorKind::NoFunction`](crate::ErrorKind::NoFunction); [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a command; [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable),
+    /// [`ErrorKind::Unanswered`](crate::ErrorKind::Unanswered). Nothing has changed. What the function ends with is told by [`Streaming::next`].
     pub async fn stream<A: Serialize + ?Sized>(
         &self,
         kind: &str,
@@ -587,14 +587,14 @@ impl Node {
     /// Resolves when the node has stopped.
     ///
     /// # Errors
-    /// Why, if it was not asked to: [`ErrorKind::Poisoned`] after a failed sync, [`ErrorKind::DiskFull`] if its last
-    /// updates found no room, [`ErrorKind::Internal`] after a bug.
+    /// Why, if it was not asked to: [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) after a failed sync, [`ErrorKind::DiskFull`](crate::ErrorKind::DiskFull) if its last
+    /// updates found no room, [`ErrorKind::Internal`](crate::ErrorKind::Internal) after a bug.
     pub async fn stopped(&self) -> Result<(), Error> {
         self.handle.stopped().await
     }
 
     /// Stops the node: takes no further updates, makes the accepted ones durable, tells the peers, closes everything.
-    /// Updates that still wait for copies elsewhere end with [`ErrorKind::Unconfirmed`]. Any number of callers may
+    /// Updates that still wait for copies elsewhere end with [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed). Any number of callers may
     /// ask; all get the same answer. Dropping the future does not keep the node running.
     ///
     /// What only reads, queries among it, is answered afterwards, too, by what was here at the end.
@@ -610,7 +610,7 @@ impl Node {
     /// it. What it may take away of bounded counters it hands over before, to the nodes that it is linked with, by turns.
     ///
     /// # Errors
-    /// See [`Node::stopped`]; and [`ErrorKind::Unconfirmed`] where the node has left, but no peer, or not every connected
+    /// See [`Node::stopped`]; and [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed) where the node has left, but no peer, or not every connected
     /// one, is known to have all that it had.
     pub async fn leave(&self) -> Result<(), Error> {
         parting::hand_over(self).await;
