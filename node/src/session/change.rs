@@ -204,15 +204,10 @@ pub fn believe(reading: &mut Reading, is: Option<Type>, me: NodeId, mutation: &M
             }
         }
         (Reading::Count(count), Mutation::Increment(by)) => *count = count.saturating_add(i128::from(*by)),
-        (Reading::Elements(elements), Mutation::Add(added)) => {
-            for element in added {
-                if let Err(at) = elements.binary_search(element) {
-                    elements.insert(at, element.clone());
-                }
-            }
-        }
+        (Reading::Elements(elements), Mutation::Add(added)) => add(elements, added),
         (Reading::Elements(elements), Mutation::Remove(removed)) => {
-            elements.retain(|element| !removed.contains(element))
+            let removed: BTreeSet<&Bytes> = removed.iter().collect();
+            elements.retain(|element| !removed.contains(element));
         }
         (Reading::Elements(elements), Mutation::Clear) => elements.clear(),
         (Reading::Register(held), Mutation::Set { value, .. }) => *held = Some(value.clone()),
@@ -222,7 +217,11 @@ pub fn believe(reading: &mut Reading, is: Option<Type>, me: NodeId, mutation: &M
         (Reading::Ballots(ballots), Mutation::Vote(yes)) => {
             ballots.insert(me, *yes);
         }
-        (Reading::Map(children), Mutation::Remove(keys)) => children.retain(|key, _| !keys.contains(key)),
+        (Reading::Map(children), Mutation::Remove(keys)) => {
+            for key in keys {
+                children.remove(key);
+            }
+        }
         (Reading::Map(children), Mutation::Clear) => children.clear(),
         (Reading::Map(children), Mutation::Update { key, ty, mutation }) => {
             let ty = ty.or(is.and_then(Type::child));
@@ -238,9 +237,38 @@ pub fn believe(reading: &mut Reading, is: Option<Type>, me: NodeId, mutation: &M
     }
 }
 
+/// Adds to what is in ascending order. Many at once are sorted in at once: one by one, each would move all that are behind it.
+fn add(elements: &mut Vec<Bytes>, added: &[Bytes]) {
+    if let [element] = added {
+        if let Err(at) = elements.binary_search(element) {
+            elements.insert(at, element.clone());
+        }
+        return;
+    }
+    elements.extend(added.iter().cloned());
+    elements.sort();
+    elements.dedup();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_adds_and_removes_many_at_once_believes_each() {
+        let elements = |of: &[&'static str]| of.iter().map(|e| Bytes::from(*e)).collect::<Vec<_>>();
+        let mut believes = empty(Type::OrSet);
+        for did in [
+            Mutation::Add(elements(&["m", "c", "x"])),
+            Mutation::Add(elements(&["d"])),
+            Mutation::Add(elements(&["b", "m", "z", "b"])),
+            Mutation::Add(elements(&["d"])),
+            Mutation::Remove(elements(&["x", "c", "a"])),
+        ] {
+            believe(&mut believes, Some(Type::OrSet), NodeId(1), &did);
+        }
+        assert_eq!(believes, Reading::Elements(elements(&["b", "d", "m", "z"])));
+    }
 
     #[test]
     fn who_deletes_and_goes_on_believes_what_it_did_then() {

@@ -1,10 +1,10 @@
 //! Elements, keys and register values of functions behind gRPC, as bytes of our entities.
 //!
-//! Text stands for itself, as it does for the command line and for functions in Rust: so all of them can share an entity. Anything
-//! else is an `Any` behind a byte that no text begins with.
+//! Text and byte strings stand for themselves, as they do for the command line and for functions in Rust: so all of them can share an
+//! entity. Anything else is an `Any` behind a byte that no text begins with; so are byte strings that would be taken for another thing.
 //!
 //! Contract: one value has one form, whichever SDK wrote it: what is known to be a primitive is written anew, its default as no
-//! bytes at all. Bytes of another message are never touched.
+//! bytes at all. Bytes of another message are never touched. Whatever bytes there are, the value that they are shown as is them.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -45,6 +45,11 @@ pub fn encode(any: &Any) -> Bytes {
             Some(text) => text,
             None => tagged("string", value),
         },
+        Some(("bytes", value)) => {
+            let is_other = |bytes: &Bytes| std::str::from_utf8(bytes).is_ok() || is_typed(bytes);
+            let itself = only_field(&value).filter(|bytes| !is_other(bytes));
+            itself.unwrap_or_else(|| tagged("bytes", value))
+        }
         Some((name, value)) => tagged(name, value),
         None => behind_tag(any),
     }
@@ -52,9 +57,7 @@ pub fn encode(any: &Any) -> Bytes {
 
 /// The value of which these are the bytes; text, where somebody else wrote them who has no types.
 pub fn decode(bytes: &Bytes, primitives: Primitives) -> Any {
-    if bytes.first() == Some(&ANY)
-        && let Ok(any) = Any::decode(bytes.slice(1..))
-    {
+    if let Some(any) = typed(bytes) {
         return match primitive_name(&any.type_url) {
             Some(name) => Any {
                 type_url: format!("{}{name}", primitives.prefix()),
@@ -71,6 +74,54 @@ pub fn decode(bytes: &Bytes, primitives: Primitives) -> Any {
         type_url: format!("{}{name}", primitives.prefix()),
         value: in_field(bytes),
     }
+}
+
+/// What is behind the tag, if these bytes are of a value that has a type.
+fn typed(bytes: &Bytes) -> Option<Any> {
+    is_typed(bytes).then(|| Any::decode(bytes.slice(1..)).ok())?
+}
+
+/// Whether they are as [`encode`] writes a value that has a type. Others may begin with the tag too, and be no less themselves.
+fn is_typed(mut bytes: &[u8]) -> bool {
+    // A byte string has a tag where it would be taken for another thing: for text, or for what has a tag itself.
+    while let Some(within) = byte_string(bytes) {
+        if std::str::from_utf8(within).is_ok() {
+            return true;
+        }
+        bytes = within;
+    }
+    let [ANY, any @ ..] = bytes else { return false };
+    let is_written = |any: &Any| {
+        let is_byte_string = matches!(primitive(any), Some(("bytes", _)));
+        !any.type_url.is_empty() && !is_byte_string && encode(any) == bytes
+    };
+    Any::decode(any).is_ok_and(|any| is_written(&any))
+}
+
+/// The byte string behind the tag, if one is there, in its one form. Nothing is read but what stands before it.
+fn byte_string(bytes: &[u8]) -> Option<&[u8]> {
+    let [ANY, any @ ..] = bytes else { return None };
+    let mut any = fields(any);
+    let Some(Ok((1, Raw::Bytes(url)))) = any.next() else {
+        return None;
+    };
+    if url.strip_prefix(PRIMITIVES[0].as_bytes()) != Some(b"bytes") {
+        return None;
+    }
+    let within = match any.next() {
+        None => &[][..],
+        Some(Ok((2, Raw::Bytes(value)))) => match fields(value).next() {
+            Some(Ok((1, Raw::Bytes(within)))) => within,
+            _ => return None,
+        },
+        Some(_) => return None,
+    };
+    let in_field = |bytes: usize| match bytes {
+        0 => 0,
+        bytes => 1 + prost::encoding::encoded_len_varint(bytes as u64) + bytes,
+    };
+    let shortest = 1 + in_field(url.len()) + in_field(in_field(within.len()));
+    (bytes.len() == shortest).then_some(within)
 }
 
 fn behind_tag(any: &Any) -> Bytes {
@@ -140,12 +191,16 @@ fn in_field(bytes: &[u8]) -> Bytes {
 
 /// The text of a canonical string.
 fn text(value: &Bytes) -> Option<Bytes> {
-    let text = match fields(value).next() {
-        None => Bytes::new(),
-        Some(Ok((1, Raw::Bytes(bytes)))) => Bytes::copy_from_slice(bytes),
-        Some(_) => return None,
-    };
-    std::str::from_utf8(&text).is_ok().then_some(text)
+    only_field(value).filter(|text| std::str::from_utf8(text).is_ok())
+}
+
+/// What a canonical string or byte string holds.
+fn only_field(value: &Bytes) -> Option<Bytes> {
+    match fields(value).next() {
+        None => Some(Bytes::new()),
+        Some(Ok((1, Raw::Bytes(bytes)))) => Some(Bytes::copy_from_slice(bytes)),
+        Some(_) => None,
+    }
 }
 
 /// Whether it is JSON.
@@ -249,6 +304,78 @@ mod tests {
         );
         let cut = Bytes::from_static(&[ANY, 0x0a, 9, b'x']);
         assert_eq!(decode(&cut, Primitives::Kalix).type_url, "type.kalix.io/bytes");
+    }
+
+    /// Removed by a function that was shown it, it must be gone: also what is nobody's `Any` and begins like one.
+    #[test]
+    fn what_bytes_are_shown_as_is_written_as_the_same_bytes() {
+        let picture = b"\xff\xd8\xff\xe0\x00\x10".as_slice();
+        let item = any("type.googleapis.com/shop.Item", b"\x0a\x00");
+        let item = encode(&item);
+        let with_more = [&item[..], b"\x18\x01"].concat();
+        let cloudstate = [&[ANY][..], &any("p.cloudstate.io/bool", b"").encode_to_vec()].concat();
+        let not_text = [
+            &[ANY][..],
+            &any("type.kalix.io/bytes", b"\x0a\x01\xfe").encode_to_vec(),
+        ]
+        .concat();
+        let twice = encode(&any(
+            "type.kalix.io/bytes",
+            &in_field(&encode(&any("type.kalix.io/bytes", b"\x0a\x01a"))),
+        ));
+        let text_behind_tag = [
+            &[ANY][..],
+            &any("type.kalix.io/string", b"\x0a\x01a").encode_to_vec(),
+        ]
+        .concat();
+        for bytes in [
+            &b"\xfe\x01"[..],
+            picture,
+            b"\xff",
+            b"\xff\x18\x01",
+            &with_more,
+            &cloudstate,
+            &text_behind_tag,
+            &not_text,
+            &twice,
+            &item,
+            b"",
+            b"text",
+            &encode(&any("type.kalix.io/bytes", b"\x0a\x04text")),
+        ] {
+            let bytes = Bytes::copy_from_slice(bytes);
+            for primitives in [Primitives::Kalix, Primitives::Cloudstate] {
+                let shown = decode(&bytes, primitives);
+                assert!(!shown.type_url.is_empty(), "{bytes:?}");
+                assert_eq!(encode(&shown), bytes, "{shown:?}");
+            }
+        }
+        // And the other way: a function's bytes are shown as they were, whatever they look like.
+        for bytes in [
+            &b"\xfe"[..],
+            picture,
+            b"text",
+            b"",
+            &item,
+            &cloudstate,
+            &not_text,
+            &twice,
+            &encode(&any("type.kalix.io/bytes", b"\x0a\x01a")),
+        ] {
+            let value = any("type.kalix.io/bytes", &in_field(bytes));
+            assert_eq!(decode(&encode(&value), Primitives::Kalix), value, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn byte_strings_in_one_another_are_looked_into_as_deep_as_they_are() {
+        let mut bytes = Bytes::from_static(b"text");
+        for _ in 0..4_000 {
+            bytes = tagged("bytes", in_field(&bytes));
+        }
+        assert_eq!(encode(&decode(&bytes, Primitives::Kalix)), bytes);
+        let other = Bytes::from([&bytes[..], b"."].concat());
+        assert_eq!(encode(&decode(&other, Primitives::Kalix)), other);
     }
 
     #[test]
