@@ -104,10 +104,9 @@ fn a_trace_goes_through_nodes_to_the_function_and_its_commit() {
         assert_eq!(reply.status, 200, "{reply:?}");
         (reply.body.trim() == "500").then_some(reply)
     });
-    assert!(
-        refilled.headers.contains(&format!("traceresponse: {header}\n")),
-        "{refilled:?}"
-    );
+    let answered = refilled.headers.lines();
+    let mut answered = answered.filter_map(|line| line.strip_prefix("traceresponse: "));
+    let answered = answered.next().unwrap().to_owned();
     let mut by_span: BTreeMap<String, Value> = BTreeMap::new();
     let wanted: BTreeSet<&str> = [
         "http refill",
@@ -155,6 +154,7 @@ fn a_trace_goes_through_nodes_to_the_function_and_its_commit() {
         "{way:?}"
     );
     assert_eq!(text(&at, "parentSpanId"), "00f067aa0ba902b7");
+    assert_eq!(answered, format!("00-{id}-{}-01", text(&at, "spanId")));
     // What fails says so.
     let headers = [
         ("traceparent", header.as_str()),
@@ -199,6 +199,39 @@ fn way(parts: &Receiver<Value>, come: &mut Vec<Value>, trace: u128, from: &str) 
     }
 }
 
+/// What one says that is this part of a trace.
+fn part_of(come: &[Value], trace: u128, name: &str) -> String {
+    let id = format!("{trace:032x}");
+    let mut parts = come.iter();
+    let part = parts.find(|part| part["traceId"] == id.as_str() && part["name"] == name);
+    let span = part.and_then(|part| part["spanId"].as_str());
+    format!(
+        "00-{id}-{}-01",
+        span.unwrap_or_else(|| panic!("no {name}: {come:?}"))
+    )
+}
+
+#[test]
+fn a_trace_that_begins_at_a_node_begins_with_a_part_of_its_own() {
+    let (address, parts) = collector();
+    let cluster = Cluster::prepare("traces-begun", 1).with_program(&example("quota"));
+    let sections = format!("[trace]\ncollector = \"{address}\"\nsample = 1.0\n\n[http]");
+    cluster.nodes[0].configure("[http]", &sections);
+    let cluster = cluster.started();
+    let deposited = http::post(&cluster.nodes[0].http, "/v1/call/quota/api/deposit", "1000").unwrap();
+    assert_eq!(deposited.status, 200, "{deposited:?}");
+    loop {
+        let part = parts.recv_timeout(PATIENCE).unwrap();
+        if part["name"] == "http deposit" {
+            assert_eq!(part["parentSpanId"], "", "{part}");
+            let [trace, span] = ["traceId", "spanId"].map(|id| part[id].as_str().unwrap());
+            let answered = format!("traceresponse: 00-{trace}-{span}-01\n");
+            assert!(deposited.headers.contains(&answered), "{deposited:?}");
+            return;
+        }
+    }
+}
+
 #[test]
 fn a_call_by_the_ingress_takes_part_in_its_trace_in_every_shape() {
     let Some(shop) = shop() else { return };
@@ -227,9 +260,9 @@ fn a_call_by_the_ingress_takes_part_in_its_trace_in_every_shape() {
     // gRPC.
     client.headers.insert("traceparent".into(), traceparent(1));
     let changed = client.ask("Counter/Change", std::slice::from_ref(&change));
-    assert_eq!(changed.headers["traceresponse"], traceparent(1));
     let commit = way(&parts, &mut come, 1, "commit");
     assert_eq!(commit[1..], ["call Change", "http Change"], "{commit:?}");
+    assert_eq!(changed.headers["traceresponse"], part_of(&come, 1, "http Change"));
     // JSON over HTTP, and gRPC as browsers speak it.
     let (two, three) = (traceparent(2), traceparent(3));
     let headers = [
@@ -237,12 +270,13 @@ fn a_call_by_the_ingress_takes_part_in_its_trace_in_every_shape() {
         ("content-type", "application/json"),
     ];
     let changed = http::request(&at, "POST", "/counters/c", &headers, r#"{"by": "1"}"#).unwrap();
-    assert!(
-        changed.headers.contains(&format!("traceresponse: {two}\n")),
-        "{changed:?}"
-    );
     let commit = way(&parts, &mut come, 2, "commit");
     assert_eq!(commit[1..], ["call Change", "http Change"], "{commit:?}");
+    let own = part_of(&come, 2, "http Change");
+    assert!(
+        changed.headers.contains(&format!("traceresponse: {own}\n")),
+        "{changed:?}"
+    );
     let input = shop.pool.get_message_by_name("anabranch.test.Change").unwrap();
     let message = DynamicMessage::deserialize(input, &change)
         .unwrap()
@@ -254,12 +288,13 @@ fn a_call_by_the_ingress_takes_part_in_its_trace_in_every_shape() {
     ];
     let (status, said, _) =
         http::open(&at, "POST", "/anabranch.test.Counter/Change", &headers, &frame).unwrap();
-    assert!(
-        status == 200 && said.contains(&format!("traceresponse: {three}\n")),
-        "{said}"
-    );
     let commit = way(&parts, &mut come, 3, "commit");
     assert_eq!(commit[1..], ["call Change", "http Change"], "{commit:?}");
+    let own = part_of(&come, 3, "http Change");
+    assert!(
+        status == 200 && said.contains(&format!("traceresponse: {own}\n")),
+        "{said}"
+    );
     // Streams, of what has no entities and of what has some.
     client.headers.insert("traceparent".into(), traceparent(4));
     assert_eq!(client.ask("Desk/Sum", &[json!({"value": "2"})]).code, 0);
@@ -274,12 +309,21 @@ fn a_call_by_the_ingress_takes_part_in_its_trace_in_every_shape() {
         way(&parts, &mut come, 5, "stream"),
         ["stream Watch", "http Watch"]
     );
+    // The function is told of its own part, if it wants to hear.
+    client.headers.insert("traceparent".into(), traceparent(7));
+    let heard = client.ask("Counter/Headers", &[json!({"id": "c"})]);
+    assert_eq!(
+        way(&parts, &mut come, 7, "call"),
+        ["call Headers", "http Headers"]
+    );
+    let own = part_of(&come, 7, "call Headers");
+    assert_eq!(heard.messages, [json!({"text": own})]);
     // What fails says so.
     client.headers.insert("traceparent".into(), traceparent(6));
     assert_ne!(client.ask("Counter/ChangeAndFail", &[change]).code, 0);
     assert_eq!(way(&parts, &mut come, 6, "http"), ["http ChangeAndFail"]);
     let failed = come.iter().find(|part| part["name"] == "http ChangeAndFail");
     assert_eq!(failed.unwrap()["status"]["code"], 2, "{failed:?}");
-    let of_these = |part: &Value| part["traceId"].as_str() < Some("00000000000000000000000000000007");
+    let of_these = |part: &Value| part["traceId"].as_str() < Some("00000000000000000000000000000008");
     assert!(come.iter().all(of_these), "nothing else is recorded: {come:?}");
 }

@@ -17,7 +17,7 @@ use std::str::FromStr;
 pub struct Trace {
     /// Which trace; not 0.
     pub id: u128,
-    /// Which part of it asks; not 0.
+    /// Which part of it asks; not 0, but where nobody does: a trace that begins with what is asked.
     pub span: u64,
     /// Whether it is recorded (bit 0); the other bits have no meaning yet.
     pub flags: u8,

@@ -10,27 +10,51 @@ use crate::trace::Trace;
 /// The target of all of them.
 pub(crate) const TARGET: &str = "anabranch::trace";
 
-/// The span of a part of a trace, and where what it calls stands: `part!("name", role, trace, entity, method)`.
+/// What a part of a trace is part of, and the part itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Which part asks for it.
+    pub of: Trace,
+    pub own: Trace,
+}
+
+impl Place {
+    /// A new part of this.
+    pub fn of(of: Trace) -> Place {
+        let own = of.child(rand::random());
+        Place { of, own }
+    }
+}
+
+/// The span of a part of a trace that has its place already: `span!("name", role, place, entity, method)`.
+macro_rules! span {
+    ($name:literal, $role:literal, $place:expr, $entity:expr, $method:expr) => {{
+        let $crate::driver::spans::Place { of, own } = $place;
+        tracing::info_span!(
+            target: $crate::driver::spans::TARGET,
+            $name,
+            trace_id = format_args!("{:032x}", own.id),
+            span_id = format_args!("{:016x}", own.span),
+            parent_id = format_args!("{:016x}", of.span),
+            is_sampled = own.is_sampled(),
+            role = $role,
+            entity = %$entity,
+            method = %$method,
+            error = tracing::field::Empty,
+        )
+    }};
+}
+pub(crate) use span;
+
+/// The span of a new part of a trace, and where what it calls stands: `part!("name", role, trace, entity, method)`.
 macro_rules! part {
     ($name:literal, $role:literal, $of:expr, $entity:expr, $method:expr) => {{
         let of: Option<$crate::trace::Trace> = $of;
-        match of {
+        match of.map($crate::driver::spans::Place::of) {
             None => (tracing::Span::none(), None),
-            Some(of) => {
-                let own = of.child(rand::random());
-                let span = tracing::info_span!(
-                    target: $crate::driver::spans::TARGET,
-                    $name,
-                    trace_id = format_args!("{:032x}", own.id),
-                    span_id = format_args!("{:016x}", own.span),
-                    parent_id = format_args!("{:016x}", of.span),
-                    is_sampled = own.is_sampled(),
-                    role = $role,
-                    entity = %$entity,
-                    method = %$method,
-                    error = tracing::field::Empty,
-                );
-                (span, Some(own))
+            Some(place) => {
+                let span = $crate::driver::spans::span!($name, $role, place, $entity, $method);
+                (span, Some(place.own))
             }
         }
     }};
@@ -46,11 +70,11 @@ pub(crate) fn end<T, E: fmt::Display>(span: &tracing::Span, result: &Result<T, E
     }
 }
 
-/// A trace that begins here.
+/// A trace that begins with what is asked for.
 pub(crate) fn begin(is_sampled: bool) -> Trace {
     Trace {
         id: rand::random::<u128>().max(1),
-        span: rand::random::<u64>().max(1),
+        span: 0,
         flags: u8::from(is_sampled),
     }
 }

@@ -6,9 +6,11 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::proto::common::{Any, Metadata, MetadataEntry};
+use super::proto::common::{Any, Metadata, MetadataEntry, MetadataValue};
+use super::trace_context::TRACEPARENT;
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
+use crate::trace::Trace;
 
 /// A message on its way.
 #[derive(Clone, PartialEq, Message)]
@@ -58,14 +60,30 @@ impl Envelope {
         }
     }
 
-    /// As a function takes it, whose method takes messages of this type; of what was said beside it, what it wants to hear.
-    pub fn into_any(self, type_url: &str, heard: impl Fn(&str) -> bool) -> (Any, Metadata) {
+    /// As a function takes it, whose method takes messages of this type; of what was said beside it, what it wants to hear. If that
+    /// is where it stands in its trace, it hears of its own part, and of no other's.
+    pub fn into_any(
+        self,
+        type_url: &str,
+        trace: Option<Trace>,
+        heard: impl Fn(&str) -> bool,
+    ) -> (Any, Metadata) {
         let type_url = match self.type_url.is_empty() {
             true => type_url.to_owned(),
             false => self.type_url,
         };
         let entries = self.metadata.into_iter();
-        let entries = entries.filter(|entry| heard(&entry.key)).collect();
+        let mut entries: Vec<_> = entries.filter(|entry| heard(&entry.key)).collect();
+        if let Some(trace) = trace.filter(|_| heard(TRACEPARENT)) {
+            let before = entries.len();
+            entries.retain(|entry| !entry.key.eq_ignore_ascii_case(TRACEPARENT));
+            // Of what nobody records, and nobody asked about, nobody hears.
+            if trace.is_sampled() || entries.len() < before {
+                let value = Some(MetadataValue::Text(trace.to_string()));
+                let key = TRACEPARENT.to_owned();
+                entries.push(MetadataEntry { key, value });
+            }
+        }
         let value = self.message;
         (Any { type_url, value }, Metadata { entries })
     }

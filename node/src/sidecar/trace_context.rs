@@ -2,28 +2,27 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
-use crate::driver::spans;
-use crate::trace::Trace;
+use crate::driver::spans::{self, Place};
 
 /// What a request says that it is part of.
 pub const TRACEPARENT: &str = "traceparent";
 /// What a request is answered to be part of (Trace Context, Level 2).
 pub const TRACERESPONSE: &str = "traceresponse";
 
-/// The trace that a request is part of; one that begins here if it says none, or says it wrongly, as the standard wants. Of those
-/// that begin here so many are recorded, 0 to 1.
-pub fn of(headers: &HeaderMap, sample: f64) -> Trace {
+/// The place of a request in its trace; in one that begins with it if it says none, or says it wrongly, as the standard wants. Of
+/// those that begin here so many are recorded, 0 to 1.
+pub(crate) fn of(headers: &HeaderMap, sample: f64) -> Place {
     let mut said = headers.get_all(TRACEPARENT).iter();
     let first = said.next().and_then(|value| value.to_str().ok()?.parse().ok());
-    match first {
+    Place::of(match first {
         Some(trace) if said.next().is_none() => trace,
         _ => spans::begin(rand::random_bool(sample)),
-    }
+    })
 }
 
-/// An answer that says of which trace it is part.
-pub fn with_trace<B>(mut response: Response<B>, trace: Trace) -> Response<B> {
-    if let Ok(value) = HeaderValue::try_from(trace.to_string()) {
+/// An answer that says which part of which trace it is.
+pub(crate) fn with_trace<B>(mut response: Response<B>, place: Place) -> Response<B> {
+    if let Ok(value) = HeaderValue::try_from(place.own.to_string()) {
         let name = HeaderName::from_static(TRACERESPONSE);
         response.headers_mut().insert(name, value);
     }
@@ -45,13 +44,16 @@ mod tests {
             }
             super::of(&headers, sample)
         };
-        assert_eq!(of(&[SAID], 0.0).to_string(), SAID);
+        let joined = of(&[SAID], 0.0);
+        assert_eq!(joined.of.to_string(), SAID);
+        assert_eq!(joined.own, joined.of.child(joined.own.span));
         for said in [&[][..], &["nonsense"], &[SAID, SAID]] {
-            assert!(!of(said, 0.0).is_sampled(), "{said:?}");
+            assert!(!of(said, 0.0).own.is_sampled(), "{said:?}");
             let begun = of(said, 1.0);
-            assert!(begun.is_sampled() && begun.to_string() != SAID, "{said:?}");
+            assert!(begun.own.is_sampled() && begun.own.id != joined.of.id, "{said:?}");
+            assert_eq!(begun.of.span, 0, "nobody asked");
         }
-        let answer = with_trace(Response::new(()), of(&[SAID], 0.0));
-        assert_eq!(answer.headers()[TRACERESPONSE], SAID);
+        let answer = with_trace(Response::new(()), joined);
+        assert_eq!(answer.headers()[TRACERESPONSE], joined.own.to_string());
     }
 }

@@ -76,14 +76,14 @@ const counters = entity(
       const heard = ctx.metadata.get("x-heard").concat(ctx.metadata.get("x-unheard"));
       const said = new Metadata();
       said.set("x-said", "well");
-      return Reply.message({ text: heard.join(",") }, said);
+      return Reply.message({ text: heard.concat(ctx.metadata.get("traceparent")).join(",") }, said);
     },
     Delete(_, ctx) {
       ctx.delete();
       return {};
     },
   },
-  { entityPassivationStrategy: { timeout: 50 }, forwardHeaders: ["x-heard"] },
+  { entityPassivationStrategy: { timeout: 50 }, forwardHeaders: ["x-heard", "traceparent"] },
 );
 
 const words = (state) => ({ words: Array.from(state.elements()).sort() });

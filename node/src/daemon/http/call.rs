@@ -13,7 +13,7 @@ use super::entities::last_segments;
 use super::error::Refusal;
 use super::{App, body, session};
 use crate::daemon::api::IDEMPOTENT_HEADER;
-use crate::driver::spans::{self, part};
+use crate::driver::spans::{self, span};
 use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
@@ -40,9 +40,9 @@ pub(super) async fn call(
         encoding: Encoding::Json,
         bytes: Bytes::from(argument),
     };
-    let parent = trace_context::of(&headers, app.sample);
-    let (span, own) = part!("http", "server", Some(parent), entity, method);
-    let mut call = Call::new(entity.clone(), method, argument).with_trace(own.unwrap_or(parent));
+    let place_in_trace = trace_context::of(&headers, app.sample);
+    let span = span!("http", "server", place_in_trace, entity, method);
+    let mut call = Call::new(entity.clone(), method, argument).with_trace(place_in_trace.own);
     call.is_idempotent = is_idempotent(&headers)?;
     drop(place);
     let Ok(permit) = Arc::clone(&app.calls).try_acquire_owned() else {
@@ -68,7 +68,7 @@ pub(super) async fn call(
     let (reply, token) = ended.map_err(|e| Refusal::internal(e.to_string()))??;
     let text = String::from_utf8(reply.bytes.to_vec()).map_err(|e| Refusal::internal(e.to_string()))?;
     let response = session::with_token(body::line(text), &token);
-    Ok(trace_context::with_trace(response, parent))
+    Ok(trace_context::with_trace(response, place_in_trace))
 }
 
 /// Whether the call may run more than once.

@@ -11,12 +11,14 @@ use bytes::BytesMut;
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::sync::watch::Receiver;
+use tracing::Instrument;
 
 use super::body::{self, Chunks};
 use super::call::names;
 use super::entities::{KEEP_ALIVE, place};
 use super::error::Refusal;
 use super::{App, session, told};
+use crate::driver::spans::{self, span};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Messages, Streaming};
 use crate::payload::{Encoding, PAYLOAD_BYTES_MAX, Payload};
@@ -54,19 +56,24 @@ pub(super) async fn stream(
         let (argument, _place) = app.bodies.receive(request).await?;
         (Bytes::from(argument), None)
     };
-    let parent = trace_context::of(&headers, app.sample);
-    let call = Call::new(entity, name, json_of(argument)).with_trace(parent);
-    let streaming = app.node.stream_aside(call, &after, timeout).await?;
+    let place_in_trace = trace_context::of(&headers, app.sample);
+    let span = span!("http", "server", place_in_trace, entity, name);
+    let call = Call::new(entity, name, json_of(argument)).with_trace(place_in_trace.own);
+    let opening = app.node.stream_aside(call, &after, timeout);
+    let opened = opening.instrument(span.clone()).await;
+    spans::end(&span, &opened);
+    let streaming = opened?;
     let (chunks, mut gone, response) = body::stream("text/event-stream");
     let running = run(streaming, lines, chunks, app.stop.subscribe());
-    tokio::spawn(async move {
+    let running = async move {
         tokio::select! {
             () = running => {}
             () = gone.wait() => {}
         }
         drop(held);
-    });
-    Ok(trace_context::with_trace(response, parent))
+    };
+    tokio::spawn(running.instrument(span));
+    Ok(trace_context::with_trace(response, place_in_trace))
 }
 
 /// A page may have a browser send a `GET` from anywhere, and it does not say from where.

@@ -188,6 +188,12 @@ fn span(part: &Part) -> Value {
         "client" => 3,
         _ => 1,
     };
+    // The first part of a trace has none.
+    let parent = if part.parent.bytes().all(|digit| digit == b'0') {
+        ""
+    } else {
+        &part.parent
+    };
     let status = match &part.error {
         Some(error) => json!({"code": 2, "message": error}),
         None => json!({}),
@@ -195,7 +201,7 @@ fn span(part: &Part) -> Value {
     json!({
         "traceId": part.trace,
         "spanId": part.span,
-        "parentSpanId": part.parent,
+        "parentSpanId": parent,
         "name": format!("{} {}", part.name, part.method),
         "kind": kind,
         "startTimeUnixNano": part.began_ns.to_string(),

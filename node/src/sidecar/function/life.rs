@@ -393,7 +393,8 @@ impl Conversation {
         let service = &self.function.service;
         let method = self.function.method(&command.method).map_err(End::Broke)?;
         let envelope = Envelope::of(&command.payload).map_err(End::Broke)?;
-        let (payload, metadata) = envelope.into_any(&method.input_url, |header| service.hears(header));
+        let hears = |header: &str| service.hears(header);
+        let (payload, metadata) = envelope.into_any(&method.input_url, command.origin.trace, hears);
         self.given += 1;
         let number = self.given;
         let message = CommandMessage {

@@ -202,7 +202,8 @@ impl Function {
     fn question(&self, command: &Command, has_message: bool) -> Result<ActionCommand, Error> {
         let method = self.method(&command.method)?;
         let hears = |header: &str| self.service.hears(header);
-        let (payload, metadata) = Envelope::of(&command.payload)?.into_any(&method.input_url, hears);
+        let envelope = Envelope::of(&command.payload)?;
+        let (payload, metadata) = envelope.into_any(&method.input_url, command.origin.trace, hears);
         Ok(ActionCommand {
             service_name: self.service.name.clone(),
             name: command.method.clone(),

@@ -115,7 +115,7 @@ impl Streamed {
         };
         while let Some(message) = inward.next().await {
             let envelope = self.function.taken(method, message)?;
-            let (payload, _) = Envelope::of(&envelope)?.into_any(&method.input_url, |_| false);
+            let (payload, _) = Envelope::of(&envelope)?.into_any(&method.input_url, None, |_| false);
             let message = ActionCommand {
                 payload: Some(payload),
                 ..named.clone()

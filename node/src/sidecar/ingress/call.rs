@@ -13,7 +13,7 @@ use tracing::{Instrument, Span};
 
 use super::bodies::Bodies;
 use super::fits;
-use crate::driver::spans::{self, part};
+use crate::driver::spans::{self, Place, span};
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
 use crate::session::{ANSWER_MS_DEFAULT, Call};
@@ -24,7 +24,6 @@ use crate::sidecar::problem::Problem;
 use crate::sidecar::proto::common::MetadataEntry;
 use crate::sidecar::services::{Method, Service};
 use crate::sidecar::{SESSION_HEADER, Served, trace_context};
-use crate::trace::Trace;
 use crate::wire::{Token, TokenError};
 
 /// What callers hear of a function that cannot be served.
@@ -57,7 +56,7 @@ pub(super) struct Terms {
     /// How long its caller waits, if he says.
     pub timeout: Option<Duration>,
     /// What the call is part of.
-    pub trace: Trace,
+    pub place: Place,
 }
 
 impl Terms {
@@ -120,11 +119,11 @@ pub(super) fn call_of(
     method: &Method,
     message: Bytes,
     metadata: Vec<MetadataEntry>,
-    trace: Trace,
+    place: Place,
 ) -> Result<(Call, Span), Error> {
     let entity = service.entity(method, &message)?;
     let name = method.descriptor.name();
-    let (span, own) = part!("http", "server", Some(trace), entity, name);
+    let span = span!("http", "server", place, entity, name);
     let envelope = Envelope {
         type_url: String::new(),
         message,
@@ -142,7 +141,7 @@ pub(super) fn call_of(
         return Err(Error::new(ErrorKind::Invalid, text));
     }
     let call = Call::new(entity, name, payload);
-    Ok((call.with_trace(own.unwrap_or(trace)), span))
+    Ok((call.with_trace(place.own), span))
 }
 
 impl Caller {
@@ -166,8 +165,8 @@ impl Caller {
         &self.node
     }
 
-    /// What a request is part of, by its headers.
-    pub fn trace(&self, headers: &HeaderMap) -> Trace {
+    /// A request's place in its trace, by its headers.
+    pub fn place_in_trace(&self, headers: &HeaderMap) -> Place {
         trace_context::of(headers, self.sample)
     }
 
@@ -280,7 +279,7 @@ impl Caller {
     ) -> Result<Answer, Status> {
         let began = Instant::now();
         let asking = async {
-            let (call, span) = call_of(service, method, message, terms.metadata.clone(), terms.trace)?;
+            let (call, span) = call_of(service, method, message, terms.metadata.clone(), terms.place)?;
             let calling = async {
                 self.check_session(&call, terms.session.as_ref())?;
                 let calling = self
@@ -323,7 +322,7 @@ mod tests {
             metadata: Vec::new(),
             session: None,
             timeout,
-            trace: spans::begin(false),
+            place: Place::of(spans::begin(false)),
         };
         // 0.4 ms are no whole one: the node has none to wait.
         assert!(terms(Some(Duration::from_micros(400))).is_late(Duration::ZERO));

@@ -14,11 +14,11 @@ use tonic::server::{StreamingService, UnaryService};
 use super::bodies::Held;
 use super::call::{Caller, Terms, session};
 use super::streams::Begun;
+use crate::driver::spans::Place;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{Method, Service};
 use crate::sidecar::untouched::Untouched;
 use crate::sidecar::{SESSION_HEADER, trace_context};
-use crate::trace::Trace;
 
 /// A deadline farther off is as good as none.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,10 +47,10 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
             (request, Some(held))
         }
     };
-    let trace = caller.trace(request.headers());
+    let place = caller.place_in_trace(request.headers());
     let called = Called {
         caller: Arc::clone(caller),
-        trace,
+        place,
         service: Arc::clone(service),
         method: method.descriptor.name().to_owned(),
         _held: held,
@@ -59,14 +59,14 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
         true => grpc.streaming(called, request).await,
         false => grpc.unary(called, request).await,
     };
-    trace_context::with_trace(response, trace)
+    trace_context::with_trace(response, place)
 }
 
 /// A method that is called.
 #[derive(Clone)]
 struct Called {
     caller: Arc<Caller>,
-    trace: Trace,
+    place: Place,
     service: Arc<Service>,
     method: String,
     /// Its message's place, until it is answered.
@@ -78,7 +78,7 @@ impl Called {
     fn begin(&self, metadata: &MetadataMap) -> Result<(&Method, Terms), Status> {
         let method = self.service.methods.get(&self.method);
         let method = method.ok_or_else(|| Status::unimplemented(self.method.clone()))?;
-        Ok((method, terms(metadata, &self.service, self.trace)?))
+        Ok((method, terms(metadata, &self.service, self.place)?))
     }
 }
 
@@ -134,7 +134,7 @@ impl StreamingService<Bytes> for Called {
 }
 
 /// What a request's headers say.
-fn terms(metadata: &MetadataMap, service: &Service, trace: Trace) -> Result<Terms, Status> {
+fn terms(metadata: &MetadataMap, service: &Service, place: Place) -> Result<Terms, Status> {
     let invalid = |what: String| Status::invalid_argument(format!("nothing changed: {what}"));
     let timeout = metadata.get("grpc-timeout").map(|value| {
         let timeout = value.to_str().ok().and_then(timeout);
@@ -144,7 +144,7 @@ fn terms(metadata: &MetadataMap, service: &Service, trace: Trace) -> Result<Term
         metadata: heard(metadata, service),
         session: session(metadata.as_ref().get(SESSION_HEADER))?,
         timeout: timeout.transpose()?,
-        trace,
+        place,
     })
 }
 

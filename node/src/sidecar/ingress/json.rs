@@ -15,13 +15,13 @@ use super::call::{Caller, HTTP_CODE, Terms, session};
 use super::shown;
 use super::{respond, respond_as};
 use crate::base64;
+use crate::driver::spans::Place;
 use crate::sidecar::failure::may_have_changed;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{self, Service};
 use crate::sidecar::status::{error_body, http_status};
 use crate::sidecar::transcode::{BadRequest, Match, Missing};
 use crate::sidecar::{SESSION_HEADER, TIMEOUT_HEADER, trace_context};
-use crate::trace::Trace;
 use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
@@ -42,8 +42,8 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accept = accept.map(str::to_owned);
     let is_head = request.method() == Method::HEAD;
-    let trace = caller.trace(headers);
-    let response = match answer_or_refuse(caller, request, trace).await {
+    let place = caller.place_in_trace(headers);
+    let response = match answer_or_refuse(caller, request, place).await {
         Ok(response) => response,
         Err(refused) => {
             let said = error_body(refused.code(), &refused.to_string(), accept.as_deref());
@@ -54,7 +54,7 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
             response
         }
     };
-    let mut response = trace_context::with_trace(response, trace);
+    let mut response = trace_context::with_trace(response, place);
     if is_head {
         // What would be a stream has none, and nothing in it either.
         if let Some(length) = response.body().size_hint().exact() {
@@ -116,7 +116,7 @@ impl Refused {
 async fn answer_or_refuse(
     caller: &Arc<Caller>,
     request: Request<Body>,
-    trace: Trace,
+    place: Place,
 ) -> Result<Response<Body>, Refused> {
     let services = caller.services()?;
     let (head, body) = request.into_parts();
@@ -130,7 +130,7 @@ async fn answer_or_refuse(
             Status::unimplemented(format!("{name} takes a stream, which comes over gRPC only")).into(),
         );
     }
-    let terms = terms(&head.headers, service, trace)?;
+    let terms = terms(&head.headers, service, place)?;
     check_encoding(&head.headers)?;
     let is_events = accepts(&head.headers, shown::EVENTS);
     if method.is_streamed() && head.method == Method::HEAD {
@@ -189,7 +189,7 @@ async fn receive(caller: &Caller, body: Body) -> Result<(Bytes, Held), Status> {
     Ok((body.collect().await?.to_bytes(), held))
 }
 
-fn terms(headers: &HeaderMap, service: &Service, trace: Trace) -> Result<Terms, Status> {
+fn terms(headers: &HeaderMap, service: &Service, place: Place) -> Result<Terms, Status> {
     let invalid = |what: String| Status::invalid_argument(format!("nothing changed: {what}"));
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
     let timeout = match text(TIMEOUT_HEADER).map(str::parse::<u64>) {
@@ -205,7 +205,7 @@ fn terms(headers: &HeaderMap, service: &Service, trace: Trace) -> Result<Terms, 
         metadata: heard(headers, service)?,
         session: session(headers.get(SESSION_HEADER))?,
         timeout,
-        trace,
+        place,
     })
 }
 

@@ -150,7 +150,7 @@ impl Caller {
     ) -> Result<(Streaming, Span), Status> {
         let opening = async {
             let patience = terms.patience();
-            let (call, span) = call_of(service, method, message, terms.metadata, terms.trace)?;
+            let (call, span) = call_of(service, method, message, terms.metadata, terms.place)?;
             let opening = async {
                 self.check_session(&call, terms.session.as_ref())?;
                 let after = terms.session.unwrap_or_default();
