@@ -206,6 +206,7 @@ impl Engine {
             Input::Wakeup => {}
         }
         self.run_timers();
+        self.settle_polls();
         self.release_parked();
         self.flush_pushes();
     }

@@ -24,6 +24,8 @@ pub(crate) struct Peer {
     pub flush_at: Option<Time>,
     /// When to compare everything again.
     pub digest_at: Time,
+    /// The sum of all shards that it was told last.
+    pub told_rollup: Option<u64>,
     /// Transfers in parts that are not complete.
     pub staging: Staging,
     /// The last pull it made of each shard: their numbers rise.
@@ -68,6 +70,7 @@ impl Engine {
                 dirty: BTreeSet::new(),
                 flush_at: None,
                 digest_at: self.now.time,
+                told_rollup: None,
                 staging: Staging::default(),
                 pulled: BTreeMap::new(),
                 clock_ahead_ms,

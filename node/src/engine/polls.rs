@@ -32,7 +32,7 @@ struct Poll {
     shards: BTreeSet<ShardId>,
     deadline: Time,
     told: BTreeSet<NodeId>,
-    /// What the session has seen, and those who told.
+    /// What the session has seen.
     seen: Token,
 }
 
@@ -41,6 +41,8 @@ struct Poll {
 pub(crate) struct Polls {
     next: u64,
     waiting: BTreeMap<u64, Poll>,
+    /// Others count than did when those who told were counted.
+    counts_anew: bool,
 }
 
 impl Polls {
@@ -100,6 +102,9 @@ impl Engine {
         for earlier in said {
             self.send(peer, Lane::Control, &Frame::Said(earlier));
         }
+        for shard in &shards {
+            self.owe_on_disk(*shard, peer);
+        }
         let (id, said) = (ask.id, last);
         self.send(peer, Lane::Control, &Frame::Tell(Tell { id, said }));
         Ok(())
@@ -113,24 +118,33 @@ impl Engine {
     }
 
     fn on_told(&mut self, peer: NodeId, id: u64) {
-        let Some(poll) = self.polls.waiting.get(&id) else {
-            return;
-        };
-        let votes = |shard: &ShardId| {
-            let view = self.shards[shard.0 as usize].peers.get(&peer);
-            view.is_some_and(|view| view.known && view.voting)
-        };
-        let counts = self.members.contains(&peer) && poll.shards.iter().all(votes);
-        if counts && let Some(poll) = self.polls.waiting.get_mut(&id) {
+        if let Some(poll) = self.polls.waiting.get_mut(&id) {
             poll.told.insert(peer);
-            for shard_id in &poll.shards {
-                let shard = &self.shards[shard_id.0 as usize];
-                if let Some(view) = shard.peers.get(&peer) {
-                    shard.add_to(&mut poll.seen, &view.applied);
-                }
-            }
             self.settle_poll(id);
         }
+    }
+
+    /// This node or a peer counts for majorities that did not, or a member does no more. Who told may have done so before it counted:
+    /// a node that has just started is asked as soon as it is linked.
+    pub(crate) fn count_anew(&mut self) {
+        self.polls.counts_anew = true;
+    }
+
+    pub(crate) fn settle_polls(&mut self) {
+        if std::mem::take(&mut self.polls.counts_anew) {
+            let ids: Vec<u64> = self.polls.waiting.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.settle_poll(id));
+        }
+    }
+
+    /// Those who told and count.
+    fn heard<'a>(&'a self, poll: &'a Poll) -> impl Iterator<Item = &'a NodeId> {
+        let votes = |peer: &NodeId, shard: &ShardId| {
+            let view = self.shards[shard.0 as usize].peers.get(peer);
+            view.is_some_and(|view| view.known && view.voting)
+        };
+        let told = poll.told.iter().filter(|peer| self.members.contains(*peer));
+        told.filter(move |peer| poll.shards.iter().all(|shard| votes(peer, shard)))
     }
 
     /// Goes on once a majority has been heard: with all that it has.
@@ -139,13 +153,18 @@ impl Engine {
             return;
         };
         let own = poll.shards.iter().all(|shard| self.votes(*shard));
-        let heard = usize::from(own) + poll.told.len();
+        let heard: Vec<NodeId> = self.heard(poll).copied().collect();
         // More copies than there are members no majority is.
         let needed = self.copies_needed(MAJORITY).unwrap_or(usize::MAX);
-        if heard < planted!("majority_of_one", 1, needed) {
+        if usize::from(own) + heard.len() < planted!("majority_of_one", 1, needed) {
             return;
         }
-        if let Some(poll) = self.polls.waiting.remove(&id) {
+        if let Some(mut poll) = self.polls.waiting.remove(&id) {
+            for shard in poll.shards.iter().map(|shard| &self.shards[shard.0 as usize]) {
+                for view in heard.iter().filter_map(|peer| shard.peers.get(peer)) {
+                    shard.add_to(&mut poll.seen, &view.applied);
+                }
+            }
             self.take_in(poll.request, poll.read, poll.seen, poll.deadline);
         }
     }
@@ -186,7 +205,7 @@ impl Engine {
             let message = format!(
                 "nothing is shown: {} other nodes of {members} members have said what they have within {} ms, and a majority is \
                  asked for; retry later",
-                poll.told.len(),
+                self.heard(&poll).count(),
                 poll.read.timeout_ms
             );
             self.decline(poll.request, Error::new(ErrorKind::Stale, message));

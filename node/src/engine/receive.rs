@@ -353,7 +353,9 @@ impl Engine {
         self.counters.operations_received += news.len() as u64;
         let changed = shard.absorb(&self.key, &mut self.kinds, &news);
         shard.vv.join(&to);
-        shard.check_caught_up();
+        if shard.check_caught_up() {
+            self.on_caught_up(id);
+        }
         let reached = self.reached(id);
         self.record(Record::Applied(vec![interval], None), &reached);
         let over = self.shards[id.0 as usize]

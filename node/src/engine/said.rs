@@ -27,7 +27,7 @@ impl SaidQueue {
     /// Something changed in this shard; everybody hears of it by then.
     pub fn news(&mut self, shard: ShardId, by: Time) {
         self.news.insert(shard);
-        self.due.get_or_insert(by);
+        self.due = Some(self.due.map_or(by, |due| due.min(by)));
     }
 
     pub fn wakeup(&self) -> Option<Time> {
@@ -98,8 +98,12 @@ impl Engine {
     }
 
     fn send_rollup(&mut self, peer: NodeId) {
+        let summary = self.rollup();
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.told_rollup = Some(summary);
+        }
         let frame = Frame::Rollup(Rollup {
-            summary: self.rollup(),
+            summary,
             durable: self.persist.all_durable(),
             shards: self.config.shards,
         });
@@ -122,6 +126,14 @@ impl Engine {
                 }
             }
             self.say(peer, &unsure, Tone::Ask);
+            // What it heard last was another sum, of before this node had all that it has: it is to know that they are equal now.
+            if self
+                .peers
+                .get(&peer)
+                .is_some_and(|of| of.told_rollup != Some(m.summary))
+            {
+                self.send_rollup(peer);
+            }
             return Ok(());
         }
         if self.config.node < peer {
@@ -199,14 +211,28 @@ impl Engine {
         }
         view.applied.join(&applied);
         // Being as we are, it covers our base: it has caught up.
+        let counts_anew = !(view.voting && view.known);
         view.voting = true;
         view.is_known(shard.me);
-        shard.caught_up = true;
+        let counts_now = !std::mem::replace(&mut shard.caught_up, true);
         shard.outdated = false;
+        if counts_anew {
+            self.count_anew();
+        }
+        if counts_now {
+            self.on_caught_up(id);
+        }
         if durable && !applied.is_empty() {
             self.trim(id);
         }
         self.release_copies(id);
+    }
+
+    /// This node counts for majorities in a shard from now on. There need be no other news, so others would hear of it with the next
+    /// digest only.
+    pub(crate) fn on_caught_up(&mut self, id: ShardId) {
+        self.said.news(id, self.now.time);
+        self.count_anew();
     }
 
     /// Says to a peer what is so in these shards: news only as far as it is news to that peer.
@@ -305,7 +331,7 @@ impl Engine {
     }
 
     /// A peer hears of what is not on this node's disk yet once it is.
-    fn owe_on_disk(&mut self, shard: ShardId, peer: NodeId) {
+    pub(crate) fn owe_on_disk(&mut self, shard: ShardId, peer: NodeId) {
         if !self.shards[shard.0 as usize]
             .durable
             .covers(&self.shards[shard.0 as usize].vv)
@@ -412,6 +438,7 @@ impl Engine {
         let view = shard.peers.entry(peer).or_default();
         view.applied.join(&heard.applied);
         view.durable.join(&heard.durable);
+        let counts_anew = heard.voting && !(view.voting && view.known);
         view.voting = heard.voting;
         view.is_known(me);
         let behind = me.is_some_and(|me| view.cursor < shard.vv.get(me));
@@ -424,7 +451,7 @@ impl Engine {
         if let Some(view) = shard.peers.get_mut(&peer).filter(|_| heard.base.is_some()) {
             view.base = heard.base;
         }
-        shard.check_caught_up();
+        let counts_now = shard.check_caught_up();
         if let Some(owner) = owner.and_then(|owner| shard.replicas.get(owner)) {
             shard.owner_said(owner, &heard.applied);
         }
@@ -434,6 +461,12 @@ impl Engine {
             && shard.fingerprint != theirs
         {
             self.on_damage(peer, id, theirs);
+        }
+        if counts_anew {
+            self.count_anew();
+        }
+        if counts_now {
+            self.on_caught_up(id);
         }
         if behind {
             self.mark_dirty_for(peer, id);

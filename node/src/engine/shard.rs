@@ -256,18 +256,16 @@ impl Shard {
         })
     }
 
-    /// Whether this start has covered another member's base, now or before.
-    pub fn check_caught_up(&mut self) {
-        let vv = &self.vv;
-        if !self.caught_up
-            && self
-                .peers
-                .values()
-                .any(|v| v.base.as_ref().is_some_and(|base| vv.covers(base)))
-        {
-            self.caught_up = true;
-            self.outdated = false;
+    /// Looks whether this start has covered another member's base. Whether it is so now and was not before.
+    #[must_use]
+    pub fn check_caught_up(&mut self) -> bool {
+        let covers = |view: &PeerView| view.base.as_ref().is_some_and(|base| self.vv.covers(base));
+        if self.caught_up || !self.peers.values().any(covers) {
+            return false;
         }
+        self.caught_up = true;
+        self.outdated = false;
+        true
     }
 
     /// The base of an origin's ring; without a ring, what is covered cannot be served.

@@ -262,12 +262,15 @@ impl Engine {
         for key in theirs.keys() {
             shard.note_waiting_in(key, &now);
         }
-        shard.check_caught_up();
+        let counts_now = shard.check_caught_up();
         for (ix, seq) in image.view.iter() {
             if seq > vv.get(ix) {
                 // What led there is not known here: nothing below can be served.
                 shard.rings.entry(ix).or_insert_with(|| Ring::new(seq)).reset(seq);
             }
+        }
+        if counts_now {
+            self.on_caught_up(id);
         }
         changed
     }

@@ -159,6 +159,7 @@ impl Engine {
         }
         self.record(Record::Standings(said), &[]);
         if moved.iter().any(|said| said.has_left) {
+            self.count_anew();
             for id in self.shard_ids() {
                 self.trim(id);
                 self.release_copies(id);

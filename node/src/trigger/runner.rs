@@ -130,10 +130,15 @@ impl Runner {
     /// In which shards this node knows what others have called for: once it has settled in all. Until then where every node that
     /// has functions is linked, and all that linked nodes have is here.
     fn knows<'e>(&self, engine: &'e Engine) -> impl Fn(ShardId) -> bool + use<'e> {
-        let (has_settled, me) = (!self.is_settling, self.me);
-        let mut others = self.hosts.keys().filter(|node| **node != me);
-        let are_all_linked = others.all(|node| engine.linked_epoch(*node).is_some());
+        let (has_settled, are_all_linked) = (!self.is_settling, self.are_all_linked(engine));
         move |shard| has_settled || are_all_linked && engine.has_what_peers_have(shard)
+    }
+
+    /// Whether every other member that has functions is linked.
+    fn are_all_linked(&self, engine: &Engine) -> bool {
+        let members = engine.members();
+        let mut others = self.hosts.keys().filter(|node| **node != self.me);
+        others.all(|node| engine.linked_epoch(*node).is_some() || !members.contains(node))
     }
 
     fn take_ended(&mut self, all: Vec<Ended>, now: Moment) {
@@ -213,8 +218,12 @@ impl Runner {
         hosts.map(|(node, host)| (*node, host.clone())).collect()
     }
 
-    /// Tells the other nodes, in each run of it, that this one has functions. Where it is refused, it is said at the next look.
+    /// Tells the other nodes, in each run of it, that this one has functions. Where it is refused, it is said at the next look. As long
+    /// as this node sees to nothing yet, it says nothing either: they would leave to it what it does not do.
     fn say_so(&self, engine: &Engine) -> Option<Update> {
+        if self.is_settling && !self.are_all_linked(engine) {
+            return None;
+        }
         let triggers = self.changes.triggers().iter().map(|trigger| trigger.name.clone());
         let host = Host {
             epoch: engine.epoch().0,

@@ -305,6 +305,48 @@ fn all_runs_are_alike() {
     assert_eq!(first, story());
 }
 
+/// Its share of changes and schedules is seen to all the time: by the others until it does that itself, although it cannot know what the
+/// dead one has called for.
+#[test]
+fn while_one_is_dead_another_that_restarts_leaves_nothing_to_wait_for() {
+    let mut cluster = TestCluster::start(3, visits);
+    visit(&mut cluster, 0, "first").unwrap();
+    for name in 0..10 {
+        let name = format!("s{name}");
+        let order = Order::new(When::EveryMs(1_000), "visits", &name, "visit", &()).unwrap();
+        let () = cluster.call(0, SCHEDULE, &name, "set", &order).unwrap();
+    }
+    cluster.kill(2);
+    cluster.pass(Duration::from_secs(120));
+    cluster.kill(1);
+    cluster.pass(Duration::from_secs(60));
+    cluster.restart(1);
+    let begun = cluster.look(|cluster| cluster.now());
+    for n in 0..20 {
+        let key = format!("k{n}");
+        visit(&mut cluster, 0, &key).unwrap();
+        cluster.wait_until("the book has it", |cluster| {
+            let noted: Result<Vec<String>, String> = cluster.query(0, "book", &key, "show", &());
+            noted.is_ok_and(|noted| noted.iter().any(|line| line.starts_with(&format!("{key} "))))
+        });
+    }
+    let took = cluster.look(|cluster| cluster.now()) - begun;
+    assert!(took < 2_000_000, "twenty changes were told within {took} us");
+    let counts = |cluster: &mut TestCluster| -> Vec<i64> {
+        let counts = (0..10).map(|name| shown(cluster, 0, &format!("s{name}")));
+        counts.collect()
+    };
+    let before = counts(&mut cluster);
+    cluster.pass(Duration::from_secs(5));
+    let after = counts(&mut cluster);
+    let gained: Vec<i64> = before
+        .iter()
+        .zip(&after)
+        .map(|(before, after)| after - before)
+        .collect();
+    assert!(gained.iter().all(|gained| *gained >= 4), "{gained:?}");
+}
+
 #[test]
 #[should_panic(expected = "there is no node 3: there are 3")]
 fn a_node_that_is_not_there_is_told_of() {

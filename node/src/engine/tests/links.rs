@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::world::{World, check, check_shards};
 use crate::engine::{Level, Limits, Stage};
-use crate::wire::{Frame, PULL_ID_BIT, ShardId};
+use crate::wire::{Frame, PULL_ID_BIT, Rollup, ShardId};
 
 const APPLIED: Level = Level {
     copies: crate::engine::Copies::Local,
@@ -265,4 +265,28 @@ fn a_reset_slot_of_an_epoch_that_is_over_is_not_dropped_by_the_next_ones_word() 
          equal a b
          equal b c",
     );
+}
+
+#[test]
+fn who_told_another_sum_before_it_caught_up_tells_that_they_are_equal_now() {
+    // b, which had this first, does not know otherwise, and pushes nothing until it does.
+    let mut world = check(
+        "ab",
+        "link a b\n run\n wait 9000\n a p/x incr 1\n run\n b p/x = 1",
+    );
+    let rollup = Rollup {
+        summary: world.rollup('b'),
+        durable: false,
+        shards: world.engine('b').config.shards,
+    };
+    let told = |world: &World| {
+        let told = world.sent.iter().filter(|(from, _)| *from == 'a');
+        let rollups = told.filter(|(_, frame)| matches!(Frame::decode(frame), Ok(Some(Frame::Rollup(_)))));
+        rollups.count()
+    };
+    for expected in [1, 0] {
+        world.sent.clear();
+        world.inject('b', 'a', Frame::Rollup(rollup.clone()).encode());
+        assert_eq!(told(&world), expected);
+    }
 }

@@ -93,3 +93,19 @@ fn a_majority_read_needs_no_disk_of_its_own_where_others_keep_it() {
          c p/x = 5\n c asks p/x\n run\n wait 300\n answers c 1\n c showed p/x = 5",
     );
 }
+
+#[test]
+fn who_told_before_it_counted_is_counted_once_it_does() {
+    // Both have just started when they are asked: the question is the second thing on a new link.
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n a durable p/x incr 1\n run\n sync a\n sync b\n sync c\n wait 9000\n answers a 1
+         cut a b\n cut a c\n cut b c\n crash b\n crash c\n a asks p/x\n run\n answers a 0\n start b\n link a b\n run\n sync b\n run\n answers a 1",
+    );
+    // And where the one that asks counts last.
+    check(
+        "abc",
+        "link a b\n link a c\n link b c\n run\n a durable p/x incr 1\n run\n sync a\n sync b\n sync c\n wait 9000\n answers a 1
+         cut a b\n cut a c\n crash a\n start a\n answers a 0\n a asks p/x\n link a b\n run\n sync a\n sync b\n run\n answers a 1\n a showed p/x = 1",
+    );
+}

@@ -445,6 +445,12 @@ impl World {
         self.handle(name, Input::Connected { peer, epoch, wall_ms });
     }
 
+    /// The sum of all that a node has.
+    pub(super) fn rollup(&mut self, name: char) -> u64 {
+        let running = self.running.get_mut(&name).unwrap();
+        running.engine.rollup()
+    }
+
     /// Bytes arrive that nobody here sent.
     pub(super) fn inject(&mut self, from: char, to: char, frame: Bytes) {
         let epoch = self.running[&from].epoch;
