@@ -3,11 +3,13 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use prost_reflect::DescriptorPool;
+use rcgen::{CertificateParams, CertifiedKey, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ingress::own;
 use super::support::cluster::Cluster;
@@ -26,9 +28,32 @@ struct Encrypted {
 }
 
 fn prepare(name: &str) -> Encrypted {
+    prepare_with(name, made())
+}
+
+/// A certificate for about ever, and its key.
+fn made() -> CertifiedKey<KeyPair> {
+    rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap()
+}
+
+/// One that is valid so many days from now on until so many days from now.
+fn made_for(days: std::ops::Range<i64>) -> CertifiedKey<KeyPair> {
+    let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+    let in_days = |days: i64| {
+        let away = Duration::from_secs(days.unsigned_abs() * 24 * 3_600);
+        let now = SystemTime::now();
+        if days < 0 { now - away } else { now + away }
+    };
+    params.not_before = in_days(days.start).into();
+    params.not_after = in_days(days.end).into();
+    let signing_key = KeyPair::generate().unwrap();
+    let cert = params.self_signed(&signing_key).unwrap();
+    CertifiedKey { cert, signing_key }
+}
+
+fn prepare_with(name: &str, made: CertifiedKey<KeyPair>) -> Encrypted {
     let cluster = Cluster::prepare(name, 1);
     let ingress = ports::take();
-    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
     cluster.dir.write("n1/shop.pem", made.cert.pem());
     cluster.dir.write("n1/shop.key", made.signing_key.serialize_pem());
     let sections = format!(
@@ -116,7 +141,7 @@ fn a_renewed_certificate_is_shown_to_whoever_connects_then() {
     at.cluster.start_all();
     let probe = "k-network-probe: queue";
     at.ask(probe);
-    let renewed = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+    let renewed = made();
     // Between the two files they do not fit: what was shown before is.
     at.cluster
         .dir
@@ -131,6 +156,83 @@ fn a_renewed_certificate_is_shown_to_whoever_connects_then() {
     at.cluster.dir.write("n1/shop.pem", renewed.cert.pem());
     at.certificate = renewed.cert.der().clone();
     wait_for("the new certificate", || at.try_ask(probe).ok());
+}
+
+/// What is known of the certificate at the ingress: in the status, of a program and for people, and its end by `/metrics`.
+fn known(at: &Encrypted) -> (Value, String, Option<u64>) {
+    let node = &at.cluster.nodes[0];
+    let said = node.run(["status"]).done();
+    let metrics = http::get(&node.http, "/metrics").unwrap().body;
+    let name = "\nanabranch_ingress_certificate_expiry_timestamp_seconds ";
+    let ends = metrics.split_once(name).map(|(_, rest)| {
+        let line = rest.lines().next().unwrap();
+        line.parse().unwrap()
+    });
+    (node.status()["ingress_certificate"].clone(), said, ends)
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_spoken_of_as_the_nodes_is() {
+    let mut at = prepare_with("tls-ends", made_for(-1..3));
+    at.cluster.start_all();
+    let said = at.cluster.nodes[0]
+        .process()
+        .stderr
+        .until("the ingress's certificate ends");
+    assert!(
+        said.contains("WARN") && said.contains("in 2 days") && said.contains("n1/shop.pem"),
+        "{said}"
+    );
+    let (status, people, ends) = known(&at);
+    assert!(people.contains("ingress certificate  ends 2"), "{people}");
+    assert_eq!(ends, status["expires_ms"].as_u64().map(|ms| ms / 1_000));
+    let life = status["expires_ms"].as_u64().unwrap() - status["valid_from_ms"].as_u64().unwrap();
+    assert_eq!(life, 4 * 24 * 3_600 * 1_000);
+
+    // A file that is over or early takes the place of one that is valid, since it is what there is: not without a word.
+    for (days, words) in [
+        (-3..-1, "the ingress's certificate ended 2"),
+        (1..90, "the ingress's certificate is not valid before 2"),
+    ] {
+        let renewed = made_for(days);
+        at.cluster
+            .dir
+            .write("n1/shop.key", renewed.signing_key.serialize_pem());
+        at.cluster.dir.write("n1/shop.pem", renewed.cert.pem());
+        // Nobody has connected.
+        let said = at.cluster.nodes[0].process().stderr.until(words);
+        assert!(said.contains("ERROR"), "{said}");
+        let (_, people, _) = known(&at);
+        assert!(
+            people.contains(words.trim_start_matches("the ingress's certificate ")),
+            "{people}"
+        );
+    }
+    // Of one that is good for long there is nothing to say, but to programs.
+    let renewed = made();
+    at.cluster
+        .dir
+        .write("n1/shop.key", renewed.signing_key.serialize_pem());
+    at.cluster.dir.write("n1/shop.pem", renewed.cert.pem());
+    wait_for("the new certificate", || {
+        let (_, people, ends) = known(&at);
+        let is_quiet = !people.contains("certificate");
+        (is_quiet && ends.is_some_and(|ends| ends > 60_000_000_000)).then_some(())
+    });
+}
+
+#[test]
+fn one_that_has_ended_is_spoken_of_at_the_start() {
+    let mut at = prepare_with("tls-over", made_for(-9..-2));
+    at.cluster.start_all();
+    let said = at.cluster.nodes[0]
+        .process()
+        .stderr
+        .until("the ingress's certificate ended");
+    assert!(
+        said.contains("ERROR") && said.contains("callers refuse it"),
+        "{said}"
+    );
 }
 
 #[test]

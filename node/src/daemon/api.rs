@@ -373,6 +373,15 @@ pub struct ErrorBody {
     pub details: Option<serde_json::Value>,
 }
 
+/// When a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateBody {
+    /// From then on, milliseconds since 1970.
+    pub valid_from_ms: u64,
+    /// When it ends, milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
 /// A node and what it knows of its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusBody {
@@ -390,6 +399,9 @@ pub struct StatusBody {
     /// When its certificate ends, milliseconds since 1970; absent where the node is too old to say.
     #[serde(default)]
     pub certificate_expires_ms: Option<u64>,
+    /// What its ingress shows; absent where that does not speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress_certificate: Option<CertificateBody>,
     /// The epoch of this start.
     pub epoch: String,
     /// The data directory's id.

@@ -114,15 +114,15 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
         false => Outlet::to_people(node.name()),
     };
     let serving = serve(&node, &config, ingress, args.for_dev, &outlet).await?;
-    if let Some(process) = serving.as_ref().and_then(Serving::process) {
-        app.runs(process);
+    if let Some(serving) = &serving {
+        app.serves(serving.process(), serving.tls());
     }
     let ready = ready_body(&node, &config, server.address(), serving.as_ref());
     let remarks = tokio::spawn(remarks::follow(
         node.clone(),
         config.kinds.clone(),
         config.seeds.clone(),
-        Reminder::new(identity.expires_ms()),
+        reminders(&identity, serving.as_ref()),
     ));
 
     let stop = tokio::select! {
@@ -164,6 +164,15 @@ fn api(node: &Node, identity: &Identity, config: &Config, leave: mpsc::Sender<ht
         config.trace.sample(),
         leave,
     )
+}
+
+/// Of every certificate that somebody has to renew.
+fn reminders(identity: &Identity, serving: Option<&Serving>) -> Vec<Reminder> {
+    let ingress = serving.and_then(Serving::tls).map(Reminder::of_ingress);
+    [Reminder::of_node(identity.expires_ms())]
+        .into_iter()
+        .chain(ingress)
+        .collect()
 }
 
 /// Starts what is configured for a function in another process.

@@ -1,7 +1,7 @@
 //! What whoever runs a node should hear unasked: why it takes no writes, which kinds contradict its configuration, and
-//! that its certificate ends.
+//! that a certificate ends, its own or its ingress's.
 //!
-//! Contract: each is said once, and again when it has changed (of the certificate: once a day). Looking costs little and changes nothing.
+//! Contract: each is said once, and again when it has changed (of a certificate: once a day). Looking costs little and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,9 +20,9 @@ pub async fn follow(
     node: Node,
     kinds: BTreeMap<String, Type>,
     seeds: Vec<String>,
-    mut certificate: Reminder,
+    mut certificates: Vec<Reminder>,
 ) {
-    certificate.look();
+    certificates.iter_mut().for_each(Reminder::look);
     let mut remarks = Remarks {
         kinds,
         seeds,
@@ -36,7 +36,7 @@ pub async fn follow(
         looks.tick().await;
         remarks.on_readiness(&node);
         remarks.on_kinds(&node);
-        certificate.look();
+        certificates.iter_mut().for_each(Reminder::look);
     }
 }
 

@@ -19,7 +19,7 @@ use super::process::{self, Outlet, Probe, Settings, Supervisor};
 use crate::error::Error;
 use crate::function::BoxFuture;
 use crate::node::Node;
-use crate::sidecar::{self, Place, Sidecar};
+use crate::sidecar::{self, Place, Sidecar, Tls};
 
 /// Remarks on a function that wait to be said.
 const REMARKS_MAX: usize = 16;
@@ -29,6 +29,7 @@ pub struct Serving {
     sidecar: Sidecar,
     process: Option<Supervisor>,
     ingress: SocketAddr,
+    tls: Option<Tls>,
     /// Where its command is configured.
     place: String,
 }
@@ -86,7 +87,7 @@ impl Serving {
             message_bytes_max: function.ingress.message_bytes_max,
             connections_max: function.ingress.connections_max,
             idle_stop: idle_stop(function),
-            tls,
+            tls: tls.clone(),
             origins: function.ingress.origins.clone(),
             sample,
         };
@@ -95,6 +96,7 @@ impl Serving {
                 sidecar,
                 process,
                 ingress,
+                tls,
                 place: function.place.to_string(),
             }),
             Err(error) => {
@@ -114,6 +116,11 @@ impl Serving {
     /// Where callers come.
     pub fn ingress(&self) -> SocketAddr {
         self.ingress
+    }
+
+    /// What callers' connections are encrypted with, if they are.
+    pub fn tls(&self) -> Option<Tls> {
+        self.tls.clone()
     }
 
     /// Waits until callers are served; lines for people about what was found, where they are others than before.

@@ -165,6 +165,39 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// From when until when a certificate is valid, milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// From then on.
+    pub from_ms: u64,
+    /// When it ends.
+    pub until_ms: u64,
+}
+
+impl Validity {
+    /// Of a certificate that is valid already.
+    pub fn until(until_ms: u64) -> Validity {
+        Validity { from_ms: 0, until_ms }
+    }
+
+    /// A certificate's own. Those that it is issued by may end sooner, which says little: clients know others of the same name.
+    ///
+    /// # Errors
+    /// It is no certificate.
+    pub fn of(der: &CertificateDer<'_>) -> Result<Validity, String> {
+        let (_, cert) = X509Certificate::from_der(der).map_err(|e| format!("not a certificate ({e})"))?;
+        Ok(Validity::read(&cert))
+    }
+
+    fn read(cert: &X509Certificate<'_>) -> Validity {
+        let ms = |time: ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0).saturating_mul(1000);
+        Validity {
+            from_ms: ms(cert.validity().not_before),
+            until_ms: ms(cert.validity().not_after),
+        }
+    }
+}
+
 /// What we read from a certificate.
 pub(super) struct Leaf {
     /// Cluster and node, if it is a node's.
@@ -200,11 +233,10 @@ impl Leaf {
             [uri] => parse_authority(uri),
             _ => None,
         };
-        let expires_s = u64::try_from(cert.validity().not_after.timestamp()).unwrap_or(0);
         Ok(Leaf {
             member,
             authority,
-            expires_ms: expires_s.saturating_mul(1000),
+            expires_ms: Validity::read(&cert).until_ms,
         })
     }
 }

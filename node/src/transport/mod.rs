@@ -55,7 +55,7 @@ pub use hello::{Hello, PROTOCOL_VERSION};
 #[cfg(feature = "sidecar")]
 #[cfg(feature = "daemon")]
 pub(crate) use identity::named_in;
-pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, check_cluster};
+pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, Validity, check_cluster};
 #[cfg(feature = "sidecar")]
 pub(crate) use identity::{read_certificates, read_key};
 pub use limits::{

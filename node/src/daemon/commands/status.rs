@@ -8,6 +8,7 @@ use super::super::output::{self, plural};
 use super::ANSWER_TIMEOUT;
 use super::read::node;
 use crate::driver::clock::wall_ms;
+use crate::transport::Validity;
 
 /// A clock further off than this is worth a word, milliseconds. A register's default clock is dragged no further.
 const CLOCK_SKEW_MS_MAX: u64 = 500;
@@ -101,10 +102,17 @@ fn about(status: &StatusBody, at: &str, now_ms: u64) -> Vec<Vec<String>> {
             ),
         ),
     ];
-    let ending = status
-        .certificate_expires_ms
-        .and_then(|ms| certificate::ending(ms, now_ms));
-    rows.extend(ending.map(|ending| row("certificate", ending.words)));
+    let ingress = status.ingress_certificate.map(|of| Validity {
+        from_ms: of.valid_from_ms,
+        until_ms: of.expires_ms,
+    });
+    for (name, validity) in [
+        ("certificate", status.certificate_expires_ms.map(Validity::until)),
+        ("ingress certificate", ingress),
+    ] {
+        let ending = validity.and_then(|validity| certificate::ending(validity, now_ms));
+        rows.extend(ending.map(|ending| row(name, ending.words)));
+    }
     rows
 }
 

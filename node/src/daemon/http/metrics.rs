@@ -15,6 +15,7 @@ use super::error::Refusal;
 use crate::daemon::process::Starts;
 use crate::driver::{DiskState, MemberHint};
 use crate::node::NodeStatus;
+use crate::sidecar::Tls;
 
 /// What each of the status' numbers is: whether it goes down, too, and what it counts.
 const HELP: &[(&str, Kind, &str)] = &[
@@ -212,6 +213,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
     let text = move || exposition(&node.status(), expires_ms, &node.state_bytes());
     let text = tokio::task::spawn_blocking(text);
     let mut text = text.await.map_err(|e| Refusal::internal(e.to_string()))?;
+    text.push_str(&ingress_certificate(app.ingress_tls.get()));
     if let Some(process) = app.process.get() {
         text.push_str(&starts(process.starts()));
     }
@@ -407,6 +409,18 @@ fn kinds(out: &mut Text, status: &NodeStatus, state_bytes: &BTreeMap<String, u64
             out.sample(name, &[("kind", kind.as_str())], *value);
         }
     }
+}
+
+/// A family of its own, beside the node's: the two are renewed by different people, and end with different words.
+fn ingress_certificate(tls: Option<&Tls>) -> String {
+    let mut out = Text(String::new());
+    let name = "anabranch_ingress_certificate_expiry_timestamp_seconds";
+    let help = "When the certificate ends that the ingress shows, seconds since 1970; nothing where it does not speak TLS.";
+    out.family(name, "gauge", help);
+    if let Some(tls) = tls {
+        out.sample(name, &[], tls.validity().until_ms / 1_000);
+    }
+    out.0
 }
 
 /// A function's process: how often it was started, and how long that took.

@@ -41,6 +41,7 @@ use super::api::LeaveBody;
 use super::config::HttpConfig;
 use super::{output, process};
 use crate::node::Node;
+use crate::sidecar::Tls;
 
 /// Somebody who asked the node to leave, and waits to hear how that went.
 pub type Asked = oneshot::Sender<LeaveBody>;
@@ -67,6 +68,8 @@ pub struct App {
     write_timeout: Duration,
     /// The function's process, if the node runs one.
     process: OnceLock<process::Handle>,
+    /// What the function's callers are shown, if they come over TLS.
+    ingress_tls: OnceLock<Tls>,
     /// Asks whoever runs the node to make it leave.
     leave: mpsc::Sender<Asked>,
     /// Set once the API is to stop: answers that would go on for ever end then.
@@ -96,6 +99,7 @@ impl App {
             sample,
             write_timeout: WRITE_TIMEOUT,
             process: OnceLock::new(),
+            ingress_tls: OnceLock::new(),
             leave,
             stop: watch::Sender::new(false),
         }
@@ -103,10 +107,11 @@ impl App {
 }
 
 impl App {
-    /// The node runs a function's process, too.
-    pub fn runs(&self, process: process::Handle) {
+    /// The node serves a function, too: its process, where the node runs it, and what its callers are shown, where they come over TLS.
+    pub fn serves(&self, process: Option<process::Handle>, tls: Option<Tls>) {
         // One for each node: it is said once.
-        let _ = self.process.set(process);
+        let _ = process.map(|process| self.process.set(process));
+        let _ = tls.map(|tls| self.ingress_tls.set(tls));
     }
 }
 

@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 use super::App;
 use super::body;
 use super::error::Refusal;
-use crate::daemon::api::{HealthBody, MemberBody, StatusBody};
+use crate::daemon::api::{CertificateBody, HealthBody, MemberBody, StatusBody};
 use crate::driver::{DiskState, MemberStatus};
 use crate::error::{Error, ErrorKind};
 use crate::node::{Node, NodeStatus};
+use crate::transport::Validity;
 
 /// `GET /healthz`: the process answers.
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
@@ -66,6 +67,13 @@ fn status_body(app: &App, status: NodeStatus) -> StatusBody {
         cluster_id: app.cluster_id.clone(),
         version: env!("CARGO_PKG_VERSION").to_string(),
         certificate_expires_ms: Some(app.certificate_expires_ms),
+        ingress_certificate: app.ingress_tls.get().map(|tls| {
+            let Validity { from_ms, until_ms } = tls.validity();
+            CertificateBody {
+                valid_from_ms: from_ms,
+                expires_ms: until_ms,
+            }
+        }),
         epoch: status.epoch.to_string(),
         directory: status.directory.to_string(),
         data: status.data_directory.display().to_string(),

@@ -3,12 +3,13 @@
 //! TLS 1.3 alone; a browser and a client of gRPC choose HTTP/2 or HTTP/1.1 as they begin. Clients show no certificate.
 //!
 //! Contract: files that do not fit together are refused before anything is served, by name. Files that are others later are shown
-//! to whoever connects then, once they fit together; until then what was read last is.
+//! to whoever connects then, once they fit together; until then what was read last is. Whether it is valid now is not asked here:
+//! whoever runs the node is told of that (`daemon`).
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ServerConfig;
@@ -21,17 +22,20 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::error::{Error, ErrorKind};
-use crate::transport::{provider, read_certificates, read_key};
+use crate::transport::{Validity, provider, read_certificates, read_key};
 
 /// What is spoken within, best first.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// A connection that begins has the files looked at, but not more often than this.
+/// A connection that begins has the files looked at, and so has whoever asks how long they are valid, but not more often than this.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A certificate, its key, and how they are used.
 #[derive(Clone, Debug)]
-pub struct Tls(Arc<ServerConfig>);
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    renewed: Arc<Renewed>,
+}
 
 /// A connection, encrypted.
 pub(super) type Encrypted = BufReader<TlsStream<TcpStream>>;
@@ -46,22 +50,38 @@ impl Tls {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
         };
+        let stamps = files.stamps();
+        let (certified, validity) = files.read()?;
         let shown = Shown {
-            stamps: files.stamps(),
-            certified: files.read()?,
+            certified,
+            validity,
+            stamps,
             looked: Instant::now(),
         };
-        let renewed = Renewed {
+        let renewed = Arc::new(Renewed {
             files,
             shown: Mutex::new(shown),
-        };
+        });
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|e| invalid(e.to_string()))?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(renewed));
+            .with_cert_resolver(renewed.clone());
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        Ok(Tls(Arc::new(config)))
+        Ok(Tls {
+            config: Arc::new(config),
+            renewed,
+        })
+    }
+
+    /// From when until when the certificate is valid that is shown now.
+    pub fn validity(&self) -> Validity {
+        self.renewed.now().validity
+    }
+
+    /// Where the certificate is read from.
+    pub fn certificate(&self) -> &Path {
+        &self.renewed.files.certificate
     }
 
     /// Begins with a connection; returns once its client says something within it.
@@ -70,7 +90,7 @@ impl Tls {
     /// That took too long, or he speaks something else.
     pub(super) async fn begin(&self, stream: TcpStream, within: Duration) -> io::Result<Encrypted> {
         let beginning = async {
-            let encrypted = TlsAcceptor::from(Arc::clone(&self.0)).accept(stream).await?;
+            let encrypted = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
             let mut encrypted = BufReader::new(encrypted);
             encrypted.fill_buf().await?;
             Ok(encrypted)
@@ -90,14 +110,16 @@ struct Files {
 type Stamp = Option<(SystemTime, u64)>;
 
 impl Files {
-    fn read(&self) -> Result<Arc<CertifiedKey>, Error> {
+    fn read(&self) -> Result<(Arc<CertifiedKey>, Validity), Error> {
         let chain = read_certificates(&self.certificate).map_err(|e| invalid(e.to_string()))?;
         let private = read_key(&self.key).map_err(|e| invalid(e.to_string()))?;
+        let validity = Validity::of(&chain[0])
+            .map_err(|why| invalid(format!("{}: {why}", self.certificate.display())))?;
         let certified = CertifiedKey::from_der(chain, private, &provider()).map_err(|e| {
             let (key, certificate) = (self.key.display(), self.certificate.display());
             invalid(format!("{key}: does not fit the certificate {certificate} ({e})"))
         })?;
-        Ok(Arc::new(certified))
+        Ok((Arc::new(certified), validity))
     }
 
     fn stamps(&self) -> [Stamp; 2] {
@@ -118,13 +140,15 @@ struct Renewed {
 #[derive(Debug)]
 struct Shown {
     certified: Arc<CertifiedKey>,
+    validity: Validity,
     /// The files' when they were read last.
     stamps: [Stamp; 2],
     looked: Instant,
 }
 
-impl ResolvesServerCert for Renewed {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+impl Renewed {
+    /// What is shown now: the files are looked at.
+    fn now(&self) -> MutexGuard<'_, Shown> {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         if shown.looked.elapsed() >= LOOK_INTERVAL {
             shown.looked = Instant::now();
@@ -133,15 +157,21 @@ impl ResolvesServerCert for Renewed {
                 // Also where it fails: it is read again once the files are others again.
                 shown.stamps = stamps;
                 match self.files.read() {
-                    Ok(certified) => {
+                    Ok((certified, validity)) => {
                         tracing::info!(certificate = %self.files.certificate.display(), "the ingress has a new certificate");
-                        shown.certified = certified;
+                        (shown.certified, shown.validity) = (certified, validity);
                     }
                     Err(error) => tracing::error!("the ingress keeps the certificate that it has: {error}"),
                 }
             }
         }
-        Some(Arc::clone(&shown.certified))
+        shown
+    }
+}
+
+impl ResolvesServerCert for Renewed {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.now().certified))
     }
 }
 
