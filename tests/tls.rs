@@ -18,6 +18,24 @@ use super::support::{exit, http, ports, wait_for};
 
 /// The name in the certificate, and what asks by it.
 const NAME: &str = "shop.internal";
+/// A key with the passphrase "x", as PKCS#8 has it, and as OpenSSL wrote such before.
+pub const ENCRYPTED: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAhQn1Gh7ne6VAICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEECvlW8TpX9ku2Pvj7arI9CAEgZDE
+fXhJamlpwmyW9/LnhAwvMAMb1mB0J3hqTGDACdYKTgAEeshu8LZuUD4Q+GFbyiWp
+bVbEeKPn6M/fbOBGI286zC9YTqk9S/iEpcupToUDgoeuWVp9v6xmd1/l7ra73E0R
+KlnQkIinGsBl+X4Hu77+UDQqyP8O5SNpvajmHGjBwOVjk+pa+ra7PfIDYRvkRoc=
+-----END ENCRYPTED PRIVATE KEY-----
+";
+const ENCRYPTED_OF_OLD: &str = "-----BEGIN EC PRIVATE KEY-----
+Proc-Type: 4,ENCRYPTED
+DEK-Info: AES-128-CBC,2F7162983E4898C8B9E9BC293C5938BD
+
+Ib1TXHWau1S0PBCE2TfO1wbdKFqSopnQ6mv34H0mDD3obqLfPm++EOb+ClEMwx5R
+AbOFiSFjxsOHEvxgYroxazo0pYMJ95nNkFQPF3TvuqJjIJO3gJKmzgp+z3zpeLbq
+2RfzKWCm4VinTziLLM+Ndv4YHDXqZY123qaDZcvhobk=
+-----END EC PRIVATE KEY-----
+";
 const NOT_SERVING: &str = "NOT_SERVING";
 
 /// A node with an ingress, in front of a function that never comes.
@@ -248,11 +266,19 @@ fn files_that_do_not_fit_are_refused_at_the_start_by_name() {
     let other = rcgen::KeyPair::generate().unwrap();
     at.cluster.dir.write("n1/other.key", other.serialize_pem());
     at.cluster.dir.write("n1/empty.pem", "");
+    at.cluster.dir.write("n1/locked.key", ENCRYPTED);
+    at.cluster.dir.write("n1/locked-of-old.key", ENCRYPTED_OF_OLD);
     for (from, to, file) in [
         ("shop.pem", "nowhere.pem", "nowhere.pem"),
         ("shop.pem", "empty.pem", "empty.pem"),
         ("shop.pem", "shop.key", "shop.key"),
         ("shop.key", "shop.pem", "shop.pem"),
+        (
+            "shop.key",
+            "locked.key",
+            "locked.key: the private key is encrypted",
+        ),
+        ("shop.key", "locked-of-old.key", "openssl pkey -in "),
         ("shop.key", "other.key", "other.key: does not fit the certificate"),
     ] {
         std::fs::write(

@@ -5,6 +5,7 @@ use std::fs;
 use crate::support::cluster::{Cluster, node_id};
 use crate::support::command::{anabranch, make_authority};
 use crate::support::{exit, http};
+use crate::tls::ENCRYPTED;
 
 #[test]
 fn a_missing_certificate_is_an_error_with_the_commands_that_make_one() {
@@ -42,6 +43,9 @@ fn certificates_that_do_not_fit_together_are_refused() {
     );
     swap("node.pem", &garbage).failed(exit::IDENTITY, &["node.pem"]);
     swap("node.key", &garbage).failed(exit::IDENTITY, &["node.key"]);
+    let locked = cluster.dir.write("locked.key", ENCRYPTED);
+    let said = ["node.key: the private key is encrypted", "openssl pkey -in"];
+    swap("node.key", &locked).failed(exit::IDENTITY, &said);
     let ca = cluster.dir.join("other-ca");
     make_authority(&ca, "bad-certificate");
     swap("ca.pem", &ca.join("ca.pem")).failed(exit::IDENTITY, &["not valid under the CA"]);

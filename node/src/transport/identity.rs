@@ -303,8 +303,24 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, IdentityError> {
 
 /// A private key in a file of its own.
 pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
-    PrivateKeyDer::from_pem_slice(&read_pem(path)?)
-        .map_err(|e| IdentityError::content(path, format!("not a private key in PEM ({e})")))
+    let pem = read_pem(path)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|e| {
+        let why = match is_encrypted(&pem) {
+            true => format!(
+                "the private key is encrypted, and nobody is there to type its passphrase when a node starts: decrypt it with \
+                 `openssl pkey -in {} -out PLAIN.key`, let the node alone read that (chmod 600), and name it instead",
+                path.display()
+            ),
+            false => format!("not a private key in PEM ({e})"),
+        };
+        IdentityError::content(path, why)
+    })
+}
+
+/// Whether that is why there is no key to be found in it: PKCS#8 says so in its label, what OpenSSL wrote before in a header.
+fn is_encrypted(pem: &[u8]) -> bool {
+    let has = |what: &[u8]| pem.windows(what.len()).any(|bytes| bytes == what);
+    has(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") || has(b"Proc-Type: 4,ENCRYPTED")
 }
 
 /// The certificates in a file: one at least.
