@@ -190,6 +190,49 @@ fn unknown_and_repeated_keys_are_refused() {
 }
 
 #[test]
+fn a_collector_is_a_host_and_a_port() {
+    let collector =
+        |text: &str| parse(&format!("[trace]\ncollector = {text:?}")).map(|config| config.trace.collector);
+    for (written, at) in [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
+        ("http://127.0.0.1:4318/", "http://127.0.0.1:4318"),
+        // As it stands in a collector's manual: the whole address.
+        ("http://127.0.0.1:4318/v1/traces", "http://127.0.0.1:4318"),
+        ("http://127.0.0.1:4318/v1/traces/", "http://127.0.0.1:4318"),
+        ("http://[::1]:4318/v1/traces", "http://[::1]:4318"),
+        ("http://collector", "http://collector"),
+        ("http://gate:80/otlp", "http://gate:80/otlp"),
+        ("http://gate:80/otlp/v1/traces", "http://gate:80/otlp"),
+    ] {
+        assert_eq!(collector(written).unwrap().as_deref(), Some(at), "{written}");
+    }
+    assert_eq!(collector("").unwrap(), None);
+    for wrong in [
+        "127.0.0.1:4318",
+        "https://a:4318",
+        "grpc://a:4317",
+        "http://",
+        "http:///v1/traces",
+        "http://a b",
+        "http://a:",
+        "http://a:99999",
+    ] {
+        refused(
+            &format!("[trace]\ncollector = {wrong:?}"),
+            &format!("2: trace.collector = {wrong:?} is not http://HOST:PORT of a collector"),
+        );
+    }
+    for wrong in ["http://a:1?x=1", "http://me:secret@a:1", "http://a:1/#x"] {
+        refused(
+            &format!("[trace]\ncollector = {wrong:?}"),
+            &format!(
+                "2: trace.collector = {wrong:?} has more than http://HOST:PORT of a collector, which is all that is wanted"
+            ),
+        );
+    }
+}
+
+#[test]
 fn beyond_loopback_the_admin_api_wants_a_token() {
     let listen = "[http]\nlisten = \"0.0.0.0:80\"\n";
     refused(

@@ -22,6 +22,8 @@ use super::Part;
 use super::layer::Parts;
 use crate::driver::spans::TARGET;
 
+/// Where a collector takes traces, by OTLP.
+pub const TRACES_PATH: &str = "/v1/traces";
 /// Parts that wait to be sent, at most.
 const WAITING_MAX: usize = 16_384;
 /// Parts in one request, at most.
@@ -58,7 +60,7 @@ where
     let (stop, stopped) = oneshot::channel();
     let sending = Sending {
         client: legacy::Client::builder(TokioExecutor::new()).build(HttpConnector::new()),
-        at: format!("{}/v1/traces", collector.trim_end_matches('/')),
+        at: format!("{collector}{TRACES_PATH}"),
         node: node.to_owned(),
         lost: Arc::clone(&lost),
         is_failing: false,

@@ -7,7 +7,7 @@
 mod export;
 mod layer;
 
-pub use export::{Exporter, start};
+pub use export::{Exporter, TRACES_PATH, start};
 
 /// A part of a trace that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
