@@ -32,7 +32,6 @@ pub use self::trace::TraceConfig;
 use self::trace::TraceSection;
 use super::exit::Failure;
 use super::output::quoted;
-use super::strict;
 use crate::engine::limits::{Limits, MEMBERS_MAX, SHARDS_MAX, UPDATE_OPS_MAX};
 use crate::transport::{MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
 use crate::trigger::OWN_KINDS;
@@ -277,8 +276,7 @@ impl Config {
     /// Checks a file's text; `file` gives errors their place and paths their base.
     pub fn parse(file: &Path, text: &str) -> Result<Config, Failure> {
         let source = Source::new(file, text);
-        let raw: File = toml::from_str(text)
-            .map_err(|e| source.at(e.span().unwrap_or(0..0), strict::in_words(e.message())))?;
+        let raw: File = source.read()?;
         let listen = source.parsed("listen", raw.listen.as_ref(), loopback(QUIC_PORT_DEFAULT))?;
         let advertise = source.addresses("advertise", raw.advertise)?;
         if listen.ip().is_unspecified() && advertise.is_empty() {

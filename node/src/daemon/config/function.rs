@@ -14,7 +14,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::super::exit::Failure;
-use super::super::{process, strict};
+use super::super::process;
 use super::source::{Source, host_port};
 use super::{ADDRESSES_MAX, origin};
 use crate::payload::PAYLOAD_BYTES_MAX;
@@ -379,8 +379,7 @@ impl Included {
         let text = super::read(&path)
             .map_err(|failure| source.at(include.span(), format_args!("include: {failure}")))?;
         let inner = Source::new(&path, &text);
-        let raw = toml::from_str(&text)
-            .map_err(|e| inner.at(e.span().unwrap_or(0..0), strict::in_words(e.message())))?;
+        let raw = inner.read()?;
         Ok(Included { path, text, raw })
     }
 

@@ -5,9 +5,11 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use super::super::exit::Failure;
+use super::super::strict;
 use super::ADDRESSES_MAX;
 
 /// The text of one file and where it is.
@@ -19,6 +21,47 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str) -> Source<'a> {
         Source { file, text }
+    }
+
+    /// Reads all of it.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        toml::from_str(self.text).map_err(|e| {
+            let span = e.span().unwrap_or(0..0);
+            if let Some((at, message)) = self.repeated(&span, e.message()) {
+                return self.at(at..at, message);
+            }
+            self.at(span, strict::in_words(e.message()))
+        })
+    }
+
+    /// Where a section begins that is written as one of several, or a second time, if that is what is wrong; and what to do.
+    fn repeated(&self, span: &Range<usize>, message: &str) -> Option<(usize, String)> {
+        let line_of = |at: usize| {
+            let begins = self.text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+            Some((begins, self.text.get(begins..)?.lines().next()?.trim()))
+        };
+        let is_second = message.starts_with("duplicate key");
+        let (at, header) = match is_second {
+            true => line_of(span.start)?,
+            // There is no such section at all, which is said by its name.
+            false if message.starts_with("unknown field") => return None,
+            false => {
+                let mut lists = self.text.match_indices("[[").filter_map(|(at, _)| line_of(at));
+                lists.find(|(_, line)| line.starts_with("[["))?
+            }
+        };
+        // A key that is repeated within a section is no section.
+        let name = header.strip_prefix('[')?.trim_start_matches('[');
+        let name = name.split(']').next()?.trim();
+        let written = match is_second {
+            true => "stands here a second time",
+            false => "is written as one of several",
+        };
+        let why = match name {
+            "function" => "a node has one function's process, which may have any number of services",
+            _ => "there is one of it",
+        };
+        Some((at, format!("[{name}] {written}: {why}")))
     }
 
     /// A failure at these bytes of the file.

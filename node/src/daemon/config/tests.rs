@@ -190,6 +190,37 @@ fn unknown_and_repeated_keys_are_refused() {
 }
 
 #[test]
+fn a_section_is_written_once_and_a_node_has_one_function() {
+    let services = "a node has one function's process, which may have any number of services";
+    let one = "[function]\naddress = \"a:1\"\n";
+    refused(
+        &format!("{one}{one}"),
+        &format!("3: [function] stands here a second time: {services}"),
+    );
+    let several = one.replace("[function]", " [[ function ]] # cart");
+    refused(
+        &format!("name = \"a\"\n{several}{several}"),
+        &format!("2: [function] is written as one of several: {services}"),
+    );
+    refused(
+        "[[http]]\nlisten = \"127.0.0.1:1\"",
+        "1: [http] is written as one of several: there is one of it",
+    );
+    refused(
+        "[http]\n[limits]\n[http]",
+        "3: [http] stands here a second time: there is one of it",
+    );
+    // One that there is not is named.
+    let failure = parse("[[functions]]\naddress = \"a:1\"").expect_err("unknown");
+    assert!(
+        failure
+            .message()
+            .starts_with(&format!("{FILE}:1: unknown member `functions`")),
+        "{failure}"
+    );
+}
+
+#[test]
 fn a_collector_is_a_host_and_a_port() {
     let collector =
         |text: &str| parse(&format!("[trace]\ncollector = {text:?}")).map(|config| config.trace.collector);
