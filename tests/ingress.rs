@@ -784,6 +784,31 @@ fn what_http_asks_besides_is_answered_as_http_has_it() {
         text.starts_with("nothing changed: the message has more than"),
         "{text}"
     );
+    // What is too large by its own word is not begun with, so that nobody is invited to send it.
+    for (content_type, length, said) in [
+        ("application/json", 3_145_729, "HTTP/1.1 413 "),
+        ("application/grpc-web+proto", 786_438, "HTTP/1.1 200 "),
+    ] {
+        let mut stream = TcpStream::connect(&at).unwrap();
+        let head = format!(
+            "POST /anabranch.test.WordSet/Add HTTP/1.1\r\nHost: {at}\r\nContent-Type: {content_type}\r\n\
+             Content-Length: {length}\r\nExpect: 100-continue\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(said) && !answer.contains(" 100 "), "{answer}");
+        let exhausted = format!("grpc-status: {RESOURCE_EXHAUSTED}\r\n");
+        assert!(
+            content_type.ends_with("json") || answer.contains(&exhausted),
+            "{answer}"
+        );
+    }
+    // Who sends all of it unasked hears of it all the same, and may go on.
+    let huge = "x".repeat(20_000_000);
+    for (path, status) in [("/anabranch.test.WordSet/Add", 413), ("/nowhere", 404)] {
+        assert_eq!(http::post(&at, path, &huge).unwrap().status, status);
+    }
     // What takes a stream is found by its name only, and refused.
     assert_eq!(
         http::post(&at, "/anabranch.test.Desk/Sum", "{}").unwrap().status,

@@ -4,7 +4,8 @@
 //! one of a stream until it is there whole, since a stream takes no more messages than it has room for.
 //!
 //! Not here: what a message is, but for how gRPC says its length. Contract: a body beyond either bound ends with a status, and what it
-//! was to call was not called.
+//! was to call was not called; one whose length says so beforehand is not begun with, so that nobody is invited to send it
+//! (`100 Continue`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -167,6 +168,23 @@ struct Metered {
 }
 
 impl Metered {
+    /// That a message is too long by what its request says of the body's length (`content-length`), if it is.
+    fn check_declared(&self) -> Result<(), Status> {
+        let Shape::Alone { bytes_max, part } = &self.shape else {
+            return Ok(());
+        };
+        let left = usize::try_from(http_body::Body::size_hint(&self.body).lower()).unwrap_or(usize::MAX);
+        let all = self.place.bytes.load(Ordering::Relaxed).saturating_add(left);
+        if all <= *bytes_max {
+            return Ok(());
+        }
+        let why = match part {
+            Some(part) => TooLong::Message(part.bytes_max),
+            None => TooLong::Json(*bytes_max),
+        };
+        Err(too_long(UNCHANGED, why))
+    }
+
     /// Takes bytes that have come.
     fn take(&mut self, data: &[u8]) -> Result<(), Status> {
         let bytes = match &mut self.shape {
@@ -253,6 +271,9 @@ impl http_body::Body for Metered {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = self.get_mut();
+        if let Err(status) = this.check_declared() {
+            return Poll::Ready(Some(Err(status)));
+        }
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let data = frame.data_ref().map(Bytes::as_ref);
@@ -397,6 +418,39 @@ mod tests {
         ] {
             assert!(refused.message().contains(what), "{refused}");
         }
+        assert_eq!(bodies.room.available_permits(), 100);
+    }
+
+    /// A body of this length that nobody may look at.
+    struct Unread(u64);
+
+    impl http_body::Body for Unread {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            panic!("it was begun with")
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.0)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_by_its_own_word_is_not_begun_with() {
+        let bodies = bodies(100, MESSAGE_TIMEOUT);
+        let (json, _held) = bodies.json(Body::new(Unread(81)), 20);
+        let refused = json.collect().await.unwrap_err();
+        assert!(is_too_large(&refused));
+        assert!(refused.message().contains("more than 80 bytes"), "{refused}");
+        let (message, _held) = bodies.message(Request::new(Body::new(Unread(26))), 20);
+        let refused = message.into_body().collect().await.unwrap_err();
+        assert!(is_too_large(&refused));
+        assert!(refused.message().contains("more than 20 bytes"), "{refused}");
         assert_eq!(bodies.room.available_permits(), 100);
     }
 

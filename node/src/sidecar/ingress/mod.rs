@@ -260,8 +260,12 @@ async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<
     }
     let (head, body) = request.into_parts();
     let (body, rest) = rest::lend(body);
+    // Who waits to be invited sends nothing once he is answered.
+    let is_sent = !head.headers.contains_key(header::EXPECT);
     let response = admitted(&door, protocol, Request::from_parts(head, Body::new(body))).await;
-    rest.read().await;
+    if let (Some(more), true) = (rest.read().await, is_sent) {
+        tokio::spawn(rest::read_on(more));
+    }
     Ok(response)
 }
 

@@ -1,7 +1,8 @@
 //! What is left of a request's body once its answer is known.
 //!
 //! Over HTTP/2 an answer to a request that is still being sent is followed by a reset of its stream, which some clients take for the
-//! answer: so what is small is read, and thrown away, before it is answered.
+//! answer: so what is small is read, and thrown away, before it is answered. What is large is answered at once, and read on with for a
+//! while beside that: over HTTP/1.1 whoever is hung up on while he sends may never hear why.
 //!
 //! Not here: bodies that somebody reads (`bodies`). Contract: no more than so many bytes are read, nor for longer; none are kept.
 
@@ -18,6 +19,10 @@ use tokio::sync::oneshot;
 const REST_BYTES_MAX: u64 = 64 << 10;
 /// How long that may take.
 const REST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The same of what is large, once it is answered. Whoever has more to send, or is slower, may be hung up on.
+const LARGE_BYTES_MAX: u64 = 64 << 20;
+const LARGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A body that comes back from whoever did not read all of it.
 #[derive(Debug)]
@@ -80,27 +85,35 @@ impl<B: Body + Unpin> Body for Lent<B> {
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Rest<B> {
-    /// Reads what has come back, if that is little.
-    pub async fn read(mut self) {
-        let Ok(mut body) = self.0.try_recv() else {
-            return;
-        };
-        if body.is_end_stream() || body.size_hint().lower() > REST_BYTES_MAX {
-            return;
+    /// Reads what has come back, if that is little; returns it where there is more.
+    pub async fn read(mut self) -> Option<B> {
+        let mut body = self.0.try_recv().ok().filter(|body| !body.is_end_stream())?;
+        if body.size_hint().lower() > REST_BYTES_MAX {
+            return Some(body);
         }
-        let reading = async {
-            let mut left = REST_BYTES_MAX;
-            while let Some(Ok(frame)) = body.frame().await {
-                let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
-                match left.checked_sub(bytes) {
-                    Some(rest) => left = rest,
-                    None => return,
-                }
-            }
-        };
         // Who is slower hears it as it comes.
-        let _ = tokio::time::timeout(REST_TIMEOUT, reading).await;
+        let reading = tokio::time::timeout(REST_TIMEOUT, throw_away(&mut body, REST_BYTES_MAX));
+        let is_read = reading.await.unwrap_or(false);
+        (!is_read).then_some(body)
     }
+}
+
+/// Reads what there is more of, once that is answered.
+pub(super) async fn read_on<B: Body<Data = Bytes> + Unpin>(mut body: B) {
+    let _ = tokio::time::timeout(LARGE_TIMEOUT, throw_away(&mut body, LARGE_BYTES_MAX)).await;
+}
+
+/// Whether there were no more bytes than these.
+async fn throw_away<B: Body<Data = Bytes> + Unpin>(body: &mut B, bytes_max: u64) -> bool {
+    let mut left = bytes_max;
+    while let Some(Ok(frame)) = body.frame().await {
+        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+        match left.checked_sub(bytes) {
+            Some(rest) => left = rest,
+            None => return false,
+        }
+    }
+    true
 }
 
 #[cfg(test)]
@@ -128,7 +141,8 @@ mod tests {
             }
             drop(sender);
         };
-        tokio::join!(rest.read(), sending);
+        let (more, ()) = tokio::join!(rest.read(), sending);
+        assert!(more.is_none());
     }
 
     #[tokio::test]
@@ -143,10 +157,32 @@ mod tests {
             }
             assert!(sent < 10, "{sent}");
         };
-        tokio::join!(rest.read(), sending);
+        let reading = async { rest.read().await.map(drop).is_some() };
+        assert!(tokio::join!(reading, sending).0);
         // One that is still being read is left to whoever does.
         let (_sender, body) = Sent::new(1);
         let (_lent, rest) = lend(body);
-        rest.read().await;
+        assert!(rest.read().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_large_is_read_on_with_once_it_is_answered() {
+        let (mut sender, body) = Sent::new(1);
+        let sending = async {
+            for _ in 0..100 {
+                assert!(send(&mut sender, 10_000).await);
+            }
+            drop(sender);
+        };
+        tokio::join!(read_on(body), sending);
+        let (mut sender, body) = Sent::new(1);
+        let sending = async {
+            let mut sent = 0;
+            while sent < 100 && send(&mut sender, 1 << 20).await {
+                sent += 1;
+            }
+            assert!((64..70).contains(&sent), "{sent}");
+        };
+        tokio::join!(read_on(body), sending);
     }
 }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use tonic::Status;
 use tonic::body::Body;
 use tonic_web::GrpcWebLayer;
@@ -51,7 +51,10 @@ pub(super) async fn answer(caller: &Arc<Caller>, mut request: Request<Body>) -> 
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(is));
     headers.insert(ACCEPT, HeaderValue::from_static(wants));
     headers.remove(ACCEPT_ENCODING);
-    let mut web = GrpcWebLayer::new().layer(Native(Arc::clone(caller)));
+    let mut web = GrpcWebLayer::new().layer(Native {
+        caller: Arc::clone(caller),
+        is_text: is == TEXT,
+    });
     match web.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
@@ -75,7 +78,10 @@ fn refusal(status: StatusCode, text: &'static str) -> Response<Body> {
 }
 
 /// What is served over gRPC itself.
-struct Native(Arc<Caller>);
+struct Native {
+    caller: Arc<Caller>,
+    is_text: bool,
+}
 
 impl Service<Request<Body>> for Native {
     type Response = Response<Body>;
@@ -87,9 +93,15 @@ impl Service<Request<Body>> for Native {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let caller = Arc::clone(&self.0);
-        // The library takes what it cannot read for a fault of its own.
-        let readable = |body: Body| Body::new(body.map_err(unreadable));
+        let (caller, is_text) = (Arc::clone(&self.caller), self.is_text);
+        // The library takes what it cannot read for a fault of its own, and says of a text how long it is in base64.
+        let readable = move |body: Body| {
+            let body = body.map_err(unreadable);
+            match is_text {
+                true => Body::new(StreamBody::new(BodyStream::new(body))),
+                false => Body::new(body),
+            }
+        };
         Box::pin(async move { Ok(super::native(&caller, request.map(readable)).await) })
     }
 }
