@@ -309,6 +309,50 @@ fn a_call_by_the_ingress_takes_part_in_its_trace_in_every_shape() {
         way(&parts, &mut come, 5, "stream"),
         ["stream Watch", "http Watch"]
     );
+    // What is refused before a method is found is part of its trace, too.
+    for (trace, verb, path, media, status, why) in [
+        (
+            8,
+            "GET",
+            "/nowhere?x=1",
+            "",
+            404,
+            "/nowhere: there is nothing at this path",
+        ),
+        (
+            9,
+            "PUT",
+            "/counters/c",
+            "",
+            405,
+            "/counters/c: this path does not take this HTTP method, but POST",
+        ),
+        (
+            10,
+            "POST",
+            "/counters/c",
+            "gzip",
+            415,
+            "/counters/c: nothing changed: the content encoding",
+        ),
+    ] {
+        let asked = traceparent(trace);
+        let headers = [("traceparent", asked.as_str()), ("content-encoding", media)];
+        let headers = &headers[..if media.is_empty() { 1 } else { 2 }];
+        let refused = http::request(&at, verb, path, headers, "").unwrap();
+        assert_eq!(refused.status, status, "{refused:?}");
+        let name = format!("http {verb}");
+        assert_eq!(way(&parts, &mut come, trace, &name), [&*name]);
+        let own = part_of(&come, trace, &name);
+        assert!(
+            refused.headers.contains(&format!("traceresponse: {own}\n")),
+            "{refused:?}"
+        );
+        let id = format!("{trace:032x}");
+        let part = come.iter().find(|part| part["traceId"] == id.as_str()).unwrap();
+        let said = part["status"]["message"].as_str().unwrap();
+        assert!(said.starts_with(why), "{part}");
+    }
     // The function is told of its own part, if it wants to hear.
     client.headers.insert("traceparent".into(), traceparent(7));
     let heard = client.ask("Counter/Headers", &[json!({"id": "c"})]);
@@ -324,6 +368,6 @@ fn a_call_by_the_ingress_takes_part_in_its_trace_in_every_shape() {
     assert_eq!(way(&parts, &mut come, 6, "http"), ["http ChangeAndFail"]);
     let failed = come.iter().find(|part| part["name"] == "http ChangeAndFail");
     assert_eq!(failed.unwrap()["status"]["code"], 2, "{failed:?}");
-    let of_these = |part: &Value| part["traceId"].as_str() < Some("00000000000000000000000000000008");
+    let of_these = |part: &Value| part["traceId"].as_str() < Some("0000000000000000000000000000000b");
     assert!(come.iter().all(of_these), "nothing else is recorded: {come:?}");
 }

@@ -15,7 +15,7 @@ use super::call::{Caller, HTTP_CODE, Terms, session};
 use super::shown;
 use super::{respond, respond_as};
 use crate::base64;
-use crate::driver::spans::Place;
+use crate::driver::spans::{self, Place, span};
 use crate::sidecar::failure::may_have_changed;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{self, Service};
@@ -26,6 +26,8 @@ use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
 const TIMEOUT_MS_MAX: u64 = 86_400_000;
+/// Characters of a path that are shown in a trace.
+const PATH_SHOWN_MAX: usize = 256;
 /// What a load balancer asks a pod before it sends requests, and wants to hear.
 const PROBE_HEADER: &str = "k-network-probe";
 const PROBE_ANSWER: &str = "queue";
@@ -41,11 +43,12 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
     }
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let accept = accept.map(str::to_owned);
-    let is_head = request.method() == Method::HEAD;
+    let (verb, path) = (request.method().clone(), request.uri().path().to_owned());
     let place = caller.place_in_trace(headers);
     let response = match answer_or_refuse(caller, request, place).await {
         Ok(response) => response,
         Err(refused) => {
+            refused.record(place, &verb, &path);
             let said = error_body(refused.code(), &refused.to_string(), accept.as_deref());
             let mut response = respond_as(refused.status(), said.content_type, said.body);
             if let Some(Ok(allow)) = refused.allow().map(HeaderValue::try_from) {
@@ -55,7 +58,7 @@ pub(super) async fn answer(caller: &Arc<Caller>, request: Request<Body>) -> Resp
         }
     };
     let mut response = trace_context::with_trace(response, place);
-    if is_head {
+    if verb == Method::HEAD {
         // What would be a stream has none, and nothing in it either.
         if let Some(length) = response.body().size_hint().exact() {
             *response.body_mut() = Body::empty();
@@ -102,6 +105,16 @@ impl Refused {
             Refused::Missing(missing) => missing.status(),
             Refused::Bad(bad) => bad.status(),
         }
+    }
+
+    /// Where it is known that nothing was called, that is a part of the request's trace; what was called has one.
+    fn record(&self, place: Place, verb: &Method, path: &str) {
+        if let Refused::Status(_) = self {
+            return;
+        }
+        let path: String = path.chars().take(PATH_SHOWN_MAX).collect();
+        let part = span!("http", "server", place, "", verb);
+        spans::end(&part, &Err::<(), _>(format_args!("{path}: {self}")));
     }
 
     /// The HTTP methods that there are, where it was another.
