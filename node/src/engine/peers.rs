@@ -99,7 +99,10 @@ impl Engine {
                 continue;
             }
             if node == self.config.node {
-                self.on_fenced(node, epoch);
+                // What is read back was made by this node's earlier runs, and it has no epoch yet.
+                if self.started.epoch > Epoch(0) {
+                    self.on_fenced(node, epoch);
+                }
             } else if let Some(linked) = self.peers.get(&node).map(|p| p.epoch).filter(|e| *e < epoch) {
                 self.fence(node, linked, epoch);
             }

@@ -3,7 +3,7 @@
 use anabranch_crdt::Mutation;
 use bytes::Bytes;
 
-use super::world::{World, check, check_shards};
+use super::world::{World, check, check_shards, check_with};
 use crate::engine::{Level, Limits, Stage};
 use crate::wire::{Frame, PULL_ID_BIT, Rollup, ShardId};
 
@@ -289,4 +289,19 @@ fn who_told_another_sum_before_it_caught_up_tells_that_they_are_equal_now() {
         world.inject('b', 'a', Frame::Rollup(rollup.clone()).encode());
         assert_eq!(told(&world), expected);
     }
+}
+
+#[test]
+fn a_start_that_reads_back_a_snapshot_is_no_fence() {
+    let limits = Limits {
+        ring_slots_max: 1,
+        ..Limits::default()
+    };
+    let world = check_with(
+        "ab",
+        limits,
+        "link a b\n run\n a s/x add e\n run\n sync a\n sync b\n wait 1000\n crash a\n b s/x add f\n b s/x add g\n b s/x add h\n wait 1000\n sync b
+         start a\n link a b\n run\n wait 1000\n a s/x = [e f g h]\n sync a\n crash a\n start a\n a s/x = [e f g h]",
+    );
+    assert_eq!(world.engine('a').counters.fenced, 0);
 }
