@@ -62,6 +62,11 @@ impl Serializer for Plain {
     type SerializeStruct = No;
     type SerializeStructVariant = No;
 
+    /// As who reads them, and as postcard: what is text only for people, as an address is, is kept in its short form.
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
     fn serialize_str(self, text: &str) -> Result<Bytes, NotPlain> {
         Ok(Bytes::copy_from_slice(text.as_bytes()))
     }
@@ -229,6 +234,8 @@ impl<'de> Deserializer<'de> for Octets<'de> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, SocketAddr};
+
     use serde::{Deserialize, Serialize};
 
     use super::*;
@@ -261,6 +268,8 @@ mod tests {
         reads_back(line(Some(3)), &[1, b'a', 1, 3]);
         reads_back((true, line(None)), &[1, 1, b'a', 0]);
         reads_back(vec![1u8, 2], &[2, 1, 2]);
+        reads_back(IpAddr::from([10, 0, 0, 1]), &[0, 10, 0, 0, 1]);
+        reads_back(SocketAddr::from(([10, 0, 0, 1], 300)), &[0, 10, 0, 0, 1, 0xac, 2]);
         assert_eq!(encode("umbrella").unwrap(), "umbrella");
     }
 

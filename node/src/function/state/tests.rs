@@ -1,5 +1,7 @@
 //! One law for all values: what a command sees of what it did is what everybody reads once it is in.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anabranch_crdt::{Epoch, NodeId, ReplicaId};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -519,6 +521,44 @@ fn a_literal_is_kept_as_what_it_is_read_as() {
     for (method, why) in [("add_raw", "cannot be kept"), ("has_raw", "cannot be found by")] {
         let refused = world.call(method, &()).unwrap_err();
         assert!(refused.message().contains(why), "{refused}");
+    }
+}
+
+/// Serde writes addresses, and identifiers of other crates, in one way for people and in another for programs.
+#[derive(State)]
+struct Peers {
+    seen: OrSet<IpAddr>,
+    ports: RegisterMap<IpAddr, SocketAddr>,
+    last: LwwRegister<SocketAddr>,
+    name: LwwRegister<String>,
+}
+
+#[test]
+fn what_is_text_for_people_only_is_an_element_a_key_and_a_value() {
+    let peers = Function::of::<Peers>("peers")
+        .command("seen", |peers, _, at: SocketAddr| {
+            peers.seen.add(&at.ip());
+            peers.ports.set(&at.ip(), &at);
+            peers.last.set(&at);
+            peers.name.set("umbrella");
+            Ok::<_, String>(())
+        })
+        .query("show", |peers, _, at: SocketAddr| {
+            let (last, name) = (peers.last.get(), peers.name.get());
+            Ok::<_, String>((
+                peers.seen.contains(&at.ip()),
+                peers.ports.get(&at.ip()),
+                last,
+                name,
+            ))
+        });
+    let mut world = World::new(peers.into());
+    for text in ["10.0.0.1:80", "[::1]:443"] {
+        let at: SocketAddr = text.parse().unwrap();
+        world.call("seen", &at).unwrap();
+        let shown: (bool, Option<SocketAddr>, Option<SocketAddr>, Option<String>) =
+            world.call("show", &at).unwrap().read().unwrap();
+        assert_eq!(shown, (true, Some(at), Some(at), Some("umbrella".to_owned())));
     }
 }
 
