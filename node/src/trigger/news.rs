@@ -40,7 +40,11 @@ impl Interest {
         let triggers: Vec<Trigger> = functions.iter().flat_map(of).collect();
         let mut kinds: Vec<String> = triggers.iter().map(|trigger| trigger.kind.clone()).collect();
         if functions.iter().any(|function| function.kind() == SCHEDULE) {
-            kinds.extend([SCHEDULE.to_owned(), KEPT.to_owned()]);
+            kinds.push(SCHEDULE.to_owned());
+        }
+        // Who sees to what goes by which nodes have functions: who tells of changes has to hear of that, schedules or none.
+        if !kinds.is_empty() {
+            kinds.push(KEPT.to_owned());
         }
         Interest { kinds, triggers }
     }

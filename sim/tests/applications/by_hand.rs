@@ -43,6 +43,20 @@ fn visits() -> Vec<Function> {
 }
 
 #[test]
+fn changes_are_told_where_nobody_looks_after_schedules() {
+    let mut cluster = TestCluster::start(3, || {
+        let mut functions = visits();
+        functions.retain(|function| function.kind() != SCHEDULE);
+        functions
+    });
+    visit(&mut cluster, 1, "a").unwrap();
+    cluster.wait_until("the book was told", |cluster| {
+        let noted = cluster.query::<_, Vec<String>>(2, "book", "a", "show", &());
+        noted.is_ok_and(|noted| noted.len() == 1)
+    });
+}
+
+#[test]
 fn a_cart_that_was_filled_on_both_sides_has_both() {
     let mut cluster = TestCluster::start(3, || vec![cart::cart()]);
     cluster.split(&[&[0], &[1, 2]]);
