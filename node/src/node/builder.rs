@@ -159,12 +159,13 @@ impl NodeBuilder {
     /// Runs this function at the node, and declares the type of its kind. Each node of a cluster that is asked for a kind has
     /// its function; versions of it may differ while a cluster is changed node by node.
     pub fn function(self, function: impl Into<Function>) -> NodeBuilder {
-        self.functions([Arc::new(function.into())])
+        let function: Function = function.into();
+        self.functions([function])
     }
 
     /// The same for several.
-    pub fn functions(mut self, functions: impl IntoIterator<Item = Arc<Function>>) -> NodeBuilder {
-        self.functions.extend(functions);
+    pub fn functions(mut self, functions: impl IntoIterator<Item = impl Into<Arc<Function>>>) -> NodeBuilder {
+        self.functions.extend(functions.into_iter().map(Into::into));
         self
     }
 
