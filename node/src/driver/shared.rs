@@ -358,6 +358,7 @@ impl Shared {
             let _ = sender.send(Err(unanswered(&result)));
         }
         self.watchers.close();
+        self.functions.end();
         let told = result.and(left.map_or(Ok(()), Err));
         self.life.send_replace(Life::Stopped(told));
     }

@@ -466,6 +466,10 @@ impl<S: State> FunctionBuilder<S> {
     /// A method that calls other functions and waits for their answers, with [`Context::call`]. It is boxed, so that its future
     /// has a type; while it waits, the entity's next commands do too.
     ///
+    /// Whatever calls it, a caller here, another node or a schedule: at a node it runs with tokio around it, with the caller's runtime
+    /// where he has one. So it may sleep by tokio, open sockets and spawn. In a simulation there is none, and it waits for what it calls
+    /// alone.
+    ///
     /// ```
     /// use anabranch::state::OrSet;
     /// use anabranch::{Context, Error, Function};

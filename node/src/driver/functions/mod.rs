@@ -16,6 +16,7 @@ mod hosted;
 mod later;
 mod look;
 mod parked;
+mod reactor;
 mod stats;
 mod step;
 mod stream;
@@ -33,6 +34,7 @@ use tracing::Instrument;
 pub(crate) use self::foreign::Expected;
 use self::foreign::ForeignFunctions;
 use self::hosted::Sessions;
+use self::reactor::Reactor;
 pub use self::stats::MethodStatus;
 use self::stats::Stats;
 use self::step::{Commit, Step};
@@ -72,6 +74,8 @@ pub(crate) struct Functions {
     streams: AtomicUsize,
     /// Places for steps of streams that run on a thread aside.
     aside: Arc<Semaphore>,
+    /// What functions that wait are within.
+    reactor: Reactor,
     /// When sessions with somebody who waits are to be woken.
     due: Mutex<BTreeSet<(Time, Due)>>,
 }
@@ -111,8 +115,14 @@ impl Functions {
             at_end: Mutex::default(),
             streams: AtomicUsize::new(0),
             aside: Arc::new(Semaphore::new(aside::STEPS_MAX)),
+            reactor: Reactor::default(),
             due: Mutex::default(),
         }
+    }
+
+    /// The node has stopped.
+    pub(super) fn end(&self) {
+        self.reactor.end();
     }
 
     /// All of them, by kind.

@@ -84,7 +84,7 @@ impl Shared {
 
 async fn run_here(mut open: Open, host: Arc<StreamHost>, run: BoxFuture<'static, Ended>) -> Ended {
     let result = tokio::select! {
-        (result, _) = run => result,
+        (result, _) = host.shared.functions.reactor.around(run) => result,
         _ = host.shared.stopped() => Err(stopped()),
     };
     open.end(&result);

@@ -192,8 +192,9 @@ impl<'a> Turn<'a> {
             );
             Step::Answer(Err(Error::new(ErrorKind::Lost, message)))
         };
+        let running = self.found.function.run_async(self.id, command, view, context);
         let outcome = tokio::select! {
-            said = self.found.function.run_async(self.id, command, view, context) => Ok(said),
+            said = self.shared.functions.reactor.around(running) => Ok(said),
             step = &mut otherwise => Err(step.unwrap_or_else(|_| cut_off())),
             _ = self.shared.stopped() => Err(cut_off()),
         };

@@ -208,6 +208,54 @@ async fn a_call_whose_answer_does_not_come_may_have_run() {
     assert_eq!(gone.kind(), ErrorKind::Unreachable);
 }
 
+/// A function that waits by tokio, and for what it spawns there.
+fn napping() -> Function {
+    let nap = || async { tokio::time::sleep(Duration::from_millis(1)).await };
+    Function::of::<PnCounter>("naps")
+        .command_async("nap", move |naps: &mut PnCounter, _: &mut Context, ()| {
+            Box::pin(async move {
+                nap().await;
+                tokio::spawn(nap()).await.map_err(|e| e.to_string())?;
+                naps.increment(1);
+                Ok::<_, String>(naps.get())
+            })
+        })
+        .into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_finds_tokio_whoever_calls_it() {
+    let scratch = Scratch::new();
+    let one = within(scratch.builder(1).functions([napping()]).start())
+        .await
+        .unwrap();
+    let seeds = vec![one.quic_address().to_string()];
+    let two = scratch.builder(2).seeds(seeds).function(napping());
+    let two = within(two.start()).await.unwrap();
+    within(two.ready()).await;
+    let nap = || {
+        Call::new(
+            id("naps", "a"),
+            "nap",
+            Payload::of(Encoding::Postcard, &()).unwrap(),
+        )
+    };
+    let (reply, _) = within(one.call_on(NodeId(2), nap(), None, PATIENCE))
+        .await
+        .unwrap();
+    assert_eq!(reply.read::<i64>(), Ok(1));
+    let here = within(two.call::<_, i64>("naps", "a", "nap", &())).await;
+    assert_eq!(here, Ok(2));
+    // A caller without a runtime.
+    let at = two.clone();
+    let elsewhere =
+        std::thread::spawn(move || super::super::quic::block_on(at.call::<_, i64>("naps", "a", "nap", &())));
+    let elsewhere = tokio::task::spawn_blocking(move || elsewhere.join().unwrap());
+    assert_eq!(within(elsewhere).await.unwrap(), Ok(3));
+    within(two.shutdown()).await.unwrap();
+    within(one.shutdown()).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_have_run_somewhere_is_not_said_to_have_changed_nothing() {
     let scratch = Scratch::new();
