@@ -610,12 +610,12 @@ impl Node {
     /// it. What it may take away of bounded counters it hands over before, to the nodes that it is linked with, by turns.
     ///
     /// # Errors
-    /// See [`Node::stopped`]; and [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed) where the node has left, but no peer, or not every connected
-    /// one, is known to have all that it had.
+    /// See [`Node::stopped`]; [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed) where the node has left, but no peer, or not every connected
+    /// one, is known to have all that it had; and [`ErrorKind::Stopping`](crate::ErrorKind::Stopping) where it had been stopped before, and has not left.
     pub async fn leave(&self) -> Result<(), Error> {
         parting::hand_over(self).await;
         self.handle.stop(true);
-        self.handle.stopped().await
+        self.handle.left().await
     }
 }
 

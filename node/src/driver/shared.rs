@@ -43,7 +43,11 @@ pub(crate) struct About {
 enum Life {
     Running,
     /// Everything is closed: files, sockets, threads.
-    Stopped(Result<(), Error>),
+    Stopped {
+        result: Result<(), Error>,
+        /// The others were told that it does not come back.
+        has_left: bool,
+    },
 }
 
 /// One node's shared state.
@@ -330,25 +334,38 @@ impl Shared {
 
     /// Whether everything is closed.
     pub(super) fn has_stopped(&self) -> bool {
-        matches!(*self.life.borrow(), Life::Stopped(_))
+        matches!(*self.life.borrow(), Life::Stopped { .. })
     }
 
     /// Resolves when everything is closed; with the error if the node stopped because of one.
     pub(crate) async fn stopped(&self) -> Result<(), Error> {
         let mut life = self.life.subscribe();
         match life
-            .wait_for(|life| matches!(life, Life::Stopped(_)))
+            .wait_for(|life| matches!(life, Life::Stopped { .. }))
             .await
             .as_deref()
         {
-            Ok(Life::Stopped(result)) => result.clone(),
+            Ok(Life::Stopped { result, .. }) => result.clone(),
             _ => unreachable!("the sender lives as long as this borrow of its owner"),
+        }
+    }
+
+    /// The same for who had the node leave: an error also if it had stopped, or had begun to, before it was told.
+    pub(crate) async fn left(&self) -> Result<(), Error> {
+        self.stopped().await?;
+        match *self.life.borrow() {
+            Life::Stopped { has_left: false, .. } => Err(Error::new(
+                ErrorKind::Stopping,
+                "the node had been stopped before, and has not left: the others still count it as a member. Start it again on the \
+                 same directory, and have it leave then",
+            )),
+            _ => Ok(()),
         }
     }
 
     /// Last act of the writer thread: nobody waits in vain. `left`: what is to be said to who had the node leave, though it
     /// stopped well.
-    pub(super) fn end(&self, result: Result<(), Error>, left: Option<Error>) {
+    pub(super) fn end(&self, result: Result<(), Error>, has_left: bool, left: Option<Error>) {
         let waiting = {
             let mut cell = self.cell.lock().unwrap_or_else(PoisonError::into_inner);
             cell.refusing = Some(result.clone().err().unwrap_or_else(stopping));
@@ -359,8 +376,8 @@ impl Shared {
         }
         self.watchers.close();
         self.functions.end();
-        let told = result.and(left.map_or(Ok(()), Err));
-        self.life.send_replace(Life::Stopped(told));
+        let result = result.and(left.map_or(Ok(()), Err));
+        self.life.send_replace(Life::Stopped { result, has_left });
     }
 }
 

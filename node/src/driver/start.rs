@@ -259,7 +259,7 @@ pub(super) fn live<D: Disk>(open: Open<D>) {
     result = result.and(closed).and_then(|()| guarded(|| writer.finish()));
     // The directory's lock goes with the store: a node may be started on it as soon as this one says it has stopped.
     drop(writer);
-    shared.end(result, left);
+    shared.end(result, leaving, left);
 }
 
 /// A panic in here is a bug of ours, and the node still has to stop in order.

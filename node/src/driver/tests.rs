@@ -175,6 +175,23 @@ async fn one_node_comes_back_with_what_it_had() {
 }
 
 #[tokio::test]
+async fn a_node_that_had_been_stopped_does_not_say_that_it_has_left() {
+    let scratch = Scratch::new();
+    let node = scratch.start(1, &[]).await;
+    within(node.shutdown()).await.unwrap();
+    let error = within(node.leave()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Stopping, "{error}");
+    assert!(error.message().contains("has not left"), "{error}");
+    within(node.shutdown()).await.unwrap();
+    drop(node);
+    // Whoever else stops a node that leaves, and asks it to leave again, hears the same.
+    let node = scratch.start(1, &[]).await;
+    within(node.leave()).await.unwrap();
+    within(node.shutdown()).await.unwrap();
+    within(node.leave()).await.unwrap();
+}
+
+#[tokio::test]
 async fn two_nodes_converge() {
     let scratch = Scratch::new();
     let a = scratch.start(1, &[]).await;

@@ -92,7 +92,6 @@ async fn a_stop_answers_those_who_wait_and_refuses_those_who_come() {
         "its last state stays readable"
     );
     within(node.stopped()).await.unwrap();
-    within(node.leave()).await.unwrap();
     drop(node);
 
     let node = scratch.start(1, &[]).await;
