@@ -5,11 +5,10 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use crate::payload::{Payload, PayloadError};
+use crate::payload::{Encoding, Payload, PayloadError};
 
 /// What went wrong, for programs. See each variant for what is now true and whether a retry is safe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -279,12 +278,10 @@ impl Error {
 }
 
 /// What an error says of itself where a function has refused with it.
-#[derive(Deserialize)]
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Passed {
-    #[serde(rename = "error")]
-    _kind: String,
-    #[serde(rename = "message")]
-    _message: String,
+    error: String,
+    message: String,
     open: bool,
 }
 
@@ -300,6 +297,23 @@ impl Serialize for Error {
     }
 }
 
+/// What [`Error`] writes: so that a type that has one in it can be read by whoever is refused with it. Of a kind that only a later
+/// version has it is [`ErrorKind::Unanswered`], as when it is heard from a node. What a function said of its refusal is not in it,
+/// but whether it left anything open is.
+impl<'de> Deserialize<'de> for Error {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Error, D::Error> {
+        let passed = Passed::deserialize(deserializer)?;
+        let kind = ErrorKind::from_name(&passed.error).unwrap_or(ErrorKind::Unanswered);
+        let error = Error::new(kind, passed.message.clone());
+        if kind != ErrorKind::Refused || !passed.open {
+            return Ok(error);
+        }
+        // The others' kinds say it.
+        let details = Payload::of(Encoding::Cbor, &passed).map_err(serde::de::Error::custom)?;
+        Ok(error.with_details(details))
+    }
+}
+
 /// An argument that cannot be written is wrong.
 impl From<PayloadError> for Error {
     fn from(error: PayloadError) -> Error {
@@ -310,5 +324,78 @@ impl From<PayloadError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As applications have them.
+    #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    enum OrderError {
+        SoldOut { left: u32 },
+        Stock(Error),
+    }
+
+    const ENCODINGS: [Encoding; 3] = [Encoding::Json, Encoding::Cbor, Encoding::Postcard];
+
+    fn read_back(error: &Error, encoding: Encoding) -> Error {
+        let written = Payload::of(encoding, &OrderError::Stock(error.clone())).unwrap();
+        match written.read() {
+            Ok(OrderError::Stock(read)) => read,
+            other => panic!("{error:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_error_within_an_applications_own_is_read_as_what_it_was() {
+        for encoding in ENCODINGS {
+            for kind in ErrorKind::ALL {
+                for message in ["that is so", "accepted here", "nothing changed: no"] {
+                    let error = Error::new(kind, message);
+                    let read = read_back(&error, encoding);
+                    assert_eq!((read.kind(), read.message()), (kind, message));
+                    assert_eq!(read.is_open(), error.is_open(), "{kind:?}");
+                    assert_eq!(read.may_retry(), error.may_retry(), "{kind:?}");
+                    assert_eq!(read.changed_state(), error.changed_state(), "{kind:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_left_something_open_does_so_however_often_it_is_read() {
+        for encoding in ENCODINGS {
+            let cause = Payload::of(encoding, &Error::new(ErrorKind::Overloaded, "a queue is full")).unwrap();
+            let open = Error::new(ErrorKind::Refused, "no").with_details(cause);
+            assert!(open.is_open());
+            for again in ENCODINGS {
+                let read = read_back(&read_back(&open, encoding), again);
+                assert_eq!((read.kind(), read.message()), (ErrorKind::Refused, "no"));
+                assert!(read.is_open(), "{encoding:?} {again:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_error_is_not_read_as_one() {
+        for text in [
+            "null",
+            "5",
+            "\"io\"",
+            "{}",
+            "{\"error\":\"io\",\"message\":\"x\"}",
+            "{\"error\":7,\"message\":\"x\",\"open\":true}",
+        ] {
+            assert!(serde_json::from_str::<Error>(text).is_err(), "{text}");
+        }
+        let whole = Payload::of(Encoding::Postcard, &Error::new(ErrorKind::Io, "a disk")).unwrap();
+        for end in 0..whole.bytes.len() {
+            assert!(postcard::from_bytes::<Error>(&whole.bytes[..end]).is_err());
+        }
+        let later = "{\"error\":\"of_a_later_version\",\"message\":\"x\",\"open\":false}";
+        let later: Error = serde_json::from_str(later).unwrap();
+        assert_eq!((later.kind(), later.message()), (ErrorKind::Unanswered, "x"));
     }
 }
