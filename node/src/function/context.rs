@@ -32,6 +32,8 @@ pub struct Context {
     effects: Vec<Effect>,
     forward: Option<Call>,
     problem: Option<String>,
+    /// It is for a method that waits for nobody.
+    is_alone: bool,
     caller: Option<Arc<dyn Caller>>,
     nodes: Option<Arc<dyn Nodes>>,
 }
@@ -90,6 +92,7 @@ impl Context {
             effects: Vec::new(),
             forward: None,
             problem: None,
+            is_alone: false,
             caller: None,
             nodes: None,
         }
@@ -236,10 +239,7 @@ impl Context {
         argument: &A,
     ) -> Result<Streaming, Error> {
         let call = self.call_of(kind, key, method, argument)?;
-        let Some(caller) = self.caller.clone() else {
-            let message = "nothing changed: nobody opens streams for functions here";
-            return Err(Error::new(ErrorKind::NoFunction, message));
-        };
+        let caller = self.caller_who("opens streams")?;
         caller.open(on, call).await
     }
 
@@ -260,12 +260,25 @@ impl Context {
             );
             return Err(Error::new(ErrorKind::Refused, message));
         }
-        let Some(caller) = self.caller.clone() else {
-            let message = "nothing changed: nobody makes calls for functions here";
-            return Err(Error::new(ErrorKind::NoFunction, message));
-        };
+        let caller = self.caller_who("makes calls")?;
         let name = call.to_string();
         Ok((name, Box::pin(async move { caller.call(on, call).await })))
+    }
+
+    /// Whoever does this for it, if anybody does.
+    fn caller_who(&self, does: &str) -> Result<Arc<dyn Caller>, Error> {
+        self.caller.clone().ok_or_else(|| {
+            let why = match self.is_alone {
+                true => {
+                    "for a method that waits for nobody: make it with `command_async`, or ask for an `effect`"
+                }
+                false => "for functions here",
+            };
+            Error::new(
+                ErrorKind::NoFunction,
+                format!("nothing changed: nobody {does} {why}"),
+            )
+        })
     }
 
     /// The call of these names.
@@ -286,13 +299,16 @@ impl Context {
     /// Calls another entity's function once what this command did is in, where its level says, and before its reply is heard; in
     /// the order in which they were asked for. How it goes nobody is told: a function that fails leaves a line in the log.
     ///
+    /// None of them is done if the command is refused or fails, whichever of them it had asked for by then. What is to be done all
+    /// the same, as to undo what it has called, it [calls](Context::call) before it refuses.
+    ///
     /// A node runs it at most once, and not at all if it stops before, or if its caller's time is over by then: many of them are
     /// better left to [`Context::effect_later`].
     pub fn effect<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
         self.add_effect(kind, key, method, argument, true);
     }
 
-    /// The same, and the reply does not wait for it.
+    /// The same, and the reply does not wait for it. Nor is it done if the command is refused or fails.
     pub fn effect_later<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
         self.add_effect(kind, key, method, argument, false);
     }
@@ -364,6 +380,11 @@ impl Context {
             None => Ok((std::mem::take(&mut self.effects), self.forward.take())),
             Some(why) => Err(Error::new(ErrorKind::Refused, format!("nothing changed: {why}"))),
         }
+    }
+
+    /// Its method can wait for nobody.
+    pub(super) fn waits_for_nobody(&mut self) {
+        self.is_alone = true;
     }
 
     pub(crate) fn level(&self) -> Option<Level> {

@@ -350,6 +350,7 @@ type Done = ((Payload, Vec<Mutation>), (Vec<Effect>, Option<Call>));
 /// What a method does that waits for nobody.
 fn run_now(run: &Run, command: &Command, view: View, context: &mut Context) -> Result<Done, Error> {
     context.begin(command);
+    context.waits_for_nobody();
     let seen = Seen::of(view);
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let done = run(&seen, &command.payload, context)?;

@@ -433,6 +433,26 @@ async fn functions_that_cannot_be_are_refused_before_anything_starts() {
     assert_eq!(refused.kind(), ErrorKind::Config, "{refused}");
 }
 
+#[tokio::test]
+async fn a_command_that_cannot_wait_hears_which_can() {
+    let scratch = Scratch::new();
+    let asks = Function::of::<PnCounter>("asks").command("ask", |_, context: &mut Context, ()| {
+        let mut asking = std::pin::pin!(context.call::<_, ()>("count", "a", "get", &()));
+        let mut polled = std::task::Context::from_waker(std::task::Waker::noop());
+        match asking.as_mut().poll(&mut polled) {
+            std::task::Poll::Ready(Err(error)) => Err::<(), _>(error),
+            other => panic!("{other:?}"),
+        }
+    });
+    let node = start(&scratch, asks.into()).await;
+    let refused = within(node.call::<_, ()>("asks", "a", "ask", &()))
+        .await
+        .unwrap_err();
+    assert!(refused.message().contains("`command_async`"), "{refused}");
+    let cause: Error = refused.details().unwrap();
+    assert_eq!(cause.kind(), ErrorKind::NoFunction);
+}
+
 /// Orders that take from a stock, which another entity's function keeps.
 fn shop() -> [Function; 2] {
     let order = |orders: &mut OrSet<String>, context: &mut Context, (product, n): (String, i64)| {
