@@ -38,6 +38,7 @@ use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload, PayloadError};
 use crate::session::{Action, Call, Command, CommandId, Effect, Reply, Said, State as StateAction, Streams};
 use crate::session::{UNKNOWN_ELSEWHERE, lost_alone};
+use crate::trigger::{OWN_KINDS, SCHEDULE};
 use crate::view::View;
 use crate::wire::{KEY_BYTES_MAX, KIND_BYTES_MAX};
 
@@ -149,14 +150,21 @@ pub struct FunctionBuilder<S> {
 impl Function {
     /// The function of the entities of a kind, whose state is an `S`.
     pub fn of<S: State>(kind: &str) -> FunctionBuilder<S> {
-        let is_name = (1..=KIND_BYTES_MAX).contains(&kind.len());
-        let problem = format!("a function's kind {kind:?} must have 1 to {KIND_BYTES_MAX} bytes");
+        let problem = if !(1..=KIND_BYTES_MAX).contains(&kind.len()) {
+            Some(format!(
+                "a function's kind {kind:?} must have 1 to {KIND_BYTES_MAX} bytes"
+            ))
+        } else if kind.starts_with(OWN_KINDS) && kind != SCHEDULE {
+            Some(format!("kind {kind:?} is one of Anabranch's own"))
+        } else {
+            None
+        };
         let function = Function {
             kind: kind.to_owned(),
             ty: S::TYPE,
             methods: BTreeMap::new(),
             told: Vec::new(),
-            problem: (!is_name).then_some(problem),
+            problem,
         };
         FunctionBuilder {
             function,

@@ -14,7 +14,7 @@ use crate::function::Function;
 use crate::node::Node;
 use crate::store::limits::SNAPSHOT_BYTES_DEFAULT;
 use crate::transport::{Identity, MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN};
-use crate::trigger::{KEPT, OWN_KINDS, SCHEDULE, schedules};
+use crate::trigger::{KEPT, OWN_KINDS, schedules};
 use crate::wire::KIND_BYTES_MAX;
 
 /// Shards of a cluster unless said otherwise.
@@ -222,9 +222,6 @@ impl NodeBuilder {
                 return Err(config(problem));
             }
             let (kind, ty) = (function.kind(), function.ty());
-            if kind.starts_with(OWN_KINDS) && kind != SCHEDULE {
-                return Err(config(format!("kind {kind:?} is one of Anabranch's own")));
-            }
             if !seen.insert(kind) {
                 return Err(config(format!("kind {kind:?} has two functions")));
             }

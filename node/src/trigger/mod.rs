@@ -26,7 +26,6 @@ pub(crate) use cron::utc;
 pub use cron::{Cron, CronError};
 pub use errand::{Ended, Errand, Home, Next};
 pub use function::{SCHEDULE, Shown, schedules};
-#[cfg(feature = "quic")]
 pub(crate) use kept::OWN_KINDS;
 pub use kept::{KEPT, check_kinds};
 pub use news::{Interest, News};

@@ -421,6 +421,10 @@ async fn functions_that_cannot_be_are_refused_before_anything_starts() {
             ErrorKind::Config
         );
     }
+    // Who has no node to ask hears it from the function.
+    let problem = |function: Function| function.problem();
+    assert!(problem(of("anabranch:a").into()).is_some_and(|why| why.contains("Anabranch's own")));
+    assert_eq!(problem(crate::trigger::schedules()), None);
     // An entity that has another type already.
     let node = start(&scratch, of("a").into()).await;
     within(node.update(increment("x", 1))).await.unwrap();
