@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anabranch_crdt::{Reading, ReplicaId, Type};
+use anabranch_crdt::ReplicaId;
 
 use super::clock::wall_ms;
 use super::quic::block_on;
@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::spans;
 use crate::engine::Time;
 use crate::function::Function;
-use crate::trigger::{Ended, Errand, Home, Interest, Moment, News, Next, Runner};
+use crate::trigger::{Ended, Errand, Home, Interest, Moment, News, Next, Runner, state_of};
 use crate::wire::EntityId;
 
 /// The wall clock may be set; no later than after so long that is noticed.
@@ -59,8 +59,8 @@ impl Home for Shared {
         self.functions.has(kind)
     }
 
-    fn read(&self, entity: &EntityId) -> Option<(Type, Reading)> {
-        self.peek(|engine| engine.read(entity))
+    fn state_of(&self, entity: &EntityId) -> u64 {
+        self.peek(|engine| state_of(engine, entity))
     }
 }
 

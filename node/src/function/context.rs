@@ -137,7 +137,8 @@ impl Context {
     }
 
     /// The name of the call that this is, where it has one: the same if it is made again, as a [schedule](crate::Order) or a
-    /// [change](crate::FunctionBuilder::on_change) may have to. A function that must not do it twice keeps the names.
+    /// [change](crate::FunctionBuilder::on_change) may have to. A function that must not do it twice keeps the names: of each entity
+    /// that it is told of the last one alone, as those of earlier changes may come again; a schedule's do not.
     pub fn call_id(&self) -> Option<&str> {
         self.origin.id.as_deref()
     }

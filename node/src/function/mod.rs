@@ -524,7 +524,10 @@ impl<S: State> FunctionBuilder<S> {
     ///
     /// At least once after each change, and once for each entity that is there when the function is new; several changes in a
     /// row may be one. Calls for one entity come one after the other. One node makes the calls of a shard; where it dies, another
-    /// goes on from where it had kept that it was, and calls for some again: [`Context::call_id`] is the same while the entity is.
+    /// goes on from where it had kept that it was, and calls for some again: [`Context::call_id`] is the same while nothing more was
+    /// done to the entity, whichever node calls, and another once it was changed and changed back. But an entity of which nothing is
+    /// left, its last element removed or all of it deleted, is named as it was when that was so before: a function that must not do it
+    /// twice keeps the last name only, as the calls for one entity come in order.
     /// A deletion that nobody saw because the node died is not told.
     ///
     /// What the command refuses it has heard, and is not told again. Where it refuses with an [`Error`] of something that it called,

@@ -3,16 +3,16 @@
 //! Not here: who makes the calls. Contract: a time is noted as done once its call was answered, and not before; what was not
 //! answered is due again.
 
-use anabranch_crdt::{Reading, Type, planted};
+use anabranch_crdt::planted;
 
 use super::changes::{Telling, Trigger};
 use super::function::SCHEDULE;
 use super::order::Slot;
 use super::planner::Fire;
+use crate::engine::Engine;
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::error::{Error, ErrorKind};
 use crate::function::Change;
-use crate::json;
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
 use crate::wire::EntityId;
@@ -22,8 +22,19 @@ pub trait Home {
     /// Whether it has a function of this kind.
     fn has_function(&self, kind: &str) -> bool;
 
-    /// What an entity holds there now.
-    fn read(&self, entity: &EntityId) -> Option<(Type, Reading)>;
+    /// What stands for the state in which an entity is there now: see [`state_of`].
+    fn state_of(&self, entity: &EntityId) -> u64;
+}
+
+/// What stands for the state in which an entity is: alike at all nodes where the same operations show of it, also after a restart,
+/// and another once others do, though they come to the same value. 0 where nothing shows.
+pub fn state_of(engine: &Engine, entity: &EntityId) -> u64 {
+    let digest = || {
+        let (ty, _) = engine.read(entity)?;
+        let view = engine.view(entity, ty).ok()?;
+        Some(view.value()?.digest())
+    };
+    digest().unwrap_or(0)
 }
 
 /// What was to be done, and whether it was.
@@ -176,10 +187,7 @@ fn tell(of: &Of, trigger: &Trigger, here: &dyn Home) -> Result<Call, Error> {
         key: entity.key().to_owned(),
     };
     let argument = Payload::of(Encoding::Cbor, &change)?;
-    let state = here.read(entity).map_or(0, |(ty, reading)| {
-        let line = json::line(entity, &reading);
-        u64::from(crc32c::crc32c(line.as_bytes())) << 8 | ty as u64
-    });
+    let state = here.state_of(entity);
     let call = Call::new(target, trigger.method.clone(), argument);
     Ok(call.with_id(format!("{entity}#{state:x}")))
 }
@@ -215,8 +223,8 @@ mod tests {
             true
         }
 
-        fn read(&self, _: &EntityId) -> Option<(Type, Reading)> {
-            None
+        fn state_of(&self, _: &EntityId) -> u64 {
+            0
         }
     }
 

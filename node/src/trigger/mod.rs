@@ -24,7 +24,7 @@ mod tests;
 #[cfg(feature = "daemon")]
 pub(crate) use cron::utc;
 pub use cron::{Cron, CronError};
-pub use errand::{Ended, Errand, Home, Next};
+pub use errand::{Ended, Errand, Home, Next, state_of};
 pub use function::{SCHEDULE, Shown, schedules};
 pub(crate) use kept::OWN_KINDS;
 pub use kept::{KEPT, check_kinds};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anabranch::state::{OrSet, PnCounter};
+use anabranch::state::{LwwRegister, OrSet, PnCounter};
 use anabranch::{
     Change, Context, Copies, EntityId, ErrorKind, Function, Level, Mutation, Op, Order, Reading, SCHEDULE,
     Shown, Stage, Type, Update, When, schedules,
@@ -193,6 +193,44 @@ fn schedules_come_due_as_time_passes_and_changes_are_told() {
         shown.last_ms.unwrap() - shown.since_ms
     });
     assert!(last < 3_600_000, "{last}");
+}
+
+/// A lamp that is switched, and who keeps under which name he heard of it.
+fn lamps() -> Vec<Function> {
+    let lamp =
+        Function::of::<LwwRegister<bool>>("lamp").command("switch", |lamp, _: &mut Context, on: bool| {
+            lamp.set(&on);
+            Ok::<_, String>(())
+        });
+    let log = Function::of::<Names>("log")
+        .command("note", |names: &mut Names, context: &mut Context, _: Change| {
+            names.add(context.call_id().unwrap_or_default());
+            Ok::<_, String>(())
+        })
+        .query("show", |names: &Names, _, ()| Ok::<_, String>(names.elements()))
+        .on_change("lamp", "note");
+    vec![lamp.into(), log.into()]
+}
+
+#[test]
+fn a_change_back_has_a_name_of_its_own_and_one_that_is_told_again_has_the_same() {
+    let mut cluster = TestCluster::start(3, lamps);
+    let noted = |cluster: &mut TestCluster, node| {
+        cluster.settle();
+        cluster.pass(Duration::from_secs(30));
+        let noted: Vec<String> = cluster.call(node, "log", "a", "show", &()).unwrap();
+        noted.len()
+    };
+    for (switched, on) in [true, false, true, false].into_iter().enumerate() {
+        let () = cluster.call(1, "lamp", "a", "switch", &on).unwrap();
+        assert_eq!(noted(&mut cluster, 0), switched + 1);
+    }
+    // Whoever sees to it anew, wherever that is, tells of it as it was told before.
+    for node in 0..3 {
+        cluster.kill(node);
+        assert_eq!(noted(&mut cluster, (node + 1) % 3), 4);
+        cluster.restart(node);
+    }
 }
 
 #[test]

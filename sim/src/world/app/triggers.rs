@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anabranch::engine::{Engine, Input as EngineInput, RequestId};
-use anabranch::trigger::{Errand, Home, Interest, Moment, News as Noted, Next, Runner};
-use anabranch::{EntityId, Error, Payload, Reading, ReplicaId, Type};
+use anabranch::trigger::{Errand, Home, Interest, Moment, News as Noted, Next, Runner, state_of};
+use anabranch::{EntityId, Error, Payload, ReplicaId};
 
 use super::{Apps, By, Event, Functions, Step};
 use crate::net::NodeIx;
@@ -45,8 +45,8 @@ impl Home for AtNode<'_> {
         self.functions.contains_key(kind)
     }
 
-    fn read(&self, entity: &EntityId) -> Option<(Type, Reading)> {
-        self.engine.read(entity)
+    fn state_of(&self, entity: &EntityId) -> u64 {
+        state_of(self.engine, entity)
     }
 }
 
