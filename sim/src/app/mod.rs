@@ -98,7 +98,12 @@ pub trait Application {
     fn on_answer(&mut self, answered: &Answered, cluster: &Cluster<'_>) -> Result<(), String>;
 
     /// All was healed, everything was answered, and all nodes agree: what must still come of its own accord before it is over,
-    /// if anything must. Asked again and again, until a bound.
+    /// if anything must: what schedules and changes call for, above all. Asked again and again, until nothing is awaited.
+    ///
+    /// All of it, the nodes' agreement and this, must come within 180 virtual seconds after all was healed, or the run has failed. An
+    /// [order](anabranch::Order) gives each of its calls 60 s unless it says otherwise, and only then is one whose answer was lost
+    /// made again: one that is lost fits into that, and two in a row do not. Orders with a shorter
+    /// [timeout](anabranch::Order::timeout) settle sooner.
     fn awaits(&mut self, cluster: &Cluster<'_>) -> Option<String> {
         let _ = cluster;
         None

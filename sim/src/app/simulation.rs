@@ -351,6 +351,49 @@ mod tests {
         assert!(short(1).run(At(2)).failure.is_none());
     }
 
+    /// Awaits what never comes.
+    struct InVain;
+
+    impl Application for InVain {
+        fn functions(&self) -> Vec<Function> {
+            At(0).functions()
+        }
+
+        fn next(&mut self, client: &mut Client) -> Option<Ask> {
+            At(0).next(client)
+        }
+
+        fn on_answer(&mut self, _: &Answered, _: &Cluster<'_>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn awaits(&mut self, _: &Cluster<'_>) -> Option<String> {
+            Some("what never comes".to_owned())
+        }
+
+        fn at_rest(&mut self, _: &Cluster<'_>) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_never_comes_is_awaited_for_a_bound_and_told_of_once() {
+        let story = Rc::new(RefCell::new(Vec::new()));
+        let lines = Rc::clone(&story);
+        let told = short(1).told(move |line| lines.borrow_mut().push(line.to_owned()));
+        let failure = told.run(InVain).failure.map(|failure| failure.to_string());
+        let failure = failure.unwrap_or_default();
+        assert!(
+            failure.contains("180 s after all was healed: what never comes"),
+            "{failure}"
+        );
+        let told = story.take();
+        let told = told
+            .iter()
+            .filter(|line| line.ends_with("not settled yet: what never comes"));
+        assert!((1..10).contains(&told.count()));
+    }
+
     #[test]
     fn a_failure_says_how_it_is_replayed() {
         let failed = catch_unwind(AssertUnwindSafe(|| check(7..8, |_| short(7).run(At(99)))));

@@ -28,6 +28,8 @@ pub const SECOND: Micros = 1_000_000;
 pub const CHAOS_US: Micros = 60 * SECOND;
 /// After them, everything must agree within this, microseconds.
 pub const SETTLE_US_MAX: Micros = 60 * SECOND;
+/// An application has longer: a call that was lost is waited for until its deadline, a minute for a schedule's, and then made again.
+pub const APPLICATION_SETTLE_US_MAX: Micros = 180 * SECOND;
 /// Agreement is watched for so long, microseconds: longer than any period of the protocol.
 pub const REST_US: Micros = 20 * SECOND;
 

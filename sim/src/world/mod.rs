@@ -165,6 +165,8 @@ pub struct World {
     next_request: u64,
     phase: Phase,
     healed_at: Micros,
+    /// Why all do not agree yet, as it was told last.
+    why_unsettled: Option<String>,
     /// How many nodes have been asked for one more update since all agreed.
     probed: usize,
     /// And of how many it is planned.
@@ -229,6 +231,7 @@ impl World {
             next_request: 1,
             phase: Phase::Chaos,
             healed_at: 0,
+            why_unsettled: None,
             probed: 0,
             planned: 0,
             restless: 0,

@@ -6,7 +6,7 @@ use super::probe::PROBES;
 use super::{Event, Phase, World};
 use crate::net::{NetPlan, NodeIx};
 use crate::oracle::{Failure, Rule, broken};
-use crate::plan::{REST_US, SECOND, SETTLE_US_MAX};
+use crate::plan::{APPLICATION_SETTLE_US_MAX, REST_US, SECOND, SETTLE_US_MAX};
 use crate::queue::Micros;
 
 /// The oracles look so often, microseconds.
@@ -171,6 +171,10 @@ impl World {
             self.unsettled()
         };
         let unsettled = unsettled.or_else(|| self.awaited());
+        let settle_us_max = match self.is_application() {
+            true => APPLICATION_SETTLE_US_MAX,
+            false => SETTLE_US_MAX,
+        };
         let engines = World::engines(&self.hosts);
         match unsettled {
             None if self.is_application() => {
@@ -194,8 +198,8 @@ impl World {
                 self.tell(|| "-- all agree".to_owned());
                 Ok(())
             }
-            Some(why) if now.saturating_sub(self.healed_at) > SETTLE_US_MAX => {
-                let seconds = SETTLE_US_MAX / SECOND;
+            Some(why) if now.saturating_sub(self.healed_at) > settle_us_max => {
+                let seconds = settle_us_max / SECOND;
                 Err(broken(
                     Rule::Convergence,
                     None,
@@ -203,7 +207,11 @@ impl World {
                 ))
             }
             Some(why) => {
-                self.tell(|| format!("-- not settled yet: {why}"));
+                // Once: what goes before is what one reads a story's end for.
+                if self.why_unsettled.as_ref() != Some(&why) {
+                    self.tell(|| format!("-- not settled yet: {why}"));
+                    self.why_unsettled = Some(why);
+                }
                 Ok(())
             }
         }

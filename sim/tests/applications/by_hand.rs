@@ -109,6 +109,15 @@ fn what_is_split_does_not_settle() {
 }
 
 #[test]
+#[should_panic(expected = "visit of visits/a at n0")]
+fn what_waits_for_a_node_that_stands_still_is_named() {
+    let mut cluster = TestCluster::start(2, visits);
+    cluster.pause(0, Duration::from_secs(700));
+    let _begun = cluster.begin(Ask::of("visits", "a", "visit", &()).at(0));
+    cluster.settle();
+}
+
+#[test]
 fn a_killed_node_is_not_there_until_it_is_started_and_has_what_it_answered_for() {
     let mut cluster = TestCluster::start(3, visits);
     assert_eq!(visit(&mut cluster, 0, "a").unwrap(), 1);

@@ -18,7 +18,7 @@ pub(super) struct Direct {
     pub deadline: Time,
     /// What the client's session has seen, if it is in one.
     session: Option<Token>,
-    wants: Wants,
+    pub wants: Wants,
 }
 
 #[derive(Clone, Debug)]

@@ -28,7 +28,7 @@ pub(super) struct Effects {
 #[derive(Debug)]
 pub(super) struct Chain {
     pub node: NodeIx,
-    rest: VecDeque<Call>,
+    pub rest: VecDeque<Call>,
 }
 
 impl Apps {

@@ -21,6 +21,7 @@ mod peers;
 mod routing;
 mod running;
 mod triggers;
+mod under_way;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -287,12 +288,7 @@ impl World {
     /// What of an application is not done yet.
     pub(super) fn unanswered(&self) -> Option<String> {
         let apps = self.apps.as_ref()?;
-        let calls = apps.callings.len() + apps.asked.len() + apps.directs.len();
-        let chains = apps.chains.len();
-        let is_done = calls == 0 && chains == 0;
-        (!is_done)
-            .then(|| format!("{calls} calls wait, and {chains} that nobody waits for"))
-            .or_else(|| self.stale_link())
+        apps.under_way().or_else(|| self.stale_link())
     }
 
     /// A node that does not know yet of a link that is up, or in which run its peer is: it stands still, or has just gone on.

@@ -20,7 +20,9 @@ const GRACE_MS: u64 = 500;
 pub(super) struct Asked {
     pub node: NodeIx,
     pub by: By,
-    peer: NodeIx,
+    pub peer: NodeIx,
+    /// What is called.
+    pub name: String,
     /// Over the link with this epoch.
     epoch: Epoch,
 }
@@ -36,7 +38,7 @@ impl Apps {
         session: Option<Token>,
         timeout_ms: u64,
     ) -> u64 {
-        let id = self.number();
+        let (id, name) = (self.number(), call.to_string());
         match self.send_request(
             world,
             node,
@@ -52,6 +54,7 @@ impl Apps {
                     node,
                     by,
                     peer,
+                    name,
                     epoch,
                 };
                 self.asked.insert(id, asked);
