@@ -38,9 +38,13 @@ use crate::error::{Error, ErrorKind};
 use crate::payload::{Encoding, Payload, PayloadError};
 use crate::session::{Action, Call, Command, CommandId, Effect, Reply, Said, State as StateAction, Streams};
 use crate::session::{UNKNOWN_ELSEWHERE, lost_alone};
-use crate::trigger::{OWN_KINDS, SCHEDULE};
 use crate::view::View;
 use crate::wire::{KEY_BYTES_MAX, KIND_BYTES_MAX};
+
+/// Kinds that begin so are Anabranch's own.
+pub(crate) const OWN_KINDS: &str = "anabranch:";
+/// The one of them that has a function: the kind of schedules.
+pub const SCHEDULE: &str = "anabranch:schedule";
 
 /// A method's name is at most this long.
 pub const METHOD_BYTES_MAX: usize = 128;

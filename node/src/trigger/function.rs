@@ -4,11 +4,9 @@ use anabranch_crdt::planted;
 use serde::{Deserialize, Serialize};
 
 use super::order::{Order, OrderError, Plan, Schedule, Slot, Stand, believed};
+pub use crate::function::SCHEDULE;
 use crate::function::state::{LwwRegister, MvRegister, State};
 use crate::function::{Context, Function};
-
-/// The kind of schedules.
-pub const SCHEDULE: &str = "anabranch:schedule";
 
 /// So far the clock of the node that made a call may be ahead of the one that notes it.
 const AHEAD_MS_MAX: u64 = 3_600 * 1_000;

@@ -10,13 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::engine::limits::TIMEOUT_MS_DEFAULT;
 use crate::engine::{Engine, Level, Op, Update};
 use crate::error::{Error, ErrorKind};
+use crate::function::OWN_KINDS;
 use crate::wire::EntityId;
 
 use super::changes::Trigger;
 use super::function::SCHEDULE;
 
-/// Kinds that begin so are Anabranch's own.
-pub(crate) const OWN_KINDS: &str = "anabranch:";
 /// The kind of what is kept for triggers: maps of registers. Every node with functions has it.
 pub const KEPT: &str = "anabranch:trigger";
 /// The entity that says which nodes have functions.

@@ -21,12 +21,13 @@ mod runner;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "quic")]
+pub(crate) use crate::function::OWN_KINDS;
 #[cfg(feature = "daemon")]
 pub(crate) use cron::utc;
 pub use cron::{Cron, CronError};
 pub use errand::{Ended, Errand, Home, Next, state_of};
 pub use function::{SCHEDULE, Shown, schedules};
-pub(crate) use kept::OWN_KINDS;
 pub use kept::{KEPT, check_kinds};
 pub use news::{Interest, News};
 pub use order::{ARGUMENT_BYTES_MAX, EVERY_MS_MIN, Json, Missed, Order, OrderError, When};
