@@ -58,15 +58,15 @@ pub struct Ask {
 #[derive(Clone, Debug)]
 pub(crate) enum What {
     /// A call of a function, and the only node that may run it, where there is one.
-    Call {
-        call: Call,
-        on: Option<NodeIx>,
-    },
+    Call { call: Call, on: Option<NodeIx> },
+    /// What no function is asked for.
+    Direct(Direct),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Direct {
     Update(Update),
-    Read {
-        entity: EntityId,
-        majority: bool,
-    },
+    Read { entity: EntityId, majority: bool },
 }
 
 impl Ask {
@@ -97,7 +97,7 @@ impl Ask {
     /// is waited for where it is asked [in one](Ask::in_session).
     pub fn update(update: Update) -> Ask {
         let timeout_ms = update.timeout_ms;
-        Ask::what(What::Update(update), timeout_ms)
+        Ask::what(What::Direct(Direct::Update(update)), timeout_ms)
     }
 
     /// The deletion of an entity, as [`Node::delete`](anabranch::Node::delete) makes it.
@@ -114,8 +114,7 @@ impl Ask {
     /// # Panics
     /// The name is no entity's.
     pub fn read(kind: &str, key: &str) -> Ask {
-        let (entity, majority) = (name(kind, key), false);
-        Ask::what(What::Read { entity, majority }, TIMEOUT_MS_DEFAULT)
+        Ask::reading(name(kind, key), false)
     }
 
     /// The same of what more than half of the nodes have: [`Node::read_majority`](anabranch::Node::read_majority).
@@ -123,8 +122,12 @@ impl Ask {
     /// # Panics
     /// The name is no entity's.
     pub fn read_majority(kind: &str, key: &str) -> Ask {
-        let (entity, majority) = (name(kind, key), true);
-        Ask::what(What::Read { entity, majority }, TIMEOUT_MS_DEFAULT)
+        Ask::reading(name(kind, key), true)
+    }
+
+    fn reading(entity: EntityId, majority: bool) -> Ask {
+        let what = What::Direct(Direct::Read { entity, majority });
+        Ask::what(what, TIMEOUT_MS_DEFAULT)
     }
 
     fn what(what: What, timeout_ms: u64) -> Ask {
@@ -219,7 +222,7 @@ impl Ask {
     pub fn call(&self) -> Option<&Call> {
         match &self.what {
             What::Call { call, .. } => Some(call),
-            What::Update(_) | What::Read { .. } => None,
+            What::Direct(_) => None,
         }
     }
 
@@ -231,7 +234,7 @@ impl Ask {
     pub(crate) fn names(&self) -> Option<NodeIx> {
         match &self.what {
             What::Call { on, .. } => self.node.max(*on),
-            What::Update(_) | What::Read { .. } => self.node,
+            What::Direct(_) => self.node,
         }
     }
 
@@ -261,14 +264,22 @@ impl fmt::Display for Ask {
         match &self.what {
             What::Call { call, on: None } => call.fmt(f),
             What::Call { call, on: Some(on) } => write!(f, "{call} on n{on}"),
-            What::Update(update) => {
+            What::Direct(direct) => direct.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Direct {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Direct::Update(update) => {
                 for (at, op) in update.ops.iter().enumerate() {
                     let comma = if at > 0 { ", " } else { "" };
                     write!(f, "{comma}{} of {}", op.mutation.name(), op.entity)?;
                 }
                 Ok(())
             }
-            What::Read { entity, majority } => {
+            Direct::Read { entity, majority } => {
                 let how = if *majority { "majority read" } else { "read" };
                 write!(f, "{how} of {entity}")
             }

@@ -72,7 +72,7 @@ use anabranch::Function;
 use crate::net::NodeIx;
 pub use crate::world::Cluster;
 pub use ask::{Answered, Ask, Client, Made};
-pub(crate) use ask::{What, call};
+pub(crate) use ask::{Direct, What, call};
 pub use by_hand::{Begun, TestCluster};
 pub use simulation::{CallCounts, Outcome, Simulation, check, find};
 

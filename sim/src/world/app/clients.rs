@@ -4,7 +4,6 @@ use anabranch::{Error, ErrorKind, Payload, Token};
 
 use super::calling::Witness;
 use super::cluster::Cluster;
-use super::direct::Wants;
 use super::{Apps, By, CallIx, Delivery, Event, Step};
 use crate::app::{Answered, Ask, Client as Asking, What};
 use crate::net::NodeIx;
@@ -124,17 +123,7 @@ impl Apps {
                 let peer = world.hosts[*on].id;
                 self.ask_peer(world, node, (peer, by), call.clone(), session, timeout_ms)
             }
-            What::Update(update) => {
-                let wants = Wants::Update(update.clone());
-                self.open_direct(world, (node, ix), wants, session, timeout_ms)
-            }
-            What::Read { entity, majority } => {
-                let wants = Wants::Read {
-                    entity: entity.clone(),
-                    majority: *majority,
-                };
-                self.open_direct(world, (node, ix), wants, session, timeout_ms)
-            }
+            What::Direct(wants) => self.open_direct(world, (node, ix), wants.clone(), session, timeout_ms),
         }
     }
 

@@ -2,29 +2,23 @@
 
 use anabranch::engine::{Input as EngineInput, Read, RequestId, Time};
 use anabranch::trigger::check_kinds;
-use anabranch::{Answer, Encoding, EntityId, Error, Level, Payload, ReplicaId, Token, Update};
+use anabranch::{Answer, Encoding, Error, Level, Payload, ReplicaId, Token, Update};
 
 use super::calling::{For, Witness};
 use super::{Apps, By, CallIx, Delivery, Event, News, Step, Todo};
-use crate::app::Made;
+use crate::app::{Direct, Made};
 use crate::net::NodeIx;
 use crate::world::World;
 
 /// Such a question, until it is answered.
 #[derive(Debug)]
-pub(super) struct Direct {
+pub(super) struct Asked {
     pub node: NodeIx,
     pub client: usize,
     pub deadline: Time,
     /// What the client's session has seen, if it is in one.
     session: Option<Token>,
-    pub wants: Wants,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Wants {
-    Update(Update),
-    Read { entity: EntityId, majority: bool },
+    pub wants: Direct,
 }
 
 impl Apps {
@@ -33,12 +27,12 @@ impl Apps {
         &mut self,
         world: &World,
         (node, client): (NodeIx, usize),
-        wants: Wants,
+        wants: Direct,
         session: Option<Token>,
         timeout_ms: u64,
     ) -> CallIx {
         let ix = self.number();
-        let direct = Direct {
+        let direct = Asked {
             node,
             client,
             deadline: Time(world.kernel.now()).after_ms(timeout_ms),
@@ -63,7 +57,7 @@ impl Apps {
         let (wants, session) = (direct.wants.clone(), direct.session.clone());
         let request = RequestId(world.number_request());
         let (input, level) = match wants {
-            Wants::Update(update) => {
+            Direct::Update(update) => {
                 if let Err(error) = check_kinds(&update) {
                     self.end_direct(ix, Err(error), Witness::default());
                     return Some(Ok(()));
@@ -77,7 +71,7 @@ impl Apps {
                 };
                 (EngineInput::Submit { request, update }, Some(level))
             }
-            Wants::Read { entity, majority } => {
+            Direct::Read { entity, majority } => {
                 let read = Read {
                     entities: vec![entity],
                     all: false,
@@ -108,7 +102,7 @@ impl Apps {
         let mut witness = Witness::default();
         if let Ok(answer) = &result {
             if let Some(level) = level {
-                let is_repeat = matches!(&direct.wants, Wants::Update(update) if update.key.is_some());
+                let is_repeat = matches!(&direct.wants, Direct::Update(update) if update.key.is_some());
                 world.check_answer(node, level, answer, (!is_repeat).then_some(false))?;
                 witness.made = Some(Made {
                     by: ReplicaId::new(world.hosts[node].id, answer.epoch),
@@ -116,7 +110,7 @@ impl Apps {
                 });
             }
             let life = world.hosts[node].life.as_ref();
-            if let (Wants::Read { entity, .. }, Some(life)) = (&direct.wants, life) {
+            if let (Direct::Read { entity, .. }, Some(life)) = (&direct.wants, life) {
                 let shown = answer.shown.first();
                 let of_majority = shown.map(|view| view.ty().zip(view.read()));
                 witness.read = of_majority.unwrap_or_else(|| life.engine.read(entity));

@@ -41,7 +41,6 @@ use crate::queue::{Micros, QueueKind};
 use calling::{Calling, For};
 use clients::Client;
 pub use cluster::Cluster;
-use direct::Direct;
 use effects::Chain;
 pub(crate) use news::Event;
 pub(super) use news::News;
@@ -162,7 +161,7 @@ pub(super) struct Apps {
     /// What each request to an engine was for.
     requests: BTreeMap<u64, (NodeIx, For)>,
     /// What clients ask without a function.
-    directs: BTreeMap<CallIx, Direct>,
+    directs: BTreeMap<CallIx, direct::Asked>,
     /// Calls that go from node to node until one answers.
     routes: BTreeMap<CallIx, Routing>,
     /// Calls of other nodes that wait for their answers.

@@ -1,7 +1,6 @@
 //! What of an application is under way, in words: for whoever reads why a run does not come to its end.
 
 use super::Apps;
-use super::direct::{Direct, Wants};
 
 /// So many calls are named.
 const NAMED_MAX: usize = 5;
@@ -18,7 +17,8 @@ impl Apps {
         let callings = callings.map(|calling| format!("{} at n{}", calling.call, calling.node));
         let asked = self.asked.values();
         let asked = asked.map(|asked| format!("{} asked of n{} by n{}", asked.name, asked.peer, asked.node));
-        let directs = self.directs.values().map(named);
+        let directs = self.directs.values();
+        let directs = directs.map(|direct| format!("{} at n{}", direct.wants, direct.node));
         let left = self.chains.values().flat_map(|chain| {
             let calls = chain.rest.iter();
             calls.map(|call| format!("{call}, left at n{}", chain.node))
@@ -34,15 +34,4 @@ impl Apps {
             "{calls} calls wait, and {chains} that nobody waits for: {names}"
         ))
     }
-}
-
-fn named(direct: &Direct) -> String {
-    let what = match &direct.wants {
-        Wants::Update(update) => match update.ops.first() {
-            Some(op) => format!("an update of {}", op.entity),
-            None => "an update".to_owned(),
-        },
-        Wants::Read { entity, .. } => format!("a read of {entity}"),
-    };
-    format!("{what} at n{}", direct.node)
 }
