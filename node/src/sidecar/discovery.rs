@@ -32,8 +32,8 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A function that has not said for so long what it is will not.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
-/// After so many attempts in vain somebody may want to know.
-const ATTEMPTS_NOTED: u32 = 40;
+/// After so long in vain somebody may want to know.
+const NOTED_AFTER: Duration = Duration::from_secs(10);
 
 /// What the names of methods begin with that take something away.
 const HARMFUL: [&str; 8] = [
@@ -222,11 +222,12 @@ impl Discovering {
     }
 
     async fn connect(&self) -> Connection {
-        let mut pause = RETRY_MIN;
-        for attempt in 1u32.. {
+        let (began, mut is_noted, mut pause) = (Instant::now(), false, RETRY_MIN);
+        loop {
             match self.try_connect().await {
                 Ok(connection) => return connection,
-                Err(why) if attempt == ATTEMPTS_NOTED => {
+                Err(why) if !is_noted && began.elapsed() >= NOTED_AFTER => {
+                    is_noted = true;
                     self.remark(format!("no function is there yet: {why}; still looking"));
                 }
                 Err(_) => {}
@@ -234,7 +235,6 @@ impl Discovering {
             sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
         }
-        std::future::pending().await
     }
 
     async fn try_connect(&self) -> Result<Connection, String> {
