@@ -153,6 +153,23 @@ impl Mutation {
         }
     }
 
+    /// Whether it takes something away. What somebody had taken away before it does not take away again: who has this one alone may
+    /// still show that.
+    ///
+    /// ```
+    /// use anabranch_crdt::Mutation;
+    ///
+    /// assert!(Mutation::Remove(vec!["fruit".into()]).takes_away());
+    /// assert!(!Mutation::Add(vec!["fruit".into()]).takes_away());
+    /// ```
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Mutation::Remove(_) | Mutation::Clear | Mutation::Disable | Mutation::Delete => true,
+            Mutation::Update { mutation, .. } => mutation.takes_away(),
+            _ => false,
+        }
+    }
+
     /// How many dots it uses at most.
     pub(crate) fn dots_max(&self) -> u64 {
         match self {

@@ -59,6 +59,12 @@ struct Resolved {
     mutation: Mutation,
 }
 
+/// Whether what an update leaves is owed to others, too: it changed nothing, or did not take away what they had taken away. Who has
+/// all that it made, and not that, shows something else than its caller was told.
+fn answers_for_what_is_here(update: &Update, answer: &crate::engine::Answer) -> bool {
+    answer.dots.is_empty() || update.ops.iter().any(|op| op.mutation.takes_away())
+}
+
 impl Engine {
     pub(crate) fn on_submit(&mut self, request: RequestId, update: Update) {
         self.submit_by(request, update, None, None);
@@ -146,8 +152,9 @@ impl Engine {
     fn pending(&self, update: &Update, answer: crate::engine::Answer, record: RecordId) -> Pending {
         let token = self.token_of(update, &answer);
         let answer = crate::engine::Answer { token, ..answer };
-        // An update that changed nothing answers for what it saw: that must be where its level says.
-        let observed = if answer.dots.is_empty() && update.level.copies != Copies::Local {
+        // Then that must be where its level says, too.
+        let answers_for_all = answers_for_what_is_here(update, &answer);
+        let observed = if answers_for_all && update.level.copies != Copies::Local {
             let shards: BTreeSet<ShardId> = update.ops.iter().map(|op| self.shard_of(&op.entity)).collect();
             shards
                 .into_iter()
@@ -168,14 +175,14 @@ impl Engine {
         }
     }
 
-    /// What the update's session has seen: what it had, and what was made of the update, or what there was already.
+    /// What the update's session has seen: what it had, what was made of the update, and, where it answers for that, what is here.
     fn token_of(&self, update: &Update, answer: &crate::engine::Answer) -> Token {
-        let before = update.after.as_ref();
-        if answer.dots.is_empty() {
-            let entities = update.ops.iter().map(|op| &op.entity);
-            return self.token(before.unwrap_or(&Token::default()), entities);
-        }
-        let mut token = before.cloned().unwrap_or_default();
+        let before = update.after.clone().unwrap_or_default();
+        let mut token = if answers_for_what_is_here(update, answer) {
+            self.token(&before, update.ops.iter().map(|op| &op.entity))
+        } else {
+            before
+        };
         let replica = ReplicaId::new(self.config.node, answer.epoch);
         for &(shard, _, last) in &answer.dots {
             token.insert(shard, replica, last);

@@ -300,6 +300,59 @@ fn a_deletion_takes_what_its_node_has_seen_and_a_majority_reads_what_is_left() {
     assert_eq!(shown(&mut cluster, 1, "a"), 1);
 }
 
+/// The session's deletion did not take away what another's had: who has the one and not the other shows that.
+#[test]
+fn a_session_sees_nothing_of_what_it_deleted_where_another_had_deleted_some_of_it() {
+    let add = |element: &'static str| {
+        let entity = EntityId::new("book", "a").unwrap();
+        let op = Op {
+            entity: entity.clone(),
+            ty: None,
+            mutation: Mutation::Add(vec![element.into()]),
+        };
+        Update {
+            ops: vec![op],
+            ..Update::delete(entity)
+        }
+    };
+    for copies in [Copies::Local, Copies::Majority] {
+        let mut cluster = TestCluster::start(3, visits);
+        cluster.update(0, add("x")).unwrap();
+        cluster.settle();
+        cluster.split(&[&[0], &[1, 2]]);
+        cluster.delete(2, "book", "a").unwrap();
+        let book = EntityId::new("book", "a").unwrap();
+        cluster.wait_until("the other hears of it", |cluster| {
+            cluster.read(1, &book).is_none()
+        });
+        cluster.update(1, add("y")).unwrap();
+        let level = Level {
+            copies,
+            stage: Stage::Durable,
+        };
+        let deletion = Update {
+            level,
+            ..Update::delete(book.clone())
+        };
+        if copies == Copies::Local {
+            let deleted = cluster.ask(Ask::update(deletion).at(1).in_session());
+            assert!(deleted.result.is_ok(), "{deleted:?}");
+            cluster.heal();
+            cluster.split(&[&[2], &[0, 1]]);
+            let read = cluster.ask(Ask::read("book", "a").at(0).in_session());
+            assert!(read.result.is_ok() && read.read.is_none(), "{read:?}");
+        } else {
+            // Nobody else has both.
+            cluster.kill(2);
+            let deleted = cluster.begin(Ask::update(deletion).at(1));
+            cluster.heal();
+            let deleted = cluster.finish(deleted);
+            assert!(deleted.result.is_ok(), "{deleted:?}");
+            cluster.look(|cluster| assert_eq!(cluster.read(0, &book), None));
+        }
+    }
+}
+
 #[test]
 fn a_call_of_a_certain_node_runs_there_or_not_at_all() {
     let mut cluster = TestCluster::start(3, visits);
