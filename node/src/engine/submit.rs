@@ -59,8 +59,8 @@ struct Resolved {
     mutation: Mutation,
 }
 
-/// Whether what an update leaves is owed to others, too: it changed nothing, or did not take away what they had taken away. Who has
-/// all that it made, and not that, shows something else than its caller was told.
+/// Whether what an update leaves is owed to others, too: it changed nothing, or did not take away what they had taken away. A node
+/// that has all that it made, and not that, would show its session what the session has seen gone.
 fn answers_for_what_is_here(update: &Update, answer: &crate::engine::Answer) -> bool {
     answer.dots.is_empty() || update.ops.iter().any(|op| op.mutation.takes_away())
 }
@@ -152,9 +152,8 @@ impl Engine {
     fn pending(&self, update: &Update, answer: crate::engine::Answer, record: RecordId) -> Pending {
         let token = self.token_of(update, &answer);
         let answer = crate::engine::Answer { token, ..answer };
-        // Then that must be where its level says, too.
-        let answers_for_all = answers_for_what_is_here(update, &answer);
-        let observed = if answers_for_all && update.level.copies != Copies::Local {
+        // An update that changed nothing answers for what it saw: that must be where its level says.
+        let observed = if answer.dots.is_empty() && update.level.copies != Copies::Local {
             let shards: BTreeSet<ShardId> = update.ops.iter().map(|op| self.shard_of(&op.entity)).collect();
             shards
                 .into_iter()

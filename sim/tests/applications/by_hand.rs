@@ -315,42 +315,22 @@ fn a_session_sees_nothing_of_what_it_deleted_where_another_had_deleted_some_of_i
             ..Update::delete(entity)
         }
     };
-    for copies in [Copies::Local, Copies::Majority] {
-        let mut cluster = TestCluster::start(3, visits);
-        cluster.update(0, add("x")).unwrap();
-        cluster.settle();
-        cluster.split(&[&[0], &[1, 2]]);
-        cluster.delete(2, "book", "a").unwrap();
-        let book = EntityId::new("book", "a").unwrap();
-        cluster.wait_until("the other hears of it", |cluster| {
-            cluster.read(1, &book).is_none()
-        });
-        cluster.update(1, add("y")).unwrap();
-        let level = Level {
-            copies,
-            stage: Stage::Durable,
-        };
-        let deletion = Update {
-            level,
-            ..Update::delete(book.clone())
-        };
-        if copies == Copies::Local {
-            let deleted = cluster.ask(Ask::update(deletion).at(1).in_session());
-            assert!(deleted.result.is_ok(), "{deleted:?}");
-            cluster.heal();
-            cluster.split(&[&[2], &[0, 1]]);
-            let read = cluster.ask(Ask::read("book", "a").at(0).in_session());
-            assert!(read.result.is_ok() && read.read.is_none(), "{read:?}");
-        } else {
-            // Nobody else has both.
-            cluster.kill(2);
-            let deleted = cluster.begin(Ask::update(deletion).at(1));
-            cluster.heal();
-            let deleted = cluster.finish(deleted);
-            assert!(deleted.result.is_ok(), "{deleted:?}");
-            cluster.look(|cluster| assert_eq!(cluster.read(0, &book), None));
-        }
-    }
+    let mut cluster = TestCluster::start(3, visits);
+    cluster.update(0, add("x")).unwrap();
+    cluster.settle();
+    cluster.split(&[&[0], &[1, 2]]);
+    cluster.delete(2, "book", "a").unwrap();
+    let book = EntityId::new("book", "a").unwrap();
+    cluster.wait_until("the other hears of it", |cluster| {
+        cluster.read(1, &book).is_none()
+    });
+    cluster.update(1, add("y")).unwrap();
+    let deleted = cluster.ask(Ask::delete("book", "a").at(1).in_session());
+    assert!(deleted.result.is_ok(), "{deleted:?}");
+    cluster.heal();
+    cluster.split(&[&[2], &[0, 1]]);
+    let read = cluster.ask(Ask::read("book", "a").at(0).in_session());
+    assert!(read.result.is_ok() && read.read.is_none(), "{read:?}");
 }
 
 #[test]
