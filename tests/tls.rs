@@ -69,11 +69,16 @@ fn made_for(days: std::ops::Range<i64>) -> CertifiedKey<KeyPair> {
     CertifiedKey { cert, signing_key }
 }
 
+/// Puts one where the ingress reads it: its key first, which does not fit what is there until the certificate is, too.
+fn write(cluster: &Cluster, made: &CertifiedKey<KeyPair>) {
+    cluster.dir.write("n1/shop.key", made.signing_key.serialize_pem());
+    cluster.dir.write("n1/shop.pem", made.cert.pem());
+}
+
 fn prepare_with(name: &str, made: CertifiedKey<KeyPair>) -> Encrypted {
     let cluster = Cluster::prepare(name, 1);
     let ingress = ports::take();
-    cluster.dir.write("n1/shop.pem", made.cert.pem());
-    cluster.dir.write("n1/shop.key", made.signing_key.serialize_pem());
+    write(&cluster, &made);
     let sections = format!(
         "[function]\naddress = \"{}\"\n[ingress]\nlisten = \"{ingress}\"\ncertificate = \"shop.pem\"\nkey = \"shop.key\"\n\
          [http]\n",
@@ -213,10 +218,7 @@ fn a_certificate_that_ends_soon_is_spoken_of_as_the_nodes_is() {
         (1..90, "the ingress's certificate is not valid before 2"),
     ] {
         let renewed = made_for(days);
-        at.cluster
-            .dir
-            .write("n1/shop.key", renewed.signing_key.serialize_pem());
-        at.cluster.dir.write("n1/shop.pem", renewed.cert.pem());
+        write(&at.cluster, &renewed);
         // Nobody has connected.
         let said = at.cluster.nodes[0].process().stderr.until(words);
         assert!(said.contains("ERROR"), "{said}");
@@ -228,10 +230,7 @@ fn a_certificate_that_ends_soon_is_spoken_of_as_the_nodes_is() {
     }
     // Of one that is good for long there is nothing to say, but to programs.
     let renewed = made();
-    at.cluster
-        .dir
-        .write("n1/shop.key", renewed.signing_key.serialize_pem());
-    at.cluster.dir.write("n1/shop.pem", renewed.cert.pem());
+    write(&at.cluster, &renewed);
     wait_for("the new certificate", || {
         let (_, people, ends) = known(&at);
         let is_quiet = !people.contains("certificate");

@@ -289,13 +289,9 @@ impl Node {
             timeout_ms: millis(timeout),
         };
         let answer = self.handle.await_read(read).await?;
-        if let Some(view) = answer.shown.first() {
-            return Ok((view.ty().zip(view.read()), answer.token));
-        }
-        // What is here stays here: whatever is read now is at least as new, and so is the token.
         Ok(self
             .handle
-            .peek(|engine| (engine.read(id), engine.token(after, [id]))))
+            .peek(|engine| engine.read_answered(&answer, after, id)))
     }
 
     // Functions.

@@ -33,7 +33,7 @@ mod quotas_wrong;
 use std::ops::Range;
 
 use anabranch::Function;
-use anabranch_sim::app::{self, CallCounts, Outcome, Simulation};
+use anabranch_sim::app::{self, Answered, CallCounts, Outcome, Simulation};
 use anabranch_sim::oracle::Rule;
 
 use carts::Carts;
@@ -41,6 +41,26 @@ use entities::Entities;
 use orders::Orders;
 use presences::Presences;
 use quotas::Quotas;
+
+/// What became of what a client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Asked,
+    Answered,
+    Open,
+    /// It was said to have changed nothing.
+    Nothing,
+}
+
+impl Fate {
+    fn of(answered: &Answered) -> Fate {
+        match &answered.result {
+            Ok(_) => Fate::Answered,
+            Err(_) if answered.may_have_run() => Fate::Open,
+            Err(_) => Fate::Nothing,
+        }
+    }
+}
 
 /// A planted bug is found within so many seeds.
 const FOUND_WITHIN: u64 = 120;

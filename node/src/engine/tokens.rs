@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[cfg(planted)]
 use anabranch_crdt::VersionVector;
-use anabranch_crdt::{ReplicaId, planted};
+use anabranch_crdt::{Reading, ReplicaId, Type, planted};
 
 use crate::engine::Engine;
-use crate::engine::io::{Output, Read, RequestId, Time, Update};
+use crate::engine::io::{Answer, Output, Read, RequestId, Time, Update};
 use crate::engine::limits::READ_ENTITIES_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::wire::{EntityId, ShardId, Token};
@@ -119,6 +119,21 @@ impl Engine {
         let shards: BTreeSet<ShardId> = entities.into_iter().map(|id| self.shard_of(id)).collect();
         self.add_shards(&mut token, shards);
         token
+    }
+
+    /// What a read of this entity shows that was answered so, in the step of its answer or later, and what its session has seen then:
+    /// of a majority read what it was when a majority was seen to have it, else what is here now.
+    pub fn read_answered(
+        &self,
+        answer: &Answer,
+        after: &Token,
+        id: &EntityId,
+    ) -> (Option<(Type, Reading)>, Token) {
+        match answer.shown.first() {
+            Some(view) => (view.ty().zip(view.read()), answer.token.clone()),
+            // What is here stays here: whatever is read now is at least as new, and so is the token.
+            None => (self.read(id), self.token(after, [id])),
+        }
     }
 
     /// Adds all that these shards hold now.

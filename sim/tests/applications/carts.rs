@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anabranch::Function;
 use anabranch_sim::app::{Answered, Application, Ask, Client, Cluster};
 
+use super::Fate;
 use super::cart::{CartError, Contents, Line};
 
 /// A cart holds at most a thousand of a product: so many additions fit, each counted once.
@@ -21,16 +22,6 @@ const PRODUCTS: [&str; 5] = ["boots", "hat", "scarf", "tent", "umbrella"];
 
 /// A line's cart and product.
 type Place = (&'static str, &'static str);
-
-/// What became of an addition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Asked,
-    Answered,
-    Open,
-    /// It was said to have changed nothing.
-    Nothing,
-}
 
 #[derive(Clone, Debug)]
 struct Addition {
@@ -320,14 +311,10 @@ impl Application for Carts {
 
     fn on_answer(&mut self, answered: &Answered, _: &Cluster<'_>) -> Result<(), String> {
         let asked = self.asked.remove(&answered.client).expect("it asked");
-        let (is_in, is_open) = (answered.result.is_ok(), answered.may_have_run());
+        let is_in = answered.result.is_ok();
         if let Asked::Add(place, number) = asked {
             let addition = &mut self.additions.get_mut(&place).expect("it was asked for")[number];
-            addition.fate = match (is_in, is_open) {
-                (true, _) => Fate::Answered,
-                (false, true) => Fate::Open,
-                (false, false) => Fate::Nothing,
-            };
+            addition.fate = Fate::of(answered);
         }
         if !is_in {
             places(&asked).for_each(|place| self.end_removal(answered, place, None));

@@ -14,19 +14,11 @@ use anabranch::{
 };
 use anabranch_sim::app::{Answered, Application, Ask, Client, Cluster};
 
+use super::Fate;
+
 const KEYS: [&str; 3] = ["bow", "mast", "stern"];
 
 type Tags = OrSet<String>;
-
-/// What became of an addition or a deletion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Asked,
-    Answered,
-    Open,
-    /// It was said to have changed nothing.
-    Nothing,
-}
 
 #[derive(Clone, Debug)]
 struct Addition {
@@ -328,11 +320,7 @@ impl Application for Entities {
 
     fn on_answer(&mut self, answered: &Answered, _: &Cluster<'_>) -> Result<(), String> {
         let (key, asked) = self.asked.remove(&answered.client).expect("it asked");
-        let fate = match &answered.result {
-            Ok(_) => Fate::Answered,
-            Err(error) if error.changed_state() => Fate::Open,
-            Err(_) => Fate::Nothing,
-        };
+        let fate = Fate::of(answered);
         match asked {
             Asked::Add { addition, .. } => self.additions[addition].fate = fate,
             Asked::Delete { deletion } => {

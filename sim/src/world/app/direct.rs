@@ -110,16 +110,17 @@ impl Apps {
                 });
             }
             let life = world.hosts[node].life.as_ref();
-            if let (Direct::Read { entity, .. }, Some(life)) = (&direct.wants, life) {
-                let shown = answer.shown.first();
-                let of_majority = shown.map(|view| view.ty().zip(view.read()));
-                witness.read = of_majority.unwrap_or_else(|| life.engine.read(entity));
-                if let (None, Some(token)) = (shown, &mut direct.session) {
-                    *token = life.engine.token(token, [entity]);
+            let after = direct.session.clone().unwrap_or_default();
+            let seen = match (&direct.wants, life) {
+                (Direct::Read { entity, .. }, Some(life)) => {
+                    let (read, seen) = life.engine.read_answered(answer, &after, entity);
+                    witness.read = read;
+                    seen
                 }
-            }
+                _ => answer.token.clone(),
+            };
             if let Some(token) = &mut direct.session {
-                token.join(&answer.token);
+                token.join(&seen);
             }
         }
         self.end_direct(ix, result, witness);
