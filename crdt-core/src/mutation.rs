@@ -153,19 +153,25 @@ impl Mutation {
         }
     }
 
-    /// Whether it takes something away. What somebody had taken away before it does not take away again: who has this one alone may
-    /// still show that.
+    /// Whether it takes away what others see, from an entity of this type (`None`: not known; then a write is taken to). What
+    /// somebody had taken away before it does not take away again: who has this one alone may still show that.
     ///
     /// ```
-    /// use anabranch_crdt::Mutation;
+    /// use anabranch_crdt::{Mutation, Type};
     ///
-    /// assert!(Mutation::Remove(vec!["fruit".into()]).takes_away());
-    /// assert!(!Mutation::Add(vec!["fruit".into()]).takes_away());
+    /// assert!(Mutation::Remove(vec!["fruit".into()]).takes_away(Some(Type::OrSet)));
+    /// assert!(!Mutation::Add(vec!["fruit".into()]).takes_away(Some(Type::OrSet)));
+    /// // A write to a multi-value register takes away the values that its writer saw.
+    /// let write = Mutation::Set { value: "ripe".into(), clock: Default::default() };
+    /// assert!(write.takes_away(Some(Type::MvRegister)) && !write.takes_away(Some(Type::LwwRegister)));
     /// ```
-    pub fn takes_away(&self) -> bool {
+    pub fn takes_away(&self, ty: Option<Type>) -> bool {
         match self {
             Mutation::Remove(_) | Mutation::Clear | Mutation::Disable | Mutation::Delete => true,
-            Mutation::Update { mutation, .. } => mutation.takes_away(),
+            Mutation::Set { .. } => ty.is_none_or(|ty| ty == Type::MvRegister),
+            Mutation::Update {
+                ty: child, mutation, ..
+            } => mutation.takes_away(child.or(ty.and_then(Type::child))),
             _ => false,
         }
     }

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::engine::applied::Stretch;
 use crate::engine::commit::Sight;
 use crate::engine::idempotency::{Known, is_repeat, row, update_hash};
-use crate::engine::io::{Copies, Op, Output, RecordId, RequestId, Update};
+use crate::engine::io::{Answer, Copies, Op, Output, RecordId, RequestId, Update};
 use crate::engine::levels::Pending;
 use crate::engine::persist::Reached;
 use crate::engine::shard::{EntityKey, Entry};
@@ -57,12 +57,6 @@ struct Resolved {
     shard: ShardId,
     key: EntityKey,
     mutation: Mutation,
-}
-
-/// Whether what an update leaves is owed to others, too: it changed nothing, or did not take away what they had taken away. A node
-/// that has all that it made, and not that, would show its session what the session has seen gone.
-fn answers_for_what_is_here(update: &Update, answer: &crate::engine::Answer) -> bool {
-    answer.dots.is_empty() || update.ops.iter().any(|op| op.mutation.takes_away())
 }
 
 impl Engine {
@@ -142,18 +136,29 @@ impl Engine {
                     .to_owned(),
             ));
         }
+        let takes_away = update.ops.iter().any(|op| {
+            let known = || self.known_type(self.shard_of(&op.entity), &op.entity);
+            op.mutation.takes_away(op.ty.or_else(known))
+        });
         Ok(self.pending(
             update,
+            takes_away,
             self.answer_of(known.epoch, known.dots, true),
             known.record,
         ))
     }
 
-    fn pending(&self, update: &Update, answer: crate::engine::Answer, record: RecordId) -> Pending {
-        let token = self.token_of(update, &answer);
-        let answer = crate::engine::Answer { token, ..answer };
-        // An update that changed nothing answers for what it saw: that must be where its level says.
-        let observed = if answer.dots.is_empty() && update.level.copies != Copies::Local {
+    /// An update that changed nothing answers for what it saw, and one that takes something away for what others had taken away
+    /// before, which it did not take away again: that must be where its level says, and its session has seen it. Who had all that
+    /// it made, and not that, would show what its caller was told is gone.
+    fn pending(&self, update: &Update, takes_away: bool, answer: Answer, record: RecordId) -> Pending {
+        let answers_for_all = takes_away || answer.dots.is_empty();
+        let token = self.token_of(update, answers_for_all, &answer);
+        let answer = Answer { token, ..answer };
+        let is_asked = update.level.copies != Copies::Local;
+        let observed = if planted!("level_of_what_is_made", answer.dots.is_empty(), answers_for_all)
+            && is_asked
+        {
             let shards: BTreeSet<ShardId> = update.ops.iter().map(|op| self.shard_of(&op.entity)).collect();
             shards
                 .into_iter()
@@ -175,9 +180,9 @@ impl Engine {
     }
 
     /// What the update's session has seen: what it had, what was made of the update, and, where it answers for that, what is here.
-    fn token_of(&self, update: &Update, answer: &crate::engine::Answer) -> Token {
+    fn token_of(&self, update: &Update, answers_for_all: bool, answer: &Answer) -> Token {
         let before = update.after.clone().unwrap_or_default();
-        let mut token = if answers_for_what_is_here(update, answer) {
+        let mut token = if answers_for_all {
             self.token(&before, update.ops.iter().map(|op| &op.entity))
         } else {
             before
@@ -347,6 +352,7 @@ impl Engine {
         mut sight: Option<Sight>,
     ) -> Pending {
         let is_kept = resolved.iter().any(|op| op.key.1 == Type::BoundedCounter);
+        let takes_away = resolved.iter().any(|op| op.mutation.takes_away(Some(op.key.1)));
         let (mut stretches, mut changed) = (Vec::new(), Vec::new());
         for op in resolved {
             self.make_one(op, &mut stretches, &mut changed, sight.as_mut());
@@ -355,7 +361,7 @@ impl Engine {
         let dots = stretches.iter().map(|s| (s.shard, s.from + 1, s.to()));
         let answer = self.answer_of(self.started.epoch, dots.collect(), false);
         if stretches.is_empty() && update.key.is_none() {
-            return self.pending(&update, answer, self.last_record());
+            return self.pending(&update, takes_away, answer, self.last_record());
         }
         let known = update.key.as_ref().map(|key| {
             let known = Known {
@@ -382,7 +388,7 @@ impl Engine {
         for entity in changed {
             self.outputs.push_back(Output::Changed { entity });
         }
-        let pending = self.pending(&update, answer, record);
+        let pending = self.pending(&update, takes_away, answer, record);
         for (shard, _, _) in reached {
             if update.key.is_some() || is_kept {
                 self.shard(shard).kept_back = record;

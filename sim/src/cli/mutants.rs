@@ -50,7 +50,7 @@ const fn within(profile: Profile, name: &'static str, class: &'static str, seeds
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 47] = [
+const PLANTED: [Planted; 48] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -73,6 +73,7 @@ const PLANTED: [Planted; 47] = [
     planted("22", "failed_sync_believed", "II", 100),
     planted("23", "token_by_maximum", "III", 1_000),
     planted("-", "token_leaves_out_stable", "III", 1_000),
+    planted("-", "level_of_what_is_made", "III", 1_000),
     planted("-", "commit_by_the_present", "II", 100),
     planted("-", "majority_of_one", "II", 100),
     planted("-", "members_not_told", "II", 100),

@@ -1,12 +1,12 @@
 //! What was acknowledged stays: against what each disk truly holds, now and at each recovery.
 
 use anabranch::engine::Engine;
-use anabranch::{Answer, Copies, Level, NodeId, ReplicaId, ShardId, Stage};
+use anabranch::{Answer, Copies, NodeId, ReplicaId, ShardId, Stage};
 
 use super::clock::{ClockBounds, followed};
 use super::watch::{OnDisk, Settled};
 use super::{Answered, Check, Issue, Oracle, Rule, broken};
-use crate::model::{DotAt, Shadow, Stamps, Vv, covers, covers_all, raise, raise_to};
+use crate::model::{DotAt, OriginIx, Shadow, Stamps, Vv, covers, covers_all, raise, raise_to};
 use crate::net::NodeIx;
 
 impl Oracle {
@@ -53,30 +53,33 @@ impl Oracle {
     }
 
     /// An update ended unconfirmed: then its node must not have known that its level was reached.
-    pub(crate) fn check_unconfirmed(
-        &self,
-        node: NodeIx,
-        engine: &Engine,
-        issue: &Issue,
-        level: Level,
-    ) -> Check {
-        let replica = self.ledger.origin_id(issue.origin);
-        let says = |vv: &[(ReplicaId, u64)], last: u64| {
+    pub(crate) fn check_unconfirmed(&self, node: NodeIx, engine: &Engine, asked: &Answered<'_>) -> Check {
+        let Answered { issue, level, .. } = *asked;
+        let covers_dot = |vv: &[(ReplicaId, u64)], origin, last: u64| {
+            let replica = self.ledger.origin_id(origin);
             vv.iter()
                 .any(|(r, seq)| (r.node.0, r.epoch.0) == replica && *seq >= last)
+        };
+        let covers_vv = |vv: &[(ReplicaId, u64)], saw: &Vv| {
+            let mut heads = saw.iter().enumerate().filter(|(_, seq)| **seq > 0);
+            heads.all(|(origin, seq)| covers_dot(vv, origin as OriginIx, *seq))
         };
         let durable = level.stage == Stage::Durable;
         let majority = level.copies == Copies::Majority;
         // Who has not caught up since its start counts for no majority.
         let peer_has = |peer: &u128| {
-            issue.dots.iter().all(|&(shard, _, last)| {
-                engine
-                    .peer_said(NodeId(*peer), ShardId(shard))
-                    .is_some_and(|said| {
-                        says(if durable { &said.durable } else { &said.applied }, last)
-                            && (said.votes || !majority)
-                    })
-            })
+            let says = |shard, has: &dyn Fn(&[(ReplicaId, u64)]) -> bool| {
+                let said = engine.peer_said(NodeId(*peer), ShardId(shard));
+                said.is_some_and(|said| {
+                    has(if durable { &said.durable } else { &said.applied }) && (said.votes || !majority)
+                })
+            };
+            let mut dots = issue.dots.iter();
+            dots.all(|&(shard, _, last)| says(shard, &|vv| covers_dot(vv, issue.origin, last)))
+                && asked
+                    .saw
+                    .iter()
+                    .all(|(shard, saw)| says(*shard, &|vv| covers_vv(vv, saw)))
         };
         let (me, watch) = &self.nodes[node];
         let told = |&(shard, _, last): &(u32, u64, u64)| {
@@ -87,7 +90,12 @@ impl Oracle {
             covers(&watch.shards[shard as usize].told, dot)
         };
         let votes = |&(shard, _, _): &(u32, u64, u64)| engine.counts_for_majorities(ShardId(shard));
-        let own = !durable || issue.dots.iter().all(told);
+        let own = !durable
+            || (issue.dots.iter().all(told)
+                && asked
+                    .saw
+                    .iter()
+                    .all(|(shard, saw)| covers_all(&watch.shards[*shard as usize].told, saw)));
         let others = self.nodes.iter().map(|(id, _)| id);
         let have = usize::from(!majority || issue.dots.iter().all(votes))
             + others.filter(|id| *id != me && peer_has(id)).count();
@@ -333,7 +341,7 @@ impl Oracle {
         }
     }
 
-    /// Whether a node has, or once had, what an update did, or saw if it did nothing.
+    /// Whether a node has, or once had, what an update did, and what it saw if it answers for that.
     fn ever_has(&self, node: NodeIx, asked: &Answered<'_>, durable: bool) -> bool {
         let ever = |shard: u32| {
             let watched = &self.nodes[node].1.shards[shard as usize];

@@ -31,6 +31,32 @@ pub struct Asked {
     pub seen: Option<(EntityIx, Row)>,
 }
 
+impl Asked {
+    /// Whether it takes away what others see: its level and its session answer for what others had taken away before, too.
+    pub fn takes_away(&self) -> bool {
+        self.ops.iter().any(|(_, action)| match action {
+            Action::Remove(_)
+            | Action::RemoveIn(..)
+            | Action::Clear
+            | Action::Delete
+            | Action::Disable
+            | Action::Write(_) => true,
+            Action::Create
+            | Action::Increment(_)
+            | Action::Add(_)
+            | Action::Set { .. }
+            | Action::SetAbove { .. }
+            | Action::SetFirst(_)
+            | Action::Enable
+            | Action::Vote(_)
+            | Action::Transfer { .. }
+            | Action::IncrementIn(..)
+            | Action::AddIn(..)
+            | Action::SetIn(..) => false,
+        })
+    }
+}
+
 /// What an update consumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issue {

@@ -167,7 +167,7 @@ struct Seen {
 pub(crate) struct Answered<'a> {
     pub issue: &'a Issue,
     pub level: Level,
-    /// What its node covered when it was asked, in the shards of an update that did nothing.
+    /// What its node covered when it was asked, in the shards of an update that did nothing, or that took something away.
     pub saw: &'a [(u32, Vv)],
     /// The directory that must be named.
     pub directory: DirectoryId,

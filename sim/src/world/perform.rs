@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anabranch::engine::{Input, Output, PersistFailure, RequestId, View};
 use anabranch::wire::Frame;
-use anabranch::{Answer, Epoch, Error, ErrorKind, Level, NodeId, Update};
+use anabranch::{Answer, DirectoryId, Epoch, Error, ErrorKind, Level, NodeId, Update};
 
 use super::app::News;
 use super::functions::{By, Went};
@@ -23,7 +23,7 @@ pub(crate) struct Waiting {
     pub asked: Asked,
     pub issue: Issue,
     pub level: Level,
-    /// What its node covered, in the shards of an update that did nothing.
+    /// What its node covered, in the shards of an update that did nothing, or that took something away.
     pub saw: Vec<(u32, Vv)>,
     /// Whether it must be called a repeat, where that is known.
     pub repeats: Option<bool>,
@@ -33,6 +33,19 @@ pub(crate) struct Waiting {
     pub must: bool,
     /// The entity and the command of the function whose commit it is.
     pub function: Option<(EntityIx, u64)>,
+}
+
+impl Waiting {
+    /// As the oracle is told of its answer, from a node whose directory is this one.
+    fn answered(&self, directory: DirectoryId) -> Answered<'_> {
+        Answered {
+            issue: &self.issue,
+            level: self.level,
+            saw: &self.saw,
+            directory,
+            repeats: self.repeats,
+        }
+    }
 }
 
 fn ask(request: RequestId, update: Update, view: Option<View>) -> Input {
@@ -189,7 +202,8 @@ impl World {
         }
         let answer_by = self.kernel.now() + timeout_us;
         // A repeat answers for what the first saw.
-        let saw = if issue.dots.is_empty() && standing == Standing::New {
+        let answers_for_all = issue.dots.is_empty() || asked.takes_away();
+        let saw = if answers_for_all && standing == Standing::New {
             self.oracle.covers_now(node, &asked)
         } else {
             Vec::new()
@@ -443,14 +457,8 @@ impl World {
         let Some(life) = &self.hosts[node].life else {
             return Ok(());
         };
-        let answered = Answered {
-            issue: &waiting.issue,
-            level: waiting.level,
-            saw: &waiting.saw,
-            directory: life.directory,
-            repeats: waiting.repeats,
-        };
-        self.oracle.on_answer(node, &answered, answer)?;
+        self.oracle
+            .on_answer(node, &waiting.answered(life.directory), answer)?;
         if waiting.level.copies == anabranch::Copies::Majority {
             let shards: BTreeSet<anabranch::ShardId> = answer
                 .dots
@@ -488,11 +496,14 @@ impl World {
     }
 
     fn on_refused(&mut self, node: NodeIx, waiting: &Waiting, error: &Error) -> Step {
+        // Of a repeat that takes something away it is not known here what else it waits for.
+        let is_known = waiting.repeats == Some(false) || !waiting.asked.takes_away();
         if let Some(life) = &self.hosts[node].life
             && error.kind() == ErrorKind::Unconfirmed
+            && is_known
         {
-            self.oracle
-                .check_unconfirmed(node, &life.engine, &waiting.issue, waiting.level)?;
+            let answered = waiting.answered(life.directory);
+            self.oracle.check_unconfirmed(node, &life.engine, &answered)?;
         }
         self.after_answer(waiting, Some(error.kind()));
         Ok(())

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anabranch::state::{LwwRegister, OrSet, PnCounter};
 use anabranch::{
-    Change, Context, Copies, EntityId, ErrorKind, Function, Level, Mutation, Op, Order, Reading, SCHEDULE,
-    Shown, Stage, Type, Update, When, schedules,
+    Change, Clock, Context, Copies, EntityId, ErrorKind, Function, Level, Mutation, Op, Order, Reading,
+    SCHEDULE, Shown, Stage, Type, Update, When, schedules,
 };
 use anabranch_sim::app::{Ask, TestCluster};
 
@@ -300,37 +300,93 @@ fn a_deletion_takes_what_its_node_has_seen_and_a_majority_reads_what_is_left() {
     assert_eq!(shown(&mut cluster, 1, "a"), 1);
 }
 
+fn of_one(entity: &EntityId, ty: Option<Type>, mutation: Mutation) -> Update {
+    let op = Op {
+        entity: entity.clone(),
+        ty,
+        mutation,
+    };
+    Update {
+        ops: vec![op],
+        ..Update::delete(entity.clone())
+    }
+}
+
+/// A book that had x, at every node; node 2 has taken that away since, node 1 has heard of it, node 0 has not, and will not hear of
+/// it from node 2.
+fn half_emptied(ty: Type, x: Mutation, gone: Mutation) -> (TestCluster, EntityId) {
+    let book = EntityId::new("shelf", "a").unwrap();
+    let mut cluster = TestCluster::start(3, visits);
+    cluster.update(0, of_one(&book, Some(ty), x)).unwrap();
+    cluster.settle();
+    cluster.split(&[&[0], &[1, 2]]);
+    let mut old = None;
+    cluster.look(|cluster| old = cluster.read(1, &book));
+    cluster.update(2, of_one(&book, Some(ty), gone)).unwrap();
+    cluster.wait_until("the other hears of it", |cluster| cluster.read(1, &book) != old);
+    (cluster, book)
+}
+
 /// The session's deletion did not take away what another's had: who has the one and not the other shows that.
 #[test]
 fn a_session_sees_nothing_of_what_it_deleted_where_another_had_deleted_some_of_it() {
-    let add = |element: &'static str| {
-        let entity = EntityId::new("book", "a").unwrap();
-        let op = Op {
-            entity: entity.clone(),
-            ty: None,
-            mutation: Mutation::Add(vec![element.into()]),
-        };
-        Update {
-            ops: vec![op],
-            ..Update::delete(entity)
-        }
-    };
-    let mut cluster = TestCluster::start(3, visits);
-    cluster.update(0, add("x")).unwrap();
-    cluster.settle();
-    cluster.split(&[&[0], &[1, 2]]);
-    cluster.delete(2, "book", "a").unwrap();
-    let book = EntityId::new("book", "a").unwrap();
-    cluster.wait_until("the other hears of it", |cluster| {
-        cluster.read(1, &book).is_none()
-    });
-    cluster.update(1, add("y")).unwrap();
-    let deleted = cluster.ask(Ask::delete("book", "a").at(1).in_session());
+    let (mut cluster, book) = half_emptied(Type::OrSet, Mutation::Add(vec!["x".into()]), Mutation::Delete);
+    cluster
+        .update(
+            1,
+            of_one(&book, Some(Type::OrSet), Mutation::Add(vec!["y".into()])),
+        )
+        .unwrap();
+    let deleted = cluster.ask(Ask::delete("shelf", "a").at(1).in_session());
     assert!(deleted.result.is_ok(), "{deleted:?}");
     cluster.heal();
     cluster.split(&[&[2], &[0, 1]]);
-    let read = cluster.ask(Ask::read("book", "a").at(0).in_session());
+    let read = cluster.ask(Ask::read("shelf", "a").at(0).in_session());
     assert!(read.result.is_ok() && read.read.is_none(), "{read:?}");
+}
+
+/// So with a majority that confirms it: it must still be gone when the node that made it is lost, too.
+#[test]
+fn what_a_majority_confirms_as_taken_away_is_gone_at_a_majority() {
+    let x = || Mutation::Add(vec!["x".into()]);
+    let set = |value: &'static str| Mutation::Set {
+        value: value.into(),
+        clock: Clock::Default,
+    };
+    let left_to_one = Reading::Values(vec!["z".into()]);
+    let cases = [
+        (Type::OrSet, x(), Mutation::Delete, Mutation::Delete, None),
+        (
+            Type::OrSet,
+            x(),
+            Mutation::Clear,
+            Mutation::Clear,
+            Some(Reading::Elements(vec![])),
+        ),
+        (Type::MvRegister, set("x"), set("y"), set("z"), Some(left_to_one)),
+    ];
+    for (ty, x, gone, again, left) in cases {
+        let (mut cluster, book) = half_emptied(ty, x.clone(), gone);
+        if ty == Type::OrSet {
+            let y = Mutation::Add(vec!["y".into()]);
+            cluster.update(1, of_one(&book, Some(ty), y)).unwrap();
+        }
+        // Nobody else has both.
+        cluster.kill(2);
+        let level = Level {
+            copies: Copies::Majority,
+            stage: Stage::Durable,
+        };
+        let update = Update {
+            level,
+            ..of_one(&book, None, again)
+        };
+        let asked = cluster.begin(Ask::update(update).at(1));
+        cluster.heal();
+        let answered = cluster.finish(asked);
+        assert!(answered.result.is_ok(), "{answered:?}");
+        cluster.look(|cluster| assert_eq!(cluster.read(0, &book).map(|(_, is)| is), left));
+    }
 }
 
 #[test]
