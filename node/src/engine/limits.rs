@@ -39,6 +39,11 @@ pub const EPOCH_MAX: u64 = 1 << 62;
 pub const PART_BYTES_MAX: usize = 256 << 10;
 /// A batch larger than this is not held but pulled again when what it depends on has come.
 pub const HELD_BYTES_MAX: usize = 64 << 10;
+/// So many parts of statements go to a peer at a time: the next when it has answered, news after the delay of news. Far below what a
+/// lane queues.
+pub const SAID_PARTS_MAX: usize = 4;
+/// Shards that a peer is asked of at a time: it answers of all of them at once, and may have more to say than who asks.
+pub const ASKED_SHARDS_MAX: usize = 256;
 /// A wall clock further from ours than this is reported, milliseconds.
 pub const CLOCK_SKEW_MS_MAX: u64 = 500;
 /// Members of a cluster, at most.

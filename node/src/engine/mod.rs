@@ -14,6 +14,7 @@
 
 mod applied;
 mod commit;
+mod digest;
 mod frozen;
 mod heir;
 mod idempotency;

@@ -1,6 +1,6 @@
 //! Links to peers: who is connected under which epoch, and how much is under way to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anabranch_crdt::{Epoch, NodeId, ReplicaId, VersionVector, planted};
 use bytes::Bytes;
@@ -26,12 +26,21 @@ pub(crate) struct Peer {
     pub digest_at: Time,
     /// The sum of all shards that it was told last.
     pub told_rollup: Option<u64>,
+    /// Shards of which it has been asked what it has, and has not said; and those of which it is to be asked next.
+    pub asked: BTreeSet<ShardId>,
+    pub to_ask: VecDeque<ShardId>,
     /// Transfers in parts that are not complete.
     pub staging: Staging,
     /// The last pull it made of each shard: their numbers rise.
     pub pulled: BTreeMap<ShardId, u64>,
     /// How far its wall clock was ahead of ours at its hello, milliseconds.
     pub clock_ahead_ms: i64,
+}
+
+/// Whether a node may be told to take an epoch above this one. None below has been anybody's before the year 4000, and what a
+/// node takes then is below twice as much: whoever claims more would shut it out for ever.
+pub(crate) fn may_fence(epoch: Epoch) -> bool {
+    epoch.0 < EPOCH_MAX
 }
 
 impl Engine {
@@ -71,6 +80,8 @@ impl Engine {
                 flush_at: None,
                 digest_at: self.now.time,
                 told_rollup: None,
+                asked: BTreeSet::new(),
+                to_ask: VecDeque::new(),
                 staging: Staging::default(),
                 pulled: BTreeMap::new(),
                 clock_ahead_ms,
@@ -83,11 +94,14 @@ impl Engine {
     }
 
     /// Operations of these replicas are here: the epochs they were made in have been. A node whose link is under an
-    /// earlier one is fenced, this node too.
+    /// earlier one is fenced, this node too: as far as it can get past them.
     pub(crate) fn learn_epochs(&mut self, id: ShardId, made: &VersionVector) {
         let replicas = &self.shards[id.0 as usize].replicas;
         let mut news = Vec::new();
         for replica in made.iter().map(|(ix, _)| replicas.id(ix)) {
+            if !may_fence(replica.epoch) {
+                continue;
+            }
             let known = self.known_epochs.entry(replica.node).or_default();
             if *known < replica.epoch {
                 *known = replica.epoch;
@@ -142,7 +156,7 @@ impl Engine {
 
     /// A peer knows a higher epoch of this node, or has operations of one.
     pub(crate) fn on_fenced(&mut self, by: NodeId, newest: Epoch) {
-        if newest.0 >= EPOCH_MAX {
+        if !may_fence(newest) {
             self.counters.refused_frames += 1;
             tracing::warn!(peer = %by, %newest, "the peer claims an epoch of this node that is nobody's; ignored");
         } else if newest > self.started.epoch {

@@ -131,13 +131,14 @@ impl Engine {
         }
     }
 
-    /// What a peer sent breaks the protocol: nothing of it was used, and its link is closed.
+    /// What a peer sent breaks the protocol: the interval, the statements or the snapshot that does so was not used, and its link is
+    /// closed.
     fn refuse(&mut self, peer: NodeId, why: Refused) {
         let Some(epoch) = self.peers.get(&peer).map(|p| p.epoch) else {
             return;
         };
         self.counters.refused_frames += 1;
-        tracing::warn!(%peer, %why, "a frame was refused, nothing of it was used; the link is closed");
+        tracing::warn!(%peer, %why, "a frame was refused; the link is closed");
         self.disconnect(peer, epoch, why);
     }
 
@@ -191,6 +192,9 @@ impl Engine {
         };
         let incoming = read_intervals(Arc::make_mut(&mut self.shard(id).replicas), parts)?;
         let answered = self.pull_answered(id, peer, transfer);
+        for covers in [&incoming.to, &incoming.deps] {
+            self.check_own_dots(peer, id, covers)?;
+        }
         self.peer_covers(peer, id, &incoming.to);
         self.peer_covers(peer, id, &incoming.deps);
         self.on_interval(peer, id, incoming)?;
@@ -201,7 +205,7 @@ impl Engine {
     }
 
     fn on_interval(&mut self, peer: NodeId, id: ShardId, incoming: Incoming) -> Result<(), Refused> {
-        match self.try_apply(peer, id, &incoming)? {
+        match self.try_apply(id, &incoming)? {
             Fate::Applied => {
                 if incoming.urgent {
                     self.owe(id, peer);
@@ -250,7 +254,7 @@ impl Engine {
             let held = std::mem::take(&mut self.shard(id).held);
             let mut applied = false;
             for h in held {
-                let fate = match self.try_apply(h.from_peer, id, &h.interval) {
+                let fate = match self.try_apply(id, &h.interval) {
                     Ok(fate) => fate,
                     Err(why) => {
                         // What is wrong with it could only be seen now; its sender is to blame, nobody else.
@@ -283,7 +287,7 @@ impl Engine {
     }
 
     /// Applies a whole interval in one step, or nothing of it.
-    fn try_apply(&mut self, peer: NodeId, id: ShardId, incoming: &Incoming) -> Result<Fate, Refused> {
+    fn try_apply(&mut self, id: ShardId, incoming: &Incoming) -> Result<Fate, Refused> {
         let no_room = self.persist.bytes() > self.config.limits.unpersisted_bytes_max;
         let shard = self.shard(id);
         let vv = &shard.vv;
@@ -301,7 +305,7 @@ impl Engine {
         if !vv.covers(&incoming.deps) {
             return Ok(Fate::Depends);
         }
-        self.check_incoming(peer, id, incoming)?;
+        self.check_incoming(id, incoming)?;
         if no_room {
             return Ok(Fate::NoRoom);
         }
@@ -309,18 +313,9 @@ impl Engine {
         Ok(Fate::Applied)
     }
 
-    /// What only a broken or hostile peer sends: dots of ours that we never issued, kills of what nobody covers.
-    fn check_incoming(&self, peer: NodeId, id: ShardId, incoming: &Incoming) -> Result<(), Refused> {
+    /// What only a broken or hostile peer sends: entities of other shards, kills of what nobody covers.
+    fn check_incoming(&self, id: ShardId, incoming: &Incoming) -> Result<(), Refused> {
         let shard = &self.shards[id.0 as usize];
-        if let Some(me) = shard.replicas.get(self.me())
-            && incoming.to.get(me) > shard.vv.get(me)
-        {
-            return Err(format!(
-                "{peer} sent operation {} of this node, which has made {}",
-                incoming.to.get(me),
-                shard.vv.get(me)
-            ));
-        }
         if let Some(stray) = incoming.entries.iter().find(|e| self.shard_of(&e.entity.0) != id) {
             return Err(format!("{} does not belong to shard {id}", stray.entity.0));
         }

@@ -11,6 +11,7 @@ use crate::engine::frozen::Frozen;
 use crate::engine::idempotency::read_row;
 use crate::engine::io::{Now, Start};
 use crate::engine::limits::SHARDS_MAX;
+use crate::engine::peers::may_fence;
 use crate::engine::translate::read_intervals;
 use crate::wire::{ImageBlock, Interval, KeyRow, Record, ShardPart, Standing};
 
@@ -191,7 +192,8 @@ impl Engine {
         self.now = now;
         self.started = start;
         self.settled.at_start = self.settled.now;
-        for (_, replica) in self.shards.iter().flat_map(|shard| shard.replicas.iter()) {
+        let replicas = self.shards.iter().flat_map(|shard| shard.replicas.iter());
+        for (_, replica) in replicas.filter(|(_, replica)| may_fence(replica.epoch)) {
             let known = self.known_epochs.entry(replica.node).or_insert(replica.epoch);
             *known = replica.epoch.max(*known);
         }

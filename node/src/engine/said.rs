@@ -1,18 +1,17 @@
 //! What nodes say of themselves: digests, news and acknowledgements are one kind of statement, "of this shard I have
 //! this, this much of it durable".
-//!
-//! At rest two nodes exchange one number for all their shards. Where it differs they go on shard by shard.
+//! Not here: between whom and of which shards they are asked for (`digest`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use anabranch_crdt::{NodeId, ReplicaId, Replicas, VersionVector, planted};
+use anabranch_crdt::{NodeId, ReplicaId, Replicas, VersionVector};
 
 use crate::engine::Engine;
 use crate::engine::io::Time;
-use crate::engine::limits::PART_BYTES_MAX;
+use crate::engine::limits::{ASKED_SHARDS_MAX, SAID_PARTS_MAX};
 use crate::engine::translate::{Refused, TableReader};
-use crate::wire::{Frame, Lane, Rollup, Said, SaidShard, ShardId, Summaries, WireReplica, WireVector};
+use crate::wire::{Frame, Lane, Said, SaidShard, ShardId, WireReplica, WireVector};
 
 /// What is to be said, and when.
 #[derive(Debug, Default)]
@@ -55,6 +54,10 @@ impl Said {
             reply: tone == Tone::Ask,
         }
     }
+
+    fn about(&self) -> impl Iterator<Item = ShardId> {
+        self.shards.iter().map(|statement| ShardId(statement.shard))
+    }
 }
 
 /// What a peer said of one shard, in this shard's terms.
@@ -68,173 +71,6 @@ struct Heard {
 }
 
 impl Engine {
-    /// Brings the sum of all summaries up to date.
-    pub(crate) fn rollup(&mut self) -> u64 {
-        for id in std::mem::take(&mut self.stale_summaries) {
-            let summary = self.shards[id.0 as usize].summary(&self.key);
-            let before = std::mem::replace(&mut self.summaries[id.0 as usize], summary);
-            self.rollup = self.rollup.wrapping_sub(before).wrapping_add(summary);
-        }
-        self.rollup
-    }
-
-    pub(crate) fn on_digests_due(&mut self) {
-        let (now, every) = (self.now.time, self.config.limits.digest_every_ms);
-        let due: Vec<NodeId> = self
-            .peers
-            .iter()
-            .filter(|(_, p)| p.digest_at <= now)
-            .map(|(n, _)| *n)
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        for peer in due {
-            if let Some(p) = self.peers.get_mut(&peer) {
-                p.digest_at = planted!("one_digest", Time(u64::MAX), now.after_ms(every));
-            }
-            self.send_rollup(peer);
-        }
-    }
-
-    fn send_rollup(&mut self, peer: NodeId) {
-        let summary = self.rollup();
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.told_rollup = Some(summary);
-        }
-        let frame = Frame::Rollup(Rollup {
-            summary,
-            durable: self.persist.all_durable(),
-            shards: self.config.shards,
-        });
-        self.send(peer, Lane::Control, &frame);
-    }
-
-    pub(crate) fn on_rollup(&mut self, peer: NodeId, m: &Rollup) -> Result<(), Refused> {
-        if m.shards != self.config.shards {
-            return Err(format!(
-                "a cluster of {} shards, this one has {}",
-                m.shards, self.config.shards
-            ));
-        }
-        if self.rollup() == m.summary {
-            let mut unsure = Vec::new();
-            for id in (0..self.config.shards).map(ShardId) {
-                self.peer_equals(peer, id, m.durable);
-                if self.matters_on_disk(peer, id) {
-                    unsure.push(id);
-                }
-            }
-            self.say(peer, &unsure, Tone::Ask);
-            // What it heard last was another sum, of before this node had all that it has: it is to know that they are equal now.
-            if self
-                .peers
-                .get(&peer)
-                .is_some_and(|of| of.told_rollup != Some(m.summary))
-            {
-                self.send_rollup(peer);
-            }
-            return Ok(());
-        }
-        if self.config.node < peer {
-            self.send_summaries(peer, true);
-        } else {
-            // One of the two goes on; should ours have been lost, this one makes it.
-            self.send_rollup(peer);
-        }
-        Ok(())
-    }
-
-    fn send_summaries(&mut self, peer: NodeId, reply: bool) {
-        self.rollup();
-        let shards = self
-            .summaries
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| **s != 0)
-            .map(|(i, s)| (i as u32, *s))
-            .collect();
-        self.send(
-            peer,
-            Lane::Control,
-            &Frame::Summaries(Summaries { shards, reply }),
-        );
-    }
-
-    pub(crate) fn on_summaries(&mut self, peer: NodeId, m: &Summaries) -> Result<(), Refused> {
-        self.rollup();
-        let mut theirs: BTreeMap<u32, u64> = BTreeMap::new();
-        for &(shard, summary) in &m.shards {
-            self.shard_id(shard)?;
-            theirs.insert(shard, summary);
-        }
-        let (mut differing, mut unsure) = (Vec::new(), Vec::new());
-        for i in 0..self.config.shards {
-            let id = ShardId(i);
-            if self.summaries[i as usize] == theirs.get(&i).copied().unwrap_or(0) {
-                self.peer_equals(peer, id, false);
-                if self.matters_on_disk(peer, id) {
-                    unsure.push(id);
-                }
-            } else {
-                differing.push(id);
-            }
-        }
-        if m.reply {
-            self.send_summaries(peer, false);
-            unsure.extend(differing);
-        }
-        self.say(peer, &unsure, Tone::Ask);
-        Ok(())
-    }
-
-    /// Whether somebody waits for word of what a peer has of a shard on its disk, or slots are kept for want of it. A summary does not
-    /// say that, and while others write somewhere all the time no rollup may be equal to one of ours.
-    fn matters_on_disk(&self, peer: NodeId, id: ShardId) -> bool {
-        let shard = &self.shards[id.0 as usize];
-        let matters = shard.rings.values().any(|ring| ring.len() > 0) || self.is_urgent(id);
-        let view = shard.peers.get(&peer);
-        matters && view.is_none_or(|view| !view.durable.covers(&shard.vv))
-    }
-
-    /// A peer's shard is exactly as ours.
-    fn peer_equals(&mut self, peer: NodeId, id: ShardId, durable: bool) {
-        let Some(p) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        p.staging.drop_shard(id);
-        let shard = self.shard(id);
-        let applied = shard.vv.clone();
-        let view = shard.peers.entry(peer).or_default();
-        if durable {
-            view.durable.join(&applied);
-        }
-        view.applied.join(&applied);
-        // Being as we are, it covers our base: it has caught up.
-        let counts_anew = !(view.voting && view.known);
-        view.voting = true;
-        view.is_known(shard.me);
-        let counts_now = !std::mem::replace(&mut shard.caught_up, true);
-        shard.outdated = false;
-        if counts_anew {
-            self.count_anew();
-        }
-        if counts_now {
-            self.on_caught_up(id);
-        }
-        if durable && !applied.is_empty() {
-            self.trim(id);
-        }
-        self.release_copies(id);
-    }
-
-    /// This node counts for majorities in a shard from now on. There need be no other news, so others would hear of it with the next
-    /// digest only.
-    pub(crate) fn on_caught_up(&mut self, id: ShardId) {
-        self.said.news(id, self.now.time);
-        self.count_anew();
-    }
-
     /// Says to a peer what is so in these shards: news only as far as it is news to that peer.
     pub(crate) fn say(&mut self, peer: NodeId, shards: &[ShardId], tone: Tone) {
         for said in self.statements(peer, shards, tone) {
@@ -242,24 +78,63 @@ impl Engine {
         }
     }
 
+    /// Asks a peer to say what it has of these shards, and of no others that it was to be asked for before. It is asked for more as it
+    /// answers: who has much to say of many shards must not have said all of it before any was taken.
+    pub(crate) fn ask_about(&mut self, peer: NodeId, shards: Vec<ShardId>) {
+        if let Some(p) = self.peers.get_mut(&peer) {
+            p.to_ask = shards.into();
+            p.asked.clear();
+            self.ask_about_more(peer);
+        }
+    }
+
+    fn ask_about_more(&mut self, peer: NodeId) {
+        let Some(p) = self.peers.get_mut(&peer).filter(|p| p.asked.is_empty()) else {
+            return;
+        };
+        let now = p.to_ask.len().min(ASKED_SHARDS_MAX);
+        let mut shards: VecDeque<ShardId> = p.to_ask.drain(..now).collect();
+        let all = self.some_statements(peer, &mut shards, Tone::Ask);
+        if let Some(p) = self.peers.get_mut(&peer) {
+            shards.extend(p.to_ask.drain(..));
+            p.to_ask = shards;
+            p.asked = all.iter().flat_map(Said::about).collect();
+        }
+        for said in all {
+            self.send(peer, Lane::Control, &Frame::Said(said));
+        }
+    }
+
     /// The same, for who sends it himself.
     pub(crate) fn statements(&mut self, peer: NodeId, shards: &[ShardId], tone: Tone) -> Vec<Said> {
+        let mut shards: VecDeque<ShardId> = shards.iter().copied().collect();
         let mut all = Vec::new();
+        while !shards.is_empty() {
+            all.append(&mut self.some_statements(peer, &mut shards, tone));
+        }
+        all
+    }
+
+    /// Statements of the first of these shards, as many as go out at a time; takes those shards away.
+    fn some_statements(&mut self, peer: NodeId, shards: &mut VecDeque<ShardId>, tone: Tone) -> Vec<Said> {
+        let mut all: Vec<Said> = Vec::new();
         if !self.peers.contains_key(&peer) {
-            return all;
+            shards.clear();
         }
         let mut said = Said::of(tone);
         let mut index: BTreeMap<WireReplica, u16> = BTreeMap::new();
         let mut bytes = 0;
-        for id in shards {
-            let voting = self.votes(*id);
-            let Some(statement) = self.statement(peer, *id, tone, voting, &mut index, &mut said.replicas)
+        while all.len() < SAID_PARTS_MAX
+            && let Some(id) = shards.pop_front()
+        {
+            let voting = self.votes(id);
+            let Some(statement) = self.statement(peer, id, tone, voting, &mut index, &mut said.replicas)
             else {
                 continue;
             };
             bytes += statement.len_bytes();
             said.shards.push(statement);
-            if bytes > PART_BYTES_MAX {
+            if bytes > self.config.limits.part_bytes {
                 all.push(std::mem::replace(&mut said, Said::of(tone)));
                 index.clear();
                 bytes = 0;
@@ -360,20 +235,37 @@ impl Engine {
             return;
         }
         self.said.due = None;
-        let shards: Vec<ShardId> = std::mem::take(&mut self.said.news).into_iter().collect();
+        let shards: VecDeque<ShardId> = std::mem::take(&mut self.said.news).into_iter().collect();
         for peer in self.connected() {
-            self.say(peer, &shards, Tone::News);
+            let mut rest = shards.clone();
+            for said in self.some_statements(peer, &mut rest, Tone::News) {
+                self.send(peer, Lane::Control, &Frame::Said(said));
+            }
+            self.said.news.extend(rest);
+        }
+        if !self.said.news.is_empty() {
+            self.said.due = Some(self.now.time.after_ms(self.config.limits.said_delay_ms.max(1)));
         }
     }
 
     pub(crate) fn on_said(&mut self, peer: NodeId, m: Said) -> Result<(), Refused> {
-        let mut spoken_of = Vec::with_capacity(m.shards.len());
+        // All of it is read before any of it is believed.
+        let mut all = Vec::with_capacity(m.shards.len());
         for statement in m.shards {
             let id = self.shard_id(statement.shard)?;
             let heard = self.read_statement(id, &m.replicas, statement)?;
-            self.hear(peer, id, heard)?;
+            self.check_own_dots(peer, id, &heard.applied)?;
+            all.push((id, heard));
+        }
+        let mut spoken_of = Vec::with_capacity(all.len());
+        for (id, heard) in all {
+            if let Some(p) = self.peers.get_mut(&peer).filter(|_| heard.fingerprint.is_some()) {
+                p.asked.remove(&id);
+            }
+            self.hear(peer, id, heard);
             spoken_of.push(id);
         }
+        self.ask_about_more(peer);
         if m.reply {
             let mut answer: Vec<ShardId> = spoken_of;
             answer.dedup();
@@ -426,11 +318,10 @@ impl Engine {
         })
     }
 
-    fn hear(&mut self, peer: NodeId, id: ShardId, heard: Heard) -> Result<(), Refused> {
+    fn hear(&mut self, peer: NodeId, id: ShardId, heard: Heard) {
         if !self.peers.contains_key(&peer) {
-            return Ok(());
+            return;
         }
-        self.check_own_dots(peer, id, &heard)?;
         let node = self.config.node;
         let owner = self.peers.get(&peer).map(|link| ReplicaId::new(peer, link.epoch));
         let shard = self.shard(id);
@@ -476,7 +367,6 @@ impl Engine {
         }
         self.trim(id);
         self.release_copies(id);
-        Ok(())
     }
 
     /// What a peer sends it has.
@@ -487,13 +377,19 @@ impl Engine {
         }
     }
 
-    /// Dots of this node's current epoch exist nowhere unless they were made here.
-    fn check_own_dots(&self, peer: NodeId, id: ShardId, heard: &Heard) -> Result<(), Refused> {
+    /// Operations of this node's current epoch exist nowhere unless they were made here. Whoever says otherwise would be counted as a
+    /// copy of what is written next.
+    pub(crate) fn check_own_dots(
+        &self,
+        peer: NodeId,
+        id: ShardId,
+        covers: &VersionVector,
+    ) -> Result<(), Refused> {
         let shard = &self.shards[id.0 as usize];
         match shard.replicas.get(self.me()) {
-            Some(me) if heard.applied.get(me) > shard.vv.get(me) => Err(format!(
+            Some(me) if covers.get(me) > shard.vv.get(me) => Err(format!(
                 "{peer} covers operation {} of this node's epoch in shard {id}, which has made {}",
-                heard.applied.get(me),
+                covers.get(me),
                 shard.vv.get(me)
             )),
             _ => Ok(()),

@@ -55,49 +55,49 @@ impl Oracle {
     /// An update ended unconfirmed: then its node must not have known that its level was reached.
     pub(crate) fn check_unconfirmed(&self, node: NodeIx, engine: &Engine, asked: &Answered<'_>) -> Check {
         let Answered { issue, level, .. } = *asked;
-        let covers_dot = |vv: &[(ReplicaId, u64)], origin, last: u64| {
-            let replica = self.ledger.origin_id(origin);
-            vv.iter()
-                .any(|(r, seq)| (r.node.0, r.epoch.0) == replica && *seq >= last)
-        };
-        let covers_vv = |vv: &[(ReplicaId, u64)], saw: &Vv| {
-            let mut heads = saw.iter().enumerate().filter(|(_, seq)| **seq > 0);
-            heads.all(|(origin, seq)| covers_dot(vv, origin as OriginIx, *seq))
-        };
         let durable = level.stage == Stage::Durable;
         let majority = level.copies == Copies::Majority;
         // Who has not caught up since its start counts for no majority.
+        let counted = |peer: &u128, shard: u32| {
+            let said = engine.peer_said(NodeId(*peer), ShardId(shard));
+            said.filter(|said| said.votes || !majority)
+        };
+        let peer_covers = |peer: &u128, shard: u32, dot: DotAt| {
+            let replica = self.ledger.origin_id(dot.origin);
+            counted(peer, shard).is_some_and(|said| {
+                let vv = if durable { said.durable } else { said.applied };
+                let is_it = |of: ReplicaId| (of.node.0, of.epoch.0) == replica;
+                vv.into_iter().any(|(of, seq)| is_it(of) && seq >= dot.seq)
+            })
+        };
+        let origin = issue.origin;
+        let made = issue
+            .dots
+            .iter()
+            .map(|&(shard, _, seq)| (shard, DotAt { origin, seq }));
+        let saw = asked.saw.iter().flat_map(|(shard, vv)| {
+            let heads = vv.iter().enumerate().filter(|(_, seq)| **seq > 0);
+            heads.map(|(origin, &seq)| {
+                (
+                    *shard,
+                    DotAt {
+                        origin: origin as OriginIx,
+                        seq,
+                    },
+                )
+            })
+        });
+        let all: Vec<(u32, DotAt)> = made.chain(saw).collect();
         let peer_has = |peer: &u128| {
-            let says = |shard, has: &dyn Fn(&[(ReplicaId, u64)]) -> bool| {
-                let said = engine.peer_said(NodeId(*peer), ShardId(shard));
-                said.is_some_and(|said| {
-                    has(if durable { &said.durable } else { &said.applied }) && (said.votes || !majority)
-                })
-            };
-            let mut dots = issue.dots.iter();
-            dots.all(|&(shard, _, last)| says(shard, &|vv| covers_dot(vv, issue.origin, last)))
-                && asked
-                    .saw
-                    .iter()
-                    .all(|(shard, saw)| says(*shard, &|vv| covers_vv(vv, saw)))
+            let counts = asked.saw.iter().all(|(shard, _)| counted(peer, *shard).is_some());
+            counts && all.iter().all(|&(shard, dot)| peer_covers(peer, shard, dot))
         };
         let (me, watch) = &self.nodes[node];
-        let told = |&(shard, _, last): &(u32, u64, u64)| {
-            let dot = DotAt {
-                origin: issue.origin,
-                seq: last,
-            };
-            covers(&watch.shards[shard as usize].told, dot)
-        };
-        let votes = |&(shard, _, _): &(u32, u64, u64)| engine.counts_for_majorities(ShardId(shard));
-        let own = !durable
-            || (issue.dots.iter().all(told)
-                && asked
-                    .saw
-                    .iter()
-                    .all(|(shard, saw)| covers_all(&watch.shards[*shard as usize].told, saw)));
+        let told = |&(shard, dot): &(u32, DotAt)| covers(&watch.shards[shard as usize].told, dot);
+        let votes = |&(shard, _): &(u32, DotAt)| engine.counts_for_majorities(ShardId(shard));
+        let own = !durable || all.iter().all(told);
         let others = self.nodes.iter().map(|(id, _)| id);
-        let have = usize::from(!majority || issue.dots.iter().all(votes))
+        let have = usize::from(!majority || all.iter().all(votes))
             + others.filter(|id| *id != me && peer_has(id)).count();
         let enough = match level.copies {
             Copies::Local => true,

@@ -2,7 +2,7 @@
 
 use anabranch::{Copies, ErrorKind, IdempotencyKey, Level, Op, Stage, Update};
 
-use super::perform::Waiting;
+use super::waiting::Waiting;
 use super::{Event, World};
 use crate::model::{Action, EntityIx, Kind};
 use crate::names::{DISPUTED, type_of};

@@ -21,6 +21,7 @@ mod probe;
 mod sessions;
 mod settle;
 mod tale;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -41,7 +42,7 @@ use clients::Client;
 use host::{Host, NoStart, StartWith};
 use keys::KeyBook;
 use naming::name_entities;
-use perform::Waiting;
+use waiting::Waiting;
 
 /// So many events between two looks are a cluster that talks to itself for ever.
 const EVENTS_MAX: u64 = 500_000;

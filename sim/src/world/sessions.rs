@@ -8,7 +8,7 @@ use anabranch::engine::{Input, Read, RequestId};
 use anabranch::{Answer, Copies, Error, ErrorKind, Stage, Token};
 
 use super::World;
-use super::perform::Waiting;
+use super::waiting::Waiting;
 use crate::model::{DotAt, Vv, covers_all, raise, raise_to};
 use crate::net::NodeIx;
 use crate::oracle::{Failure, Rule, broken};

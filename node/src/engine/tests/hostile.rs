@@ -3,9 +3,14 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::world::check;
+use anabranch_crdt::NodeId;
+
+use super::world::{check, check_shards};
+use crate::engine::Limits;
+use crate::engine::limits::EPOCH_MAX;
 use crate::wire::{
-    Frame, Interval, PULL_ID_BIT, Pull, WirePath, WirePayload, WirePut, WireReplica, WireStep,
+    Frame, Interval, PULL_ID_BIT, Pull, Said, SaidShard, ShardId, WirePath, WirePayload, WirePut,
+    WireReplica, WireStep,
 };
 
 const SCRIPT: &str = "link a b\n run\n a s/x add e f\n b s/x add e g\n run\n a s/x remove e\n a p/c incr 3\n b p/c incr -1\n a r/r set v @3\n run
@@ -151,6 +156,74 @@ fn an_operation_of_our_own_that_we_never_made_is_refused() {
             .for_each(|run| (run.replica, run.first) = (0, 1));
         i.runs[0].slots[0].kills.clear();
     }));
+}
+
+/// Whatever becomes of the interval: what it says of us would count as a copy of what we write next.
+#[test]
+fn a_vector_that_covers_what_we_never_made_is_refused_also_where_nothing_can_be_applied() {
+    let claims = |i: &mut Interval| {
+        i.replicas.push(WireReplica { node: 0x62, epoch: 2 });
+        (i.replicas.len() - 1) as u16
+    };
+    assert!(is_refused(|i| {
+        let me = claims(i);
+        i.deps.push((me, 9));
+    }));
+    // A gap: what it begins after is not here.
+    assert!(is_refused(|i| {
+        let me = claims(i);
+        (i.from, i.to) = (vec![(0, 100), (me, 9)], vec![(0, 100), (me, 9)]);
+        i.runs.clear();
+    }));
+}
+
+#[test]
+fn a_refused_statement_is_not_believed_by_halves() {
+    let mut world = check_shards("ab", 2, Limits::default(), "link a b\n run");
+    let statement = |shard, durable| SaidShard {
+        shard,
+        applied: vec![(0, 7)],
+        durable: Some(vec![(0, durable)]),
+        base: None,
+        fingerprint: None,
+        voting: true,
+    };
+    let said = Said {
+        replicas: vec![WireReplica { node: 0x61, epoch: 1 }],
+        shards: vec![statement(0, 7), statement(1, 8)],
+        reply: false,
+    };
+    world.inject('a', 'b', Frame::Said(said).encode());
+    assert_eq!(world.refused, 1);
+    let heard = world.engine('b').peer_said(NodeId(0x61), ShardId(0));
+    assert!(
+        heard.as_ref().is_none_or(|said| said.applied.is_empty()),
+        "{heard:?}"
+    );
+}
+
+/// It would be shut out by everybody who has the operation, whose epoch it could never pass.
+#[test]
+fn an_operation_of_an_epoch_that_is_nobodys_shuts_nobody_out() {
+    let of_c = |epoch| {
+        move |i: &mut Interval| {
+            i.replicas = vec![WireReplica { node: 0x63, epoch }];
+            (i.from, i.to, i.deps) = (vec![], vec![(0, 1)], vec![]);
+            i.runs
+                .iter_mut()
+                .for_each(|run| (run.replica, run.first) = (0, 1));
+            i.runs[0].slots[0].kills.clear();
+        }
+    };
+    assert!(is_refused(of_c(2 * EPOCH_MAX)));
+    let mut world = check("abc", "link a b\n link b c\n link a c\n run\n a s/x add e\n run");
+    let mut interval = last_interval(&world.sent);
+    of_c(EPOCH_MAX)(&mut interval);
+    world.inject('a', 'b', Frame::Intervals(vec![interval]).encode());
+    assert_eq!((world.refused, &world.fenced[..]), (0, &[][..]));
+    world.script("run\n cut b c\n link b c\n run\n c s/x add f\n run");
+    world.script("crash b\n start b\n link b c\n run\n c s/x add g\n run");
+    assert_eq!(world.fenced, []);
 }
 
 proptest! {

@@ -4,6 +4,7 @@ use anabranch_crdt::Mutation;
 use bytes::Bytes;
 
 use super::world::{World, check, check_shards, check_with};
+use crate::engine::limits::ASKED_SHARDS_MAX;
 use crate::engine::{Level, Limits, Stage};
 use crate::wire::{Frame, PULL_ID_BIT, Rollup, ShardId};
 
@@ -102,6 +103,34 @@ fn a_backlog_that_is_being_pushed_is_not_pulled_as_well() {
     });
     let pulled: usize = pulled.map(|(_, frame)| frame.len()).sum();
     assert!(pulled * 10 < bytes, "{pulled} of {bytes} bytes were pulled");
+}
+
+/// Nobody takes from a lane what one step puts there: all that many starts have left in many shards was more than it holds, and the
+/// node could never link.
+#[test]
+fn many_shards_are_not_spoken_of_at_once() {
+    let limits = Limits {
+        part_bytes: 1_024,
+        ..Limits::default()
+    };
+    let mut world = check_shards("ab", 300, limits, "link a b\n run\n cut a b");
+    for _ in 0..3 {
+        for k in 0..900 {
+            world.update('a', &format!("p/{k}"), Mutation::Increment(1), APPLIED, None);
+        }
+        world.script("sync a\n crash a\n start a");
+    }
+    world.script("link a b\n run\n wait 20000\n equal a b");
+    assert_eq!(world.engine('b').status().entities, 900);
+    assert!(
+        world.spoken_of_at_once > ASKED_SHARDS_MAX / 2,
+        "they are spoken of"
+    );
+    assert!(
+        world.spoken_of_at_once <= ASKED_SHARDS_MAX,
+        "{} shards at once",
+        world.spoken_of_at_once
+    );
 }
 
 #[test]

@@ -41,7 +41,7 @@ use crate::engine::{
     Time, Update, View,
 };
 use crate::error::Error;
-use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Token};
+use crate::wire::{DirectoryId, EntityId, Frame, IdempotencyKey, Token};
 
 /// Answered at once.
 const APPLIED: Level = Level {
@@ -88,6 +88,8 @@ pub(super) struct World {
     credit: BTreeMap<(char, char), usize>,
     /// Every frame that was sent, with its sender.
     pub(super) sent: Vec<(char, Bytes)>,
+    /// Of how many shards a node spoke in one step, at most.
+    pub(super) spoken_of_at_once: usize,
     /// Who was fenced, and with which epoch.
     pub(super) fenced: Vec<(char, Epoch)>,
     /// How often a node closed a link because of what came over it.
@@ -123,6 +125,7 @@ pub(super) fn check_shards(nodes: &str, shards: u32, limits: Limits, script: &st
         at_once: true,
         credit: BTreeMap::new(),
         sent: Vec::new(),
+        spoken_of_at_once: 0,
         fenced: Vec::new(),
         refused: 0,
     };
@@ -401,9 +404,13 @@ impl World {
             return;
         };
         running.engine.handle(now, input);
+        let mut spoken_of = 0;
         while let Some(output) = running.engine.poll_output() {
             match output {
                 Output::Send { peer, frame, .. } => {
+                    if let Ok(Some(Frame::Said(said))) = Frame::decode(&frame) {
+                        spoken_of += said.shards.len();
+                    }
                     self.sent.push((name, frame.clone()));
                     self.under_way
                         .entry((name, name_of(peer)))
@@ -425,6 +432,7 @@ impl World {
                 Output::AdoptEpoch { .. } => panic!("{name} was fenced"),
             }
         }
+        self.spoken_of_at_once = self.spoken_of_at_once.max(spoken_of);
     }
 
     /// More nodes start.
