@@ -1,4 +1,4 @@
-//! What the README tells people to type exists.
+//! What the README and the HTTP API's reference tell people to type exists, and the README's links lead somewhere.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,13 +27,13 @@ fn the_commands_and_options_in_the_readme_exist() {
 }
 
 #[test]
-fn the_paths_in_the_readme_exist() {
+fn the_paths_in_the_documents_exist() {
     let cluster = Cluster::start("readme-paths", 1);
-    let readme = readme();
-    let paths: BTreeSet<&str> = readme
+    let text = readme() + &document("node/HTTP.md");
+    let paths: BTreeSet<&str> = text
         .match_indices("PORT/")
         .map(|(at, _)| {
-            let path = &readme[at + "PORT".len()..];
+            let path = &text[at + "PORT".len()..];
             let end = path.find([' ', ';', '\n', '`']).unwrap_or(path.len());
             &path[..end]
         })
@@ -42,6 +42,23 @@ fn the_paths_in_the_readme_exist() {
     for path in paths {
         let reply = http::request(&cluster.nodes[0].http, "PUT", path, &[], "").unwrap();
         assert_eq!(reply.status, 405, "{path}: {reply:?}");
+    }
+}
+
+#[test]
+fn the_links_in_the_readme_lead_somewhere() {
+    let readme = readme();
+    let links = links(&readme);
+    assert!(links.len() >= 8, "{links:?}");
+    for (file, heading) in links {
+        let text = match file.is_empty() {
+            true => readme.clone(),
+            false => document(&file),
+        };
+        assert!(
+            heading.is_empty() || headings(&text).contains(&heading),
+            "{file}#{heading}"
+        );
     }
 }
 
@@ -135,7 +152,42 @@ fn a_cluster_of_ones_own_machines_is_made_as_it_is_written() {
 }
 
 fn readme() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap()
+    document("README.md")
+}
+
+/// The text of this file of the repository.
+fn document(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(root.join(path)).unwrap()
+}
+
+/// Where the links of a text lead that are to files of the repository or to headings, as (file, heading).
+fn links(text: &str) -> Vec<(String, String)> {
+    let targets = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target);
+    targets
+        .map(|target| target.split_once('#').unwrap_or((target, "")))
+        .map(|(file, heading)| (file.to_string(), heading.to_string()))
+        .collect()
+}
+
+/// What headings are called in links to them.
+fn headings(text: &str) -> Vec<String> {
+    let titles = text
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    let name = |c: char| match c {
+        ' ' => Some('-'),
+        c if c.is_alphanumeric() || c == '-' => Some(c),
+        _ => None,
+    };
+    titles
+        .map(|title| title.chars().filter_map(name).collect())
+        .collect()
 }
 
 /// The command that these words begin with, and its help.
