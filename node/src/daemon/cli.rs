@@ -12,14 +12,14 @@ use super::api::TIMEOUT_MS_MAX;
 use super::cluster_dir::NODES_MAX;
 use super::config::types;
 
-/// What `--timeout` is to a stream, which is a call otherwise.
-const STREAM_TIMEOUT: &str = "How long it may take to open, at most 10m; what it says then is waited for as long as it goes on \
-                              [default: 10s]";
+/// The help of `--timeout` for `stream`, whose other arguments are those of `call`.
+const STREAM_TIMEOUT: &str =
+    "How long it may take to open, at most 10m; once open, it has no time limit [default: 10s]";
 
-/// And to a node that leaves.
-const LEAVE_TIMEOUT: &str = "How long it may take to hand over what it has, at most 10m [default: 30s]";
+/// And for `leave`.
+const LEAVE_TIMEOUT: &str = "How long the node may take to hand over what it has, at most 10m [default: 30s]";
 
-/// State that stays right and up: replicated entities beside your functions, on nodes that need no one else.
+/// Replicated state with functions beside it, on nodes that need no other service.
 #[derive(Debug, Parser)]
 #[command(name = "anabranch", version, propagate_version = true)]
 #[command(after_long_help = super::exit::table())]
@@ -32,26 +32,26 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start a development cluster on this machine and stay with it.
+    /// Start a development cluster on this machine; Ctrl-C ends it.
     Up(Up),
-    /// The same with a function of yours in another process: started beside each node, found out about, and served.
+    /// Start a development cluster, with a process of your function beside each node.
     #[command(override_usage = "anabranch dev [OPTIONS] -- CMD [ARG]...")]
     Dev(Dev),
     /// Run one node.
     Node(NodeArgs),
-    /// Run a function's command until stdin ends: how a node starts one.
+    /// Internal: run a function's process until stdin closes.
     #[command(hide = true)]
     MindFunction(MindFunction),
     /// Change one entity.
     Update(Update),
-    /// Delete one entity, whole; what others do to it meanwhile stays.
+    /// Delete an entity; concurrent changes by others survive.
     Delete(Delete),
     /// Call a function of one entity, and print its reply.
     Call(Call),
-    /// Have a function called at certain times.
+    /// Call a function at certain times.
     #[command(subcommand)]
     Schedule(Schedule),
-    /// Open a stream of a function: print what a query answers whenever that changes, or what a method that streams replies.
+    /// Open a stream: print a query's answer whenever it changes, or each reply of a streaming method.
     Stream(Stream),
     /// Print one entity's value.
     Get(Get),
@@ -59,19 +59,19 @@ pub enum Command {
     Watch(Entity),
     /// Print every entity, one line of canonical JSON each, sorted by kind, then key.
     Dump(Dump),
-    /// Show a node and its cluster as it sees it.
+    /// Show a node, and its cluster as that node sees it.
     Status(Ask),
-    /// Compare what nodes hold: all replicas of all shards.
+    /// Compare what the nodes hold: all replicas of all shards.
     Verify(Verify),
-    /// Send a history of changes to a cluster and measure it.
+    /// Send a history of changes to a cluster and measure how it copes.
     Replay(Replay),
-    /// Make a node leave its cluster: it stops and says that it does not come back.
+    /// Take a node out of its cluster for good: it hands over what it has and stops.
     #[command(mut_arg("timeout", |arg| arg.help(LEAVE_TIMEOUT)))]
     Leave(Ask),
-    /// A cluster's certificate authority.
+    /// Make a cluster's certificate authority.
     #[command(subcommand)]
     Ca(Ca),
-    /// Nodes' certificates.
+    /// Issue nodes' certificates.
     #[command(subcommand)]
     Cert(Cert),
 }
@@ -129,7 +129,7 @@ pub struct Up {
 /// `dev`.
 #[derive(Debug, Args)]
 pub struct Dev {
-    /// How many nodes, at most 32; each has a process of the function and a port for its callers.
+    /// How many nodes, at most 32; each has its own process of the function, and its own port for callers.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=NODES_MAX as i64))]
     pub nodes: u16,
     /// Where their data goes.
@@ -138,10 +138,10 @@ pub struct Dev {
     /// Print one JSON object per node and nothing else on stdout.
     #[arg(long)]
     pub json: bool,
-    /// An origin from which browsers' pages may call the function, such as http://localhost:5173; `*`: any. Once for each.
+    /// An origin whose web pages may call the function, such as http://localhost:5173, or * for any; may be repeated.
     #[arg(long = "origin", value_name = "ORIGIN", value_parser = super::config::any_origin)]
     pub origins: Vec<String>,
-    /// What starts the function, run in this directory with HOST and PORT set, where it is to listen: such as -- npm start
+    /// The command that starts the function, such as -- npm start: run in this directory; it is to listen at $HOST:$PORT
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
 }
@@ -180,7 +180,7 @@ pub struct Target {
     /// The directory of an `up` cluster [default: .anabranch]
     #[arg(long, value_name = "DIR", global = true)]
     pub dir: Option<PathBuf>,
-    /// Print JSON; an error, too, on stderr
+    /// Print JSON, also for an error (on stderr)
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -196,19 +196,19 @@ pub struct Ask {
     pub timeout: Option<Duration>,
 }
 
-/// How far a read goes.
+/// What a read must not be older than.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ReadLevel {
-    /// As this node has it.
+    /// What this node has
     Local,
-    /// As a majority has it.
+    /// What a majority of the nodes has on disk
     Majority,
 }
 
 /// `call`.
 #[derive(Debug, Args)]
 pub struct Call {
-    /// The entity's kind, which says whose function it is.
+    /// The entity's kind, which determines the function.
     #[arg(allow_hyphen_values = true)]
     pub kind: String,
     /// The entity's key.
@@ -219,13 +219,13 @@ pub struct Call {
     /// Its argument, as JSON [default: null]
     #[arg(allow_hyphen_values = true)]
     pub argument: Option<String>,
-    /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you see is kept there.
+    /// Session file: the node must have everything recorded in it; what this command sees is added
     #[arg(long, value_name = "FILE")]
     pub session: Option<PathBuf>,
-    /// How long all of it may take, at most 10m [default: 10s]
+    /// How long the whole call may take, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout)]
     pub timeout: Option<Duration>,
-    /// It may run more than once: where a node does not answer, the next is asked
+    /// The call may run more than once: if a node does not answer, try the next
     #[arg(long)]
     pub idempotent: bool,
     /// Which node.
@@ -236,13 +236,13 @@ pub struct Call {
 /// `schedule`.
 #[derive(Debug, Subcommand)]
 pub enum Schedule {
-    /// Order it, in place of what has this name
+    /// Create or replace a schedule
     Set(ScheduleSet),
-    /// Show one
+    /// Show a schedule
     Show(ScheduleName),
-    /// End one
+    /// Delete a schedule
     Cancel(ScheduleName),
-    /// List all
+    /// List all schedules
     List(Target),
 }
 
@@ -260,7 +260,7 @@ pub struct ScheduleName {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("when").required(true)))]
 pub struct ScheduleSet {
-    /// Its name: the same again replaces it.
+    /// Its name; a schedule of this name is replaced.
     pub name: String,
     /// The kind of the entity whose function is called.
     pub kind: String,
@@ -271,16 +271,16 @@ pub struct ScheduleSet {
     /// Its argument, as JSON [default: null]
     #[arg(allow_hyphen_values = true)]
     pub argument: Option<String>,
-    /// By a cron expression, in UTC: "0 3 * * mon-fri", "@daily"
+    /// At the times of a cron expression, in UTC: "0 3 * * mon-fri", "@daily"
     #[arg(long, value_name = "CRON", group = "when")]
     pub cron: Option<String>,
-    /// Every so often, at least 1s
+    /// Repeatedly, with this interval, at least 1s
     #[arg(long, value_name = "TIME", group = "when", value_parser = any_duration)]
     pub every: Option<Duration>,
-    /// Once, so much later
+    /// Once, after this time
     #[arg(long = "in", value_name = "TIME", group = "when", value_parser = any_duration)]
     pub after: Option<Duration>,
-    /// What becomes of times that nobody was there for
+    /// What to do about times at which no call could be made
     #[arg(long, value_name = "HOW", default_value = "once")]
     pub missed: MissedTimes,
     /// How long each call may take, at most 10m [default: 1m]
@@ -294,11 +294,11 @@ pub struct ScheduleSet {
 /// See [`Missed`](crate::Missed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MissedTimes {
-    /// Call once, for the latest
+    /// Make one call, for the latest
     Once,
-    /// Call for each, one after the other
+    /// Make each call, one after the other
     All,
-    /// Call for none that is more than a minute late
+    /// Make none that is more than a minute late
     Skip,
 }
 
@@ -309,7 +309,7 @@ pub struct Stream {
     /// What.
     #[command(flatten)]
     pub call: Call,
-    /// Send the function each line of the standard input, which is JSON, as a message
+    /// Send each line of standard input, one JSON value, to the function as a message
     #[arg(long)]
     pub messages: bool,
 }
@@ -320,13 +320,13 @@ pub struct Get {
     /// What.
     #[command(flatten)]
     pub entity: Entity,
-    /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you see is kept there.
+    /// Session file: the node must have everything recorded in it; what this command sees is added
     #[arg(long, value_name = "FILE")]
     pub session: Option<PathBuf>,
-    /// What it must not be older than: local (this node), or what a majority of the nodes have on disk
+    /// What the value must not be older than
     #[arg(long, value_name = "LEVEL", default_value = "local")]
     pub level: ReadLevel,
-    /// How long it may take, with the wait for what the session has seen, and for a majority, at most 10m [default: 10s]
+    /// How long it may take, including the wait for the session and for a majority, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout)]
     pub timeout: Option<Duration>,
 }
@@ -337,10 +337,10 @@ pub struct Dump {
     /// Which node.
     #[command(flatten)]
     pub target: Target,
-    /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you see is kept there.
+    /// Session file: the node must have everything recorded in it; what this command sees is added
     #[arg(long, value_name = "FILE")]
     pub session: Option<PathBuf>,
-    /// How long it may take to begin, with the wait for what the session has seen, at most 10m [default: 10s]
+    /// How long it may take to begin, including the wait for the session, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout)]
     pub timeout: Option<Duration>,
 }
@@ -371,8 +371,8 @@ pub struct Update {
     /// The change.
     #[command(subcommand)]
     pub op: Op,
-    /// The child of a map that the change is on, as KEY or TYPE:KEY where the child is new and the map takes several
-    /// types; once a step, outermost first. A key that looks like the latter is written :KEY.
+    /// Change the map's child KEY instead of the map; for a child within a child repeat it, outermost first. TYPE:KEY if the
+    /// child is new and the map holds several types; :KEY for a key that looks like TYPE:KEY.
     #[arg(long = "in", value_name = "STEP", value_parser = step, global = true)]
     pub within: Vec<Step>,
     /// How.
@@ -397,19 +397,19 @@ pub struct Delete {
 /// What `update` and `delete` may say besides.
 #[derive(Debug, Args)]
 pub struct How {
-    /// The entity's type, where its kind is new and not declared in the configuration.
+    /// The entity's type, needed if its kind is new and not declared in the configuration.
     #[arg(long = "type", value_name = "TYPE", value_parser = entity_type, global = true)]
     pub ty: Option<Type>,
-    /// How many copies must confirm: local, 1 to 255, majority, all; durably, or in memory with -applied [default: local]
+    /// How many copies must confirm: local, 1 to 255, majority, all; on disk, or with -applied in memory [default: local]
     #[arg(long, value_name = "LEVEL", value_parser = level, global = true)]
     pub level: Option<String>,
     /// An idempotency key, 1 to 64 bytes: a repeat at the same node changes nothing.
     #[arg(long = "key", value_name = "KEY", id = "idempotency", global = true)]
     pub idempotency_key: Option<String>,
-    /// A file with what you have seen, shared by commands: what it has seen, this node must have; what you do is kept there.
+    /// Session file: the node must have everything recorded in it; what this command does is added
     #[arg(long, value_name = "FILE", global = true)]
     pub session: Option<PathBuf>,
-    /// How long it may take, with the wait for the level, and for what the session has seen, at most 10m [default: 10s]
+    /// How long it may take, including the wait for the level and for the session, at most 10m [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = level_timeout, global = true)]
     pub timeout: Option<Duration>,
     /// Which node.
@@ -447,8 +447,7 @@ fn step(text: &str) -> Result<Step, String> {
 /// A change.
 #[derive(Debug, Subcommand)]
 pub enum Op {
-    /// Add N to a counter; N may be negative for a pncounter, whose totals saturate, and for a boundedcounter, as far as
-    /// the node holds rights.
+    /// Add N to a counter. N may be negative for a pncounter, and for a boundedcounter up to what this node holds.
     Incr {
         /// By how much.
         #[arg(allow_negative_numbers = true, value_name = "N", value_parser = step_of_counter)]
@@ -473,17 +472,17 @@ pub enum Op {
         /// The value, at most 256 KiB.
         #[arg(allow_hyphen_values = true, value_name = "V")]
         value: String,
-        /// The value's place in an order of your own: the highest wins, however late it comes.
+        /// Your own clock for the value: the highest wins, however late it arrives.
         #[arg(long, value_name = "N")]
         clock: Option<u64>,
-        /// The same, but at least one above the clock of the value there is.
+        /// The same, but at least one above the clock of the current value.
         #[arg(long, value_name = "N", conflicts_with = "clock")]
         auto_increment: Option<u64>,
         /// The first writer wins.
         #[arg(long, conflicts_with_all = ["clock", "auto_increment"])]
         reverse: bool,
     },
-    /// Make the entity exist, empty; nothing if it exists.
+    /// Create the entity, empty; no effect if it exists.
     Create,
     /// Enable a flag.
     Enable,
@@ -491,12 +490,12 @@ pub enum Op {
     Disable,
     /// Cast the node's ballot in a vote.
     Vote {
-        /// What it says.
+        /// The node's ballot.
         ballot: Ballot,
     },
-    /// Hand the node's rights to a boundedcounter over to another node.
+    /// Hand units of a boundedcounter that this node holds over to another node.
     Transfer {
-        /// How much that node may take away then, and this one no more.
+        /// How many units.
         #[arg(value_name = "N")]
         amount: u64,
         /// The other node's name or id, as `status` shows them.
@@ -520,13 +519,13 @@ pub struct Verify {
     /// The nodes' admin addresses; default: all nodes under --dir.
     #[arg(value_name = "ADDR", value_parser = address)]
     pub addresses: Vec<String>,
-    /// How long to wait for them to agree, and to answer: 2s at least
+    /// How long the nodes may take to answer and to agree, at least 2s
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "5s")]
     pub within: Duration,
     /// The directory of an `up` cluster [default: .anabranch]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// Print one JSON object; an error, too, on stderr.
+    /// Print one JSON object, also for an error (on stderr).
     #[arg(long)]
     pub json: bool,
 }
@@ -536,22 +535,22 @@ pub struct Verify {
 pub struct Replay {
     /// The history: one JSON event a line.
     pub file: PathBuf,
-    /// The nodes' admin addresses; authors are dealt to them in this order.
+    /// The nodes' admin addresses; the history's authors are assigned to them in turn.
     #[arg(long, value_name = "ADDR,ADDR,...", required = true, value_delimiter = ',', value_parser = address)]
     pub to: Vec<String>,
-    /// At most so many events a second.
+    /// Send at most this many events a second.
     #[arg(long, value_name = "EVENTS_PER_S", value_parser = rate)]
     pub rate: Option<f64>,
-    /// The run's name: the same file under another name counts again.
+    /// The run's name: a file that was sent before counts again only under a new name.
     #[arg(long, value_name = "NAME", default_value = "")]
     pub run: String,
-    /// How long a node that is away is waited for, and the nodes to agree at the end.
+    /// How long to wait for a node that is away, and at the end for the nodes to agree.
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "60s")]
     pub wait: Duration,
-    /// What to do about a line that is no event.
+    /// What to do about a line that is not an event.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnBadLine::Stop)]
     pub on_bad_line: OnBadLine,
-    /// Print one JSON object at the end; an error, too, on stderr.
+    /// Print one JSON object at the end, also for an error (on stderr).
     #[arg(long)]
     pub json: bool,
 }
@@ -570,7 +569,7 @@ pub enum OnBadLine {
 pub enum Ca {
     /// Make the certificate authority of a new cluster.
     Init {
-        /// Where its certificate and its key go.
+        /// Where to put its certificate and key.
         #[arg(long, value_name = "DIR", default_value = "ca")]
         dir: PathBuf,
         /// The cluster's name: lower-case letters, digits, '-', '_', '.'.
@@ -587,16 +586,16 @@ pub enum Cert {
         /// The directory of the certificate authority.
         #[arg(long, value_name = "DIR", default_value = "ca")]
         ca: PathBuf,
-        /// Where ca.pem, node.pem and node.key go, and a node.toml to begin with.
+        /// Where to put ca.pem, node.pem, node.key and a first node.toml.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// The node's id, 32 hexadecimal digits; default: with --force that of the certificate that is there, else a new one.
+        /// The node's id, 32 hexadecimal digits; default: with --force that of the existing certificate, otherwise a new one.
         #[arg(long, value_name = "ID")]
         node: Option<anabranch_crdt::NodeId>,
-        /// Replace the identity that --out holds already.
+        /// Replace the identity that is already in --out.
         #[arg(long)]
         force: bool,
-        /// Days the certificate is good for, at most 3650.
+        /// Days until the certificate expires, at most 3650.
         #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u16).range(1..=3650))]
         days: u16,
     },
