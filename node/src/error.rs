@@ -24,30 +24,29 @@ pub enum ErrorKind {
     WrongType,
     /// The idempotency key was used before for a different update. Nothing changed; choose another key.
     KeyReused,
-    /// This node, in its current epoch, does not hold what the operation takes away from a bounded counter. Nothing
-    /// changed; retry once another node has handed over, or at a node that holds more.
+    /// This node does not hold what the operation takes away from a bounded counter, or not yet: what it held before a restart
+    /// is its own again once every member has been heard. Nothing changed; retry then, once another node has handed over, or at
+    /// a node that holds more.
     Rights,
-    /// This node takes no writes yet: its directory is new or older than its peers', and it has not caught up. Or a function that may
-    /// be the one that was called is still starting beside it.
-    /// Nothing changed; retry later or at another node.
+    /// This node takes no writes yet: its directory is new, or older than what its peers know of it, and it has not caught up. Or a
+    /// function is still starting beside it, which may be the one that was called. Nothing changed; retry later or at another node.
     NotReady,
     /// This node has not seen everything that the session has, and what it lacks did not come in time. Nothing changed;
     /// retry later or at another node.
     Stale,
     /// There is no function of this kind here, or it has no such method. Nothing changed; the same call will fail again.
     NoFunction,
-    /// The function refused the command; the message is its own. Its entity is as it was; what it called itself before that it has
-    /// called.
+    /// The function refused the command; the message is its own. Its entity is as it was. Calls that the function made before it
+    /// refused are not undone.
     Refused,
     /// The deadline passed before the function was given the command. Nothing changed; retry later.
     Expired,
     /// The function was given the command and did not answer: it ended, broke its rules, or took too long; or its node had no
-    /// room for what it did. Its entity is as it was; what it did elsewhere is not known, so that only what is harmless twice may
-    /// be retried. The message says "nothing changed" of a method that waits for nobody: it has done nothing elsewhere.
+    /// room for what it did. Its entity is as it was. What the function did elsewhere is not known: retry only what may safely run
+    /// twice. For a method that waits for nobody, the message says "nothing changed": it has done nothing elsewhere.
     Lost,
-    /// Another node was called, or a call was forwarded by what had changed something already, and the answer did not come, or was
-    /// not what its caller expects.
-    /// Something may have changed, as the message says: only what is harmless twice may be retried.
+    /// Another node was called, or a function forwarded the call after a change of its own, and the answer did not come, or was
+    /// not what its caller expects. Something may have changed, as the message says: retry only what may safely run twice.
     Unanswered,
     /// A bounded queue is full. Nothing changed; retry later.
     Overloaded,

@@ -1,16 +1,17 @@
-//! Stateful serverless without a database, a broker or Kubernetes in the middle: nodes find each other by gossip,
+//! Replicated state with functions beside it, without a database, a broker or Kubernetes: nodes find each other by gossip,
 //! replicate the state of every entity (CRDTs) directly to each other over QUIC, and serve reads and writes from a
 //! local copy.
 //!
 //! Embed a node with [`Node::builder`]; run one as a daemon with the `anabranch` binary. The layers below are public so
-//! that the simulator can stand in the driver's place: [`engine`] is the sans-IO replication engine, [`session`] an entity's
-//! dealings with its function, [`trigger`] what calls functions besides callers, [`store`] the log and snapshots beneath it, [`wire`] the bytes.
+//! that the simulator can stand in the driver's place: [`engine`] is the sans-IO replication engine, [`session`] runs one entity's
+//! function, [`trigger`] finds the calls that schedules and changes make due, [`store`] is the log with its snapshots, [`wire`] the
+//! bytes that are sent and stored.
 //!
 //! # A tour
 //!
-//! **Entities** are addressed by kind and key, and hold a value of one of the [types](Type) that replicas can change apart and
-//! join. [`Node::entity`] gives a typed handle to one, [`Node::update`] changes several together, [`Node::read`] reads this node's
-//! copy without waiting:
+//! **Entities** are addressed by kind and key. Each holds a value of one of the [types](Type), which nodes can change
+//! independently and join later. [`Node::entity`] gives a typed handle to one, [`Node::update`] changes several together,
+//! [`Node::read`] reads this node's copy without waiting:
 //!
 //! ```no_run
 //! # async fn example(node: anabranch::Node) -> Result<(), anabranch::Error> {
@@ -20,11 +21,11 @@
 //! # }
 //! ```
 //!
-//! **How sure** a caller is it says itself: a [`Level`] is how many copies must confirm a write; a [`Token`] is what a session has
-//! seen, for [`Node::read_after`] at any node; [`Node::read_majority`] asks them all.
+//! **Callers choose their guarantees**: a [`Level`] says how many copies must confirm a write; a [`Token`] stands for what a session
+//! has seen, and [`Node::read_after`] shows at least that at any node; [`Node::read_majority`] asks the other nodes, too.
 //!
-//! **Functions** are code beside an entity: its state is a struct of [replicated values](state), its methods take commands. Here is
-//! one, and what it does in a test, where no node is needed:
+//! **Functions** are code beside an entity: its state is a struct of [replicated values](state), its methods take commands. Defining
+//! one needs no node:
 //!
 //! ```
 //! use anabranch::state::{OrSet, State};
@@ -48,8 +49,8 @@
 //! assert!(room.methods().eq(["enter", "guests"]));
 //! ```
 //!
-//! A node that was [given it](NodeBuilder::function) answers [`Node::call`]; a program that hands it to [`cli::run`] is the whole
-//! `anabranch` program with it. Functions call one another with [`Context::call`] and [`Context::effect`].
+//! A node that was [given a function](NodeBuilder::function) answers [`Node::call`]; a program that hands it to [`cli::run`] is the
+//! whole `anabranch` program with that function. Functions call one another with [`Context::call`] and [`Context::effect`].
 //!
 //! ```
 //! use anabranch::{EntityId, Level};

@@ -539,8 +539,8 @@ impl Node {
         self.handle.state_bytes()
     }
 
-    /// The run of a node that this one is linked to now, or is itself: whom a bounded counter's rights can be handed
-    /// over to. What an earlier run was given, no later one can use.
+    /// The current run of a node that this one is linked with, or of this node: to whom rights of a bounded counter can be
+    /// [handed over](Entity::transfer). A later run of that node has them too, once it has heard every member.
     pub fn replica_of(&self, node: NodeId) -> Option<ReplicaId> {
         if node == self.id() {
             return Some(ReplicaId::new(node, self.epoch()));

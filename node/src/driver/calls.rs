@@ -260,7 +260,7 @@ impl Shared {
         }
     }
 
-    /// Answers a call of another node, on a thread of its own: a function may take its time.
+    /// Answers a call of another node on one of the workers' threads, since a function may take its time.
     fn serve(self: &Arc<Self>, peer: NodeId, epoch: Epoch, request: CallRequest) {
         let id = request.id;
         let (cancel, cancelled) = oneshot::channel();

@@ -1,4 +1,6 @@
-//! The two clocks of the machine, read here and nowhere else; everything below the driver is told the time.
+//! The machine's two clocks as the driver reads them, for the engine, sessions and triggers, which are told the time.
+//!
+//! `transport` and `membership` read clocks of their own: for certificates, hellos and gossip.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

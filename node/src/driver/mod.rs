@@ -1,7 +1,8 @@
 //! The only loop, and the only place that performs an engine's outputs.
 //!
 //! Not here: what to replicate when (`engine`), how bytes reach disk (`store`) or peers (`transport`), who is where
-//! (`membership`). Clocks and randomness of a running node are read here and handed down.
+//! (`membership`). Clocks and randomness are read here and handed to engine,
+//! sessions and triggers.
 //!
 //! Contract: every input goes to the engine under one lock, and its outputs are performed, in order and without
 //! waiting, before that lock is released. So a caller's update, a peer's frame and a timer never see each other

@@ -212,7 +212,7 @@ impl<D: Disk> Writer<D> {
     /// Writes a snapshot when one is due, so that the log it covers can go.
     ///
     /// The image must hold exactly what the records up to the last committed one made. Under the engine's lock its state is
-    /// held still (values are shared, not copied) and the records that led to it are taken: nothing else. They are
+    /// held still (values are shared; names and rows of idempotency keys are copied) and the records that led to it are taken. They are
     /// committed after that, and no later one is before the image is written; blocks are encoded as they are written.
     /// Readers and writers go on meanwhile; only durable answers wait.
     fn snapshot(&mut self) -> Result<(), Error> {

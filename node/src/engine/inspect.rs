@@ -113,11 +113,11 @@ pub struct EngineStatus {
     pub epoch: Epoch,
     /// Whether writes are taken in every shard.
     pub ready: bool,
-    /// How many shards there are, and how many anything was ever written to.
+    /// How many shards the cluster has.
     pub shards: u32,
-    /// Shards with a version vector.
+    /// How many of them anything was ever written to.
     pub shards_used: u32,
-    /// Entities that exist.
+    /// Entities kept: one that has two types counts twice, and a deleted one while slots of its counters wait.
     pub entities: u64,
     /// Operations kept for peers that may lack them.
     pub ring_slots: u64,

@@ -37,7 +37,7 @@ pub struct Start {
     pub directory: DirectoryId,
 }
 
-/// Names one submitted update until its [`Output::Done`].
+/// Names one update, commit or read until its [`Output::Done`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -255,7 +255,7 @@ pub enum Output {
         /// Its bytes.
         payload: Bytes,
     },
-    /// The answer to an [`Input::Submit`].
+    /// The answer to an [`Input::Submit`], [`Input::Commit`] or [`Input::Read`].
     Done {
         /// Which one.
         request: RequestId,

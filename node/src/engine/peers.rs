@@ -209,7 +209,7 @@ impl Engine {
         self.outputs.push_back(Output::Disconnect { peer, epoch, reason });
     }
 
-    /// The peers whose links are up, with their epochs.
+    /// The peers whose links are up.
     pub(crate) fn connected(&self) -> Vec<NodeId> {
         self.peers.keys().copied().collect()
     }

@@ -1,7 +1,7 @@
 //! What a replica did lately in a shard: one slot per dot, so that a peer behind can be brought up to date without
 //! sending it state it has.
 //!
-//! Not here: which peer needs what (`push`, `pull`), how far a ring may be trimmed (`said`).
+//! Not here: which peer needs what (`push`, `pull`), how far a ring may be trimmed (`Shard::trim`).
 //! Contract: slots are contiguous from `base + 1` to `head`; an operation without effect has a slot too.
 
 use std::collections::VecDeque;

@@ -136,9 +136,10 @@ impl Context {
         self.replica
     }
 
-    /// The name of the call that this is, where it has one: the same if it is made again, as a [schedule](crate::Order) or a
-    /// [change](crate::FunctionBuilder::on_change) may have to. A function that must not do it twice keeps the names: of each entity
-    /// that it is told of the last one alone, as those of earlier changes may come again; a schedule's do not.
+    /// The id of this call, if it has one: calls of a [schedule](crate::Order) or for a
+    /// [change](crate::FunctionBuilder::on_change) do, and the same call made again has the same id. A function that must not run
+    /// twice for one call keeps the ids it has seen. For changes keep only the last id per entity: an id stands for a state, and an
+    /// earlier state can recur. Ids of schedules never recur.
     pub fn call_id(&self) -> Option<&str> {
         self.origin.id.as_deref()
     }

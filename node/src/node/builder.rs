@@ -134,13 +134,14 @@ impl NodeBuilder {
         NodeBuilder { seeds, ..self }
     }
 
-    /// Members of the cluster known beforehand. Others become members when they are first seen.
+    /// Members of the cluster that are known from the start; others become members when they are first met. Name all of them if
+    /// a majority must be counted correctly from the first start.
     pub fn members(self, members: Vec<NodeId>) -> NodeBuilder {
         NodeBuilder { members, ..self }
     }
 
-    /// How many shards the cluster has; 1024 by default. Chosen when a cluster is made, and the same on all nodes
-    /// for good.
+    /// How many shards the cluster has; 1024 by default. The number is fixed when the data directory is made and must be the same
+    /// on all nodes.
     pub fn shards(self, shards: u32) -> NodeBuilder {
         NodeBuilder { shards, ..self }
     }
@@ -156,8 +157,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Runs this function at the node, and declares the type of its kind. Each node of a cluster that is asked for a kind has
-    /// its function; versions of it may differ while a cluster is changed node by node.
+    /// Runs this function at the node, and declares the type of its kind. Give it to every node that is to run it itself; a call
+    /// at any other goes on to the nearest that has it. Versions may differ while a cluster is upgraded node by node.
     pub fn function(self, function: impl Into<Function>) -> NodeBuilder {
         let function: Function = function.into();
         self.functions([function])
@@ -169,8 +170,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Takes schedules, and makes their calls, also without a function of its own: for those of other processes or nodes. A node
-    /// with functions does so in any case.
+    /// Accepts schedules and makes their calls even if this node has no function of its own: the functions may be in another
+    /// process or at another node. A node with functions does so in any case.
     pub fn schedules(self, schedules: bool) -> NodeBuilder {
         NodeBuilder { schedules, ..self }
     }
@@ -188,8 +189,8 @@ impl NodeBuilder {
         }
     }
 
-    /// The largest UDP packet that is tried between nodes, 1200 to 6550 bytes; 1452 by default. More than the path carries
-    /// costs nothing but the tries.
+    /// The largest UDP packet to try between nodes, 1200 to 6550 bytes; 1452 by default. A value above what the path carries
+    /// costs only the attempts.
     pub fn mtu(self, bytes: u16) -> NodeBuilder {
         NodeBuilder {
             mtu_bytes: bytes,
@@ -203,9 +204,9 @@ impl NodeBuilder {
     /// # Errors
     /// Nothing runs then. [`ErrorKind::Config`]: something required is missing or a value cannot be.
     /// [`ErrorKind::Identity`]: the certificate files. [`ErrorKind::InUse`]: another process has the directory or the
-    /// port. [`ErrorKind::Directory`]: it belongs to another node or cluster, or a newer version wrote it.
-    /// [`ErrorKind::Corrupt`]: what is in it is damaged. [`ErrorKind::Io`], [`ErrorKind::DiskFull`]: the system
-    /// refused.
+    /// port. [`ErrorKind::Directory`]: the directory belongs to another node or cluster. [`ErrorKind::NewerFormat`]: a newer
+    /// version wrote it. [`ErrorKind::Corrupt`]: what is in it is damaged. [`ErrorKind::Io`], [`ErrorKind::DiskFull`]: the
+    /// system refused.
     pub async fn start(self) -> Result<Node, Error> {
         let handle = driver::start(self.check()?).await?;
         Ok(Node {

@@ -61,7 +61,7 @@ pub enum Next {
     Over(bool),
 }
 
-/// See the front page.
+/// One call that a schedule or a change makes due, with the steps before and after it: ask [`Next`] what to do until it is over.
 #[derive(Debug)]
 pub struct Errand {
     of: Of,

@@ -15,7 +15,8 @@ const AHEAD_MS_MAX: u64 = 3_600 * 1_000;
 #[derive(State)]
 struct Kept {
     plan: LwwRegister<Plan>,
-    /// Its last time that is done, as it was kept until 2026-11: of whichever plan is there.
+    /// Its last time that is done, of whichever plan is there: where versions before `answered` kept it. Can go once no such
+    /// version's directory is upgraded from any more.
     done: MvRegister<u64>,
     /// The same, of a plan: nodes that could not see each other may have done several times, of several.
     answered: MvRegister<Slot>,

@@ -30,16 +30,16 @@ const MISSED_MS: u64 = 60_000;
 /// Clocks of nodes that are well are not further apart than this.
 const APART_MS_MAX: u64 = 60_000;
 
-/// What becomes of the times that nobody was there for: all nodes were down, or the function could not be called.
+/// What to do about times at which no call could be made: no node was running, or none could call the function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {
-    /// It is called once, for the latest of them.
+    /// Make one call, for the latest of them.
     #[default]
     Once,
-    /// It is called for each of them, one after the other.
+    /// Make a call for each of them, one after the other.
     All,
-    /// It is called for none of them that is more than a minute late.
+    /// Skip any that is more than a minute late.
     Skip,
 }
 
@@ -91,9 +91,9 @@ fn null() -> Json {
 /// A function to be called at certain times. Each call is named by the schedule and its time: see
 /// [`Context::call_id`](crate::Context::call_id).
 ///
-/// It is called at least once for each: a call is made again until it is answered. That the function refuses is an answer. That it
-/// refuses with an [`Error`] of something that it called is none, where that may be retried or its outcome is not known: the call is
-/// made again then, as if nobody had answered.
+/// Each call is made at least once: it is repeated until it is answered. A refusal is an answer, with one exception: where the
+/// function refuses with the [`Error`] of a call of its own that may be retried, or whose outcome is not known, the call is repeated
+/// as if nobody had answered.
 ///
 /// ```
 /// use anabranch::{Missed, Order, When};

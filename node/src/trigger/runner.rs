@@ -23,7 +23,7 @@ const SETTLE_MS: u64 = 10_000;
 /// Meanwhile it looks this often whether it has caught up with what others did.
 const SETTLING_MS: u64 = 100;
 
-/// See the front page.
+/// Finds what is due at this node, schedules and changes alike, and hands it out as [`Errand`]s.
 #[derive(Debug)]
 pub struct Runner {
     me: NodeId,

@@ -171,7 +171,7 @@ impl Token {
     /// ```
     ///
     /// # Errors
-    /// They are none's.
+    /// The bytes are not a token.
     pub fn from_bytes(bytes: &[u8]) -> Result<Token, TokenError> {
         let body = bytes.strip_prefix(&[VERSION]).ok_or(TokenError)?;
         let (wire, rest) = postcard::take_from_bytes(body).map_err(|_| TokenError)?;

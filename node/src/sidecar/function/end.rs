@@ -17,7 +17,7 @@ use crate::wire::EntityId;
 /// No function refuses to be shown less than this because of its size.
 const SHOWN_BYTES_LEAST: usize = 1 << 20;
 
-/// See the front page.
+/// Why the stream of an entity ended.
 #[derive(Debug)]
 pub(super) enum End {
     /// It has not begun: nothing was said.
