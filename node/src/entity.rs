@@ -342,7 +342,7 @@ impl Entity<BoundedCounter> {
         self.mutate(Mutation::Increment(-i64::from(amount))).await
     }
 
-    /// Hands over to another node's current run what this node may take away: see [`Node::replica_of`].
+    /// Hands units that this node may take away over to another node's current run: see [`Node::replica_of`].
     ///
     /// # Errors
     /// See [`Node::update`]; [`ErrorKind::Rights`](crate::ErrorKind::Rights) if this node does not hold so much.
@@ -350,7 +350,7 @@ impl Entity<BoundedCounter> {
         self.mutate(Mutation::Transfer { to, amount }).await
     }
 
-    /// What it counts to, if the counter exists. Never below 0, but more than this node alone may take away.
+    /// The count, if the counter exists. Never below 0; this node alone may be able to take away less.
     pub fn get(&self) -> Option<i128> {
         match self.reading()? {
             Reading::Count(n) => Some(n),
@@ -368,7 +368,7 @@ impl Entity<Vote> {
         self.mutate(Mutation::Vote(yes)).await
     }
 
-    /// Every node's ballot, if the vote exists: whose count is the caller's to say.
+    /// Every node's ballot, if the vote exists. Which of them count is for the caller to decide.
     pub fn get(&self) -> Option<BTreeMap<NodeId, bool>> {
         match self.reading()? {
             Reading::Ballots(ballots) => Some(ballots),

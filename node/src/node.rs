@@ -171,9 +171,9 @@ impl Node {
         self.handle.update(update).await
     }
 
-    /// Deletes an entity, whole, at the default level: everything of it that this node has seen, and nothing of what others
-    /// do to it meanwhile. Deleting what is not there changes nothing. Nothing is kept of it once all members have seen
-    /// that, and its next update makes it anew.
+    /// Deletes everything of an entity that this node has seen, at the default level. Concurrent changes by others survive. Deleting
+    /// what is not there changes nothing. Once all members have seen the deletion nothing is kept of the entity, and its next update
+    /// creates it anew.
     ///
     /// For another level, make [`Mutation::Delete`](anabranch_crdt::Mutation::Delete) an operation of an update.
     ///
@@ -211,7 +211,7 @@ impl Node {
         self.handle.read(id)
     }
 
-    /// The same, with what a session has seen that began with this.
+    /// Like [`Node::read`], with the token of a session that begins with this read.
     pub fn read_with_token(&self, id: &EntityId) -> (Option<(Type, Reading)>, Token) {
         self.handle
             .peek(|engine| (engine.read(id), engine.token(&Token::default(), [id])))
@@ -223,8 +223,8 @@ impl Node {
         self.handle.peek(|engine| engine.token(after, [id]))
     }
 
-    /// The entity as a session must see it: as [`Node::read`], but not before everything that `after` has seen of it, at
-    /// whichever node, is here; and what the session has seen now, for its next request.
+    /// The entity as a session must see it: like [`Node::read`], but it waits until everything that `after` has seen of the entity,
+    /// at whichever node, is here. It also returns what the session has seen now, for its next request.
     ///
     /// ```no_run
     /// # use anabranch::{Answer, EntityId, Node};
@@ -249,9 +249,9 @@ impl Node {
         self.read_when(id, after, false, timeout).await
     }
 
-    /// The entity as more than half of the members have it: not older than anything that a majority had on its disks when this
-    /// was asked, nor than what an earlier majority read at any node has shown; nor, as [`Node::read_after`], than the session.
-    /// It costs a round trip, or two where something has to be kept first, and waits where there is no majority.
+    /// The entity as a majority of the members has it: not older than anything that a majority had on disk when this was called, nor
+    /// than what an earlier majority read at any node has shown, nor (as [`Node::read_after`]) than what the session has seen. It
+    /// takes one round trip, or two if a majority must first store something, and waits if there is no majority.
     ///
     /// ```no_run
     /// # use anabranch::{EntityId, Node, Token};
@@ -296,11 +296,11 @@ impl Node {
 
     // Functions.
 
-    /// Calls a method of an entity's function, with ten seconds for all of it: at this node, or, where that has no such method,
-    /// at the nearest that does.
+    /// Calls a method of an entity's function at this node, or, if this node has no such method, at the nearest that has it. The
+    /// whole call has ten seconds.
     ///
-    /// The function runs on this thread. Its reply is heard once what it did is where the method says: by default on this
-    /// node's disk.
+    /// At this node the function runs on the calling thread. The reply comes once the change has reached the method's level: by
+    /// default, this node's disk.
     ///
     /// ```no_run
     /// # async fn example(node: anabranch::Node) -> Result<(), anabranch::Error> {
@@ -326,7 +326,8 @@ impl Node {
         read_reply(format_args!("{method} of {kind}/{key}"), &reply)
     }
 
-    /// The same with bytes, as a session: not before what it has seen is here, and with what it has seen then.
+    /// Like [`Node::call`], with bytes and in a session: it waits until all that `after` has seen is here, and returns what the
+    /// session has seen then.
     ///
     /// # Errors
     /// See [`Node::call`]; `Stale` if something that the session has seen did not come in time.
@@ -342,8 +343,8 @@ impl Node {
         Ok((reply.await?, token))
     }
 
-    /// The same at another node, which has to be linked with this one: where what is asked depends on the node, as what it
-    /// holds of a bounded counter does. The function runs there, with what is left of the time, and at most once.
+    /// Like [`Node::call_payload`], at a certain node, which must be linked with this one: for answers that depend on the node, such
+    /// as what it holds of a bounded counter. The function runs there at most once, with what is left of the time.
     ///
     /// ```no_run
     /// use anabranch::{Call, Encoding, EntityId, NodeId, Payload};
@@ -376,9 +377,9 @@ impl Node {
         Ok((reply, token))
     }
 
-    /// Opens a stream of an entity's function: of a method that [streams](crate::FunctionBuilder::stream), or of what a query
-    /// answers, now and whenever that has changed. Here, or, where there is no such method, at the nearest node that has
-    /// it. It runs while its caller waits for it, and ends when it is dropped.
+    /// Opens a stream of an entity's function: a method that [streams](crate::FunctionBuilder::stream), or a query, which is
+    /// answered now and whenever its answer has changed. It opens here, or, if there is no such method, at the nearest node that
+    /// has it. It runs while its caller waits for it, and ends when it is dropped.
     ///
     /// # Errors
     /// [`ErrorKind::NoFunction`](crate::ErrorKind::NoFunction); [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a command; [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable),
@@ -397,7 +398,7 @@ impl Node {
             .await
     }
 
-    /// The same with bytes, as a session, at a certain node or at any.
+    /// Like [`Node::stream`], with bytes, in a session, and at a certain node if one is given.
     ///
     /// # Errors
     /// See [`Node::stream`]; `Stale` if something that the session has seen did not come in time.
@@ -469,19 +470,19 @@ impl Node {
 
     /// Every entity with its type and value, sorted by kind, then key, bytewise.
     ///
-    /// Each shard is as it was at one moment while this was called; what changes or is created afterwards does not show. Others go
-    /// on meanwhile. [`Dump::token`] says what a session has seen with it.
+    /// Each shard is shown as it was at one moment during this call; later changes do not show. Reads and writes go on meanwhile.
+    /// [`Dump::token`] stands for what a session has seen with it.
     pub fn dump(&self) -> Dump {
         Dump::of(self, None, &Token::default())
     }
 
-    /// The same of one kind.
+    /// Like [`Node::dump`], of one kind.
     pub fn dump_kind(&self, kind: &str) -> Dump {
         Dump::of(self, Some(kind), &Token::default())
     }
 
-    /// The same, of one kind or of all, once all that a session has seen, of whatever, is here; its token is the session's from
-    /// then on.
+    /// Like [`Node::dump`], of one kind or of all, in a session: it waits until all that `after` has seen, in any shard, is here. The
+    /// dump's token is the session's from then on.
     ///
     /// ```no_run
     /// # use anabranch::{Node, Token};
@@ -522,12 +523,11 @@ impl Node {
         self.handle.peek(|engine| engine.kind_types(kind))
     }
 
-    /// How large the state is here of each kind that has a function, in bytes: its entities' keys, and their values in the
-    /// canonical form, without what the log and memory add to that.
+    /// How many bytes of state there are here of each kind that has a function: its entities' keys, and their values in canonical
+    /// form, without what the log and memory add.
     ///
-    /// It is measured when asked for, where something has changed since it was last, and 32 MiB of it at a time: of a larger state
-    /// that is new or changes much, the rest shows as it was measured before, and is measured when asked for again. The engine
-    /// goes on meanwhile; whoever asks is kept for as long as that much takes to encode.
+    /// Each call measures what has changed since the last, at most 32 MiB of it; the rest is reported as measured before, and is
+    /// measured by a later call. The engine goes on meanwhile; the call takes as long as encoding that much does.
     ///
     /// ```no_run
     /// # fn example(node: anabranch::Node) {
@@ -593,7 +593,7 @@ impl Node {
     /// Updates that still wait for copies elsewhere end with [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed). Any number of callers may
     /// ask; all get the same answer. Dropping the future does not keep the node running.
     ///
-    /// What only reads, queries among it, is answered afterwards, too, by what was here at the end.
+    /// Reads and queries are still answered afterwards, from the last state.
     ///
     /// # Errors
     /// See [`Node::stopped`].
@@ -602,12 +602,13 @@ impl Node {
         self.handle.stopped().await
     }
 
-    /// Like [`Node::shutdown`], and tells the others that this node does not come back, so that nobody looks or waits for
-    /// it. What it may take away of bounded counters it hands over before, to the nodes that it is linked with, by turns.
+    /// Like [`Node::shutdown`], and tells the others that this node does not come back, so that nobody looks or waits for it. Before
+    /// that it hands over what it may take away of bounded counters, to the nodes that it is linked with, in turn.
     ///
     /// # Errors
-    /// See [`Node::stopped`]; [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed) where the node has left, but no peer, or not every connected
-    /// one, is known to have all that it had; and [`ErrorKind::Stopping`](crate::ErrorKind::Stopping) where it had been stopped before, and has not left.
+    /// See [`Node::stopped`]; [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed) if the node has left, but no peer, or not
+    /// every connected one, is known to have all that it had; [`ErrorKind::Stopping`](crate::ErrorKind::Stopping) if it had been
+    /// stopped before, and has not left.
     pub async fn leave(&self) -> Result<(), Error> {
         parting::hand_over(self).await;
         self.handle.stop(true);

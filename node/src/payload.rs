@@ -20,13 +20,13 @@ pub(crate) const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 pub enum Encoding {
     /// JSON text: what people and web clients send.
     Json,
-    /// CBOR: what Rust sends to Rust. A number is read as the number that it was, whatever its type, or not at all; structs
-    /// have the names of their fields, so that one with another field, which has a `#[serde(default)]`, is read as well.
+    /// CBOR: what Rust sends to Rust. A number that does not fit the reader's type is an error, never another number. Structs carry
+    /// their field names, so one with a new field that has `#[serde(default)]` can be read as well.
     Cbor,
-    /// Postcard: fewer bytes, for whoever knows that both sides have the very same types. It does not say what is in it: read as
-    /// another type, 2 that was written as an `i32` is 4 to whoever reads a `u32`.
+    /// Postcard: fewer bytes, if both sides have exactly the same types. It does not say what is in it: 2 written as an `i32` reads
+    /// as 4 where a `u32` is expected.
     Postcard,
-    /// A message of protobuf in the envelope in which functions behind gRPC take and give them: for those alone.
+    /// A protobuf message in the envelope of functions behind gRPC, and only for those.
     Protobuf,
 }
 

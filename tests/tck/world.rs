@@ -23,7 +23,7 @@ const SESSION: &str = "anabranch-session";
 /// How long a caller in a hurry waits.
 const HURRY: &str = "2S";
 
-/// See the front page.
+/// Two nodes with a scripted function beside each, and their callers.
 pub struct World {
     runtime: Runtime,
     dialect: Dialect,

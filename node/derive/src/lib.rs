@@ -8,7 +8,7 @@ use quote::quote;
 use syn::{Data, DeriveInput, Error, Field, Fields, parse_macro_input};
 
 /// Makes a struct with named fields the state of an entity: a map (`ormap`) with the fields as its children, each under its
-/// name. A renamed field is another child.
+/// name. Renaming a field makes it another child: what was kept under the old name stays there and is not read any more.
 ///
 /// See `anabranch::state`.
 #[proc_macro_derive(State)]

@@ -131,7 +131,7 @@ impl Context {
         self.replica.node
     }
 
-    /// The node's current run: who makes what this command does, and holds what is handed over to it.
+    /// The node's current run, as which this command writes, and to which units of a bounded counter are handed over.
     pub fn replica(&self) -> ReplicaId {
         self.replica
     }
@@ -144,21 +144,21 @@ impl Context {
         self.origin.id.as_deref()
     }
 
-    /// Where this stands in what it is part of, for a function that tells others.
+    /// The place of this call in its trace, for a function that passes it on.
     pub fn trace(&self) -> Option<Trace> {
         self.origin.trace
     }
 
-    /// The nodes that this one is linked with now: who can be called. None where nobody makes calls for functions, or this one
-    /// does not wait for any.
+    /// The nodes that this one is linked with now, and that can be called. None if this method cannot wait for calls, or nobody
+    /// makes calls for functions here.
     pub fn peers(&self) -> Vec<NodeId> {
         self.caller
             .as_ref()
             .map_or_else(Vec::new, |caller| caller.peers())
     }
 
-    /// The runs of nodes that are believed to be up: this one, and those that it is linked with or hears of. A hint, which may be
-    /// wrong for a while; somebody else may believe otherwise. A node that was started again is another run.
+    /// The runs of nodes that are believed to be up: this one, and those that it is linked with or hears of. This is a hint: it may
+    /// be wrong for a while, and differ from node to node. A node that was restarted is another run.
     pub fn live(&self) -> Vec<ReplicaId> {
         let others = self.nodes.as_ref().map_or_else(Vec::new, |nodes| nodes.live());
         std::iter::once(self.replica).chain(others).collect()
@@ -170,7 +170,7 @@ impl Context {
         self.now_ms
     }
 
-    /// A random number, another one each time. Not for secrets.
+    /// A random number, different at each call. Not for secrets.
     pub fn random(&mut self) -> u64 {
         // SplitMix64 (Steele, Lea, Flood 2014).
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -180,26 +180,25 @@ impl Context {
         z ^ (z >> 31)
     }
 
-    /// The reply is to wait until what this command did is where this level says. Without it: durable at this node.
+    /// Makes the reply wait until the change has reached this level. By default, it waits until it is durable at this node.
     pub fn confirm(&mut self, level: Level) {
         self.level = Some(level);
     }
 
-    /// Deletes the entity, as far as the function sees it, once it returns well. Whatever else it does to its state is nothing
-    /// then.
+    /// Deletes the entity, as far as the function sees it, once the function returns without an error. Whatever else it does to
+    /// its state has no effect then.
     pub fn delete(&mut self) {
         self.is_deleted = true;
     }
 
-    /// Calls another entity's function now, and waits for its answer, no longer than the function's own caller does. Whatever
-    /// becomes of this command, what the other one did stays. At most once: [`ErrorKind::Unanswered`] and
-    /// [`ErrorKind::Lost`] leave open what happened. For methods made with
-    /// [`command_async`](crate::FunctionBuilder::command_async).
+    /// Calls another entity's function now, and waits for its answer, no longer than this function's own caller waits. The call is
+    /// made at most once: [`ErrorKind::Unanswered`] and [`ErrorKind::Lost`] leave open what happened. What the other function did
+    /// stays, even if this command fails. Only for methods made with [`command_async`](crate::FunctionBuilder::command_async).
     ///
     /// Functions that wait for one another in a circle wait until their deadline.
     ///
     /// # Errors
-    /// Those of a call of this node; [`ErrorKind::Refused`] for its own entity, which it would wait for itself.
+    /// Those of [`Node::call`](crate::Node::call); [`ErrorKind::Refused`] for a call of its own entity, which would wait for itself.
     pub async fn call<A: Serialize + ?Sized, R: DeserializeOwned>(
         &mut self,
         kind: &str,
@@ -211,10 +210,10 @@ impl Context {
         read_reply(&name, &calling.await?)
     }
 
-    /// The same at a certain node.
+    /// Like [`Context::call`], at this node.
     ///
     /// # Errors
-    /// As [`Context::call`]; [`ErrorKind::Unreachable`] where there is no link with it.
+    /// As [`Context::call`]; [`ErrorKind::Unreachable`] if there is no link with that node.
     pub async fn call_on<A: Serialize + ?Sized, R: DeserializeOwned>(
         &mut self,
         node: NodeId,
@@ -298,25 +297,25 @@ impl Context {
         })
     }
 
-    /// Calls another entity's function once what this command did is in, where its level says, and before its reply is heard; in
-    /// the order in which they were asked for. How it goes nobody is told: a function that fails leaves a line in the log.
+    /// Calls another entity's function after this command's change has reached its level, and before its caller gets the reply.
+    /// Several effects are called in the order in which they were asked for. A failure is logged and told to nobody.
     ///
-    /// None of them is done if the command is refused or fails, whichever of them it had asked for by then. What is to be done all
-    /// the same, as to undo what it has called, it [calls](Context::call) before it refuses.
+    /// If the command is refused or fails, none of its effects is called. What must be done all the same, such as undoing an earlier
+    /// call, [call](Context::call) before you refuse.
     ///
-    /// A node runs it at most once, and not at all if it stops before, or if its caller's time is over by then: many of them are
-    /// better left to [`Context::effect_later`].
+    /// An effect is called at most once, and not at all if the node stops first or the caller's time is over by then. If there are
+    /// many, use [`Context::effect_later`].
     pub fn effect<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
         self.add_effect(kind, key, method, argument, true);
     }
 
-    /// The same, and the reply does not wait for it. Nor is it done if the command is refused or fails.
+    /// Like [`Context::effect`], but the reply does not wait for it.
     pub fn effect_later<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
         self.add_effect(kind, key, method, argument, false);
     }
 
-    /// The caller is to hear what another entity's function answers to this, in place of this one's reply. What this command did
-    /// is in before.
+    /// Calls another entity's function after this command's change is in, and gives the caller that function's answer instead of
+    /// this one's reply.
     pub fn forward<A: Serialize + ?Sized>(&mut self, kind: &str, key: &str, method: &str, argument: &A) {
         // What it is answered its caller reads.
         self.forward = self.new_call(self.encoding, kind, key, method, argument);

@@ -432,10 +432,11 @@ fn panicked(context: &Context, method: &str, panic: &(dyn std::any::Any + Send))
 }
 
 impl<S: State> FunctionBuilder<S> {
-    /// A method that may change the state. It is given the entity as it is at this node, one command at a time; what it did is
-    /// in, and where its level says, before its reply is heard. What it refuses leaves no trace.
+    /// A method that may change the state. It is given the entity as it is at this node, one command at a time. Its caller gets the
+    /// reply once the change has reached its level: by default, this node's disk. A command that returns an error leaves the entity
+    /// as it was.
     ///
-    /// An error's type is written as the reply's is: its caller gets it back with [`Error::details`].
+    /// The error is encoded like a reply: the caller gets it back with [`Error::details`].
     #[must_use]
     pub fn command<A, R, E>(
         self,
@@ -456,7 +457,7 @@ impl<S: State> FunctionBuilder<S> {
         self.method(method, false, Runs::Now(Box::new(run)))
     }
 
-    /// A method that only looks: many run at once, none waits for a command.
+    /// A method that only reads. Many run at once, and none waits for a command.
     #[must_use]
     pub fn query<A, R, E>(
         self,
@@ -476,12 +477,11 @@ impl<S: State> FunctionBuilder<S> {
         self.method(method, true, Runs::Now(Box::new(run)))
     }
 
-    /// A method that calls other functions and waits for their answers, with [`Context::call`]. It is boxed, so that its future
-    /// has a type; while it waits, the entity's next commands do too.
+    /// A command that calls other functions and waits for their answers, with [`Context::call`]. Its future is boxed, so that it can
+    /// be named. While it waits, the entity's next commands wait, too.
     ///
-    /// Whatever calls it, a caller here, another node or a schedule: at a node it runs with tokio around it, with the caller's runtime
-    /// where he has one. So it may sleep by tokio, open sockets and spawn. In a simulation there is none, and it waits for what it calls
-    /// alone.
+    /// At a node it always runs on a tokio runtime (the caller's, if it has one), so it may sleep, open sockets and spawn. In a
+    /// simulation there is no runtime, and it may wait only for what it calls.
     ///
     /// ```
     /// use anabranch::state::OrSet;
@@ -523,21 +523,21 @@ impl<S: State> FunctionBuilder<S> {
         self.method(method, false, Runs::Async(run))
     }
 
-    /// Has a command called whenever an entity of a kind has changed, whoever changed it: for this function's entity with the same
-    /// key, with a [`Change`]. What it needs of the changed entity it calls for.
+    /// Calls a command of this function whenever an entity of another kind has changed, whoever changed it: for this function's
+    /// entity of the same key, with a [`Change`]. If the command needs anything of the changed entity, it calls that entity.
     ///
-    /// At least once after each change, and once for each entity that is there when the function is new; several changes in a
-    /// row may be one. Calls for one entity come one after the other. One node makes the calls of a shard; where it dies, another
-    /// goes on from where it had kept that it was, and calls for some again: [`Context::call_id`] is the same while nothing more was
-    /// done to the entity, whichever node calls, and another once it was changed and changed back. But an entity of which nothing is
-    /// left, its last element removed or all of it deleted, is named as it was when that was so before: a function that must not do it
-    /// twice keeps the last name only, as the calls for one entity come in order.
-    /// A deletion that nobody saw because the node died is not told.
+    /// The command is called at least once after each change, and once for each entity that exists when the function is new. Several
+    /// changes in a row may be told by one call. Calls for one entity come one after the other.
     ///
-    /// What the command refuses it has heard, and is not told again. Where it refuses with an [`Error`] of something that it called,
-    /// and that may be retried or its outcome is not known, the change is told again, as if nobody had answered: so a `?` on
-    /// [`Context::call`] loses nothing. That goes by what the error says of itself when it is written: a text of it (`to_string`)
-    /// does not say it.
+    /// One node makes the calls of a shard. If it dies, another goes on from the last progress that was recorded, and repeats some
+    /// calls. [`Context::call_id`] is the same, whichever node calls, while nothing more was done to the entity, and different once it
+    /// was changed and changed back. But whenever nothing is left of an entity (its last element removed, or all of it deleted), the
+    /// id is the one that stood for this before. So a function that must not run twice for one change keeps only the last id: calls
+    /// for one entity come in order. If the responsible node dies before it notices a deletion, the function is not told of it.
+    ///
+    /// A refusal is an answer: the change is not told again. There is one exception: where the command refuses with the [`Error`] of a
+    /// call of its own that may be retried, or whose outcome is not known, the change is told again. So a `?` on [`Context::call`]
+    /// loses nothing. Return the error itself: its text (`to_string`) does not carry this.
     ///
     /// ```
     /// use anabranch::state::PnCounter;
@@ -557,7 +557,7 @@ impl<S: State> FunctionBuilder<S> {
         self.on_change_of_any(kind, None, method)
     }
 
-    /// The same for one entity.
+    /// Like [`on_change`](FunctionBuilder::on_change), for one entity of that kind.
     #[must_use]
     pub fn on_change_of(self, kind: &str, key: &str, method: &str) -> FunctionBuilder<S> {
         self.on_change_of_any(kind, Some(key.to_owned()), method)

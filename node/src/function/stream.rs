@@ -30,10 +30,10 @@ use crate::session::{Action, Call, Command, CommandId, Said};
 use crate::view::View;
 use crate::wire::{EntityId, Token};
 
-/// Messages that wait for a stream's function, and replies that wait for its caller: so many at most, of each.
+/// At most so many messages wait for a stream's function, and so many replies for its caller.
 pub const STREAM_WAITING_MAX: usize = 16;
 
-/// So many calls may one stream want made when it has ended.
+/// At most so many calls can be left behind for a stream's end.
 pub const AT_END_MAX: usize = 16;
 
 /// What a stream's function is beside: its entity as it is, and somebody who makes its calls.
@@ -113,8 +113,8 @@ impl<S: State, M: DeserializeOwned, R: Serialize> Stream<S, M, R> {
         Ok(Snapshot(state))
     }
 
-    /// Waits until the entity may be another than when it was looked at last, or [`live`](Stream::live). Several changes in a row
-    /// are one.
+    /// Waits until the entity, or [`live`](Stream::live), may differ from when it was last looked at. Several changes in a row may
+    /// be one.
     ///
     /// # Errors
     /// [`ErrorKind::Stopping`]: nothing changes here any more.
@@ -202,8 +202,8 @@ impl<S: State, M: DeserializeOwned, R: Serialize> Stream<S, M, R> {
         host.open(node, call).await
     }
 
-    /// Has a function called once this stream has ended, however it ends: well, with an error, or because its caller is gone. Not
-    /// if the node itself stops. How it goes nobody is told. In the order in which they were asked for.
+    /// Calls a function once this stream has ended, however it ends: well, with an error, or because its caller is gone; but not if
+    /// the node itself stops. Several are called in the order in which they were asked for. A failure is told to nobody.
     ///
     /// # Errors
     /// [`ErrorKind::Refused`]: [`AT_END_MAX`] wait for that already. [`ErrorKind::Invalid`] for a wrong name.
@@ -341,11 +341,10 @@ async fn run(function: Arc<Function>, command: Command, ends: Ends) -> Result<()
 }
 
 impl<S: State> FunctionBuilder<S> {
-    /// A method that replies as often as it likes, to messages or to what becomes of its entity. It holds up nobody and changes
-    /// nothing itself: for that it calls commands. Its caller's going away ends it wherever it waits.
+    /// A method that replies as often as it likes, to messages or to changes of its entity. It changes nothing itself, and so blocks
+    /// nobody: to change something it calls commands. When its caller goes away, it ends wherever it waits.
     ///
-    /// For a stream of what a query answers whenever the entity has changed none is needed: every query can be
-    /// [opened](crate::Node::stream) as one.
+    /// To follow a query no such method is needed: every query can be [opened](crate::Node::stream) as a stream.
     #[must_use]
     pub fn stream<A, M, R, E, F>(
         self,
@@ -547,8 +546,8 @@ impl Streaming {
         poll_fn(|task| self.poll_reply(task)).await
     }
 
-    /// Sends the function a message; waits while it is [far behind](STREAM_WAITING_MAX). A function that waits for its replies to be
-    /// taken gets on only where they are: who sends much has to look at them, too, or to [`split`](Streaming::split).
+    /// Sends the function a message; waits while the function is [far behind](STREAM_WAITING_MAX). A function whose replies are not
+    /// taken waits, too: if you send many messages, also take the replies, or [`split`](Streaming::split) the two.
     ///
     /// # Errors
     /// The function has ended, with this error, or takes no more messages: [`ErrorKind::Refused`].
@@ -571,8 +570,8 @@ impl Streaming {
         self.messages.finish();
     }
 
-    /// Parts the messages from the replies, for a caller that sends while it waits. Only waiting for replies moves the
-    /// function on.
+    /// Separates the messages from the replies, for a caller that sends while it waits. The function runs only while its replies
+    /// are waited for.
     pub fn split(mut self) -> (Messages, Streaming) {
         let encoding = self.messages.encoding;
         let rest = Messages {

@@ -3,10 +3,10 @@
 //! Not here: how a function is reached (a call of Rust, a stream to another process), what its bytes mean, and the entity
 //! itself (`engine`). Whoever hosts functions performs the outputs; the simulator does so with functions that misbehave.
 //!
-//! Contract: one command at a time is with the function. What it did goes into the entity before anybody hears of it, by what
-//! it had seen. It is told nothing of the entity while it has a command. Whenever its copy of the state may not be what this
-//! side believes it to be, that life of it ends and the next command begins another, whether or not the former has said that it
-//! has ended. No command is given to it twice.
+//! Contract: the function has one command at a time, and is told nothing of the entity meanwhile. What it did goes into the entity,
+//! by what it had seen, before anybody hears of it. Whenever its copy of the state may not be what this side believes, that life of
+//! the function ends and the next command begins another, whether or not the former has said that it has ended. No command is given
+//! to it twice.
 
 mod call;
 mod change;

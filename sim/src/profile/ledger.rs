@@ -9,7 +9,7 @@ use anabranch::ReplicaId;
 #[derive(Clone, Debug, Default)]
 pub struct Ledger(Arc<Mutex<Seen>>);
 
-/// See the front page.
+/// What functions did, as they themselves noted it.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// How often a function was run by each name of a call.

@@ -49,7 +49,7 @@ struct Fate {
     error: Option<Error>,
 }
 
-/// See the front page.
+/// Clients whose calls go to other nodes, and what is known of each call.
 #[derive(Debug, Default)]
 pub struct Retries {
     ledger: Ledger,

@@ -19,7 +19,7 @@ enum Asked {
     Change(changes::Asked),
 }
 
-/// See the front page.
+/// Clients that order schedules and change items, and what is awaited of both.
 #[derive(Debug)]
 pub struct Triggers {
     knows_time: bool,

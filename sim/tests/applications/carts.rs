@@ -58,7 +58,7 @@ enum Asked {
     Nonsense,
 }
 
-/// See the front page.
+/// Clients that fill and empty carts, and what each cart must hold.
 pub struct Carts {
     functions: fn() -> Vec<Function>,
     sends_tokens: bool,

@@ -55,7 +55,7 @@ struct Session {
     is_stale: bool,
 }
 
-/// See the front page.
+/// Clients that write, read and delete entities, and what each of them was told.
 #[derive(Default)]
 pub struct Entities {
     /// Reads of what a node has itself are taken for a majority's: an error, for the oracle to find.

@@ -71,7 +71,7 @@ enum Asked {
     Look(&'static str),
 }
 
-/// See the front page.
+/// Clients that order, and what each order must have done elsewhere.
 #[derive(Default)]
 pub struct Orders {
     retries: bool,

@@ -35,7 +35,7 @@ enum Asked {
     Who(&'static str),
 }
 
-/// See the front page.
+/// Clients that enter and leave rooms, and who must be shown there.
 pub struct Presences {
     functions: fn() -> Vec<Function>,
     guests: BTreeMap<String, Guest>,

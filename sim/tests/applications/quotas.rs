@@ -33,7 +33,7 @@ struct Account {
     perhaps_taken: Vec<u64>,
 }
 
-/// See the front page.
+/// Clients that deposit and take, and what each account must have left.
 pub struct Quotas {
     functions: fn() -> Vec<Function>,
     accounts: BTreeMap<&'static str, Account>,

@@ -29,8 +29,8 @@
 //! # let _: Function = hall.into();
 //! ```
 //!
-//! What goes in is of the type that comes out, or what that lends (`str` for a `String`), as with the maps of the standard library:
-//! `set(&5)` sets a `LwwRegister<u64>` to the `u64`. Another type does not compile:
+//! What goes in has the type that comes out, or what that can be borrowed as (`str` for a `String`), as in the maps of the standard
+//! library: `set(&5)` sets a `LwwRegister<u64>` to a `u64`. Another type does not compile:
 //!
 //! ```compile_fail
 //! # use anabranch::{Context, state::LwwRegister};
@@ -50,15 +50,16 @@
 //! # let _: anabranch::Function = anabranch::Function::of::<CounterMap<u32>>("n").command("count", count).into();
 //! ```
 //!
-//! What a command does to it shows at once to the command itself, and to others once the command has returned well: as the
-//! operations that it did, so that what others do meanwhile is neither lost nor undone.
+//! A command sees its own changes at once. Others see them once the command has returned without an error, as the operations that
+//! it did: so what others do meanwhile is neither lost nor undone.
 //!
-//! Elements, keys and values are any type of serde's that postcard has: text and byte strings stand for themselves, so that they
-//! read the same on the command line; all else is kept as postcard, which names nothing and goes by the order of fields and of an
-//! enum's variants. So new variants stand behind the old ones, and a struct with another field is another type, under another name
-//! of the state's field. What would not read back as what it was (a field that is skipped when it is empty, a `serde_json::Value`,
-//! an enum with its tag beside the fields) is not kept: the command is refused, as is one that finds what it cannot read, or a field
-//! that is of another type.
+//! Elements, keys and values may be of any serde type that postcard can write. Text and byte strings are kept as they are, so that
+//! they read the same on the command line. Everything else is kept as postcard, which has no names and goes by the order of fields
+//! and variants. So put new variants of an enum after the old ones; and where a struct is to get another field, make it a new type,
+//! under a new name of the state's field.
+//!
+//! A value that would not read back as it was (a field that is skipped when empty, a `serde_json::Value`, an enum with its tag beside
+//! the fields) is not kept: the command is refused. So is a command that meets a value it cannot read, or a field of another type.
 
 mod children;
 mod maps;

@@ -73,8 +73,8 @@ counter! {
     GCounter
 }
 counter! {
-    /// A counter that never falls below 0: a node takes away only what it added or was handed over. A command that takes more
-    /// is refused ([`Rights`](crate::ErrorKind::Rights)), whole.
+    /// A counter that never falls below 0: a node takes away only what it added or was handed. A command that takes more is
+    /// refused as a whole ([`Rights`](crate::ErrorKind::Rights)).
     BoundedCounter
 }
 
@@ -105,8 +105,8 @@ impl BoundedCounter {
         self.changes.push(Mutation::Increment(-i64::from(amount)));
     }
 
-    /// What a node's current run may take away: [`Context::replica`](crate::Context::replica) is this node's, which has what its
-    /// earlier runs left as soon as it may.
+    /// What a node's current run may take away. This node's run is [`Context::replica`](crate::Context::replica); it has what earlier
+    /// runs left once every member has been heard.
     pub fn held(&self, by: ReplicaId) -> u64 {
         let held = match self.seen.value_as(Type::BoundedCounter) {
             Some(Value::BoundedCounter(counter)) => held(counter, self.seen.replicas(), self.seen.heir(), by),
@@ -121,7 +121,7 @@ impl BoundedCounter {
         u64::try_from(held.saturating_sub(given)).unwrap_or(u64::MAX)
     }
 
-    /// Hands over to another node's current run what this node may take away.
+    /// Hands units that this node may take away over to another node's current run.
     pub fn transfer(&mut self, to: ReplicaId, amount: u64) {
         self.changes.push(Mutation::Transfer { to, amount });
     }
