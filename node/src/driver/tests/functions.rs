@@ -80,7 +80,7 @@ async fn kind<R: serde::de::DeserializeOwned>(
     result.err().expect("it is refused").kind()
 }
 
-/// The README's cart, and what counts in other types.
+/// A cart that takes a tuple, and what counts in other types.
 fn quantities() -> Function {
     Function::of::<CounterMap<String>>("cart")
         .command("add", |lines, _, (product, quantity): (String, u32)| {
