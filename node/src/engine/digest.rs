@@ -41,6 +41,7 @@ impl Engine {
                 );
             }
             self.send_rollup(peer);
+            self.send(peer, Lane::Control, &Frame::Clock(self.now.wall_ms));
         }
     }
 

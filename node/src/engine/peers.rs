@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::engine::io::{Output, Time};
-use crate::engine::limits::EPOCH_MAX;
+use crate::engine::limits::{CLOCK_SKEW_MS_MAX, EPOCH_MAX};
 use crate::engine::receive::Staging;
 use crate::engine::shard::Told;
 use crate::wire::{Frame, Lane, ShardId};
@@ -33,8 +33,13 @@ pub(crate) struct Peer {
     pub staging: Staging,
     /// The last pull it made of each shard: their numbers rise.
     pub pulled: BTreeMap<ShardId, u64>,
-    /// How far its wall clock was ahead of ours at its hello, milliseconds.
+    /// How far its wall clock was ahead of ours when it said so last, milliseconds.
     pub clock_ahead_ms: i64,
+}
+
+/// How far a peer's clock is ahead.
+fn ahead_ms(theirs: u64, ours: u64) -> i64 {
+    i64::try_from(i128::from(theirs) - i128::from(ours)).unwrap_or(i64::MAX)
 }
 
 /// Whether a node may be told to take an epoch above this one. None below has been anybody's before the year 4000, and what a
@@ -70,7 +75,7 @@ impl Engine {
                 view.told = Told::default();
             }
         }
-        let clock_ahead_ms = i64::try_from(i128::from(wall_ms) - i128::from(self.now.wall_ms)).unwrap_or(0);
+        let clock_ahead_ms = ahead_ms(wall_ms, self.now.wall_ms);
         self.peers.insert(
             peer,
             Peer {
@@ -225,7 +230,20 @@ impl Engine {
         digest.into_iter().chain(flush).min()
     }
 
-    /// How far the connected peers' wall clocks were ahead of this node's at their hellos, milliseconds.
+    /// A peer says what its clock shows.
+    pub(crate) fn on_clock(&mut self, peer: NodeId, wall_ms: u64) {
+        let is_off = |ms: i64| ms.unsigned_abs() > CLOCK_SKEW_MS_MAX;
+        let now = ahead_ms(wall_ms, self.now.wall_ms);
+        let Some(p) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let before = std::mem::replace(&mut p.clock_ahead_ms, now);
+        if is_off(now) && !is_off(before) {
+            tracing::warn!(%peer, skew_ms = now, "the peer's clock and this node's have come far apart: set the time on both (NTP)");
+        }
+    }
+
+    /// How far the connected peers' wall clocks are ahead of this node's, by what they said last, milliseconds.
     pub fn clock_skews(&self) -> BTreeMap<NodeId, i64> {
         self.peers.iter().map(|(n, p)| (*n, p.clock_ahead_ms)).collect()
     }

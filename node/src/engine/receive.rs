@@ -157,6 +157,10 @@ impl Engine {
             Frame::Ask(m) => self.on_ask(peer, &m),
             Frame::Tell(m) => self.on_tell(peer, m),
             Frame::Members(members) => self.on_members(peer, members),
+            Frame::Clock(wall_ms) => {
+                self.on_clock(peer, wall_ms);
+                Ok(())
+            }
         }
     }
 

@@ -51,7 +51,7 @@ pub struct NodeStatus {
 
 impl NodeStatus {
     pub(super) fn of(node: &Shared) -> NodeStatus {
-        let engine = node.peek(|engine| engine.status());
+        let (engine, clocks) = node.peek(|engine| (engine.status(), engine.clock_skews()));
         let mut members: BTreeMap<NodeId, MemberStatus> = engine
             .members
             .into_iter()
@@ -64,6 +64,11 @@ impl NodeStatus {
                 .map(|member| (member.node, member)),
         );
         members.remove(&node.about.node);
+        for (peer, skew_ms) in clocks {
+            if let Some(member) = members.get_mut(&peer) {
+                member.clock_skew_ms = Some(skew_ms);
+            }
+        }
         let mut counters: BTreeMap<&'static str, u64> = engine.counters.iter().collect();
         counters.extend([
             ("idempotency_keys", engine.idempotency_keys),

@@ -175,6 +175,9 @@ pub enum Frame {
     /// Who the members are, as the sender knows it: all of it at first on a link, before anything that the receiver could catch
     /// up by.
     Members(Vec<Standing>),
+    /// What the sender's wall clock shows, milliseconds since 1970: said with each comparison of everything, since a clock may jump
+    /// long after the link came up.
+    Clock(u64),
 }
 
 /// Kinds are append-only: a number is never used for anything else.
@@ -192,6 +195,7 @@ mod kind {
     // 11 said that an ask was answered, behind the answer.
     pub const MEMBERS: u8 = 12;
     pub const TELL: u8 = 13;
+    pub const CLOCK: u8 = 14;
 }
 
 impl Frame {
@@ -217,6 +221,7 @@ impl Frame {
             Frame::Ask(m) => seal(kind::ASK, m),
             Frame::Tell(m) => seal(kind::TELL, m),
             Frame::Members(members) => seal(kind::MEMBERS, members),
+            Frame::Clock(wall_ms) => seal(kind::CLOCK, wall_ms),
         }
     }
 
@@ -243,6 +248,7 @@ impl Frame {
             kind::ASK => Frame::Ask(open("ask", body)?),
             kind::TELL => Frame::Tell(open("answer to an ask", body)?),
             kind::MEMBERS => Frame::Members(open("members", body)?),
+            kind::CLOCK => Frame::Clock(open("clock", body)?),
             _ => return Ok(None),
         };
         Ok(Some(frame))

@@ -198,6 +198,7 @@ fn frames() -> Vec<(Frame, &'static str)> {
         ),
         (Frame::Busy(Busy { shard: 3, id: 300 }), "0903ac02"),
         (Frame::Members(vec![left()]), "0c01ac020501"),
+        (Frame::Clock(300), "0eac02"),
         (
             Frame::Tell(Tell {
                 id: 300,

@@ -256,7 +256,11 @@ impl World {
                 frame,
             } => {
                 let Some(to) = self.find(peer) else { return Ok(()) };
-                if self.is_at_rest() && !matches!(Frame::decode(&frame), Ok(Some(Frame::Rollup(_)))) {
+                let is_digest = matches!(
+                    Frame::decode(&frame),
+                    Ok(Some(Frame::Rollup(_) | Frame::Clock(_)))
+                );
+                if self.is_at_rest() && !is_digest {
                     self.restless += 1;
                     // A digest that comes very late may still be answered.
                     if self.restless > RESTLESS_MAX {

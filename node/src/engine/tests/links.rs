@@ -334,3 +334,28 @@ fn a_start_that_reads_back_a_snapshot_is_no_fence() {
     );
     assert_eq!(world.engine('a').counters.fenced, 0);
 }
+
+/// Schedules go by the clock, and a link may stay up for months.
+#[test]
+fn a_clock_that_jumps_while_the_link_is_up_is_seen() {
+    let mut world = check("ab", "link a b\n run");
+    world.sent.clear();
+    world.script("wait 6000");
+    let now = world.now().wall_ms;
+    let told = |name| {
+        let frames = world.sent.iter().filter(|(from, _)| *from == name);
+        frames.fold(None, |last, (_, frame)| match Frame::decode(frame) {
+            Ok(Some(Frame::Clock(wall_ms))) => Some(wall_ms),
+            _ => last,
+        })
+    };
+    for name in ['a', 'b'] {
+        assert!(
+            told(name).is_some_and(|at| now - at <= 6_000),
+            "{name} says its time"
+        );
+    }
+    world.inject('b', 'a', Frame::Clock(now - 86_400_000).encode());
+    let skews: Vec<i64> = world.engine('a').clock_skews().into_values().collect();
+    assert_eq!(skews, [-86_400_000]);
+}
