@@ -3,11 +3,12 @@
 //! Contract: a token names operations, never values; a replica that covers them all shows their effects or those of what
 //! superseded them. Joining is the only change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
 use anabranch_crdt::{Epoch, NodeId, ReplicaId};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base64;
@@ -17,15 +18,18 @@ use crate::wire::interval::WireReplica;
 /// A token is at most this long as text.
 pub const TOKEN_TEXT_BYTES_MAX: usize = 256 << 10;
 
-/// The first byte of a token's bytes.
-const VERSION: u8 = 1;
+/// The first byte of a token's bytes in the plain form, which every version reads.
+const PLAIN: u8 = 1;
+/// And in the short form, which is read since 2026-12 and takes a third: for tokens whose plain form is longer than this.
+const SHORT: u8 = 2;
+const PLAIN_BYTES_MAX: usize = 1 << 10;
 
 /// What a session has seen: for shards it has read or written, operations by their replica and sequence.
 ///
 /// Every answer to an update or a read carries one. Given back with the next request, at whichever node, it makes that node
 /// show at least as much: it waits for what it lacks, and says [`Stale`](crate::ErrorKind::Stale) where that does not come
 /// in time. So a session reads its own writes, and never an older state than it has read before. It holds a number for each
-/// shard that the session touched and each run of a node that wrote there: some 30 bytes a run and 3 a number.
+/// shard that the session touched and each run of a node that wrote there: a long one some 6 bytes a run and 3 a number.
 ///
 /// Its text ([`Display`](fmt::Display), [`FromStr`]) is for headers and files: opaque, and of the version that wrote it.
 ///
@@ -49,7 +53,16 @@ pub struct Token {
 #[error("this is not a session token that this version of Anabranch made")]
 pub struct TokenError;
 
-/// The form of its bytes after the version.
+/// The short form of its bytes after the version: runs by node and time, each told by how much later it is than the one before.
+#[derive(Serialize, Deserialize)]
+struct ShortToken {
+    /// Ascending; each with its runs, ascending: the epoch's milliseconds above those of the run before, and its lowest 16 bits.
+    nodes: Vec<(u128, Vec<(u64, u16)>)>,
+    /// Ascending; each with what was seen of it, ascending by run: how many runs were skipped, and the sequence.
+    shards: Vec<(u32, Vec<(u16, u64)>)>,
+}
+
+/// The plain form of its bytes after the version.
 #[derive(Serialize, Deserialize)]
 struct WireToken {
     replicas: Vec<WireReplica>,
@@ -150,15 +163,84 @@ impl Token {
         }
         Some(Token::of_all(all))
     }
+
+    fn to_short(&self) -> ShortToken {
+        let runs: BTreeSet<ReplicaId> = self.iter().map(|(_, replica, _)| replica).collect();
+        let places: BTreeMap<ReplicaId, usize> = runs.iter().enumerate().map(|(i, run)| (*run, i)).collect();
+        let mut short = ShortToken {
+            nodes: Vec::new(),
+            shards: Vec::new(),
+        };
+        let mut last_ms = 0;
+        for run in runs {
+            let (ms, low) = (run.epoch.0 >> 16, run.epoch.0 as u16);
+            match short.nodes.last_mut() {
+                Some((node, of_it)) if *node == run.node.0 => of_it.push((ms - last_ms, low)),
+                _ => short.nodes.push((run.node.0, vec![(ms, low)])),
+            }
+            last_ms = ms;
+        }
+        let mut next = 0;
+        for (shard, replica, seq) in self.iter() {
+            if short.shards.last().is_none_or(|(last, _)| *last != shard.0) {
+                short.shards.push((shard.0, Vec::new()));
+                next = 0;
+            }
+            let place = places[&replica];
+            if let Some((_, seen)) = short.shards.last_mut() {
+                seen.push(((place - next) as u16, seq));
+            }
+            next = place + 1;
+        }
+        short
+    }
+
+    fn from_short(short: &ShortToken) -> Option<Token> {
+        let mut runs = Vec::new();
+        for (node, of_it) in &short.nodes {
+            let mut ms = 0_u64;
+            for (later, low) in of_it {
+                ms = ms.checked_add(*later).filter(|ms| *ms < 1 << 48)?;
+                runs.push(ReplicaId::new(NodeId(*node), Epoch(ms << 16 | u64::from(*low))));
+            }
+        }
+        let mut all = Vec::new();
+        for (shard, seen) in &short.shards {
+            let mut next = 0;
+            for (skipped, seq) in seen {
+                let place = next + usize::from(*skipped);
+                all.push(((ShardId(*shard), *runs.get(place)?), *seq));
+                next = place + 1;
+            }
+        }
+        Some(Token::of_all(all))
+    }
+}
+
+/// A version and what is written in it.
+fn written(version: u8, form: &impl Serialize) -> Vec<u8> {
+    let Ok(bytes) = postcard::to_extend(form, vec![version]) else {
+        unreachable!("a vector takes whatever is written into it");
+    };
+    bytes
+}
+
+/// What is written there, whole.
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, TokenError> {
+    match postcard::take_from_bytes(body) {
+        Ok((form, [])) => Ok(form),
+        _ => Err(TokenError),
+    }
 }
 
 impl Token {
     /// Its bytes, of which the text is the base64 form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Ok(bytes) = postcard::to_extend(&self.to_wire(), vec![VERSION]) else {
-            unreachable!("a vector takes whatever is written into it");
-        };
-        bytes
+        let plain = written(PLAIN, &self.to_wire());
+        if plain.len() <= PLAIN_BYTES_MAX {
+            return plain;
+        }
+        written(SHORT, &self.to_short())
     }
 
     /// The token of these bytes.
@@ -173,12 +255,12 @@ impl Token {
     /// # Errors
     /// The bytes are not a token.
     pub fn from_bytes(bytes: &[u8]) -> Result<Token, TokenError> {
-        let body = bytes.strip_prefix(&[VERSION]).ok_or(TokenError)?;
-        let (wire, rest) = postcard::take_from_bytes(body).map_err(|_| TokenError)?;
-        if !rest.is_empty() {
-            return Err(TokenError);
-        }
-        Token::from_wire(&wire).ok_or(TokenError)
+        let token = match bytes.split_first() {
+            Some((&PLAIN, body)) => Token::from_wire(&read(body)?),
+            Some((&SHORT, body)) => Token::from_short(&read(body)?),
+            _ => None,
+        };
+        token.ok_or(TokenError)
     }
 }
 
@@ -230,7 +312,7 @@ mod tests {
             for node in 1..=3u128 {
                 for run in 0..runs {
                     let id = NodeId(node.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-                    let epoch = Epoch(1_764_400_000_000 + run * 86_400_000);
+                    let epoch = Epoch(1_764_400_000_000 + run * 86_400_000 << 16);
                     token.insert(ShardId(shard), ReplicaId::new(id, epoch), 300 + u64::from(shard));
                 }
             }
@@ -250,7 +332,8 @@ mod tests {
         // Of three nodes, by how many shards a session has touched and how often each node was started anew.
         for (shards, runs, most) in [
             (1, 1, 100),
-            (1, 10, 900),
+            (1, 10, 950),
+            (1, 200, 4_900),
             (10, 1, 200),
             (100, 1, 1_300),
             (1_024, 1, 14_000),
@@ -271,7 +354,16 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_refused() {
-        for bad in ["", "A", "AQ==", "AgAA", "AQAAAA==", "AQABAwEAAQ==", "\u{fffd}"] {
+        for bad in [
+            "",
+            "A",
+            "AQ==",
+            "AwAA",
+            "AgAAAA==",
+            "AQAAAA==",
+            "AQABAwEAAQ==",
+            "\u{fffd}",
+        ] {
             assert_eq!(bad.parse::<Token>(), Err(TokenError), "{bad}");
         }
         let long = "A".repeat(TOKEN_TEXT_BYTES_MAX + 4);
@@ -282,8 +374,13 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut text = String::new();
-            base64::encode(&mut text, &[&[VERSION], &bytes[..]].concat());
-            let _ = text.parse::<Token>();
+            for version in [PLAIN, SHORT] {
+                text.clear();
+                base64::encode(&mut text, &[&[version], &bytes[..]].concat());
+                if let Ok(token) = text.parse::<Token>() {
+                    prop_assert_eq!(Token::from_bytes(&written(SHORT, &token.to_short())), Ok(token));
+                }
+            }
         }
 
         #[test]
@@ -309,6 +406,15 @@ mod tests {
                 token.insert(ShardId(shard), replica(node), seq);
             }
             prop_assert_eq!(token.to_string().parse(), Ok(token));
+        }
+
+        #[test]
+        fn a_short_token_reads_back(seen in prop::collection::vec((0u32..5, 0u128..4, any::<u64>(), any::<u64>()), 0..60)) {
+            let mut token = Token::default();
+            for (shard, node, epoch, seq) in seen {
+                token.insert(ShardId(shard), ReplicaId::new(NodeId(node), Epoch(epoch)), seq);
+            }
+            prop_assert_eq!(Token::from_bytes(&written(SHORT, &token.to_short())), Ok(token));
         }
     }
 }

@@ -213,7 +213,7 @@ impl Caller {
             return Ok(());
         }
         let message = "nothing changed: this session has seen more than a header holds that clients take (7 KiB: some \
-                       thousand entities); begin another one, without the header anabranch-session";
+                       thousand entities, or some 600 starts of nodes that wrote); begin another one, without the header anabranch-session";
         Err(refused(Code::FailedPrecondition as u32, message))
     }
 
