@@ -51,10 +51,18 @@ pub(super) async fn call(
     };
     let (node, begun) = (app.node.clone(), Instant::now());
     let runtime = tokio::runtime::Handle::current();
+    // Dropped with this request: once its client has gone, or was told that there is no answer in time, nobody waits for the call.
+    let (_asking, gone) = tokio::sync::oneshot::channel::<()>();
     // Not on a thread that serves others: a function may take its time, or never return.
     let running = tokio::task::spawn_blocking(move || {
         let left = timeout.saturating_sub(begun.elapsed());
-        let calling = node.call_payload(call, after.as_ref(), left);
+        let calling = async {
+            tokio::select! {
+                biased;
+                result = node.call_payload(call, after.as_ref(), left) => result,
+                _ = gone => Err(Error::new(ErrorKind::Unanswered, "its caller has gone")),
+            }
+        };
         let result = runtime.block_on(calling.instrument(span.clone()));
         spans::end(&span, &result);
         drop(permit);

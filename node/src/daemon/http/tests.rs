@@ -23,6 +23,9 @@ fn sums() -> Function {
             sum.increment(n);
             Ok::<_, String>(sum.get())
         })
+        .command_async("hang", |_, _: &mut Context, ()| {
+            Box::pin(std::future::pending::<Result<(), String>>())
+        })
         .stream(
             "add_all",
             |mut stream: Stream<PnCounter, i64, i64>, by: i64| async move {
@@ -522,6 +525,30 @@ async fn a_reader_that_takes_nothing_is_given_up() {
     // What was under way arrives, or not even that; the whole does not.
     let _ = stalled.read_to_end(&mut rest).await;
     assert!(rest.len() < whole, "{} of {whole} bytes", rest.len());
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_whose_client_has_gone_is_waited_for_by_nobody() {
+    let api = Api::start("hung-up", "").await;
+    let waiting = async |n: u64| {
+        let is_so = async {
+            while api.node.status().counters["commands_waiting"] != n {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), is_so).await;
+        waited.expect("the call goes on without its client");
+    };
+    let mut client = TcpStream::connect(api.server.address()).await.unwrap();
+    let request = "POST /v1/call/sums/a/hang HTTP/1.1\r\nhost: localhost\r\nanabranch-timeout-ms: 600000\r\n\
+                   content-length: 4\r\n\r\nnull";
+    client.write_all(request.as_bytes()).await.unwrap();
+    waiting(1).await;
+    drop(client);
+    waiting(0).await;
+    // The entity is free for the next.
+    assert_eq!(api.post("/v1/call/sums/a/add", "5").await.0, 200);
     api.stop().await;
 }
 
