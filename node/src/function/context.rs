@@ -38,10 +38,16 @@ pub struct Context {
     nodes: Option<Arc<dyn Nodes>>,
 }
 
-/// Knows who is there, for functions that ask.
+/// Knows who and what is there, for functions that ask.
 pub trait Nodes: Send + Sync {
     /// The runs of other nodes that are believed to be up.
     fn live(&self) -> Vec<ReplicaId>;
+
+    /// How many entities of a kind exist at this node; nothing where nobody counts them.
+    fn entities_of(&self, kind: &str) -> Option<u64> {
+        let _ = kind;
+        None
+    }
 }
 
 /// Makes calls for a function while it runs. A host of functions has one; so has a simulation.
@@ -162,6 +168,11 @@ impl Context {
     pub fn live(&self) -> Vec<ReplicaId> {
         let others = self.nodes.as_ref().map_or_else(Vec::new, |nodes| nodes.live());
         std::iter::once(self.replica).chain(others).collect()
+    }
+
+    /// How many entities of a kind exist at this node, if somebody knows.
+    pub(crate) fn entities_of(&self, kind: &str) -> Option<u64> {
+        self.nodes.as_ref()?.entities_of(kind)
     }
 
     /// The node's wall clock when the command began, milliseconds since 1970. A function that asks no other clock does the

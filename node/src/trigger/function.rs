@@ -4,6 +4,7 @@ use anabranch_crdt::planted;
 use serde::{Deserialize, Serialize};
 
 use super::order::{Order, OrderError, Plan, Schedule, Slot, Stand, believed};
+use super::planner::SCHEDULES_MAX;
 pub use crate::function::SCHEDULE;
 use crate::function::state::{LwwRegister, MvRegister, State};
 use crate::function::{Context, Function};
@@ -53,12 +54,27 @@ fn set(kept: &mut Kept, context: &mut Context, order: Order) -> Result<(), Order
         since_ms: context.now_ms(),
     };
     let schedule = Schedule::new(plan.clone())?;
+    if kept.plan.get().is_none() {
+        check_room(context)?;
+    }
     if !kept.done.values().is_empty() {
         // Nodes of an earlier version go by it, while there are some.
         kept.done.set(&0);
     }
     kept.answered.set(&schedule.slot(0));
     kept.plan.set(&plan);
+    Ok(())
+}
+
+/// One more than a node looks after would be taken, and never called. Orders that nodes take at one moment may be a few too many
+/// all the same: their turn comes once others have gone.
+fn check_room(context: &Context) -> Result<(), OrderError> {
+    let there = context.entities_of(SCHEDULE);
+    if there.is_some_and(|there| there >= SCHEDULES_MAX as u64) {
+        return Err(OrderError(format!(
+            "nothing changed: {SCHEDULES_MAX} schedules are there already, as many as a node looks after; cancel one first"
+        )));
+    }
     Ok(())
 }
 
@@ -131,4 +147,62 @@ pub(crate) fn read(view: crate::view::View) -> Option<(Schedule, u64)> {
     let schedule = Schedule::new(kept.plan.get()?).ok()?;
     let done = kept.done(&schedule);
     Some((schedule, done))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::Arc;
+
+    use anabranch_crdt::ReplicaId;
+
+    use super::*;
+    use crate::function::Nodes;
+    use crate::function::state::Seen;
+    use crate::trigger::When;
+    use crate::view::View;
+    use crate::wire::{EntityId, ShardId};
+
+    /// A node with so many schedules.
+    struct Node(u64);
+
+    impl Nodes for Node {
+        fn live(&self) -> Vec<ReplicaId> {
+            Vec::new()
+        }
+
+        fn entities_of(&self, kind: &str) -> Option<u64> {
+            (kind == SCHEDULE).then_some(self.0)
+        }
+    }
+
+    #[test]
+    fn an_order_that_no_node_would_look_after_is_refused() {
+        let entity = EntityId::new(SCHEDULE, "a").unwrap();
+        let context = Context::new(entity.clone(), ReplicaId::default(), 0, 0);
+        let order = || Order::new(When::EveryMs(1_000), "job", "a", "run", &7).unwrap();
+        let seen = Seen::of(View {
+            entity,
+            shard: ShardId(0),
+            ty: None,
+            value: None,
+            replicas: Arc::default(),
+            heir: None,
+        });
+        let most = SCHEDULES_MAX as u64;
+        let there = |n| context.clone().with_nodes(Arc::new(Node(n)));
+        let mut kept = Kept::open(&seen);
+        let refused = set(&mut kept, &mut there(most), order()).unwrap_err();
+        assert!(
+            refused.0.starts_with("nothing changed: 100000 schedules"),
+            "{refused}"
+        );
+        assert!(kept.plan.get().is_none());
+        set(&mut kept, &mut there(most - 1), order()).unwrap();
+        // In place of one that is there, it is none more.
+        set(&mut kept, &mut there(most), order()).unwrap();
+        // Who does not know refuses nothing.
+        let mut kept = Kept::open(&seen);
+        set(&mut kept, &mut context.clone(), order()).unwrap();
+    }
 }

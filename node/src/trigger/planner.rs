@@ -13,8 +13,10 @@ use super::again_ms;
 use super::order::{Schedule, Slot, Stand, believed};
 use crate::session::Call;
 
-/// Schedules that are looked after, at most; what is beyond is logged and left.
+/// Schedules that are looked after, at most; what is beyond is logged and left until there is room.
 pub const SCHEDULES_MAX: usize = 100_000;
+/// All schedules are listed again for that at most this often.
+const LIST_AGAIN_MS: u64 = 10_000;
 /// Calls of schedules that are under way, at most: the others are late.
 pub const CALLS_MAX: usize = 64;
 
@@ -27,7 +29,10 @@ pub(crate) struct Planner {
     /// Those that are due and are somebody else's to see to.
     elsewhere: BTreeSet<String>,
     under_way: usize,
-    has_complained: bool,
+    /// There are others, which there was no room for.
+    is_behind: bool,
+    /// When all were last listed for that, by the clock that nobody sets.
+    listed_at_ms: Option<u64>,
     /// When it was last asked what is to be called.
     polled_at: u64,
 }
@@ -75,7 +80,7 @@ impl Planner {
             return;
         };
         if !self.known.contains_key(name) && self.known.len() >= SCHEDULES_MAX {
-            if !std::mem::replace(&mut self.has_complained, true) {
+            if !std::mem::replace(&mut self.is_behind, true) {
                 tracing::error!("{SCHEDULES_MAX} schedules are looked after; others, as {name:?}, are not");
             }
             return;
@@ -193,6 +198,22 @@ impl Planner {
         for name in std::mem::take(&mut self.elsewhere) {
             self.plan(&name, now);
         }
+    }
+
+    /// When to list all schedules again, by the clock that nobody sets: some were left, and there is room now.
+    pub fn lists_again_at(&self) -> Option<u64> {
+        let has_room = self.known.len() < SCHEDULES_MAX;
+        let next = self.listed_at_ms.map_or(0, |at| at + LIST_AGAIN_MS);
+        (self.is_behind && has_room).then_some(next)
+    }
+
+    /// Whether to list them now.
+    pub fn lists_again(&mut self, now_ms: u64) -> bool {
+        let is_due = self.lists_again_at().is_some_and(|at| at <= now_ms);
+        if is_due {
+            (self.is_behind, self.listed_at_ms) = (false, Some(now_ms));
+        }
+        is_due
     }
 
     /// Those that are looked after.

@@ -106,9 +106,11 @@ impl Runner {
         }
         let schedule = self.planner.next_wakeup(looked.wall_ms);
         let change = self.changes.next_wakeup();
+        let lists_again = self.planner.lists_again_at();
         let next = [
             schedule.map(|at| at.saturating_sub(now.wall_ms)),
             change.map(|at| at.saturating_sub(now.ms)),
+            lists_again.map(|at| at.saturating_sub(now.ms)),
             // Nobody tells when this node has caught up.
             self.is_settling.then_some(SETTLING_MS),
         ];
@@ -166,10 +168,15 @@ impl Runner {
         }
         for entity in &news.changed {
             if entity.kind() == SCHEDULE {
-                let is = engine.view(entity, Type::OrMap).ok().and_then(function::read);
-                self.planner.set(entity.key(), is, now.wall_ms);
+                self.follow(engine, entity, now);
             }
             self.changes.changed(entity, engine.shard_of(entity).0);
+        }
+        // After those that have gone have made room.
+        if self.planner.lists_again(now.ms) {
+            for entity in engine.entities_of(SCHEDULE) {
+                self.follow(engine, &entity, now);
+            }
         }
         let mut to_find = self.changes.behind();
         if has_new_hosts || news.is_new || self.is_settling {
@@ -181,6 +188,11 @@ impl Runner {
         for place in to_find {
             self.find(engine, place);
         }
+    }
+
+    fn follow(&mut self, engine: &Engine, schedule: &EntityId, now: Moment) {
+        let is = engine.view(schedule, Type::OrMap).ok().and_then(function::read);
+        self.planner.set(schedule.key(), is, now.wall_ms);
     }
 
     /// Which shards' changes are this node's to tell; those that were not.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::order::{Plan, Schedule, Slot, Stand};
-use super::planner::{Planner, responsible};
+use super::planner::{Planner, SCHEDULES_MAX, responsible};
 use crate::error::ErrorKind;
 use anabranch_crdt::NodeId;
 
@@ -325,6 +325,30 @@ fn what_is_somebody_elses_is_not_looked_at_each_time() {
     // Once who is there has changed it is.
     planner.look_again(now);
     assert!(!planner.poll(now, &|_| true).is_empty());
+}
+
+#[test]
+fn a_schedule_that_there_was_no_room_for_has_its_turn_once_there_is() {
+    let mut planner = Planner::default();
+    let every = || Some((schedule(When::EveryMs(MINUTE), Missed::Once, 0), 0));
+    for n in 0..SCHEDULES_MAX {
+        planner.set(&n.to_string(), every(), 0);
+    }
+    assert_eq!((planner.lists_again_at(), planner.lists_again(0)), (None, false));
+    planner.set("one more", every(), 0);
+    assert_eq!(planner.names().count(), SCHEDULES_MAX);
+    assert_eq!(planner.lists_again_at(), None, "there is no room yet");
+    planner.set("5", None, 0);
+    assert_eq!(planner.lists_again_at(), Some(0));
+    assert!(planner.lists_again(7) && !planner.lists_again(7));
+    planner.set("one more", every(), 0);
+    assert!(planner.names().any(|name| name == "one more"));
+    // One after the other that comes and goes does not have all listed each time.
+    planner.set("another", every(), 0);
+    planner.set("6", None, 0);
+    assert!(!planner.lists_again(8));
+    let again = planner.lists_again_at().unwrap();
+    assert!(again > 8 && planner.lists_again(again));
 }
 
 #[test]

@@ -518,4 +518,8 @@ impl Nodes for Shared {
     fn live(&self) -> Vec<ReplicaId> {
         self.network().live()
     }
+
+    fn entities_of(&self, kind: &str) -> Option<u64> {
+        Some(self.peek(|engine| engine.kind_entities(kind)))
+    }
 }
