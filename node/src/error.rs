@@ -3,11 +3,15 @@
 //! Each kind's documentation says what is now true and whether to retry. The message is for people: it names
 //! the thing that is wrong and what to do about it.
 
+mod changed;
+
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
+pub use self::changed::Changed;
 use crate::payload::{Encoding, Payload, PayloadError};
 
 /// What went wrong, for programs. See each variant for what is now true and whether a retry is safe.
@@ -43,15 +47,15 @@ pub enum ErrorKind {
     Expired,
     /// The function was given the command and did not answer: it ended, broke its rules, or took too long; or its node had no
     /// room for what it did. Its entity is as it was. What the function did elsewhere is not known: retry only what may safely run
-    /// twice. For a method that waits for nobody, the message says "nothing changed": it has done nothing elsewhere.
+    /// twice. A method that waits for nobody has done nothing elsewhere; [`Error::changed`] says so then.
     Lost,
     /// Another node was called, or a function forwarded the call after a change of its own, and the answer did not come, or was
     /// not what its caller expects. Something may have changed, as the message says: retry only what may safely run twice.
     Unanswered,
     /// A bounded queue is full. Nothing changed; retry later.
     Overloaded,
-    /// The disk is full. When the message says "accepted", the update is visible and becomes durable once there
-    /// is space; otherwise nothing changed. Retry with the same idempotency key.
+    /// The disk is full. Nothing changed, or, where [`Error::changed`] says otherwise, the update is visible and becomes durable
+    /// once there is space. Retry with the same idempotency key.
     DiskFull,
     /// The store failed and takes no more writes until the node is restarted. Updates that were not
     /// acknowledged may or may not be there afterwards; retry with the same idempotency key.
@@ -69,18 +73,19 @@ pub enum ErrorKind {
     Directory,
     /// The data directory was written by a newer version. Nothing was changed in it.
     NewerFormat,
-    /// The data directory or the address is in use by another process. Nothing was changed, unless the message says
-    /// "accepted".
+    /// The data directory or the address is in use by another process. Nothing was changed, unless [`Error::changed`] says
+    /// otherwise.
     InUse,
     /// Stored bytes are damaged. Nothing was changed; the message names the file and the offset.
     Corrupt,
-    /// The operating system refused (files, sockets). The message says which call on what. When it says "accepted", the
-    /// node stopped for this before it could answer: the update may or may not be there afterwards.
+    /// The operating system refused (files, sockets). The message says which call on what. Where [`Error::changed`] says that what
+    /// changed is not known, the node stopped for this before it could answer: the update may or may not be there afterwards.
     Io,
     /// Certificates or keys are missing, do not fit together, or are of another cluster. Nothing was started.
     Identity,
-    /// A bug in Anabranch. Please report it with the message. When it says "accepted", the node stopped for this before it
-    /// could answer: the update may or may not be there afterwards; retry only with the same idempotency key.
+    /// A bug in Anabranch. Please report it with the message. Where [`Error::changed`] says that what changed is not known, the node
+    /// stopped for this before it could answer: the update may or may not be there afterwards; retry only with the same
+    /// idempotency key.
     Internal,
 }
 
@@ -168,6 +173,7 @@ pub struct Error {
     details: Option<Box<Payload>>,
     /// Made again it counts once: it had an idempotency key.
     is_keyed: bool,
+    changed: Changed,
 }
 
 impl Error {
@@ -178,7 +184,24 @@ impl Error {
             message: message.into(),
             details: None,
             is_keyed: false,
+            changed: Changed::of(kind),
         }
+    }
+
+    /// The same of what is known to have changed this.
+    pub(crate) fn with_changed(self, changed: Changed) -> Error {
+        Error { changed, ..self }
+    }
+
+    /// An error as it was written for another node, or by a function into one of its own.
+    pub(crate) fn of_carried(kind: ErrorKind, message: String) -> Error {
+        let changed = Changed::said(kind, &message);
+        Error::new(kind, message).with_changed(changed)
+    }
+
+    /// Its message as it is written there: whoever reads it, in whichever version, reads the same of what has changed.
+    pub(crate) fn carried_message(&self) -> Cow<'_, str> {
+        self.changed.say(self.kind, &self.message)
     }
 
     /// The same with what a function says of why it refused, for programs.
@@ -199,7 +222,12 @@ impl Error {
     /// The same as one of another kind.
     #[cfg(feature = "quic")]
     pub(crate) fn with_kind(self, kind: ErrorKind) -> Error {
-        Error { kind, ..self }
+        let changed = Changed::of(kind);
+        Error {
+            kind,
+            changed,
+            ..self
+        }
     }
 
     /// What the function said of why it refused, as the type that it refused with; nothing if it said nothing, or something
@@ -260,19 +288,27 @@ impl Error {
         }
     }
 
+    /// Whether anything has changed although this error came back, here or (by a function) elsewhere.
+    ///
+    /// ```
+    /// use anabranch::{Changed, Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Unconfirmed, "accepted here, 1 of 3 copies confirmed");
+    /// assert_eq!(error.changed(), Changed::Yes);
+    /// ```
+    pub fn changed(&self) -> Changed {
+        self.changed
+    }
+
     /// Whether the update is (or may be) visible although this error came back, or the function may have changed something
-    /// elsewhere.
+    /// elsewhere: see [`Error::changed`].
     pub fn changed_state(&self) -> bool {
-        match self.kind {
-            ErrorKind::Unconfirmed | ErrorKind::Unanswered | ErrorKind::Poisoned => true,
-            // A function that waits for nobody does nothing elsewhere.
-            ErrorKind::Lost => !self.message.starts_with("nothing changed"),
-            // What may end a node; those that wait for an answer then are told so.
-            ErrorKind::DiskFull | ErrorKind::InUse | ErrorKind::Io | ErrorKind::Internal => {
-                self.message.starts_with("accepted")
-            }
-            _ => false,
-        }
+        matches!(self.changed, Changed::Yes | Changed::Unknown)
+    }
+
+    /// Whether it says that no function was given what was asked for.
+    pub(crate) fn has_not_begun(&self) -> bool {
+        changed::has_not_begun(self.kind) && self.changed == Changed::No
     }
 }
 
@@ -290,7 +326,7 @@ impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Error", 3)?;
         fields.serialize_field("error", self.kind.name())?;
-        fields.serialize_field("message", &self.message)?;
+        fields.serialize_field("message", &self.carried_message())?;
         fields.serialize_field("open", &(self.is_open() || self.kind == ErrorKind::NoFunction))?;
         fields.end()
     }
@@ -303,7 +339,7 @@ impl<'de> Deserialize<'de> for Error {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Error, D::Error> {
         let passed = Passed::deserialize(deserializer)?;
         let kind = ErrorKind::from_name(&passed.error).unwrap_or(ErrorKind::Unanswered);
-        let error = Error::new(kind, passed.message.clone());
+        let error = Error::of_carried(kind, passed.message.clone());
         if kind != ErrorKind::Refused || !passed.open {
             return Ok(error);
         }
@@ -354,7 +390,10 @@ mod tests {
                 for message in ["that is so", "accepted here", "nothing changed: no"] {
                     let error = Error::new(kind, message);
                     let read = read_back(&error, encoding);
-                    assert_eq!((read.kind(), read.message()), (kind, message));
+                    assert_eq!(read.kind(), kind);
+                    // In the words that every version reads.
+                    assert!(read.message().ends_with(message), "{read}");
+                    assert_eq!(read.changed(), error.changed(), "{kind:?}");
                     assert_eq!(read.is_open(), error.is_open(), "{kind:?}");
                     assert_eq!(read.may_retry(), error.may_retry(), "{kind:?}");
                     assert_eq!(read.changed_state(), error.changed_state(), "{kind:?}");

@@ -120,7 +120,7 @@ pub use engine::limits::TIMEOUT_MS_DEFAULT;
 pub use engine::{Answer, Copies, Level, Limits, Op, ShardSummary, Stage, Update};
 #[cfg(feature = "quic")]
 pub use entity::Entity;
-pub use error::{Error, ErrorKind};
+pub use error::{Changed, Error, ErrorKind};
 pub use function::{
     AT_END_MAX, BoxFuture, Caller, Change, Context, Ended, Function, FunctionBuilder, Host, Messages, Nodes,
     STREAM_WAITING_MAX, Snapshot, Stream, Streaming, ToldOf, state,

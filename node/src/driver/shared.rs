@@ -12,7 +12,7 @@ use anabranch_crdt::{Epoch, NodeId, Reading, Type};
 use tokio::sync::watch;
 
 use crate::engine::{Answer, Engine, Input, Read, RequestId, Update};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Changed, Error, ErrorKind};
 use crate::view::View;
 use crate::wire::{DirectoryId, EntityId, Token};
 
@@ -444,7 +444,7 @@ pub(super) fn unanswered(result: &Result<(), Error>) -> Error {
                 "accepted here, but the node stopped before it could answer: the outcome is unknown. Retry only with the \
                  idempotency key the update had, once the node is started again. Why it stopped: {error}"
             );
-            Error::new(kind, message)
+            Error::new(kind, message).with_changed(Changed::Unknown)
         }
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::engine::Engine;
 use crate::engine::io::{Output, PersistFailure, RecordId};
 use crate::engine::limits::RECORD_BYTES_MAX;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Changed, Error, ErrorKind};
 use crate::wire::{Frame, Lane, Record, ShardId};
 
 /// Records on their way to the disk.
@@ -212,7 +212,8 @@ impl Engine {
                 format!(
                     "accepted here but not durable: {reason}. It becomes durable once there is space; retry it only under an idempotency key, and under the one it had"
                 ),
-            ),
+            )
+            .with_changed(Changed::Unknown),
             PersistFailure::Poisoned => Error::new(
                 ErrorKind::Poisoned,
                 format!(

@@ -8,8 +8,8 @@ use anabranch_crdt::{Mutation, Type, planted};
 
 use super::change::{touched, votes_within};
 use super::life::Left;
-use super::{Action, Busy, CommandId, Committing, Effect, Finishing, Life, Output, Session, Streams, route};
-use crate::error::{Error, ErrorKind};
+use super::{Action, Busy, CommandId, Committing, Effect, Finishing, Life, Output, Session, Streams};
+use crate::error::{Changed, Error, ErrorKind};
 use crate::terms::Level;
 use crate::view::View;
 use crate::wire::EntityId;
@@ -17,7 +17,7 @@ use crate::wire::EntityId;
 /// What there is to say where an entity refused what its function did. Nobody takes it for an error of a command that no function was
 /// given, after which another node is asked: the function may have done something elsewhere. See [`refused_alone`].
 pub fn refused(entity: &EntityId, error: Error) -> Error {
-    if !planted!("refused_has_not_run", false, route::has_not_begun(&error)) {
+    if !planted!("refused_has_not_run", false, error.has_not_begun()) {
         return error;
     }
     let message = format!(
@@ -27,29 +27,26 @@ pub fn refused(entity: &EntityId, error: Error) -> Error {
     Error::new(ErrorKind::Lost, message)
 }
 
-/// How an error begins of a command that has run, and has left nothing here or elsewhere.
-pub(super) const IS_NOT_IN: &str = "nothing changed: what the function did is not in";
-
 /// The same where the function waits for nobody, and so has done nothing elsewhere: its caller may call again. Nobody else does so for
 /// him: no command is run twice unasked.
 pub fn refused_alone(error: Error) -> Error {
-    if planted!("refused_has_not_run", true, !route::has_not_begun(&error)) {
+    if planted!("refused_has_not_run", true, !error.has_not_begun()) {
         return error;
     }
-    Error::new(error.kind(), format!("{IS_NOT_IN}: {error}"))
+    let message = format!("nothing changed: what the function did is not in: {error}");
+    Error::new(error.kind(), message).with_changed(Changed::Undone)
 }
-
-/// How an error begins that does not undo what was asked for.
-const IS_IN: &str = "what was asked for is in";
 
 /// What there is to say where a forward failed after what forwarded it was in.
 pub fn forward_failed(to: &EntityId, error: &Error) -> Error {
     // Along a chain of forwards this is said once, of the last.
-    if error.message().starts_with(IS_IN) || planted!("forward_hides_first_part", true, false) {
+    let is_said = error.kind() == ErrorKind::Unanswered && error.changed() == Changed::Yes;
+    if is_said || planted!("forward_hides_first_part", true, false) {
         return error.clone();
     }
-    let message = format!("{IS_IN}, and {to}, which it was forwarded to, has failed: {error}");
-    let failed = Error::new(ErrorKind::Unanswered, message);
+    let message =
+        format!("what was asked for is in, and {to}, which it was forwarded to, has failed: {error}");
+    let failed = Error::new(ErrorKind::Unanswered, message).with_changed(Changed::Yes);
     match error.details_payload() {
         Some(details) => failed.with_details(details.clone()),
         None => failed,
@@ -217,7 +214,34 @@ impl Session {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use super::super::route::goes_on;
     use super::*;
+    use crate::wire::WireError;
+
+    #[test]
+    fn a_refusal_in_the_words_of_a_forward_is_not_taken_for_one() {
+        let to = EntityId::new("cart", "b").unwrap();
+        let refused = Error::new(ErrorKind::Refused, "what was asked for is in the shop");
+        for refused in [WireError::of(&refused).read(), refused] {
+            let told = forward_failed(&to, &refused);
+            assert_eq!(
+                (told.kind(), told.changed()),
+                (ErrorKind::Unanswered, Changed::Yes)
+            );
+        }
+        let unanswered = Error::new(ErrorKind::Unanswered, "what was asked for is in its queue");
+        let told = forward_failed(&to, &WireError::of(&unanswered).read());
+        assert!(told.message().contains("cart/b"), "{told}");
+        assert!(told.changed_state());
+    }
+
+    #[test]
+    fn a_function_that_says_that_nothing_changed_is_not_believed_of_what_it_called() {
+        let lost = Error::new(ErrorKind::Lost, "nothing changed: I think");
+        for lost in [WireError::of(&lost).read(), lost] {
+            assert!(lost.changed_state(), "{lost}");
+        }
+    }
 
     #[test]
     fn along_a_chain_of_forwards_a_failure_is_told_once() {
@@ -252,7 +276,7 @@ mod tests {
         assert_eq!(alone.kind(), ErrorKind::Overloaded);
         assert!(alone.may_retry() && !alone.changed_state(), "{alone}");
         assert!(
-            !route::goes_on(&alone, false) && route::goes_on(&alone, true),
+            !goes_on(&alone, false) && goes_on(&alone, true),
             "it has run: {alone}"
         );
         for kind in [

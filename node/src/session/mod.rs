@@ -36,7 +36,7 @@ pub use io::{
 use life::{Busy, Committing, Finishing, Left, Life, Open};
 use streams::Streaming;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Changed, Error, ErrorKind};
 use crate::terms::Time;
 use crate::view::View;
 
@@ -57,12 +57,13 @@ pub(crate) const UNKNOWN_ELSEWHERE: &str =
 
 /// Such an error of a function that waits for nobody: it has done nothing elsewhere.
 pub fn lost_alone(error: Error) -> Error {
-    match error.message().strip_suffix(UNKNOWN_ELSEWHERE) {
-        Some(what) if error.kind() == ErrorKind::Lost => {
-            Error::new(ErrorKind::Lost, format!("nothing changed: {what}"))
-        }
-        _ => error,
+    if error.kind() != ErrorKind::Lost || error.changed() != Changed::Unknown {
+        return error;
     }
+    let what = error.message();
+    let what = what.strip_suffix(UNKNOWN_ELSEWHERE).unwrap_or(what);
+    let message = format!("nothing changed: {what}");
+    Error::new(ErrorKind::Lost, message).with_changed(Changed::Undone)
 }
 
 /// See the module's front page.

@@ -6,8 +6,7 @@
 
 use anabranch_crdt::{NodeId, planted};
 
-use super::commit::IS_NOT_IN;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Changed, Error, ErrorKind};
 use crate::session::Call;
 use crate::terms::Time;
 
@@ -116,23 +115,9 @@ fn weight(error: &Error) -> u8 {
     }
 }
 
-/// Whether it says that no function was given the call.
-pub(super) fn has_not_begun(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NoFunction
-            | ErrorKind::Unreachable
-            | ErrorKind::Overloaded
-            | ErrorKind::NotReady
-            | ErrorKind::Stopping
-            | ErrorKind::Expired
-            | ErrorKind::Stale
-    ) && !has_left_nothing(error)
-}
-
 /// Whether it says that the function has run, and that nothing came of it.
 fn has_left_nothing(error: &Error) -> bool {
-    error.message().starts_with(IS_NOT_IN)
+    error.changed() == Changed::Undone
 }
 
 /// Whether another node may be asked after this.
@@ -142,7 +127,7 @@ pub(crate) fn goes_on(error: &Error, is_idempotent: bool) -> bool {
         ErrorKind::Lost | ErrorKind::Unanswered | ErrorKind::Expired | ErrorKind::Stale => {
             planted!("once_asked_again", true, is_idempotent)
         }
-        _ => has_not_begun(error) || is_idempotent && has_left_nothing(error),
+        _ => error.has_not_begun() || is_idempotent && has_left_nothing(error),
     }
 }
 
@@ -203,7 +188,7 @@ mod tests {
     fn that_one_has_run_is_said_though_the_next_has_not() {
         let again = call().idempotent();
         let mut route = Route::new(vec![NodeId(1), NodeId(2)], &again, Time(0).after_ms(1_000));
-        let has_run = Error::new(Overloaded, format!("{IS_NOT_IN}: no room"));
+        let has_run = super::super::refused_alone(Error::new(Overloaded, "no room"));
         route.next(Time(0));
         assert!(route.heard::<()>(Err(has_run.clone())).is_none());
         route.next(Time(0));

@@ -57,7 +57,7 @@ impl WireError {
     pub fn of(error: &Error) -> WireError {
         WireError {
             kind: error.kind().name().to_owned(),
-            message: error.message().to_owned(),
+            message: error.carried_message().into_owned(),
             details: error.details_payload().cloned().map(WireValue::of),
         }
     }
@@ -66,7 +66,7 @@ impl WireError {
     pub fn read(self) -> Error {
         // A kind of a later version is one that this one has no name for.
         let kind = ErrorKind::from_name(&self.kind).unwrap_or(ErrorKind::Unanswered);
-        let read = Error::new(kind, self.message);
+        let read = Error::of_carried(kind, self.message);
         match self.details.and_then(WireValue::read) {
             Some(details) => read.with_details(details),
             None => read,

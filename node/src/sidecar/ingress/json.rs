@@ -312,7 +312,8 @@ mod tests {
             (ErrorKind::Unreachable, "nothing changed", 503),
             (ErrorKind::Stopping, "nothing changed", 503),
         ] {
-            let refused = Refused::Status(failure::status(&Error::new(kind, text), false));
+            let error = Error::of_carried(kind, text.to_owned());
+            let refused = Refused::Status(failure::status(&error, false));
             assert_eq!(refused.status().as_u16(), status, "{kind:?}");
         }
         let of_function = failure::refused(Code::Unavailable as u32, "no");
