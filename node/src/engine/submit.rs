@@ -53,10 +53,10 @@ fn is_stamped(mutation: &Mutation, ty: Type) -> bool {
 }
 
 /// An operation as it is made: where, on which entity, of which type, and what it does.
-struct Resolved {
+pub(super) struct Resolved {
     shard: ShardId,
-    key: EntityKey,
-    mutation: Mutation,
+    pub(super) key: EntityKey,
+    pub(super) mutation: Mutation,
 }
 
 impl Engine {
@@ -227,9 +227,7 @@ impl Engine {
                 fixed.entry(op.entity.kind()).or_insert(ty);
             }
             let refused = |e: MutationError| Error::new(kind_of(&e), format!("{}: {e}", op.entity));
-            let before = all.iter().filter(|earlier: &&Resolved| earlier.key == key);
-            let before = before.map(|earlier| &earlier.mutation);
-            let resolved = trials.resolve(shard, &key, here.map(|value| &**value), before, &op.mutation);
+            let resolved = trials.resolve(shard, &key, here.map(|value| &**value), &all, &op.mutation);
             let (mutation, is_tried) = resolved.map_err(refused)?;
             // What its function removed itself need not be what it saw.
             let sight = sight.filter(|sight| !is_tried && sight.concerns(&key, &mutation));

@@ -8,6 +8,7 @@ mod members;
 mod rights;
 mod rules;
 mod sessions;
+mod updates;
 mod world;
 
 use crate::engine::Limits;

@@ -10,6 +10,7 @@ use anabranch_crdt::{Env, Issuer, Mutation, MutationError, ReplicaIx, Replicas, 
 
 use crate::engine::Engine;
 use crate::engine::shard::EntityKey;
+use crate::engine::submit::Resolved;
 use crate::wire::ShardId;
 
 /// Copies of what one update is about, changed as it goes: of counters, and of maps where there is need.
@@ -19,6 +20,9 @@ pub(crate) struct Trials<'a> {
     tables: BTreeMap<ShardId, (Cow<'a, Replicas>, ReplicaIx)>,
     /// Each copy with its operations' next sequence, which is only the trial's.
     copies: BTreeMap<EntityKey, (Value, u64)>,
+    /// Where each map's operations are among those before that were looked at: each is once, and only if there is need.
+    of_maps: BTreeMap<EntityKey, Vec<usize>>,
+    looked_at: usize,
 }
 
 impl<'a> Trials<'a> {
@@ -28,17 +32,19 @@ impl<'a> Trials<'a> {
             engine,
             tables: BTreeMap::new(),
             copies: BTreeMap::new(),
+            of_maps: BTreeMap::new(),
+            looked_at: 0,
         }
     }
 
     /// What an operation does with every child's type filled in, to what is here and behind those of its entity before it; and
-    /// whether these had to be tried for that, as it goes from then on.
-    pub fn resolve<'m>(
+    /// whether these had to be tried for that, as it goes from then on. `before` are all the update's before it.
+    pub fn resolve(
         &mut self,
         id: ShardId,
         key: &EntityKey,
         here: Option<&Value>,
-        before: impl Iterator<Item = &'m Mutation>,
+        before: &[Resolved],
         mutation: &Mutation,
     ) -> Result<(Mutation, bool), MutationError> {
         if !key.1.is_map() || !self.copies.contains_key(key) {
@@ -50,8 +56,9 @@ impl<'a> Trials<'a> {
                 Err(MutationError::OtherChild { .. }) => {}
                 resolved => return resolved.map(|resolved| (resolved, false)),
             }
-            for earlier in before {
-                self.make(id, key, earlier)?;
+            self.look_at(before);
+            for at in self.of_maps.remove(key).unwrap_or_default() {
+                self.make(id, key, &before[at].mutation)?;
             }
         }
         let copy = self.copies.get(key).map(|(value, _)| value);
@@ -61,6 +68,15 @@ impl<'a> Trials<'a> {
         };
         self.make(id, key, &resolved)?;
         Ok((resolved, true))
+    }
+
+    fn look_at(&mut self, before: &[Resolved]) {
+        for (at, earlier) in before.iter().enumerate().skip(self.looked_at) {
+            if earlier.key.1.is_map() {
+                self.of_maps.entry(earlier.key.clone()).or_default().push(at);
+            }
+        }
+        self.looked_at = before.len();
     }
 
     /// Makes one operation on the copy of its entity.
