@@ -311,7 +311,7 @@ impl Engine {
             ready: self.is_ready(),
             shards: self.config.shards,
             shards_used: self.shards.iter().filter(|s| !s.vv.is_empty()).count() as u32,
-            entities: self.shards.iter().map(|s| s.entities.len() as u64).sum(),
+            entities: self.kinds.entities(),
             ring_slots: self
                 .shards
                 .iter()

@@ -32,12 +32,20 @@ pub(crate) struct Entry {
 
 /// How many live entities each kind has under each type: what fixes a kind's type.
 #[derive(Debug, Default)]
-pub(crate) struct Kinds(BTreeMap<String, BTreeMap<Type, u64>>);
+pub(crate) struct Kinds(BTreeMap<String, Kind>);
+
+#[derive(Debug, Default)]
+struct Kind {
+    /// An entity counts under each type that it has.
+    types: BTreeMap<Type, u64>,
+    /// Under whichever types.
+    entities: u64,
+}
 
 impl Kinds {
     /// The type that entities of this kind have here; the lowest, should two sides of a partition have differed.
     pub fn type_of(&self, kind: &str) -> Option<Type> {
-        self.0.get(kind)?.keys().next().copied()
+        self.0.get(kind)?.types.keys().next().copied()
     }
 
     /// Every type that entities of this kind have here, ascending.
@@ -45,37 +53,43 @@ impl Kinds {
         self.0
             .get(kind)
             .into_iter()
-            .flat_map(|types| types.keys().copied())
+            .flat_map(|kind| kind.types.keys().copied())
     }
 
     /// How many entities of this kind there are here, of whatever type.
     pub fn count_of(&self, kind: &str) -> u64 {
-        self.0.get(kind).map_or(0, |types| types.values().sum())
+        self.0.get(kind).map_or(0, |kind| kind.entities)
     }
 
-    fn count(&mut self, (id, ty): &EntityKey, existed: bool, exists: bool) {
-        match (existed, exists) {
-            (false, true) => match self.0.get_mut(id.kind()) {
-                Some(types) => *types.entry(*ty).or_default() += 1,
-                None => {
-                    self.0.insert(id.kind().to_owned(), BTreeMap::from([(*ty, 1)]));
-                }
-            },
-            (true, false) => {
-                let Some(types) = self.0.get_mut(id.kind()) else {
-                    return;
-                };
-                if let Some(n) = types.get_mut(ty) {
-                    *n -= 1;
-                    if *n == 0 {
-                        types.remove(ty);
-                    }
-                }
-                if types.is_empty() {
-                    self.0.remove(id.kind());
-                }
+    /// How many there are of all kinds.
+    pub fn entities(&self) -> u64 {
+        self.0.values().map(|kind| kind.entities).sum()
+    }
+
+    /// An entity is of a type, or no more. `is_otherwise`: whether it exists under another.
+    fn count(&mut self, (id, ty): &EntityKey, exists: bool, is_otherwise: impl FnOnce() -> bool) {
+        if exists && !self.0.contains_key(id.kind()) {
+            self.0.insert(id.kind().to_owned(), Kind::default());
+        }
+        let Some(kind) = self.0.get_mut(id.kind()) else {
+            return;
+        };
+        // Two sides of a partition have rarely differed.
+        let is_same = kind.types.keys().any(|other| other != ty) && is_otherwise();
+        if exists {
+            *kind.types.entry(*ty).or_default() += 1;
+            kind.entities += u64::from(!is_same);
+            return;
+        }
+        kind.entities -= u64::from(!is_same);
+        if let Some(n) = kind.types.get_mut(ty) {
+            *n -= 1;
+            if *n == 0 {
+                kind.types.remove(ty);
             }
-            _ => {}
+        }
+        if kind.types.is_empty() {
+            self.0.remove(id.kind());
         }
     }
 }
@@ -380,7 +394,11 @@ impl Shard {
         if row.is_vacant() {
             self.entities.remove(entity);
         }
-        kinds.count(entity, existed, exists);
+        if existed != exists {
+            kinds.count(entity, exists, || {
+                self.types_of(&entity.0).any(|ty| ty != entity.1)
+            });
+        }
         changed
     }
 

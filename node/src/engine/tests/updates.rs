@@ -51,3 +51,54 @@ fn a_child_of_each_of_many_maps_changes_its_type_in_one_update() {
     assert!(after.is_some() && after != before, "{after:?}");
     assert!(maps.iter().all(|map| engine.read(map) == after));
 }
+
+#[test]
+fn an_entity_that_is_deleted_and_kept_for_its_resets_is_not_counted() {
+    // What b has not said that it has seen is kept at a.
+    let mut world = check(
+        "ab",
+        "link a b\n run\n b p/x incr 5\n run\n a p/x = 5\n lose b a\n a p/x delete\n a p/x absent",
+    );
+    let status = world.engine('a').status();
+    assert_eq!((status.waiting_slots, status.entities), (1, 0));
+    world.script("a p/x incr 1\n a p/y incr 1");
+    assert_eq!(world.engine('a').status().entities, 2);
+}
+
+#[test]
+fn an_entity_of_two_types_is_counted_once() {
+    let mut world = check("ab", "link a b\n run\n cut a b");
+    let x = EntityId::new("kind", "x").unwrap();
+    submit(
+        &mut world,
+        'a',
+        vec![op(&x, Type::PnCounter, Mutation::Increment(1))],
+    );
+    submit(
+        &mut world,
+        'b',
+        vec![op(&x, Type::OrSet, Mutation::Add(vec!["e".into()]))],
+    );
+    world.script("link a b\n wait 1000\n equal a b");
+    for name in ['a', 'b'] {
+        let engine = world.engine(name);
+        assert_eq!(engine.kind_types("kind").len(), 2);
+        assert_eq!((engine.status().entities, engine.kind_entities("kind")), (1, 1));
+    }
+    // Under whichever type it goes first.
+    submit(&mut world, 'a', vec![op(&x, Type::OrSet, Mutation::Delete)]);
+    world.script("wait 1000\n equal a b");
+    for name in ['a', 'b'] {
+        assert_eq!(world.engine(name).status().entities, 1);
+    }
+    let whole = Op {
+        ty: None,
+        ..op(&x, Type::OrSet, Mutation::Delete)
+    };
+    submit(&mut world, 'b', vec![whole]);
+    world.script("wait 1000\n equal a b");
+    for name in ['a', 'b'] {
+        let engine = world.engine(name);
+        assert_eq!((engine.status().entities, engine.kind_entities("kind")), (0, 0));
+    }
+}
