@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anabranch_crdt::{Epoch, NodeId};
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 
+use super::outgoing::{Outgoing, ROOM_TIMEOUT};
 use super::shared::Shared;
 use super::spans::{self, part};
 use super::workers::{STALL_MS, Workers};
@@ -24,8 +25,8 @@ use crate::payload::{ENVELOPE_BYTES_MAX, PAYLOAD_BYTES_MAX, Payload};
 use crate::session::Call;
 use crate::transport::STREAMS_MAX;
 use crate::wire::{
-    CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, Lane, TOKEN_TEXT_BYTES_MAX, Token,
-    WireError, WireValue,
+    CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, TOKEN_TEXT_BYTES_MAX, Token, WireError,
+    WireValue,
 };
 
 /// Calls of others that are being answered, at most.
@@ -34,10 +35,6 @@ const SERVED_MAX: usize = 256;
 const SERVED_OF_PEER_MAX: usize = 128;
 /// Calls of others' functions that are being waited for, at most.
 const ASKED_MAX: usize = 10_000;
-/// Bytes that wait to be written to one peer: above this its calls are refused here, and answers to it wait.
-const QUEUED_BYTES_MAX: u64 = 8 << 20;
-/// An answer waits so long for room at most.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streaming calls that are open at one peer, at most: what is large and does not go on for long finds a stream of the link beside
 /// them.
 const STREAMS_OPEN_MAX: usize = STREAMS_MAX as usize - 16;
@@ -48,8 +45,6 @@ const GRACE_MS: u64 = 500;
 const _: () = assert!(
     PAYLOAD_BYTES_MAX + ENVELOPE_BYTES_MAX + TOKEN_TEXT_BYTES_MAX / 4 * 3 + (32 << 10) <= FRAME_BYTES_MAX
 );
-// A peer that is given no more than this does not lose its link for it.
-const _: () = assert!(QUEUED_BYTES_MAX + FRAME_BYTES_MAX as u64 <= 16 << 20);
 
 /// What a caller hears.
 type Heard = Result<CallReply, Error>;
@@ -59,8 +54,8 @@ type Heard = Result<CallReply, Error>;
 pub(crate) struct Calls {
     next: AtomicU64,
     state: Mutex<State>,
-    /// Something was written to a peer, or its link has ended.
-    room: Condvar,
+    /// What waits to be written.
+    pub(super) outgoing: Arc<Outgoing>,
     /// What answers calls of others.
     workers: Arc<Workers>,
 }
@@ -70,8 +65,6 @@ struct State {
     asked: BTreeMap<u64, (NodeId, oneshot::Sender<Heard>)>,
     /// Calls that are being answered, until their thread is done; with what ends them, unless they were ended.
     served: BTreeMap<(NodeId, Epoch, u64), Option<oneshot::Sender<()>>>,
-    /// Bytes given to the network for a peer and not written yet.
-    queued: BTreeMap<NodeId, u64>,
     /// Streaming calls that are open at a peer.
     streams: BTreeMap<NodeId, usize>,
 }
@@ -81,7 +74,7 @@ impl Calls {
         Calls {
             next: AtomicU64::default(),
             state: Mutex::default(),
-            room: Condvar::default(),
+            outgoing: Arc::default(),
             workers: Arc::new(Workers::new(SERVED_MAX)),
         }
     }
@@ -90,24 +83,15 @@ impl Calls {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So much was written to a peer.
-    pub(super) fn on_taken(&self, peer: NodeId, bytes: u64) {
-        if let Some(queued) = self.lock().queued.get_mut(&peer) {
-            *queued = queued.saturating_sub(bytes);
-        }
-        self.room.notify_all();
-    }
-
     /// A link has ended, and what was under way on it.
     pub(super) fn on_disconnected(&self, peer: NodeId) {
         let mut state = self.lock();
-        state.queued.remove(&peer);
         let asked = state.asked.extract_if(.., |_, (of, _)| *of == peer);
         let asked: Vec<_> = asked.map(|(_, (_, sender))| sender).collect();
         let served = state.served.iter_mut().filter(|((of, ..), _)| *of == peer);
         served.for_each(|(_, cancel)| *cancel = None);
         drop(state);
-        self.room.notify_all();
+        self.outgoing.on_disconnected(peer);
         for sender in asked {
             let _ = sender.send(Err(unanswered(peer, "the link ended")));
         }
@@ -138,30 +122,6 @@ impl Calls {
                 state.streams.remove(&peer);
             }
         }
-    }
-
-    fn queue(&self, peer: NodeId, bytes: usize) -> bool {
-        let mut state = self.lock();
-        let queued = state.queued.entry(peer).or_default();
-        if *queued + bytes as u64 > QUEUED_BYTES_MAX {
-            return false;
-        }
-        *queued += bytes as u64;
-        true
-    }
-
-    /// Waits for room; false where there comes none.
-    fn queue_later(&self, peer: NodeId, bytes: usize) -> bool {
-        let is_full = |state: &mut State| {
-            let queued = state.queued.get(&peer).copied().unwrap_or(0);
-            queued + bytes as u64 > QUEUED_BYTES_MAX
-        };
-        let waited = self.room.wait_timeout_while(self.lock(), ROOM_TIMEOUT, is_full);
-        let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        if !waited.timed_out() {
-            *state.queued.entry(peer).or_default() += bytes as u64;
-        }
-        !waited.timed_out()
     }
 }
 
@@ -281,8 +241,8 @@ impl Shared {
                 let error = Error::new(ErrorKind::Overloaded, message);
                 let frame = CallFrame::Reply(reply(id, Err(error), None)).encode();
                 // Whoever floods it is not waited for.
-                if self.calls.queue(peer, frame.len()) {
-                    self.network().send(peer, epoch, Lane::Calls, frame);
+                if let Some(room) = self.calls.outgoing.room(peer, frame.len()) {
+                    self.send_at_once(peer, epoch, frame, room);
                 }
                 return;
             }
@@ -296,8 +256,8 @@ impl Shared {
             };
             if let Some(reply) = answered {
                 let frame = fitting(reply);
-                if shared.calls.queue_later(peer, frame.len()) {
-                    shared.send_call(peer, epoch, frame, ROOM_TIMEOUT);
+                if let Some(room) = shared.calls.outgoing.room_later(peer, frame.len()) {
+                    shared.send_call(peer, epoch, frame, room, ROOM_TIMEOUT);
                 }
             }
             // Its place is taken until its thread is free.
@@ -368,17 +328,17 @@ impl Asked<'_> {
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        if !self.shared.calls.queue(self.peer, frame.len()) {
+        let Some(room) = self.shared.calls.outgoing.room(self.peer, frame.len()) else {
             let message = format!(
                 "nothing changed: too much waits to be sent to node {}; retry later",
                 self.peer
             );
             return Err(Error::new(ErrorKind::Overloaded, message));
-        }
+        };
         self.sent = Some(epoch);
         let left = self.shared.clock.time().ms_until(self.at);
         self.shared
-            .send_call(self.peer, epoch, frame, Duration::from_millis(left));
+            .send_call(self.peer, epoch, frame, room, Duration::from_millis(left));
         Ok(())
     }
 }
@@ -389,9 +349,9 @@ impl Drop for Asked<'_> {
         self.shared.forget_due(self.at, Due::Call(self.id));
         let frame = CallFrame::Cancel { id: self.id }.encode();
         if let Some(epoch) = self.sent
-            && self.shared.calls.queue(self.peer, frame.len())
+            && let Some(room) = self.shared.calls.outgoing.room(self.peer, frame.len())
         {
-            self.shared.network().send(self.peer, epoch, Lane::Calls, frame);
+            self.shared.send_at_once(self.peer, epoch, frame, room);
         }
     }
 }

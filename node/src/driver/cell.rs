@@ -162,7 +162,9 @@ impl Cell {
                 epoch,
                 lane,
                 frame,
-            } => shared.network().send(peer, epoch, lane, frame),
+            } => {
+                shared.network().send(peer, epoch, lane, frame);
+            }
             Output::Persist { id, payload } => {
                 after.wake_writer |= shared.queue.push(&Job::Record {
                     id,

@@ -25,6 +25,7 @@ mod created;
 mod epochs;
 mod functions;
 mod network;
+mod outgoing;
 mod peers;
 mod queue;
 mod quic;

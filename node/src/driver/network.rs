@@ -32,8 +32,9 @@ pub(crate) trait Network: fmt::Debug + Send + Sync {
     /// Nothing is open then.
     fn open(self: Arc<Self>, epoch: Epoch) -> Result<(), Error>;
 
-    /// Sends a frame over the link to this epoch of a peer; dropped where there is no such link.
-    fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes);
+    /// Sends a frame over the link to this epoch of a peer. Whether the link has it: where there is none, or it ends of this, nothing
+    /// more is heard of the frame.
+    fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes) -> bool;
 
     /// Opens a stream over the link to this epoch of a peer.
     fn open_stream(

@@ -202,7 +202,7 @@ impl Quic {
             } => {
                 self.peers.with(peer, |status| status.bytes_sent += bytes);
                 match (lane, self.shared.upgrade()) {
-                    (Lane::Calls, Some(shared)) => shared.calls.on_taken(peer, bytes),
+                    (Lane::Calls, Some(shared)) => shared.calls.outgoing.on_written(peer, bytes),
                     (Lane::Calls, None) => {}
                     _ => self.step(Input::Writable { peer, epoch, bytes }),
                 }
@@ -330,13 +330,13 @@ impl Quic {
 }
 
 impl Network for Quic {
-    fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes) {
-        if let Some(links) = &*self.links() {
-            match links.transport.send(peer, epoch, lane, frame) {
-                // The engine hears of either by `Disconnected`.
-                Sent::Queued | Sent::NoLink | Sent::Overflow => {}
-            }
-        }
+    fn send(&self, peer: NodeId, epoch: Epoch, lane: Lane, frame: Bytes) -> bool {
+        let links = self.links();
+        let sent = links
+            .as_ref()
+            .map(|links| links.transport.send(peer, epoch, lane, frame));
+        // The engine hears of everything else by `Disconnected`.
+        sent == Some(Sent::Queued)
     }
 
     fn open_stream(

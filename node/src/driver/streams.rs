@@ -11,13 +11,14 @@ use bytes::Bytes;
 
 use super::calls::{reply, strange, unanswered};
 use super::network::NotOpened;
+use super::outgoing::Room;
 use super::shared::Shared;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::function::{BoxFuture, Ended, Messages, Pipe, Streaming};
 use crate::session::Call;
 use crate::transport::{CutOff, Stream, StreamIn, StreamOut};
-use crate::wire::{CallFrame, CallRequest, FRAME_BYTES_MAX, Token, WireError, WireValue};
+use crate::wire::{CallFrame, CallRequest, FRAME_BYTES_MAX, Lane, Token, WireError, WireValue};
 
 /// A frame of a call larger than this does not hold up the others on the lane.
 pub(super) const LANE_FRAME_BYTES_MAX: usize = 16 << 10;
@@ -114,14 +115,12 @@ impl Shared {
 
     /// Sends a frame of a call over the link: on the lane of calls, or on a stream of its own where it is large. There is room
     /// for it. What has to wait for a stream longer than this is not sent: nobody waits for it any more.
-    pub(super) fn send_call(self: &Arc<Self>, peer: NodeId, epoch: Epoch, frame: Bytes, within: Duration) {
+    pub(super) fn send_call(&self, peer: NodeId, epoch: Epoch, frame: Bytes, room: Room, within: Duration) {
         if frame.len() <= LANE_FRAME_BYTES_MAX {
-            return self.network().send(peer, epoch, crate::wire::Lane::Calls, frame);
+            return self.send_at_once(peer, epoch, frame, room);
         }
         let opening = self.network().open_stream(peer, epoch, within);
-        let shared = Arc::clone(self);
         self.network().spawn(Box::pin(async move {
-            let bytes = frame.len() as u64;
             // Where the link is gone, so is whoever waits for this.
             if let Ok(Stream { mut out, .. }) = opening.await
                 && out.send(frame).await.is_ok()
@@ -129,8 +128,15 @@ impl Shared {
                 out.finish();
                 out.stopped().await;
             }
-            shared.calls.on_taken(peer, bytes);
+            drop(room);
         }));
+    }
+
+    /// The same on the lane of calls.
+    pub(super) fn send_at_once(&self, peer: NodeId, epoch: Epoch, frame: Bytes, room: Room) {
+        if self.network().send(peer, epoch, Lane::Calls, frame) {
+            room.handed_over();
+        }
     }
 
     /// A peer has opened a stream.

@@ -44,8 +44,9 @@ impl Nobody {
 }
 
 impl Network for Nobody {
-    fn send(&self, peer: NodeId, _: Epoch, lane: Lane, _: Bytes) {
+    fn send(&self, peer: NodeId, _: Epoch, lane: Lane, _: Bytes) -> bool {
         self.say(format!("send {} {lane}", peer.0));
+        false
     }
 
     fn open_stream(&self, _: NodeId, _: Epoch, _: Duration) -> BoxFuture<'static, Result<Stream, NotOpened>> {
@@ -739,6 +740,29 @@ async fn a_directory_is_refused_for_the_first_thing_that_is_wrong_with_it() {
     orphaned.remove("meta").unwrap();
     assert_eq!(refused(&orphaned, 5).kind(), ErrorKind::Corrupt);
     assert_eq!(orphaned.read("created"), used.read("created"));
+}
+
+#[tokio::test]
+async fn calls_that_no_link_took_leave_room_for_the_next() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    let (peer, epoch, wall_ms) = (NodeId(2), Epoch(7), 0);
+    let linked = Input::Connected { peer, epoch, wall_ms };
+    node.shared.step(linked).unwrap();
+    for bytes in [1_000, 500_000] {
+        let argument = "x".repeat(bytes);
+        for n in 0..(32 << 20) / bytes {
+            let call = Call::new(
+                id("n", "a"),
+                "take",
+                Payload::of(Encoding::Postcard, &argument).unwrap(),
+            );
+            let asking = node.shared.call_on(peer, call, None, 60_000);
+            let answer = tokio::time::timeout(Duration::ZERO, asking).await;
+            assert!(answer.is_err(), "call {n} of {bytes} bytes: {answer:?}");
+        }
+    }
+    within(node.stop()).await.unwrap();
 }
 
 #[tokio::test]
