@@ -112,6 +112,6 @@ async fn call_from(
 fn cut_off() -> Error {
     Error::new(
         ErrorKind::Unanswered,
-        "the node's network was closed while it called; whether the function ran is not known",
+        "there was no thread for the call, or it panicked; whether the function ran is not known",
     )
 }

@@ -76,7 +76,7 @@ impl Shared {
         Ok(streaming.map(|run| {
             Box::pin(async move {
                 let ended = aside(&shared, run).await;
-                ended.unwrap_or_else(|| (Err(stopped()), Token::default()))
+                ended.unwrap_or_else(|| (Err(cut_off()), Token::default()))
             })
         }))
     }
@@ -221,6 +221,13 @@ impl Drop for StreamHost {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn cut_off() -> Error {
+    Error::new(
+        ErrorKind::Lost,
+        "there was no thread for the stream's function, or it panicked; what it did elsewhere is not known",
+    )
 }
 
 pub(super) fn stopped() -> Error {

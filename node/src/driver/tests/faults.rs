@@ -782,6 +782,33 @@ async fn a_call_that_found_no_thread_while_the_network_was_closed_is_made_again(
     within(node.stop()).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_stream_goes_on_while_the_network_is_closed_for_a_higher_epoch() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let function = Function::of::<PnCounter>("echo").stream(
+        "all",
+        |mut stream: FunctionStream<PnCounter, i64, i64>, (): ()| async move {
+            while let Some(n) = stream.next().await? {
+                stream.send(&n).await?;
+            }
+            Ok::<_, Error>(())
+        },
+    );
+    let node = Alone::start_with(&scratch, &disk, NO_SNAPSHOT, vec![Arc::new(function.into())]);
+    let nothing = Payload::of(Encoding::Postcard, &()).unwrap();
+    let call = Call::new(id("echo", "a"), "all", nothing);
+    // Its network has no thread for anybody, as one that is closed.
+    let opening = node.shared.open_aside(call, Token::default(), 10_000);
+    let mut stream = within(opening).await.unwrap();
+    for n in 0..3_i64 {
+        within(stream.send(&n)).await.unwrap();
+        assert_eq!(within(stream.next::<i64>()).await.unwrap(), Some(n));
+    }
+    within(node.stop()).await.unwrap();
+    let over = within(stream.next::<i64>()).await.unwrap_err();
+    assert_eq!(over.kind(), ErrorKind::Stopping);
+}
+
 /// Says how many nodes are there; looks at its entity only after it was told to.
 async fn count_live(mut stream: FunctionStream<PnCounter, (), usize>, (): ()) -> Result<(), Error> {
     loop {
