@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -28,6 +29,8 @@ pub(super) struct Workers {
     wake: Condvar,
     at_once: usize,
     threads_max: usize,
+    /// Begins a thread.
+    begin: fn(Arc<Workers>) -> io::Result<()>,
 }
 
 #[derive(Default)]
@@ -42,6 +45,8 @@ struct State {
     told: usize,
     /// Somebody looks soon whether jobs still wait.
     is_watched: bool,
+    /// No thread could be begun, and that was said.
+    has_complained: bool,
 }
 
 impl Workers {
@@ -52,6 +57,7 @@ impl Workers {
             wake: Condvar::new(),
             at_once: processors.max(2),
             threads_max,
+            begin,
         }
     }
 
@@ -64,8 +70,7 @@ impl Workers {
     pub(super) fn submit(self: &Arc<Self>, job: Job) -> bool {
         let mut state = self.lock();
         state.jobs.push_back(job);
-        if state.running() < self.at_once {
-            self.one_more(&mut state);
+        if state.running() < self.at_once && self.one_more(&mut state) {
             return false;
         }
         !std::mem::replace(&mut state.is_watched, true)
@@ -77,26 +82,29 @@ impl Workers {
         let mut state = self.lock();
         state.is_watched = !state.jobs.is_empty();
         if state.is_watched {
-            self.one_more(&mut state);
+            // Whether or not that comes, somebody looks again.
+            let _ = self.one_more(&mut state);
         }
         state.is_watched
     }
 
-    fn one_more(self: &Arc<Self>, state: &mut State) {
+    /// Whether a thread comes for what waits, or there are as many as there may be: no other attempt is of use.
+    fn one_more(self: &Arc<Self>, state: &mut State) -> bool {
         if state.idle > 0 {
             state.idle -= 1;
             state.told += 1;
             self.wake.notify_one();
         } else if state.threads < self.threads_max {
-            let workers = Arc::clone(self);
-            let begun = thread::Builder::new()
-                .name("anabranch-calls".into())
-                .spawn(move || workers.run());
-            match begun {
-                Ok(_) => state.threads += 1,
-                Err(error) => tracing::warn!("no thread for a call: {error}"),
+            if let Err(error) = (self.begin)(Arc::clone(self)) {
+                if !std::mem::replace(&mut state.has_complained, true) {
+                    tracing::warn!("no thread for a call, which waits for one: {error}");
+                }
+                return false;
             }
+            state.has_complained = false;
+            state.threads += 1;
         }
+        true
     }
 
     fn run(self: Arc<Self>) {
@@ -133,12 +141,18 @@ impl Workers {
         let mut state = self.lock();
         state.parked += 1;
         if !state.jobs.is_empty() && state.running() < self.at_once {
-            self.one_more(&mut state);
+            // Somebody looks after those that wait.
+            let _ = self.one_more(&mut state);
         }
         drop(state);
         thread::park();
         self.lock().parked -= 1;
     }
+}
+
+fn begin(workers: Arc<Workers>) -> io::Result<()> {
+    let thread = thread::Builder::new().name("anabranch-calls".into());
+    thread.spawn(move || workers.run()).map(drop)
 }
 
 impl State {
@@ -168,6 +182,7 @@ impl std::fmt::Debug for State {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     use tokio::sync::oneshot;
@@ -273,6 +288,28 @@ mod tests {
         let mut ended: Vec<u32> = (0..6).map(|_| heard(&all)).collect();
         ended.sort_unstable();
         assert_eq!(ended, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_job_that_no_thread_could_be_begun_for_has_one_later() {
+        static LEFT: AtomicU32 = AtomicU32::new(3);
+        let fails = |workers| {
+            let is_left = LEFT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            match is_left {
+                Ok(_) => Err(io::Error::from(io::ErrorKind::WouldBlock)),
+                Err(_) => begin(workers),
+            }
+        };
+        let workers = Arc::new(Workers {
+            begin: fails,
+            ..Workers::new(8)
+        });
+        let (done, all) = channel();
+        assert!(workers.submit(says(&done, 7)), "somebody has to look after it");
+        while workers.look() {
+            thread::yield_now();
+        }
+        assert_eq!(heard(&all), 7);
     }
 
     #[test]
