@@ -22,6 +22,8 @@ use crate::transport::identity::{Leaf, TLS_NAME, authority_uri, check_cluster, m
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long an authority is good for.
 const AUTHORITY_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// So much of a file of keys is kept beside a new one until that has its certificate.
+const KEYS_BYTES_MAX: usize = 16 << 10;
 
 /// Why an authority or a certificate could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -178,8 +180,21 @@ pub fn issue(ca_dir: &Path, node: NodeId, out_dir: &Path, options: &IssueOptions
 
     make_dir(out_dir)?;
     replace(&out_dir.join("ca.pem"), ca_pem.as_bytes(), false)?;
-    replace(&out_dir.join("node.key"), key.serialize_pem().as_bytes(), true)?;
-    replace(&out_dir.join("node.pem"), cert.pem().as_bytes(), false)
+    let (key_path, key) = (out_dir.join("node.key"), key.serialize_pem());
+    // Whichever certificate is there whenever this ends, its key is, too: the node takes the one that fits.
+    let before = fs::read_to_string(&key_path).unwrap_or_default();
+    let is_kept = !before.is_empty() && before.len() <= KEYS_BYTES_MAX;
+    let both = if is_kept {
+        format!("{key}{before}")
+    } else {
+        key.clone()
+    };
+    replace(&key_path, both.as_bytes(), true)?;
+    replace(&out_dir.join("node.pem"), cert.pem().as_bytes(), false)?;
+    if is_kept {
+        replace(&key_path, key.as_bytes(), true)?;
+    }
+    Ok(())
 }
 
 fn date(params: &mut CertificateParams, validity: Duration, backdate: Duration) {

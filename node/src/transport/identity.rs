@@ -99,14 +99,21 @@ impl Identity {
         let (roots, cluster_id) = read_roots(ca)?;
         let roots = Arc::new(roots);
         let chain = read_certificates(cert)?;
-        let key_der = read_key(key)?;
+        let keys = read_keys(key)?;
         let leaf = Leaf::parse(&chain[0]).map_err(|why| IdentityError::content(cert, why))?;
         let (cluster, node) = leaf.member.ok_or_else(|| {
             let why = "no name of the form anabranch://CLUSTER/node/ID in it: issue it with `cert issue`";
             IdentityError::content(cert, why)
         })?;
         let provider = tls::provider();
-        let certified = CertifiedKey::from_der(chain.clone(), key_der, &provider).map_err(|e| {
+        // More than one, where `cert issue` has ended between them and their certificate.
+        let fits = |key| CertifiedKey::from_der(chain.clone(), key, &provider);
+        let mut fitting = keys.into_iter().map(fits);
+        let first = fitting
+            .next()
+            .unwrap_or_else(|| unreachable!("a file without a key is refused"));
+        let certified = first.or_else(|e| fitting.find_map(Result::ok).ok_or(e));
+        let certified = certified.map_err(|e| {
             let why = format!(
                 "does not fit the certificate {} ({e}): issue both anew",
                 cert.display()
@@ -303,8 +310,19 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, IdentityError> {
 
 /// A private key in a file of its own.
 pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    read_keys(path).map(|mut keys| keys.swap_remove(0))
+}
+
+/// The private keys in a file: one at least.
+fn read_keys(path: &Path) -> Result<Vec<PrivateKeyDer<'static>>, IdentityError> {
     let pem = read_pem(path)?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|e| {
+    let keys = PrivateKeyDer::pem_slice_iter(&pem).map_while(Result::ok);
+    let keys: Vec<_> = keys.collect();
+    if !keys.is_empty() {
+        return Ok(keys);
+    }
+    let key = PrivateKeyDer::from_pem_slice(&pem).map(|key| vec![key]);
+    key.map_err(|e| {
         let why = match is_encrypted(&pem) {
             true => format!(
                 "the private key is encrypted, and nobody is there to type its passphrase when a node starts: decrypt it with \

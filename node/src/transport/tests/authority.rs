@@ -36,6 +36,33 @@ fn an_authority_is_never_overwritten() {
 }
 
 #[test]
+fn a_key_that_was_replaced_before_its_certificate_locks_nobody_out() {
+    let bed = Bed::new("shop");
+    let default = ca::IssueOptions::default();
+    let out = issue(&bed, 1, &default);
+    let keys = || std::fs::read_to_string(out.join("node.key")).unwrap();
+    let first = keys();
+    // It ends between the two.
+    let in_the_way = out.join("node.pem.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let cut = ca::issue(&bed.dir.join("ca"), NodeId(1), &out, &default).unwrap_err();
+    assert!(cut.to_string().contains("node.pem"), "{cut}");
+    assert!(keys().ends_with(&first) && keys() != first);
+    load(&out).unwrap();
+    // And once the certificate is there, before the key alone is.
+    std::fs::remove_dir(&in_the_way).unwrap();
+    issue(&bed, 1, &default);
+    load(&out).unwrap();
+    let last = keys();
+    assert_eq!(last.matches("BEGIN PRIVATE KEY").count(), 1);
+    std::fs::write(out.join("node.key"), format!("{last}{first}")).unwrap();
+    load(&out).unwrap();
+    std::fs::write(out.join("node.key"), &first).unwrap();
+    let error = load(&out).unwrap_err();
+    assert!(error.contains("does not fit the certificate"), "{error}");
+}
+
+#[test]
 fn an_authority_that_was_half_made_is_finished() {
     let bed = Bed::new("shop");
     let ca_dir = bed.dir.join("ca");
