@@ -80,10 +80,10 @@ pub enum NoRoom {
 }
 
 impl Connection {
-    /// Connects, within the time that the other side's TCP takes.
+    /// Connects.
     ///
     /// # Errors
-    /// Nobody is there.
+    /// Nobody is there, or does not answer.
     pub async fn open(address: SocketAddr) -> Result<Connection, String> {
         let over = Arc::new(watch::Sender::new(false));
         let main = Lane::open(address, true, &over).await?;

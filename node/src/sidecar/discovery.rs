@@ -28,8 +28,6 @@ use crate::node::Node;
 const RETRY_MIN: Duration = Duration::from_millis(25);
 /// How long to wait at most.
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// An address that has not answered for so long does not.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A function that has not said for so long what it is will not.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 /// After so long in vain somebody may want to know.
@@ -243,10 +241,9 @@ impl Discovering {
             .map_err(|e| e.to_string())?;
         let mut last = "it has no address".to_owned();
         for address in addresses {
-            match tokio::time::timeout(CONNECT_TIMEOUT, Connection::open(address)).await {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(why)) => last = why,
-                Err(_) => last = format!("{address} does not answer"),
+            match Connection::open(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(why) => last = why,
             }
         }
         Err(last)

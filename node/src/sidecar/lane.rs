@@ -39,6 +39,8 @@ const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// questions comes: on the main one something is said every few seconds (`pulse`), and those beside it end with it.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// An address that has not answered for so long does not: TCP would go on for minutes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no answer's head.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,8 @@ pub fn not_begun(status: &Status) -> bool {
 }
 
 /// Whether a call or a stream ended so because there is nobody who could have answered: what has a cause here the function did not say.
+/// Or because its server says so: those that stop answer what they leave with one of these codes. A function that says the same of
+/// something else is not told apart from that.
 pub fn is_gone(status: &Status) -> bool {
     let is_said = std::error::Error::source(status).is_none();
     !is_said || matches!(status.code(), Code::Unavailable | Code::Cancelled)
@@ -121,7 +125,7 @@ impl Lane {
         is_main: bool,
         over: &Arc<watch::Sender<bool>>,
     ) -> Result<Lane, String> {
-        let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+        let stream = connect(address, CONNECT_TIMEOUT).await?;
         // A command must not wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         let origin = format!("http://{address}").parse().map_err(|e| format!("{e}"))?;
@@ -255,6 +259,13 @@ impl Lane {
     }
 }
 
+async fn connect(address: SocketAddr, within: Duration) -> Result<TcpStream, String> {
+    match tokio::time::timeout(within, TcpStream::connect(address)).await {
+        Ok(connected) => connected.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("{address} does not answer")),
+    }
+}
+
 impl tower_service::Service<http::Request<Body>> for Lane {
     type Response = http::Response<Counted<Incoming>>;
     type Error = Headless;
@@ -281,5 +292,32 @@ impl tower_service::Service<http::Request<Body>> for Lane {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    /// Whoever wants another connection waits for it, with a lock.
+    #[tokio::test]
+    async fn a_process_that_takes_no_connection_is_not_waited_for_for_minutes() {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(1).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut taken = Vec::new();
+        let refused = loop {
+            match connect(address, Duration::from_millis(100)).await {
+                Ok(stream) => taken.push(stream),
+                Err(why) => break why,
+            }
+            assert!(taken.len() < 1_000, "they are all taken here");
+        };
+        assert!(refused.ends_with("does not answer"), "{refused}");
     }
 }
