@@ -109,7 +109,7 @@ async fn a_fenced_node_that_is_dialled_takes_a_higher_epoch_and_becomes_ready() 
 }
 
 #[tokio::test]
-async fn two_running_copies_of_one_node_push_each_other_out_slower_and_slower() {
+async fn two_running_copies_of_one_node_push_each_other_out_again_and_again() {
     let scratch = Scratch::new();
     let a = scratch.start(1, &[]).await;
     let copy = |directory: &str| {
@@ -119,16 +119,13 @@ async fn two_running_copies_of_one_node_push_each_other_out_slower_and_slower() 
     };
     let first = within(copy("first")).await.unwrap();
     within(first.ready()).await;
-    let began = std::time::Instant::now();
     let second = within(copy("second")).await.unwrap();
     let mut last = first.epoch();
+    // Slower and slower: that is its pace's own test.
     for _ in 0..5 {
         until(|| first.epoch() > last).await;
         last = first.epoch();
     }
-    // The first epoch at once, then after 100, 200, 400 and 800 ms at least.
-    let took = began.elapsed();
-    assert!(took >= Duration::from_millis(1_500), "five epochs in {took:?}");
     for node in [first, second, a] {
         within(node.shutdown()).await.unwrap();
     }
