@@ -158,6 +158,17 @@ impl ErrorKind {
     }
 }
 
+/// Its [`name`](ErrorKind::name).
+///
+/// ```
+/// assert_eq!(anabranch::ErrorKind::NotReady.to_string(), "not_ready");
+/// ```
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// An error: its kind, and a message that says what is now true and what to do.
 ///
 /// ```

@@ -121,6 +121,25 @@ impl fmt::Display for EntityId {
     }
 }
 
+/// `KIND/KEY`, as it is shown: the key is everything after the first slash. A kind that has a slash itself cannot be written so; see
+/// [`EntityId::new`].
+///
+/// ```
+/// use anabranch::EntityId;
+/// let id: EntityId = "cart/alice/2026".parse()?;
+/// assert_eq!((id.kind(), id.key()), ("cart", "alice/2026"));
+/// assert!("cart".parse::<EntityId>().is_err());
+/// # Ok::<(), anabranch::NameError>(())
+/// ```
+impl FromStr for EntityId {
+    type Err = NameError;
+
+    fn from_str(s: &str) -> Result<EntityId, NameError> {
+        let (kind, key) = s.split_once('/').unwrap_or((s, ""));
+        EntityId::new(kind, key)
+    }
+}
+
 impl fmt::Debug for EntityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -177,5 +196,21 @@ impl IdempotencyKey {
     /// The key's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+/// The bytes of a text.
+///
+/// ```
+/// use anabranch::IdempotencyKey;
+/// let key: IdempotencyKey = "transfer 4711".parse()?;
+/// assert_eq!(key.as_bytes(), b"transfer 4711");
+/// # Ok::<(), anabranch::NameError>(())
+/// ```
+impl FromStr for IdempotencyKey {
+    type Err = NameError;
+
+    fn from_str(s: &str) -> Result<IdempotencyKey, NameError> {
+        IdempotencyKey::new(s.as_bytes())
     }
 }
