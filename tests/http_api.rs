@@ -302,6 +302,9 @@ fn a_deletion_does_what_it_is_asked_or_says_that_it_does_not() {
     let unconfirmed = asks("DELETE", "", r#"{"level":"2","timeout_ms":50}"#);
     assert_eq!(unconfirmed.status, 504, "{}", unconfirmed.body);
     assert!(unconfirmed.body.contains("unconfirmed"), "{}", unconfirmed.body);
+    // It is in, and so in its session.
+    let has_session = unconfirmed.headers.contains("anabranch-session: ");
+    assert!(has_session, "{}", unconfirmed.headers);
     assert_eq!(node.value("count", "a"), None);
     node.increment("count", "a", 1);
     let done = asks("DELETE", "", r#"{"level":"local","idempotency_key":"once"}"#);

@@ -185,6 +185,8 @@ pub struct Error {
     /// Made again it counts once: it had an idempotency key.
     is_keyed: bool,
     changed: Changed,
+    /// The bytes of the token of what its session has seen, if it has seen more although this came back.
+    session: Option<Box<[u8]>>,
 }
 
 impl Error {
@@ -196,7 +198,18 @@ impl Error {
             details: None,
             is_keyed: false,
             changed: Changed::of(kind),
+            session: None,
         }
+    }
+
+    /// The same of a session that has seen this with it: `Token::of_error` reads it.
+    pub(crate) fn with_session(self, token: Vec<u8>) -> Error {
+        let session = Some(token.into_boxed_slice());
+        Error { session, ..self }
+    }
+
+    pub(crate) fn session(&self) -> Option<&[u8]> {
+        self.session.as_deref()
     }
 
     /// The same of what is known to have changed this.

@@ -339,8 +339,10 @@ impl Node {
     ) -> Result<(Payload, Token), Error> {
         let mut token = after.cloned().unwrap_or_default();
         let shared = self.handle.shared();
-        let reply = shared.call_anywhere(call, Some(&mut token), millis(timeout));
-        Ok((reply.await?, token))
+        let reply = shared
+            .call_anywhere(call, Some(&mut token), millis(timeout))
+            .await;
+        in_session(reply, after, token)
     }
 
     /// Like [`Node::call_payload`], at a certain node, which must be linked with this one: for answers that depend on the node, such
@@ -373,8 +375,8 @@ impl Node {
         let shared = self.handle.shared();
         let reply = shared
             .call_on(node, call, Some(&mut token), millis(timeout))
-            .await?;
-        Ok((reply, token))
+            .await;
+        in_session(reply, after, token)
     }
 
     /// Opens a stream of an entity's function: a method that [streams](crate::FunctionBuilder::stream), or a query, which is
@@ -619,4 +621,17 @@ impl Node {
 fn call_of<A: Serialize + ?Sized>(kind: &str, key: &str, method: &str, argument: &A) -> Result<Call, Error> {
     let entity = EntityId::new(kind, key)?;
     Ok(Call::new(entity, method, Payload::of(Encoding::Cbor, argument)?))
+}
+
+/// How a call has ended, with what its session has seen then: also where it has seen more and no reply.
+fn in_session(
+    reply: Result<Payload, Error>,
+    after: Option<&Token>,
+    token: Token,
+) -> Result<(Payload, Token), Error> {
+    match reply {
+        Ok(reply) => Ok((reply, token)),
+        Err(error) if token == *after.unwrap_or(&Token::default()) => Err(error),
+        Err(error) => Err(token.within(error)),
+    }
 }

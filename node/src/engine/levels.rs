@@ -283,7 +283,8 @@ impl Engine {
                     }
                 ),
             );
-            self.decline(request, error);
+            // It is here: whoever goes on elsewhere must find it there, or be told that it is not there yet.
+            self.decline(request, pending.answer.token.within(error));
         }
     }
 

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::base64;
+use crate::error::Error;
 use crate::wire::ids::ShardId;
 use crate::wire::interval::WireReplica;
 
@@ -234,6 +235,24 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, TokenError> {
 }
 
 impl Token {
+    /// What a session has seen with an update or a call that was accepted although this error came back: that its level was not
+    /// confirmed in time takes nothing back. Nothing where the session has seen no more than before, or nobody knows.
+    ///
+    /// ```
+    /// use anabranch::{Error, ErrorKind, Token};
+    ///
+    /// let refused = Error::new(ErrorKind::Overloaded, "nothing changed: a queue is full");
+    /// assert_eq!(Token::of_error(&refused), None);
+    /// ```
+    pub fn of_error(error: &Error) -> Option<Token> {
+        Token::from_bytes(error.session()?).ok()
+    }
+
+    /// The error of whoever has seen this with it.
+    pub(crate) fn within(&self, error: Error) -> Error {
+        error.with_session(self.to_bytes())
+    }
+
     /// Its bytes, of which the text is the base64 form.
     pub fn to_bytes(&self) -> Vec<u8> {
         let plain = written(PLAIN, &self.to_wire());

@@ -4,13 +4,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::super::api::ErrorBody;
+use super::session::with_token;
 use crate::error::{Error, ErrorKind};
+use crate::wire::Token;
 
 /// A request that is not done.
 #[derive(Debug)]
 pub(super) struct Refusal {
     status: StatusCode,
     body: ErrorBody,
+    /// What the caller's session has seen although it was refused.
+    seen: Option<Box<Token>>,
 }
 
 impl Refusal {
@@ -23,7 +27,11 @@ impl Refusal {
             changed: false,
             details: None,
         };
-        Refusal { status, body }
+        Refusal {
+            status,
+            body,
+            seen: None,
+        }
     }
 
     pub(super) fn invalid(message: impl Into<String>) -> Refusal {
@@ -78,6 +86,7 @@ impl From<Error> for Refusal {
                 changed: error.changed_state(),
                 details: error.details(),
             },
+            seen: Token::of_error(&error).map(Box::new),
         }
     }
 }
@@ -113,6 +122,9 @@ impl IntoResponse for Refusal {
             let scheme = header::HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
-        response
+        match self.seen {
+            Some(token) => with_token(response, &token),
+            None => response,
+        }
     }
 }

@@ -330,8 +330,16 @@ impl Shared {
                 answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken()))))
             }
         };
-        token.join(&outcome?.token);
-        Ok(())
+        match outcome {
+            Ok(answer) => {
+                token.join(&answer.token);
+                Ok(())
+            }
+            Err(error) => {
+                token.join(&Token::of_error(&error).unwrap_or_default());
+                Err(error)
+            }
+        }
     }
 
     /// Makes the calls that a command wants: those that are waited for in order, the others meanwhile.

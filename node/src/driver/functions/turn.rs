@@ -369,8 +369,11 @@ impl<'a> Turn<'a> {
     fn heard(&self, outcome: Outcome) -> (Result<(), Error>, Token) {
         match outcome {
             Ok(answer) => (Ok(()), answer.token),
-            Err(error) if self.found.method.is_async() => (Err(error), Token::default()),
-            Err(error) => (Err(refused_alone(error)), Token::default()),
+            Err(error) => {
+                let seen = Token::of_error(&error).unwrap_or_default();
+                let is_async = self.found.method.is_async();
+                (Err(if is_async { error } else { refused_alone(error) }), seen)
+            }
         }
     }
 }

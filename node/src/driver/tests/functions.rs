@@ -379,7 +379,9 @@ async fn a_reply_waits_for_its_level_and_a_session_for_what_it_has_seen() {
     }
     within(two.shutdown()).await.unwrap();
     let alone = within(one.call_payload(call("everywhere"), None, Duration::from_millis(200))).await;
-    assert_eq!(alone.unwrap_err().kind(), ErrorKind::Unconfirmed);
+    let alone = alone.unwrap_err();
+    assert_eq!(alone.kind(), ErrorKind::Unconfirmed);
+    assert!(Token::of_error(&alone).is_some(), "its session has seen it");
     assert_eq!(add(&one, "a", 0).await, Ok(12), "it is in all the same");
 }
 

@@ -1,7 +1,7 @@
 //! Write levels over real links, and what their callers hear when the node stops.
 
 use super::*;
-use crate::{BoundedCounter, IdempotencyKey, MemberHint, ReplicaId};
+use crate::{BoundedCounter, IdempotencyKey, MemberHint, ReplicaId, Token};
 
 fn at(level: &str, update: Update) -> Update {
     Update {
@@ -43,6 +43,14 @@ async fn a_majority_confirms_and_a_minority_says_so() {
     assert!(error.changed_state());
     assert!(!error.may_retry(), "it would be made twice: {error}");
     assert_eq!(counter(&a, "k").get(), Some(4), "accepted all the same");
+    // So its session is told no less at another node.
+    let b = scratch.start(2, &[&a]).await;
+    let seen = Token::of_error(&error).expect("its session has seen it");
+    let k = id("n", "k");
+    let reading = b.read_after(&k, &seen, Duration::from_secs(30));
+    let (read, _) = within(reading).await.unwrap();
+    assert_eq!(read.map(|(_, is)| is), Some(Reading::Count(4)));
+    within(b.shutdown()).await.unwrap();
     let keyed = Update {
         key: Some(IdempotencyKey::new(b"once").unwrap()),
         ..update
