@@ -12,7 +12,7 @@ use anabranch_crdt::NodeId;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -152,7 +152,14 @@ pub fn issue(ca_dir: &Path, node: NodeId, out_dir: &Path, options: &IssueOptions
         .map_err(|e| broken(&ca_key_path, format!("not a private key in PEM ({e})")))?;
     let der = CertificateDer::from_pem_slice(ca_pem.as_bytes())
         .map_err(|e| broken(&ca_path, format!("not a certificate in PEM ({e})")))?;
-    let authority = Leaf::parse(&der).map_err(|why| broken(&ca_path, why))?.authority;
+    let leaf = Leaf::parse(&der).map_err(|why| broken(&ca_path, why))?;
+    if leaf.public_key != ca_key.subject_public_key_info() {
+        let ca = ca_path.display();
+        let why =
+            format!("not the key of {ca}: whatever it signed would be refused; put back the one that is");
+        return Err(broken(&ca_key_path, why));
+    }
+    let authority = leaf.authority;
     let cluster = options.cluster.clone().or(authority).ok_or_else(|| {
         broken(
             &ca_path,

@@ -211,6 +211,8 @@ pub(super) struct Leaf {
     pub(super) member: Option<(String, NodeId)>,
     /// The cluster, if it is an authority's.
     pub(super) authority: Option<String>,
+    /// Its SubjectPublicKeyInfo, in DER.
+    pub(super) public_key: Vec<u8>,
     expires_ms: u64,
 }
 
@@ -243,6 +245,7 @@ impl Leaf {
         Ok(Leaf {
             member,
             authority,
+            public_key: cert.public_key().raw.to_vec(),
             expires_ms: Validity::read(&cert).until_ms,
         })
     }

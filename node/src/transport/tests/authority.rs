@@ -36,6 +36,20 @@ fn an_authority_is_never_overwritten() {
 }
 
 #[test]
+fn a_key_that_is_not_the_authoritys_signs_nothing() {
+    let (bed, other) = (Bed::new("shop"), Bed::new("shop"));
+    let default = ca::IssueOptions::default();
+    let out = issue(&bed, 1, &default);
+    let before = std::fs::read(out.join("node.pem")).unwrap();
+    let key = std::path::Path::new("ca/ca.key");
+    std::fs::copy(other.dir.join(key), bed.dir.join(key)).unwrap();
+    let refused = ca::issue(&bed.dir.join("ca"), NodeId(1), &out, &default).unwrap_err();
+    assert!(refused.to_string().contains("ca.key"), "{refused}");
+    assert_eq!(std::fs::read(out.join("node.pem")).unwrap(), before);
+    load(&out).unwrap();
+}
+
+#[test]
 fn a_key_that_was_replaced_before_its_certificate_locks_nobody_out() {
     let bed = Bed::new("shop");
     let default = ca::IssueOptions::default();
