@@ -217,7 +217,11 @@ impl Engine {
             let replica = shard.replicas.id(dot.ix());
             covered.get(&replica).is_none_or(|seq| dot.seq() > *seq)
         };
-        let rows = shard.entities.iter().filter(|((id, _), _)| id.kind() == kind);
+        let Some(first) = first_of(kind) else {
+            return Vec::new();
+        };
+        let rows = shard.entities.range(first..);
+        let rows = rows.take_while(|((id, _), _)| id.kind() == kind);
         rows.filter(|(_, value)| value.puts().any(|(dot, _)| is_new(dot)))
             .map(|((id, _), _)| id.clone())
             .collect()

@@ -29,12 +29,10 @@ pub trait Home {
 /// What stands for the state in which an entity is: alike at all nodes where the same operations show of it, also after a restart,
 /// and another once others do, though they come to the same value. 0 where nothing shows.
 pub fn state_of(engine: &Engine, entity: &EntityId) -> u64 {
-    let digest = || {
-        let (ty, _) = engine.read(entity)?;
-        let view = engine.view(entity, ty).ok()?;
-        Some(view.value()?.digest())
-    };
-    digest().unwrap_or(0)
+    let view = engine.view_as_it_is(entity);
+    view.value()
+        .filter(|value| value.exists())
+        .map_or(0, |value| value.digest())
 }
 
 /// What was to be done, and whether it was.
