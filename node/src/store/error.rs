@@ -146,6 +146,9 @@ pub enum StoreError {
         /// What the reader said.
         reason: String,
     },
+    /// A snapshot was given up before it was whole, as its writer was told. Nothing was changed.
+    #[error("the snapshot was given up; nothing was changed")]
+    GivenUp,
     /// Another call of the system failed. What was durable is untouched, what was appended is still pending;
     /// a retry is safe.
     #[error("{what} failed ({file}): {source}; nothing durable was changed")]

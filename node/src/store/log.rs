@@ -22,10 +22,8 @@ pub(super) struct Log<F> {
     /// Encoded records above `durable`, without marks and checksums until the commit.
     pending: Vec<u8>,
     tail: Option<Tail<F>>,
-    /// First lsns of the segments before the tail that no snapshot covers.
-    earlier: Vec<Lsn>,
-    /// Bytes in `earlier`.
-    earlier_bytes: u64,
+    /// The segments before the tail that no snapshot covers.
+    earlier: Vec<Closed>,
     mean_batch_bytes: u64,
 }
 
@@ -39,22 +37,23 @@ pub(super) struct Tail<F> {
     pub(super) filled: u64,
 }
 
+/// A segment that is not written to any more.
+#[derive(Clone, Copy)]
+pub(super) struct Closed {
+    pub(super) first: Lsn,
+    pub(super) bytes: u64,
+}
+
 /// What recovery found of the log.
 pub(super) struct Found<F> {
     pub(super) last: Lsn,
     pub(super) tail: Option<Tail<F>>,
-    pub(super) earlier: Vec<Lsn>,
-    pub(super) earlier_bytes: u64,
+    pub(super) earlier: Vec<Closed>,
 }
 
 impl<F: DiskFile> Log<F> {
     pub(super) fn new(ties: Ties, found: Found<F>) -> Log<F> {
-        let Found {
-            last,
-            tail,
-            earlier,
-            earlier_bytes,
-        } = found;
+        let Found { last, tail, earlier } = found;
         Log {
             ties,
             durable: last,
@@ -62,7 +61,6 @@ impl<F: DiskFile> Log<F> {
             pending: Vec::new(),
             tail,
             earlier,
-            earlier_bytes,
             mean_batch_bytes: 0,
         }
     }
@@ -134,20 +132,34 @@ impl<F: DiskFile> Log<F> {
         Ok(self.durable)
     }
 
-    /// Drops the segments whose records are all at or below `covered`, which must be durable in a snapshot,
-    /// and returns their names. Since a snapshot covers everything, only a tail that is still empty stays.
-    pub(super) fn forget_covered(&mut self, covered: Lsn) -> Vec<String> {
+    /// Whatever is appended from here on goes into a segment that begins with it, so that those with the records so far
+    /// hold nothing else. Returns their names. Nothing may be pending.
+    pub(super) fn close_segment(&mut self) -> Vec<String> {
         assert!(
-            covered == self.durable,
-            "covered {covered}, durable {}",
+            self.appended == self.durable,
+            "appended {}, durable {}",
+            self.appended,
             self.durable
         );
-        let mut covered_segments = std::mem::take(&mut self.earlier);
-        self.earlier_bytes = 0;
-        if let Some(tail) = self.tail.take_if(|tail| tail.first <= covered) {
-            covered_segments.push(tail.first);
+        let durable = self.durable;
+        if let Some(tail) = self.tail.take_if(|tail| tail.first <= durable) {
+            self.earlier.push(tail.closed());
         }
-        covered_segments.into_iter().map(segment::name).collect()
+        self.earlier
+            .iter()
+            .map(|closed| segment::name(closed.first))
+            .collect()
+    }
+
+    /// Forgets the segments with records up to `covered`, which must be durable in a snapshot. It was the last one when
+    /// [`Log::close_segment`] was called.
+    pub(super) fn forget_covered(&mut self, covered: Lsn) {
+        let rest = self.tail.as_ref().map_or(self.durable.next(), |tail| tail.first);
+        assert!(
+            covered < rest,
+            "covered {covered}, but the segment with {rest} is still written to"
+        );
+        self.earlier.retain(|closed| closed.first > covered);
     }
 
     pub(super) fn pending_bytes(&self) -> usize {
@@ -160,7 +172,8 @@ impl<F: DiskFile> Log<F> {
 
     /// Bytes of log that no snapshot covers.
     pub(super) fn bytes(&self) -> u64 {
-        self.earlier_bytes + self.tail.as_ref().map_or(0, |tail| tail.end)
+        let closed: u64 = self.earlier.iter().map(|closed| closed.bytes).sum();
+        closed + self.tail.as_ref().map_or(0, |tail| tail.end)
     }
 
     /// Makes sure there is a segment the batch belongs into. One that holds a record already is not grown
@@ -187,10 +200,18 @@ impl<F: DiskFile> Log<F> {
             end: empty,
             filled: empty,
         }) {
-            self.earlier.push(full.first);
-            self.earlier_bytes += full.end;
+            self.earlier.push(full.closed());
         }
         Ok(())
+    }
+}
+
+impl<F> Tail<F> {
+    fn closed(self) -> Closed {
+        Closed {
+            first: self.first,
+            bytes: self.end,
+        }
     }
 }
 

@@ -51,6 +51,8 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anabranch_crdt::{Epoch, NodeId, planted};
 
@@ -68,6 +70,7 @@ mod recovery;
 mod reserve;
 mod segment;
 mod snapshot;
+mod snapshot_job;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -77,6 +80,7 @@ pub use error::StoreError;
 pub use fs_disk::FsDisk;
 pub use mem_content::SECTOR_BYTES;
 pub use mem_disk::{MemDisk, MemFile, Unsynced};
+pub use snapshot_job::{SnapshotJob, WrittenSnapshot};
 
 use log::Log;
 use meta::Meta;
@@ -161,9 +165,9 @@ pub struct Opened {
 /// The durable memory of one node, on any [`Disk`].
 ///
 /// Methods are of five kinds: opening; the log (`append`, `commit`); what replaces a file (`start_epoch`,
-/// `snapshot`); space kept for a full disk (`keep_reserve`, `give_up_reserve`); questions. Each may be repeated after an error, except after [`StoreError::Poisoned`].
+/// `snapshot`, which is `begin_snapshot`, [`SnapshotJob::write`] and `end_snapshot` in one); space kept for a full disk (`keep_reserve`, `give_up_reserve`); questions. Each may be repeated after an error, except after [`StoreError::Poisoned`].
 pub struct Store<D: Disk> {
-    disk: D,
+    disk: Arc<D>,
     options: Options,
     meta: Meta,
     log: Log<D::File>,
@@ -171,6 +175,8 @@ pub struct Store<D: Disk> {
     snapshot: Option<snapshot::Summary>,
     /// Files that are of no more use and could not be removed yet.
     garbage: Vec<String>,
+    /// Whether a snapshot was begun and has not ended.
+    writes_snapshot: bool,
     poisoned: Option<String>,
 }
 
@@ -232,7 +238,7 @@ impl<D: Disk> Store<D> {
             synced: self.log.durable(),
             ..self.meta.clone()
         };
-        let written = meta.write(&self.disk);
+        let written = meta.write(&*self.disk);
         self.poison_if_failed(written)?;
         self.meta = meta;
         Ok(())
@@ -241,7 +247,7 @@ impl<D: Disk> Store<D> {
     /// Makes the file whose space [`Store::give_up_reserve`] gives back, unless it is there. Best effort: on a full disk
     /// there is none until a later call.
     pub fn keep_reserve(&self) {
-        if let Err(error) = reserve::keep(&self.disk) {
+        if let Err(error) = reserve::keep(&*self.disk) {
             tracing::debug!(%error, "no space is kept for starting an epoch on a full disk");
         }
     }
@@ -249,7 +255,7 @@ impl<D: Disk> Store<D> {
     /// Gives up the space kept by [`Store::keep_reserve`], so that a call that failed with `Full` may be repeated; says
     /// whether there was any.
     pub fn give_up_reserve(&self) -> bool {
-        reserve::give_up(&self.disk).unwrap_or_else(|error| {
+        reserve::give_up(&*self.disk).unwrap_or_else(|error| {
             tracing::warn!(%error, "the space kept for a full disk could not be given up");
             false
         })
@@ -278,7 +284,7 @@ impl<D: Disk> Store<D> {
     /// unknown what of the pending records is durable; only opening the store again tells.
     pub fn commit(&mut self) -> Result<Lsn, StoreError> {
         self.check_alive()?;
-        let committed = self.log.commit(&self.disk, &self.options);
+        let committed = self.log.commit(&*self.disk, &self.options);
         self.poison_if_failed(committed)
     }
 
@@ -305,27 +311,60 @@ impl<D: Disk> Store<D> {
     /// # Panics
     /// If records are pending: the blocks would hold what is not durable.
     pub fn snapshot(&mut self, blocks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<(), StoreError> {
+        match self.begin_snapshot()? {
+            Some(job) => {
+                let written = job.write(blocks, &AtomicBool::new(false));
+                self.end_snapshot(written)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a snapshot, which will cover all durable records; none without any record since the last one. The store goes on
+    /// meanwhile: what is appended from now on lies in segments of its own. One at a time: give its result to
+    /// [`Store::end_snapshot`] before the next is begun.
+    ///
+    /// # Errors
+    /// `Poisoned` only.
+    ///
+    /// # Panics
+    /// If records are pending, of which the blocks would hold what is not durable; if the last one has not ended.
+    pub fn begin_snapshot(&mut self) -> Result<Option<SnapshotJob<D>>, StoreError> {
         self.check_alive()?;
         assert!(
             self.log.pending_bytes() == 0,
             "a snapshot with {} bytes pending",
             self.log.pending_bytes()
         );
+        assert!(!self.writes_snapshot, "one snapshot at a time");
         let covered = self.log.durable();
-        let before = self.snapshot.as_ref().map_or(Lsn(0), |snapshot| snapshot.covered);
-        if covered == before {
-            return Ok(());
+        let before = self.snapshot.as_ref().map(|snapshot| snapshot.covered);
+        if covered == before.unwrap_or_default() {
+            return Ok(None);
         }
-        let written = snapshot::write(&self.disk, self.meta.ties, covered, blocks);
-        let summary = self.poison_if_failed(written)?;
-        // From here on the snapshot counts. What it covers is only in the way, so failing to remove it is no
-        // failure.
-        if self.snapshot.replace(summary).is_some() {
-            self.garbage.push(snapshot::name(before));
-        }
-        self.garbage.extend(self.log.forget_covered(covered));
-        let removed = remove_garbage(&self.disk, &mut self.garbage);
-        self.poison_if_failed(removed)
+        let mut superseded = self.garbage.clone();
+        superseded.extend(before.map(snapshot::name));
+        superseded.extend(self.log.close_segment());
+        self.writes_snapshot = true;
+        Ok(Some(SnapshotJob {
+            disk: Arc::clone(&self.disk),
+            ties: self.meta.ties,
+            covered,
+            superseded,
+        }))
+    }
+
+    /// Takes back what became of a snapshot.
+    ///
+    /// # Errors
+    /// Those of [`SnapshotJob::write`]: the log is as it was, and may be covered by a later one.
+    pub fn end_snapshot(&mut self, written: Result<WrittenSnapshot, StoreError>) -> Result<(), StoreError> {
+        self.writes_snapshot = false;
+        let WrittenSnapshot { summary, left } = self.poison_if_failed(written)?;
+        self.garbage = left;
+        self.log.forget_covered(summary.covered);
+        self.snapshot = Some(summary);
+        Ok(())
     }
 
     fn check_alive(&self) -> Result<(), StoreError> {

@@ -5,13 +5,14 @@
 //! Not here: what the files look like; see `meta`, `segment`, `record`, `snapshot`.
 
 use std::io;
+use std::sync::Arc;
 
 use anabranch_crdt::planted;
 
 use super::disk::{Disk, DiskFile};
 use super::error::StoreError;
 use super::limits::{PROOF_BYTES_MAX, READ_BYTES, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES};
-use super::log::{Found, Log, Tail};
+use super::log::{Closed, Found, Log, Tail};
 use super::meta::{self, Meta, Ties};
 use super::record::{self, Header};
 use super::window::Window;
@@ -73,12 +74,13 @@ pub(super) fn open<D: Disk>(
     let log = Log::new(meta.ties, found);
     Ok((
         Store {
-            disk,
+            disk: Arc::new(disk),
             options,
             meta,
             log,
             snapshot,
             garbage,
+            writes_snapshot: false,
             poisoned: None,
         },
         opened,
@@ -236,7 +238,6 @@ impl<D: Disk> Reader<'_, D> {
             last: begins_at.map_or(covered, |first| Lsn(first.0 - 1)),
             tail: None,
             earlier: Vec::new(),
-            earlier_bytes: 0,
         };
         let mut torn_bytes_cut = 0;
         for (at, first) in segments.iter().enumerate() {
@@ -265,8 +266,10 @@ impl<D: Disk> Reader<'_, D> {
                         format!("{}, and the log goes on only with record {successor}", end.why),
                     ));
                 }
-                found.earlier.push(*first);
-                found.earlier_bytes += end.at;
+                found.earlier.push(Closed {
+                    first: *first,
+                    bytes: end.at,
+                });
             } else {
                 let (resume_at, filled, cut) = self.settle_tail(&name, &mut window, *first, &end)?;
                 torn_bytes_cut = cut;

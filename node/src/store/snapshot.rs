@@ -51,7 +51,7 @@ pub(super) fn write<D: Disk>(
     disk: &D,
     ties: Ties,
     covered: Lsn,
-    blocks: &mut dyn Iterator<Item = Vec<u8>>,
+    blocks: &mut dyn Iterator<Item = Result<Vec<u8>, StoreError>>,
 ) -> Result<Summary, StoreError> {
     let file = name(covered);
     let mut bytes = 0;
@@ -67,6 +67,7 @@ pub(super) fn write<D: Disk>(
             .map_err(failed)?;
         let mut index = Vec::new();
         for (number, block) in blocks.enumerate() {
+            let block = block?;
             if block.len() > BLOCK_BYTES_MAX {
                 let (bytes, max) = (block.len(), BLOCK_BYTES_MAX);
                 return Err(StoreError::TooLarge {

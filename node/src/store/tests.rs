@@ -1,5 +1,6 @@
 //! The store's tests. `script` is the door most go through: a line of steps in, a line of answers out.
 
+mod beside;
 mod crash_points;
 mod damage;
 mod golden;

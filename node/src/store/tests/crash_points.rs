@@ -1,6 +1,8 @@
 //! One life of a store, stopped after every single call that changes something, with what was unsynced lost,
 //! kept, or kept in part; then opened, stopped again while it recovers, and opened for good.
 
+use std::sync::atomic::AtomicBool;
+
 use anabranch_crdt::Epoch;
 
 use super::{open, small};
@@ -43,7 +45,7 @@ fn a_store_survives_a_stop_after_every_call() {
     }
 }
 
-/// Epochs, commits over several segments, two snapshots, a restart.
+/// Epochs, commits over several segments, snapshots in one step and beside commits, a restart.
 fn live(disk: &MemDisk, promised: &mut Promised) -> Result<(), StoreError> {
     for life in 1..=2 {
         let (mut store, ..) = open(disk.clone(), small())?;
@@ -56,12 +58,32 @@ fn live(disk: &MemDisk, promised: &mut Promised) -> Result<(), StoreError> {
                 promised.asked.push(payload);
             }
             commit(&mut store, promised)?;
-            if round % 4 == 2 {
-                store.snapshot(&mut promised.durable.clone().into_iter())?;
+            match round {
+                2 => store.snapshot(&mut promised.durable.clone().into_iter())?,
+                5 => snapshot_beside(&mut store, promised)?,
+                _ => {}
             }
         }
     }
     Ok(())
+}
+
+/// Commits go on while it is written, and after that before the store hears of it.
+fn snapshot_beside(store: &mut Store<MemDisk>, promised: &mut Promised) -> Result<(), StoreError> {
+    let blocks = promised.durable.clone();
+    let job = store.begin_snapshot()?.expect("there is something to cover");
+    let beside = |store: &mut Store<MemDisk>, promised: &mut Promised, byte: u8| {
+        for payload in [vec![byte; 900], vec![byte + 1; 2500]] {
+            store.append(&payload)?;
+            promised.asked.push(payload);
+            commit(store, promised)?;
+        }
+        Ok::<(), StoreError>(())
+    };
+    beside(store, promised, 70)?;
+    let written = job.write(&mut blocks.into_iter(), &AtomicBool::new(false));
+    beside(store, promised, 80)?;
+    store.end_snapshot(written)
 }
 
 fn commit(store: &mut Store<MemDisk>, promised: &mut Promised) -> Result<(), StoreError> {

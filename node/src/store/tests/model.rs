@@ -1,11 +1,13 @@
 //! Random scripts against the naive model: a list of what was committed and a list of what was only appended.
 
+use std::sync::atomic::AtomicBool;
+
 use anabranch_crdt::Epoch;
 use proptest::prelude::*;
 
 use super::crash_points::chance;
 use super::{open, small};
-use crate::store::{MemDisk, Options, Store};
+use crate::store::{MemDisk, Options, SnapshotJob, Store, StoreError, WrittenSnapshot};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -15,6 +17,12 @@ enum Step {
     },
     Commit,
     Snapshot,
+    /// A snapshot in three steps, with others in between.
+    BeginSnapshot,
+    WriteSnapshot {
+        give_up: bool,
+    },
+    EndSnapshot,
     Epoch,
     /// The process dies after so many calls of whatever comes next.
     Die {
@@ -38,6 +46,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (any::<u8>(), prop_oneof![0..40_usize, 0..1500_usize]).prop_map(|(byte, len)| Step::Append { byte, len }),
         5 => Just(Step::Commit),
         1 => Just(Step::Snapshot),
+        2 => Just(Step::BeginSnapshot),
+        2 => (0..8_u8).prop_map(|n| Step::WriteSnapshot { give_up: n == 0 }),
+        2 => Just(Step::EndSnapshot),
         1 => Just(Step::Epoch),
         2 => (0..12_u64).prop_map(|calls| Step::Die { calls }),
         1 => Just(Step::FailSync),
@@ -48,10 +59,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A snapshot on its way.
+enum Begun {
+    None,
+    Job(SnapshotJob<MemDisk>, Vec<Vec<u8>>),
+    Written(Result<WrittenSnapshot, StoreError>),
+}
+
 struct Model {
     disk: MemDisk,
     options: Options,
     store: Option<Store<MemDisk>>,
+    begun: Begun,
     /// Told to be durable: must be there.
     durable: Vec<Vec<u8>>,
     /// Appended: may be there, from the front.
@@ -67,6 +86,7 @@ impl Model {
             disk: MemDisk::new(),
             options,
             store: None,
+            begun: Begun::None,
             durable: Vec::new(),
             appended: Vec::new(),
             epoch: 0,
@@ -84,15 +104,13 @@ impl Model {
             }
             Step::Full { left } => return self.disk.set_capacity(Some(self.disk.used_bytes() + left)),
             Step::Room => return self.disk.set_capacity(None),
+            Step::WriteSnapshot { give_up } => return self.write_snapshot(*give_up),
             Step::Crash { seed } => {
-                self.store = None;
+                self.die();
                 self.disk.crash(&mut chance(*seed));
                 return;
             }
-            Step::Reopen => {
-                self.store = None;
-                return;
-            }
+            Step::Reopen => return self.die(),
             _ => {}
         }
         if self.store.is_none() && !self.open() {
@@ -110,7 +128,17 @@ impl Model {
             }
             // If it fails, everything stays pending or nobody knows: `open` takes either.
             Step::Commit if store.commit().is_ok() => self.durable.append(&mut self.appended),
-            Step::Snapshot if store.pending_bytes() == 0 => {
+            Step::BeginSnapshot if store.pending_bytes() == 0 && matches!(self.begun, Begun::None) => {
+                if let Ok(Some(job)) = store.begin_snapshot() {
+                    self.begun = Begun::Job(job, self.durable.clone());
+                }
+            }
+            Step::EndSnapshot if matches!(self.begun, Begun::Written(_)) => {
+                if let Begun::Written(written) = std::mem::replace(&mut self.begun, Begun::None) {
+                    let _ = store.end_snapshot(written);
+                }
+            }
+            Step::Snapshot if store.pending_bytes() == 0 && matches!(self.begun, Begun::None) => {
                 let blocks: Vec<Vec<u8>> = self.durable.clone();
                 let _ = store.snapshot(&mut blocks.into_iter());
             }
@@ -122,6 +150,21 @@ impl Model {
             }
             _ => {}
         }
+    }
+
+    /// On a thread of its own, so whatever has become of the store.
+    fn write_snapshot(&mut self, give_up: bool) {
+        self.begun = match std::mem::replace(&mut self.begun, Begun::None) {
+            Begun::Job(job, blocks) => {
+                Begun::Written(job.write(&mut blocks.into_iter(), &AtomicBool::new(give_up)))
+            }
+            other => other,
+        };
+    }
+
+    fn die(&mut self) {
+        self.store = None;
+        self.begun = Begun::None;
     }
 
     /// Opens the store and checks what it holds. It may fail to open while the disk has stopped, is full or
@@ -178,7 +221,7 @@ proptest! {
         // unsynced kept.
         model.disk.set_capacity(None);
         for _ in 0..2 {
-            model.store = None;
+            model.die();
             model.disk.crash(&mut || 0);
             prop_assert!(model.open());
         }

@@ -6,6 +6,8 @@
 //! open bare                       the same; segments are not filled ahead
 //! append P...           payloads; `x*2000` is 2000 times x
 //! commit -> the durable lsn       snapshot -> ok: an image of everything the store was told so far
+//! begin -> begun | none           write -> ok                      end -> ok: the same in three steps
+//! give up -> why there is none
 //! epoch N -> ok                   due -> yes | no
 //! crash lost | kept               what is not synced is lost, or has reached the disk
 //! crash without F@O...            all has reached the disk but these sectors (or, without @O, all that is of this name)
@@ -16,9 +18,11 @@
 //! ```
 //! Errors answer with their kind. `log-1` stands for `log-0000000000000001`.
 
+use std::sync::atomic::AtomicBool;
+
 use anabranch_crdt::Epoch;
 
-use crate::store::{Disk, MemDisk, Options, Store, StoreError, Unsynced};
+use crate::store::{Disk, MemDisk, Options, SnapshotJob, Store, StoreError, Unsynced, WrittenSnapshot};
 
 use super::{Held, open, small};
 
@@ -30,6 +34,8 @@ pub(super) fn check(script: &str, expect: &str) {
         store: None,
         told: Vec::new(),
         pending: Vec::new(),
+        begun: None,
+        written: None,
     };
     let answers: Vec<String> = script
         .split('|')
@@ -45,6 +51,9 @@ struct World {
     /// Everything recovered or committed, in order: the state an image is of.
     told: Vec<Vec<u8>>,
     pending: Vec<Vec<u8>>,
+    /// A snapshot that was begun, with its blocks, and what became of it.
+    begun: Option<(SnapshotJob<MemDisk>, Vec<Vec<u8>>)>,
+    written: Option<Result<WrittenSnapshot, StoreError>>,
 }
 
 impl World {
@@ -65,6 +74,13 @@ impl World {
             "snapshot" => {
                 let blocks = self.told.clone();
                 return Some(answer(self.store().snapshot(&mut blocks.into_iter())));
+            }
+            "begin" => return Some(self.begin()),
+            "write" => return Some(self.write(false)),
+            "give" => return Some(self.write(true)),
+            "end" => {
+                let written = self.written.take().expect("nothing is written");
+                return Some(answer(self.store().end_snapshot(written)));
             }
             "epoch" => return Some(answer(self.store().start_epoch(Epoch(number(args[0]))))),
             "due" => return Some(if self.store().snapshot_due() { "yes" } else { "no" }.to_owned()),
@@ -110,6 +126,7 @@ impl World {
 
     fn open(&mut self, bare: bool) -> String {
         self.store = None;
+        (self.begun, self.written) = (None, None);
         self.pending.clear();
         let options = if bare {
             Options {
@@ -139,6 +156,28 @@ impl World {
         self.told = Held::payloads(held);
         self.store = Some(store);
         words.join(" ")
+    }
+
+    fn begin(&mut self) -> String {
+        match self.store().begin_snapshot() {
+            Ok(Some(job)) => {
+                self.begun = Some((job, self.told.clone()));
+                "begun".to_owned()
+            }
+            Ok(None) => "none".to_owned(),
+            Err(error) => kind(error),
+        }
+    }
+
+    fn write(&mut self, given_up: bool) -> String {
+        let (job, blocks) = self.begun.take().expect("no snapshot was begun");
+        let written = job.write(&mut blocks.into_iter(), &AtomicBool::new(given_up));
+        let word = match &written {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => word(error),
+        };
+        self.written = Some(written);
+        word
     }
 
     fn append(&mut self, word: &str) {
@@ -181,12 +220,16 @@ fn answer(result: Result<(), StoreError>) -> String {
     result.map_or_else(kind, |()| "ok".to_owned())
 }
 
-/// An error as a word, with its place where it has one.
 fn kind(error: StoreError) -> String {
+    word(&error)
+}
+
+/// An error as a word, with its place where it has one.
+fn word(error: &StoreError) -> String {
     match error {
         StoreError::Full { .. } => "full".to_owned(),
         StoreError::Poisoned { .. } => "poisoned".to_owned(),
-        StoreError::Corrupt { file, offset, .. } => format!("corrupt {}@{offset}", short(&file)),
+        StoreError::Corrupt { file, offset, .. } => format!("corrupt {}@{offset}", short(file)),
         StoreError::EpochNotNew { last, .. } => format!("not-above {last}"),
         StoreError::Disk { .. } => "disk".to_owned(),
         StoreError::NewerFormat { .. } => "newer".to_owned(),
