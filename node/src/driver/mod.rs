@@ -8,7 +8,8 @@
 //! waiting, before that lock is released. So a caller's update, a peer's frame and a timer never see each other
 //! half-way, and an embedded caller reads and writes without a task switch.
 //!
-//! Threads of a node: the store's writer ([`writer`]), which also opens and ends the node; the timer; the network's own.
+//! Threads of a node: the store's writer ([`writer`]), which also opens and ends the node; one for each snapshot while it is
+//! written ([`image`]); the timer; the network's own.
 //! Each hands its events to [`shared::Shared::step`]. None of it needs the caller's async runtime.
 
 // What the engine hands out as one record the log takes as one.
@@ -24,6 +25,7 @@ pub(crate) mod clock;
 mod created;
 mod epochs;
 mod functions;
+mod image;
 mod network;
 mod outgoing;
 mod peers;

@@ -144,7 +144,7 @@ impl Queue {
         self.wake();
     }
 
-    /// Wakes the writer from [`Queue::take_nudged`].
+    /// Wakes the writer though there is no job for it.
     pub(super) fn nudge(&self) {
         {
             let mut state = self.lock();
@@ -167,9 +167,12 @@ impl Queue {
         }
     }
 
-    /// Everything there is; waits until there is something, or for `limit`.
+    /// Everything there is; waits until there is something, a nudge, or `limit` is over.
     pub(super) fn take(&self, limit: Option<Duration>) -> Taken {
-        self.take_when(limit, |state| !state.jobs.is_empty() || state.closing.is_some())
+        self.take_when(limit, |state| {
+            let nudged = std::mem::take(&mut state.nudged);
+            nudged || !state.jobs.is_empty() || state.closing.is_some()
+        })
     }
 
     /// Jobs that came while the node is being closed; waits for one, a nudge, or `limit`.

@@ -223,7 +223,7 @@ fn recover<D: Disk>(
 }
 
 /// Writes until the node stops, and stops it.
-pub(super) fn live<D: Disk>(open: Open<D>) {
+pub(super) fn live<D: Disk + Send + Sync + 'static>(open: Open<D>) {
     let Open {
         shared,
         store,
@@ -263,7 +263,7 @@ pub(super) fn live<D: Disk>(open: Open<D>) {
 }
 
 /// A panic in here is a bug of ours, and the node still has to stop in order.
-fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+pub(super) fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|_| Err(broken()))
 }
 

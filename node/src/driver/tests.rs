@@ -5,6 +5,8 @@ mod calls;
 mod epochs;
 mod faults;
 mod functions;
+mod hooked;
+mod images;
 mod levels;
 mod sizes;
 mod streams;

@@ -1,4 +1,4 @@
-//! The thread that owns the store: group commit, snapshots, epochs, and the node's orderly end.
+//! The thread that owns the store: group commit, when snapshots are due, epochs, and the node's orderly end.
 //!
 //! Group commit without a timer: whatever queued up while one sync ran is the next batch. Nothing is told durable that
 //! a commit has not returned for. When the disk is full the batch stays pending and is tried again with the next
@@ -14,6 +14,7 @@ use crate::store::{Disk, Store, StoreError};
 use super::DiskState;
 use super::clock::until;
 use super::epochs::{Epochs, Failed};
+use super::image::{Image, Written};
 use super::queue::{Closing, Job, Jobs};
 use super::shared::Shared;
 use super::start::store_error;
@@ -21,8 +22,9 @@ use super::start::store_error;
 /// How long to wait before a full disk is tried again when nothing new comes.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
-/// How long a snapshot that failed for want of space is left alone, milliseconds.
-const SNAPSHOT_RETRY_MS: u64 = 10_000;
+/// How long a snapshot that failed is left alone, milliseconds: at first, and at most.
+const IMAGE_RETRY_MS_MIN: u64 = 10_000;
+const IMAGE_RETRY_MS_MAX: u64 = 300_000;
 
 /// How long a node that stops waits until its peers have what it has written, milliseconds: it will be back.
 const STOP_MS_MAX: u64 = 1_000;
@@ -38,10 +40,13 @@ pub(super) struct Writer<D: Disk> {
     /// The last record appended, and the last one known durable.
     appended: RecordId,
     durable: RecordId,
-    snapshot_not_before: Time,
+    /// The snapshot that is being written.
+    image: Option<Image>,
+    image_not_before: Time,
+    image_wait_ms: u64,
 }
 
-impl<D: Disk> Writer<D> {
+impl<D: Disk + Send + Sync + 'static> Writer<D> {
     pub(super) fn new(store: Store<D>, shared: Arc<Shared>) -> Writer<D> {
         let epochs = Epochs::new(shared.epoch());
         Writer {
@@ -50,7 +55,9 @@ impl<D: Disk> Writer<D> {
             epochs,
             appended: RecordId(0),
             durable: RecordId(0),
-            snapshot_not_before: Time(0),
+            image: None,
+            image_not_before: Time(0),
+            image_wait_ms: IMAGE_RETRY_MS_MIN,
         }
     }
 
@@ -121,10 +128,7 @@ impl<D: Disk> Writer<D> {
         self.append(jobs)?;
         self.commit_appended()?;
         self.advance_epochs()?;
-        if self.appended == self.durable {
-            self.snapshot()?;
-        }
-        Ok(())
+        self.look_after_image()
     }
 
     fn append(&mut self, jobs: Jobs) -> Result<(), Error> {
@@ -152,7 +156,11 @@ impl<D: Disk> Writer<D> {
         if self.appended == self.durable {
             return Ok(());
         }
-        let committed = match self.store.commit() {
+        let mut committed = self.store.commit();
+        if matches!(&committed, Err(error) if error.is_full()) && self.give_up_image()? {
+            committed = self.store.commit();
+        }
+        let committed = match committed {
             Ok(_) => {
                 self.durable = self.appended;
                 if self.shared.disk() != DiskState::Fine {
@@ -209,15 +217,27 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Writes a snapshot when one is due, so that the log it covers can go.
+    /// Looks after the snapshot that is being written, or begins one when it is due.
+    fn look_after_image(&mut self) -> Result<(), Error> {
+        match &self.image {
+            Some(image) => match image.poll() {
+                Some(written) => self.end_image(written?),
+                None => Ok(()),
+            },
+            None if self.appended == self.durable => self.begin_image(),
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a snapshot when one is due, so that the log it covers can go.
     ///
     /// The image must hold exactly what the records up to the last committed one made. Under the engine's lock its state is
-    /// held still (values are shared; names and rows of idempotency keys are copied) and the records that led to it are taken. They are
-    /// committed after that, and no later one is before the image is written; blocks are encoded as they are written.
-    /// Readers and writers go on meanwhile; only durable answers wait.
-    fn snapshot(&mut self) -> Result<(), Error> {
+    /// held still (values are shared, not copied) and the records that led to it are taken: nothing else. They are
+    /// committed after that. From there on a thread of its own encodes the image and writes it, and later records go
+    /// into other segments than those it makes superfluous.
+    fn begin_image(&mut self) -> Result<(), Error> {
         let shared = Arc::clone(&self.shared);
-        if !self.store.snapshot_due() || shared.clock.now().time < self.snapshot_not_before {
+        if !self.store.snapshot_due() || shared.clock.now().time < self.image_not_before {
             return Ok(());
         }
         let (jobs, frozen) = shared.with_cell(|cell| (shared.queue.take_now().jobs, cell.engine.freeze()))?;
@@ -225,19 +245,31 @@ impl<D: Disk> Writer<D> {
         self.commit_appended()?;
         if self.appended != self.durable {
             // No space: nor is there any for a snapshot.
-            self.snapshot_not_before = shared.clock.now().time.after_ms(SNAPSHOT_RETRY_MS);
+            self.put_off_image();
             return Ok(());
         }
-        let (mut count, mut bytes) = (0_u64, 0);
-        let mut blocks = frozen.blocks().inspect(|block| {
-            count += 1;
-            bytes += block.len();
-        });
-        let written = self.store.snapshot(&mut blocks);
-        drop(blocks);
-        match written {
+        let Some(job) = self.store.begin_snapshot().map_err(|e| store_error(&e))? else {
+            return Ok(());
+        };
+        match Image::begin(job, frozen, shared) {
+            Ok(image) => {
+                self.image = Some(image);
+                Ok(())
+            }
+            Err(source) => self.end_image(Err(StoreError::Disk {
+                what: "starting a thread for a snapshot",
+                file: self.shared.about.path.display().to_string(),
+                source,
+            })),
+        }
+    }
+
+    /// Tells the store what became of the snapshot: only then its log is shorter, or the next one can be begun.
+    fn end_image(&mut self, written: Written) -> Result<(), Error> {
+        self.image = None;
+        match self.store.end_snapshot(written) {
             Ok(()) => {
-                tracing::info!(blocks = count, bytes, "snapshot written");
+                self.image_wait_ms = IMAGE_RETRY_MS_MIN;
                 self.store.keep_reserve();
                 Ok(())
             }
@@ -247,10 +279,25 @@ impl<D: Disk> Writer<D> {
             }
             Err(error) => {
                 tracing::error!(%error, "no snapshot; the log stays and grows until one succeeds");
-                self.snapshot_not_before = shared.clock.now().time.after_ms(SNAPSHOT_RETRY_MS);
+                self.put_off_image();
                 Ok(())
             }
         }
+    }
+
+    /// Gives up the snapshot that is being written, if there is one: what it has taken of a full disk is wanted for records.
+    fn give_up_image(&mut self) -> Result<bool, Error> {
+        let Some(image) = self.image.take() else {
+            return Ok(false);
+        };
+        self.end_image(image.give_up()?)?;
+        Ok(true)
+    }
+
+    /// Every attempt ends a segment, and may fill a disk for a moment: one that fails is followed by fewer and fewer.
+    fn put_off_image(&mut self) {
+        self.image_not_before = self.shared.clock.now().time.after_ms(self.image_wait_ms);
+        self.image_wait_ms = (self.image_wait_ms * 2).min(IMAGE_RETRY_MS_MAX);
     }
 }
 

@@ -58,7 +58,7 @@ pub use io::{
     Stage, Start, Time, Update,
 };
 pub use limits::Limits;
-pub use recover::{RecoverError, epoch_for_start};
+pub use recover::{FrozenImage, RecoverError, epoch_for_start};
 
 use crate::engine::idempotency::Keys;
 use crate::engine::levels::Levels;

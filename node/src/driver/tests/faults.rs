@@ -1,7 +1,6 @@
 //! One node on an in-memory disk, without sockets: full and failing disks, snapshots, fencing, a broken engine.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
@@ -14,6 +13,7 @@ use super::super::network::{Network, NotOpened};
 use super::super::shared::Shared;
 use super::super::start::{Config, live, new_epoch, open};
 use super::super::{DiskState, MemberStatus};
+use super::hooked::Hooked;
 use super::*;
 use crate::engine::limits::EPOCH_MAX;
 use crate::engine::{Input, Limits};
@@ -29,7 +29,7 @@ use crate::wire::{Lane, Token};
 
 /// What the engine wanted of the network.
 #[derive(Clone, Debug, Default)]
-struct Nobody {
+pub(super) struct Nobody {
     said: Arc<Mutex<Vec<String>>>,
     /// Who is there.
     live: Arc<Mutex<Vec<ReplicaId>>>,
@@ -162,7 +162,7 @@ impl Alone {
     }
 }
 
-fn config(scratch: &Scratch, snapshot_bytes: u64) -> Config {
+pub(super) fn config(scratch: &Scratch, snapshot_bytes: u64) -> Config {
     let home = scratch.path().join("node");
     if !home.exists() {
         ca::issue(
@@ -195,7 +195,7 @@ fn config(scratch: &Scratch, snapshot_bytes: u64) -> Config {
     }
 }
 
-const NO_SNAPSHOT: u64 = u64::MAX;
+pub(super) const NO_SNAPSHOT: u64 = u64::MAX;
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_heals() {
@@ -356,88 +356,13 @@ async fn snapshots_beside_writers_lose_nothing() {
     }
 }
 
-/// A disk that calls somebody before each write and sync.
-#[derive(Clone)]
-struct Hooked {
-    disk: MemDisk,
-    hook: Hook,
-}
-
-type Hook = Arc<dyn Fn(&str) + Send + Sync>;
-
-struct HookedFile {
-    file: <MemDisk as Disk>::File,
-    hook: Hook,
-}
-
-impl Hooked {
-    fn file(&self, file: <MemDisk as Disk>::File) -> HookedFile {
-        HookedFile {
-            file,
-            hook: self.hook.clone(),
-        }
-    }
-}
-
-impl Disk for Hooked {
-    type File = HookedFile;
-
-    fn create(&self, name: &str) -> io::Result<HookedFile> {
-        Ok(self.file(self.disk.create(name)?))
-    }
-
-    fn open(&self, name: &str) -> io::Result<HookedFile> {
-        Ok(self.file(self.disk.open(name)?))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-}
-
-impl DiskFile for HookedFile {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        (self.hook)("write");
-        self.file.write_at(offset, bytes)
-    }
-
-    fn read_at(&mut self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        self.file.read_at(offset, bytes)
-    }
-
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn sync_data(&mut self) -> io::Result<()> {
-        (self.hook)("sync");
-        self.file.sync_data()
-    }
-}
-
 #[tokio::test]
 async fn the_disk_is_never_waited_for_with_the_engine_locked() {
     let (scratch, disk) = (Scratch::new(), MemDisk::new());
     let running: Arc<OnceLock<Arc<Shared>>> = Arc::default();
     let wrong = Arc::new(AtomicU32::new(0));
     let (node, locked) = (running.clone(), wrong.clone());
-    let hook = move |what: &str| {
+    let hook = move |what: &str, _: &str| {
         let Some(shared) = node.get() else { return };
         // Others hold it for moments; who waits for the disk with it holds it now and goes on doing so.
         let until = Instant::now() + Duration::from_secs(5);
@@ -458,10 +383,7 @@ async fn the_disk_is_never_waited_for_with_the_engine_locked() {
             let _ = super::super::quic::block_on(shared.update(applied));
         }
     };
-    let hooked = Hooked {
-        disk: disk.clone(),
-        hook: Arc::new(hook),
-    };
+    let hooked = Hooked::new(&disk, hook);
     let open = open(hooked, &config(&scratch, 4 << 10), |shared| {
         shared.set_network(Arc::new(Nobody::default()));
         Ok(())
