@@ -38,6 +38,9 @@ pub const BLOCK_BYTES_MAX: usize = 64 << 20;
 /// Bytes a snapshot gathers before it writes them.
 pub const SNAPSHOT_WRITE_BYTES: usize = 1 << 20;
 
+/// Bytes of a snapshot that are written and not yet synced, about.
+pub const SNAPSHOT_SYNC_BYTES: u64 = 8 << 20;
+
 /// Default step in which a segment is filled ahead with zeros.
 pub const FILL_BYTES_DEFAULT: u64 = 1 << 20;
 

@@ -54,8 +54,8 @@ pub(super) fn open<D: Disk>(
         known_durable: meta.synced.max(covered),
     };
     let mut segments = files.segments_above(covered);
-    // A snapshot covers all there is, so a segment that begins at or below its lsn also ends there. Before the last of
-    // those is removed it is looked at all the same: what it would cost to be wrong is never seen again.
+    // A snapshot covers all there was when it was begun, and what came after that lies in segments of its own, so a segment
+    // that begins at or below its lsn also ends there. Before the last of those is removed it is looked at all the same: what it would cost to be wrong is never seen again.
     let beyond = match files.last_covered(covered) {
         Some(first) if reader.goes_beyond(first, covered)? => Some(first),
         _ => None,

@@ -13,7 +13,7 @@ use super::disk::{Disk, DiskFile, publish};
 use super::error::StoreError;
 use super::limits::{
     BLOCK_BYTES_MAX, BLOCK_HEADER_BYTES, INDEX_ENTRY_BYTES, SNAPSHOT_FOOTER_BYTES, SNAPSHOT_HEADER_BYTES,
-    SNAPSHOT_WRITE_BYTES,
+    SNAPSHOT_SYNC_BYTES, SNAPSHOT_WRITE_BYTES,
 };
 use super::meta::Ties;
 use super::window::Window;
@@ -60,6 +60,7 @@ pub(super) fn write<D: Disk>(
         let mut writer = Writer {
             out,
             written: 0,
+            synced: 0,
             buffer: Vec::new(),
         };
         writer
@@ -82,6 +83,9 @@ pub(super) fn write<D: Disk>(
             writer.push(&(block.len() as u32).to_le_bytes()).map_err(failed)?;
             writer.push(&crc.to_le_bytes()).map_err(failed)?;
             writer.push(&block).map_err(failed)?;
+            writer
+                .sync_if_much()
+                .map_err(|e| StoreError::poison("a sync of a snapshot", &disk.locate(&file), &e))?;
         }
         let footer = encode_footer(writer.offset(), &index);
         writer.push(&index).map_err(failed)?;
@@ -188,6 +192,7 @@ fn read_index<F: DiskFile>(
 struct Writer<'a, F> {
     out: &'a mut F,
     written: u64,
+    synced: u64,
     buffer: Vec<u8>,
 }
 
@@ -206,6 +211,15 @@ impl<F: DiskFile> Writer<'_, F> {
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// Commits to the log, which go on meanwhile, would wait for all that is written and not synced.
+    fn sync_if_much(&mut self) -> std::io::Result<()> {
+        if self.written - self.synced < SNAPSHOT_SYNC_BYTES {
+            return Ok(());
+        }
+        self.synced = self.written;
+        self.out.sync_data()
     }
 
     fn offset(&self) -> u64 {
