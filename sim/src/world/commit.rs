@@ -1,4 +1,4 @@
-//! Records to the disk: synced in groups after a virtual delay, and snapshots when they are due.
+//! Records to the disk: synced in groups after a virtual delay.
 
 use anabranch::Epoch;
 use anabranch::engine::{Input, PersistFailure, RecordId};
@@ -13,7 +13,7 @@ use crate::queue::Micros;
 use crate::rng::Rng;
 
 /// A poisoned store's process is started again after about this, microseconds.
-const OPERATOR_US: Micros = 2 * SECOND;
+pub(super) const OPERATOR_US: Micros = 2 * SECOND;
 /// A full disk is tried again after this, microseconds.
 const FULL_RETRY_US: Micros = SECOND / 5;
 
@@ -65,7 +65,7 @@ impl World {
             Ok(_) => {
                 life.writing = None;
                 self.oracle.on_durable(node, upto);
-                self.snapshot_if_due(node)?;
+                self.begin_image_if_due(node)?;
                 self.give(node, Input::Persisted { upto: RecordId(upto) })?;
                 self.begin_commit(node)
             }
@@ -104,43 +104,6 @@ impl World {
                 )
             }
             Err(other) => Err(broken(Rule::Store, node, format!("a commit is refused: {other}"))),
-        }
-    }
-
-    /// Everything recorded so far is durable at this moment if nothing is queued; else at the next one.
-    fn snapshot_if_due(&mut self, node: NodeIx) -> Step {
-        let Some(life) = &mut self.hosts[node].life else {
-            return Ok(());
-        };
-        if !life.store.snapshot_due() || !life.queued.is_empty() {
-            return Ok(());
-        }
-        let blocks: Vec<Vec<u8>> = life.engine.image().collect();
-        let written = life.store.snapshot(&mut blocks.into_iter());
-        if self.died_at_its_disk(node) {
-            return Ok(());
-        }
-        let Some(life) = &mut self.hosts[node].life else {
-            return Ok(());
-        };
-        match written {
-            Ok(()) => {
-                *self.tally.counters.entry("disk_snapshots").or_default() += 1;
-                self.tell(|| format!("n{node} wrote a snapshot"));
-                Ok(())
-            }
-            Err(StoreError::Full { .. } | StoreError::Disk { .. }) => Ok(()),
-            Err(StoreError::Poisoned { .. }) => {
-                life.poisoned = true;
-                let life = self.hosts[node].lives;
-                self.kernel.after(OPERATOR_US, Event::Operator { node, life });
-                Ok(())
-            }
-            Err(other) => Err(broken(
-                Rule::Store,
-                node,
-                format!("a snapshot is refused: {other}"),
-            )),
         }
     }
 

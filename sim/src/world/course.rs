@@ -42,6 +42,7 @@ impl World {
             Event::Net(event) => self.on_net(event),
             Event::Wake { node, life, at } => self.on_wake(node, life, at),
             Event::Synced { node, life } => self.on_synced(node, life),
+            Event::ImageWritten { node, life } => self.on_image_written(node, life),
             Event::Boot {
                 node,
                 lives,

@@ -1,7 +1,7 @@
 //! One virtual machine: its disk, its wall clock, and the process on it while it lives.
 //!
 //! The process is production code: an engine over a store. What the driver does in production is done here: records are
-//! appended, synced in groups after a virtual delay, and snapshots written when due.
+//! appended, synced in groups after a virtual delay, and snapshots written beside that when due.
 
 use std::collections::VecDeque;
 
@@ -10,6 +10,7 @@ use anabranch::store::{Disk, Identity, MemDisk, Options, Recovered, Store, Store
 use anabranch::{DirectoryId, Epoch, NodeId};
 use bytes::Bytes;
 
+use super::image::Image;
 use crate::net::NodeIx;
 use crate::plan::{ClockPlan, Death, Ending};
 use crate::queue::Micros;
@@ -48,6 +49,9 @@ pub(crate) struct Life {
     /// The last record of the commit under way.
     pub writing: Option<u64>,
     pub poisoned: bool,
+    /// The snapshot that is being written, and how many were begun.
+    pub image: Option<Image>,
+    pub images: u64,
     /// Whether the last commit its engine was told of failed for want of space.
     pub full: bool,
     /// Its directory's id.
@@ -166,6 +170,8 @@ impl Host {
             queued: VecDeque::new(),
             writing: None,
             poisoned: false,
+            image: None,
+            images: 0,
             full: false,
             directory: DirectoryId(opened.directory),
             unpersisted: 0,
@@ -208,7 +214,15 @@ impl Host {
     /// chance decides about the rest.
     pub fn die(&mut self, seed: u64, ending: Ending) {
         let mut rng = Rng::stream(seed, "death", self.ix as u64, self.lives);
-        if let Some(mut life) = self.life.take()
+        let mut life = self.life.take();
+        if let Some(image) = life.as_mut().and_then(|life| life.image.take())
+            && !self.disk.is_halted()
+            && rng.chance(0.5)
+        {
+            self.disk.halt_after(rng.below(8));
+            let _ = image.write();
+        }
+        if let Some(mut life) = life
             && life.writing.is_some()
             && !life.poisoned
             && !self.disk.is_halted()

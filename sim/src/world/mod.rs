@@ -12,6 +12,7 @@ mod course;
 mod faults;
 mod functions;
 pub(crate) mod host;
+mod image;
 mod keys;
 mod limits;
 mod members;
@@ -56,6 +57,8 @@ pub(crate) enum Event {
     Wake { node: NodeIx, life: u64, at: Micros },
     /// A commit comes to its end.
     Synced { node: NodeIx, life: u64 },
+    /// A snapshot comes to its end.
+    ImageWritten { node: NodeIx, life: u64 },
     /// A machine comes up.
     Boot {
         node: NodeIx,
@@ -307,6 +310,7 @@ impl World {
             Event::Net(_) => hash.absorb(4 << 32),
             Event::Wake { node, .. } => hash.absorb(5 << 32 | *node as u64),
             Event::Synced { node, .. } => hash.absorb(6 << 32 | *node as u64),
+            Event::ImageWritten { node, .. } => hash.absorb(20 << 32 | *node as u64),
             Event::Boot { node, .. } => hash.absorb(7 << 32 | *node as u64),
             Event::Resume { node, .. } => hash.absorb(8 << 32 | *node as u64),
             Event::Client { client } => hash.absorb(9 << 32 | *client as u64),
