@@ -1,10 +1,12 @@
 //! A shard's state at one moment, handed out in bounded parts: to a peer that is behind a base, and to the disk.
 //!
-//! Values are shared with the shard, not copied, so that freezing costs little however large they are.
+//! Rows and values are shared with the shard, not copied, so that freezing costs little however many and large they are.
 //! Not here: who asks (`serve`), and what a receiver does with parts (`snapshot`).
 //! Contract: the parts together hold every live put once, ascending, each part about `budget` bytes and never empty but
 //! for a shard without a row.
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use anabranch_crdt::{DOT_BYTES_MAX, Dot, Path, Put, Replicas, Value, VersionVector, encode_puts};
@@ -20,7 +22,7 @@ pub(crate) struct Frozen {
     session: u64,
     replicas: Arc<Replicas>,
     view: VersionVector,
-    rows: Vec<(EntityKey, Arc<Value>)>,
+    rows: Arc<BTreeMap<EntityKey, Arc<Value>>>,
     at: Place,
     done: bool,
 }
@@ -28,7 +30,8 @@ pub(crate) struct Frozen {
 /// Where the next part begins.
 #[derive(Debug, Default)]
 struct Place {
-    row: usize,
+    /// The row, if not the first.
+    row: Option<EntityKey>,
     /// The last put of that row that was handed out, and how many were.
     after: Option<(Path, Dot)>,
     puts: u64,
@@ -43,11 +46,7 @@ impl Frozen {
             session,
             replicas: Arc::clone(&shard.replicas),
             view: shard.vv.clone(),
-            rows: shard
-                .entities
-                .iter()
-                .map(|(key, value)| (key.clone(), Arc::clone(value)))
-                .collect(),
+            rows: Arc::clone(&shard.entities),
             at: Place::default(),
             done: false,
         }
@@ -68,7 +67,9 @@ impl Frozen {
         let mut rows: Vec<(WireEntity, Vec<(Dot, Put)>)> = Vec::new();
         let (mut bytes, mut full) = (0, false);
         let (begun, at) = (self.at.resume.clone(), &mut self.at);
-        while let Some((key, value)) = self.rows.get(at.row).filter(|_| !full) {
+        let from = at.row.take().map_or(Bound::Unbounded, Bound::Included);
+        let mut left = self.rows.range((from, Bound::Unbounded)).peekable();
+        while let Some((key, value)) = left.peek().copied().filter(|_| !full) {
             let mut row = (wire_entity(key), Vec::new());
             bytes += row.0.len_bytes();
             let from = at.after.take();
@@ -96,9 +97,11 @@ impl Frozen {
                 rows.push(row);
             }
             if !full {
-                (at.row, at.after, at.puts) = (at.row + 1, None, 0);
+                left.next();
+                (at.after, at.puts) = (None, 0);
             }
         }
+        at.row = left.peek().map(|(key, _)| EntityKey::clone(key));
         self.done = !full;
         let rows = rows.into_iter().map(|(entity, puts)| {
             let mut bytes = Vec::new();
@@ -132,4 +135,16 @@ pub(crate) fn resume_after(part: &ShardPart) -> Resume {
         _ => 0,
     };
     Some((row.entity.clone(), before.saturating_add(row.count)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_was_copied_while_the_engine_was_locked() {
+        let shard = Shard::new(ShardId(0));
+        let frozen = Frozen::of(&shard, 0);
+        assert!(Arc::ptr_eq(&frozen.rows, &shard.entities));
+    }
 }

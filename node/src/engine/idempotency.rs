@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use anabranch_crdt::{Clock, Epoch, Mutation, Type};
 use bytes::Bytes;
@@ -32,56 +33,111 @@ impl Known {
     }
 }
 
-/// All keys, and their order of arrival.
+/// Keys that came one after another are kept together, so many, and shared with whoever holds them still.
+const RUN_KEYS: usize = 1_024;
+
+/// One key and what is known of it.
+type Kept = (IdempotencyKey, Known);
+
+/// All keys, in their order of arrival.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    known: BTreeMap<IdempotencyKey, Known>,
-    order: VecDeque<IdempotencyKey>,
+    /// Where each is, counted from the first that ever came.
+    places: BTreeMap<IdempotencyKey, u64>,
+    /// Each but the last is full; the first may have let go of some.
+    runs: VecDeque<Arc<Vec<Arc<Kept>>>>,
+    /// Places that are gone.
+    gone: u64,
     bytes: usize,
+}
+
+/// All keys at one moment.
+#[derive(Debug)]
+pub(crate) struct FrozenKeys {
+    runs: Vec<Arc<Vec<Arc<Kept>>>>,
+    /// So many of the first are gone.
+    gone: usize,
 }
 
 impl Keys {
     pub fn get(&self, key: &IdempotencyKey) -> Option<&Known> {
-        self.known.get(key)
+        let (run, at) = self.spot(*self.places.get(key)?);
+        Some(&self.runs[run][at].1)
     }
 
     pub fn len(&self) -> usize {
-        self.known.len()
+        self.places.len()
     }
 
     /// Whether one more may be kept, after letting go of what is old enough.
     pub fn make_room(&mut self, limits: &Limits, wall_ms: u64) -> bool {
-        while self.order.len() >= limits.keys_kept || self.bytes >= limits.keys_bytes_max {
-            let Some(oldest) = self.order.front().and_then(|k| self.known.get_mut(k)) else {
+        while self.len() >= limits.keys_kept || self.bytes >= limits.keys_bytes_max {
+            if self.places.is_empty() {
                 break;
-            };
-            // Stamped by a clock that was ahead: how old it is nobody knows, so it is as good as new.
-            oldest.at_ms = oldest.at_ms.min(wall_ms);
+            }
+            let (run, at) = self.spot(self.gone);
+            let (key, oldest) = &*self.runs[run][at];
+            if oldest.at_ms > wall_ms {
+                // Stamped by a clock that was ahead: how old it is nobody knows, so it is as good as new.
+                let (key, mut known) = (key.clone(), oldest.clone());
+                known.at_ms = wall_ms;
+                self.insert(key, known);
+                break;
+            }
             if oldest.at_ms.saturating_add(KEY_AGE_MS_MIN) > wall_ms {
                 break;
             }
-            if let Some(key) = self.order.pop_front()
-                && let Some(gone) = self.known.remove(&key)
-            {
-                self.bytes -= gone.bytes(&key);
+            self.bytes -= oldest.bytes(key);
+            self.places.remove(key);
+            self.gone += 1;
+            if self.gone.is_multiple_of(RUN_KEYS as u64) {
+                self.runs.pop_front();
             }
         }
-        self.order.len() < limits.keys_max && self.bytes < limits.keys_bytes_max
+        self.len() < limits.keys_max && self.bytes < limits.keys_bytes_max
     }
 
     pub fn insert(&mut self, key: IdempotencyKey, known: Known) {
         self.bytes += known.bytes(&key);
-        match self.known.insert(key.clone(), known) {
-            Some(before) => self.bytes -= before.bytes(&key),
-            None => self.order.push_back(key),
+        let next = self.gone + self.places.len() as u64;
+        let kept = Arc::new((key.clone(), known));
+        if let Some(place) = self.places.get(&key) {
+            let (run, at) = self.spot(*place);
+            let before = std::mem::replace(&mut Arc::make_mut(&mut self.runs[run])[at], kept);
+            self.bytes -= before.1.bytes(&key);
+            return;
+        }
+        self.places.insert(key, next);
+        match self.runs.back_mut() {
+            Some(last) if last.len() < RUN_KEYS => Arc::make_mut(last).push(kept),
+            _ => self.runs.push_back(Arc::new(vec![kept])),
         }
     }
 
-    /// All of them, oldest first, as they are written to disk.
-    pub fn rows(&self) -> impl Iterator<Item = KeyRow> {
-        self.order
-            .iter()
-            .filter_map(|key| self.known.get(key).map(|known| row(key, known)))
+    /// Which run has this place, and where in it.
+    fn spot(&self, place: u64) -> (usize, usize) {
+        let first = self.gone / RUN_KEYS as u64;
+        let (run, at) = (place / RUN_KEYS as u64, place % RUN_KEYS as u64);
+        ((run - first) as usize, at as usize)
+    }
+
+    /// All of them, held still.
+    pub fn freeze(&self) -> FrozenKeys {
+        FrozenKeys {
+            runs: self.runs.iter().cloned().collect(),
+            gone: (self.gone % RUN_KEYS as u64) as usize,
+        }
+    }
+}
+
+impl FrozenKeys {
+    /// They, oldest first, as they are written to disk.
+    pub fn rows(self) -> impl Iterator<Item = KeyRow> {
+        let kept = self
+            .runs
+            .into_iter()
+            .flat_map(|run| (0..run.len()).map(move |at| Arc::clone(&run[at])));
+        kept.skip(self.gone).map(|kept| row(&kept.0, &kept.1))
     }
 }
 
@@ -198,5 +254,91 @@ fn hash_mutation(h: &mut SipHasher13, mutation: &Mutation) {
             // As deep as maps are nested, which was checked.
             hash_mutation(h, mutation);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            keys_kept: 2_500,
+            keys_max: 3_000,
+            ..Limits::default()
+        }
+    }
+
+    fn key(n: u64) -> IdempotencyKey {
+        IdempotencyKey::new(&n.to_le_bytes()).unwrap()
+    }
+
+    fn known(update: u64, at_ms: u64) -> Known {
+        Known {
+            update,
+            at_ms,
+            epoch: Epoch(1),
+            record: RecordId(0),
+            dots: Vec::new(),
+        }
+    }
+
+    fn updates(frozen: FrozenKeys) -> Vec<u64> {
+        frozen.rows().map(|row| row.update).collect()
+    }
+
+    #[test]
+    fn keys_come_and_go_in_order_and_what_is_held_still_keeps_them() {
+        let hour = KEY_AGE_MS_MIN;
+        let mut keys = Keys::default();
+        for n in 0..10_000_u64 {
+            assert!(keys.make_room(&limits(), n * hour));
+            keys.insert(key(n), known(n, n * hour));
+            let oldest = (n + 1).saturating_sub(2_500);
+            assert_eq!(keys.len() as u64, n + 1 - oldest);
+            let found = |n| keys.get(&key(n)).map(|known| known.update);
+            assert_eq!(
+                (found(oldest), found(n), found(n + 1)),
+                (Some(oldest), Some(n), None)
+            );
+            assert_eq!(found(oldest.wrapping_sub(1)), None);
+        }
+        let frozen = keys.freeze();
+        // One key again, with another update; the oldest of 2,500 go.
+        keys.insert(key(9_000), known(77, 9_000 * hour));
+        for n in 10_000..12_000 {
+            assert!(keys.make_room(&limits(), n * hour));
+            keys.insert(key(n), known(n, n * hour));
+        }
+        assert!(updates(frozen).into_iter().eq(7_500..10_000));
+        let now = updates(keys.freeze());
+        let expected = (9_500..12_000).collect::<Vec<_>>();
+        assert_eq!(now, expected);
+        keys.insert(key(11_000), known(78, 11_000 * hour));
+        assert_eq!(updates(keys.freeze())[1_500], 78);
+        assert_eq!(keys.get(&key(11_000)).unwrap().update, 78);
+    }
+
+    #[test]
+    fn keys_that_are_too_young_to_go_leave_no_room() {
+        let mut keys = Keys::default();
+        for n in 0..3_000 {
+            assert!(keys.make_room(&limits(), 1_000));
+            keys.insert(key(n), known(n, 2_000));
+        }
+        assert!(!keys.make_room(&limits(), 1_000));
+        // Whoever looked at it when it was from the future took it for new.
+        assert!(!keys.make_room(&limits(), 1_000 + KEY_AGE_MS_MIN - 1));
+        assert!(keys.make_room(&limits(), 1_000 + KEY_AGE_MS_MIN));
+        assert_eq!(keys.len(), 2_999);
+    }
+
+    #[test]
+    fn all_keys_were_copied_while_the_engine_was_locked() {
+        let mut keys = Keys::default();
+        (0..5_000).for_each(|n| keys.insert(key(n), known(n, 0)));
+        let frozen = keys.freeze();
+        let shared = keys.runs.iter().zip(&frozen.runs);
+        assert_eq!(shared.filter(|(here, there)| Arc::ptr_eq(here, there)).count(), 5);
     }
 }

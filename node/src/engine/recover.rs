@@ -8,7 +8,7 @@ use anabranch_crdt::{Epoch, planted};
 
 use crate::engine::Engine;
 use crate::engine::frozen::Frozen;
-use crate::engine::idempotency::read_row;
+use crate::engine::idempotency::{FrozenKeys, read_row};
 use crate::engine::io::{Now, Start};
 use crate::engine::limits::SHARDS_MAX;
 use crate::engine::peers::may_fence;
@@ -271,14 +271,14 @@ impl Engine {
         self.freeze().blocks()
     }
 
-    /// The same, held still to be encoded later: values are shared, not copied.
+    /// The same, held still to be encoded later: all that grows with the state is shared, not copied.
     pub fn freeze(&self) -> FrozenImage {
         let shards = self.shards.iter().filter(|s| !s.vv.is_empty());
         FrozenImage {
             standings: self.standing.all().collect(),
             settled: self.settled.now,
             keeps_since: self.keeps_since,
-            keys: self.keys.rows().collect(),
+            keys: self.keys.freeze(),
             shards: shards.map(|s| Frozen::of(s, 0)).collect(),
             part_bytes: self.config.limits.part_bytes,
         }
@@ -291,7 +291,7 @@ pub struct FrozenImage {
     standings: Vec<Standing>,
     settled: bool,
     keeps_since: Option<Epoch>,
-    keys: Vec<KeyRow>,
+    keys: FrozenKeys,
     shards: Vec<Frozen>,
     part_bytes: usize,
 }
@@ -307,14 +307,14 @@ impl FrozenImage {
         let shards = self.shards.into_iter();
         first
             .map(|block| block.encode().to_vec())
-            .chain(key_blocks(self.keys))
+            .chain(key_blocks(self.keys.rows()))
             .chain(shards.flat_map(move |frozen| shard_image(frozen, part_bytes)))
     }
 }
 
 /// Blocks of keys, bounded in number and in bytes: a key used in thousands of shards is a row of hundreds of kilobytes.
-fn key_blocks(rows: Vec<KeyRow>) -> impl Iterator<Item = Vec<u8>> {
-    let mut rows = rows.into_iter().peekable();
+fn key_blocks(rows: impl Iterator<Item = KeyRow>) -> impl Iterator<Item = Vec<u8>> {
+    let mut rows = rows.peekable();
     std::iter::from_fn(move || {
         let (mut block, mut bytes) = (Vec::new(), 0);
         while let Some(row) = rows.next_if(|row| {

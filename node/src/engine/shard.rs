@@ -158,7 +158,8 @@ pub(crate) struct Shard {
     pub me: Option<ReplicaIx>,
     pub vv: VersionVector,
     pub durable: VersionVector,
-    pub entities: BTreeMap<EntityKey, Arc<Value>>,
+    /// Shared with whoever holds the shard still: the first change after that copies the rows, not their values.
+    pub entities: Arc<BTreeMap<EntityKey, Arc<Value>>>,
     pub rings: BTreeMap<ReplicaIx, Ring>,
     /// What the engine last counted its rings at.
     pub counted_ring_bytes: usize,
@@ -186,7 +187,7 @@ impl Shard {
             me: None,
             vv: VersionVector::new(),
             durable: VersionVector::new(),
-            entities: BTreeMap::new(),
+            entities: Arc::default(),
             rings: BTreeMap::new(),
             counted_ring_bytes: 0,
             fingerprint: 0,
@@ -374,10 +375,10 @@ impl Shard {
             replicas: &self.replicas,
             key,
         };
-        let row = match self.entities.get_mut(entity) {
+        let rows = Arc::make_mut(&mut self.entities);
+        let row = match rows.get_mut(entity) {
             Some(row) => row,
-            None => self
-                .entities
+            None => rows
                 .entry(entity.clone())
                 .or_insert_with(|| Arc::new(Value::new(entity.1))),
         };
@@ -392,7 +393,7 @@ impl Shard {
             .wrapping_add(row_fingerprint(&named, row));
         let exists = row.exists();
         if row.is_vacant() {
-            self.entities.remove(entity);
+            rows.remove(entity);
         }
         if existed != exists {
             kinds.count(entity, exists, || {

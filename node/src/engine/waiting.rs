@@ -90,7 +90,7 @@ impl Shard {
                     continue;
                 }
                 if Some(kill.dot.ix()) == self.me {
-                    drop_slot(&mut self.entities, entity, &kill.path, kill.dot);
+                    drop_slot(Arc::make_mut(&mut self.entities), entity, &kill.path, kill.dot);
                 } else {
                     let after = After::Dot(part.dot);
                     self.waiting.insert(entity, &kill.path, kill.dot, after);
@@ -122,7 +122,7 @@ impl Shard {
         let Some(slots) = self.waiting.0.get_mut(&owner) else {
             return;
         };
-        let entities = &mut self.entities;
+        let entities = Arc::make_mut(&mut self.entities);
         slots.retain(|(entity, path, dot), after| {
             let row = entities.get(entity);
             if !row.is_some_and(|value| value.waits(path, *dot)) {

@@ -10,7 +10,7 @@ use crate::engine::{
     Copies, Engine, EngineConfig, Input, Level, Limits, Now, Op, Output, RequestId, Stage, Start, Time,
     Update,
 };
-use crate::wire::{DirectoryId, EntityId, Frame, ImageBlock, KeyRow, Lane, Record, Standing};
+use crate::wire::{DirectoryId, EntityId, Frame, IdempotencyKey, ImageBlock, KeyRow, Lane, Record, Standing};
 
 const NOW: Now = Now {
     time: Time(0),
@@ -313,6 +313,35 @@ fn blocks_of_keys_are_bounded_in_bytes() {
         }
     }
     assert_eq!(seen, rows);
+}
+
+#[test]
+fn what_is_held_still_stays_as_it_was_while_writes_go_on() {
+    let mut engine = start(new(&[1], 4));
+    let change = |engine: &mut Engine, n: u64, mutation: Mutation| {
+        let update = Update {
+            after: None,
+            ops: vec![Op {
+                entity: EntityId::new("s", &(n % 40).to_string()).unwrap(),
+                ty: Some(Type::OrSet),
+                mutation,
+            }],
+            level: Level::default(),
+            key: Some(IdempotencyKey::new(&n.to_le_bytes()).unwrap()),
+            timeout_ms: 60_000,
+        };
+        let request = RequestId(n);
+        assert_eq!(give(engine, Input::Submit { request, update }).1, [true]);
+    };
+    let add = |n: u64| Mutation::Add(vec![Bytes::copy_from_slice(&n.to_le_bytes())]);
+    (0..100).for_each(|n| change(&mut engine, n, add(n)));
+    let before: Vec<_> = engine.image().collect();
+    let frozen = engine.freeze();
+    (100..180).for_each(|n| change(&mut engine, n, add(n)));
+    (180..200).for_each(|n| change(&mut engine, n, Mutation::Delete));
+    let after: Vec<_> = engine.image().collect();
+    assert_ne!(before, after);
+    assert!(frozen.blocks().eq(before));
 }
 
 #[test]
