@@ -240,7 +240,14 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
         if !self.store.snapshot_due() || shared.clock.now().time < self.image_not_before {
             return Ok(());
         }
-        let (jobs, frozen) = shared.with_cell(|cell| (shared.queue.take_now().jobs, cell.engine.freeze()))?;
+        let taken = shared.with_cell(|cell| {
+            let goes_on = cell.refusing.is_none();
+            goes_on.then(|| (shared.queue.take_now().jobs, cell.engine.freeze()))
+        })?;
+        // A node that stops would only give it up.
+        let Some((jobs, frozen)) = taken else {
+            return Ok(());
+        };
         self.append(jobs)?;
         self.commit_appended()?;
         if self.appended != self.durable {
