@@ -331,7 +331,7 @@ mod tests {
             for node in 1..=3u128 {
                 for run in 0..runs {
                     let id = NodeId(node.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-                    let epoch = Epoch(1_764_400_000_000 + run * 86_400_000 << 16);
+                    let epoch = Epoch((1_764_400_000_000 + run * 86_400_000) << 16);
                     token.insert(ShardId(shard), ReplicaId::new(id, epoch), 300 + u64::from(shard));
                 }
             }
