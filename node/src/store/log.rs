@@ -162,6 +162,26 @@ impl<F: DiskFile> Log<F> {
         self.earlier.retain(|closed| closed.first > covered);
     }
 
+    /// The names of all segments.
+    pub(super) fn segments(&self) -> Vec<String> {
+        let earlier = self.earlier.iter().map(|closed| closed.first);
+        let tail = self.tail.as_ref().map(|tail| tail.first);
+        earlier.chain(tail).map(segment::name).collect()
+    }
+
+    /// The last record appended.
+    pub(super) fn appended(&self) -> Lsn {
+        self.appended
+    }
+
+    /// Forgets all segments, and what is pending: a durable snapshot has the records that are appended.
+    pub(super) fn forget_all(&mut self) {
+        self.durable = self.appended;
+        self.pending = Vec::new();
+        self.tail = None;
+        self.earlier.clear();
+    }
+
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending.len()
     }

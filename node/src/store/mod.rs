@@ -320,6 +320,39 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Writes a snapshot in place of a commit: of all that was appended, durable or not, which is durable with it. On a full disk it
+    /// may be far smaller than the log, which can go then. Returns the last durable lsn.
+    ///
+    /// # Errors
+    /// As of [`Store::snapshot`]; what was pending is pending as before.
+    ///
+    /// # Panics
+    /// If a snapshot was begun and has not ended.
+    pub fn snapshot_of_all(&mut self, blocks: &mut dyn Iterator<Item = Vec<u8>>) -> Result<Lsn, StoreError> {
+        self.check_alive()?;
+        assert!(!self.writes_snapshot, "one snapshot at a time");
+        let covered = self.log.appended();
+        let before = self.snapshot.as_ref().map(|snapshot| snapshot.covered);
+        if covered == before.unwrap_or_default() {
+            return Ok(covered);
+        }
+        let mut superseded = self.garbage.clone();
+        superseded.extend(before.map(snapshot::name));
+        superseded.extend(self.log.segments());
+        let job = SnapshotJob {
+            disk: Arc::clone(&self.disk),
+            ties: self.meta.ties,
+            covered,
+            superseded,
+        };
+        let written = job.write(blocks, &AtomicBool::new(false));
+        let WrittenSnapshot { summary, left } = self.poison_if_failed(written)?;
+        self.garbage = left;
+        self.log.forget_all();
+        self.snapshot = Some(summary);
+        Ok(covered)
+    }
+
     /// Begins a snapshot, which will cover all durable records; none without any record since the last one. The store goes on
     /// meanwhile: what is appended from now on lies in segments of its own. One at a time: give its result to
     /// [`Store::end_snapshot`] before the next is begun.

@@ -1,4 +1,4 @@
-//! Snapshots that are written while the store goes on.
+//! Snapshots that are written while the store goes on, and those in place of a commit.
 
 use super::script::check;
 
@@ -83,4 +83,35 @@ fn an_epoch_started_while_a_snapshot_is_written_holds() {
         "open | epoch 1 | append a | commit | begin | append b | commit | epoch 2 | write | end | crash lost | open | epoch 2",
         "new | ok | 1 | begun | 2 | ok | ok | ok | old [a] 2=b | not-above 2",
     );
+}
+
+#[test]
+fn a_snapshot_in_place_of_a_commit_holds_what_was_pending() {
+    check(
+        "open | epoch 1 | append a*9000 | commit | full 300 | append b*2000 | commit | rescue | files | room | append c | commit | \
+         files | crash lost | open",
+        "new | ok | 1 | full | full | log-1 meta | 3 | log-1 log-2 meta | old 1=a*9000 2=b*2000 3=c",
+    );
+    check(
+        "open | epoch 1 | append a | commit | append b*30000 | full 20 | commit | full 70000 | append c | rescue | files | append d | \
+         commit | files | crash lost | open",
+        "new | ok | 1 | full | 3 | meta snapshot-3 | 4 | log-4 meta snapshot-3 | old [a b*30000 c] 4=d",
+    );
+}
+
+#[test]
+fn a_snapshot_in_place_of_a_commit_that_dies_leaves_what_was_durable_or_all() {
+    for calls in 1..=8 {
+        let script = format!(
+            "open | epoch 1 | append a | commit | append b c | die {calls} | rescue | crash lost | open | append d | commit | crash lost | open"
+        );
+        let (what, then) = if calls <= 4 {
+            ("old 1=a", "2 | old 1=a 2=d")
+        } else {
+            ("old [a b c]", "4 | old [a b c] 4=d")
+        };
+        let died = if calls == 1 { "disk" } else { "poisoned" };
+        let died = if calls > 6 { "3" } else { died };
+        check(&script, &format!("new | ok | 1 | {died} | {what} | {then}"));
+    }
 }

@@ -8,6 +8,7 @@
 //! commit -> the durable lsn       snapshot -> ok: an image of everything the store was told so far
 //! begin -> begun | none           write -> ok                      end -> ok: the same in three steps
 //! give up -> why there is none
+//! rescue -> the durable lsn       an image of everything appended, in place of a commit
 //! epoch N -> ok                   due -> yes | no
 //! crash lost | kept               what is not synced is lost, or has reached the disk
 //! crash without F@O...            all has reached the disk but these sectors (or, without @O, all that is of this name)
@@ -74,6 +75,14 @@ impl World {
             "snapshot" => {
                 let blocks = self.told.clone();
                 return Some(answer(self.store().snapshot(&mut blocks.into_iter())));
+            }
+            "rescue" => {
+                let blocks = [self.told.clone(), self.pending.clone()].concat();
+                let rescued = self.store().snapshot_of_all(&mut blocks.into_iter());
+                if rescued.is_ok() {
+                    self.told.append(&mut self.pending);
+                }
+                return Some(rescued.map_or_else(kind, |lsn| lsn.to_string()));
             }
             "begin" => return Some(self.begin()),
             "write" => return Some(self.write(false)),
