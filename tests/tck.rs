@@ -26,6 +26,7 @@
 //! | `holds N` | what the node has of the case's counter |
 //! | `asked MAJOR MINOR`, `reflects` | what a function is asked at first, and callers are told of it |
 //! | `reported TEXT` | the function's author is told that it did something wrong |
+//! | `cut` | the function's connections end, and it is found again |
 //! | `down` | the second node ends |
 //!
 //! A function hears `init(CHANGE)`, `whole(CHANGE)` (the first of an entity that it knew nothing of), `delta(CHANGE)`, `delete`,

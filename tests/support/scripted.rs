@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Status, Streaming};
@@ -44,6 +44,7 @@ pub enum What {
 pub struct Scripted {
     pub address: SocketAddr,
     open: Arc<Open>,
+    cuts: watch::Sender<()>,
 }
 
 type Said = Result<Bytes, Status>;
@@ -68,6 +69,7 @@ impl Scripted {
         let listener = runtime.block_on(listening).unwrap();
         let address = listener.local_addr().unwrap();
         let serving = Arc::clone(&open);
+        let (cuts, cut) = watch::channel(());
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
@@ -85,10 +87,24 @@ impl Scripted {
                 let mut connection = Builder::new(TokioExecutor::new());
                 // A test may have many calls at a time, none of which ends.
                 connection.max_concurrent_streams(1_000);
-                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+                let connection = connection.serve_connection(TokioIo::new(stream), service);
+                let mut cut = cut.clone();
+                cut.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = connection => {}
+                        _ = cut.changed() => {}
+                    }
+                });
             }
         });
-        (Scripted { address, open }, hearing)
+        let scripted = Scripted { address, open, cuts };
+        (scripted, hearing)
+    }
+
+    /// Ends its connections, as its process's end would.
+    pub fn cut(&self) {
+        self.cuts.send_replace(());
     }
 
     /// Ends a call with a status.

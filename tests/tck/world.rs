@@ -12,11 +12,12 @@ use super::dialect::{ACTIONS, Dialect, Speaks, service};
 use super::function::{Function, Next};
 use super::notation::{Term, read, text};
 use super::script::Case;
-use crate::support::PATIENCE;
+use crate::ingress::own;
 use crate::support::calls::{Call, Calls, Came};
 use crate::support::cluster::Cluster;
+use crate::support::grpc::Grpc;
 use crate::support::http::{self, Reply};
-use crate::support::ports;
+use crate::support::{PATIENCE, ports, wait_for};
 
 /// By this header callers say what they have seen, and hear it.
 const SESSION: &str = "anabranch-session";
@@ -168,9 +169,26 @@ impl World {
             "reported" => self.reported(node, behind),
             "asked" => self.asked(node, behind),
             "reflects" => super::proxy::reflects(self.ingress[node]),
+            "cut" => self.cut(node),
             "down" => self.cluster.nodes[1].kill(),
             _ => self.of_service(node, self.service, rest),
         }
+    }
+
+    /// Its function's connections end, and it is found again.
+    fn cut(&mut self, node: usize) {
+        let function = &mut self.functions[node];
+        function.question = None;
+        function.scripted.cut();
+        while function.question.is_none() {
+            function.pump(&self.runtime, &self.dialect, "the question what it is");
+        }
+        let mut client = Grpc::connect(self.ingress[node], &own());
+        let question = json!({"service": ""});
+        wait_for("the function", || {
+            let health = client.call("grpc.health.v1.Health/Check", question.clone());
+            (health == json!({"status": "SERVING"})).then_some(())
+        });
     }
 
     /// A line about the function.

@@ -60,6 +60,8 @@ impl Drop for Expected {
 struct Known {
     function: Arc<dyn Foreign>,
     is_here: bool,
+    /// How many times one of its kind has come: it ends once each time.
+    comings: u64,
 }
 
 /// A session, its function, and who sees to its commands. Bounded by the session's own bound.
@@ -111,6 +113,12 @@ impl ForeignFunctions {
         let by_kind = self.by_kind.read().unwrap_or_else(PoisonError::into_inner);
         let known = by_kind.get(kind).filter(|known| known.is_here == is_here);
         known.map(|known| Arc::clone(&known.function))
+    }
+
+    /// How many times the function of a kind has come.
+    pub(super) fn comings(&self, kind: &str) -> u64 {
+        let by_kind = self.by_kind.read().unwrap_or_else(PoisonError::into_inner);
+        by_kind.get(kind).map_or(0, |known| known.comings)
     }
 
     /// All of them.
@@ -167,15 +175,18 @@ impl Shared {
     pub(crate) fn serve_foreign(&self, functions: Vec<Arc<dyn Foreign>>) {
         let by_kind = &self.functions.foreign.by_kind;
         let mut by_kind = by_kind.write().unwrap_or_else(PoisonError::into_inner);
-        let known = |function: Arc<dyn Foreign>| {
-            let is_here = true;
-            (function.kind().to_owned(), Known { function, is_here })
-        };
-        for (kind, known) in functions.into_iter().map(known) {
-            let is_other = |before: &Known| before.function.edition() != known.function.edition();
-            if by_kind.get(&kind).is_some_and(is_other) {
+        for function in functions {
+            let kind = function.kind().to_owned();
+            let before = by_kind.get(&kind);
+            if before.is_some_and(|before| before.function.edition() != function.edition()) {
                 self.functions.foreign.parked().forget(&kind);
             }
+            let comings = before.map_or(0, |before| before.comings) + 1;
+            let known = Known {
+                function,
+                is_here: true,
+                comings,
+            };
             by_kind.insert(kind, known);
         }
         self.functions.foreign.served.send_replace(());

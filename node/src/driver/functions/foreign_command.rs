@@ -35,11 +35,14 @@ struct Attempt {
     method: String,
     payload: Payload,
     deadline: Time,
+    /// How many times its function had come then.
+    comings: u64,
 }
 
 impl Attempt {
-    fn of(function: &Arc<dyn Foreign>, entity: &EntityId, command: &Command) -> Attempt {
+    fn of(shared: &Shared, function: &Arc<dyn Foreign>, entity: &EntityId, command: &Command) -> Attempt {
         Attempt {
+            comings: shared.functions.foreign.comings(entity.kind()),
             function: Arc::clone(function),
             entity: entity.clone(),
             method: command.method.clone(),
@@ -92,7 +95,7 @@ impl Shared {
             );
             return (Err(Error::new(ErrorKind::Expired, message)), token);
         }
-        let attempt = Attempt::of(&function, &entity, &command);
+        let attempt = Attempt::of(&self, &function, &entity, &command);
         if let Err(error) = self.check_parked(&attempt) {
             return (Err(error), token);
         }
@@ -150,7 +153,7 @@ impl Shared {
         token: Token,
         parts: Option<Parts>,
     ) -> Ended {
-        let attempt = Attempt::of(&function, &entity, &command);
+        let attempt = Attempt::of(&self, &function, &entity, &command);
         if let Err(error) = self.check_parked(&attempt) {
             return (Err(error), token);
         }
@@ -205,6 +208,7 @@ impl Shared {
         // What it does not take ends nobody.
         let taken = function.take(call.clone()).ok()?;
         Some(Attempt {
+            comings: self.functions.foreign.comings(taken.entity.kind()),
             function,
             entity: taken.entity,
             method: taken.method,
@@ -216,16 +220,22 @@ impl Shared {
     /// What there is to know of how a command ended that was given to its function.
     fn note_end(&self, attempt: &Attempt, result: &Result<(Action, bool), Error>) {
         let now = self.clock.time();
-        let mut parked = self.functions.foreign.parked();
+        let has_ends = !self.functions.foreign.parked().is_empty();
         let end = match result {
             // Whose caller gave up first was only slow.
             Err(error) if error.kind() == ErrorKind::Lost && now < attempt.deadline => Some(error),
-            Ok(_) if !parked.is_empty() => None,
-            Err(error) if !parked.is_empty() && error.kind() == ErrorKind::Refused => None,
+            Ok(_) if has_ends => None,
+            Err(error) if has_ends && error.kind() == ErrorKind::Refused => None,
             // Its function was not given it; or none has ever ended on anything.
             _ => return,
         };
-        parked.note(now, attempt.slot(), end);
+        let coming = match attempt.function.is_stateless() {
+            true => attempt.comings,
+            // It may have waited for others of its entity, of which no two are with a function as it ends.
+            false => self.functions.foreign.comings(attempt.entity.kind()),
+        };
+        let mut parked = self.functions.foreign.parked();
+        parked.note(now, attempt.slot(), coming, end);
     }
 
     async fn give_foreign(

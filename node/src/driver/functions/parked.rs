@@ -3,7 +3,8 @@
 //!
 //! Contract: a command counts as the same by its entity, method and argument; where there are no entities, by the latter. It is parked
 //! after [`CRASHES_MAX`] ends in a row, of an entity without ends on others between them, and given to its function once more when
-//! [`PARKED_MS`] have passed, and to another function at once.
+//! [`PARKED_MS`] have passed, and to another function at once. What counts is a function's ends, and not answers that were lost: all
+//! callers with the same message under way lose theirs at one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -79,6 +80,8 @@ struct Crash {
     command: u64,
     times: u32,
     last: Time,
+    /// Which time that its function had come it ended then.
+    coming: u64,
     /// How it ended the last time.
     why: String,
 }
@@ -134,8 +137,8 @@ impl Parked {
         self.0.retain(|place, _| place.kind() != kind);
     }
 
-    /// How a command that was given to its function ended: with its answer, or with the function.
-    pub(super) fn note(&mut self, now: Time, slot: Slot, end: Option<&Error>) {
+    /// How a command that was given to its function ended: with its answer, or with the function, which had come this many times.
+    pub(super) fn note(&mut self, now: Time, slot: Slot, coming: u64, end: Option<&Error>) {
         if self.0.len() >= ENDS_MAX {
             // What is tried again anyway need not be remembered.
             self.0.retain(|_, crash| crash.last.after_ms(PARKED_MS) > now);
@@ -146,10 +149,12 @@ impl Parked {
             (Some(crash), None) if crash.command == command => {
                 self.0.remove(&place);
             }
+            // Another caller's answer was lost with that.
+            (Some(crash), Some(_)) if (crash.command, crash.coming) == (command, coming) => {}
             (Some(crash), Some(error)) => {
                 let is_same = crash.command == command;
                 crash.times = if is_same { crash.times.saturating_add(1) } else { 1 };
-                (crash.command, crash.last) = (command, now);
+                (crash.command, crash.last, crash.coming) = (command, now, coming);
                 error.message().clone_into(&mut crash.why);
             }
             (None, Some(error)) if has_room => {
@@ -157,6 +162,7 @@ impl Parked {
                     command,
                     times: 1,
                     last: now,
+                    coming,
                     why: error.message().to_owned(),
                 };
                 self.0.insert(place, crash);
@@ -186,20 +192,20 @@ mod tests {
         let at = |ms| Time(0).after_ms(ms);
         for times in 1..=CRASHES_MAX {
             parked.check(at(0), &x1, "m").unwrap();
-            parked.note(at(u64::from(times)), x1.clone(), Some(&lost));
+            parked.note(at(u64::from(times)), x1.clone(), times.into(), Some(&lost));
         }
         let refused = parked.check(at(3), &x1, "m").unwrap_err();
         assert!(refused.contains("it is gone"), "{refused}");
         // Others are not: neither of another entity, nor another command.
         parked.check(at(3), &y1, "m").unwrap();
         parked.check(at(3), &x2, "m").unwrap();
-        parked.note(at(3), x2, None);
+        parked.note(at(3), x2, 4, None);
         parked.check(at(3), &x1, "m").unwrap_err();
         // It is tried once more, and parked again at once.
         parked.check(at(3 + PARKED_MS), &x1, "m").unwrap();
-        parked.note(at(3 + PARKED_MS), x1.clone(), Some(&lost));
+        parked.note(at(3 + PARKED_MS), x1.clone(), 4, Some(&lost));
         parked.check(at(4 + PARKED_MS), &x1, "m").unwrap_err();
-        parked.note(at(5 + 2 * PARKED_MS), x1.clone(), None);
+        parked.note(at(5 + 2 * PARKED_MS), x1.clone(), 5, None);
         parked.check(at(5 + 2 * PARKED_MS), &x1, "m").unwrap();
         assert!(parked.is_empty());
     }
@@ -209,7 +215,7 @@ mod tests {
         let mut parked = Parked::default();
         let (x1, x2) = (slot("x", 1), slot("x", 2));
         assert!(!parked.is_suspect(Time(0), &x1));
-        parked.note(Time(0), x1.clone(), Some(&lost()));
+        parked.note(Time(0), x1.clone(), 1, Some(&lost()));
         assert!(parked.is_suspect(Time(1), &x1) && !parked.is_suspect(Time(1), &x2));
         assert!(!parked.is_suspect(Time(0).after_ms(PARKED_MS), &x1));
     }
@@ -219,8 +225,8 @@ mod tests {
         let mut parked = Parked::default();
         let slots = [slot("x", 1), Slot::of_service("s", 1), Slot::of_service("t", 1)];
         for slot in &slots {
-            for _ in 0..CRASHES_MAX {
-                parked.note(Time(0), slot.clone(), Some(&lost()));
+            for coming in 1..=u64::from(CRASHES_MAX) {
+                parked.note(Time(0), slot.clone(), coming, Some(&lost()));
             }
             parked.check(Time(0), slot, "m").unwrap_err();
         }
@@ -236,20 +242,35 @@ mod tests {
     #[test]
     fn ends_that_are_not_in_a_row_do_not_count() {
         let mut parked = Parked::default();
-        for command in [1, 1, 2, 1, 1] {
+        for (coming, command) in (1..).zip([1, 1, 2, 1, 1]) {
             parked.check(Time(0), &slot("x", command), "m").unwrap();
-            parked.note(Time(0), slot("x", command), Some(&lost()));
+            parked.note(Time(0), slot("x", command), coming, Some(&lost()));
         }
         parked.check(Time(0), &slot("x", 1), "m").unwrap();
+    }
+
+    #[test]
+    fn one_end_with_three_callers_of_the_same_message_parked_it() {
+        let mut parked = Parked::default();
+        let slot = || Slot::of_service("s", 1);
+        for coming in 1..=u64::from(CRASHES_MAX) {
+            for _ in 0..5 {
+                parked.check(Time(0), &slot(), "m").unwrap();
+            }
+            for _ in 0..5 {
+                parked.note(Time(0), slot(), coming, Some(&lost()));
+            }
+        }
+        parked.check(Time(0), &slot(), "m").unwrap_err();
     }
 
     #[test]
     fn what_is_no_entitys_is_parked_each_by_itself() {
         let mut parked = Parked::default();
         let slot = |command| Slot::of_service("s", command);
-        for command in [1, 2, 1, 2, 1] {
+        for (coming, command) in (1..).zip([1, 2, 1, 2, 1]) {
             parked.check(Time(0), &slot(command), "m").unwrap();
-            parked.note(Time(0), slot(command), Some(&lost()));
+            parked.note(Time(0), slot(command), coming, Some(&lost()));
         }
         let refused = parked.check(Time(0), &slot(1), "m").unwrap_err();
         assert!(
