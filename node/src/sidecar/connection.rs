@@ -18,7 +18,7 @@ use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 
 use super::lane::STREAMS_MAX;
-pub use super::lane::{Headless, Lane, MESSAGE_BYTES_MAX, is_gone, not_begun, was_cut};
+pub use super::lane::{Headless, Lane, MESSAGE_BYTES_MAX, gone, is_gone, not_begun, was_cut};
 use super::read::{Messages, too_long};
 
 /// How long a question that was answered may stay open.
@@ -268,6 +268,11 @@ impl Room {
     }
 }
 
+/// This node is stopping.
+#[derive(Debug, thiserror::Error)]
+#[error("this node is stopping")]
+struct Stopping;
+
 /// Waits for a function's one answer, and has it answered also where nobody waits for that any more. Kalix's SDK ends the function's
 /// process, and everybody else's commands with it, where an answer comes to a call that was broken off.
 ///
@@ -292,8 +297,7 @@ where
         // Nobody may wait for it any more.
         let _ = sender.send(answer);
     });
-    let stopped = |_| Err(Status::unavailable("this node is stopping"));
-    answered.await.unwrap_or_else(stopped)
+    answered.await.unwrap_or_else(|_| Err(gone(Stopping)))
 }
 
 #[cfg(test)]
@@ -314,6 +318,7 @@ mod tests {
     use tower_service::Service;
 
     use super::*;
+    use crate::sidecar::proto::discovery::Empty;
     use crate::sidecar::resets::{Counted, RESETS_MAX};
 
     /// The beginning of an answer that does not end.
@@ -398,6 +403,47 @@ mod tests {
         };
         assert!(all.iter().all(|room| room.lane.is_ready()));
         assert_eq!(taken.lock().unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_status_that_a_function_says_itself_was_taken_for_its_end() {
+        let address = listening(|_, stream| async move {
+            let over = Arc::new(tokio::sync::Notify::new());
+            let hangs_up = Arc::clone(&over);
+            let answer = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+                let hangs_up = Arc::clone(&hangs_up);
+                async move {
+                    let said = match request.uri().path() {
+                        "/p.S/Unavailable" => Status::unavailable("my database is down"),
+                        "/p.S/Cancelled" => Status::cancelled("it was too much"),
+                        _ => {
+                            hangs_up.notify_one();
+                            std::future::pending().await
+                        }
+                    };
+                    Ok::<_, Infallible>(said.into_http::<Body>())
+                }
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::select! {
+                _ = server.serve_connection(TokioIo::new(stream), answer) => {}
+                () = over.notified() => {}
+            }
+        })
+        .await;
+        let connection = Connection::open(address).await.unwrap();
+        for (path, is) in [
+            ("/p.S/Unavailable", false),
+            ("/p.S/Cancelled", false),
+            ("/p.S/Ends", true),
+            // It has ended already.
+            ("/p.S/Unavailable", true),
+        ] {
+            let room = connection.room(Stay::Call).await.unwrap();
+            let status = room.ask::<Empty, Empty>(path, Empty {}).await.unwrap_err();
+            assert_eq!(is_gone(&status), is, "{path}: {status:?}");
+        }
+        assert!(is_gone(&gone(Stopping)));
     }
 
     #[tokio::test]

@@ -19,10 +19,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
 use super::resets::{Counted, Resets};
@@ -39,8 +39,6 @@ const CONNECTION_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// questions comes: on the main one something is said every few seconds (`pulse`), and those beside it end with it.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// An address that has not answered for so long does not: TCP would go on for minutes.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no answer's head.
 #[derive(Debug, thiserror::Error)]
@@ -79,12 +77,17 @@ pub fn not_begun(status: &Status) -> bool {
     causes(status).any(|cause| matches!(cause.downcast_ref(), Some(Headless::NotBegun(_))))
 }
 
-/// Whether a call or a stream ended so because there is nobody who could have answered: what has a cause here the function did not say.
-/// Or because its server says so: those that stop answer what they leave with one of these codes. A function that says the same of
-/// something else is not told apart from that.
+/// Whether a call or a stream ended so because there is nobody who could have answered. What has a cause here the function did not say;
+/// what it said itself has none, whatever the code: also UNAVAILABLE may be its own word for what it needs itself.
 pub fn is_gone(status: &Status) -> bool {
-    let is_said = std::error::Error::source(status).is_none();
-    !is_said || matches!(status.code(), Code::Unavailable | Code::Cancelled)
+    std::error::Error::source(status).is_some()
+}
+
+/// That there is nobody who could have answered, for that reason.
+pub fn gone(why: impl std::error::Error + Send + Sync + 'static) -> Status {
+    let mut status = Status::unavailable(why.to_string());
+    status.set_source(Arc::new(why));
+    status
 }
 
 /// Whether it ended so because its connection did, and not because of what came over it.
@@ -125,7 +128,7 @@ impl Lane {
         is_main: bool,
         over: &Arc<watch::Sender<bool>>,
     ) -> Result<Lane, String> {
-        let stream = connect(address, CONNECT_TIMEOUT).await?;
+        let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
         // A command must not wait for the acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         let origin = format!("http://{address}").parse().map_err(|e| format!("{e}"))?;
@@ -242,8 +245,7 @@ impl Lane {
 
     pub(super) async fn ready(&self) -> Result<Grpc<Lane>, Status> {
         let mut grpc = self.grpc();
-        let ready = grpc.ready().await;
-        ready.map_err(|e| Status::unavailable(e.to_string()))?;
+        grpc.ready().await.map_err(gone)?;
         Ok(grpc)
     }
 
@@ -256,13 +258,6 @@ impl Lane {
         let path = PathAndQuery::from_static(path);
         let answer = grpc.unary(tonic::Request::new(question), path, ProstCodec::default());
         Ok(answer.await?.into_inner())
-    }
-}
-
-async fn connect(address: SocketAddr, within: Duration) -> Result<TcpStream, String> {
-    match tokio::time::timeout(within, TcpStream::connect(address)).await {
-        Ok(connected) => connected.map_err(|e| e.to_string()),
-        Err(_) => Err(format!("{address} does not answer")),
     }
 }
 
@@ -292,32 +287,5 @@ impl tower_service::Service<http::Request<Body>> for Lane {
                 }
             }
         })
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use socket2::{Domain, Socket, Type};
-
-    use super::*;
-
-    /// Whoever wants another connection waits for it, with a lock.
-    #[tokio::test]
-    async fn a_process_that_takes_no_connection_is_not_waited_for_for_minutes() {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        listener.bind(&any.into()).unwrap();
-        listener.listen(1).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        let mut taken = Vec::new();
-        let refused = loop {
-            match connect(address, Duration::from_millis(100)).await {
-                Ok(stream) => taken.push(stream),
-                Err(why) => break why,
-            }
-            assert!(taken.len() < 1_000, "they are all taken here");
-        };
-        assert!(refused.ends_with("does not answer"), "{refused}");
     }
 }

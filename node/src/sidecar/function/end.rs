@@ -139,8 +139,14 @@ mod tests {
 
     #[test]
     fn only_where_its_connection_has_ended_it_is_gone() {
-        assert_eq!(heard(&Status::unavailable("stopping"), 0), None);
-        assert_eq!(heard(&Status::cancelled("stopping"), 0), None);
+        for said in [
+            Status::unavailable("my database is down"),
+            Status::cancelled("no"),
+        ] {
+            let (code, text) = heard(&said, 0).unwrap();
+            assert_eq!(code, Code::Internal);
+            assert!(text.contains(said.message()), "{text}");
+        }
         let cut = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         assert_eq!(heard(&Status::from_error(Box::new(cut)), 0), None);
         let (code, text) = heard(&Status::unimplemented("what?"), 0).unwrap();

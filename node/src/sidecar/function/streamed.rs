@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::function::{Caller, Foreign, Pipe};
 use crate::payload::{Encoding, Payload};
 use crate::session::{Action, Command};
-use crate::sidecar::connection::{Room, Stay, to_its_end};
+use crate::sidecar::connection::{Room, Stay, gone, to_its_end};
 use crate::sidecar::envelope::Envelope;
 use crate::sidecar::proto::action::{ActionCommand, ActionResponse};
 use crate::sidecar::read::{Messages as Codes, ReadingDecoder};
@@ -67,9 +67,7 @@ impl Streamed {
             let (room, _using) = self.function.all.awake.room(Stay::Call).await?;
             let mut grpc = room.grpc();
             let codec = Breaking(Messages::default());
-            grpc.ready()
-                .await
-                .map_err(|e| lost(&Status::unavailable(e.to_string())))?;
+            grpc.ready().await.map_err(|e| lost(&gone(e)))?;
             let request = Request::new(Outgoing {
                 messages,
                 is_over: false,
