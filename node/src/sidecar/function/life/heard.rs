@@ -4,11 +4,13 @@
 
 use anabranch_crdt::Type;
 use bytes::Bytes;
+use tonic::Code;
 
 use super::super::end::End;
 use super::super::said;
 use super::{Conversation, Given, nothing_of};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
+use crate::function::unknown_elsewhere;
 use crate::session::{Action, Reply, Said, State, Streams};
 use crate::sidecar::delta::Delta;
 use crate::sidecar::failure::refused;
@@ -174,7 +176,14 @@ impl Conversation {
         let error = refused(failure.grpc_status_code, &failure.description);
         let command = self.command.as_ref().map(|given| (given.number, given.id));
         if let Some(given) = self.streams.remove(&failure.command_id) {
-            // What goes on has failed: its caller hears that, and the life ends.
+            // What goes on has failed: its caller hears that, and the life ends. So does what the function had to answer beside it: it
+            // was not its failure, and no end of its process.
+            let text = format!(
+                "the function failed at a stream of {}, and not at a command: {}. {}",
+                self.entity,
+                failure.description,
+                unknown_elsewhere(true)
+            );
             self.hear.said(Said::Streamed {
                 command: given.id,
                 action: Some(Action::Refuse(error)),
@@ -183,7 +192,7 @@ impl Conversation {
             });
             return Ok(Said::Failed {
                 command: None,
-                error: Error::new(ErrorKind::Lost, failure.description.as_str()),
+                error: refused(Code::Internal as u32, &text),
             });
         }
         match (failure.command_id, command) {
