@@ -17,6 +17,7 @@ use super::options::{declared, is_fed, unconnected, unguarded};
 use super::pool::pool;
 use super::problem::{Class, Problem, Severity};
 use super::proto::discovery::{ACTIONS, Component, ComponentSettings, ENTITIES, EntitySettings, Spec};
+use super::reflection::{HEALTH, SERVICES};
 use super::transcode::Rules;
 use crate::engine::Level;
 use crate::error::{Error, ErrorKind};
@@ -191,6 +192,7 @@ impl Service {
                  user-function.desc anew from all its .proto files"
             )));
         };
+        check_name(&descriptor)?;
         let is_action = match component.component_type.as_str() {
             ACTIONS => true,
             ENTITIES => false,
@@ -392,6 +394,19 @@ fn note(problems: &mut Vec<Problem>, problem: Problem, method: &str) {
     }
 }
 
+/// That nobody else answers for a service: one of an ingress's own would be called in place of the function's.
+fn check_name(service: &ServiceDescriptor) -> Result<(), Problem> {
+    let name = service.full_name();
+    if name != HEALTH && !SERVICES.contains(&name) {
+        return Ok(());
+    }
+    let text = format!(
+        "{name} is what every node's ingress answers itself, so that nobody could call the function's: leave the component out, or \
+         give its service another name"
+    );
+    Err(wrong_service(service, text))
+}
+
 /// What can take the place of a component of a type that is not served.
 fn instead_of(component_type: &str) -> &'static str {
     let is = |what: &str| component_type.to_ascii_lowercase().contains(what);
@@ -463,6 +478,31 @@ mod tests {
         match Services::of(Dialect::Kalix, &spec) {
             Ok((_, problems)) => Ok(texts(problems)),
             Err(problems) => Err(texts(problems)),
+        }
+    }
+
+    #[test]
+    fn a_service_that_every_ingress_has_itself_was_served_and_nobody_could_call_it() {
+        for name in [HEALTH, SERVICES[0], SERVICES[1]] {
+            let (package, service) = name.rsplit_once('.').unwrap();
+            let text = format!(
+                "syntax = \"proto3\"; package {package}; message M {{}} service {service} {{ rpc Do(M) returns (M); }}"
+            );
+            let spec = Spec {
+                proto: protos::set(&[("own.proto", text.as_str())]).into(),
+                components: vec![Component {
+                    component_type: ACTIONS.to_owned(),
+                    service_name: name.to_owned(),
+                    settings: None,
+                }],
+                ..Spec::default()
+            };
+            let problems = Services::of(Dialect::Kalix, &spec).unwrap_err();
+            let text = problems[0].to_string();
+            assert!(
+                text.starts_with("own.proto") && text.contains("every node's ingress"),
+                "{text}"
+            );
         }
     }
 
