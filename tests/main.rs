@@ -21,6 +21,7 @@ mod cluster_crash;
 mod damaged_segment;
 mod delete;
 mod dev;
+mod discovery;
 mod full_disk;
 mod functions;
 mod generated_history;

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use super::author::Author;
 use super::awake::Awake;
 use super::connection::{Connection, was_cut};
-use super::dialect::{self, Asked, Dialect};
+use super::dialect::{self, Asked, Dialect, Unasked};
 use super::function::Discovered;
 use super::problem::{Class, Problem};
 use super::proto::discovery::Spec;
@@ -30,6 +30,10 @@ const RETRY_MIN: Duration = Duration::from_millis(25);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A function that has not said for so long what it is will not.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait before what does not say what it is is asked again; doubled each time.
+const AGAIN_MIN: Duration = Duration::from_secs(1);
+/// How long to wait for that at most.
+const AGAIN_MAX: Duration = Duration::from_secs(10);
 /// After so long in vain somebody may want to know.
 const NOTED_AFTER: Duration = Duration::from_secs(10);
 
@@ -46,7 +50,11 @@ pub async fn is_function(address: SocketAddr, dev: bool, ingress: SocketAddr) ->
     let asked = asked(dev, ingress);
     let asking = async {
         let connection = Connection::open(address).await.ok()?;
-        dialect::ask(&connection, &asked).await.ok()
+        match dialect::ask(&connection, &asked).await {
+            Err(Unasked::Unsaid(_)) => None,
+            // It is one, though it may be none that can be served.
+            Ok(_) | Err(Unasked::Refused(..)) => Some(()),
+        }
     };
     let asked = tokio::time::timeout(PROBE_TIMEOUT, asking).await;
     asked.is_ok_and(|found| found.is_some())
@@ -164,6 +172,22 @@ fn rank(route: &Route) -> Option<u8> {
     })
 }
 
+/// What has not said what it is.
+struct Unsaid {
+    connection: Connection,
+    /// Whether it is about to end, or to begin, and will say another thing.
+    is_to_be: bool,
+}
+
+/// Waits before it is asked again; what follows it there is asked sooner.
+async fn rest(connection: &Connection, pause: Duration) {
+    sleep(AGAIN_MIN).await;
+    tokio::select! {
+        () = sleep(pause.saturating_sub(AGAIN_MIN)) => {}
+        () = connection.ended() => {}
+    }
+}
+
 /// What it takes to look for a function.
 pub(super) struct Discovering {
     pub node: Node,
@@ -185,11 +209,25 @@ impl Discovering {
     /// Until it is told to stop.
     pub async fn run(self) {
         let mut stopped = self.stopped.clone();
+        let mut pause = AGAIN_MIN;
         while !*stopped.borrow() {
-            tokio::select! {
+            let unsaid = tokio::select! {
                 connection = self.connect() => self.serve(connection).await,
                 () = told(&mut stopped) => return,
+            };
+            let Some(Unsaid { connection, is_to_be }) = unsaid else {
+                pause = AGAIN_MIN;
+                continue;
+            };
+            tokio::select! {
+                () = rest(&connection, pause) => {}
+                () = told(&mut stopped) => return,
             }
+            pause = if is_to_be {
+                AGAIN_MIN
+            } else {
+                (pause * 2).min(AGAIN_MAX)
+            };
         }
     }
 
@@ -253,37 +291,35 @@ impl Discovering {
         asked(self.dev, self.ingress)
     }
 
-    /// Asks what is there, and serves it until it is gone.
-    async fn serve(&self, connection: Connection) {
+    /// Asks what is there, and serves it until it is gone; or gives it back, to be asked again.
+    async fn serve(&self, connection: Connection) -> Option<Unsaid> {
         let asked = self.asked();
         let mut stopped = self.stopped.clone();
         let spec = tokio::select! {
             spec = tokio::time::timeout(ASK_TIMEOUT, dialect::ask(&connection, &asked)) => spec,
-            () = told(&mut stopped) => return,
+            () = told(&mut stopped) => return None,
         };
         let (dialect, spec) = match spec {
             Ok(Ok(found)) => found,
-            Ok(Err(status)) => {
+            Ok(Err(Unasked::Unsaid(status))) => {
                 self.remark_unsaid(&status);
-                return sleep(RETRY_MAX).await;
+                let is_to_be = status.code() == Code::Unavailable || was_cut(&status);
+                return Some(Unsaid { connection, is_to_be });
+            }
+            Ok(Err(Unasked::Refused(dialect, problem))) => {
+                self.refuse(dialect, &connection, &[*problem]).await;
+                return None;
             }
             Err(_) => {
                 let seconds = ASK_TIMEOUT.as_secs();
-                return self.remark(format!(
+                self.remark(format!(
                     "what is there has not said in {seconds} s what it is; still asking"
                 ));
+                return None;
             }
         };
         match Services::of(dialect, &spec).and_then(|found| self.check(found)) {
-            Err(problems) => {
-                self.publish.send_modify(|serving| serving.is_refused = true);
-                self.is_known();
-                for problem in &problems {
-                    self.tell(dialect, &connection, problem).await;
-                }
-                self.remark("it is not served until it has been mended and started again".to_owned());
-                self.until_gone(&connection).await;
-            }
+            Err(problems) => self.refuse(dialect, &connection, &problems).await,
             Ok((services, problems)) => {
                 for problem in &problems {
                     match problem.class {
@@ -295,6 +331,18 @@ impl Discovering {
                 self.serve_these(Arc::new(services), connection, &spec).await;
             }
         }
+        None
+    }
+
+    /// What is there cannot be served: it would say the same again, for as long as it is there.
+    async fn refuse(&self, dialect: Dialect, connection: &Connection, problems: &[Problem]) {
+        self.publish.send_modify(|serving| serving.is_refused = true);
+        self.is_known();
+        for problem in problems {
+            self.tell(dialect, connection, problem).await;
+        }
+        self.remark("it is not served until it has been mended and started again".to_owned());
+        self.until_gone(connection).await;
     }
 
     /// What is there has not said what it is.

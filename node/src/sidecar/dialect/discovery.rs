@@ -8,11 +8,12 @@ use tonic::{Code, Status};
 use super::Dialect;
 use crate::sidecar::connection::Connection;
 use crate::sidecar::pool::Location;
-use crate::sidecar::problem::{Problem, Severity};
+use crate::sidecar::problem::{Class, Problem, Severity};
 use crate::sidecar::proto::discovery::{
     ACTIONS, Component, ComponentSettings, ENTITIES, Empty, EntitySettings, EntitySpec, ProxyInfo,
     ServiceInfo, Severity as SeverityMessage, SourceLocation, Spec, UserFunctionError,
 };
+use crate::sidecar::read::too_long;
 
 const DISCOVER: &str = "/kalix.protocol.Discovery/Discover";
 const REPORT_ERROR: &str = "/kalix.protocol.Discovery/ReportError";
@@ -43,30 +44,70 @@ pub struct Asked {
     pub ingress: Option<(String, u16)>,
 }
 
-/// What it is: the dialect it speaks, and what it serves, in Kalix's words.
-///
-/// # Errors
-/// It is none that speaks one of the protocols, or not yet there.
-pub async fn ask(connection: &Connection, asked: &Asked) -> Result<(Dialect, Spec), Status> {
-    let is_other = |status: &Status| status.code() == Code::Unimplemented;
-    match ask_kalix(connection, asked).await {
-        Err(status) if is_other(&status) => {}
-        spec => return spec.map(|spec| (Dialect::Kalix, spec)),
-    }
-    match ask_cloudstate(connection).await {
-        Err(status) if is_other(&status) => {}
-        found => return found,
-    }
-    // For its author: it is a function, and none that can be served.
-    match connection.ask::<_, Empty>(AKKA_DISCOVER, Empty {}).await {
-        Err(status) if is_other(&status) => Err(status),
-        _ => Err(Status::failed_precondition(
-            "it is a function on one of Akka Serverless's SDKs, which became Kalix's",
-        )),
+/// Why it has not said what it is, or not so that it could be served.
+#[derive(Debug)]
+pub enum Unasked {
+    /// The question ended so: it speaks none of the protocols, or is not there yet.
+    Unsaid(Status),
+    /// It speaks this one, and its author is to mend this.
+    Refused(Dialect, Box<Problem>),
+}
+
+impl Unasked {
+    fn refused(dialect: Dialect, text: String) -> Unasked {
+        let problem = Problem::nowhere(text).of(Class::Descriptors);
+        Unasked::Refused(dialect, Box::new(problem))
     }
 }
 
-async fn ask_kalix(connection: &Connection, asked: &Asked) -> Result<Spec, Status> {
+/// What it is: the dialect it speaks, and what it serves, in Kalix's words.
+///
+/// # Errors
+/// It is none that speaks one of the protocols, not yet there, or none that can be served.
+pub async fn ask(connection: &Connection, asked: &Asked) -> Result<(Dialect, Spec), Unasked> {
+    let is_other = |status: &Status| status.code() == Code::Unimplemented;
+    match ask_kalix(connection, asked).await {
+        Err(Unasked::Unsaid(status)) if is_other(&status) => {}
+        spec => return spec.map(|spec| (Dialect::Kalix, spec)),
+    }
+    match ask_cloudstate(connection).await {
+        Err(Unasked::Unsaid(status)) if is_other(&status) => {}
+        found => return found,
+    }
+    // For its author: it is a function, and none that can be served.
+    let asking = connection.ask::<_, Empty>(AKKA_DISCOVER, Empty {});
+    Err(Unasked::Unsaid(match asking.await {
+        Err(status) if is_other(&status) => status,
+        _ => Status::failed_precondition(
+            "it is a function on one of Akka Serverless's SDKs, which became Kalix's",
+        ),
+    }))
+}
+
+/// Asks in one dialect.
+async fn discover<A>(
+    dialect: Dialect,
+    connection: &Connection,
+    path: &'static str,
+    question: ProxyInfo,
+) -> Result<A, Unasked>
+where
+    A: prost::Message + Default + 'static,
+{
+    let answered = connection.ask(path, question).await;
+    answered.map_err(|status| match too_long(&status) {
+        Some(what) => Unasked::refused(
+            dialect,
+            format!(
+                "what the function says of itself, its descriptor set above all, {what}: make user-function.desc anew of no other \
+                 .proto files than its services need"
+            ),
+        ),
+        None => Unasked::Unsaid(status),
+    })
+}
+
+async fn ask_kalix(connection: &Connection, asked: &Asked) -> Result<Spec, Unasked> {
     let (host, port) = asked.ingress.clone().unwrap_or_default();
     let question = ProxyInfo {
         supported_entity_types: vec![ACTIONS.to_owned(), ENTITIES.to_owned()],
@@ -76,29 +117,36 @@ async fn ask_kalix(connection: &Connection, asked: &Asked) -> Result<Spec, Statu
         proxy_port: i32::from(port),
         ..about_this(KALIX)
     };
-    let spec: Spec = connection.ask(DISCOVER, question).await?;
+    let spec: Spec = discover(Dialect::Kalix, connection, DISCOVER, question).await?;
     match version(spec.service_info.as_ref()) {
         (1, _) | NO_VERSION => Ok(spec),
-        (major, minor) => Err(Status::failed_precondition(format!(
-            "it speaks version {major}.{minor} of Kalix's protocol, and not 1.1"
-        ))),
+        (major, minor) => {
+            let text = format!(
+                "the function speaks version {major}.{minor} of Kalix's protocol, and Anabranch 1.1: use an SDK of that version, as 1.x \
+                 of Kalix's are"
+            );
+            Err(Unasked::refused(Dialect::Kalix, text))
+        }
     }
 }
 
-async fn ask_cloudstate(connection: &Connection) -> Result<(Dialect, Spec), Status> {
+async fn ask_cloudstate(connection: &Connection) -> Result<(Dialect, Spec), Unasked> {
     let types = CLOUDSTATE_TYPES.iter().map(|(name, _)| (*name).to_owned());
     let question = ProxyInfo {
         supported_entity_types: types.collect(),
         ..about_this(CLOUDSTATE)
     };
-    let spec: EntitySpec = connection.ask(CLOUDSTATE_DISCOVER, question).await?;
+    let asking = discover(Dialect::Cloudstate, connection, CLOUDSTATE_DISCOVER, question);
+    let spec: EntitySpec = asking.await?;
     let dialect = match version(spec.service_info.as_ref()) {
         CLOUDSTATE => Dialect::Cloudstate,
         NO_VERSION => Dialect::Early,
         (major, minor) => {
-            return Err(Status::failed_precondition(format!(
-                "it speaks version {major}.{minor} of Cloudstate's protocol, and neither 0.2 nor the first one"
-            )));
+            let text = format!(
+                "the function speaks version {major}.{minor} of Cloudstate's protocol, and Anabranch 0.2 and the first one, which says \
+                 none: use an SDK of one of those"
+            );
+            return Err(Unasked::refused(Dialect::Cloudstate, text));
         }
     };
     let components = spec.entities.into_iter().map(|entity| {

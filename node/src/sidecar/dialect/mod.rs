@@ -12,7 +12,7 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use self::discovery::{Asked, ask, farewell, report};
+pub use self::discovery::{Asked, Unasked, ask, farewell, report};
 use super::datum::Primitives;
 use super::delta::Delta;
 use super::proto::common::Any;
