@@ -49,12 +49,20 @@ pub fn broke(why: &str, has_entity: bool) -> Error {
 
 /// An error as its caller hears it over gRPC. `is_late`: his deadline has passed.
 pub fn status(error: &Error, is_late: bool) -> Status {
-    let mut status = match (error.kind(), error.details::<Details>()) {
+    let kind = error.kind();
+    let mut status = match (kind, error.details::<Details>()) {
         // A forward's answer is its target's.
         (ErrorKind::Refused | ErrorKind::Unanswered, Some(details)) => {
-            Status::new(of_failure(details.grpc_status), details.description)
+            // But who forwarded has changed his own entity by then.
+            let said = match kind {
+                ErrorKind::Unanswered => details
+                    .description
+                    .replace(unknown_elsewhere(true), unknown_elsewhere(false)),
+                _ => details.description,
+            };
+            Status::new(of_failure(details.grpc_status), said)
         }
-        (kind, _) => Status::new(code(kind, is_late), error.message()),
+        _ => Status::new(code(kind, is_late), error.message()),
     };
     if error.changed_state() {
         let never = MetadataValue::from_static("-1");
@@ -111,6 +119,19 @@ mod tests {
         assert!(
             told.message().ends_with("nothing changed: it is away"),
             "{told:?}"
+        );
+    }
+
+    #[test]
+    fn an_entity_was_said_to_be_as_it_was_whose_change_was_in_when_its_forward_failed() {
+        let to = EntityId::new("k", "x").unwrap();
+        let told = status(&forward_failed(&to, &broke("it lied", true)), false);
+        assert!(!told.message().contains("as it was"), "{told:?}");
+        assert!(told.message().ends_with("elsewhere is not known"), "{told:?}");
+        assert!(
+            status(&broke("it lied", true), false)
+                .message()
+                .contains("as it was")
         );
     }
 

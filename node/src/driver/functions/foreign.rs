@@ -445,12 +445,13 @@ impl Shared {
     }
 
     /// What can be known to be wrong with an answer. Who gave it may have called others meanwhile: that nothing has changed nobody
-    /// knows.
+    /// knows. Nor that its entity is as it was, of one that forwards: it may have been forwarded to by itself.
     pub(super) fn check_foreign(&self, function: &dyn Foreign, action: &Action) -> Result<(), Error> {
         self.check_action(action).map_err(|error| {
             let what = error.message();
             let what = what.strip_prefix("nothing changed: ").unwrap_or(what);
-            let what = format!("{what}. {}", unknown_elsewhere(!function.is_stateless()));
+            let has_entity = !function.is_stateless() && !matches!(action, Action::Forward(_));
+            let what = format!("{what}. {}", unknown_elsewhere(has_entity));
             match (action, error.kind()) {
                 // Nobody has refused: it forwards in a circle, or says more than anybody is told.
                 (Action::Forward(_) | Action::Reply(_), ErrorKind::Refused) => function.fault(&what),
