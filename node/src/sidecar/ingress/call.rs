@@ -75,11 +75,13 @@ impl Terms {
 /// What a function says beside its reply to set the status of a response over HTTP.
 pub(super) const HTTP_CODE: &str = "_kalix-http-code";
 
-/// Whether a header is the protocols' own, or what is said to who writes them: none that goes out as a function says it.
+/// Whether a header is the protocols' own, or what is said to who writes them: none that goes out as a function says it. How a body is
+/// encoded is said of one that the function has made itself alone (`json`).
 pub(super) fn is_own(header: &str) -> bool {
-    const OWN: [&str; 8] = [
+    const OWN: [&str; 9] = [
         HTTP_CODE,
         "connection",
+        "content-encoding",
         "content-length",
         "content-type",
         "te",

@@ -263,6 +263,8 @@ mod tests {
             entry("x-a", "2"),
             bytes,
             entry("grpc-status", "0"),
+            // Nothing of what goes out beside it is packed.
+            entry("Content-Encoding", "gzip"),
             entry(SESSION_HEADER, "mine"),
             entry("_kalix-http-code", "203"),
             entry("_Kalix-Http-Code", "203"),

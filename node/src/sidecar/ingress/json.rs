@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use tonic::body::Body;
@@ -161,8 +161,10 @@ async fn answer_or_refuse(
         let mut begun = caller.stream(service, method, message, None, terms).await?;
         let content_type = shown::content_type(&route, &mut begun, is_events).await?;
         let metadata = std::mem::take(&mut begun.metadata);
+        let encoding = encoding(route.is_raw() && !is_events, &metadata);
         let mut response = shown::response(route, begun, is_events, content_type);
         say(caller, method, &metadata, None, &mut response);
+        response.headers_mut().extend(encoding);
         return Ok(response);
     }
     let answer = caller.call(service, method, message, terms).await?;
@@ -174,6 +176,9 @@ async fn answer_or_refuse(
         Some(&answer.session),
         &mut response,
     );
+    response
+        .headers_mut()
+        .extend(encoding(route.is_raw(), &answer.metadata));
     Ok(response)
 }
 
@@ -270,6 +275,17 @@ fn response(route: &Match, message: &[u8]) -> Result<Response<Body>, Status> {
     Ok(response)
 }
 
+/// How a body is encoded, as it was said beside a reply: only where the function has made the body itself.
+fn encoding(is_raw: bool, metadata: &[MetadataEntry]) -> Option<(HeaderName, HeaderValue)> {
+    let is = |entry: &&MetadataEntry| entry.key.eq_ignore_ascii_case(header::CONTENT_ENCODING.as_str());
+    let said = metadata.iter().filter(is).find_map(|entry| match &entry.value {
+        Some(MetadataValue::Text(text)) => HeaderValue::try_from(text).ok(),
+        _ => None,
+    });
+    said.filter(|_| is_raw)
+        .map(|encoding| (header::CONTENT_ENCODING, encoding))
+}
+
 /// Adds what was said beside a reply to the head of its answer.
 fn say(
     caller: &Caller,
@@ -299,6 +315,19 @@ mod tests {
     use super::*;
     use crate::error::{Error, ErrorKind};
     use crate::sidecar::failure;
+
+    #[test]
+    fn json_was_said_to_be_packed_as_its_function_said() {
+        let said = |key: &str| MetadataEntry {
+            key: key.to_owned(),
+            value: Some(MetadataValue::Text("gzip".to_owned())),
+        };
+        let packed = [said("a"), said("Content-Encoding")];
+        assert_eq!(encoding(false, &packed), None);
+        let expected = (header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        assert_eq!(encoding(true, &packed), Some(expected));
+        assert_eq!(encoding(true, &packed[..1]), None);
+    }
 
     #[test]
     fn what_may_have_changed_something_has_no_status_that_is_repeated() {
