@@ -2,15 +2,18 @@
 //! together, whose first one says in the head what they are.
 //!
 //! Contract: all replies before a failure arrive, and then the failure, as a last line or event of its own; only what is put together
-//! as raw bytes breaks off, since nothing else could be told from them.
+//! as raw bytes breaks off, since nothing else could be told from them. Events are never silent for long: what is on the way ends
+//! connections on which nothing comes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_stream::Stream;
 use tonic::Status;
 use tonic::body::Body;
@@ -20,6 +23,9 @@ use crate::sidecar::transcode::Match;
 
 /// An event each.
 pub(super) const EVENTS: &str = "text/event-stream";
+/// A comment among events, after so long without one: as the admin API has it.
+const ALIVE: &str = ":\n\n";
+const ALIVE_EVERY: Duration = Duration::from_secs(15);
 /// A line each.
 const LINES: &str = "application/x-ndjson";
 
@@ -48,12 +54,7 @@ pub(super) fn response(
     is_events: bool,
     content_type: HeaderValue,
 ) -> Response<Body> {
-    let shown = Shown {
-        route,
-        is_events,
-        replies: Some(replies),
-        broken: None,
-    };
+    let shown = Shown::new(route, replies, is_events, ALIVE_EVERY);
     let mut response = head(Some(content_type));
     *response.body_mut() = Body::new(StreamBody::new(shown));
     response
@@ -90,9 +91,39 @@ struct Shown<S> {
     replies: Option<S>,
     /// What it breaks off with.
     broken: Option<Status>,
+    /// When it is said of events that they go on, though there is nothing to say.
+    due: Option<Pin<Box<Sleep>>>,
+    every: Duration,
 }
 
 impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Shown<S> {
+    fn new(route: Match, replies: S, is_events: bool, every: Duration) -> Shown<S> {
+        Shown {
+            route,
+            is_events,
+            replies: Some(replies),
+            broken: None,
+            due: is_events.then(|| Box::pin(sleep(every))),
+            every,
+        }
+    }
+
+    /// That it goes on, where that is to be said.
+    fn poll_alive(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+        let Some(due) = &mut self.due else {
+            return Poll::Pending;
+        };
+        ready!(due.as_mut().poll(cx));
+        self.was_said();
+        Poll::Ready(Bytes::from_static(ALIVE.as_bytes()))
+    }
+
+    fn was_said(&mut self) {
+        if let Some(due) = &mut self.due {
+            due.as_mut().reset(Instant::now() + self.every);
+        }
+    }
+
     fn show(&self, reply: Result<Bytes, Status>) -> Result<Bytes, Status> {
         let message = reply?;
         let shown = match self.is_events {
@@ -113,10 +144,15 @@ impl<S: Stream<Item = Result<Bytes, Status>> + Unpin> Stream for Shown<S> {
         let Some(replies) = &mut self.replies else {
             return Poll::Ready(None);
         };
-        let Some(reply) = ready!(Pin::new(replies).poll_next(cx)) else {
-            self.replies = None;
-            return Poll::Ready(None);
+        let reply = match Pin::new(replies).poll_next(cx) {
+            Poll::Pending => return self.poll_alive(cx).map(|alive| Some(Ok(Frame::data(alive)))),
+            Poll::Ready(None) => {
+                self.replies = None;
+                return Poll::Ready(None);
+            }
+            Poll::Ready(Some(reply)) => reply,
         };
+        self.was_said();
         match self.show(reply) {
             Ok(shown) => Poll::Ready(Some(Ok(Frame::data(shown)))),
             Err(status) => {
@@ -162,12 +198,9 @@ mod tests {
         let (rules, problems) = Rules::new(pool.services());
         assert_eq!(problems, []);
         let path = format!("/google.api.S/{method}");
-        let shown = Shown {
-            route: rules.find(&http::Method::POST, &path).unwrap(),
-            is_events,
-            replies: Some(tokio_stream::iter(replies).map(|reply| reply.map(Bytes::from_static))),
-            broken: None,
-        };
+        let route = rules.find(&http::Method::POST, &path).unwrap();
+        let replies = tokio_stream::iter(replies).map(|reply| reply.map(Bytes::from_static));
+        let shown = Shown::new(route, replies, is_events, ALIVE_EVERY);
         let text = |frame: Frame<Bytes>| String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
         shown.map(|frame| frame.ok().map(text)).collect().await
     }
@@ -234,6 +267,32 @@ mod tests {
         assert_eq!(head("Texts", false)[header::CONTENT_TYPE], LINES);
         let body = head_of(&route("Texts"), false).into_body();
         assert_eq!(http_body::Body::size_hint(&body).exact(), None);
+    }
+
+    #[tokio::test]
+    async fn events_on_which_nothing_came_were_silent_for_ever() {
+        let (rules, _) = Rules::new(protos::pool(FILES).services());
+        let route = || rules.find(&http::Method::POST, "/google.api.S/Texts").unwrap();
+        let (sender, replies) = tokio::sync::mpsc::channel(1);
+        let replies = tokio_stream::wrappers::ReceiverStream::new(replies);
+        let mut shown = Shown::new(route(), replies, true, Duration::from_millis(1));
+        let text = |frame: Option<Result<Frame<Bytes>, Status>>| frame.unwrap().unwrap().into_data().unwrap();
+        for _ in 0..3 {
+            assert_eq!(text(shown.next().await), ALIVE);
+        }
+        sender.send(Ok(Bytes::from_static(b"\x0a\x01a"))).await.unwrap();
+        assert!(text(shown.next().await).starts_with(b"data: "));
+        assert_eq!(text(shown.next().await), ALIVE);
+        // Lines have no comments.
+        let (_sender, replies) = tokio::sync::mpsc::channel(1);
+        let replies = tokio_stream::wrappers::ReceiverStream::new(replies);
+        let mut lines = Shown::new(route(), replies, false, Duration::ZERO);
+        let mut shown = Shown::new(route(), tokio_stream::pending(), true, Duration::from_millis(1));
+        tokio::select! {
+            biased;
+            line = lines.next() => panic!("{line:?}"),
+            alive = shown.next() => assert_eq!(text(alive), ALIVE),
+        }
     }
 
     #[tokio::test]
