@@ -804,6 +804,27 @@ fn what_http_asks_besides_is_answered_as_http_has_it() {
             "{answer}"
         );
     }
+    // What is no call of gRPC is not taken for one, and a body that is none is not one that broke off.
+    for (head, said) in [
+        (
+            "POST Content-Type: application/grpc\r\nContent-Length: 5\r\n\r\n\0\0\0\0\0",
+            "505",
+        ),
+        (
+            "POST Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n{}\r\n0\r\n\r\n",
+            "400",
+        ),
+    ] {
+        let (verb, rest) = head.split_once(' ').unwrap();
+        let text = format!(
+            "{verb} /anabranch.test.WordSet/Add HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n{rest}"
+        );
+        let mut stream = TcpStream::connect(&at).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {said} ")), "{answer}");
+    }
     // Who sends all of it unasked hears of it all the same, and may go on.
     let huge = "x".repeat(20_000_000);
     for (path, status) in [("/anabranch.test.WordSet/Add", 413), ("/nowhere", 404)] {

@@ -1,5 +1,6 @@
 //! Calls over HTTP with JSON, by the routes that the descriptors name.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,11 +200,28 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), BadRequest> {
     }
 }
 
+/// Why a body is not there whole: it is none, or whoever sent it is not there any more.
+fn unread(status: Status) -> Status {
+    let mut causes = std::iter::successors(std::error::Error::source(&status), |cause| cause.source());
+    let is_wrong = causes.any(|cause| {
+        let cause = cause.downcast_ref().map(io::Error::kind);
+        matches!(
+            cause,
+            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+        )
+    });
+    let why = status.message();
+    match is_wrong {
+        true => Status::invalid_argument(format!("nothing changed: the body cannot be read: {why}")),
+        false => Status::cancelled(format!("nothing changed: the request broke off: {why}")),
+    }
+}
+
 /// The body whole, and its place.
 async fn receive(caller: &Caller, body: Body) -> Result<(Bytes, Held), Status> {
-    let body = body
-        .map_err(|e| Status::cancelled(format!("nothing changed: the request broke off: {}", e.message())));
-    let (body, held) = caller.bodies.json(Body::new(body), caller.message_bytes_max);
+    let (body, held) = caller
+        .bodies
+        .json(Body::new(body.map_err(unread)), caller.message_bytes_max);
     Ok((body.collect().await?.to_bytes(), held))
 }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -254,7 +254,7 @@ fn respond_as(status: StatusCode, content_type: &'static str, body: impl Into<By
 
 async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let protocol = Protocol::of(&request);
-    if protocol == Protocol::Grpc {
+    if protocol == Protocol::Grpc && is_call(&request).is_ok() {
         // Its clients know that an answer may come before they have said all, and some go on until they have it.
         return Ok(admitted(&door, protocol, request.map(Body::new)).await);
     }
@@ -286,7 +286,10 @@ async fn admitted(door: &Door, protocol: Protocol, request: Request<Body>) -> Re
         return response;
     }
     let mut response = match protocol {
-        Protocol::Grpc => native(&door.caller, request).await,
+        Protocol::Grpc => match is_call(&request) {
+            Ok(()) => native(&door.caller, request).await,
+            Err(refusal) => *refusal,
+        },
         Protocol::Web => web::answer(&door.caller, request).await,
         Protocol::Json => json::answer(&door.caller, request).await,
     };
@@ -294,6 +297,24 @@ async fn admitted(door: &Door, protocol: Protocol, request: Request<Body>) -> Re
         origins::open(response.headers_mut(), origin);
     }
     response
+}
+
+/// Whether a request of gRPC's content type can be a call of gRPC; what it is answered otherwise, and nothing is called. The code comes
+/// behind an answer, which HTTP/1 tells nobody.
+fn is_call<B>(request: &Request<B>) -> Result<(), Box<Response<Body>>> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if request.version() != Version::HTTP_2 {
+        let text = "gRPC needs HTTP/2: over HTTP/1.1 take application/grpc-web, or application/json";
+        let status = StatusCode::HTTP_VERSION_NOT_SUPPORTED;
+        return Err(Box::new(respond_as(status, TEXT, text)));
+    }
+    if request.method() != Method::POST {
+        let mut refusal = respond_as(StatusCode::METHOD_NOT_ALLOWED, TEXT, "a call over gRPC is a POST");
+        let allow = HeaderValue::from_static("POST");
+        refusal.headers_mut().insert(header::ALLOW, allow);
+        return Err(Box::new(refusal));
+    }
+    Ok(())
 }
 
 /// Answers over gRPC: what every node has, and what the function serves.
@@ -318,6 +339,19 @@ async fn native(caller: &Arc<Caller>, request: Request<Body>) -> Response<Body> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_call_of_grpc_was_called_and_answered_without_a_code() {
+        let of = |version, method| {
+            let request = Request::builder().version(version).method(method);
+            let refused = is_call(&request.body(()).unwrap()).map_err(|refusal| refusal.status().as_u16());
+            refused.err()
+        };
+        assert_eq!(of(Version::HTTP_2, Method::POST), None);
+        assert_eq!(of(Version::HTTP_2, Method::GET), Some(405));
+        assert_eq!(of(Version::HTTP_11, Method::POST), Some(505));
+        assert_eq!(of(Version::HTTP_10, Method::GET), Some(505));
+    }
 
     #[test]
     fn requests_speak_by_their_content_type() {
