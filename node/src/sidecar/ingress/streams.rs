@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming as Incoming};
 use tracing::{Instrument, Span};
@@ -25,6 +25,8 @@ use crate::sidecar::services::{Method, Service};
 
 /// So many replies may wait for the connection.
 const REPLIES_MAX: usize = 16;
+/// And so many bytes of them, but for one that is longer.
+const REPLIES_BYTES_MAX: usize = 256 << 10;
 
 /// How long the head of an answer waits for the first reply, which may have headers in it, or fail.
 const FIRST_REPLY: Duration = Duration::from_secs(10);
@@ -32,7 +34,20 @@ const FIRST_REPLY: Duration = Duration::from_secs(10);
 const FIRST_REPLY_BOTH_WAYS: Duration = Duration::from_secs(1);
 
 /// What a caller hears of a stream, one after the other.
-type Replies = mpsc::Receiver<Result<Envelope, Status>>;
+type Replies = mpsc::Receiver<Waiting>;
+
+/// What waits for its caller, and its room until he takes it.
+#[derive(Debug)]
+struct Waiting {
+    said: Result<Envelope, Status>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl From<Result<Envelope, Status>> for Waiting {
+    fn from(said: Result<Envelope, Status>) -> Waiting {
+        Waiting { said, _room: None }
+    }
+}
 
 /// What a caller hears of a stream that has begun.
 #[derive(Debug)]
@@ -55,7 +70,7 @@ impl Begun {
         };
         let (first, metadata) = match first {
             Ok(Some(reply)) => {
-                let envelope = reply?;
+                let envelope = reply.said?;
                 (Some(envelope.message), envelope.metadata)
             }
             Ok(None) | Err(_) => (None, Vec::new()),
@@ -77,7 +92,7 @@ impl Begun {
         if self.first.is_none()
             && let Some(reply) = self.replies.recv().await
         {
-            let envelope = reply?;
+            let envelope = reply.said?;
             self.metadata = envelope.metadata;
             self.first = Some(envelope.message);
         }
@@ -96,7 +111,7 @@ impl Begun {
                 ..Envelope::default()
             };
             // There is room, and somebody who takes them.
-            let _ = sender.send(said.map(envelope)).await;
+            let _ = sender.send(said.map(envelope).into()).await;
         }
         drop(sender);
         Begun::wait(replies, Some(FIRST_REPLY)).await
@@ -111,7 +126,7 @@ impl Stream for Begun {
             return Poll::Ready(Some(Ok(first)));
         }
         let next = self.replies.poll_recv(cx);
-        next.map(|reply| reply.map(|reply| reply.map(|envelope| envelope.message)))
+        next.map(|reply| reply.map(|reply| reply.said.map(|envelope| envelope.message)))
     }
 }
 
@@ -190,7 +205,7 @@ fn run(
         spans::end(&Span::current(), &ended.as_ref().map_err(Status::message));
         if let Err(status) = ended {
             // He may be gone by now.
-            let _ = sender.send(Err(status)).await;
+            let _ = sender.send(Err(status).into()).await;
         }
     };
     tokio::spawn(running.instrument(span));
@@ -201,9 +216,10 @@ fn run(
 async fn pass_on(
     streaming: Streaming,
     incoming: Option<Incoming<Bytes>>,
-    sender: &mpsc::Sender<Result<Envelope, Status>>,
+    sender: &mpsc::Sender<Waiting>,
 ) -> Result<(), Status> {
     let (messages, mut streaming) = streaming.split();
+    let room = Arc::new(Semaphore::new(REPLIES_BYTES_MAX));
     let feeding = feed(messages, incoming);
     let mut feeding = std::pin::pin!(feeding);
     let mut is_fed = false;
@@ -221,7 +237,14 @@ async fn pass_on(
             return Ok(());
         };
         let reply = Envelope::of(&reply).map_err(told)?;
-        if sender.send(Ok(reply)).await.is_err() {
+        let bytes = reply.message.len().min(REPLIES_BYTES_MAX);
+        let taking = Arc::clone(&room).acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let waiting = Waiting {
+            said: Ok(reply),
+            // Nobody closes it.
+            _room: taking.await.ok(),
+        };
+        if sender.send(waiting).await.is_err() {
             return Ok(());
         }
     }
@@ -251,6 +274,8 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::payload::Encoding;
+    use crate::wire::Token;
 
     /// What becomes of a stream that says these and ends.
     async fn begun(says: impl IntoIterator<Item = Result<&'static str, Status>>) -> Result<Begun, Status> {
@@ -265,7 +290,7 @@ mod tests {
                 metadata: vec![entry(text)],
                 ..Envelope::default()
             };
-            sender.send(said.map(envelope)).await.unwrap();
+            sender.send(said.map(envelope).into()).await.unwrap();
         }
         drop(sender);
         Begun::wait(replies, Some(FIRST_REPLY)).await
@@ -289,13 +314,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn long_replies_that_nobody_read_were_kept_by_their_number() {
+        for (bytes, waiting) in [(700_000, 1), (100_000, 2), (10, REPLIES_MAX)] {
+            let streaming = Streaming::new(Encoding::Protobuf, |mut pipe| {
+                Ok(Box::pin(async move {
+                    let envelope = Envelope {
+                        message: vec![0; bytes].into(),
+                        ..Envelope::default()
+                    };
+                    while pipe.reply(envelope.clone().to_payload()).await.is_ok() {}
+                    (Ok(()), Token::default())
+                }))
+            });
+            let (sender, mut replies) = mpsc::channel(REPLIES_MAX);
+            let looking = async {
+                for _ in 0..1_000 {
+                    tokio::task::yield_now().await;
+                }
+                assert_eq!(replies.len(), waiting, "{bytes}");
+                // As soon as he reads them, others come.
+                for _ in 0..2 * REPLIES_MAX {
+                    replies.recv().await.unwrap();
+                }
+            };
+            tokio::select! {
+                ended = pass_on(streaming.unwrap(), None, &sender) => panic!("{ended:?}"),
+                () = looking => {}
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_head_waits_only_so_long() {
         let (sender, replies) = mpsc::channel(REPLIES_MAX);
         let begun = Begun::wait(replies, Some(Duration::from_millis(1)))
             .await
             .unwrap();
         assert!(begun.metadata.is_empty());
-        sender.send(Ok(Envelope::default())).await.unwrap();
+        sender.send(Ok(Envelope::default()).into()).await.unwrap();
         drop(sender);
         assert_eq!(begun.collect::<Vec<_>>().await.len(), 1);
     }
@@ -314,7 +370,7 @@ mod tests {
             metadata: vec![said],
             ..Envelope::default()
         };
-        sender.send(Ok(late)).await.unwrap();
+        sender.send(Ok(late).into()).await.unwrap();
         assert_eq!(begun.first().await.unwrap(), Some(&Bytes::from_static(b"a")));
         assert_eq!(begun.first().await.unwrap(), Some(&Bytes::from_static(b"a")));
         assert_eq!(begun.metadata.len(), 1);
@@ -328,7 +384,7 @@ mod tests {
             let (sender, replies) = mpsc::channel(REPLIES_MAX);
             let waited = Begun::wait(replies, Some(Duration::from_millis(1))).await;
             if let Some(status) = last {
-                sender.send(Err(status)).await.unwrap();
+                sender.send(Err(status).into()).await.unwrap();
             }
             drop(sender);
             let mut begun = waited.unwrap();
