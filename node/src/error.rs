@@ -78,8 +78,9 @@ pub enum ErrorKind {
     InUse,
     /// Stored bytes are damaged. Nothing was changed; the message names the file and the offset.
     Corrupt,
-    /// The operating system refused (files, sockets). The message says which call on what. Where [`Error::changed`] says that what
-    /// changed is not known, the node stopped for this before it could answer: the update may or may not be there afterwards.
+    /// The operating system refused (files, sockets). The message says which call on what. Nothing changed, and it may succeed
+    /// later or at another node; or, where [`Error::changed`] says that what changed is not known, the update becomes durable
+    /// once the system takes it, or the node stopped for this before it could answer: retry with the same idempotency key.
     Io,
     /// Certificates or keys are missing, do not fit together, or are of another cluster. Nothing was started.
     Identity,
@@ -297,6 +298,7 @@ impl Error {
                 | ErrorKind::Expired
                 | ErrorKind::Overloaded
                 | ErrorKind::DiskFull
+                | ErrorKind::Io
                 | ErrorKind::Unreachable
                 | ErrorKind::Stopping
         )

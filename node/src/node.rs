@@ -586,7 +586,7 @@ impl Node {
     ///
     /// # Errors
     /// Why, if it was not asked to: [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) after a failed sync, [`ErrorKind::DiskFull`](crate::ErrorKind::DiskFull) if its last
-    /// updates found no room, [`ErrorKind::Internal`](crate::ErrorKind::Internal) after a bug.
+    /// updates found no room, [`ErrorKind::Io`](crate::ErrorKind::Io) if the system refused to take them, [`ErrorKind::Internal`](crate::ErrorKind::Internal) after a bug.
     pub async fn stopped(&self) -> Result<(), Error> {
         self.handle.stopped().await
     }

@@ -418,7 +418,7 @@ pub struct StatusBody {
     pub shards: u32,
     /// Entities held here.
     pub entities: u64,
-    /// The disk: "ok", "full" or "poisoned".
+    /// The disk: "ok", "full", "refused" (by the system, and not for want of space) or "poisoned".
     pub store: String,
     /// Why the disk is not "ok".
     pub store_reason: Option<String>,

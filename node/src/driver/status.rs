@@ -8,9 +8,15 @@ use anabranch_crdt::{Epoch, NodeId};
 pub enum DiskState {
     /// Commits succeed.
     Fine,
-    /// The last commit found no room (or failed in another way that a retry may mend). Nothing is lost; updates are
-    /// refused until it succeeds, and it is tried again at least every second.
+    /// The last commit found no room. Nothing is lost; updates are refused until it succeeds, and it is tried again at
+    /// least every second.
     Full {
+        /// What the store said.
+        reason: String,
+    },
+    /// The system refused a call of the last commit (too many open files, no permission). As when it is full, nothing is
+    /// lost, and it is tried again.
+    Refused {
         /// What the store said.
         reason: String,
     },

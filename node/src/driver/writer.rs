@@ -1,8 +1,8 @@
 //! The thread that owns the store: group commit, when snapshots are due, epochs, and the node's orderly end.
 //!
 //! Group commit without a timer: whatever queued up while one sync ran is the next batch. Nothing is told durable that
-//! a commit has not returned for. When the disk is full the batch stays pending and is tried again with the next
-//! record, or after [`FULL_RETRY`]. When a sync has failed, the node stops.
+//! a commit has not returned for. When the disk is full, or the system refuses a call, the batch stays pending and is tried
+//! again with the next record, or after [`FULL_RETRY`]. When a sync has failed, the node stops.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::queue::{Closing, Job, Jobs};
 use super::shared::Shared;
 use super::start::store_error;
 
-/// How long to wait before a full disk is tried again when nothing new comes.
+/// How long to wait before a commit that found no room, or was refused, is tried again when nothing new comes.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
 /// How long a snapshot that failed is left alone, milliseconds: at first, and at most.
@@ -114,13 +114,18 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
                 break;
             }
         }
-        match self.shared.disk() {
-            DiskState::Full { reason } if self.appended != self.durable => Err(Error::new(
-                ErrorKind::DiskFull,
-                format!("the node stopped with updates that are not durable and are lost now: {reason}"),
-            )),
-            _ => Ok(()),
+        let (kind, reason) = match self.shared.disk() {
+            DiskState::Full { reason } => (ErrorKind::DiskFull, reason),
+            DiskState::Refused { reason } => (ErrorKind::Io, reason),
+            DiskState::Fine | DiskState::Failed { .. } => return Ok(()),
+        };
+        if self.appended == self.durable {
+            return Ok(());
         }
+        Err(Error::new(
+            kind,
+            format!("the node stopped with updates that are not durable and are lost now: {reason}"),
+        ))
     }
 
     /// One round: append, commit, tell the engine; then what is due beside it.
@@ -177,20 +182,11 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
     /// What the engine is told of a failed commit. Everything but a failed sync can be tried again.
     fn persist_failed(&self, error: &StoreError) -> Input {
         let reason = error.to_string();
-        let (failure, state) = if error.is_poisoned() {
-            (
-                PersistFailure::Poisoned,
-                DiskState::Failed {
-                    reason: reason.clone(),
-                },
-            )
-        } else {
-            (
-                PersistFailure::Full,
-                DiskState::Full {
-                    reason: reason.clone(),
-                },
-            )
+        let said = reason.clone();
+        let (failure, state) = match () {
+            () if error.is_poisoned() => (PersistFailure::Poisoned, DiskState::Failed { reason: said }),
+            () if error.is_full() => (PersistFailure::Full, DiskState::Full { reason: said }),
+            () => (PersistFailure::Refused, DiskState::Refused { reason: said }),
         };
         if self.shared.disk() != state {
             tracing::error!(%reason, "records could not be made durable");

@@ -129,6 +129,8 @@ pub struct Answer {
 pub enum PersistFailure {
     /// No space. The records are kept and tried again.
     Full,
+    /// The system refused a call, and not for want of space. The records are kept and tried again.
+    Refused,
     /// A sync failed: nothing more will be durable until the node is restarted.
     Poisoned,
 }

@@ -214,6 +214,13 @@ impl Engine {
                 ),
             )
             .with_changed(Changed::Unknown),
+            PersistFailure::Refused => Error::new(
+                ErrorKind::Io,
+                format!(
+                    "accepted here but not durable: {reason}. It becomes durable once the system takes it; retry it only under an idempotency key, and under the one it had"
+                ),
+            )
+            .with_changed(Changed::Unknown),
             PersistFailure::Poisoned => Error::new(
                 ErrorKind::Poisoned,
                 format!(
@@ -231,6 +238,12 @@ impl Engine {
                 ErrorKind::DiskFull,
                 format!(
                     "not accepted, nothing changed: {reason}. Free space on this node's disk, or use another node"
+                ),
+            )),
+            Some((PersistFailure::Refused, reason)) => Err(Error::new(
+                ErrorKind::Io,
+                format!(
+                    "not accepted, nothing changed: {reason}. This node tries again by itself; mend what its system refuses, or use another node"
                 ),
             )),
             Some((PersistFailure::Poisoned, reason)) => Err(Error::new(

@@ -77,7 +77,10 @@ impl World {
                         life: life_number,
                     },
                 );
-                let failure = PersistFailure::Full;
+                let failure = match error.is_full() {
+                    true => PersistFailure::Full,
+                    false => PersistFailure::Refused,
+                };
                 self.tell(|| format!("n{node} cannot commit: {error}"));
                 self.give(
                     node,

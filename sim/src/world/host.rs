@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use anabranch::engine::{Engine, EngineConfig, Now, Start, Time, epoch_for_start};
+use anabranch::engine::{Engine, EngineConfig, Now, PersistFailure, Start, Time, epoch_for_start};
 use anabranch::store::{Disk, Identity, MemDisk, Options, Recovered, Store, StoreError};
 use anabranch::{DirectoryId, Epoch, NodeId};
 use bytes::Bytes;
@@ -52,8 +52,8 @@ pub(crate) struct Life {
     /// The snapshot that is being written, and how many were begun.
     pub image: Option<Image>,
     pub images: u64,
-    /// Whether the last commit its engine was told of failed for want of space.
-    pub full: bool,
+    /// How the last commit that its engine was told of failed, if it did.
+    pub failure: Option<PersistFailure>,
     /// Its directory's id.
     pub directory: DirectoryId,
     /// Bytes of records of which the engine does not know yet that they are durable, all together and each.
@@ -172,7 +172,7 @@ impl Host {
             poisoned: false,
             image: None,
             images: 0,
-            full: false,
+            failure: None,
             directory: DirectoryId(opened.directory),
             unpersisted: 0,
             recorded: VecDeque::new(),

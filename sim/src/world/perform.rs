@@ -67,10 +67,10 @@ impl World {
             (Input::Persisted { upto }, Some(life)) => {
                 self.oracle.on_told(node, upto.0);
                 life.on_told(upto.0);
-                life.full = false;
+                life.failure = None;
             }
             (Input::PersistFailed { failure, .. }, Some(life)) => {
-                life.full = *failure == PersistFailure::Full
+                life.failure = Some(*failure);
             }
             _ => {}
         }
@@ -502,7 +502,8 @@ impl World {
                 others >= self.limits.requests_max || disk_behind || keys_full || transfers
             }
             ErrorKind::Rights => true, // the oracle has checked it when it was made
-            ErrorKind::DiskFull => life.full,
+            ErrorKind::DiskFull => life.failure == Some(PersistFailure::Full),
+            ErrorKind::Io => life.failure == Some(PersistFailure::Refused),
             ErrorKind::Poisoned => life.poisoned,
             ErrorKind::Unconfirmed => self.kernel.now() >= waiting.answer_by,
             ErrorKind::WrongType => waiting.asked.wrong || waiting.asked.disputed,

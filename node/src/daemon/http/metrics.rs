@@ -285,6 +285,11 @@ fn gauges(out: &mut Text, status: &NodeStatus, certificate_expires_ms: u64) {
             u64::from(is_full(&status.disk)),
         ),
         (
+            "anabranch_disk_refused",
+            "1 when the system refused the last commit, and not for want of space.",
+            u64::from(is_refused(&status.disk)),
+        ),
+        (
             "anabranch_disk_failed",
             "1 after a failed sync: restart the node.",
             u64::from(is_failed(&status.disk)),
@@ -444,6 +449,10 @@ fn starts(starts: Starts) -> String {
 
 fn is_full(disk: &DiskState) -> bool {
     matches!(disk, DiskState::Full { .. })
+}
+
+fn is_refused(disk: &DiskState) -> bool {
+    matches!(disk, DiskState::Refused { .. })
 }
 
 fn is_failed(disk: &DiskState) -> bool {

@@ -58,6 +58,7 @@ fn status_body(app: &App, status: NodeStatus) -> StatusBody {
     let (store, store_reason) = match status.disk {
         DiskState::Fine => ("ok", None),
         DiskState::Full { reason } => ("full", Some(reason)),
+        DiskState::Refused { reason } => ("refused", Some(reason)),
         DiskState::Failed { reason } => ("poisoned", Some(reason)),
     };
     StatusBody {

@@ -247,6 +247,48 @@ async fn a_full_disk_is_told_and_heals() {
 }
 
 #[tokio::test]
+async fn what_the_system_refused_was_called_a_full_disk() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let hooked = Hooked::new(&disk, |_, _| ());
+    let refuses = Arc::clone(&hooked.refuses);
+    let open = open(hooked, &config(&scratch, 4 << 10), |shared| {
+        shared.set_network(Arc::new(Nobody::default()));
+        Ok(())
+    })
+    .unwrap();
+    let shared = Arc::clone(&open.shared);
+    let writer = thread::spawn(move || live(open));
+    within(shared.update(increment("k", 1))).await.unwrap();
+    // A snapshot is followed by a new segment.
+    refuses.store(true, Ordering::Relaxed);
+    let mut made = 2;
+    let error = within(async {
+        loop {
+            if let Err(error) = shared.update(increment("k", 1)).await {
+                break error;
+            }
+            made += 1;
+        }
+    })
+    .await;
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(error.changed_state() && !error.may_retry(), "{error}");
+    assert!(matches!(shared.disk(), DiskState::Refused { .. }));
+    let refused = within(shared.update(increment("k", 1))).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Io, "{refused}");
+    assert!(!refused.changed_state() && refused.may_retry(), "{refused}");
+    // It is tried again without anybody asking.
+    refuses.store(false, Ordering::Relaxed);
+    until(|| shared.disk() == DiskState::Fine).await;
+    shared.stop(false);
+    within(shared.stopped()).await.unwrap();
+    writer.join().unwrap();
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    assert_eq!(node.count("k"), Some(made));
+    within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_node_starts_on_a_full_disk_again_and_again() {
     let (scratch, disk) = (Scratch::new(), MemDisk::new());
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);

@@ -1,7 +1,8 @@
-//! A disk that calls somebody before each write and sync.
+//! A disk that calls somebody before each write and sync, and may refuse to make files.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::store::{Disk, DiskFile, MemDisk};
 
@@ -10,6 +11,8 @@ use crate::store::{Disk, DiskFile, MemDisk};
 pub(super) struct Hooked {
     disk: MemDisk,
     hook: Hook,
+    /// Whether it makes no segment of the log now.
+    pub(super) refuses: Arc<AtomicBool>,
 }
 
 type Hook = Arc<dyn Fn(&str, &str) + Send + Sync>;
@@ -25,6 +28,7 @@ impl Hooked {
         Hooked {
             disk: disk.clone(),
             hook: Arc::new(hook),
+            refuses: Arc::default(),
         }
     }
 
@@ -41,6 +45,9 @@ impl Disk for Hooked {
     type File = HookedFile;
 
     fn create(&self, name: &str) -> io::Result<HookedFile> {
+        if name == "log.tmp" && self.refuses.load(Ordering::Relaxed) {
+            return Err(io::Error::other("too many open files"));
+        }
         Ok(self.file(name, self.disk.create(name)?))
     }
 
