@@ -165,18 +165,50 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
         if matches!(&committed, Err(error) if error.is_full()) && self.give_up_image()? {
             committed = self.store.commit();
         }
-        let committed = match committed {
-            Ok(_) => {
-                self.durable = self.appended;
-                if self.shared.disk() != DiskState::Fine {
-                    self.shared.set_disk(DiskState::Fine);
-                    self.store.keep_reserve();
-                }
-                Input::Persisted { upto: self.durable }
+        match committed {
+            Ok(_) => self.all_durable(),
+            Err(error) if error.is_full() && self.rescue()? => Ok(()),
+            Err(error) => {
+                let failed = self.persist_failed(&error);
+                self.report(failed)
             }
-            Err(error) => self.persist_failed(&error),
-        };
-        self.report(committed)
+        }
+    }
+
+    /// Tells the engine that everything appended is durable.
+    fn all_durable(&mut self) -> Result<(), Error> {
+        self.durable = self.appended;
+        if self.shared.disk() != DiskState::Fine {
+            self.shared.set_disk(DiskState::Fine);
+            self.store.keep_reserve();
+        }
+        self.report(Input::Persisted { upto: self.durable })
+    }
+
+    /// On a full disk: a snapshot in place of the commit, of all that is here. Where much of the log is of what is no more, it is so
+    /// much smaller that it fits, with the space kept for such times if need be; then the log goes. Says whether it did.
+    fn rescue(&mut self) -> Result<bool, Error> {
+        let shared = Arc::clone(&self.shared);
+        let (jobs, frozen) = shared.with_cell(|cell| (shared.queue.take_now().jobs, cell.engine.freeze()))?;
+        self.append(jobs)?;
+        self.store.give_up_reserve();
+        match self.store.snapshot_of_all(&mut frozen.blocks()) {
+            Ok(_) => {
+                tracing::warn!("the disk was full: a snapshot has taken the place of the log");
+                self.store.keep_reserve();
+                self.all_durable()?;
+                Ok(true)
+            }
+            Err(error) if error.is_poisoned() => {
+                let failed = self.persist_failed(&error);
+                self.report(failed)?;
+                Ok(false)
+            }
+            Err(_) => {
+                self.store.keep_reserve();
+                Ok(false)
+            }
+        }
     }
 
     /// What the engine is told of a failed commit. Everything but a failed sync can be tried again.
@@ -283,6 +315,10 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
             Err(error) => {
                 tracing::error!(%error, "no snapshot; the log stays and grows until one succeeds");
                 self.put_off_image();
+                if error.is_full() {
+                    // What is left of a small state may fit into the space kept for a full disk.
+                    self.rescue()?;
+                }
                 Ok(())
             }
         }

@@ -265,7 +265,11 @@ fn write_batch<F: DiskFile>(tail: &mut Tail<F>, batch: &mut Vec<u8>, fill_to: u6
             Err(error) => return Err(error),
         }
     }
-    tail.file.write_at(tail.end, batch)?;
+    if let Err(error) = tail.file.write_at(tail.end, batch) {
+        // What did fit is of no use, and in the way of whoever needs the space. If it cannot be cut off, it is written over later.
+        let _ = tail.file.set_len(tail.filled);
+        return Err(error);
+    }
     if with_fill > bytes {
         // Zeros that did fit stay and are used up before the next try.
         tail.filled = tail.file.len()?;

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
+use anabranch_crdt::Clock;
 use bytes::Bytes;
 
 use super::super::DiskState;
@@ -155,6 +156,37 @@ async fn records_get_the_room_that_an_unfinished_snapshot_has_taken() {
     writer.join().unwrap();
     let node = Alone::start_with(&scratch, &disk, NO_SNAPSHOT, Vec::new());
     assert_eq!(read(&node.shared), before);
+    within(node.stop()).await.unwrap();
+}
+
+/// A register that is written over and over fills the disk with what is no more.
+#[tokio::test]
+async fn a_disk_that_the_log_alone_has_filled_stayed_full() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start_with(&scratch, &disk, NO_SNAPSHOT, Vec::new());
+    let set = |n: u8| {
+        let value = Bytes::from(vec![n; 20_000]);
+        let clock = Clock::Default;
+        update(&[("r", "r", Type::LwwRegister, Mutation::Set { value, clock })])
+    };
+    within(node.shared.update(set(0))).await.unwrap();
+    disk.set_capacity(Some(disk.used_bytes() + 100_000));
+    // Nobody frees anything.
+    for n in 1..=60 {
+        within(node.shared.update(set(n))).await.unwrap();
+    }
+    assert_eq!(node.shared.disk(), DiskState::Fine);
+    let read = node.shared.read(&id("r", "r"));
+    assert_eq!(
+        read,
+        Some((
+            Type::LwwRegister,
+            Reading::Register(Some(vec![60; 20_000].into()))
+        ))
+    );
+    within(node.stop()).await.unwrap();
+    let node = Alone::start_with(&scratch, &disk, NO_SNAPSHOT, Vec::new());
+    assert_eq!(node.shared.read(&id("r", "r")), read);
     within(node.stop()).await.unwrap();
 }
 
