@@ -19,7 +19,7 @@ pub(super) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 // A peer that is given no more than this does not lose its link for it.
 const _: () = assert!(QUEUED_BYTES_MAX + FRAME_BYTES_MAX as u64 <= 16 << 20);
 
-/// See the module's front page.
+/// What waits for each peer.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     state: Mutex<State>,

@@ -8,7 +8,9 @@ use anabranch_crdt::{Mutation, Type, planted};
 
 use super::change::{touched, votes_within};
 use super::life::Left;
-use super::{Action, Busy, CommandId, Committing, Effect, Finishing, Life, Output, Session, Streams};
+use super::{
+    Action, Busy, CommandId, Committing, Effect, Finishing, Life, Output, Session, Streams, UNKNOWN_ELSEWHERE,
+};
 use crate::error::{Changed, Error, ErrorKind};
 use crate::terms::Level;
 use crate::view::View;
@@ -35,6 +37,17 @@ pub fn refused_alone(error: Error) -> Error {
     }
     let message = format!("nothing changed: what the function did is not in: {error}");
     Error::new(error.kind(), message).with_changed(Changed::Undone)
+}
+
+/// What there is to say of one that is lost, likewise.
+pub fn lost_alone(error: Error) -> Error {
+    if error.kind() != ErrorKind::Lost || error.changed() != Changed::Unknown {
+        return error;
+    }
+    let what = error.message();
+    let what = what.strip_suffix(UNKNOWN_ELSEWHERE).unwrap_or(what);
+    let message = format!("nothing changed: {what}");
+    Error::new(ErrorKind::Lost, message).with_changed(Changed::Undone)
 }
 
 /// What there is to say where a forward failed after what forwarded it was in.

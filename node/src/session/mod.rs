@@ -27,7 +27,7 @@ use anabranch_crdt::{Mutation, Reading, planted};
 pub(crate) use call::check_reply;
 pub use change::{Change, believe, counts_votes, diff, empty};
 use change::{grows, mend, shown, shown_of};
-pub use commit::{forward_failed, refused, refused_alone};
+pub use commit::{forward_failed, lost_alone, refused, refused_alone};
 pub use direct::Answered;
 pub use io::{
     Action, Call, Command, CommandId, Config, Effect, Encoding, Input, Origin, Output, Payload, Reply, Said,
@@ -36,7 +36,7 @@ pub use io::{
 use life::{Busy, Committing, Finishing, Left, Life, Open};
 use streams::Streaming;
 
-use crate::error::{Changed, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::terms::Time;
 use crate::view::View;
 
@@ -54,17 +54,6 @@ pub const CLOSING_MS_DEFAULT: u64 = 5_000;
 /// How an error ends of a function whose answer is lost.
 pub(crate) const UNKNOWN_ELSEWHERE: &str =
     ". The entity is as it was; what the function did elsewhere is not known";
-
-/// Such an error of a function that waits for nobody: it has done nothing elsewhere.
-pub fn lost_alone(error: Error) -> Error {
-    if error.kind() != ErrorKind::Lost || error.changed() != Changed::Unknown {
-        return error;
-    }
-    let what = error.message();
-    let what = what.strip_suffix(UNKNOWN_ELSEWHERE).unwrap_or(what);
-    let message = format!("nothing changed: {what}");
-    Error::new(ErrorKind::Lost, message).with_changed(Changed::Undone)
-}
 
 /// See the module's front page.
 #[derive(Debug)]
