@@ -332,18 +332,8 @@ impl<D: Disk> Store<D> {
         self.check_alive()?;
         assert!(!self.writes_snapshot, "one snapshot at a time");
         let covered = self.log.appended();
-        let before = self.snapshot.as_ref().map(|snapshot| snapshot.covered);
-        if covered == before.unwrap_or_default() {
+        let Some(job) = self.job(covered, |log| log.segments()) else {
             return Ok(covered);
-        }
-        let mut superseded = self.garbage.clone();
-        superseded.extend(before.map(snapshot::name));
-        superseded.extend(self.log.segments());
-        let job = SnapshotJob {
-            disk: Arc::clone(&self.disk),
-            ties: self.meta.ties,
-            covered,
-            superseded,
         };
         let written = job.write(blocks, &AtomicBool::new(false));
         let WrittenSnapshot { summary, left } = self.poison_if_failed(written)?;
@@ -370,21 +360,30 @@ impl<D: Disk> Store<D> {
             self.log.pending_bytes()
         );
         assert!(!self.writes_snapshot, "one snapshot at a time");
-        let covered = self.log.durable();
+        let job = self.job(self.log.durable(), Log::close_segment);
+        self.writes_snapshot = job.is_some();
+        Ok(job)
+    }
+
+    /// A snapshot up to `covered`, which supersedes these segments of the log; none where the last one covers that.
+    fn job(
+        &mut self,
+        covered: Lsn,
+        segments: impl FnOnce(&mut Log<D::File>) -> Vec<String>,
+    ) -> Option<SnapshotJob<D>> {
         let before = self.snapshot.as_ref().map(|snapshot| snapshot.covered);
         if covered == before.unwrap_or_default() {
-            return Ok(None);
+            return None;
         }
         let mut superseded = self.garbage.clone();
         superseded.extend(before.map(snapshot::name));
-        superseded.extend(self.log.close_segment());
-        self.writes_snapshot = true;
-        Ok(Some(SnapshotJob {
+        superseded.extend(segments(&mut self.log));
+        Some(SnapshotJob {
             disk: Arc::clone(&self.disk),
             ties: self.meta.ties,
             covered,
             superseded,
-        }))
+        })
     }
 
     /// Takes back what became of a snapshot.

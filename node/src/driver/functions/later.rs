@@ -118,7 +118,7 @@ pub(super) fn call_later(shared: &Arc<Shared>, calls: Vec<Call>) -> Result<(), V
 }
 
 /// Has calls made on a thread, and then those that streams wanted at their ends; whether there is one for it.
-fn attend(shared: &Arc<Shared>, make: impl FnOnce() + Send + 'static) -> bool {
+pub(super) fn attend(shared: &Arc<Shared>, make: impl FnOnce() + Send + 'static) -> bool {
     let running = &shared.functions.later;
     if running.fetch_add(1, Ordering::SeqCst) >= LATER_MAX {
         running.fetch_sub(1, Ordering::SeqCst);
@@ -138,7 +138,8 @@ fn attend(shared: &Arc<Shared>, make: impl FnOnce() + Send + 'static) -> bool {
     true
 }
 
-fn call_now(shared: &Arc<Shared>, call: Call) {
+/// Makes a call, and waits for its end.
+pub(super) fn call_now(shared: &Arc<Shared>, call: Call) {
     let name = call.to_string();
     note_failure(
         &name,

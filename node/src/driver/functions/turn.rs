@@ -9,11 +9,12 @@ use tracing::{Instrument, Span};
 
 use super::caller::{HostCaller, has_own_stack};
 use super::direct::Ended;
-use super::later::{Later, call_later, note_failure};
+use super::later::{Later, attend, call_later, call_now, note_failure};
 use super::step::{Commit, Step};
 use super::{Found, nothing};
 use crate::driver::calls::Due;
 use crate::driver::cell::{After, Outcome, Submitted};
+use crate::driver::quic::block_on;
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
 use crate::engine::Time;
@@ -35,6 +36,8 @@ pub(super) struct Turn<'a> {
     stage: Stage,
     /// Effects that are not done yet.
     rest: VecDeque<Call>,
+    /// Whether there are some once what it did is where its level says.
+    has_effects: bool,
 }
 
 enum Stage {
@@ -44,7 +47,7 @@ enum Stage {
     /// In a function that waits for others.
     Running(StreamId),
     /// What it did is in, and not yet where its level says.
-    Confirming,
+    Confirming(oneshot::Receiver<Outcome>),
     /// Its effects are being waited for.
     Effecting,
     Over,
@@ -59,6 +62,7 @@ impl<'a> Turn<'a> {
             id: CommandId(shared.functions.next.fetch_add(1, Ordering::Relaxed)),
             stage: Stage::Idle,
             rest: VecDeque::new(),
+            has_effects: false,
         }
     }
 
@@ -251,6 +255,32 @@ impl<'a> Turn<'a> {
         self.tell(Input::EffectsDone { id: self.id });
     }
 
+    /// The caller has gone before what its command did is where its level says: its effects are made once it is, and not if it does
+    /// not come to that.
+    fn confirm_later(&self, answer: oneshot::Receiver<Outcome>) {
+        let (at, function) = (Arc::clone(self.shared), Arc::clone(self.found.function));
+        let (entity, id) = (self.entity.clone(), self.id);
+        let has_begun = attend(self.shared, move || {
+            let tell = |input| at.tell_session(&function, &entity, input, Some(id), nothing);
+            let outcome = block_on(answer).unwrap_or_else(|_| Err(unanswered(&Err(broken()))));
+            let result = outcome.map(|_| ());
+            if let Some(Step::Effects { effects, .. }) = tell(Input::Committed { id, result }) {
+                effects.into_iter().for_each(|effect| call_now(&at, effect.call));
+                tell(Input::EffectsDone { id });
+            }
+            tell(Input::Cancelled { id });
+        });
+        if !has_begun {
+            tracing::warn!(
+                "the effects of a command of {} are not done: too many run already",
+                self.entity
+            );
+            let result = Err(stopping());
+            self.tell(Input::Committed { id, result });
+            self.tell(Input::Cancelled { id });
+        }
+    }
+
     fn tell(&self, input: Input) -> Option<Step> {
         let (function, own) = (self.found.function, Some(self.id));
         self.shared
@@ -264,10 +294,14 @@ impl<'a> Turn<'a> {
             Err(said) => *said,
         };
         let (function, id) = (self.found.function, self.id);
+        let has_effects = matches!(&said, Said::Reply(reply) if !reply.effects.is_empty());
         let mut made = None;
         let commit = |commit: Commit| {
             let (result, handed) = self.hand_in(commit, trace);
-            made = Some(handed);
+            made = Some(Made {
+                has_effects,
+                ..handed
+            });
             match result {
                 Some(result) => Input::Committed { id, result },
                 None => Input::Joined { id, left: None },
@@ -339,18 +373,35 @@ impl<'a> Turn<'a> {
             }
             Submitted::Waiting(answer) => (None, Answered::Later(answer)),
         };
-        (result, Made { answer, after, span })
+        (
+            result,
+            Made {
+                answer,
+                after,
+                span,
+                has_effects: false,
+            },
+        )
     }
 
     /// Waits until what the command did is where its level says; returns what follows.
     async fn confirm(&mut self, made: Made, step: Option<Step>, session: Option<&mut Token>) -> Option<Step> {
-        let Made { answer, after, span } = made;
+        let Made {
+            answer,
+            after,
+            span,
+            has_effects,
+        } = made;
+        self.has_effects = has_effects;
         self.shared.finish(after);
         let (step, token) = match answer {
             Answered::Now(token) => (step, token),
             Answered::Later(answer) => {
                 assert!(step.is_none(), "a command is answered once its commit is");
-                self.stage = Stage::Confirming;
+                self.stage = Stage::Confirming(answer);
+                let Stage::Confirming(answer) = &mut self.stage else {
+                    unreachable!("it was just set");
+                };
                 let outcome = answer.instrument(span.clone()).await;
                 let outcome = outcome.unwrap_or_else(|_| Err(unanswered(&Err(broken()))));
                 spans::end(&span, &outcome);
@@ -384,6 +435,8 @@ pub(super) struct Made {
     /// What the engine left to do without locks.
     after: After,
     span: Span,
+    /// Whether calls follow once it is where its level says.
+    has_effects: bool,
 }
 
 enum Answered {
@@ -402,13 +455,9 @@ impl Drop for Turn<'_> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Over => return,
             Stage::Idle => {}
-            Stage::Confirming => {
-                if let Some(Step::Effects { effects, .. }) =
-                    self.tell(Input::Committed { id, result: Ok(()) })
-                {
-                    self.rest.extend(effects.into_iter().map(|effect| effect.call));
-                    self.leave_effects();
-                }
+            Stage::Confirming(answer) if self.has_effects => return self.confirm_later(answer),
+            Stage::Confirming(_) => {
+                self.tell(Input::Committed { id, result: Ok(()) });
             }
             Stage::Effecting => self.leave_effects(),
             Stage::Running(stream) => {

@@ -814,21 +814,19 @@ async fn what_is_said_of_a_forward_that_fails_is_what_is_now_true() {
     assert!(verbose.message().len() < 5_000 && verbose.details_payload().is_none());
 }
 
+/// And none is done before: what the command did may come to nothing.
 #[tokio::test]
 async fn a_caller_that_goes_away_before_the_level_is_reached_leaves_no_effect_undone() {
     let scratch = Scratch::new();
     let [orders, stock] = shop();
     let builder = scratch.builder(1).function(orders).function(stock);
     let node = within(builder.start()).await.unwrap();
-    // Another member, which is never there.
-    let two = within(
-        scratch
-            .builder(2)
-            .seeds(vec![node.quic_address().to_string()])
-            .start(),
-    )
-    .await
-    .unwrap();
+    // Another member, which is away.
+    let other = || {
+        let seeds = vec![node.quic_address().to_string()];
+        within(scratch.builder(2).seeds(seeds).start())
+    };
+    let two = other().await.unwrap();
     within(two.ready()).await;
     within(two.shutdown()).await.unwrap();
     let waiting = || commands_waiting(&node);
@@ -838,7 +836,13 @@ async fn a_caller_that_goes_away_before_the_level_is_reached_leaves_no_effect_un
     };
     until(|| node.status().counters["updates_waiting"] > 0).await;
     gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
     let boots = node.entity::<crate::PnCounter>("stock", "boots").unwrap();
+    for _ in 0..200 {
+        let there = within(node.call::<_, i128>("stock", "boots", "get", &())).await;
+        assert_eq!((there, boots.get()), (Ok(0), None));
+    }
+    let two = other().await.unwrap();
     let mut watch = boots.watch();
     within(async {
         while boots.get() != Some(5) {
@@ -847,6 +851,7 @@ async fn a_caller_that_goes_away_before_the_level_is_reached_leaves_no_effect_un
     })
     .await;
     until(|| waiting() == 0).await;
+    within(two.shutdown()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
