@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::engine::{Input, PersistFailure, RecordId, Time};
 use crate::error::{Error, ErrorKind};
+use crate::store::limits::RESERVE_BYTES;
 use crate::store::{Disk, Store, StoreError};
 
 use super::DiskState;
@@ -25,6 +26,12 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 /// How long a snapshot that failed is left alone, milliseconds: at first, and at most.
 const IMAGE_RETRY_MS_MIN: u64 = 10_000;
 const IMAGE_RETRY_MS_MAX: u64 = 300_000;
+
+/// A snapshot takes the place of the log on a full disk only if all of it is no larger; and how long after one that did not fit the
+/// next is tried, milliseconds: at first, and at most.
+const RESCUE_BYTES_MAX: usize = 16 << 20;
+const RESCUE_RETRY_MS_MIN: u64 = 1_000;
+const RESCUE_RETRY_MS_MAX: u64 = 60_000;
 
 /// How long a node that stops waits until its peers have what it has written, milliseconds: it will be back.
 const STOP_MS_MAX: u64 = 1_000;
@@ -44,6 +51,8 @@ pub(super) struct Writer<D: Disk> {
     image: Option<Image>,
     image_not_before: Time,
     image_wait_ms: u64,
+    rescue_not_before: Time,
+    rescue_wait_ms: u64,
 }
 
 impl<D: Disk + Send + Sync + 'static> Writer<D> {
@@ -58,6 +67,8 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
             image: None,
             image_not_before: Time(0),
             image_wait_ms: IMAGE_RETRY_MS_MIN,
+            rescue_not_before: Time(0),
+            rescue_wait_ms: RESCUE_RETRY_MS_MIN,
         }
     }
 
@@ -186,16 +197,37 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
     }
 
     /// On a full disk: a snapshot in place of the commit, of all that is here. Where much of the log is of what is no more, it is so
-    /// much smaller that it fits, with the space kept for such times if need be; then the log goes. Says whether it did.
+    /// much smaller that it fits; then the log goes. Says whether it did. Only of a small state, and from memory: it holds up the commits.
     fn rescue(&mut self) -> Result<bool, Error> {
         let shared = Arc::clone(&self.shared);
+        let now = shared.clock.now().time;
+        if now < self.rescue_not_before {
+            return Ok(false);
+        }
+        self.rescue_not_before = now.after_ms(self.rescue_wait_ms);
+        self.rescue_wait_ms = (self.rescue_wait_ms * 2).min(RESCUE_RETRY_MS_MAX);
         let (jobs, frozen) = shared.with_cell(|cell| (shared.queue.take_now().jobs, cell.engine.freeze()))?;
         self.append(jobs)?;
-        self.store.give_up_reserve();
-        match self.store.snapshot_of_all(&mut frozen.blocks()) {
+        let mut bytes = 0;
+        let blocks = frozen.blocks().take_while(|block| {
+            bytes += block.len();
+            bytes <= RESCUE_BYTES_MAX
+        });
+        let blocks: Vec<Vec<u8>> = blocks.collect();
+        if bytes > RESCUE_BYTES_MAX {
+            return Ok(false);
+        }
+        let mut written = self.store.snapshot_of_all(&mut blocks.iter().cloned());
+        // The space kept for such times is for the next start: it is risked for what surely fits.
+        let fits = bytes <= RESERVE_BYTES / 2;
+        if fits && matches!(&written, Err(error) if error.is_full()) && self.store.give_up_reserve() {
+            written = self.store.snapshot_of_all(&mut blocks.into_iter());
+            self.store.keep_reserve();
+        }
+        match written {
             Ok(_) => {
                 tracing::warn!("the disk was full: a snapshot has taken the place of the log");
-                self.store.keep_reserve();
+                self.rescue_wait_ms = RESCUE_RETRY_MS_MIN;
                 self.all_durable()?;
                 Ok(true)
             }
@@ -204,8 +236,8 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
                 self.report(failed)?;
                 Ok(false)
             }
-            Err(_) => {
-                self.store.keep_reserve();
+            Err(error) => {
+                tracing::info!(%error, "nor does a snapshot fit in place of the log");
                 Ok(false)
             }
         }
@@ -279,7 +311,7 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
         self.append(jobs)?;
         self.commit_appended()?;
         if self.appended != self.durable {
-            // No space: nor is there any for a snapshot.
+            // No space, and no snapshot that would fit.
             self.put_off_image();
             return Ok(());
         }
@@ -315,10 +347,6 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
             Err(error) => {
                 tracing::error!(%error, "no snapshot; the log stays and grows until one succeeds");
                 self.put_off_image();
-                if error.is_full() {
-                    // What is left of a small state may fit into the space kept for a full disk.
-                    self.rescue()?;
-                }
                 Ok(())
             }
         }

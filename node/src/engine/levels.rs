@@ -14,7 +14,7 @@ use crate::wire::{ShardId, Token};
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub answer: Answer,
-    /// What an update that changed nothing has seen.
+    /// What an update that changed nothing has seen, or one that took something away.
     pub observed: Vec<(ShardId, VersionVector)>,
     /// Whether it carries an idempotency key.
     pub keyed: bool,
@@ -86,6 +86,14 @@ impl Levels {
     }
 }
 
+/// What a peer is known to have, so far.
+fn said(view: &PeerView, stage: Stage) -> &VersionVector {
+    match stage {
+        Stage::Applied => &view.applied,
+        Stage::Durable => &view.durable,
+    }
+}
+
 impl Engine {
     /// How many copies a level asks for here; refused where there are not so many members.
     pub(crate) fn copies_needed(&self, level: Level) -> Result<usize, Error> {
@@ -136,13 +144,9 @@ impl Engine {
     fn covers(&self, member: anabranch_crdt::NodeId, pending: &Pending) -> bool {
         let replica = ReplicaId::new(self.config.node, pending.answer.epoch);
         let counts = |view: &PeerView| view.voting || pending.level.copies != Copies::Majority;
-        let said = |view: &'_ PeerView| match pending.level.stage {
-            Stage::Applied => view.applied.clone(),
-            Stage::Durable => view.durable.clone(),
-        };
         let has_seen = pending.observed.iter().all(|(shard, vv)| {
             let view = self.shards[shard.0 as usize].peers.get(&member);
-            view.is_some_and(|view| counts(view) && said(view).covers(vv))
+            view.is_some_and(|view| counts(view) && said(view, pending.level.stage).covers(vv))
         });
         has_seen
             && pending.answer.dots.iter().all(|&(shard, _, last)| {
@@ -150,12 +154,7 @@ impl Engine {
                 let (Some(view), Some(ix)) = (shard.peers.get(&member), shard.replicas.get(replica)) else {
                     return false;
                 };
-                let vv = if pending.level.stage == Stage::Applied {
-                    &view.applied
-                } else {
-                    &view.durable
-                };
-                counts(view) && vv.get(ix) >= last
+                counts(view) && said(view, pending.level.stage).get(ix) >= last
             })
     }
 
@@ -245,8 +244,12 @@ impl Engine {
             .map(|(request, _)| *request)
             .collect();
         for request in waiting {
-            self.levels.remove(request);
-            self.decline(request, error.clone());
+            // What was made is here, and goes on replicating.
+            let error = match self.levels.remove(request) {
+                Some(pending) => pending.answer.token.within(error.clone()),
+                None => error.clone(),
+            };
+            self.decline(request, error);
         }
     }
 

@@ -82,7 +82,11 @@ impl Engine {
     /// answers: who has much to say of many shards must not have said all of it before any was taken.
     pub(crate) fn ask_about(&mut self, peer: NodeId, shards: Vec<ShardId>) {
         if let Some(p) = self.peers.get_mut(&peer) {
-            p.to_ask = shards.into();
+            // Those first that were to be next: where shards change faster than they are asked about, each has its turn.
+            let wanted: BTreeSet<ShardId> = shards.into_iter().collect();
+            p.to_ask.retain(|id| wanted.contains(id));
+            let next: BTreeSet<ShardId> = p.to_ask.iter().copied().collect();
+            p.to_ask.extend(wanted.difference(&next));
             p.asked.clear();
             self.ask_about_more(peer);
         }

@@ -21,9 +21,10 @@ pub const TOKEN_TEXT_BYTES_MAX: usize = 256 << 10;
 
 /// The first byte of a token's bytes in the plain form, which every version reads.
 const PLAIN: u8 = 1;
-/// And in the short form, which is read since 2026-12 and takes a third: for tokens whose plain form is longer than this.
+/// And in the short form, which is read since 2026-12 and takes a third: for tokens whose plain form is longer than this, which as text
+/// is about what a header takes that clients take. Shorter ones are read by nodes of every version.
 const SHORT: u8 = 2;
-const PLAIN_BYTES_MAX: usize = 1 << 10;
+const PLAIN_BYTES_MAX: usize = 5 << 10;
 
 /// What a session has seen: for shards it has read or written, operations by their replica and sequence.
 ///

@@ -114,13 +114,13 @@ fn many_shards_are_not_spoken_of_at_once() {
         ..Limits::default()
     };
     let mut world = check_shards("ab", 300, limits, "link a b\n run\n cut a b");
-    for _ in 0..3 {
+    for _ in 0..2 {
         for k in 0..900 {
             world.update('a', &format!("p/{k}"), Mutation::Increment(1), APPLIED, None);
         }
         world.script("sync a\n crash a\n start a");
     }
-    world.script("link a b\n run\n wait 20000\n equal a b");
+    world.script("link a b\n run\n wait 6000\n equal a b");
     assert_eq!(world.engine('b').status().entities, 900);
     assert!(
         world.spoken_of_at_once > ASKED_SHARDS_MAX / 2,

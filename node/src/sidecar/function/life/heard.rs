@@ -4,12 +4,11 @@
 
 use anabranch_crdt::Type;
 use bytes::Bytes;
-use tonic::Code;
 
 use super::super::end::End;
 use super::super::said;
 use super::{Conversation, Given, nothing_of};
-use crate::error::Error;
+use crate::error::{Changed, Error, ErrorKind};
 use crate::function::unknown_elsewhere;
 use crate::session::{Action, Reply, Said, State, Streams};
 use crate::sidecar::delta::Delta;
@@ -192,7 +191,8 @@ impl Conversation {
             });
             return Ok(Said::Failed {
                 command: None,
-                error: refused(Code::Internal as u32, &text),
+                // Not that it has answered: what it did elsewhere is not known, and a schedule tries again.
+                error: Error::new(ErrorKind::Internal, text).with_changed(Changed::Unknown),
             });
         }
         match (failure.command_id, command) {
