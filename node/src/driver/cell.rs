@@ -12,13 +12,21 @@ use tokio::sync::oneshot;
 use crate::engine::{Answer, Engine, Holdings, Input, Output, RequestId, Time};
 use crate::error::Error;
 use crate::view::View;
-use crate::wire::EntityId;
+use crate::wire::{EntityId, Token};
 
 use super::queue::Job;
 use super::shared::Shared;
 
 /// How an update went, for its caller.
 pub(super) type Outcome = Result<Answer, Error>;
+
+/// What its session has seen with it, also where it came back with an error and is in all the same.
+pub(super) fn seen_with(outcome: &Outcome) -> Token {
+    match outcome {
+        Ok(answer) => answer.token.clone(),
+        Err(error) => Token::of_error(error).unwrap_or_default(),
+    }
+}
 
 /// What the engine's lock guards.
 pub(super) struct Cell {

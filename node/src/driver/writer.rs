@@ -179,10 +179,7 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
         match committed {
             Ok(_) => self.all_durable(),
             Err(error) if error.is_full() && self.rescue()? => Ok(()),
-            Err(error) => {
-                let failed = self.persist_failed(&error);
-                self.report(failed)
-            }
+            Err(error) => self.persist_failed(&error),
         }
     }
 
@@ -232,8 +229,7 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
                 Ok(true)
             }
             Err(error) if error.is_poisoned() => {
-                let failed = self.persist_failed(&error);
-                self.report(failed)?;
+                self.persist_failed(&error)?;
                 Ok(false)
             }
             Err(error) => {
@@ -243,8 +239,8 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
         }
     }
 
-    /// What the engine is told of a failed commit. Everything but a failed sync can be tried again.
-    fn persist_failed(&self, error: &StoreError) -> Input {
+    /// Tells the engine of a failed commit. Everything but a failed sync can be tried again.
+    fn persist_failed(&self, error: &StoreError) -> Result<(), Error> {
         let reason = error.to_string();
         let said = reason.clone();
         let (failure, state) = match () {
@@ -256,7 +252,7 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
             tracing::error!(%reason, "records could not be made durable");
             self.shared.set_disk(state);
         }
-        Input::PersistFailed { failure, reason }
+        self.report(Input::PersistFailed { failure, reason })
     }
 
     /// Tells the engine how a commit went. A store that is poisoned ends the node.
@@ -270,10 +266,7 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
         match self.epochs.advance(&mut self.store, &self.shared) {
             Ok(()) => Ok(()),
             Err(Failed::Node(error)) => Err(error),
-            Err(Failed::Store(error)) => {
-                let input = self.persist_failed(&error);
-                self.report(input)
-            }
+            Err(Failed::Store(error)) => self.persist_failed(&error),
         }
     }
 
@@ -340,10 +333,7 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
                 self.store.keep_reserve();
                 Ok(())
             }
-            Err(error) if error.is_poisoned() => {
-                let input = self.persist_failed(&error);
-                self.report(input)
-            }
+            Err(error) if error.is_poisoned() => self.persist_failed(&error),
             Err(error) => {
                 tracing::error!(%error, "no snapshot; the log stays and grows until one succeeds");
                 self.put_off_image();

@@ -117,7 +117,7 @@ pub struct EngineStatus {
     pub shards: u32,
     /// How many of them anything was ever written to.
     pub shards_used: u32,
-    /// Entities kept: one that has two types counts twice, and a deleted one while slots of its counters wait.
+    /// Entities that exist, each once, also where two sides of a partition have given it two types.
     pub entities: u64,
     /// Operations kept for peers that may lack them.
     pub ring_slots: u64,

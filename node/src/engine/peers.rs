@@ -48,13 +48,17 @@ pub(crate) fn may_fence(epoch: Epoch) -> bool {
     epoch.0 < EPOCH_MAX
 }
 
+/// Whether no node can be in this epoch. There is room above what a fence may ask for, or a fenced node could not come back.
+pub(crate) fn is_nobodys(epoch: u64) -> bool {
+    epoch >= EPOCH_MAX * 2
+}
+
 impl Engine {
     pub(crate) fn on_connected(&mut self, peer: NodeId, epoch: Epoch, wall_ms: u64) {
         if peer == self.config.node {
             return self.disconnect(peer, epoch, "a node does not link to itself".into());
         }
-        // Room above what a fence may ask for, or a fenced node could not come back.
-        if epoch.0 >= EPOCH_MAX * 2 {
+        if is_nobodys(epoch.0) {
             return self.disconnect(peer, epoch, format!("epoch {epoch} is nobody's"));
         }
         let known = self.known_epochs.get(&peer).copied();

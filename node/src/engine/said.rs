@@ -73,7 +73,12 @@ struct Heard {
 impl Engine {
     /// Says to a peer what is so in these shards: news only as far as it is news to that peer.
     pub(crate) fn say(&mut self, peer: NodeId, shards: &[ShardId], tone: Tone) {
-        for said in self.statements(peer, shards, tone) {
+        let all = self.statements(peer, shards, tone);
+        self.send_statements(peer, all);
+    }
+
+    fn send_statements(&mut self, peer: NodeId, all: Vec<Said>) {
+        for said in all {
             self.send(peer, Lane::Control, &Frame::Said(said));
         }
     }
@@ -104,9 +109,7 @@ impl Engine {
             p.to_ask = shards;
             p.asked = all.iter().flat_map(Said::about).collect();
         }
-        for said in all {
-            self.send(peer, Lane::Control, &Frame::Said(said));
-        }
+        self.send_statements(peer, all);
     }
 
     /// The same, for who sends it himself.
@@ -242,9 +245,8 @@ impl Engine {
         let shards: VecDeque<ShardId> = std::mem::take(&mut self.said.news).into_iter().collect();
         for peer in self.connected() {
             let mut rest = shards.clone();
-            for said in self.some_statements(peer, &mut rest, Tone::News) {
-                self.send(peer, Lane::Control, &Frame::Said(said));
-            }
+            let news = self.some_statements(peer, &mut rest, Tone::News);
+            self.send_statements(peer, news);
             self.said.news.extend(rest);
         }
         if !self.said.news.is_empty() {

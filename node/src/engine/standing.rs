@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use anabranch_crdt::{Epoch, NodeId};
 
-use crate::engine::limits::{EPOCH_MAX, MEMBERS_MAX};
+use crate::engine::limits::MEMBERS_MAX;
+use crate::engine::peers::is_nobodys;
 use crate::engine::translate::Refused;
 use crate::engine::{Engine, EngineConfig};
 use crate::wire::{Frame, Lane, Record, Standing};
@@ -131,7 +132,7 @@ impl Engine {
                 said.len()
             ));
         }
-        if let Some(said) = said.iter().find(|said| said.epoch >= EPOCH_MAX * 2) {
+        if let Some(said) = said.iter().find(|said| is_nobodys(said.epoch)) {
             return Err(format!(
                 "epoch {} of node {} is nobody's",
                 said.epoch,

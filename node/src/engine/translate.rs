@@ -9,7 +9,8 @@ use anabranch_crdt::{
     Dot, Epoch, Kill, NodeId, Part, Put, ReplicaId, ReplicaIx, Replicas, SEQ_MAX, Type, VersionVector,
 };
 
-use crate::engine::limits::{EPOCH_MAX, MESSAGE_REPLICAS_MAX};
+use crate::engine::limits::MESSAGE_REPLICAS_MAX;
+use crate::engine::peers::is_nobodys;
 use crate::engine::puts::{read_path, read_put, read_type, totals, wire_path, wire_put};
 use crate::engine::shard::{EntityKey, Entry, Incoming};
 use crate::wire::{
@@ -74,7 +75,7 @@ impl TableReader {
         if sorted.windows(2).any(|w| w[0] == w[1]) {
             return Err("a replica stands twice in a message's table".into());
         }
-        if let Some(r) = ids.iter().find(|r| r.epoch >= EPOCH_MAX * 2) {
+        if let Some(r) = ids.iter().find(|r| is_nobodys(r.epoch)) {
             return Err(format!(
                 "epoch {} of node {} is nobody's",
                 r.epoch,

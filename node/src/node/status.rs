@@ -33,7 +33,7 @@ pub struct NodeStatus {
     pub disk: DiskState,
     /// How many shards its cluster has.
     pub shards: u32,
-    /// How many entities are kept here: one that has two types counts twice, and a deleted one while slots of its counters wait.
+    /// How many entities exist here.
     pub entities: u64,
     /// The other members, sorted by id.
     pub members: Vec<MemberStatus>,

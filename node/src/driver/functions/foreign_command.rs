@@ -14,7 +14,7 @@ use super::foreign_attend::{Follows, Parts, left};
 use super::later::{Later, note_failure};
 use super::parked::{self, Slot};
 use super::step::{Commit, Step, step};
-use crate::driver::cell::Submitted;
+use crate::driver::cell::{Submitted, seen_with};
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
 use crate::engine::{Copies, Time};
@@ -340,16 +340,8 @@ impl Shared {
                 answer.await.unwrap_or_else(|_| Err(unanswered(&Err(broken()))))
             }
         };
-        match outcome {
-            Ok(answer) => {
-                token.join(&answer.token);
-                Ok(())
-            }
-            Err(error) => {
-                token.join(&Token::of_error(&error).unwrap_or_default());
-                Err(error)
-            }
-        }
+        token.join(&seen_with(&outcome));
+        outcome.map(|_| ())
     }
 
     /// Makes the calls that a command wants: those that are waited for in order, the others meanwhile.

@@ -13,7 +13,7 @@ use super::later::{Later, attend, call_later, call_now, note_failure};
 use super::step::{Commit, Step};
 use super::{Found, nothing};
 use crate::driver::calls::Due;
-use crate::driver::cell::{After, Outcome, Submitted};
+use crate::driver::cell::{After, Outcome, Submitted, seen_with};
 use crate::driver::quic::block_on;
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
@@ -36,8 +36,6 @@ pub(super) struct Turn<'a> {
     stage: Stage,
     /// Effects that are not done yet.
     rest: VecDeque<Call>,
-    /// Whether there are some once what it did is where its level says.
-    has_effects: bool,
 }
 
 enum Stage {
@@ -47,7 +45,11 @@ enum Stage {
     /// In a function that waits for others.
     Running(StreamId),
     /// What it did is in, and not yet where its level says.
-    Confirming(oneshot::Receiver<Outcome>),
+    Confirming {
+        answer: oneshot::Receiver<Outcome>,
+        /// Whether calls follow then.
+        has_effects: bool,
+    },
     /// Its effects are being waited for.
     Effecting,
     Over,
@@ -62,7 +64,6 @@ impl<'a> Turn<'a> {
             id: CommandId(shared.functions.next.fetch_add(1, Ordering::Relaxed)),
             stage: Stage::Idle,
             rest: VecDeque::new(),
-            has_effects: false,
         }
     }
 
@@ -392,14 +393,13 @@ impl<'a> Turn<'a> {
             span,
             has_effects,
         } = made;
-        self.has_effects = has_effects;
         self.shared.finish(after);
         let (step, token) = match answer {
             Answered::Now(token) => (step, token),
             Answered::Later(answer) => {
                 assert!(step.is_none(), "a command is answered once its commit is");
-                self.stage = Stage::Confirming(answer);
-                let Stage::Confirming(answer) = &mut self.stage else {
+                self.stage = Stage::Confirming { answer, has_effects };
+                let Stage::Confirming { answer, .. } = &mut self.stage else {
                     unreachable!("it was just set");
                 };
                 let outcome = answer.instrument(span.clone()).await;
@@ -418,14 +418,10 @@ impl<'a> Turn<'a> {
 
     /// What the session hears of a commit, and its caller's.
     fn heard(&self, outcome: Outcome) -> (Result<(), Error>, Token) {
-        match outcome {
-            Ok(answer) => (Ok(()), answer.token),
-            Err(error) => {
-                let seen = Token::of_error(&error).unwrap_or_default();
-                let is_async = self.found.method.is_async();
-                (Err(if is_async { error } else { refused_alone(error) }), seen)
-            }
-        }
+        let seen = seen_with(&outcome);
+        let is_async = self.found.method.is_async();
+        let result = outcome.map_err(|error| if is_async { error } else { refused_alone(error) });
+        (result.map(|_| ()), seen)
     }
 }
 
@@ -455,8 +451,11 @@ impl Drop for Turn<'_> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Over => return,
             Stage::Idle => {}
-            Stage::Confirming(answer) if self.has_effects => return self.confirm_later(answer),
-            Stage::Confirming(_) => {
+            Stage::Confirming {
+                answer,
+                has_effects: true,
+            } => return self.confirm_later(answer),
+            Stage::Confirming { .. } => {
                 self.tell(Input::Committed { id, result: Ok(()) });
             }
             Stage::Effecting => self.leave_effects(),

@@ -128,12 +128,20 @@ impl Alone {
         snapshot_bytes: u64,
         functions: Vec<Arc<Function>>,
     ) -> Alone {
-        let network = Nobody::default();
         let config = Config {
             functions,
             ..config(scratch, snapshot_bytes)
         };
-        let open = open(disk.clone(), &config, |shared| {
+        Alone::start_on(disk.clone(), &config)
+    }
+
+    /// On a disk of whichever kind.
+    pub(super) fn start_on<D: Disk + Send + Sync + 'static>(disk: D, config: &Config) -> Alone
+    where
+        D::File: Send,
+    {
+        let network = Nobody::default();
+        let open = open(disk, config, |shared| {
             shared.set_network(Arc::new(network.clone()));
             Ok(())
         })
@@ -251,13 +259,8 @@ async fn what_the_system_refused_was_called_a_full_disk() {
     let (scratch, disk) = (Scratch::new(), MemDisk::new());
     let hooked = Hooked::new(&disk, |_, _| ());
     let refuses = Arc::clone(&hooked.refuses);
-    let open = open(hooked, &config(&scratch, 4 << 10), |shared| {
-        shared.set_network(Arc::new(Nobody::default()));
-        Ok(())
-    })
-    .unwrap();
-    let shared = Arc::clone(&open.shared);
-    let writer = thread::spawn(move || live(open));
+    let node = Alone::start_on(hooked, &config(&scratch, 4 << 10));
+    let shared = &node.shared;
     within(shared.update(increment("k", 1))).await.unwrap();
     // A snapshot is followed by a new segment.
     refuses.store(true, Ordering::Relaxed);
@@ -280,9 +283,7 @@ async fn what_the_system_refused_was_called_a_full_disk() {
     // It is tried again without anybody asking.
     refuses.store(false, Ordering::Relaxed);
     until(|| shared.disk() == DiskState::Fine).await;
-    shared.stop(false);
-    within(shared.stopped()).await.unwrap();
-    writer.join().unwrap();
+    within(node.stop()).await.unwrap();
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
     assert_eq!(node.count("k"), Some(made));
     within(node.stop()).await.unwrap();

@@ -2,15 +2,13 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread::{self, JoinHandle};
 
 use anabranch_crdt::Clock;
 use bytes::Bytes;
 
 use super::super::DiskState;
 use super::super::shared::Shared;
-use super::super::start::{live, open};
-use super::faults::{Alone, NO_SNAPSHOT, Nobody, config};
+use super::faults::{Alone, NO_SNAPSHOT, config};
 use super::hooked::Hooked;
 use super::*;
 use crate::store::{Disk, MemDisk};
@@ -49,7 +47,7 @@ async fn held_up(
     gate: &Gate,
     calls: u32,
     hook: impl Fn(&str, &str) + Send + Sync + 'static,
-) -> (Arc<Shared>, JoinHandle<()>, i64) {
+) -> (Alone, i64) {
     let (at, count) = (gate.clone(), AtomicU32::new(0));
     let hooked = Hooked::new(disk, move |what, name| {
         hook(what, name);
@@ -57,20 +55,14 @@ async fn held_up(
             at.pass();
         }
     });
-    let open = open(hooked, &config(scratch, 4 << 10), |shared| {
-        shared.set_network(Arc::new(Nobody::default()));
-        Ok(())
-    })
-    .unwrap();
-    let shared = Arc::clone(&open.shared);
-    let writer = thread::spawn(move || live(open));
-    within(shared.update(add_large("large", 50))).await.unwrap();
+    let node = Alone::start_on(hooked, &config(scratch, 4 << 10));
+    within(node.shared.update(add_large("large", 50))).await.unwrap();
     let mut made = 0;
     while !gate.has_come() {
-        within(shared.update(increment("k", 1))).await.unwrap();
+        within(node.shared.update(increment("k", 1))).await.unwrap();
         made += 1;
     }
-    (shared, writer, made)
+    (node, made)
 }
 
 fn has(disk: &MemDisk, prefix: &str) -> bool {
@@ -87,45 +79,40 @@ async fn restarts_with(scratch: &Scratch, disk: &MemDisk, count: i64) {
 #[tokio::test]
 async fn a_durable_write_waited_until_a_whole_snapshot_was_written() {
     let (scratch, disk, gate) = (Scratch::new(), MemDisk::new(), Gate::default());
-    let (shared, writer, mut made) = held_up(&scratch, &disk, &gate, 1, |_, _| ()).await;
+    let (node, mut made) = held_up(&scratch, &disk, &gate, 1, |_, _| ()).await;
     for _ in 0..100 {
-        within(shared.update(increment("k", 1))).await.unwrap();
+        within(node.shared.update(increment("k", 1))).await.unwrap();
         made += 1;
     }
     assert!(has(&disk, UNFINISHED), "it is not written yet");
     gate.open();
     until(|| has(&disk, "snapshot-") && !has(&disk, "log-0000000000000001")).await;
-    within(shared.update(increment("k", 1))).await.unwrap();
-    shared.stop(false);
-    within(shared.stopped()).await.unwrap();
-    writer.join().unwrap();
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    within(node.stop()).await.unwrap();
     restarts_with(&scratch, &disk, made + 1).await;
 }
 
 #[tokio::test]
 async fn a_machine_that_stops_while_a_snapshot_is_written_loses_nothing() {
     let (scratch, disk, gate) = (Scratch::new(), MemDisk::new(), Gate::default());
-    let (shared, writer, mut made) = held_up(&scratch, &disk, &gate, 1, |_, _| ()).await;
+    let (node, mut made) = held_up(&scratch, &disk, &gate, 1, |_, _| ()).await;
     for _ in 0..10 {
-        within(shared.update(increment("k", 1))).await.unwrap();
+        within(node.shared.update(increment("k", 1))).await.unwrap();
         made += 1;
     }
     disk.crash(&mut || 0);
     gate.open();
-    shared.stop(false);
-    let _ = within(shared.stopped()).await;
-    writer.join().unwrap();
+    let _ = node.stop().await;
     restarts_with(&scratch, &disk, made).await;
 }
 
 #[tokio::test]
 async fn a_node_stops_without_waiting_for_the_whole_snapshot() {
     let (scratch, disk, gate) = (Scratch::new(), MemDisk::new(), Gate::default());
-    let (shared, writer, made) = held_up(&scratch, &disk, &gate, 1, |_, _| ()).await;
-    shared.stop(false);
+    let (node, made) = held_up(&scratch, &disk, &gate, 1, |_, _| ()).await;
+    node.shared.stop(false);
     gate.open();
-    within(shared.stopped()).await.unwrap();
-    writer.join().unwrap();
+    within(node.stop()).await.unwrap();
     // Whoever comes next has the directory alone.
     assert!(!has(&disk, UNFINISHED));
     restarts_with(&scratch, &disk, made).await;
@@ -142,18 +129,16 @@ async fn records_get_the_room_that_an_unfinished_snapshot_has_taken() {
         }
     };
     // A state of which two writes are on the disk and the rest is not.
-    let (shared, writer, _) = held_up(&scratch, &disk, &gate, 3, hook).await;
+    let (node, _) = held_up(&scratch, &disk, &gate, 3, hook).await;
     disk.set_capacity(Some(disk.used_bytes()));
     is_full.store(true, Ordering::Relaxed);
-    within(shared.update(add_large("more", 25))).await.unwrap();
-    assert_eq!(shared.disk(), DiskState::Fine);
+    within(node.shared.update(add_large("more", 25))).await.unwrap();
+    assert_eq!(node.shared.disk(), DiskState::Fine);
     disk.set_capacity(None);
     let read = |shared: &Shared| ["large", "more"].map(|key| shared.read(&id("set", key)));
-    let before = read(&shared);
+    let before = read(&node.shared);
     assert!(before.iter().all(Option::is_some));
-    shared.stop(false);
-    within(shared.stopped()).await.unwrap();
-    writer.join().unwrap();
+    within(node.stop()).await.unwrap();
     let node = Alone::start_with(&scratch, &disk, NO_SNAPSHOT, Vec::new());
     assert_eq!(read(&node.shared), before);
     within(node.stop()).await.unwrap();
