@@ -151,6 +151,14 @@ impl<F: DiskFile> Log<F> {
             .collect()
     }
 
+    /// Makes sure that there is a segment for what is appended next. Nothing may be pending.
+    pub(super) fn begin_segment<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), StoreError> {
+        match self.tail {
+            Some(_) => Ok(()),
+            None => self.roll(disk),
+        }
+    }
+
     /// Forgets the segments with records up to `covered`, which must be durable in a snapshot. It was the last one when
     /// [`Log::close_segment`] was called.
     pub(super) fn forget_covered(&mut self, covered: Lsn) {
@@ -212,6 +220,11 @@ impl<F: DiskFile> Log<F> {
         {
             return Ok(());
         }
+        self.roll(disk)
+    }
+
+    fn roll<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), StoreError> {
+        let empty = SEGMENT_HEADER_BYTES as u64;
         let first = self.durable.next();
         let file = segment::create(disk, self.ties.directory, first)?;
         if let Some(full) = self.tail.replace(Tail {

@@ -18,10 +18,12 @@ use super::{Identity, Lsn, u32_at, u64_at, u128_at};
 
 /// Newest format written and read here. Format 1 had no salt, format 2 counters that could not be reset, format 3 puts
 /// one by one in its snapshots, format 4 whole places in its operations; none of them was ever released.
-pub(super) const VERSION: u8 = 6;
+pub(super) const VERSION: u8 = 7;
 /// Oldest format read here: it has no word of since when a node keeps what its runs hold of bounded counters, and its first start
 /// makes it the newest.
 const OLDEST: u8 = 5;
+/// The first format in which a segment of the log is there before an epoch is, even if nothing was ever appended.
+const LOG_FIRST: u8 = 7;
 /// The meta file's name.
 pub(super) const NAME: &str = "meta";
 /// Its name while it is not whole yet.
@@ -34,6 +36,7 @@ const FIXED_BYTES: usize = 8 + 1 + 1 + 16 + 16 + 16 + 1 + 8 + 8 + 4;
 /// What the meta file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
+    pub(super) format: u8,
     pub(super) cluster: String,
     pub(super) node: NodeId,
     pub(super) ties: Ties,
@@ -71,6 +74,7 @@ impl Meta {
             });
         }
         Ok(Meta {
+            format: VERSION,
             cluster: identity.cluster.clone(),
             node: identity.node,
             ties: Ties {
@@ -110,6 +114,11 @@ impl Meta {
         Ok(())
     }
 
+    /// Whether there was a segment to hold the record after `synced` when this was written.
+    pub(super) fn has_log(&self) -> bool {
+        self.epoch.is_some() && self.format >= LOG_FIRST
+    }
+
     /// Refuses a directory of another cluster or node.
     pub(super) fn check_identity(&self, file: &str, identity: &Identity) -> Result<(), StoreError> {
         let file = file.to_owned();
@@ -139,7 +148,7 @@ impl Meta {
         );
         let mut out = Vec::with_capacity(FIXED_BYTES + self.cluster.len());
         out.extend_from_slice(&MAGIC);
-        out.push(VERSION);
+        out.push(self.format);
         out.push(self.cluster.len() as u8);
         out.extend_from_slice(self.cluster.as_bytes());
         out.extend_from_slice(&self.node.0.to_le_bytes());
@@ -192,6 +201,7 @@ impl Meta {
             _ => return Err(bad("the epoch is neither there nor absent")),
         };
         Ok(Meta {
+            format: body[8],
             cluster: cluster.to_owned(),
             node: NodeId(u128_at(rest, 0)),
             ties: Ties {

@@ -84,6 +84,7 @@ pub use snapshot_job::{SnapshotJob, WrittenSnapshot};
 
 use log::Log;
 use meta::Meta;
+use snapshot::Next;
 
 /// A record's place in the log: counts up by one from 1. `Lsn(0)` is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -233,7 +234,11 @@ impl<D: Disk> Store<D> {
         if let Some(last) = self.meta.epoch.filter(is_old) {
             return Err(StoreError::EpochNotNew { asked: epoch, last });
         }
+        // From now on a directory without it has lost it.
+        let begun = self.log.begin_segment(&*self.disk);
+        self.poison_if_failed(begun)?;
         let meta = Meta {
+            format: meta::VERSION,
             epoch: Some(epoch),
             synced: self.log.durable(),
             ..self.meta.clone()
@@ -332,9 +337,10 @@ impl<D: Disk> Store<D> {
         self.check_alive()?;
         assert!(!self.writes_snapshot, "one snapshot at a time");
         let covered = self.log.appended();
-        let Some(job) = self.job(covered, |log| log.segments()) else {
+        let Some(job) = self.job(covered) else {
             return Ok(covered);
         };
+        let job = job.superseding(self.log.segments());
         let written = job.write(blocks, &AtomicBool::new(false));
         let WrittenSnapshot { summary, left } = self.poison_if_failed(written)?;
         self.garbage = left;
@@ -348,7 +354,7 @@ impl<D: Disk> Store<D> {
     /// [`Store::end_snapshot`] before the next is begun.
     ///
     /// # Errors
-    /// `Poisoned` only.
+    /// `Poisoned`: as of [`Store::commit`].
     ///
     /// # Panics
     /// If records are pending, of which the blocks would hold what is not durable; if the last one has not ended.
@@ -360,28 +366,34 @@ impl<D: Disk> Store<D> {
             self.log.pending_bytes()
         );
         assert!(!self.writes_snapshot, "one snapshot at a time");
-        let job = self.job(self.log.durable(), Log::close_segment);
-        self.writes_snapshot = job.is_some();
-        Ok(job)
+        let Some(job) = self.job(self.log.durable()) else {
+            return Ok(None);
+        };
+        let job = job.superseding(self.log.close_segment());
+        let begun = self.log.begin_segment(&*self.disk);
+        let next = match self.poison_if_failed(begun) {
+            Ok(()) => Next::There,
+            Err(error) if error.is_poisoned() => return Err(error),
+            // Where there is no room for it, there may be once the snapshot is written.
+            Err(_) => Next::Absent,
+        };
+        self.writes_snapshot = true;
+        Ok(Some(SnapshotJob { next, ..job }))
     }
 
-    /// A snapshot up to `covered`, which supersedes these segments of the log; none where the last one covers that.
-    fn job(
-        &mut self,
-        covered: Lsn,
-        segments: impl FnOnce(&mut Log<D::File>) -> Vec<String>,
-    ) -> Option<SnapshotJob<D>> {
+    /// A snapshot up to `covered`; none where the last one covers that.
+    fn job(&self, covered: Lsn) -> Option<SnapshotJob<D>> {
         let before = self.snapshot.as_ref().map(|snapshot| snapshot.covered);
         if covered == before.unwrap_or_default() {
             return None;
         }
         let mut superseded = self.garbage.clone();
         superseded.extend(before.map(snapshot::name));
-        superseded.extend(segments(&mut self.log));
         Some(SnapshotJob {
             disk: Arc::clone(&self.disk),
             ties: self.meta.ties,
             covered,
+            next: Next::Absent,
             superseded,
         })
     }

@@ -15,6 +15,7 @@ use super::limits::{PROOF_BYTES_MAX, READ_BYTES, RECORD_HEADER_BYTES, SEGMENT_HE
 use super::log::{Closed, Found, Log, Tail};
 use super::meta::{self, Meta, Ties};
 use super::record::{self, Header};
+use super::snapshot::Next;
 use super::window::Window;
 use super::{
     Identity, Lsn, Opened, Options, Recovered, Store, StoreError as E, remove_garbage, segment, snapshot,
@@ -61,6 +62,13 @@ pub(super) fn open<D: Disk>(
         _ => None,
     };
     segments.splice(0..0, beyond);
+    let goes_on = match snapshot {
+        Some(snapshot) if snapshot.next != Next::Unsaid => snapshot.next == Next::There,
+        _ => meta.has_log() && covered <= meta.synced,
+    };
+    if segments.is_empty() && goes_on {
+        return Err(reader.misses_log(covered));
+    }
     let (found, torn_bytes_cut) = reader.read_log(&segments, covered, visit)?;
 
     let mut garbage = files.garbage(covered, beyond);
@@ -220,6 +228,18 @@ impl<D: Disk> Reader<'_, D> {
         let mut window = Window::new(&mut file).map_err(failed)?;
         let end = self.read_records(&name, &mut window, first, None, &mut |_| Ok(()))?;
         Ok(end.last > covered)
+    }
+
+    /// There was a segment to go on behind what is covered, and it is gone.
+    fn misses_log(&self, covered: Lsn) -> StoreError {
+        let first = segment::name(covered.next());
+        let what =
+            format!("the log is missing from here on ({first}); all files of a directory belong together");
+        let beside = match covered {
+            Lsn(0) => meta::NAME.to_owned(),
+            covered => snapshot::name(covered),
+        };
+        E::corrupt(&self.disk.locate(&beside), 0, what)
     }
 
     /// Visits all records in `segments` above `covered`; the last of the segments becomes the log's tail.

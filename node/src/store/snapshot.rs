@@ -1,7 +1,7 @@
 //! A snapshot: one immutable file that stands for every record up to the lsn in its name.
 //!
-//! Header (64 bytes): `"anasnap\0" | version u8 | 7 zeros | covered lsn u64 | directory u128 | 20 zeros |
-//! crc32c u32`.
+//! Header (64 bytes): `"anasnap\0" | version u8 | next u8 | 6 zeros | covered lsn u64 | directory u128 | 20 zeros |
+//! crc32c u32`. Next: see `Next`.
 //! Blocks: `len u32 | crc32c u32 | payload`, the checksum seeded with the directory's salt, the covered lsn and the
 //! block's number.
 //! Index: for each block `offset u64 | len u32`. Footer (32 bytes): `index offset u64 | blocks u64 | index
@@ -32,8 +32,21 @@ const PREFIX: &str = "snapshot-";
 pub(super) struct Summary {
     /// Every record up to this one is in it.
     pub(super) covered: Lsn,
+    /// The segment behind it.
+    pub(super) next: Next,
     /// Its size.
     pub(super) bytes: u64,
+}
+
+/// What a snapshot's header says of the segment that the log goes on with behind it, so that it is missed where it is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing: it is from before there was a word of it.
+    Unsaid,
+    /// It was there before the snapshot.
+    There,
+    /// There was no room for it.
+    Absent,
 }
 
 /// The file name of the snapshot that covers up to this lsn.
@@ -51,6 +64,7 @@ pub(super) fn write<D: Disk>(
     disk: &D,
     ties: Ties,
     covered: Lsn,
+    next: Next,
     blocks: &mut dyn Iterator<Item = Result<Vec<u8>, StoreError>>,
 ) -> Result<Summary, StoreError> {
     let file = name(covered);
@@ -64,7 +78,7 @@ pub(super) fn write<D: Disk>(
             buffer: Vec::new(),
         };
         writer
-            .push(&encode_header(ties.directory, covered))
+            .push(&encode_header(ties.directory, covered, next))
             .map_err(failed)?;
         let mut index = Vec::new();
         for (number, block) in blocks.enumerate() {
@@ -94,7 +108,7 @@ pub(super) fn write<D: Disk>(
         bytes = writer.offset();
         Ok(())
     })?;
-    Ok(Summary { covered, bytes })
+    Ok(Summary { covered, next, bytes })
 }
 
 /// Reads a whole snapshot and hands its blocks on. All of it is checked, each block before it is handed on.
@@ -108,7 +122,7 @@ pub(super) fn read<D: Disk>(
     let failed = |e| StoreError::io("reading a snapshot", file.clone(), e);
     let mut input = disk.open(&name(covered)).map_err(failed)?;
     let mut window = Window::new(&mut input).map_err(failed)?;
-    let (footer, index) = read_index(&file, &mut window, ties.directory, covered)?;
+    let (next, footer, index) = read_index(&file, &mut window, ties.directory, covered)?;
     let mut offset = SNAPSHOT_HEADER_BYTES as u64;
     for (number, entry) in index.chunks_exact(INDEX_ENTRY_BYTES).enumerate() {
         let (at, len) = (u64_at(entry, 0), u32_at(entry, 8) as usize);
@@ -145,6 +159,7 @@ pub(super) fn read<D: Disk>(
     }
     Ok(Summary {
         covered,
+        next,
         bytes: window.len(),
     })
 }
@@ -155,7 +170,7 @@ fn read_index<F: DiskFile>(
     window: &mut Window<'_, F>,
     directory: u128,
     covered: Lsn,
-) -> Result<(Footer, Vec<u8>), StoreError> {
+) -> Result<(Next, Footer, Vec<u8>), StoreError> {
     let failed = |e| StoreError::io("reading a snapshot", file.to_owned(), e);
     if window.len() < (SNAPSHOT_HEADER_BYTES + SNAPSHOT_FOOTER_BYTES) as u64 {
         return Err(StoreError::corrupt(
@@ -164,7 +179,7 @@ fn read_index<F: DiskFile>(
             "the file is too short for a snapshot",
         ));
     }
-    check_header(
+    let next = check_header(
         file,
         window.get(0, SNAPSHOT_HEADER_BYTES).map_err(failed)?,
         directory,
@@ -185,7 +200,7 @@ fn read_index<F: DiskFile>(
             "the block index's checksum is wrong",
         ));
     }
-    Ok((footer, index))
+    Ok((next, footer, index))
 }
 
 /// Gathers small writes into large ones.
@@ -227,10 +242,15 @@ impl<F: DiskFile> Writer<'_, F> {
     }
 }
 
-fn encode_header(directory: u128, covered: Lsn) -> [u8; SNAPSHOT_HEADER_BYTES] {
+fn encode_header(directory: u128, covered: Lsn, next: Next) -> [u8; SNAPSHOT_HEADER_BYTES] {
     let mut header = [0; SNAPSHOT_HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
     header[8] = VERSION;
+    header[9] = match next {
+        Next::Unsaid => 0,
+        Next::There => 1,
+        Next::Absent => 2,
+    };
     header[16..24].copy_from_slice(&covered.0.to_le_bytes());
     header[24..40].copy_from_slice(&directory.to_le_bytes());
     let crc = crc32c::crc32c(&header[..60]);
@@ -238,7 +258,8 @@ fn encode_header(directory: u128, covered: Lsn) -> [u8; SNAPSHOT_HEADER_BYTES] {
     header
 }
 
-fn check_header(file: &str, header: &[u8], directory: u128, covered: Lsn) -> Result<(), StoreError> {
+/// Checks the header of the snapshot that is called `file`.
+fn check_header(file: &str, header: &[u8], directory: u128, covered: Lsn) -> Result<Next, StoreError> {
     let bad = |what: &str| Err(StoreError::corrupt(file, 0, what));
     if header[..8] != MAGIC {
         return bad("this is not a snapshot");
@@ -263,7 +284,12 @@ fn check_header(file: &str, header: &[u8], directory: u128, covered: Lsn) -> Res
     if u128_at(header, 24) != directory {
         return bad("the snapshot belongs to another data directory");
     }
-    Ok(())
+    match header[9] {
+        0 => Ok(Next::Unsaid),
+        1 => Ok(Next::There),
+        2 => Ok(Next::Absent),
+        _ => bad("what the header says of the next segment makes no sense"),
+    }
 }
 
 struct Footer {

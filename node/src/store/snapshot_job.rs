@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::disk::Disk;
 use super::error::StoreError;
 use super::meta::Ties;
+use super::snapshot::Next;
 use super::{Lsn, remove_garbage, snapshot};
 
 /// A snapshot to be written: of everything that was durable when it was handed out.
@@ -21,6 +22,7 @@ pub struct SnapshotJob<D> {
     pub(super) disk: Arc<D>,
     pub(super) ties: Ties,
     pub(super) covered: Lsn,
+    pub(super) next: Next,
     /// Files that are of no use once it is durable.
     pub(super) superseded: Vec<String>,
 }
@@ -35,6 +37,12 @@ pub struct WrittenSnapshot {
 }
 
 impl<D: Disk> SnapshotJob<D> {
+    /// As it is, but that these files are of no use either once it is durable.
+    pub(super) fn superseding(mut self, files: Vec<String>) -> SnapshotJob<D> {
+        self.superseded.extend(files);
+        self
+    }
+
     /// Writes it, of these blocks, and then removes what it supersedes. Blocks are the caller's own cut of its state as it was
     /// when the snapshot was begun, at most [`limits::BLOCK_BYTES_MAX`](super::limits::BLOCK_BYTES_MAX) each. It is given up
     /// once `given_up` is set.
@@ -51,7 +59,7 @@ impl<D: Disk> SnapshotJob<D> {
             true => Err(StoreError::GivenUp),
             false => Ok(block),
         });
-        let summary = snapshot::write(&*self.disk, self.ties, self.covered, &mut blocks)?;
+        let summary = snapshot::write(&*self.disk, self.ties, self.covered, self.next, &mut blocks)?;
         // From here on the snapshot counts. What it covers is only in the way, so failing to remove it is no failure.
         remove_garbage(&*self.disk, &mut self.superseded)?;
         Ok(WrittenSnapshot {

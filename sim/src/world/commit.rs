@@ -91,13 +91,8 @@ impl World {
                 )
             }
             Err(StoreError::Poisoned { reason }) => {
-                life.poisoned = true;
                 self.tell(|| format!("n{node}'s store is poisoned: {reason}"));
-                let event = Event::Operator {
-                    node,
-                    life: life_number,
-                };
-                self.kernel.after(OPERATOR_US, event);
+                self.poisoned(node, life_number);
                 self.give(
                     node,
                     Input::PersistFailed {
@@ -108,6 +103,15 @@ impl World {
             }
             Err(other) => Err(broken(Rule::Store, node, format!("a commit is refused: {other}"))),
         }
+    }
+
+    /// Nothing more is written to this life's store; somebody will see to it.
+    pub(super) fn poisoned(&mut self, node: NodeIx, life_number: u64) {
+        if let Some(life) = &mut self.hosts[node].life {
+            life.poisoned = true;
+        }
+        let life = life_number;
+        self.kernel.after(OPERATOR_US, Event::Operator { node, life });
     }
 
     /// Somebody starts a process again whose store is poisoned.

@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicBool;
 
 use anabranch::store::{MemDisk, SnapshotJob, StoreError, WrittenSnapshot};
 
-use super::commit::OPERATOR_US;
 use super::{Event, World};
 use crate::net::NodeIx;
 use crate::oracle::{Failure, Rule, broken};
@@ -40,9 +39,26 @@ impl World {
             return Ok(());
         }
         let begun = life.store.begin_snapshot();
-        let Some(job) = begun.map_err(|e| broken(Rule::Store, node, format!("no snapshot is begun: {e}")))?
-        else {
+        if self.died_at_its_disk(node) {
             return Ok(());
+        }
+        let Some(life) = &mut self.hosts[node].life else {
+            return Ok(());
+        };
+        let job = match begun {
+            Ok(Some(job)) => job,
+            Ok(None) => return Ok(()),
+            Err(StoreError::Poisoned { .. }) => {
+                self.poisoned(node, lives);
+                return Ok(());
+            }
+            Err(other) => {
+                return Err(broken(
+                    Rule::Store,
+                    node,
+                    format!("no snapshot is begun: {other}"),
+                ));
+            }
         };
         let blocks: Vec<Vec<u8>> = life.engine.image().collect();
         life.image = Some(Image { job, blocks });
@@ -80,9 +96,7 @@ impl World {
             }
             Err(StoreError::Full { .. } | StoreError::Disk { .. }) => Ok(()),
             Err(StoreError::Poisoned { .. }) => {
-                life.poisoned = true;
-                let life = life_number;
-                self.kernel.after(OPERATOR_US, Event::Operator { node, life });
+                self.poisoned(node, life_number);
                 Ok(())
             }
             Err(other) => Err(broken(

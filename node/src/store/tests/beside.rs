@@ -15,7 +15,7 @@ fn a_snapshot_counts_once_it_is_written_also_for_who_died_before_hearing_of_it()
     check(
         "open | epoch 1 | append a | commit | begin | append b | commit | write | append c | commit | crash lost | open | \
          append d | commit | snapshot | files | crash lost | open",
-        "new | ok | 1 | begun | 2 | ok | 3 | old [a] 2=b 3=c | 4 | ok | meta snapshot-4 | old [a b c d]",
+        "new | ok | 1 | begun | 2 | ok | 3 | old [a] 2=b 3=c | 4 | ok | log-5 meta snapshot-4 | old [a b c d]",
     );
 }
 
@@ -46,7 +46,7 @@ fn a_snapshot_without_room_is_none_and_a_later_one_covers_all() {
     check(
         "open | epoch 1 | append a b*9000 | commit | begin | append c | commit | full 11000 | write | end | files | room | \
          append d | commit | snapshot | files | crash lost | open",
-        "new | ok | 2 | begun | 3 | full | full | log-1 log-3 meta | 4 | ok | meta snapshot-4 | old [a b*9000 c d]",
+        "new | ok | 2 | begun | 3 | full | full | log-1 log-3 meta | 4 | ok | log-5 meta snapshot-4 | old [a b*9000 c d]",
     );
 }
 
@@ -55,7 +55,7 @@ fn a_snapshot_that_was_given_up_is_none() {
     check(
         "open | epoch 1 | append a | commit | begin | give up | end | files | append b | commit | crash lost | open",
         "new | ok | 1 | begun | the snapshot was given up; nothing was changed | the snapshot was given up; nothing was changed \
-         | log-1 meta | 2 | old 1=a 2=b",
+         | log-1 log-2 meta | 2 | old 1=a 2=b",
     );
 }
 

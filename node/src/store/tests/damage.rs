@@ -1,5 +1,7 @@
 //! What the store refuses, what poisons it, and what it survives.
 
+use std::sync::atomic::AtomicBool;
+
 use anabranch_crdt::{Epoch, NodeId};
 
 use super::script::check;
@@ -72,7 +74,39 @@ fn a_missing_file_is_damage() {
     }
     check(
         "open | epoch 1 | append a | commit | snapshot | open | epoch 2 | drop snapshot-1 | open",
-        "new | ok | 1 | ok | old [a] | ok | corrupt meta@0",
+        "new | ok | 1 | ok | old [a] | ok | corrupt log-2@0",
+    );
+}
+
+/// A copy of a directory without the files of its log, or one from which somebody has removed them to make room.
+#[test]
+fn a_directory_without_its_log_is_damaged() {
+    check(
+        "open | epoch 1 | append a | commit | drop log-1 | open",
+        "new | ok | 1 | corrupt meta@0",
+    );
+    check("open | epoch 1 | drop log-1 | open", "new | ok | corrupt meta@0");
+    check(
+        "open | epoch 1 | append a | commit | snapshot | append b | commit | drop log-2 | open",
+        "new | ok | 1 | ok | 2 | corrupt snapshot-1@0",
+    );
+    check(
+        "open | epoch 1 | append a | commit | snapshot | open | epoch 2 | append b | commit | drop log-2 | open",
+        "new | ok | 1 | ok | old [a] | ok | 2 | corrupt snapshot-1@0",
+    );
+}
+
+/// On a full disk there may be no room for the segment behind a snapshot.
+#[test]
+fn a_snapshot_behind_which_there_was_no_room_misses_no_log() {
+    check(
+        "open | epoch 1 | append a | commit | append b*30000 | full 70000 | rescue | files | crash lost | open | epoch 2 | append c | \
+         commit | crash lost | open",
+        "new | ok | 1 | 2 | meta snapshot-2 | old [a b*30000] | ok | 3 | old [a b*30000] 3=c",
+    );
+    check(
+        "open | epoch 1 | append a*2000 | commit | full 2200 | begin | room | write | end | files | crash lost | open | append b | commit | crash lost | open",
+        "new | ok | 1 | begun | ok | ok | meta snapshot-1 | old [a*2000] | 2 | old [a*2000] 2=b",
     );
 }
 
@@ -205,7 +239,11 @@ fn a_failed_sync_of_any_file_poisons() {
     );
     check(
         "open | epoch 1 | append a | fail-sync | commit | commit | open",
-        "new | ok | poisoned | poisoned | old",
+        "new | ok | poisoned | poisoned | old 1=a",
+    );
+    check(
+        "open | append a | fail-sync | commit | commit | open",
+        "new | poisoned | poisoned | new",
     );
 }
 
@@ -308,7 +346,7 @@ fn a_directory_belongs_to_one_node_of_one_cluster() {
 #[test]
 fn a_newer_format_is_named() {
     for (name, known, checked) in [
-        ("meta", 6, 0..55),
+        ("meta", 7, 0..55),
         ("log-0000000000000002", 1, 0..60),
         ("snapshot-0000000000000001", 1, 0..60),
     ] {
@@ -427,6 +465,25 @@ fn a_rename_that_may_have_happened_poisons_the_store() {
     let error = store
         .snapshot(&mut [b"image".to_vec()].into_iter())
         .expect_err("it failed");
+    assert!(error.is_poisoned(), "{error}");
+    // Had it gone on, this would lie in a segment that the snapshot makes superfluous.
+    assert!(store.append(b"three").expect_err("poisoned").is_poisoned());
+    drop(store);
+    let (_, _, held) = open(disk, small()).expect("a store");
+    assert_eq!(held.payloads(), [b"one".to_vec(), b"two".to_vec()]);
+}
+
+#[test]
+fn a_snapshots_rename_that_may_have_happened_poisons_the_store() {
+    let disk = MemDisk::new();
+    let (mut store, ..) = open(disk.clone(), small()).expect("a new store");
+    store.start_epoch(Epoch(1)).expect("an epoch");
+    store.append(b"one").expect("appending");
+    store.commit().expect("a commit");
+    let job = store.begin_snapshot().expect("a store").expect("a snapshot");
+    disk.fail_renames(1);
+    let written = job.write(&mut [b"image".to_vec()].into_iter(), &AtomicBool::new(false));
+    let error = store.end_snapshot(written).expect_err("it failed");
     assert!(error.is_poisoned(), "{error}");
     // Had it gone on, this would lie in a segment that the snapshot makes superfluous.
     assert!(store.append(b"three").expect_err("poisoned").is_poisoned());

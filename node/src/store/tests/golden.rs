@@ -19,6 +19,16 @@ const META_1: &[&str] = &[
 ];
 
 const META: &[&str] = &[
+    "616e61626d6574610704746573740a00",
+    "0000000000000000000000000000d100",
+    "0000000000000000000000000000175a",
+    "175a0000000000000000000000000105",
+    "000000000000000200000000000000c2",
+    "8dd93e",
+];
+
+/// The same of format 6, in which there may be no log beside it.
+const META_6: &[&str] = &[
     "616e61626d6574610604746573740a00",
     "0000000000000000000000000000d100",
     "0000000000000000000000000000175a",
@@ -48,6 +58,20 @@ const SEGMENT: &[&str] = &[
     "0066697665",
 ];
 const SNAPSHOT: &[&str] = &[
+    "616e61736e6170000101000000000000",
+    "0200000000000000d100000000000000",
+    "00000000000000000000000000000000",
+    "000000000000000000000000e2b78b4b",
+    "0400000021e4b151626c756500000000",
+    "122770b3030000002c10adf572656440",
+    "00000000000000040000004c00000000",
+    "00000000000000540000000000000003",
+    "0000005f000000000000000300000000",
+    "0000009ba78f570000000001000000e3",
+    "1e149c",
+];
+/// The same as it was before it said whether the log goes on behind it.
+const SNAPSHOT_UNSAID: &[&str] = &[
     "616e61736e6170000100000000000000",
     "0200000000000000d100000000000000",
     "00000000000000000000000000000000",
@@ -143,26 +167,42 @@ fn what_is_written_has_these_bytes() {
 
 #[test]
 fn these_bytes_are_read() {
-    for meta in [META, META_5] {
-        read_with(meta);
+    for meta in [META, META_6, META_5] {
+        read_with(meta, SNAPSHOT);
+        read_with(meta, SNAPSHOT_UNSAID);
     }
 }
 
 /// An older version must not start on a directory that this one has used.
 #[test]
 fn the_format_before_is_the_newest_once_it_is_started() {
-    let (disk, mut store) = read_with(META_5);
-    assert_eq!(disk.read("meta").expect("the file")[8], 5);
-    store.start_epoch(Epoch(9)).expect("an epoch");
-    assert_eq!(disk.read("meta").expect("the file")[8], 6);
+    for (meta, format) in [(META_5, 5), (META_6, 6)] {
+        let (disk, mut store) = read_with(meta, SNAPSHOT_UNSAID);
+        assert_eq!(disk.read("meta").expect("the file")[8], format);
+        store.start_epoch(Epoch(9)).expect("an epoch");
+        assert_eq!(disk.read("meta").expect("the file")[8], 7);
+    }
 }
 
-fn read_with(meta: &[&str]) -> (MemDisk, Store<MemDisk>) {
+/// Directories of format 6 may be without a log, and are told nothing of one that they miss.
+#[test]
+fn a_directory_of_the_format_before_may_be_without_a_log() {
+    let disk = MemDisk::new();
+    for (name, golden) in [("meta", META_6), ("snapshot-0000000000000002", SNAPSHOT_UNSAID)] {
+        disk.create(name)
+            .and_then(|mut file| file.write_at(0, &unhex(golden)))
+            .expect("writing");
+    }
+    let (.., held) = open(disk, small()).expect("a store");
+    assert_eq!(held.image.len(), 3);
+}
+
+fn read_with(meta: &[&str], snapshot: &[&str]) -> (MemDisk, Store<MemDisk>) {
     let disk = MemDisk::new();
     for (name, golden) in [
         ("meta", meta),
         ("log-0000000000000003", SEGMENT),
-        ("snapshot-0000000000000002", SNAPSHOT),
+        ("snapshot-0000000000000002", snapshot),
     ] {
         disk.create(name)
             .and_then(|mut file| file.write_at(0, &unhex(golden)))

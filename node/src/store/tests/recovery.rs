@@ -102,7 +102,7 @@ fn a_crash_during_recovery_is_recovered_from() {
 #[test]
 fn the_first_record_of_a_segment_may_be_torn() {
     check(
-        "open | epoch 1 | append a*900 | die 6 | commit | crash without log-1@0 | open | append b | commit | open",
+        "open | epoch 1 | append a*900 | die 1 | commit | crash without log-1@0 | open | append b | commit | open",
         "new | ok | poisoned | old cut | 1 | old 1=b",
     );
 }
@@ -140,7 +140,7 @@ fn a_segment_counts_only_when_it_is_whole() {
 fn a_snapshot_stands_for_the_log_it_covers() {
     check(
         "open | epoch 1 | append a b | commit | snapshot | files | append c | commit | files | crash lost | open",
-        "new | ok | 2 | ok | meta snapshot-2 | 3 | log-3 meta snapshot-2 | old [a b] 3=c",
+        "new | ok | 2 | ok | log-3 meta snapshot-2 | 3 | log-3 meta snapshot-2 | old [a b] 3=c",
     );
 }
 
@@ -148,7 +148,7 @@ fn a_snapshot_stands_for_the_log_it_covers() {
 fn a_snapshot_replaces_the_one_before() {
     check(
         "open | epoch 1 | append a | commit | snapshot | append b | commit | snapshot | snapshot | files | crash lost | open",
-        "new | ok | 1 | ok | 2 | ok | ok | meta snapshot-2 | old [a b]",
+        "new | ok | 1 | ok | 2 | ok | ok | log-3 meta snapshot-2 | old [a b]",
     );
 }
 
@@ -165,11 +165,11 @@ fn a_snapshot_is_due_when_the_log_is_large_and_larger_than_the_last_one() {
 fn leftovers_are_removed_at_the_next_opening() {
     // The snapshot dies after its rename is durable and before anything is removed.
     check(
-        "open | epoch 1 | append a | commit | die 5 | snapshot | crash lost | files | open | files",
-        "new | ok | 1 | poisoned | log-1 meta snapshot-1 | old [a] | meta snapshot-1",
+        "open | epoch 1 | append a | commit | die 10 | snapshot | crash lost | files | open | files",
+        "new | ok | 1 | poisoned | log-1 log-2 meta snapshot-1 | old [a] | log-2 meta snapshot-1",
     );
     check(
-        "open | epoch 1 | append a | commit | die 2 | snapshot | crash kept | files | open | files",
-        "new | ok | 1 | poisoned | log-1 meta snapshot.tmp | old 1=a | log-1 meta",
+        "open | epoch 1 | append a | commit | die 7 | snapshot | crash kept | files | open | files",
+        "new | ok | 1 | poisoned | log-1 log-2 meta snapshot.tmp | old 1=a | log-1 log-2 meta",
     );
 }
