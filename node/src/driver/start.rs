@@ -104,7 +104,12 @@ pub(super) fn open<D: Disk>(
     if !config.seeds.is_empty() {
         engine.expect_others();
     }
-    engine.start(clock.now(), Start { epoch, directory });
+    let start = Start {
+        epoch,
+        before: opened.last_epoch,
+        directory,
+    };
+    engine.start(clock.now(), start);
     let about = About {
         node: config.identity.node(),
         name: config.name.clone(),

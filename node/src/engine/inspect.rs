@@ -59,6 +59,9 @@ counters! {
     refused_frames,
     /// Epochs refused: this node's by a peer, or a peer's by this node.
     fenced,
+    /// Runs of this node that peers know of and its directory does not: it is an older copy, or its disk has lost what was
+    /// durable.
+    lost_runs,
     /// Equal version vectors with unequal fingerprints: damage.
     fingerprint_mismatches,
 }

@@ -33,6 +33,8 @@ pub struct EngineConfig {
 pub struct Start {
     /// The epoch of this start, durable already: above every earlier one of this node.
     pub epoch: Epoch,
+    /// The directory's epoch before it; none if it is new.
+    pub before: Option<Epoch>,
     /// The data directory's random id.
     pub directory: DirectoryId,
 }

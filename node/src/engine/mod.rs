@@ -79,6 +79,8 @@ pub struct Engine {
     config: EngineConfig,
     started: Start,
     settled: Settled,
+    /// The last run of this node that peers know of and its directory does not.
+    lost_run: Epoch,
     expects_others: bool,
     /// See `heir`: the first run of this directory that kept what it did to bounded counters until it was on the disk.
     keeps_since: Option<Epoch>,
@@ -169,9 +171,11 @@ impl Engine {
             // Until the directory has been read: no epoch, and no writes.
             started: Start {
                 epoch: Epoch(0),
+                before: None,
                 directory: DirectoryId(0),
             },
             settled: Settled::default(),
+            lost_run: Epoch(0),
             expects_others: false,
             keeps_since: None,
         }

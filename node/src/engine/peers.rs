@@ -174,6 +174,24 @@ impl Engine {
         }
     }
 
+    /// A peer has operations of this run of this node.
+    pub(crate) fn on_run_remembered(&mut self, by: NodeId, run: Epoch) {
+        let Some(before) = self.started.before else {
+            return;
+        };
+        if run <= before.max(self.lost_run) || run >= self.started.epoch || !may_fence(run) {
+            return;
+        }
+        self.lost_run = run;
+        self.counters.lost_runs += 1;
+        tracing::warn!(
+            peer = %by,
+            %run,
+            "peers know a later run of this node than its directory does: an older copy of it was put back, or its disk has lost \
+             what was durable. What peers have comes from them; what only this node had is gone"
+        );
+    }
+
     /// What was written under the old epoch stays as what it is, operations of an earlier epoch: peers take them
     /// like any stream. Nothing more is written under it.
     pub(crate) fn on_epoch_adopted(&mut self, epoch: Epoch) {
@@ -182,6 +200,7 @@ impl Engine {
             "epoch {epoch} adopted after {}",
             self.started.epoch
         );
+        self.started.before = self.started.before.map(|_| self.started.epoch);
         self.started.epoch = epoch;
         self.known_epochs.insert(self.config.node, epoch);
         self.keep_anew();

@@ -345,6 +345,11 @@ impl Engine {
         if remembers_more && !shard.caught_up {
             shard.outdated = true;
         }
+        let runs = shard
+            .replicas
+            .iter()
+            .filter(|(ix, replica)| replica.node == node && heard.applied.get(*ix) > 0);
+        let last_run = runs.map(|(_, replica)| replica.epoch).max();
         if let Some(view) = shard.peers.get_mut(&peer).filter(|_| heard.base.is_some()) {
             view.base = heard.base;
         }
@@ -358,6 +363,9 @@ impl Engine {
             && shard.fingerprint != theirs
         {
             self.on_damage(peer, id, theirs);
+        }
+        if let Some(run) = last_run {
+            self.on_run_remembered(peer, run);
         }
         if counts_anew {
             self.count_anew();

@@ -280,6 +280,20 @@ fn an_epoch_heard_of_through_others_is_known() {
 }
 
 #[test]
+fn a_directory_that_is_older_than_what_peers_know_is_noticed() {
+    let script = "link a b\n run\n a s/x add e\n run\n sync a\n copy a\n crash a\n start a\n link a b\n run\n a s/x add f\n run\n sync a\n crash a";
+    let mut world = check("ab", script);
+    // As it was left, though what b has of the last run was never on the disk.
+    world.script("start a\n link a b\n run\n a s/x add g\n run\n crash a\n start a\n link a b\n run\n wait 1000\n a s/x = [e f g]");
+    assert_eq!(world.engine('a').counters().lost_runs, 0);
+    // A copy from before that run, twice: its own runs are not lost.
+    world.script("crash a\n restore a\n start a\n link a b\n run\n wait 1000\n a s/x = [e f g]");
+    assert_eq!(world.engine('a').counters().lost_runs, 1);
+    world.script("a s/x add h\n run\n sync a\n crash a\n start a\n link a b\n run\n wait 1000");
+    assert_eq!(world.engine('a').counters().lost_runs, 0);
+}
+
+#[test]
 fn what_an_epoch_said_ends_with_it_though_the_next_is_known_already() {
     // b hears of a's second epoch from c, before a links to it again without what it had not synced.
     let world = check(

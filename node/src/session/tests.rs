@@ -80,6 +80,7 @@ fn check_with(config: Config, script: &str) -> World {
     );
     let start = Start {
         epoch: Epoch(7),
+        before: None,
         directory: DirectoryId(1),
     };
     engine.start(Now::default(), start);

@@ -159,6 +159,7 @@ impl Host {
             now,
             Start {
                 epoch,
+                before: opened.last_epoch,
                 directory: DirectoryId(opened.directory),
             },
         );

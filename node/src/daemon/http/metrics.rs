@@ -41,6 +41,11 @@ const HELP: &[(&str, Kind, &str)] = &[
         "Epochs refused: this node's by a peer, or a peer's by this node.",
     ),
     (
+        "lost_runs",
+        Counter,
+        "Runs of this node that peers know of and its directory does not: an older copy, or a disk that has lost what was durable.",
+    ),
+    (
         "fingerprint_mismatches",
         Counter,
         "Peers that had seen the same operations and held something else: damage.",
@@ -278,6 +283,11 @@ fn gauges(out: &mut Text, status: &NodeStatus, certificate_expires_ms: u64) {
             "anabranch_log_bytes",
             "Bytes of log that no snapshot covers yet.",
             status.log_bytes,
+        ),
+        (
+            "anabranch_snapshot_failed",
+            "1 when the last snapshot that was tried has failed: the log grows until one succeeds.",
+            u64::from(status.snapshot_error.is_some()),
         ),
         (
             "anabranch_disk_full",

@@ -35,6 +35,7 @@ fn start(mut engine: Engine) -> Engine {
         NOW,
         Start {
             epoch: Epoch(9),
+            before: None,
             directory,
         },
     );

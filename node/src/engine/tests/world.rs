@@ -49,9 +49,10 @@ const APPLIED: Level = Level {
     stage: Stage::Applied,
 };
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Directory {
     durable: Vec<Bytes>,
+    epoch: Option<Epoch>,
 }
 
 struct Running {
@@ -76,7 +77,7 @@ pub(super) struct World {
     /// What functions at nodes saw of their entities.
     views: BTreeMap<(char, EntityId), View>,
     directories: BTreeMap<char, Directory>,
-    copies: BTreeMap<char, Vec<Bytes>>,
+    copies: BTreeMap<char, Directory>,
     links: Vec<(char, char)>,
     under_way: BTreeMap<(char, char), VecDeque<Bytes>>,
     starts: u64,
@@ -250,12 +251,12 @@ impl World {
                 self.directories.remove(&name(x));
             }
             ["copy", x] => {
-                let durable = self.directories[&name(x)].durable.clone();
-                self.copies.insert(name(x), durable);
+                let copy = self.directories[&name(x)].clone();
+                self.copies.insert(name(x), copy);
             }
             ["restore", x] => {
-                let durable = self.copies[&name(x)].clone();
-                self.directories.insert(name(x), Directory { durable });
+                let copy = self.copies[&name(x)].clone();
+                self.directories.insert(name(x), copy);
             }
             ["start", x] => self.start(name(x)),
             ["equal", x, y] => self.assert_equal(name(x), name(y), line),
@@ -551,6 +552,7 @@ impl World {
             now,
             Start {
                 epoch,
+                before: directory.epoch.replace(epoch),
                 directory: DirectoryId(self.starts.into()),
             },
         );

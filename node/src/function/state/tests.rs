@@ -285,6 +285,7 @@ impl World {
         );
         let start = Start {
             epoch: Epoch(7),
+            before: None,
             directory: DirectoryId(1),
         };
         engine.start(Now::default(), start);
