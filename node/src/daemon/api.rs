@@ -424,6 +424,9 @@ pub struct StatusBody {
     pub store_reason: Option<String>,
     /// Bytes of log on disk.
     pub log_bytes: u64,
+    /// Why the last snapshot that was tried has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_error: Option<String>,
     /// The other nodes.
     pub members: Vec<MemberBody>,
     /// The engine's counters.

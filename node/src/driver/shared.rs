@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     network: OnceLock<Arc<dyn Network>>,
     epoch: AtomicU64,
     disk: Mutex<DiskState>,
+    /// Why the last snapshot that was tried has failed.
+    snapshot_error: Mutex<Option<String>>,
     ready: watch::Sender<bool>,
     /// Set whenever who is there may be others than before.
     live: watch::Sender<()>,
@@ -95,6 +97,7 @@ impl Shared {
             network: OnceLock::new(),
             epoch: AtomicU64::new(epoch.0),
             disk: Mutex::new(DiskState::Fine),
+            snapshot_error: Mutex::default(),
             ready: watch::Sender::new(false),
             live: watch::Sender::new(()),
             life: watch::Sender::new(Life::Running),
@@ -239,6 +242,16 @@ impl Shared {
 
     pub(super) fn set_disk(&self, state: DiskState) {
         *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Why the last snapshot that was tried has failed; none where it has not, or there was none.
+    pub(crate) fn snapshot_error(&self) -> Option<String> {
+        let why = self.snapshot_error.lock();
+        why.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_snapshot_error(&self, why: Option<String>) {
+        *self.snapshot_error.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Bytes of the log's files; 0 where the directory cannot be listed.

@@ -225,6 +225,7 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
             Ok(_) => {
                 tracing::warn!("the disk was full: a snapshot has taken the place of the log");
                 self.rescue_wait_ms = RESCUE_RETRY_MS_MIN;
+                self.shared.set_snapshot_error(None);
                 self.all_durable()?;
                 Ok(true)
             }
@@ -308,8 +309,10 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
             self.put_off_image();
             return Ok(());
         }
-        let Some(job) = self.store.begin_snapshot().map_err(|e| store_error(&e))? else {
-            return Ok(());
+        let job = match self.store.begin_snapshot() {
+            Ok(Some(job)) => job,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.persist_failed(&error),
         };
         match Image::begin(job, frozen, shared) {
             Ok(image) => {
@@ -330,12 +333,14 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
         match self.store.end_snapshot(written) {
             Ok(()) => {
                 self.image_wait_ms = IMAGE_RETRY_MS_MIN;
+                self.shared.set_snapshot_error(None);
                 self.store.keep_reserve();
                 Ok(())
             }
             Err(error) if error.is_poisoned() => self.persist_failed(&error),
             Err(error) => {
                 tracing::error!(%error, "no snapshot; the log stays and grows until one succeeds");
+                self.shared.set_snapshot_error(Some(error.to_string()));
                 self.put_off_image();
                 Ok(())
             }

@@ -47,6 +47,8 @@ pub struct NodeStatus {
     pub counters: BTreeMap<&'static str, u64>,
     /// Bytes of the log's files on disk: what no snapshot covers yet, and what is filled ahead.
     pub log_bytes: u64,
+    /// Why the last snapshot that was tried has failed: the log grows until one succeeds.
+    pub snapshot_error: Option<String>,
 }
 
 impl NodeStatus {
@@ -102,6 +104,7 @@ impl NodeStatus {
             methods: node.functions.methods(),
             counters,
             log_bytes: node.log_bytes(),
+            snapshot_error: node.snapshot_error(),
         }
     }
 }

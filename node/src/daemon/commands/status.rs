@@ -70,6 +70,10 @@ fn about(status: &StatusBody, at: &str, now_ms: u64) -> Vec<Vec<String>> {
         Some(reason) => format!("{}: {reason}", status.store),
         None => status.store.clone(),
     };
+    let unsnapped = match &status.snapshot_error {
+        Some(why) => format!(", which grows until a snapshot succeeds: {why}"),
+        None => String::new(),
+    };
     let row = |name: &str, text: String| vec![name.to_string(), text];
     let mut rows = vec![
         row(
@@ -91,7 +95,7 @@ fn about(status: &StatusBody, at: &str, now_ms: u64) -> Vec<Vec<String>> {
         ),
         row(
             "store",
-            format!("{store}; {} of log", plural(status.log_bytes, "byte")),
+            format!("{store}; {} of log{unsnapped}", plural(status.log_bytes, "byte")),
         ),
         row(
             "entities",

@@ -55,6 +55,7 @@ fn health_body(node: &Node) -> HealthBody {
 }
 
 fn status_body(app: &App, status: NodeStatus) -> StatusBody {
+    let takes_writes = status.ready && status.disk == DiskState::Fine;
     let (store, store_reason) = match status.disk {
         DiskState::Fine => ("ok", None),
         DiskState::Full { reason } => ("full", Some(reason)),
@@ -80,12 +81,13 @@ fn status_body(app: &App, status: NodeStatus) -> StatusBody {
         data: status.data_directory.display().to_string(),
         pid: std::process::id(),
         quic: status.quic_address.to_string(),
-        ready: status.ready,
+        ready: takes_writes,
         shards: status.shards,
         entities: status.entities,
         store: store.to_string(),
         store_reason,
         log_bytes: status.log_bytes,
+        snapshot_error: status.snapshot_error,
         members: status.members.into_iter().map(member_body).collect(),
         counters: status
             .counters

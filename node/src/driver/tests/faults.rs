@@ -262,8 +262,8 @@ async fn what_the_system_refused_was_called_a_full_disk() {
     let node = Alone::start_on(hooked, &config(&scratch, 4 << 10));
     let shared = &node.shared;
     within(shared.update(increment("k", 1))).await.unwrap();
-    // A snapshot is followed by a new segment.
-    refuses.store(true, Ordering::Relaxed);
+    // A snapshot goes with a new segment.
+    *refuses.lock().unwrap() = Some("log.tmp");
     let mut made = 2;
     let error = within(async {
         loop {
@@ -281,11 +281,30 @@ async fn what_the_system_refused_was_called_a_full_disk() {
     assert_eq!(refused.kind(), ErrorKind::Io, "{refused}");
     assert!(!refused.changed_state() && refused.may_retry(), "{refused}");
     // It is tried again without anybody asking.
-    refuses.store(false, Ordering::Relaxed);
+    *refuses.lock().unwrap() = None;
     until(|| shared.disk() == DiskState::Fine).await;
     within(node.stop()).await.unwrap();
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
     assert_eq!(node.count("k"), Some(made));
+    within(node.stop()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_that_fails_is_told() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let hooked = Hooked::new(&disk, |_, _| ());
+    *hooked.refuses.lock().unwrap() = Some("snapshot.tmp");
+    let node = Alone::start_on(hooked, &config(&scratch, 4 << 10));
+    let shared = &node.shared;
+    within(async {
+        while shared.snapshot_error().is_none() {
+            shared.update(increment("k", 1)).await.unwrap();
+        }
+    })
+    .await;
+    let why = shared.snapshot_error().unwrap();
+    assert!(why.contains("too many open files"), "{why}");
+    assert_eq!(shared.disk(), DiskState::Fine);
     within(node.stop()).await.unwrap();
 }
 

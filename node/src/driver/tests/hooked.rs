@@ -1,8 +1,7 @@
 //! A disk that calls somebody before each write and sync, and may refuse to make files.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::store::{Disk, DiskFile, MemDisk};
 
@@ -11,8 +10,8 @@ use crate::store::{Disk, DiskFile, MemDisk};
 pub(super) struct Hooked {
     disk: MemDisk,
     hook: Hook,
-    /// Whether it makes no segment of the log now.
-    pub(super) refuses: Arc<AtomicBool>,
+    /// The file that it does not make now.
+    pub(super) refuses: Arc<Mutex<Option<&'static str>>>,
 }
 
 type Hook = Arc<dyn Fn(&str, &str) + Send + Sync>;
@@ -45,7 +44,7 @@ impl Disk for Hooked {
     type File = HookedFile;
 
     fn create(&self, name: &str) -> io::Result<HookedFile> {
-        if name == "log.tmp" && self.refuses.load(Ordering::Relaxed) {
+        if *self.refuses.lock().unwrap() == Some(name) {
             return Err(io::Error::other("too many open files"));
         }
         Ok(self.file(name, self.disk.create(name)?))
