@@ -1,4 +1,4 @@
-//! Calls between nodes: asked here and answered there, each once. Those that stream are in `streams`.
+//! Calls of other nodes: asked here and answered there (`served`), each once. Those that stream are in `streams`.
 //!
 //! Contract: a call that was sent is never sent again. It ends with its answer, with its caller's deadline, or with the link,
 //! and then nobody knows whether it ran. Its end travels: a caller that goes away, or whose link does, is waited for by nobody
@@ -12,12 +12,10 @@ use std::time::Duration;
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use tracing::Instrument;
 
-use super::outgoing::{Outgoing, ROOM_TIMEOUT};
+use super::outgoing::Outgoing;
 use super::shared::Shared;
 use super::spans::{self, part};
-use super::workers::{STALL_MS, Workers};
 use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
@@ -25,14 +23,9 @@ use crate::payload::{ENVELOPE_BYTES_MAX, PAYLOAD_BYTES_MAX, Payload};
 use crate::session::Call;
 use crate::transport::STREAMS_MAX;
 use crate::wire::{
-    CallFrame, CallReply, CallRequest, EntityId, FRAME_BYTES_MAX, TOKEN_TEXT_BYTES_MAX, Token, WireError,
-    WireValue,
+    CallFrame, CallReply, EntityId, FRAME_BYTES_MAX, TOKEN_TEXT_BYTES_MAX, Token, WireError, WireValue,
 };
 
-/// Calls of others that are being answered, at most.
-const SERVED_MAX: usize = 256;
-/// And of one peer.
-const SERVED_OF_PEER_MAX: usize = 128;
 /// Calls of others' functions that are being waited for, at most.
 const ASKED_MAX: usize = 10_000;
 /// Streaming calls that are open at one peer, at most: what is large and does not go on for long finds a stream of the link beside
@@ -56,17 +49,15 @@ pub(crate) struct Calls {
     state: Mutex<State>,
     /// What waits to be written.
     pub(super) outgoing: Arc<Outgoing>,
-    /// What answers calls of others.
-    workers: Arc<Workers>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     asked: BTreeMap<u64, (NodeId, oneshot::Sender<Heard>)>,
-    /// Calls that are being answered, until their thread is done; with what ends them, unless they were ended.
-    served: BTreeMap<(NodeId, Epoch, u64), Option<oneshot::Sender<()>>>,
     /// Streaming calls that are open at a peer.
     streams: BTreeMap<NodeId, usize>,
+    /// The node has stopped.
+    has_ended: bool,
 }
 
 impl Calls {
@@ -75,7 +66,6 @@ impl Calls {
             next: AtomicU64::default(),
             state: Mutex::default(),
             outgoing: Arc::default(),
-            workers: Arc::new(Workers::new(SERVED_MAX)),
         }
     }
 
@@ -88,8 +78,6 @@ impl Calls {
         let mut state = self.lock();
         let asked = state.asked.extract_if(.., |_, (of, _)| *of == peer);
         let asked: Vec<_> = asked.map(|(_, (_, sender))| sender).collect();
-        let served = state.served.iter_mut().filter(|((of, ..), _)| *of == peer);
-        served.for_each(|(_, cancel)| *cancel = None);
         drop(state);
         self.outgoing.on_disconnected(peer);
         for sender in asked {
@@ -102,6 +90,17 @@ impl Calls {
         let asked = self.lock().asked.remove(&id);
         if let Some((peer, sender)) = asked {
             let _ = sender.send(Err(unanswered(peer, "it did not answer in time")));
+        }
+    }
+
+    /// The node has stopped: nobody waits any more, nor will.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.has_ended = true;
+        let asked = std::mem::take(&mut state.asked);
+        drop(state);
+        for (peer, sender) in asked.into_values() {
+            let _ = sender.send(Err(unanswered(peer, "this node stopped")));
         }
     }
 
@@ -135,29 +134,36 @@ impl Shared {
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         if peer == self.about.node {
-            return self.call(call, session, timeout_ms).await;
+            return Box::pin(self.call(call, session, timeout_ms)).await;
         }
         let (span, trace) = part!("ask", "client", call.origin.trace, call.entity, call.method);
         call.origin.trace = trace;
-        let asking = self.ask_peer(peer, call, session, timeout_ms);
-        let result = asking.instrument(span.clone()).await;
+        let asked = self.ask_peer(peer, call, session.as_deref(), timeout_ms);
+        let result = match asked {
+            Ok((asked, heard)) => read(peer, asked.answer(heard).await, session),
+            Err(error) => Err(error),
+        };
         spans::end(&span, &result);
         result
     }
 
-    async fn ask_peer(
+    /// Asks, with all that has to be done for it before anybody waits.
+    fn ask_peer(
         self: &Arc<Self>,
         peer: NodeId,
         call: Call,
-        session: Option<&mut Token>,
+        session: Option<&Token>,
         timeout_ms: u64,
-    ) -> Result<Payload, Error> {
+    ) -> Result<(Asked<'_>, oneshot::Receiver<Heard>), Error> {
         call.check()?;
         let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let id = self.calls.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         {
             let mut state = self.calls.lock();
+            if state.has_ended {
+                return Err(unanswered(peer, "this node stopped"));
+            }
             if state.asked.len() >= ASKED_MAX {
                 let message =
                     format!("nothing changed: {ASKED_MAX} calls of other nodes wait already; retry later");
@@ -172,22 +178,10 @@ impl Shared {
             at: self.clock.time().after_ms(timeout_ms.saturating_add(GRACE_MS)),
             sent: None,
         };
-        let request = call.to_request(id, timeout_ms, session.as_deref());
+        let request = call.to_request(id, timeout_ms, session);
         asked.send(CallFrame::Request(request).encode())?;
         self.wake_at(asked.at, Due::Call(id));
-        let reply = tokio::select! {
-            heard = receiver => heard.unwrap_or_else(|_| Err(unanswered(peer, "this node stopped")))?,
-            _ = self.stopped() => return Err(unanswered(peer, "this node stopped")),
-        };
-        asked.sent = None;
-        if let (Some(token), Some(seen)) = (session, &reply.token) {
-            let seen = Token::from_bytes(seen);
-            token.join(&seen.map_err(|_| strange(peer, "what it has seen"))?);
-        }
-        match reply.result {
-            Ok(value) => value.read().ok_or_else(|| strange(peer, "its reply's encoding")),
-            Err(error) => Err(error.read()),
-        }
+        Ok((asked, receiver))
     }
 
     /// A frame of a peer on the lane of calls.
@@ -205,9 +199,7 @@ impl Shared {
                 }
             }
             Ok(Some(CallFrame::Cancel { id })) => {
-                if let Some(cancel) = self.calls.lock().served.get_mut(&(peer, epoch, id)) {
-                    *cancel = None;
-                }
+                self.served.cancel(peer, epoch, id);
             }
             Ok(None) => {}
             Ok(Some(CallFrame::Open(_) | CallFrame::Opened | CallFrame::Message(_))) => {
@@ -218,88 +210,6 @@ impl Shared {
                 .network()
                 .disconnect(peer, epoch, &format!("a call's frame: {error}")),
         }
-    }
-
-    /// Answers a call of another node on one of the workers' threads, since a function may take its time.
-    fn serve(self: &Arc<Self>, peer: NodeId, epoch: Epoch, request: CallRequest) {
-        let id = request.id;
-        let (cancel, cancelled) = oneshot::channel();
-        {
-            let mut state = self.calls.lock();
-            let of_peer = state.served.keys().filter(|(of, ..)| *of == peer).count();
-            if state.served.contains_key(&(peer, epoch, id)) {
-                drop(state);
-                let why = "on the lane of calls: a call under the name of another";
-                return self.network().disconnect(peer, epoch, why);
-            }
-            if state.served.len() < SERVED_MAX && of_peer < SERVED_OF_PEER_MAX {
-                state.served.insert((peer, epoch, id), Some(cancel));
-            } else {
-                drop(state);
-                let message =
-                    "nothing changed: the node answers as many calls of others as it may; retry later";
-                let error = Error::new(ErrorKind::Overloaded, message);
-                let frame = CallFrame::Reply(reply(id, Err(error), None)).encode();
-                // Whoever floods it is not waited for.
-                if let Some(room) = self.calls.outgoing.room(peer, frame.len()) {
-                    self.send_at_once(peer, epoch, frame, room);
-                }
-                return;
-            }
-        }
-        let shared = Arc::clone(self);
-        let answering = Box::pin(async move {
-            let answered = tokio::select! {
-                biased;
-                _ = cancelled => None,
-                reply = shared.answer(request) => Some(reply),
-            };
-            if let Some(reply) = answered {
-                let frame = fitting(reply);
-                if let Some(room) = shared.calls.outgoing.room_later(peer, frame.len()) {
-                    shared.send_call(peer, epoch, frame, room, ROOM_TIMEOUT);
-                }
-            }
-            // Its place is taken until its thread is free.
-            shared.calls.lock().served.remove(&(peer, epoch, id));
-        });
-        if self.calls.workers.submit(answering) {
-            self.watch_workers();
-        }
-    }
-
-    fn watch_workers(&self) {
-        self.wake_at(self.clock.time().after_ms(STALL_MS), Due::Workers);
-    }
-
-    /// Calls of others may have waited too long.
-    pub(super) fn look_at_workers(&self) {
-        if self.calls.workers.look() {
-            self.watch_workers();
-        }
-    }
-
-    async fn answer(self: &Arc<Self>, request: CallRequest) -> CallReply {
-        let id = request.id;
-        let mut token = None;
-        let result = self.try_answer(request, &mut token).await;
-        reply(id, result, token)
-    }
-
-    async fn try_answer(
-        self: &Arc<Self>,
-        request: CallRequest,
-        token: &mut Option<Token>,
-    ) -> Result<Payload, Error> {
-        let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
-        let (mut call, seen) = Call::from_request(request)?;
-        *token = seen;
-        let (span, trace) = part!("answer", "server", call.origin.trace, call.entity, call.method);
-        call.origin.trace = trace;
-        let answering = self.call(call, token.as_mut(), timeout_ms);
-        let result = answering.instrument(span.clone()).await;
-        spans::end(&span, &result);
-        result
     }
 }
 
@@ -315,6 +225,16 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Waits for the answer.
+    async fn answer(mut self, heard: oneshot::Receiver<Heard>) -> Heard {
+        let heard = heard.await;
+        let heard = heard.unwrap_or_else(|_| Err(unanswered(self.peer, "this node stopped")));
+        if heard.is_ok() {
+            self.sent = None;
+        }
+        heard
+    }
+
     fn send(&mut self, frame: Bytes) -> Result<(), Error> {
         // Looked at after the call is among those that a link's end ends.
         let Some(epoch) = self.shared.peek(|engine| engine.linked_epoch(self.peer)) else {
@@ -347,12 +267,24 @@ impl Drop for Asked<'_> {
     fn drop(&mut self) {
         self.shared.calls.lock().asked.remove(&self.id);
         self.shared.forget_due(self.at, Due::Call(self.id));
+        let Some(epoch) = self.sent else { return };
         let frame = CallFrame::Cancel { id: self.id }.encode();
-        if let Some(epoch) = self.sent
-            && let Some(room) = self.shared.calls.outgoing.room(self.peer, frame.len())
-        {
+        if let Some(room) = self.shared.calls.outgoing.room(self.peer, frame.len()) {
             self.shared.send_at_once(self.peer, epoch, frame, room);
         }
+    }
+}
+
+/// What a peer has answered, with what the caller's session has seen there.
+fn read(peer: NodeId, heard: Heard, session: Option<&mut Token>) -> Result<Payload, Error> {
+    let reply = heard?;
+    if let (Some(token), Some(seen)) = (session, &reply.token) {
+        let seen = Token::from_bytes(seen);
+        token.join(&seen.map_err(|_| strange(peer, "what it has seen"))?);
+    }
+    match reply.result {
+        Ok(value) => value.read().ok_or_else(|| strange(peer, "its reply's encoding")),
+        Err(error) => Err(error.read()),
     }
 }
 
@@ -362,20 +294,6 @@ pub(super) fn reply(id: u64, result: Result<Payload, Error>, token: Option<Token
         result: result.map(WireValue::of).map_err(|error| WireError::of(&error)),
         token: token.map(|token| token.to_bytes().into()),
     }
-}
-
-/// The frame of a reply; of one that is too large for a frame, that it is.
-fn fitting(answer: CallReply) -> Bytes {
-    let id = answer.id;
-    let frame = CallFrame::Reply(answer).encode();
-    if frame.len() <= FRAME_BYTES_MAX {
-        return frame;
-    }
-    let message = format!(
-        "the function has run, and its answer of {} bytes is too large for another node",
-        frame.len()
-    );
-    CallFrame::Reply(reply(id, Err(Error::new(ErrorKind::Unanswered, message)), None)).encode()
 }
 
 pub(super) fn unanswered(peer: NodeId, why: &str) -> Error {
@@ -401,4 +319,6 @@ pub(super) enum Due {
     Call(u64),
     /// The threads that answer calls of others.
     Workers,
+    /// The thread that moves packets, and answers calls of others in between.
+    Network,
 }

@@ -33,6 +33,7 @@ mod queue;
 mod quic;
 mod refusals;
 mod route;
+mod served;
 mod shared;
 mod sizes;
 pub(crate) mod spans;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::function::BoxFuture;
-use crate::transport::Stream;
+use crate::transport::{Stream, Work};
 use crate::wire::Lane;
 
 use super::MemberStatus;
@@ -46,6 +46,16 @@ pub(crate) trait Network: fmt::Debug + Send + Sync {
 
     /// Runs this on the network's thread: short steps only.
     fn spawn(&self, task: BoxFuture<'static, ()>);
+
+    /// Has quick work done by the network's thread between packets. Whether somebody has to [`Network::look`] in
+    /// [`crate::transport::AWAY_MS`].
+    ///
+    /// # Errors
+    /// The work itself: the network cannot do it now.
+    fn between(&self, work: Work) -> Result<bool, Work>;
+
+    /// Sees that packets are moved although such work takes long. Whether somebody has to look again.
+    fn look(&self) -> bool;
 
     /// Runs this on a thread that may block.
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>);

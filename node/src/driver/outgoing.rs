@@ -32,6 +32,8 @@ struct State {
     peers: BTreeMap<NodeId, Queued>,
     /// Links that anything waited for.
     links: u64,
+    /// Answers that wait for room.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -81,13 +83,16 @@ impl Outgoing {
     /// The same once there is; nothing where there comes none.
     pub(super) fn room_later(self: &Arc<Self>, peer: NodeId, bytes: usize) -> Option<Room> {
         let is_full = |state: &mut State| !state.has_room(peer, bytes);
-        let waited = self.room.wait_timeout_while(self.lock(), ROOM_TIMEOUT, is_full);
+        let mut state = self.lock();
+        state.waiting += 1;
+        let waited = self.room.wait_timeout_while(state, ROOM_TIMEOUT, is_full);
         let (mut state, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
         (!waited.timed_out()).then(|| self.taken(&mut state, peer, bytes))
     }
 
     fn taken(self: &Arc<Self>, state: &mut State, peer: NodeId, bytes: usize) -> Room {
-        let State { peers, links } = state;
+        let State { peers, links, .. } = state;
         let queued = peers.entry(peer).or_insert_with(|| {
             *links += 1;
             let (link, bytes) = (*links, 0);
@@ -115,12 +120,16 @@ impl Outgoing {
     }
 
     fn give_back(&self, peer: NodeId, link: Option<u64>, bytes: u64) {
-        if let Some(queued) = self.lock().peers.get_mut(&peer)
+        let mut state = self.lock();
+        if let Some(queued) = state.peers.get_mut(&peer)
             && link.is_none_or(|link| link == queued.link)
         {
             queued.bytes = queued.bytes.saturating_sub(bytes);
         }
-        self.room.notify_all();
+        // To wake nobody costs a call of the system.
+        if state.waiting > 0 {
+            self.room.notify_all();
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::function::BoxFuture;
 use crate::membership::{Announcement, Gossip, GossipConfig, Hint, Membership};
 use crate::transport::{
-    BindError, Event, Identity, Limits, Reason, Sent, Stream, Transport, TransportConfig,
+    BindError, Event, Identity, Limits, Reason, Sent, Stream, Transport, TransportConfig, Work,
 };
 use crate::wire::Lane;
 
@@ -267,6 +267,7 @@ impl Quic {
         self.step(Input::Disconnected { peer, epoch });
         if let Some(shared) = self.shared.upgrade() {
             shared.calls.on_disconnected(peer);
+            shared.served.on_disconnected(peer);
         }
         if has_left {
             self.step(Input::MemberLeft { node: peer });
@@ -365,6 +366,17 @@ impl Network for Quic {
         if let Some(links) = &*self.links() {
             links.transport.spawn(task);
         }
+    }
+
+    fn between(&self, work: Work) -> Result<bool, Work> {
+        match &*self.links() {
+            Some(links) => links.transport.between(work),
+            None => Err(work),
+        }
+    }
+
+    fn look(&self) -> bool {
+        self.links().as_ref().is_some_and(|links| links.transport.look())
     }
 
     fn spawn_blocking(&self, work: Box<dyn FnOnce() + Send>) {

@@ -23,6 +23,7 @@ use super::clock::Clock;
 use super::functions::Functions;
 use super::network::Network;
 use super::queue::{Closing, Queue};
+use super::served::Served;
 use super::sizes::Sizes;
 use super::triggers::Triggers;
 use super::watchers::Watchers;
@@ -61,6 +62,7 @@ pub(crate) struct Shared {
     pub(super) watchers: Watchers,
     pub(crate) functions: Functions,
     pub(super) calls: Calls,
+    pub(super) served: Served,
     pub(super) triggers: Triggers,
     pub(super) sizes: Sizes,
     network: OnceLock<Arc<dyn Network>>,
@@ -92,6 +94,7 @@ impl Shared {
             watchers: Watchers::default(),
             functions,
             calls: Calls::new(),
+            served: Served::new(),
             triggers,
             sizes: Sizes::default(),
             network: OnceLock::new(),
@@ -389,6 +392,7 @@ impl Shared {
         }
         self.watchers.close();
         self.functions.end();
+        self.calls.end();
         let result = result.and(left.map_or(Ok(()), Err));
         self.life.send_replace(Life::Stopped { result, has_left });
     }

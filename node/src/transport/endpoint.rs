@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::transport::alarm::{Alarm, Watched};
 use crate::transport::arrivals::Welcome;
 use crate::transport::dial::{keep_peer, keep_seed};
+use crate::transport::drive::{Drive, Reactor, Work, begin};
 use crate::transport::event::{CloseCode, Reason};
 use crate::transport::hello::{PROTOCOL_VERSION, wall_ms};
 use crate::transport::limits::{
@@ -98,6 +99,7 @@ pub struct Transport {
     /// True when the thread is done.
     done: watch::Receiver<bool>,
     stop: watch::Sender<bool>,
+    drive: Arc<Drive>,
 }
 
 impl Transport {
@@ -174,20 +176,19 @@ impl Transport {
     ) -> Result<Transport, BindError> {
         let (stop, mut stopped) = watch::channel(false);
         let (is_done, done) = watch::channel(false);
-        let ending = net.clone();
-        let run = move || {
-            let _guard = ending.alarm.guard();
-            runtime.block_on(async {
-                tokio::select! {
-                    () = accept(ending.clone()) => ending.alarm.ring("the network stopped moving packets"),
-                    // An error means that the transport was dropped.
-                    _ = stopped.wait_for(|stop| *stop) => {}
-                }
-                if let Some(endpoint) = ending.endpoint() {
-                    endpoint.close((CloseCode::Stopping as u32).into(), b"this node stops");
-                    let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
-                }
-            });
+        let (living, ending) = (net.clone(), net.clone());
+        let main = async move {
+            tokio::select! {
+                () = accept(living.clone()) => living.alarm.ring("the network stopped moving packets"),
+                // An error means that the transport was dropped.
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+            if let Some(endpoint) = living.endpoint() {
+                endpoint.close((CloseCode::Stopping as u32).into(), b"this node stops");
+                let _ = timeout(IDLE_WAIT, endpoint.wait_idle()).await;
+            }
+        };
+        let after = move |runtime: Runtime| {
             // Ends every task. Not dropped: that would wait for a look-up of a name that hangs.
             runtime.shutdown_background();
             ending.release();
@@ -195,11 +196,22 @@ impl Transport {
             wait_closed(&open_socket);
             let _ = is_done.send(true);
         };
-        thread::Builder::new()
-            .name("anabranch-net".into())
-            .spawn(run)
-            .map_err(BindError::Thread)?;
-        Ok(Transport { net, done, stop })
+        let drive = Drive::new(net.alarm.clone());
+        let (driving, reactor) = (
+            drive.clone(),
+            Reactor {
+                runtime,
+                main: Box::pin(main),
+                after: Box::new(after),
+            },
+        );
+        begin(move || driving.run(reactor)).map_err(BindError::Thread)?;
+        Ok(Transport {
+            net,
+            done,
+            stop,
+            drive,
+        })
     }
 
     /// The node that this is.
@@ -235,6 +247,21 @@ impl Transport {
     /// Starts a task beside the transport's own: short steps only. A panic in it is told as the transport's.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.net.spawn(task);
+    }
+
+    /// Has quick work done on the transport's thread before the next packets, or gives it back: outside of its runtime, and with
+    /// nothing locked. Work that turns out to take long harms nothing if somebody [looks](Transport::look) in [`super::AWAY_MS`]:
+    /// whether somebody has to is returned.
+    ///
+    /// # Errors
+    /// The work itself, where as much waits as may, or the transport closes.
+    pub fn between(&self, work: Work) -> Result<bool, Work> {
+        self.drive.push(work)
+    }
+
+    /// Sees that packets are moved although work takes long. Whether somebody has to look again.
+    pub fn look(&self) -> bool {
+        self.drive.look()
     }
 
     /// Opens a stream over the link with this epoch of a peer, from whatever thread; `None` where there is no such link, or no
@@ -382,6 +409,7 @@ impl Transport {
         let net = self.net.clone();
         let stop = self.stop.clone();
         let (tell, told) = oneshot::channel();
+        self.drive.close();
         self.net.spawn(async move {
             let _ = tell.send(close_links(&net, code).await);
             let _ = stop.send(true);
@@ -397,6 +425,7 @@ impl Drop for Transport {
     fn drop(&mut self) {
         self.net.table().closing = true;
         let _ = self.stop.send(true);
+        self.drive.close();
     }
 }
 

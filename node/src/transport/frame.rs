@@ -122,15 +122,17 @@ impl Reader {
     /// The frame under `header`: kind byte and body, in bytes of its own, so that whoever keeps a slice of it
     /// keeps no more than this frame.
     pub(super) async fn frame(&mut self, header: Header) -> Result<Bytes, Fault> {
-        let mut frame = vec![0; 1 + header.body_bytes];
-        frame[0] = header.kind;
-        self.fill(&mut frame[1..]).await?;
-        Ok(Bytes::from(frame))
+        self.frame_into(Vec::with_capacity(1 + header.body_bytes), header)
+            .await
     }
 
     /// The same, taking no more memory than has come: for streams, which have no credit for their bytes.
     pub(super) async fn frame_as_it_comes(&mut self, header: Header) -> Result<Bytes, Fault> {
-        let mut frame = Vec::with_capacity(1 + header.body_bytes.min(CHUNK_BYTES));
+        let frame = Vec::with_capacity(1 + header.body_bytes.min(CHUNK_BYTES));
+        self.frame_into(frame, header).await
+    }
+
+    async fn frame_into(&mut self, mut frame: Vec<u8>, header: Header) -> Result<Bytes, Fault> {
         frame.push(header.kind);
         while frame.len() <= header.body_bytes {
             if self.chunk.is_empty() && !self.more().await? {

@@ -49,6 +49,10 @@ pub const LINK_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * (Lane::COUNT as u32 + 2
 pub const SEND_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * Lane::COUNT as u32;
 /// Bytes of one lane that were handed to the receiver of events and are still held by it (see `Credit`).
 pub const INBOUND_BYTES_MAX: usize = 2 << 20;
+/// Pieces of work that wait for the thread that moves packets.
+pub const WORK_MAX: usize = 256;
+/// How long after work was taken somebody looks whether the thread is back, milliseconds; packets wait for up to twice as long.
+pub const AWAY_MS: u64 = 10;
 /// Bytes a lane's writer takes from its queue at once.
 pub const WRITE_BYTES: usize = 64 << 10;
 /// Bodies up to this size are copied beside their header; larger ones are shared.

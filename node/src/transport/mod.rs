@@ -3,7 +3,7 @@
 //! Not here: what frames mean (see `engine`), who is a member (see `membership`), when anything is sent again:
 //! what was queued for a link that ends is gone, and the engines find out what is missing.
 //!
-//! Contract: [`Transport::send`] never waits. Events come from one thread, in order, and between `Connected` and
+//! Contract: [`Transport::send`] never waits. Events come from one thread at a time, in order, and between `Connected` and
 //! `Disconnected` of a peer lie exactly the frames of that link. The handler must not block: it runs on the thread
 //! that moves all packets.
 //!
@@ -17,7 +17,7 @@
 //!   seeds go to [`Transport::set_seeds`].
 //!
 //! Reading order: `event` and `limits`; `net` (what is shared), `establish` (a connection becomes a link), `admit`
-//! (which of two is kept), `link` (its life), `stream`, `dial` (keeping it), `arrivals`, `alarm`; `frame`, `hello`, `queue`; `identity`, `ca`,
+//! (which of two is kept), `link` (its life), `stream`, `dial` (keeping it), `arrivals`, `alarm`, `drive` (its thread); `frame`, `hello`, `queue`; `identity`, `ca`,
 //! `tls`, `socket`.
 
 mod admit;
@@ -25,6 +25,7 @@ mod alarm;
 mod arrivals;
 pub mod ca;
 mod dial;
+mod drive;
 mod endpoint;
 mod establish;
 mod event;
@@ -48,6 +49,7 @@ use std::time::Duration;
 
 use anabranch_crdt::{Epoch, NodeId};
 
+pub use drive::Work;
 pub use endpoint::{BindError, Transport};
 pub use event::{CloseCode, Credit, Event, Reason};
 pub use frame::KIND_TRANSPORT;
@@ -59,8 +61,8 @@ pub use identity::{CLUSTER_BYTES_MAX, Identity, IdentityError, TLS_NAME, Validit
 #[cfg(feature = "sidecar")]
 pub(crate) use identity::{read_certificates, read_key};
 pub use limits::{
-    ADDRESSES_MAX, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits, MTU_BYTES_DEFAULT,
-    MTU_BYTES_MAX, MTU_BYTES_MIN, PEERS_MAX, SEEDS_MAX, STREAMS_MAX,
+    ADDRESSES_MAX, AWAY_MS, EPOCH_MAX, FRAME_BYTES_MAX, GOSSIP_BYTES_MAX, LEAVE_TIMEOUT, Limits,
+    MTU_BYTES_DEFAULT, MTU_BYTES_MAX, MTU_BYTES_MIN, PEERS_MAX, SEEDS_MAX, STREAMS_MAX,
 };
 pub use stream::{CutOff, Stream, StreamIn, StreamOut};
 pub use tls::ALPN;

@@ -11,7 +11,27 @@ use crate::payload::Payload;
 use crate::session::{Call, Command, CommandId, check_reply};
 use crate::wire::{EntityId, Token};
 
+#[cfg(test)]
+impl super::Functions {
+    /// What a method of a function that is here took lately is forgotten.
+    pub(in crate::driver) fn count_as_quick(&self, kind: &str, method: &str) {
+        if let Some(found) = self.find(kind, method) {
+            found.stats.count_as_quick();
+        }
+    }
+}
+
 impl Found<'_> {
+    /// Whether it has taken next to no time lately.
+    pub(in crate::driver) fn is_quick(&self) -> bool {
+        self.stats.is_quick()
+    }
+
+    /// The same, for whoever now looks at once: until it has ended it does not count as quick.
+    pub(in crate::driver) fn begin_quickly(&self) -> bool {
+        self.stats.begin_quickly()
+    }
+
     /// Whether a call of it waits for nothing: it only looks, by what is here. What is part of a trace is kept track of.
     pub(in crate::driver) fn is_at_once(&self, call: &Call, session: Option<&Token>) -> bool {
         let waits = session.is_some_and(|token| !token.is_empty());
@@ -37,7 +57,9 @@ impl Shared {
             origin: call.origin,
         };
         let reply = fits.and_then(|()| self.look(found, &call.entity, &command, session, now));
-        found.stats.note(now, self.clock.time(), reply.is_err());
+        let ended = self.clock.time();
+        found.stats.note(now, ended, reply.is_err());
+        found.stats.note_look(now, ended);
         reply
     }
 

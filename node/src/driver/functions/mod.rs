@@ -498,6 +498,7 @@ impl Shared {
                 Due::Call(id) => self.calls.on_due(id),
                 Due::Foreign(entity) => self.wake_foreign(&entity),
                 Due::Workers => self.look_at_workers(),
+                Due::Network => self.look_at_network(),
                 Due::Session(entity) => {
                     if let Some(function) = self.functions.in_rust(entity.kind()) {
                         let function = Arc::clone(function);

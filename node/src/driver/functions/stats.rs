@@ -35,13 +35,37 @@ pub struct MethodStatus {
     pub stream_errors: u64,
 }
 
-#[derive(Debug, Default)]
+/// A query is quick that lately took no longer, microseconds: about what it costs to have another thread answer it.
+const QUICK_US: u64 = 20;
+/// Of so many queries their mean is kept, a power of two.
+const RECENT: u64 = 8;
+/// None counts for more, microseconds.
+const RECENT_US_MAX: u64 = 1_000_000;
+/// One that was taken for quick is at work.
+const AT_WORK: u64 = 1 << 63;
+
+#[derive(Debug)]
 pub(super) struct Method {
+    /// What the latest queries took, together; those before the first count as too long.
+    recent: AtomicU64,
     errors: AtomicU64,
     micros: AtomicU64,
     classes: [AtomicU64; BUCKETS_US.len() + 1],
     streams: AtomicU64,
     stream_errors: AtomicU64,
+}
+
+impl Default for Method {
+    fn default() -> Method {
+        Method {
+            recent: AtomicU64::new(2 * QUICK_US * RECENT),
+            errors: AtomicU64::default(),
+            micros: AtomicU64::default(),
+            classes: Default::default(),
+            streams: AtomicU64::default(),
+            stream_errors: AtomicU64::default(),
+        }
+    }
 }
 
 /// What is counted of the methods of one function, each where it stands there.
@@ -115,6 +139,33 @@ impl Method {
         self.errors.fetch_add(u64::from(is_error), Ordering::Relaxed);
     }
 
+    /// A query has ended. Of those that run at once any may end what [`Method::begin_quickly`] began.
+    pub(super) fn note_look(&self, began: Time, now: Time) {
+        let micros = now.0.saturating_sub(began.0).min(RECENT_US_MAX);
+        let before = self.recent.load(Ordering::Relaxed) & !AT_WORK;
+        let recent = before - before / RECENT + micros;
+        self.recent.store(recent, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn count_as_quick(&self) {
+        self.recent.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether queries have taken next to no time lately.
+    pub(super) fn is_quick(&self) -> bool {
+        self.recent.load(Ordering::Relaxed) <= QUICK_US * RECENT
+    }
+
+    /// The same; if so, no other is quick until one has ended: it may be one that never does.
+    pub(super) fn begin_quickly(&self) -> bool {
+        let is_quick = self.is_quick();
+        if is_quick {
+            self.recent.fetch_or(AT_WORK, Ordering::Relaxed);
+        }
+        is_quick
+    }
+
     /// A stream has ended.
     pub(super) fn note_stream(&self, is_error: bool) {
         self.streams.fetch_add(1, Ordering::Relaxed);
@@ -168,5 +219,26 @@ mod tests {
         assert_eq!((status.calls, status.errors, status.micros), (5, 1, 30_000_030));
         assert_eq!(status.within[..3], [(5, 2), (20, 4), (100, 4)]);
         assert_eq!(status.within.last(), Some(&(20_000_000, 4)));
+    }
+
+    #[test]
+    fn a_query_is_quick_while_it_was_lately_and_none_is_at_work() {
+        let method = Method::default();
+        let took = |micros: u64| method.note_look(Time(7), Time(7 + micros));
+        assert!(!method.begin_quickly(), "nobody knows yet");
+        (0..RECENT).for_each(|_| took(1));
+        assert!(method.begin_quickly());
+        assert!(!method.begin_quickly(), "it may never end");
+        took(1);
+        assert!(method.is_quick());
+        took(1_000);
+        assert!(!method.is_quick());
+        (0..100).for_each(|_| took(19));
+        assert!(method.is_quick());
+        took(60_000_000);
+        (0..100).for_each(|_| took(19));
+        assert!(method.is_quick(), "one does not count for ever");
+        (0..100).for_each(|_| took(25));
+        assert!(!method.is_quick());
     }
 }

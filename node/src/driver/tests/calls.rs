@@ -15,7 +15,7 @@ use crate::wire::Token;
 
 /// A function that says where it runs, and one method of which waits for the test.
 fn function(barrier: &Arc<Barrier>) -> Function {
-    let barrier = Arc::clone(barrier);
+    let (barrier, held) = (Arc::clone(barrier), Arc::clone(barrier));
     let add = |count: &mut PnCounter, _: &mut Context, by: i64| {
         count.increment(by);
         if by == 0 {
@@ -35,6 +35,13 @@ fn function(barrier: &Arc<Barrier>) -> Function {
         .command("slow", slow)
         .query("where", |_, context, ()| Ok::<_, String>(context.node().0))
         .query("get", |count, _, ()| Ok::<_, String>(count.get()))
+        .query("held", move |_, _, is_held: bool| {
+            if is_held {
+                held.wait();
+                held.wait();
+            }
+            Ok::<_, String>(std::thread::current().name().map(str::to_owned))
+        })
         .into()
 }
 
@@ -171,6 +178,37 @@ async fn who_does_not_wait_any_more_is_waited_for_by_nobody() {
     pair.barrier.wait();
     let (reply, _) = within(hung).await.unwrap().unwrap();
     assert_eq!(reply.read::<i64>(), Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_is_quick_until_it_waits_does_not_keep_the_network() {
+    let pair = pair().await;
+    let held = |is_held: bool| {
+        // However slow this machine is.
+        pair.two
+            .handle()
+            .shared()
+            .functions
+            .count_as_quick("count", "held");
+        let (one, call) = (pair.one.clone(), call("held", &is_held));
+        tokio::spawn(async move { one.call_on(NodeId(2), call, None, PATIENCE).await })
+    };
+    let thread = async |answered: tokio::task::JoinHandle<Result<(Payload, Token), Error>>| {
+        let (reply, _) = within(answered).await.unwrap().unwrap();
+        reply.read::<Option<String>>().unwrap()
+    };
+    let on_network = Some("anabranch-net");
+    assert_eq!(thread(held(false)).await.as_deref(), on_network);
+    let waits = held(true);
+    let barrier = Arc::clone(&pair.barrier);
+    tokio::task::spawn_blocking(move || barrier.wait()).await.unwrap();
+    // Another thread goes on with the packets, and answers.
+    assert_eq!(thread(held(false)).await.as_deref(), on_network);
+    let (reply, _) = ask(&pair, call("add", &7), None, PATIENCE).await.unwrap();
+    assert_eq!(reply.read::<i64>(), Ok(7));
+    pair.barrier.wait();
+    assert_eq!(thread(waits).await.as_deref(), on_network);
+    assert_eq!(thread(held(false)).await.as_deref(), on_network);
 }
 
 #[tokio::test(flavor = "multi_thread")]

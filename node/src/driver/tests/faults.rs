@@ -23,7 +23,7 @@ use crate::function::{BoxFuture, Function, Stream as FunctionStream};
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
 use crate::store::{Disk, DiskFile, Identity, MemDisk, Options, Store};
-use crate::transport::{self, MTU_BYTES_DEFAULT, Stream};
+use crate::transport::{self, MTU_BYTES_DEFAULT, Stream, Work};
 use crate::trigger::{Order, SCHEDULE, When};
 use crate::wire::{Lane, Token};
 
@@ -54,6 +54,14 @@ impl Network for Nobody {
     }
 
     fn spawn(&self, _: BoxFuture<'static, ()>) {}
+
+    fn between(&self, work: Work) -> Result<bool, Work> {
+        Err(work)
+    }
+
+    fn look(&self) -> bool {
+        false
+    }
 
     fn spawn_blocking(&self, _: Box<dyn FnOnce() + Send>) {
         self.say("work".into());
