@@ -33,6 +33,8 @@ const ASKED_MAX: usize = 10_000;
 const STREAMS_OPEN_MAX: usize = STREAMS_MAX as usize - 16;
 /// The other node says itself when a deadline has passed; after so much more nobody waits for it.
 const GRACE_MS: u64 = 500;
+/// And so long at most, milliseconds: all that have waited too long are looked for together.
+const LOOK_MS: u64 = 1;
 
 // The longest call and the longest reply fit into a frame, with what a session has seen and names.
 const _: () = assert!(
@@ -53,11 +55,30 @@ pub(crate) struct Calls {
 
 #[derive(Debug, Default)]
 struct State {
-    asked: BTreeMap<u64, (NodeId, oneshot::Sender<Heard>)>,
+    asked: BTreeMap<u64, Asking>,
+    /// When somebody looks which of them have waited too long: no later than that is so for the first. Few have ever, so there is one
+    /// time for all.
+    due: Option<Time>,
     /// Streaming calls that are open at a peer.
     streams: BTreeMap<NodeId, usize>,
     /// The node has stopped.
     has_ended: bool,
+}
+
+/// A call that is waited for.
+#[derive(Debug)]
+struct Asking {
+    peer: NodeId,
+    /// When it is given up.
+    at: Time,
+    sender: oneshot::Sender<Heard>,
+}
+
+impl Asking {
+    fn unanswered(self, why: &str) {
+        // Its caller may have gone at this very moment.
+        let _ = self.sender.send(Err(unanswered(self.peer, why)));
+    }
 }
 
 impl Calls {
@@ -76,21 +97,29 @@ impl Calls {
     /// A link has ended, and what was under way on it.
     pub(super) fn on_disconnected(&self, peer: NodeId) {
         let mut state = self.lock();
-        let asked = state.asked.extract_if(.., |_, (of, _)| *of == peer);
-        let asked: Vec<_> = asked.map(|(_, (_, sender))| sender).collect();
+        let asked: Vec<_> = state
+            .asked
+            .extract_if(.., |_, asking| asking.peer == peer)
+            .collect();
         drop(state);
         self.outgoing.on_disconnected(peer);
-        for sender in asked {
-            let _ = sender.send(Err(unanswered(peer, "the link ended")));
+        for (_, asking) in asked {
+            asking.unanswered("the link ended");
         }
     }
 
-    /// A call was not answered so long after its deadline that it will not be.
-    pub(super) fn on_due(&self, id: u64) {
-        let asked = self.lock().asked.remove(&id);
-        if let Some((peer, sender)) = asked {
-            let _ = sender.send(Err(unanswered(peer, "it did not answer in time")));
+    /// Ends the calls that were not answered so long after their deadline that they will not be. Returns when to come again.
+    fn give_up(&self, now: Time) -> Option<Time> {
+        let mut state = self.lock();
+        let late: Vec<_> = state.asked.extract_if(.., |_, asking| asking.at <= now).collect();
+        let next = state.asked.values().map(|asking| asking.at).min();
+        state.due = next.map(|at| at.max(now.after_ms(LOOK_MS)));
+        let again = state.due;
+        drop(state);
+        for (_, asking) in late {
+            asking.unanswered("it did not answer in time");
         }
+        again
     }
 
     /// The node has stopped: nobody waits any more, nor will.
@@ -99,8 +128,8 @@ impl Calls {
         state.has_ended = true;
         let asked = std::mem::take(&mut state.asked);
         drop(state);
-        for (peer, sender) in asked.into_values() {
-            let _ = sender.send(Err(unanswered(peer, "this node stopped")));
+        for asking in asked.into_values() {
+            asking.unanswered("this node stopped");
         }
     }
 
@@ -159,7 +188,8 @@ impl Shared {
         let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let id = self.calls.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        {
+        let at = self.clock.time().after_ms(timeout_ms.saturating_add(GRACE_MS));
+        let watched_at = {
             let mut state = self.calls.lock();
             if state.has_ended {
                 return Err(unanswered(peer, "this node stopped"));
@@ -169,19 +199,45 @@ impl Shared {
                     format!("nothing changed: {ASKED_MAX} calls of other nodes wait already; retry later");
                 return Err(Error::new(ErrorKind::Overloaded, message));
             }
-            state.asked.insert(id, (peer, sender));
-        }
+            state.asked.insert(id, Asking { peer, at, sender });
+            state.due
+        };
         let mut asked = Asked {
             shared: self,
             peer,
             id,
-            at: self.clock.time().after_ms(timeout_ms.saturating_add(GRACE_MS)),
+            at,
             sent: None,
+            is_answered: false,
         };
         let request = call.to_request(id, timeout_ms, session);
         asked.send(CallFrame::Request(request).encode())?;
-        self.wake_at(asked.at, Due::Call(id));
+        if watched_at.is_none_or(|due| at < due) {
+            self.watch_calls(at);
+        }
         Ok((asked, receiver))
+    }
+
+    /// Has somebody look then which calls have waited too long, in place of a later time.
+    fn watch_calls(&self, at: Time) {
+        let mut state = self.calls.lock();
+        let later = match state.due {
+            Some(due) if due <= at => return,
+            due => due,
+        };
+        state.due = Some(at);
+        drop(state);
+        if let Some(later) = later {
+            self.forget_due(later, Due::Calls);
+        }
+        self.wake_at(at, Due::Calls);
+    }
+
+    /// Calls of other nodes may have waited too long.
+    pub(super) fn look_at_calls(&self) {
+        if let Some(again) = self.calls.give_up(self.clock.time()) {
+            self.wake_at(again, Due::Calls);
+        }
     }
 
     /// A frame of a peer on the lane of calls.
@@ -191,11 +247,14 @@ impl Shared {
             Ok(Some(CallFrame::Reply(reply))) => {
                 let mut state = self.calls.lock();
                 // Somebody else's answer to it is no answer, and where there is none nobody waits any more.
-                let is_of_peer = state.asked.get(&reply.id).is_some_and(|(of, _)| *of == peer);
+                let is_of_peer = state
+                    .asked
+                    .get(&reply.id)
+                    .is_some_and(|asking| asking.peer == peer);
                 let asked = is_of_peer.then(|| state.asked.remove(&reply.id)).flatten();
                 drop(state);
-                if let Some((_, sender)) = asked {
-                    let _ = sender.send(Ok(reply));
+                if let Some(asking) = asked {
+                    let _ = asking.sender.send(Ok(reply));
                 }
             }
             Ok(Some(CallFrame::Cancel { id })) => {
@@ -222,6 +281,7 @@ struct Asked<'a> {
     at: Time,
     /// Over the link with this epoch.
     sent: Option<Epoch>,
+    is_answered: bool,
 }
 
 impl Asked<'_> {
@@ -229,9 +289,7 @@ impl Asked<'_> {
     async fn answer(mut self, heard: oneshot::Receiver<Heard>) -> Heard {
         let heard = heard.await;
         let heard = heard.unwrap_or_else(|_| Err(unanswered(self.peer, "this node stopped")));
-        if heard.is_ok() {
-            self.sent = None;
-        }
+        self.is_answered = heard.is_ok();
         heard
     }
 
@@ -265,8 +323,10 @@ impl Asked<'_> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
         self.shared.calls.lock().asked.remove(&self.id);
-        self.shared.forget_due(self.at, Due::Call(self.id));
         let Some(epoch) = self.sent else { return };
         let frame = CallFrame::Cancel { id: self.id }.encode();
         if let Some(room) = self.shared.calls.outgoing.room(self.peer, frame.len()) {
@@ -315,8 +375,8 @@ pub(super) enum Due {
     Session(EntityId),
     /// An entity's session with a function of another process.
     Foreign(EntityId),
-    /// A call of another node.
-    Call(u64),
+    /// The calls of other nodes.
+    Calls,
     /// The threads that answer calls of others.
     Workers,
     /// The thread that moves packets, and answers calls of others in between.

@@ -4,7 +4,7 @@
 //! on whatever they are: it skips what it does not know. The kinds from there on are the transport's own; those it
 //! does not know are skipped by their length. `flags` is 0 and not looked at.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream};
 
 use crate::transport::limits::{COPY_BYTES_MAX, FRAME_BYTES_MAX};
@@ -48,16 +48,21 @@ impl From<ReadError> for Fault {
 
 /// The frames' bytes on the stream, as few chunks as copying small bodies makes them.
 pub(super) fn encode(frames: Vec<Bytes>, out: &mut Vec<Bytes>) {
-    let mut small = BytesMut::new();
+    let copied = frames
+        .iter()
+        .map(|frame| HEADER_BYTES + frame.len())
+        .filter(|bytes| *bytes <= COPY_BYTES_MAX);
+    let mut small = BytesMut::with_capacity(copied.sum());
     for mut frame in frames {
         assert!(
             !frame.is_empty() && frame.len() <= FRAME_BYTES_MAX,
             "a frame of {} bytes",
             frame.len()
         );
-        let kind = frame.split_to(1);
+        let kind = frame[0];
+        frame.advance(1);
         small.put_u32_le(frame.len() as u32);
-        small.put_u8(kind[0]);
+        small.put_u8(kind);
         small.put_u8(0);
         if frame.len() <= COPY_BYTES_MAX {
             small.extend_from_slice(&frame);
@@ -139,7 +144,8 @@ impl Reader {
                 return Err(cut());
             }
             let now = (1 + header.body_bytes - frame.len()).min(self.chunk.len());
-            frame.extend_from_slice(&self.chunk.split_to(now));
+            frame.extend_from_slice(&self.chunk[..now]);
+            self.chunk.advance(now);
         }
         Ok(Bytes::from(frame))
     }
@@ -158,7 +164,7 @@ impl Reader {
                 return Err(cut());
             }
             let now = left.min(self.chunk.len());
-            drop(self.chunk.split_to(now));
+            self.chunk.advance(now);
             left -= now;
         }
         Ok(())
@@ -170,7 +176,8 @@ impl Reader {
                 return Err(cut());
             }
             let now = out.len().min(self.chunk.len());
-            out[..now].copy_from_slice(&self.chunk.split_to(now));
+            out[..now].copy_from_slice(&self.chunk[..now]);
+            self.chunk.advance(now);
             out = &mut out[now..];
         }
         Ok(())

@@ -278,9 +278,14 @@ async fn read_frames(net: &Net, link: &Link, lane: Lane, reader: &mut Reader) ->
     while let Some(header) = reader.header().await? {
         if header.kind < KIND_TRANSPORT {
             let bytes = header.body_bytes as u32 + 1;
-            let room = link.inbound[lane.index()].clone().acquire_many_owned(bytes).await;
-            let Ok(permit) = room else {
-                unreachable!("the semaphore is never closed")
+            let inbound = &link.inbound[lane.index()];
+            // There is room, nearly always.
+            let permit = match inbound.clone().try_acquire_many_owned(bytes) {
+                Ok(permit) => permit,
+                Err(_) => match inbound.clone().acquire_many_owned(bytes).await {
+                    Ok(permit) => permit,
+                    Err(_) => unreachable!("the semaphore is never closed"),
+                },
             };
             let frame = reader.frame(header).await?;
             if !link.is_current() {

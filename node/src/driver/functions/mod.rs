@@ -495,7 +495,7 @@ impl Shared {
             let (_, what) = due.pop_first()?;
             drop(due);
             match what {
-                Due::Call(id) => self.calls.on_due(id),
+                Due::Calls => self.look_at_calls(),
                 Due::Foreign(entity) => self.wake_foreign(&entity),
                 Due::Workers => self.look_at_workers(),
                 Due::Network => self.look_at_network(),
