@@ -592,8 +592,9 @@ impl Node {
     }
 
     /// Stops the node: takes no further updates, makes the accepted ones durable, tells the peers, closes everything.
-    /// Updates that still wait for copies elsewhere end with [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed). Any number of callers may
-    /// ask; all get the same answer. Dropping the future does not keep the node running.
+    /// Updates that still wait for copies elsewhere end with [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed); what waits for what its
+    /// session has seen, and so was not begun, with [`ErrorKind::Stopping`](crate::ErrorKind::Stopping). Any number of callers may ask;
+    /// all get the same answer. Dropping the future does not keep the node running.
     ///
     /// Reads and queries are still answered afterwards, from the last state.
     ///

@@ -382,13 +382,17 @@ impl Shared {
     /// Last act of the writer thread: nobody waits in vain. `left`: what is to be said to who had the node leave, though it
     /// stopped well.
     pub(super) fn end(&self, result: Result<(), Error>, has_left: bool, left: Option<Error>) {
-        let waiting = {
+        let (waiting, unmade) = {
             let mut cell = self.cell.lock().unwrap_or_else(PoisonError::into_inner);
             cell.refusing = Some(result.clone().err().unwrap_or_else(stopping));
-            std::mem::take(&mut cell.waiting)
+            (std::mem::take(&mut cell.waiting), cell.engine.unmade())
         };
-        for sender in waiting.into_values() {
-            let _ = sender.send(Err(unanswered(&result)));
+        for (request, sender) in waiting {
+            let error = match unmade.contains(&request) {
+                true => unmade_at_end(&result),
+                false => unanswered(&result),
+            };
+            let _ = sender.send(Err(error));
         }
         self.watchers.close();
         self.functions.end();
@@ -437,6 +441,20 @@ fn stopping() -> Error {
         ErrorKind::Stopping,
         "this node is stopping and nothing was changed; retry at another node",
     )
+}
+
+/// What a caller is told who only read, or whose update still waited for what its session has seen.
+fn unmade_at_end(result: &Result<(), Error>) -> Error {
+    match result {
+        Ok(()) => stopping(),
+        Err(error) => {
+            let message = format!(
+                "nothing changed: the node stopped before what was asked for was begun; retry at another node. Why it \
+                 stopped: {error}"
+            );
+            Error::new(ErrorKind::Stopping, message)
+        }
+    }
 }
 
 /// What a caller is told whose update was accepted but not answered before the node stopped.

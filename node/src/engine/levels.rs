@@ -58,6 +58,12 @@ impl Levels {
         self.deadlines.first().map(|(t, _)| *t)
     }
 
+    /// Those that only read.
+    pub fn reads(&self) -> impl Iterator<Item = RequestId> {
+        let reads = self.pending.iter().filter(|(_, pending)| pending.reads);
+        reads.map(|(request, _)| *request)
+    }
+
     fn remove(&mut self, request: RequestId) -> Option<Pending> {
         let pending = self.pending.remove(&request)?;
         self.deadlines.remove(&(pending.deadline, request));

@@ -53,6 +53,10 @@ impl Polls {
     pub fn wakeup(&self) -> Option<Time> {
         self.waiting.values().map(|poll| poll.deadline).min()
     }
+
+    pub fn requests(&self) -> impl Iterator<Item = RequestId> {
+        self.waiting.values().map(|poll| poll.request)
+    }
 }
 
 impl Engine {

@@ -221,6 +221,12 @@ impl Engine {
         self.levels.len() + self.parked.len() + self.polls.len()
     }
 
+    /// Those of them by which nothing has changed: they read, or wait for what their session has seen.
+    pub(crate) fn unmade(&self) -> BTreeSet<RequestId> {
+        let parked = self.parked.waiting.keys().copied();
+        parked.chain(self.polls.requests()).chain(self.levels.reads()).collect()
+    }
+
     fn wait_for(&mut self, id: RequestId, waiting: Waiting) {
         if self.is_here(&waiting) {
             return self.go_on(id, waiting);

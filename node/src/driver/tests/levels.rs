@@ -1,7 +1,7 @@
 //! Write levels over real links, and what their callers hear when the node stops.
 
 use super::*;
-use crate::{BoundedCounter, IdempotencyKey, MemberHint, ReplicaId, Token};
+use crate::{BoundedCounter, Call, Encoding, Function, IdempotencyKey, MemberHint, Payload, ReplicaId, Token};
 
 fn at(level: &str, update: Update) -> Update {
     Update {
@@ -104,6 +104,70 @@ async fn a_stop_answers_those_who_wait_and_refuses_those_who_come() {
 
     let node = scratch.start(1, &[]).await;
     assert_eq!(counter(&node, "k").get(), Some(2));
+    within(node.shutdown()).await.unwrap();
+}
+
+/// What its session has seen is at no node that is up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_says_that_nothing_changed_to_those_who_wait_for_what_their_session_has_seen() {
+    let scratch = Scratch::new();
+    let functions = || {
+        let function = Function::of::<crate::function::state::PnCounter>("n");
+        let function = function.command("add", |count, _, by: i64| {
+            count.increment(by);
+            Ok::<_, String>(())
+        });
+        function.query("get", |count, _, ()| Ok::<_, String>(count.get()))
+    };
+    let elsewhere = scratch.start(1, &[]).await;
+    let seen = within(elsewhere.update(increment("k", 1))).await.unwrap().token;
+    within(elsewhere.shutdown()).await.unwrap();
+    // A directory of a cluster of one, so that it takes writes although the other member never comes.
+    within(scratch.start(2, &[]).await.shutdown()).await.unwrap();
+    let builder = scratch.builder(2).members(vec![NodeId(1), NodeId(2)]);
+    let node = within(builder.function(functions()).start()).await.unwrap();
+    let (k, patience) = (id("n", "k"), Duration::from_secs(600));
+    let call = |method: &str, payload: Payload| Call::new(id("n", "k"), method, payload);
+    let add = || call("add", Payload::of(Encoding::Cbor, &1).unwrap());
+    let get = || call("get", Payload::of(Encoding::Cbor, &()).unwrap());
+    let after = Update {
+        after: Some(seen.clone()),
+        timeout_ms: 600_000,
+        ..increment("k", 1)
+    };
+    let update = async || node.update(after).await.map(drop);
+    let command = async || node.call_payload(add(), Some(&seen), patience).await.map(drop);
+    let query = async || node.call_payload(get(), Some(&seen), patience).await.map(drop);
+    let stream = async || node.stream_payload(None, get(), &seen, patience).await.map(drop);
+    let read = async || node.read_after(&k, &seen, patience).await.map(drop);
+    let dump = async || node.dump_after(None, &seen, patience).await.map(drop);
+    let majority = async || node.read_majority(&k, &Token::default(), patience).await.map(drop);
+    let stop = async || {
+        let waiting = || node.handle().shared().peek(|engine| engine.requests_waiting());
+        until(|| waiting() == 7).await;
+        node.shutdown().await
+    };
+    let (update, command, query, stream, read, dump, majority, stopped) = within(async {
+        tokio::join!(update(), command(), query(), stream(), read(), dump(), majority(), stop())
+    })
+    .await;
+    stopped.unwrap();
+    for (what, result) in [
+        ("update", update),
+        ("command", command),
+        ("query", query),
+        ("stream", stream),
+        ("read", read),
+        ("dump", dump),
+        ("majority", majority),
+    ] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stopping, "{what}: {error}");
+        assert!(!error.changed_state() && error.may_retry(), "{what}: {error}");
+    }
+    drop(node);
+    let node = scratch.start(2, &[]).await;
+    assert_eq!(counter(&node, "k").get(), None);
     within(node.shutdown()).await.unwrap();
 }
 
