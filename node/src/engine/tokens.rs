@@ -224,7 +224,10 @@ impl Engine {
     /// Those of them by which nothing has changed: they read, or wait for what their session has seen.
     pub(crate) fn unmade(&self) -> BTreeSet<RequestId> {
         let parked = self.parked.waiting.keys().copied();
-        parked.chain(self.polls.requests()).chain(self.levels.reads()).collect()
+        parked
+            .chain(self.polls.requests())
+            .chain(self.levels.reads())
+            .collect()
     }
 
     fn wait_for(&mut self, id: RequestId, waiting: Waiting) {

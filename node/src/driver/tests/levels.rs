@@ -1,7 +1,9 @@
 //! Write levels over real links, and what their callers hear when the node stops.
 
 use super::*;
-use crate::{BoundedCounter, Call, Encoding, Function, IdempotencyKey, MemberHint, Payload, ReplicaId, Token};
+use crate::{
+    BoundedCounter, Call, Encoding, Function, IdempotencyKey, MemberHint, Payload, ReplicaId, Token,
+};
 
 fn at(level: &str, update: Update) -> Update {
     Update {
@@ -141,14 +143,27 @@ async fn a_stop_says_that_nothing_changed_to_those_who_wait_for_what_their_sessi
     let stream = async || node.stream_payload(None, get(), &seen, patience).await.map(drop);
     let read = async || node.read_after(&k, &seen, patience).await.map(drop);
     let dump = async || node.dump_after(None, &seen, patience).await.map(drop);
-    let majority = async || node.read_majority(&k, &Token::default(), patience).await.map(drop);
+    let majority = async || {
+        node.read_majority(&k, &Token::default(), patience)
+            .await
+            .map(drop)
+    };
     let stop = async || {
         let waiting = || node.handle().shared().peek(|engine| engine.requests_waiting());
         until(|| waiting() == 7).await;
         node.shutdown().await
     };
     let (update, command, query, stream, read, dump, majority, stopped) = within(async {
-        tokio::join!(update(), command(), query(), stream(), read(), dump(), majority(), stop())
+        tokio::join!(
+            update(),
+            command(),
+            query(),
+            stream(),
+            read(),
+            dump(),
+            majority(),
+            stop()
+        )
     })
     .await;
     stopped.unwrap();
