@@ -7,6 +7,7 @@ mod faults;
 mod functions;
 mod hooked;
 mod images;
+mod left;
 mod levels;
 mod sizes;
 mod streams;

@@ -3,7 +3,7 @@
 //! Not here: what that is (`session::direct`), and every other command (`turn`).
 
 use super::step::{Commit, Step};
-use super::turn::{Made, Turn};
+use super::turn::{Made, Turn, is_forward};
 use crate::engine::Time;
 use crate::session::{Action, Command, Reply, Said, State, StreamId, refused};
 use crate::trace::Trace;
@@ -67,7 +67,7 @@ impl Turn<'_> {
                     deadline: answered.deadline,
                     also: None,
                 };
-                let (result, made) = self.hand_in(commit, trace);
+                let (result, made) = self.hand_in(commit, trace, is_forward(&action));
                 let step = match result {
                     Some(result) => {
                         let result = result.map_err(|error| refused(&self.entity, error));

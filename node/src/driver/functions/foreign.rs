@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::followed::Turns;
 use super::foreign_attend::{Attended, Follows};
+use super::left::Handed;
 use super::parked::Parked;
 use super::stats::ForeignStats;
 use super::{LIVES_MAX, deleted};
@@ -247,9 +248,11 @@ impl Shared {
         };
         let running =
             Arc::clone(self).answer_foreign(Arc::clone(&function), call.entity, id, command, token, gone);
+        let shared = Arc::clone(self);
         function.spawn(Box::pin(async move {
+            let (result, token) = running.await;
             // Its caller may have gone.
-            let _ = sender.send(running.await);
+            let _ = sender.send((Handed::new(&shared, result), token));
         }));
         let (result, seen) = tokio::select! {
             ended = ended => ended.map_err(|_| stopping())?,
@@ -259,7 +262,7 @@ impl Shared {
         if let Some(session) = session {
             session.join(&seen);
         }
-        match result? {
+        match result.take()? {
             (Action::Reply(reply), changed) => {
                 Ok((Action::Reply(function.give(&method, wants, reply)?), changed))
             }

@@ -19,8 +19,18 @@ const LATER_MAX: usize = 64;
 /// So many calls that one command or stream does not wait for may wait to be made; it waits before it wants more.
 const LINE_MAX: usize = 64;
 
-/// Streams that have ended and want calls made wait for such a thread; so many at most, and what comes on top is not done.
-const AT_END_QUEUE_MAX: usize = 100_000;
+/// What was left to be done waits for such a thread: what streams that have ended want called, and what follows changes whose callers
+/// have gone. So many at most, and what comes on top is not done.
+const LEFT_QUEUE_MAX: usize = 100_000;
+
+/// What is done by a thread that does such things.
+pub(super) struct Left(Box<dyn FnOnce(&Arc<Shared>) + Send>);
+
+impl std::fmt::Debug for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Left").finish_non_exhaustive()
+    }
+}
 
 /// Nobody is told but the log.
 pub(super) fn note_failure(name: &str, result: Result<Payload, Error>) {
@@ -112,13 +122,8 @@ impl Line {
     }
 }
 
-/// Makes calls, one after the other, on a thread of their own; gives them back where too many do so already.
-pub(super) fn call_later(shared: &Arc<Shared>, calls: Vec<Call>) -> Result<(), Vec<Call>> {
-    Later::default().begin(shared, calls)
-}
-
-/// Has calls made on a thread, and then those that streams wanted at their ends; whether there is one for it.
-pub(super) fn attend(shared: &Arc<Shared>, make: impl FnOnce() + Send + 'static) -> bool {
+/// Has calls made on a thread, and then what else was left to be done; whether there is one for it.
+fn attend(shared: &Arc<Shared>, make: impl FnOnce() + Send + 'static) -> bool {
     let running = &shared.functions.later;
     if running.fetch_add(1, Ordering::SeqCst) >= LATER_MAX {
         running.fetch_sub(1, Ordering::SeqCst);
@@ -127,7 +132,7 @@ pub(super) fn attend(shared: &Arc<Shared>, make: impl FnOnce() + Send + 'static)
     let at = Arc::clone(shared);
     let run = move || {
         make();
-        drain_at_end(&at);
+        drain_left(&at);
     };
     let thread = std::thread::Builder::new().name("anabranch-effects".into());
     if let Err(error) = thread.spawn(run) {
@@ -147,37 +152,48 @@ pub(super) fn call_now(shared: &Arc<Shared>, call: Call) {
     );
 }
 
-/// Makes the calls that a stream wanted at its end, on a thread that does such things: one that is free, or the next that will be.
-pub(super) fn call_at_end(shared: &Arc<Shared>, calls: Vec<Call>) {
-    if calls.is_empty() || shared.has_stopped() {
-        return;
+/// Makes calls that nobody waits for, one after the other; see [`do_left`].
+pub(super) fn leave_calls(shared: &Arc<Shared>, calls: Vec<Call>) {
+    if !calls.is_empty() {
+        do_left(shared, "calls that nobody waits for", move |shared| {
+            calls.into_iter().for_each(|call| call_now(shared, call));
+        });
     }
-    let mut queue = shared.functions.at_end();
-    if queue.len() >= AT_END_QUEUE_MAX {
+}
+
+/// Does this on a thread that does such things: one that is free, or the next that will be. Whether there will be one.
+pub(super) fn do_left(
+    shared: &Arc<Shared>,
+    what: &str,
+    left: impl FnOnce(&Arc<Shared>) + Send + 'static,
+) -> bool {
+    if shared.has_stopped() {
+        return false;
+    }
+    let mut queue = shared.functions.left();
+    if queue.len() >= LEFT_QUEUE_MAX {
         drop(queue);
-        return tracing::error!(
-            "{} calls at a stream's end are not made: too many wait",
-            calls.len()
-        );
+        tracing::error!("{what}: not done, as too much waits to be done");
+        return false;
     }
-    // All of a stream in one: they are made in order.
-    queue.push_back(calls);
+    queue.push_back(Left(Box::new(left)));
     drop(queue);
     // Where there are as many threads as may be, one of them comes by: it looks after it has stopped being counted, too.
-    let _ = call_later(shared, Vec::new());
+    attend(shared, || {});
+    true
 }
 
 /// The last thing that a thread does that makes calls nobody waits for.
-fn drain_at_end(shared: &Arc<Shared>) {
+fn drain_left(shared: &Arc<Shared>) {
     let functions = &shared.functions;
     loop {
-        let next = functions.at_end().pop_front();
+        let next = functions.left().pop_front();
         match next {
-            Some(calls) => calls.into_iter().for_each(|call| call_now(shared, call)),
+            Some(Left(left)) => left(shared),
             None => {
                 functions.later.fetch_sub(1, Ordering::SeqCst);
                 // What was queued meanwhile may have found no place for a thread.
-                if functions.at_end().is_empty() {
+                if functions.left().is_empty() {
                     return;
                 }
                 if functions.later.fetch_add(1, Ordering::SeqCst) >= LATER_MAX {

@@ -14,6 +14,7 @@ mod foreign_command;
 mod foreign_stream;
 mod hosted;
 mod later;
+mod left;
 mod look;
 mod parked;
 mod reactor;
@@ -68,8 +69,8 @@ pub(crate) struct Functions {
     begun: AtomicU64,
     /// Commands whose effects nobody waits for, and that run.
     later: AtomicUsize,
-    /// What streams that have ended want called, each its own in order.
-    at_end: Mutex<VecDeque<Vec<Call>>>,
+    /// What goes on without whoever wanted it, until a thread does it.
+    left: Mutex<VecDeque<later::Left>>,
     /// Streams that are open.
     streams: AtomicUsize,
     /// Places for steps of streams that run on a thread aside.
@@ -112,7 +113,7 @@ impl Functions {
             seed,
             begun: AtomicU64::new(0),
             later: AtomicUsize::new(0),
-            at_end: Mutex::default(),
+            left: Mutex::default(),
             streams: AtomicUsize::new(0),
             aside: Arc::new(Semaphore::new(aside::STEPS_MAX)),
             reactor: Reactor::default(),
@@ -238,8 +239,8 @@ impl Functions {
         }
     }
 
-    fn at_end(&self) -> MutexGuard<'_, VecDeque<Vec<Call>>> {
-        self.at_end.lock().unwrap_or_else(PoisonError::into_inner)
+    fn left(&self) -> MutexGuard<'_, VecDeque<later::Left>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many times an entity's function was begun with, rather than gone on with.
@@ -282,14 +283,26 @@ impl Shared {
     /// The same, by its method, if that is here.
     pub(super) async fn call_found(
         self: &Arc<Self>,
+        found: Option<Found<'_>>,
+        call: Call,
+        session: Option<&mut Token>,
+        timeout_ms: u64,
+    ) -> Result<Payload, Error> {
+        let deadline = self.clock.time().after_ms(timeout_ms);
+        self.call_chain(found, call, session, deadline, false).await
+    }
+
+    /// The same along all forwards; `is_left` where a change before it is in, so that it goes on although its caller has gone.
+    async fn call_chain(
+        self: &Arc<Self>,
         mut found: Option<Found<'_>>,
         mut call: Call,
         mut session: Option<&mut Token>,
-        timeout_ms: u64,
+        deadline: Time,
+        is_left: bool,
     ) -> Result<Payload, Error> {
         let mut began = self.clock.time();
-        let deadline = began.after_ms(timeout_ms);
-        let mut changed = false;
+        let mut changed = is_left;
         loop {
             let from = call.entity.clone();
             let (span, trace) = part!("call", "internal", call.origin.trace, from, call.method);
@@ -317,19 +330,13 @@ impl Shared {
                 Ok((Action::Reply(payload), _)) => return Ok(payload),
                 Ok((Action::Forward(next), did)) => {
                     changed |= did;
+                    if changed && !is_left {
+                        return Box::pin(self.call_forwarded(next, session, deadline)).await;
+                    }
                     found = self.functions.find(next.entity.kind(), &next.method);
                     if found.is_none() {
-                        let (to, left_ms) = (next.entity.clone(), self.clock.time().ms_until(deadline));
                         // A call within a call: its future would contain itself.
-                        let asking = Box::pin(self.call_anywhere(next, session, left_ms)).await;
-                        let failed = |error| {
-                            if changed {
-                                forward_failed(&to, &error)
-                            } else {
-                                error
-                            }
-                        };
-                        return asking.map_err(failed);
+                        return Box::pin(self.call_beyond(next, session, deadline, changed)).await;
                     }
                     call = next;
                 }

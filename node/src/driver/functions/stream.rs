@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::aside::aside;
 use super::caller::HostCaller;
-use super::later::call_at_end;
+use super::later::leave_calls;
 use crate::driver::Mark;
 use crate::driver::shared::Shared;
 use crate::driver::spans::{self, part};
@@ -212,7 +212,7 @@ impl Host for StreamHost {
 
 impl Drop for StreamHost {
     fn drop(&mut self) {
-        call_at_end(&self.shared, std::mem::take(&mut *lock(&self.at_end)));
+        leave_calls(&self.shared, std::mem::take(&mut *lock(&self.at_end)));
         if let Some(mark) = lock(&self.mark).take() {
             self.shared.unsubscribe(&self.entity, mark);
         }

@@ -9,7 +9,8 @@ use tracing::{Instrument, Span};
 
 use super::caller::{HostCaller, has_own_stack};
 use super::direct::Ended;
-use super::later::{Later, attend, call_later, call_now, note_failure};
+use super::later::{Later, call_now, do_left, note_failure};
+use super::left::{Called, GoesOn};
 use super::step::{Commit, Step};
 use super::{Found, nothing};
 use crate::driver::calls::Due;
@@ -19,7 +20,7 @@ use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
 use crate::engine::Time;
 use crate::error::{Error, ErrorKind};
-use crate::function::{Caller, Context};
+use crate::function::{BoxFuture, Caller, Context};
 use crate::session::{
     Action, Call, Command, CommandId, Effect, Input, Said, StreamId, lost_alone, refused_alone,
 };
@@ -27,15 +28,20 @@ use crate::trace::Trace;
 use crate::view::View;
 use crate::wire::{EntityId, Token};
 
-/// One command, from its caller's side. Dropped before its end, it leaves nothing behind.
+/// One command, from its caller's side. Dropped before what it did is in, it leaves nothing behind; dropped behind that, what follows
+/// is done all the same.
 pub(super) struct Turn<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) found: Found<'a>,
     pub(super) entity: EntityId,
     pub(super) id: CommandId,
     stage: Stage,
+    /// The effect that is being made, and its name.
+    making: Option<(String, GoesOn<Called>)>,
     /// Effects that are not done yet.
     rest: VecDeque<Call>,
+    /// What the answer is once they are, if that is known.
+    answer: Option<Result<Action, Error>>,
 }
 
 enum Stage {
@@ -47,8 +53,8 @@ enum Stage {
     /// What it did is in, and not yet where its level says.
     Confirming {
         answer: oneshot::Receiver<Outcome>,
-        /// Whether calls follow then.
-        has_effects: bool,
+        /// Whether calls follow then: effects, or what answers in its place.
+        has_calls: bool,
     },
     /// Its effects are being waited for.
     Effecting,
@@ -63,7 +69,9 @@ impl<'a> Turn<'a> {
             entity,
             id: CommandId(shared.functions.next.fetch_add(1, Ordering::Relaxed)),
             stage: Stage::Idle,
+            making: None,
             rest: VecDeque::new(),
+            answer: None,
         }
     }
 
@@ -116,8 +124,9 @@ impl<'a> Turn<'a> {
                     deadline,
                     answer,
                 } => {
+                    self.answer = answer;
                     Box::pin(self.effects(effects, deadline, session.as_deref_mut())).await;
-                    match answer {
+                    match self.answer.take() {
                         Some(result) => Some(Step::Answer(result)),
                         None => self.tell(Input::EffectsDone { id }),
                     }
@@ -221,61 +230,62 @@ impl<'a> Turn<'a> {
         self.rest
             .extend(Later::default().leave(self.shared, effects).await);
         while let Some(call) = self.rest.pop_front() {
-            let left_ms = self.shared.clock.time().ms_until(deadline);
             let name = call.to_string();
-            let is_here = self.shared.functions.has_method(&call);
-            let done = if is_here && !has_own_stack(call.origin.depth) {
-                // A call within a call: its future would contain itself.
-                Box::pin(self.shared.call(call, session.as_deref_mut(), left_ms)).await
-            } else {
-                let seen = session.as_deref().cloned().unwrap_or_default();
-                let caller = HostCaller::new(self.shared, Some(deadline), seen);
-                let done = caller.call(None, call).await;
-                if let Some(token) = session.as_deref_mut() {
-                    token.join(&caller.seen());
-                }
-                done
-            };
-            note_failure(&name, done);
+            let seen = session.as_deref().cloned();
+            let making = make_effect(Arc::clone(self.shared), call, seen, deadline);
+            let (name, making) = self.making.insert((name, GoesOn::new(self.shared, making)));
+            let (done, seen) = making.await;
+            note_failure(name, done);
+            self.making = None;
+            if let (Some(token), Some(seen)) = (session.as_deref_mut(), seen) {
+                token.join(&seen);
+            }
         }
         self.stage = Stage::Idle;
     }
 
-    /// The caller has gone: what its command still wants done is done without it.
+    /// The caller has gone: what its command still wants done is done without it, in order.
     fn leave_effects(&mut self) {
-        let rest: Vec<Call> = std::mem::take(&mut self.rest).into();
-        if !rest.is_empty()
-            && let Err(rest) = call_later(self.shared, rest)
-        {
-            tracing::warn!(
-                "{} effects of {} are not done: too many run already",
-                rest.len(),
-                self.entity
-            );
-        }
-        self.tell(Input::EffectsDone { id: self.id });
+        let making = self.making.take();
+        let mut rest: Vec<Call> = std::mem::take(&mut self.rest).into();
+        let answer = match self.answer.take() {
+            Some(result) => Some(Step::Answer(result)),
+            None => self.tell(Input::EffectsDone { id: self.id }),
+        };
+        rest.extend(forward_of(answer));
+        do_left(self.shared, "effects", move |shared| {
+            if let Some((name, making)) = making
+                && let Some(making) = making.take()
+            {
+                note_failure(&name, block_on(making).0);
+            }
+            rest.into_iter().for_each(|call| call_now(shared, call));
+        });
     }
 
-    /// The caller has gone before what its command did is where its level says: its effects are made once it is, and not if it does
-    /// not come to that.
+    /// The caller has gone before what its command did is where its level says: the calls that follow are made once it is, and not if
+    /// it does not come to that.
     fn confirm_later(&self, answer: oneshot::Receiver<Outcome>) {
-        let (at, function) = (Arc::clone(self.shared), Arc::clone(self.found.function));
+        let function = Arc::clone(self.found.function);
         let (entity, id) = (self.entity.clone(), self.id);
-        let has_begun = attend(self.shared, move || {
+        let is_left = do_left(self.shared, "what follows a change", move |at| {
             let tell = |input| at.tell_session(&function, &entity, input, Some(id), nothing);
             let outcome = block_on(answer).unwrap_or_else(|_| Err(unanswered(&Err(broken()))));
             let result = outcome.map(|_| ());
-            if let Some(Step::Effects { effects, .. }) = tell(Input::Committed { id, result }) {
-                effects.into_iter().for_each(|effect| call_now(&at, effect.call));
-                tell(Input::EffectsDone { id });
+            let mut step = tell(Input::Committed { id, result });
+            if let Some(Step::Effects { effects, answer, .. }) = step {
+                effects.into_iter().for_each(|effect| call_now(at, effect.call));
+                step = match answer {
+                    Some(result) => Some(Step::Answer(result)),
+                    None => tell(Input::EffectsDone { id }),
+                };
+            }
+            if let Some(call) = forward_of(step) {
+                call_now(at, call);
             }
             tell(Input::Cancelled { id });
         });
-        if !has_begun {
-            tracing::warn!(
-                "the effects of a command of {} are not done: too many run already",
-                self.entity
-            );
+        if !is_left {
             let result = Err(stopping());
             self.tell(Input::Committed { id, result });
             self.tell(Input::Cancelled { id });
@@ -295,14 +305,12 @@ impl<'a> Turn<'a> {
             Err(said) => *said,
         };
         let (function, id) = (self.found.function, self.id);
-        let has_effects = matches!(&said, Said::Reply(reply) if !reply.effects.is_empty());
+        let has_calls =
+            matches!(&said, Said::Reply(reply) if !reply.effects.is_empty() || is_forward(&reply.action));
         let mut made = None;
         let commit = |commit: Commit| {
-            let (result, handed) = self.hand_in(commit, trace);
-            made = Some(Made {
-                has_effects,
-                ..handed
-            });
+            let (result, handed) = self.hand_in(commit, trace, has_calls);
+            made = Some(handed);
             match result {
                 Some(result) => Input::Committed { id, result },
                 None => Input::Joined { id, left: None },
@@ -361,7 +369,12 @@ impl<'a> Turn<'a> {
     }
 
     /// Hands what the command did to the engine. How it went, if that is known at once.
-    pub(super) fn hand_in(&self, commit: Commit, trace: Option<Trace>) -> (Option<Result<(), Error>>, Made) {
+    pub(super) fn hand_in(
+        &self,
+        commit: Commit,
+        trace: Option<Trace>,
+        has_calls: bool,
+    ) -> (Option<Result<(), Error>>, Made) {
         let (span, _) = part!("commit", "internal", trace, self.entity, commit.level);
         let submitted = span.in_scope(|| commit.submit(self.shared));
         let broken = |error| (Submitted::Done(Err(error)), After::default());
@@ -380,7 +393,7 @@ impl<'a> Turn<'a> {
                 answer,
                 after,
                 span,
-                has_effects: false,
+                has_calls,
             },
         )
     }
@@ -391,14 +404,14 @@ impl<'a> Turn<'a> {
             answer,
             after,
             span,
-            has_effects,
+            has_calls,
         } = made;
         self.shared.finish(after);
         let (step, token) = match answer {
             Answered::Now(token) => (step, token),
             Answered::Later(answer) => {
                 assert!(step.is_none(), "a command is answered once its commit is");
-                self.stage = Stage::Confirming { answer, has_effects };
+                self.stage = Stage::Confirming { answer, has_calls };
                 let Stage::Confirming { answer, .. } = &mut self.stage else {
                     unreachable!("it was just set");
                 };
@@ -431,8 +444,8 @@ pub(super) struct Made {
     /// What the engine left to do without locks.
     after: After,
     span: Span,
-    /// Whether calls follow once it is where its level says.
-    has_effects: bool,
+    /// Whether calls follow once it is where its level says: effects, or what answers in its place.
+    has_calls: bool,
 }
 
 enum Answered {
@@ -453,7 +466,7 @@ impl Drop for Turn<'_> {
             Stage::Idle => {}
             Stage::Confirming {
                 answer,
-                has_effects: true,
+                has_calls: true,
             } => return self.confirm_later(answer),
             Stage::Confirming { .. } => {
                 self.tell(Input::Committed { id, result: Ok(()) });
@@ -474,6 +487,38 @@ impl Drop for Turn<'_> {
         if let Some(Step::Run { stream, .. }) = self.tell(Input::Cancelled { id }) {
             self.tell(ended(stream));
         }
+    }
+}
+
+/// Makes an effect. A call within a call: its future would contain itself.
+fn make_effect(
+    shared: Arc<Shared>,
+    call: Call,
+    mut seen: Option<Token>,
+    deadline: Time,
+) -> BoxFuture<'static, Called> {
+    Box::pin(async move {
+        let is_here = shared.functions.has_method(&call);
+        if is_here && !has_own_stack(call.origin.depth) {
+            let left_ms = shared.clock.time().ms_until(deadline);
+            let done = shared.call(call, seen.as_mut(), left_ms).await;
+            return (done, seen);
+        }
+        let caller = HostCaller::new(&shared, Some(deadline), seen.unwrap_or_default());
+        let done = caller.call(None, call).await;
+        (done, Some(caller.seen()))
+    })
+}
+
+pub(super) fn is_forward(action: &Action) -> bool {
+    matches!(action, Action::Forward(_))
+}
+
+/// What is called to answer in its place.
+fn forward_of(step: Option<Step>) -> Option<Call> {
+    match step {
+        Some(Step::Answer(Ok(Action::Forward(call)))) => Some(call),
+        _ => None,
     }
 }
 

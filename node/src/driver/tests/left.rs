@@ -1,0 +1,156 @@
+//! What follows a change that is in is made, whether or not its caller is still there.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::{Scratch, commands_waiting, id, until, within};
+use crate::NodeId;
+use crate::error::Error;
+use crate::function::state::PnCounter;
+use crate::function::{Context, Function};
+use crate::node::Node;
+use crate::payload::{Encoding, Payload};
+use crate::session::Call;
+
+/// One that is held up by its own command until the gate is opened, and one that has it called.
+fn busy_and_first(gate: &Arc<Notify>) -> [Function; 2] {
+    let gate = Arc::clone(gate);
+    let busy = Function::of::<PnCounter>("busy")
+        .command_async("slow", move |_: &mut PnCounter, _, ()| {
+            let gate = Arc::clone(&gate);
+            Box::pin(async move {
+                gate.notified().await;
+                Ok::<_, String>(())
+            })
+        })
+        .command("plus", |count, _, by: i64| {
+            // Twice what was there and this: the order shows.
+            count.increment(i64::try_from(count.get()).map_err(|e| e.to_string())? + by);
+            Ok::<_, String>(())
+        })
+        .query("get", |count, _, ()| Ok::<_, String>(count.get()));
+    let with = |name: &'static str, calls: fn(&mut Context)| {
+        (name, move |count: &mut PnCounter, context: &mut Context, ()| {
+            count.increment(1);
+            calls(context);
+            Ok::<_, String>(())
+        })
+    };
+    let mut first = Function::of::<PnCounter>("first");
+    for (name, command) in [
+        with("effect", |context| context.effect("busy", "b", "plus", &1)),
+        with("effects", |context| {
+            context.effect("busy", "b", "plus", &1);
+            context.effect("busy", "b", "plus", &10);
+        }),
+        with("forward", |context| context.forward("busy", "b", "plus", &1)),
+        with("all", |context| {
+            context.effect("busy", "b", "plus", &1);
+            context.effect("busy", "b", "plus", &10);
+            context.forward("busy", "b", "plus", &100);
+        }),
+    ] {
+        first = first.command(name, command);
+    }
+    let first = first.command("everywhere", |count, context, ()| {
+        count.increment(1);
+        context.confirm("2".parse().map_err(|e: Error| e.to_string())?);
+        context.forward("busy", "b", "plus", &1);
+        Ok::<_, String>(())
+    });
+    [busy.into(), first.into()]
+}
+
+async fn start(scratch: &Scratch, id: u128, others: &[&Node], functions: [Function; 2]) -> Node {
+    let addresses = others.iter().map(|node| node.quic_address().to_string());
+    let builder = scratch.builder(id).seeds(addresses.collect());
+    let node = within(builder.functions(functions).start()).await.unwrap();
+    within(node.ready()).await;
+    node
+}
+
+async fn busy(node: &Node) -> i128 {
+    within(node.call("busy", "b", "get", &())).await.unwrap()
+}
+
+/// The caller goes while what its command wants called waits for its turn.
+async fn leave_while_it_waits(at: &Node, from: &Node, gate: &Notify, method: &'static str) {
+    let slow = {
+        let at = at.clone();
+        tokio::spawn(async move { at.call::<_, ()>("busy", "b", "slow", &()).await })
+    };
+    until(|| commands_waiting(at) == 1).await;
+    let call = Call::new(
+        id("first", "f"),
+        method,
+        Payload::of(Encoding::Cbor, &()).unwrap(),
+    );
+    let (from, on) = (from.clone(), at.id());
+    let gone = tokio::spawn(async move {
+        let patience = std::time::Duration::from_secs(60);
+        from.call_on(on, call, None, patience).await.map(drop)
+    });
+    let first = at.entity::<crate::PnCounter>("first", "f").unwrap();
+    until(|| first.get() == Some(1)).await;
+    gone.abort();
+    assert!(within(gone).await.unwrap_err().is_cancelled());
+    gate.notify_one();
+    within(slow).await.unwrap().unwrap();
+    let busy = at.entity::<crate::PnCounter>("busy", "b").unwrap();
+    let expected = match method {
+        "effects" => 12,
+        "all" => 124,
+        _ => 1,
+    };
+    until(|| busy.get() == Some(expected)).await;
+    until(|| commands_waiting(at) == 0).await;
+    assert_eq!(busy.get(), Some(expected), "once each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_change_is_made_in_order_without_its_caller() {
+    for method in ["effect", "effects", "forward", "all"] {
+        let (scratch, gate) = (Scratch::new(), Arc::default());
+        let node = start(&scratch, 1, &[], busy_and_first(&gate)).await;
+        leave_while_it_waits(&node, &node, &gate, method).await;
+        within(node.shutdown()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_a_change_is_made_without_a_caller_at_another_node() {
+    let (scratch, gate) = (Scratch::new(), Arc::default());
+    let node = start(&scratch, 1, &[], busy_and_first(&gate)).await;
+    let other = start(&scratch, 2, &[&node], busy_and_first(&gate)).await;
+    until(|| other.replica_of(NodeId(1)).is_some()).await;
+    leave_while_it_waits(&node, &other, &gate, "all").await;
+    for node in [other, node] {
+        within(node.shutdown()).await.unwrap();
+    }
+}
+
+/// And not before: what the command did may come to nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_answers_in_a_commands_place_is_called_once_its_level_is_reached_without_its_caller() {
+    let (scratch, gate) = (Scratch::new(), Arc::default());
+    let node = start(&scratch, 1, &[], busy_and_first(&gate)).await;
+    let two = start(&scratch, 2, &[&node], busy_and_first(&gate)).await;
+    within(two.shutdown()).await.unwrap();
+    drop(two);
+    let gone = {
+        let node = node.clone();
+        tokio::spawn(async move { node.call::<_, ()>("first", "f", "everywhere", &()).await })
+    };
+    until(|| node.status().counters["updates_waiting"] > 0).await;
+    gone.abort();
+    assert!(within(gone).await.unwrap_err().is_cancelled());
+    assert_eq!(busy(&node).await, 0);
+    let two = start(&scratch, 2, &[&node], busy_and_first(&gate)).await;
+    let called = node.entity::<crate::PnCounter>("busy", "b").unwrap();
+    until(|| called.get() == Some(1)).await;
+    until(|| commands_waiting(&node) == 0).await;
+    for node in [two, node] {
+        within(node.shutdown()).await.unwrap();
+    }
+}
