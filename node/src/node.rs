@@ -560,7 +560,7 @@ impl Node {
     }
 
     /// Whether writes are taken: a node with a new directory that knows of others, by seeds or members, first catches
-    /// up with one of them.
+    /// up with one of them. A node that stops or has stopped takes none any more.
     pub fn is_ready(&self) -> bool {
         self.handle.is_ready()
     }

@@ -223,12 +223,11 @@ impl Shared {
         self.peek(|engine| engine.read(entity))
     }
 
-    /// Whether writes are taken, and will be when the first peer is met.
+    /// Whether writes are taken, and will be when the first peer is met: not once the node stops.
     pub(crate) fn is_ready(&self) -> bool {
         self.cell
             .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_ready()
+            .is_ok_and(|cell| cell.refusing.is_none() && cell.is_ready())
     }
 
     pub(crate) fn epoch(&self) -> Epoch {

@@ -166,6 +166,7 @@ async fn one_node_comes_back_with_what_it_had() {
     let (epoch, directory) = (node.epoch(), node.directory_id());
     within(node.shutdown()).await.unwrap();
     within(node.shutdown()).await.unwrap();
+    assert!(!node.is_ready() && !node.status().ready);
     drop((node, tags, title));
 
     let node = scratch.start(1, &[]).await;
@@ -175,6 +176,7 @@ async fn one_node_comes_back_with_what_it_had() {
     assert_eq!(counter(&node, "a").get(), Some(7));
     assert!(node.entity::<OrSet>("tags", "t").unwrap().contains("x"));
     within(node.leave()).await.unwrap();
+    assert!(!node.is_ready() && !node.status().ready);
 }
 
 #[tokio::test]

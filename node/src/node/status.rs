@@ -27,7 +27,7 @@ pub struct NodeStatus {
     pub data_directory: PathBuf,
     /// Where it listens for peers.
     pub quic_address: SocketAddr,
-    /// Whether it takes writes.
+    /// Whether it takes writes; not any more once it stops.
     pub ready: bool,
     /// How its store is doing.
     pub disk: DiskState,
