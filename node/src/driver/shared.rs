@@ -329,7 +329,7 @@ impl Shared {
         self.queue.close(Closing { error: None, leaving });
     }
 
-    #[cfg(test)]
+    /// Whether no further update is taken.
     pub(super) fn is_stopping(&self) -> bool {
         self.with_cell(|cell| cell.refusing.is_some()).unwrap_or(true)
     }

@@ -84,9 +84,16 @@ impl Shared {
 
 async fn run_here(mut open: Open, host: Arc<StreamHost>, run: BoxFuture<'static, Ended>) -> Ended {
     let result = tokio::select! {
-        (result, _) = host.shared.functions.reactor.around(run) => result,
+        // First: what the function comes to by the end of its node is none of its answers.
+        biased;
         _ = host.shared.stopped() => Err(stopped()),
+        (result, _) = host.shared.functions.reactor.around(run) => result,
     };
+    // Calls that it made may have been refused for that.
+    let result = result.map_err(|error| match host.shared.is_stopping() {
+        true => stopped(),
+        false => error,
+    });
     open.end(&result);
     let token = host
         .shared
@@ -183,9 +190,19 @@ impl Host for StreamHost {
     fn changed(&self) -> BoxFuture<'_, Result<(), Error>> {
         let (mark, mut live) = (lock(&self.mark).clone(), lock(&self.live).clone());
         Box::pin(async move {
-            let mut mark = mark.ok_or_else(stopped)?;
+            let ended = async || {
+                // The stream ends with its node, and not by what its function makes of an error.
+                let _ = self.shared.stopped().await;
+                Err(stopped())
+            };
+            let Some(mut mark) = mark else {
+                return ended().await;
+            };
             tokio::select! {
-                changed = mark.changed() => changed.map_err(|_| stopped()),
+                changed = mark.changed() => match changed {
+                    Ok(()) => Ok(()),
+                    Err(_) => ended().await,
+                },
                 changed = live.changed() => {
                     // Down now and not by a look: who is there may have been asked for before it, or never.
                     *lock(&self.live) = live;

@@ -128,6 +128,15 @@ fn sums(watched: &Arc<Watched>) -> Function {
         .stream("flood", move |stream, ()| flood(stream, Arc::clone(&flood_of)))
         .stream("look", move |stream, ()| look(stream, Arc::clone(&look_of)))
         .stream("stuck", stuck)
+        .stream("attend", |mut stream: Sums, ()| async move {
+            stream.send(&1).await?;
+            loop {
+                stream.changed().await?;
+                let _: i64 = stream.call("sums", "b", "add", &1).await?;
+            }
+            #[expect(unreachable_code, reason = "it says what type it is")]
+            Ok::<_, Error>(())
+        })
         .stream("refuse", |_: Sums, why: String| async move { Err::<(), _>(why) })
         .stream("panic", |mut stream: Sums, ()| async move {
             stream.send(&1).await?;
@@ -398,6 +407,33 @@ async fn a_stream_ends_with_either_node() {
     drop((away, here, two));
     within(one.shutdown()).await.unwrap();
     drop(scratch);
+}
+
+/// Whatever the stop is first seen by: none of it is what the function answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_node_stops_is_refused_by_nobody() {
+    let scratch = Scratch::new();
+    let node = scratch.builder(1).function(sums(&Arc::default()));
+    let node = within(node.start()).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..32 {
+        let mut stream = within(node.stream("sums", "a", "attend", &())).await.unwrap();
+        assert_eq!(next(&mut stream).await, Some(1));
+        streams.push(tokio::spawn(async move { stream.next::<i64>().await }));
+    }
+    // They are busy as it ends.
+    let busy = tokio::spawn({
+        let node = node.clone();
+        async move { while node.call::<_, i64>("sums", "a", "add", &1).await.is_ok() {} }
+    });
+    until(|| node.entity::<crate::PnCounter>("sums", "b").unwrap().get() >= Some(64)).await;
+    within(node.shutdown()).await.unwrap();
+    within(busy).await.unwrap();
+    for stream in streams {
+        let error = within(stream).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stopping, "{error}");
+        assert!(error.may_retry(), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
