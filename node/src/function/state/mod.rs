@@ -58,6 +58,12 @@
 //! and variants. So put new variants of an enum after the old ones; and where a struct is to get another field, make it a new type,
 //! under a new name of the state's field.
 //!
+//! **Never change the type of an element, a key or a value under the same name.** What is kept does not say of which type it was
+//! written, so nothing can tell: what a `LwwRegister<u64>` was set to as 1000 is 500 to a `LwwRegister<i64>`, and the text `"\u{5}"` to a
+//! `LwwRegister<String>` where it was 5. Above all do not make what has no sign one that has, or the other way round. (From a narrower
+//! to a wider integer of the same signedness is safe for `u16` and wider, and for `i16` and wider.) Give the field another name, and
+//! have a command copy what there is.
+//!
 //! A value that would not read back as it was (a field that is skipped when empty, a `serde_json::Value`, an enum with its tag beside
 //! the fields) is not kept: the command is refused. So is a command that meets a value it cannot read, or a field of another type.
 
