@@ -315,7 +315,7 @@ impl Function {
             return self.cannot_run(id, command);
         };
         context.begin(command);
-        let seen = Seen::of(view);
+        let seen = Seen::at(view, context.replica());
         let outcome = Caught(run(&seen, &command.payload, &mut context)).await;
         drop(seen);
         let outcome = match outcome {
@@ -363,7 +363,7 @@ type Done = ((Payload, Vec<Mutation>), (Vec<Effect>, Option<Call>));
 fn run_now(run: &Run, command: &Command, view: View, context: &mut Context) -> Result<Done, Error> {
     context.begin(command);
     context.waits_for_nobody();
-    let seen = Seen::of(view);
+    let seen = Seen::at(view, context.replica());
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let done = run(&seen, &command.payload, context)?;
         Ok((done, context.calls()?))

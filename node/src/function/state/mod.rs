@@ -120,6 +120,8 @@ struct Entity {
     value: Option<Arc<Value>>,
     replicas: Arc<Replicas>,
     heir: Option<Box<(ReplicaId, Epoch)>>,
+    /// The run of the node that the function is at.
+    own: ReplicaId,
     /// Why the command will be refused.
     fault: OnceLock<String>,
 }
@@ -132,7 +134,13 @@ struct Within {
 
 impl Seen {
     pub(crate) fn of(view: View) -> Seen {
+        Seen::at(view, ReplicaId::default())
+    }
+
+    /// The same for who may change it, at this run of a node.
+    pub(crate) fn at(view: View, own: ReplicaId) -> Seen {
         let entity = Entity {
+            own,
             value: view.value,
             replicas: view.replicas,
             heir: view.heir,
@@ -206,6 +214,10 @@ impl Seen {
     /// See [`View::held`].
     fn heir(&self) -> Option<&(ReplicaId, Epoch)> {
         self.entity.heir.as_deref()
+    }
+
+    fn own(&self) -> ReplicaId {
+        self.entity.own
     }
 
     fn value(&self) -> Option<&Value> {

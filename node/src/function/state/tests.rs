@@ -657,6 +657,17 @@ fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
             stock.transfer(ReplicaId::new(NodeId(2), Epoch(1)), n);
             Ok::<_, String>(stock.held(context.replica()))
         })
+        .command("all", |stock, context: &mut Context, ()| {
+            let others = [2, 3].map(|node| ReplicaId::new(NodeId(node), Epoch(1)));
+            let held =
+                |stock: &BoundedCounter| [context.replica(), others[0], others[1]].map(|by| stock.held(by));
+            let before = held(stock);
+            stock.increment(4);
+            stock.take(1);
+            stock.transfer(others[0], 2);
+            stock.transfer(context.replica(), 1);
+            Ok::<_, String>((before, held(stock)))
+        })
         .command("take", |stock, _, n: u32| {
             stock.take(n);
             Ok::<_, String>(stock.get())
@@ -676,6 +687,8 @@ fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
     assert_eq!(world.call("give", &2).unwrap().read::<u64>(), Ok(3));
     assert_eq!(world.call("give", &1).unwrap().read::<u64>(), Ok(2));
     assert_eq!(world.call("give", &3).unwrap_err().kind(), ErrorKind::Rights);
+    let all = world.call("all", &()).unwrap();
+    assert_eq!(all.read::<([u64; 3], [u64; 3])>(), Ok(([2, 3, 0], [3, 5, 0])));
 }
 
 #[test]

@@ -105,23 +105,31 @@ impl BoundedCounter {
         self.changes.push(Mutation::Increment(-i64::from(amount)));
     }
 
-    /// What a node's current run may take away. This node's run is [`Context::replica`](crate::Context::replica); it has what earlier
+    /// What a node's current run may take away, with what the command has done so far. This node's run is [`Context::replica`](crate::Context::replica); it has what earlier
     /// runs left once every member has been heard.
     pub fn held(&self, by: ReplicaId) -> u64 {
         let held = match self.seen.value_as(Type::BoundedCounter) {
             Some(Value::BoundedCounter(counter)) => held(counter, self.seen.replicas(), self.seen.heir(), by),
             _ => 0,
         };
-        let handed_over = |change: &Mutation| match change {
-            Mutation::Transfer { to, amount } if *to != by => u128::from(*amount),
+        // What the command has done so far moves what this node holds, and what those hold whom it has handed something.
+        let own = self.seen.own();
+        let moved = |change: &Mutation| match change {
+            Mutation::Transfer { to, amount } if *to != own => match (by == own, *to == by) {
+                (true, _) => -i128::from(*amount),
+                (false, true) => i128::from(*amount),
+                (false, false) => 0,
+            },
             _ => 0,
         };
-        let given: u128 = self.changes.iter().map(handed_over).sum();
-        let held = u128::from(held).saturating_add_signed(self.added);
-        u64::try_from(held.saturating_sub(given)).unwrap_or(u64::MAX)
+        let moved: i128 = self.changes.iter().map(moved).sum();
+        let added = if by == own { self.added } else { 0 };
+        let held = i128::from(held) + added + moved;
+        u64::try_from(held.max(0)).unwrap_or(u64::MAX)
     }
 
-    /// Hands units that this node may take away over to another node's current run.
+    /// Hands units that this node may take away over to another node's current run. A command that hands some to a node that is
+    /// no member of the cluster is refused.
     pub fn transfer(&mut self, to: ReplicaId, amount: u64) {
         self.changes.push(Mutation::Transfer { to, amount });
     }
