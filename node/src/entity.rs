@@ -345,7 +345,8 @@ impl Entity<BoundedCounter> {
     /// Hands units that this node may take away over to another node's current run: see [`Node::replica_of`].
     ///
     /// # Errors
-    /// See [`Node::update`]; [`ErrorKind::Rights`](crate::ErrorKind::Rights) if this node does not hold so much.
+    /// See [`Node::update`]; [`ErrorKind::Rights`](crate::ErrorKind::Rights) if this node does not hold so much;
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the other one is no member of the cluster.
     pub async fn transfer(&self, to: ReplicaId, amount: u64) -> Result<Answer, Error> {
         self.mutate(Mutation::Transfer { to, amount }).await
     }

@@ -236,10 +236,25 @@ impl Engine {
             }
             if ty == Type::BoundedCounter {
                 trials.make(shard, &key, &mutation).map_err(refused)?;
+                self.check_receiver(&op.entity, &mutation)?;
             }
             all.push(Resolved { shard, key, mutation });
         }
         Ok((all, types))
+    }
+
+    /// What is handed to somebody whom nobody knows is gone for good.
+    fn check_receiver(&self, entity: &EntityId, mutation: &Mutation) -> Result<(), Error> {
+        match mutation {
+            Mutation::Transfer { to, amount } if *amount > 0 && !self.members.contains(&to.node) => {
+                let message = format!(
+                    "nothing changed: {amount} of {entity} cannot be handed to node {}, which is no member of the cluster",
+                    to.node
+                );
+                Err(Error::new(ErrorKind::Invalid, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The entity that an operation concerns, as the type that it is taken to be of, and what there is of it.

@@ -484,6 +484,10 @@ impl World {
         let Some(life) = &self.hosts[node].life else {
             return true;
         };
+        let transfers = || {
+            let ops = &waiting.asked.ops;
+            ops.iter().any(|(_, a)| matches!(a, Action::Transfer { .. }))
+        };
         match kind {
             ErrorKind::NotReady => {
                 self.oracle.may_not_be_ready(node) && !self.oracle.must_be_ready(node, &waiting.asked)
@@ -493,13 +497,8 @@ impl World {
                 let others = updates + self.reads.values().filter(|read| read.node == node).count();
                 let keys = life.engine.status().idempotency_keys as usize;
                 let keys_full = waiting.key.is_some() && keys >= self.limits.keys_max;
-                let transfers = waiting
-                    .asked
-                    .ops
-                    .iter()
-                    .any(|(_, a)| matches!(a, Action::Transfer { .. }));
                 let disk_behind = life.unpersisted > self.limits.unpersisted_bytes_max;
-                others >= self.limits.requests_max || disk_behind || keys_full || transfers
+                others >= self.limits.requests_max || disk_behind || keys_full || transfers()
             }
             ErrorKind::Rights => true, // the oracle has checked it when it was made
             ErrorKind::DiskFull => life.failure == Some(PersistFailure::Full),
@@ -507,7 +506,8 @@ impl World {
             ErrorKind::Poisoned => life.poisoned,
             ErrorKind::Unconfirmed => self.kernel.now() >= waiting.answer_by,
             ErrorKind::WrongType => waiting.asked.wrong || waiting.asked.disputed,
-            ErrorKind::Invalid => waiting.asked.wrong,
+            // To whom is no member, where it was asked.
+            ErrorKind::Invalid => waiting.asked.wrong || transfers(),
             ErrorKind::TypeRequired => waiting.asked.untyped && !self.oracle.knows_kind(node, &waiting.asked),
             ErrorKind::KeyReused => waiting.asked.misused,
             _ => false,

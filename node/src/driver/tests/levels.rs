@@ -199,6 +199,11 @@ async fn who_leaves_hands_over_what_it_may_take_away() {
     within(everywhere.add(9)).await.unwrap();
     let refused = within(stock(&a, "hats").take(9)).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Rights);
+    // Nobody could give back what went to nobody.
+    let nobody = ReplicaId::new(NodeId(7), a.epoch());
+    let refused = within(stock(&b, "hats").transfer(nobody, 1)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    assert!(!refused.changed_state(), "{refused}");
     within(b.leave()).await.unwrap();
     for (key, by) in [("hats", 9), ("boots", 3)] {
         within(stock(&a, key).take(by)).await.unwrap();
