@@ -424,6 +424,8 @@ fn panicked(context: &Context, method: &str, panic: &(dyn std::any::Any + Send))
         .copied()
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("its panic has no words");
+    // It may have put all that it was given into it.
+    let text = &text[..text.floor_char_boundary(REFUSAL_BYTES_MAX)];
     tracing::error!(%entity, method, "a function panicked: {text}");
     Error::new(
         ErrorKind::Lost,

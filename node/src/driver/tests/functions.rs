@@ -44,6 +44,9 @@ fn counter() -> Function {
         .command("add", add)
         .command("add_even", add_even)
         .command("panic", panic)
+        .command("panic_aloud", |_, _, text: String| -> Result<(), String> {
+            panic!("{text}")
+        })
         .command("large", large)
         .command("delete", |_, context, ()| {
             context.delete();
@@ -147,6 +150,12 @@ async fn a_command_that_fails_leaves_no_trace() {
         !panicked.changed_state() && panicked.message().contains("by 5"),
         "it waits for nobody: {panicked}"
     );
+    let loud = within(node.call::<_, ()>("count", "a", "panic_aloud", &"☃".repeat(10_000)))
+        .await
+        .unwrap_err();
+    assert_eq!(loud.kind(), ErrorKind::Lost);
+    let said = loud.message().matches('☃').count();
+    assert!((1_000..2_000).contains(&said), "{said}");
     let looked = within(node.call::<_, ()>("count", "a", "panic_looking", &()))
         .await
         .unwrap_err();
