@@ -146,7 +146,7 @@ impl<K, S: State> OrMap<K, S> {
     /// What was below the key when the command began, unless the command has removed it.
     fn below(&self, key: &Bytes) -> Option<Seen> {
         let child = self.seen.value_as(Type::OrMap)?.child(key)?;
-        let is_there = !self.is_removed(key) && self.seen.is_of(child, S::TYPE);
+        let is_there = !self.is_removed(key) && self.seen.is_child_of(key, child, S::TYPE);
         is_there.then(|| self.seen.within(key.clone()))
     }
 
@@ -159,7 +159,7 @@ impl<K, S: State> OrMap<K, S> {
         let mut all: BTreeSet<Bytes> = self.open.keys().cloned().collect();
         if let Some(anabranch_crdt::Value::OrMap(map)) = self.seen.value_as(Type::OrMap) {
             let below = map.iter().filter(|(key, _)| !self.is_removed(key));
-            let left = below.filter(|(_, child)| self.seen.is_of(child, S::TYPE));
+            let left = below.filter(|(key, child)| self.seen.is_child_of(key, child, S::TYPE));
             all.extend(left.map(|(key, _)| Bytes::copy_from_slice(key)));
         }
         all

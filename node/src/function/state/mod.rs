@@ -232,18 +232,28 @@ impl Seen {
 
     /// The same, of the type that is read. If it is of another the command will be refused: nothing that is there is hidden.
     fn value_as(&self, ty: Type) -> Option<&Value> {
-        self.value().filter(|value| self.is_of(value, ty))
+        self.value().filter(|value| {
+            let place = || match (self.path[..self.names].last(), &self.within) {
+                (Some(name), _) => format!("the field {name:?}"),
+                (None, Some(within)) => under(&within.key),
+                (None, None) => "what is here".to_owned(),
+            };
+            self.is_of(value, ty, place)
+        })
     }
 
-    /// Whether a value is of the type that is read.
-    fn is_of(&self, value: &Value, ty: Type) -> bool {
+    /// Whether a child of this map is of the type that is read.
+    fn is_child_of(&self, key: &[u8], child: &Value, ty: Type) -> bool {
+        self.is_of(child, ty, || under(key))
+    }
+
+    fn is_of(&self, value: &Value, ty: Type, place: impl FnOnce() -> String) -> bool {
         let is = value.ty();
         if is != ty {
-            let place = match self.path[..self.names].last() {
-                Some(name) => format!("the field {name:?}"),
-                None => "what is here".to_owned(),
-            };
-            self.fail(format!("{place} is kept as {is}, and the function reads {ty}"));
+            self.fail(format!(
+                "{} is kept as {is}, and the function reads {ty}",
+                place()
+            ));
         }
         is == ty
     }
@@ -317,6 +327,11 @@ impl Seen {
             Some(why) => Err(Error::new(ErrorKind::Refused, format!("nothing changed: {why}"))),
         }
     }
+}
+
+/// A child of a map, by its key, for people.
+fn under(key: &[u8]) -> String {
+    format!("what is under the key \"{:.64}\"", key.escape_ascii())
 }
 
 /// Whether bytes that were written of a `Q` are a `T` that lends the same `Q`.

@@ -602,6 +602,30 @@ fn a_field_that_is_kept_as_another_type_is_no_empty_one() {
 }
 
 #[test]
+fn a_child_of_another_type_is_named_by_its_key() {
+    let before =
+        Function::of::<OrMap<String, LwwRegister<String>>>("shelf").command("put", |shelf, _, ()| {
+            shelf.entry("b").set("text");
+            Ok::<_, String>(())
+        });
+    let mut world = World::new(before.into());
+    world.call("put", &()).unwrap();
+    world.function = Function::of::<OrMap<String, PnCounter>>("shelf")
+        .query("len", |shelf, _, ()| Ok::<_, String>(shelf.len()))
+        .query("has", |shelf, _, key: String| {
+            Ok::<_, String>(shelf.contains_key(&key))
+        })
+        .into();
+    let has = world.call("has", &"b");
+    for refused in [world.call("len", &()), has] {
+        let refused = refused.unwrap_err();
+        let says = "what is under the key \"b\" is kept as lwwregister, and the function reads pncounter";
+        assert!(refused.message().contains(says), "{refused}");
+    }
+    assert!(!world.call("has", &"a").unwrap().read::<bool>().unwrap());
+}
+
+#[test]
 fn what_others_kept_there_and_the_function_cannot_read_is_said() {
     let words = Function::of::<OrSet<String>>("kept").command("add", |set, _, word: String| {
         set.add(&word);
