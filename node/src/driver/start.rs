@@ -170,10 +170,17 @@ fn end_threads(shared: &Shared, threads: Vec<JoinHandle<()>>) {
 fn check_kinds(engine: &Engine, config: &Config) -> Result<(), Error> {
     for (kind, declared) in &config.kinds {
         if let Some(found) = engine.kind_types(kind).first().filter(|found| *found != declared) {
-            let message = format!(
-                "kind {kind:?} is declared as {declared}, but this directory holds entities of it that are {found}; \
-                 declare {found}, or take the declaration out"
-            );
+            let is_of_function = config.functions.iter().any(|function| function.kind() == kind);
+            let message = match is_of_function {
+                true => format!(
+                    "the function of kind {kind:?} keeps {declared}, but this directory holds entities of it that are {found}; \
+                     name the function's kind anew, or delete those first, with the version of the function that kept {found}"
+                ),
+                false => format!(
+                    "kind {kind:?} is declared as {declared}, but this directory holds entities of it that are {found}; \
+                     declare {found}, or take the declaration out"
+                ),
+            };
             return Err(Error::new(ErrorKind::Config, message));
         }
     }

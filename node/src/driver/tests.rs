@@ -23,6 +23,8 @@ use anabranch_crdt::{Mutation, NodeId, OrSet, PnCounter, Reading, Type};
 use crate::engine::{Level, Op, Update};
 use crate::entity::Entity;
 use crate::error::ErrorKind;
+use crate::function::Function;
+use crate::function::state::Flag;
 use crate::node::{Node, NodeBuilder};
 use crate::transport::ca;
 use crate::wire::{EntityId, IdempotencyKey};
@@ -423,6 +425,23 @@ async fn what_cannot_start_says_why() {
     let other_shards = within(scratch.builder(1).shards(17).start()).await.unwrap_err();
     assert_eq!(other_shards.kind(), ErrorKind::Config);
     assert!(other_shards.message().contains("configure 16"), "{other_shards}");
+    let node = scratch.start(1, &[]).await;
+    within(counter(&node, "k").increment(1)).await.unwrap();
+    within(node.shutdown()).await.unwrap();
+    drop(node);
+    let declared = scratch.builder(1).kind("n", Type::OrSet);
+    let declared = within(declared.start()).await.unwrap_err();
+    assert!(
+        declared.message().contains("take the declaration out"),
+        "{declared}"
+    );
+    // What a function keeps cannot be undeclared.
+    let function = Function::of::<Flag>("n").query("get", |flag, _, ()| Ok::<_, String>(flag.get()));
+    let changed = within(scratch.builder(1).function(function).start()).await;
+    let changed = changed.unwrap_err();
+    assert_eq!(changed.kind(), ErrorKind::Config);
+    let helps = "name the function's kind anew, or delete those first";
+    assert!(changed.message().contains(helps), "{changed}");
     let foreign = scratch.builder(2).directory(scratch.home(1).join("data"));
     assert_eq!(kind(within(foreign.start()).await), ErrorKind::Directory);
 }
