@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anabranch::{Error, Function, Reading, Type, Update};
+use anabranch::{Error, Function, Reading, SCHEDULE, Type, Update, schedules};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -74,7 +74,13 @@ struct ByHand {
 
 impl Application for ByHand {
     fn functions(&self) -> Vec<Function> {
-        (self.functions)()
+        // As a node has it that has functions.
+        let mut functions = (self.functions)();
+        let has_own = functions.iter().any(|function| function.kind() == SCHEDULE);
+        if !functions.is_empty() && !has_own {
+            functions.push(schedules());
+        }
+        functions
     }
 
     fn next(&mut self, _: &mut Client) -> Option<Ask> {
@@ -93,7 +99,8 @@ impl Application for ByHand {
 }
 
 impl TestCluster {
-    /// So many nodes, each with these functions, made anew whenever one starts; all are up and linked.
+    /// So many nodes, each with these functions, made anew whenever one starts; all are up and linked. As in a
+    /// [`NodeBuilder`](anabranch::NodeBuilder), the function of schedules is there beside them.
     ///
     /// # Panics
     /// There is to be no node at all.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anabranch::state::{LwwRegister, OrSet, PnCounter};
 use anabranch::{
     Change, Clock, Context, Copies, EntityId, ErrorKind, Function, Level, Mutation, Op, Order, Reading,
-    SCHEDULE, Shown, Stage, Type, Update, When, schedules,
+    SCHEDULE, Shown, Stage, Type, Update, When,
 };
 use anabranch_sim::app::{Ask, TestCluster};
 
@@ -39,16 +39,12 @@ fn visits() -> Vec<Function> {
         )
         .query("show", |names: &Names, _, ()| Ok::<_, String>(names.elements()))
         .on_change("visits", "note");
-    vec![visits.into(), book.into(), schedules()]
+    vec![visits.into(), book.into()]
 }
 
 #[test]
-fn changes_are_told_where_nobody_looks_after_schedules() {
-    let mut cluster = TestCluster::start(3, || {
-        let mut functions = visits();
-        functions.retain(|function| function.kind() != SCHEDULE);
-        functions
-    });
+fn changes_are_told_to_whom_no_schedule_calls() {
+    let mut cluster = TestCluster::start(3, visits);
     visit(&mut cluster, 1, "a").unwrap();
     cluster.wait_until("the book was told", |cluster| {
         let noted = cluster.query::<_, Vec<String>>(2, "book", "a", "show", &());
