@@ -41,7 +41,7 @@ pub enum Copies {
     /// This node alone.
     #[default]
     Local,
-    /// So many replicas, this node among them; at least 1.
+    /// So many replicas, this node among them; at least 1: a level of 0 is refused.
     N(u8),
     /// More than half of the replica set.
     Majority,

@@ -101,7 +101,7 @@ fn said(view: &PeerView, stage: Stage) -> &VersionVector {
 }
 
 impl Engine {
-    /// How many copies a level asks for here; refused where there are not so many members.
+    /// How many copies a level asks for here; refused where it asks for none, or there are not so many members.
     pub(crate) fn copies_needed(&self, level: Level) -> Result<usize, Error> {
         let members = self.members.len();
         let needed = match level.copies {
@@ -110,6 +110,10 @@ impl Engine {
             Copies::Majority => members / 2 + 1,
             Copies::All => members,
         };
+        if needed == 0 {
+            let message = "nothing changed: a level of 0 copies; `local` is this node's alone";
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
         if needed <= members {
             return Ok(needed);
         }

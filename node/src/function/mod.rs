@@ -482,8 +482,9 @@ impl<S: State> FunctionBuilder<S> {
     /// A command that calls other functions and waits for their answers, with [`Context::call`]. Its future is boxed, so that it can
     /// be named. While it waits, the entity's next commands wait, too.
     ///
-    /// At a node it always runs on a tokio runtime (the caller's, if it has one), so it may sleep, open sockets and spawn. In a
-    /// simulation there is no runtime, and it may wait only for what it calls.
+    /// At a node it always runs on a tokio runtime (the caller's, if it has one), so it may sleep, open sockets and spawn. A caller's
+    /// own has to be built with time and IO for that (`enable_all`): on one without, a sleep or a socket panics, and the command with
+    /// it. In a simulation there is no runtime, and it may wait only for what it calls.
     ///
     /// ```
     /// use anabranch::state::OrSet;

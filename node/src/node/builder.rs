@@ -199,12 +199,13 @@ impl NodeBuilder {
     }
 
     /// Starts the node: opens its directory and recovers what is in it, begins a new epoch, binds, gossips.
-    /// Dropping the future before it resolves stops the node again.
+    /// Dropping the future before it resolves stops the node again, which takes a moment: until then the directory and the port are
+    /// in use ([`ErrorKind::InUse`]), so try again until they are not.
     ///
     /// # Errors
     /// Nothing runs then. [`ErrorKind::Config`]: something required is missing or a value cannot be.
     /// [`ErrorKind::Identity`]: the certificate files. [`ErrorKind::InUse`]: another process has the directory or the
-    /// port. [`ErrorKind::Directory`]: the directory belongs to another node or cluster. [`ErrorKind::NewerFormat`]: a newer
+    /// port, or a node of this one that has not ended yet. [`ErrorKind::Directory`]: the directory belongs to another node or cluster. [`ErrorKind::NewerFormat`]: a newer
     /// version wrote it. [`ErrorKind::Corrupt`]: what is in it is damaged. [`ErrorKind::Io`], [`ErrorKind::DiskFull`]: the
     /// system refused.
     pub async fn start(self) -> Result<Node, Error> {

@@ -61,6 +61,16 @@ async fn a_majority_confirms_and_a_minority_says_so() {
     assert!(error.changed_state() && error.may_retry(), "{error}");
     let too_many = within(a.update(at("4", increment("k", 1)))).await.unwrap_err();
     assert_eq!(too_many.kind(), ErrorKind::Invalid);
+    let none = Update {
+        level: crate::Level {
+            copies: crate::Copies::N(0),
+            ..crate::Level::default()
+        },
+        ..increment("k", 1)
+    };
+    let none = within(a.update(none)).await.unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::Invalid, "{none}");
+    assert_eq!(counter(&a, "k").get(), Some(5));
     within(a.shutdown()).await.unwrap();
 }
 

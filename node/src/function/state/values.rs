@@ -41,7 +41,8 @@ macro_rules! counter {
         }
 
         impl $name {
-            /// What it counts to.
+            /// What it counts to. What the command has added so far is in it in full, although what one start of a node adds to a
+            /// counter stops at 2^64 - 1, and so does what it takes away: beyond that, others are shown less.
             pub fn get(&self) -> i128 {
                 let below = match self.seen.value_as(Type::$name) {
                     Some(Value::$name(counter)) => counter.total(),
