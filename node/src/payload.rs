@@ -1,6 +1,7 @@
 //! Arguments and replies as bytes.
 
 mod cbor;
+mod scalar;
 mod written;
 
 use bytes::Bytes;

@@ -10,7 +10,7 @@ use ciborium::{de, ser};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Written;
+use super::{Written, scalar};
 
 /// Lists and maps within one another: at most so many, which is the decoder's own limit.
 const DEPTH_MAX: usize = 256;
@@ -30,6 +30,13 @@ pub(super) fn to_bytes<T: Serialize + ?Sized>(value: &T) -> Result<Bytes, String
 
 /// The value that these bytes are, all of them.
 pub(super) fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    match scalar::read(bytes) {
+        Some(value) => Ok(value),
+        None => decode(bytes),
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let mut rest = bytes;
     // As long as the message, so that every text in it fits. (The decoder's own is of 4 KiB, which it clears for each value.)
     let (mut short, mut long) = ([0; SHORT], vec![]);
@@ -66,6 +73,50 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Newtype(i64);
+
+    /// Whether it is read as the decoder reads it, as whichever type.
+    fn is_read_alike(bytes: &[u8]) {
+        fn one<T: DeserializeOwned + PartialEq + std::fmt::Debug>(bytes: &[u8]) {
+            assert_eq!(from_bytes::<T>(bytes), decode::<T>(bytes), "{bytes:x?}");
+        }
+        let of_numbers = [one::<i8>, one::<i16>, one::<i32>, one::<i64>, one::<i128>];
+        let of_positives = [one::<u8>, one::<u16>, one::<u32>, one::<u64>, one::<u128>];
+        let of_others = [one::<()>, one::<bool>, one::<char>, one::<String>, one::<Value>];
+        let of_more = [one::<Option<i64>>, one::<Newtype>, one::<Said>, one::<Vec<u8>>];
+        let all = of_numbers
+            .into_iter()
+            .chain(of_positives)
+            .chain(of_others)
+            .chain(of_more);
+        let bits = |read: Result<f64, String>| read.map(f64::to_bits);
+        assert_eq!(bits(from_bytes(bytes)), bits(decode(bytes)), "{bytes:x?}");
+        all.for_each(|one| one(bytes));
+    }
+
+    #[test]
+    fn every_message_of_three_bytes_that_begins_like_a_number_or_nothing_is_read_alike() {
+        for first in (0..0x40).chain(0xe0..=0xff) {
+            is_read_alike(&[first]);
+            for second in 0..=0xff {
+                is_read_alike(&[first, second]);
+                is_read_alike(&[first, second, 0xff]);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_number_is_read_as_the_decoder_reads_it(
+            major in 0u8..8, width in 0usize..4, bytes in any::<[u8; 8]>(), more in 0usize..3,
+        ) {
+            let first = (major << 5) | [24, 25, 26, 27][width];
+            let rest = &bytes[..((1 << width) + more).saturating_sub(1).min(8)];
+            is_read_alike(&[&[first][..], rest].concat());
+        }
+    }
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     enum Said {
