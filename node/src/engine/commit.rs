@@ -13,7 +13,7 @@ use crate::engine::io::{RequestId, Update};
 use crate::engine::shard::EntityKey;
 use crate::error::{Error, ErrorKind};
 use crate::view::View;
-use crate::wire::EntityId;
+use crate::wire::{EntityId, ShardId};
 
 /// A view that is not the present any more, and what the commit has done to it so far.
 pub(crate) struct Sight {
@@ -75,7 +75,11 @@ impl Engine {
     /// # Errors
     /// [`ErrorKind::WrongType`] if it shows as another type, or the entities of its kind have another.
     pub fn view(&self, id: &EntityId, ty: Type) -> Result<View, Error> {
-        let at = self.shard_of(id);
+        self.view_in(self.shard_of(id), id, ty)
+    }
+
+    /// The same where its shard is known.
+    fn view_in(&self, at: ShardId, id: &EntityId, ty: Type) -> Result<View, Error> {
         let shard = &self.shards[at.0 as usize];
         let (entity, value) = match shard.row(id) {
             // By the name that it has here: who comes with that is recognised without a look at its letters.
@@ -100,14 +104,15 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::view`]; and [`ErrorKind::NotReady`].
     pub fn view_to_change(&self, id: &EntityId, ty: Type) -> Result<View, Error> {
-        self.check_takes_writes(self.shard_of(id))?;
-        self.view(id, ty)
+        let at = self.shard_of(id);
+        self.check_takes_writes(at)?;
+        self.view_in(at, id, ty)
     }
 
     /// An entity as what it is, now: or as what one of its kind would be, if that is known.
     pub fn view_as_it_is(&self, id: &EntityId) -> View {
         let at = self.shard_of(id);
-        match self.known_type(at, id).map(|ty| self.view(id, ty)) {
+        match self.known_type(at, id).map(|ty| self.view_in(at, id, ty)) {
             Some(Ok(view)) => view,
             _ => View {
                 entity: id.clone(),

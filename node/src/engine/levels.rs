@@ -1,6 +1,6 @@
 //! Write levels: which updates wait for how many copies, and how they are answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anabranch_crdt::{Epoch, ReplicaId, VersionVector};
 
@@ -41,10 +41,11 @@ impl Pending {
 /// All updates that are not answered yet.
 #[derive(Debug, Default)]
 pub(crate) struct Levels {
-    pending: BTreeMap<RequestId, Pending>,
+    /// Boxed: a tree moves what is in it.
+    pending: BTreeMap<RequestId, Box<Pending>>,
     deadlines: BTreeSet<(Time, RequestId)>,
-    /// In the order their records become durable.
-    by_record: BTreeSet<(RecordId, RequestId)>,
+    /// In the order their records become durable: ascending.
+    by_record: VecDeque<(RecordId, RequestId)>,
     /// Those that wait for other nodes' copies, by shard.
     by_shard: BTreeSet<(ShardId, RequestId)>,
 }
@@ -67,21 +68,31 @@ impl Levels {
     fn remove(&mut self, request: RequestId) -> Option<Pending> {
         let pending = self.pending.remove(&request)?;
         self.deadlines.remove(&(pending.deadline, request));
-        self.by_record.remove(&(pending.record, request));
+        if let Ok(at) = self.by_record.binary_search(&(pending.record, request)) {
+            self.by_record.remove(at);
+        }
         for shard in pending.shards() {
             self.by_shard.remove(&(shard, request));
         }
-        Some(pending)
+        Some(*pending)
     }
 
     fn insert(&mut self, request: RequestId, pending: Pending) {
         self.deadlines.insert((pending.deadline, request));
-        self.by_record.insert((pending.record, request));
+        let due = (pending.record, request);
+        // Mostly it is the last: only a repeat waits for an earlier record.
+        match self.by_record.back() {
+            Some(last) if *last > due => {
+                let at = self.by_record.partition_point(|other| *other < due);
+                self.by_record.insert(at, due);
+            }
+            _ => self.by_record.push_back(due),
+        }
         if pending.level.copies != Copies::Local {
             self.by_shard
                 .extend(pending.shards().map(|shard| (shard, request)));
         }
-        self.pending.insert(request, pending);
+        self.pending.insert(request, Box::new(pending));
     }
 
     /// Those that wait for other nodes' copies of this shard.
@@ -218,19 +229,13 @@ impl Engine {
 
     /// Records became durable: answers whoever waited for no more than that.
     pub(crate) fn release_levels(&mut self) {
-        let durable: Vec<RequestId> = self
+        // Who still waits then, waits for copies, and need not be looked at with every commit.
+        while let Some((_, request)) = self
             .levels
             .by_record
-            .iter()
-            .take_while(|(record, _)| self.persist.is_durable(*record))
-            .map(|(_, request)| *request)
-            .collect();
-        for request in durable {
+            .pop_front_if(|(record, _)| self.persist.is_durable(*record))
+        {
             self.answer_if_confirmed(request);
-            // Who still waits, waits for copies, and need not be looked at with every commit.
-            if let Some(pending) = self.levels.pending.get(&request) {
-                self.levels.by_record.remove(&(pending.record, request));
-            }
         }
     }
 

@@ -390,9 +390,21 @@ impl Engine {
         for stretch in &stretches {
             self.end_commit(stretch);
         }
-        let reached: Vec<Reached> = stretches.iter().map(|s| (s.shard, s.me, s.to())).collect();
+        // Most updates are of one shard, and need no memory for this.
+        let reach = |s: &Stretch| -> Reached { (s.shard, s.me, s.to()) };
+        let (one, several);
+        let reached = match &stretches[..] {
+            [only] => {
+                one = [reach(only)];
+                &one[..]
+            }
+            all => {
+                several = all.iter().map(reach).collect::<Vec<Reached>>();
+                &several[..]
+            }
+        };
         let bytes = self.applied(&stretches, row);
-        let record = self.record_bytes(bytes, &reached);
+        let record = self.record_bytes(bytes, reached);
         if let Some((key, known)) = known {
             self.keys.insert(key, Known { record, ..known });
         }
@@ -402,7 +414,7 @@ impl Engine {
             self.outputs.push_back(Output::Changed { entity });
         }
         let pending = self.pending(&update, takes_away, answer, record);
-        for (shard, _, _) in reached {
+        for &(shard, _, _) in reached {
             if update.key.is_some() || is_kept {
                 self.shard(shard).kept_back = record;
             }

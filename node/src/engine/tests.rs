@@ -11,8 +11,8 @@ mod sessions;
 mod updates;
 mod world;
 
-use crate::engine::Limits;
 use crate::engine::limits::RECORD_BYTES_MAX;
+use crate::engine::{Input, Limits};
 use crate::wire::Frame;
 use world::{check, check_with};
 
@@ -49,6 +49,15 @@ fn a_node_that_was_alone_takes_writes_when_another_appears() {
 #[test]
 fn a_durable_update_is_answered_after_the_sync() {
     check("a", "a durable p/x incr 1\n answers a 0\n sync a\n answers a 1");
+}
+
+#[test]
+fn a_repeat_is_answered_with_the_record_that_it_waits_for() {
+    let mut world = check("a", "a durable p/x incr 1 key k");
+    let upto = world.engine('a').last_record();
+    world.script("a durable p/x incr 1\n a durable p/x incr 1 key k\n answers a 0");
+    world.handle('a', Input::Persisted { upto });
+    world.script("answers a 2\n sync a\n answers a 1\n a p/x = 2");
 }
 
 #[test]
