@@ -19,14 +19,16 @@ impl Shared {
     pub(crate) async fn call_anywhere(
         self: &Arc<Self>,
         call: Call,
-        session: Option<&mut Token>,
+        mut session: Option<&mut Token>,
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         let found = self.functions.find(call.entity.kind(), &call.method);
-        let at_once =
-            found.filter(|found| !call.is_idempotent && found.is_at_once(&call, session.as_deref()));
+        let at_once = found.filter(|found| !call.is_idempotent && found.is_plain(&call, session.as_deref()));
         if let Some(found) = at_once {
-            return self.look_at_once(found, call, session, timeout_ms);
+            return match self.call_at_once(found, call, session.as_deref_mut(), timeout_ms) {
+                Ok(answer) => answer,
+                Err(begun) => begun.answer(session).await,
+            };
         }
         let is_here = found.is_some() || self.functions.has_foreign(&call);
         if is_here && !call.is_idempotent {

@@ -83,6 +83,28 @@ impl Session {
         })
     }
 
+    /// What a command did is where its level says: its answer, if that is all that comes of it.
+    pub fn finish_alone(&mut self, now: Time, id: CommandId) -> Option<Action> {
+        let is_alone = matches!(self.life, Life::None)
+            && self.queue.is_empty()
+            && self.committing.is_none()
+            && self.outputs.is_empty();
+        let is_plain = |finishing: &Finishing| {
+            let refuses = matches!(finishing.action, Action::Refuse(_));
+            !refuses
+                && finishing.effects.is_empty()
+                && !finishing.deletes
+                && finishing.streams.0 == Streams::No
+        };
+        let mut all = self.finishing.iter();
+        let at = all.position(|(other, finishing)| *other == id && is_plain(finishing))?;
+        if !is_alone {
+            return None;
+        }
+        self.now = now;
+        Some(self.finishing.swap_remove(at).1.action)
+    }
+
     /// What a command did is in, and it is to be answered with this once [`Input::Committed`](super::Input::Committed) says that
     /// it is where its level wants it.
     pub fn finishes(&mut self, id: CommandId, action: Action, deadline: Time) {
@@ -174,6 +196,16 @@ mod tests {
             self.handle(now, Input::Command { id, command });
         }
 
+        fn committed(&mut self, now: Time, id: CommandId) {
+            if self.is_direct
+                && let Some(action) = self.session.finish_alone(now, id)
+            {
+                let result = Ok(action);
+                return self.came.push(Output::Answer { id, result });
+            }
+            self.handle(now, Input::Committed { id, result: Ok(()) });
+        }
+
         fn reply(&mut self, now: Time, stream: StreamId, reply: Reply, at_once: bool) {
             let id = reply.command;
             let is_plain = !matches!(reply.action, Action::Refuse(_)) && reply.effects.is_empty();
@@ -262,7 +294,7 @@ mod tests {
                             side.reply(now, stream, said(id, how), at_once);
                         },
                         4 if at_once => side.handle(now, Input::EffectsDone { id: some }),
-                        4 => side.handle(now, Input::Committed { id: some, result: Ok(()) }),
+                        4 => side.committed(now, some),
                         _ => side.handle(now, Input::Wakeup),
                     }
                 }

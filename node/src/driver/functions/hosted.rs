@@ -46,12 +46,8 @@ impl Sessions {
 
     /// The session that an entity's command is for.
     pub(super) fn open(&mut self, entity: &EntityId, new: impl FnOnce() -> Session) -> &mut Hosted {
-        if !self.all.contains_key(entity) {
-            self.all.insert(entity.clone(), Box::new(Hosted::new(new())));
-        }
-        let Some(hosted) = self.all.get_mut(entity) else {
-            unreachable!("it was just put there");
-        };
+        let place = self.all.entry(entity.clone());
+        let hosted = place.or_insert_with(|| Box::new(Hosted::new(new())));
         self.kept -= usize::from(std::mem::take(&mut hosted.is_kept));
         hosted
     }

@@ -32,10 +32,17 @@ impl Found<'_> {
         self.stats.begin_quickly()
     }
 
-    /// Whether a call of it waits for nothing: it only looks, by what is here. What is part of a trace is kept track of.
+    /// Whether a call of it waits for nothing: it only looks, by what is here.
     pub(in crate::driver) fn is_at_once(&self, call: &Call, session: Option<&Token>) -> bool {
+        self.method.is_query() && self.is_plain(call, session)
+    }
+
+    /// Whether a call of it waits for nobody before it runs, nor its function while it does. What is part of a trace is kept track
+    /// of.
+    pub(in crate::driver) fn is_plain(&self, call: &Call, session: Option<&Token>) -> bool {
         let waits = session.is_some_and(|token| !token.is_empty());
-        self.method.is_query() && !self.method.is_stream() && !waits && call.origin.trace.is_none()
+        let is_alone = self.method.is_query() || !self.method.is_async();
+        is_alone && !self.method.is_stream() && !waits && call.origin.trace.is_none()
     }
 }
 

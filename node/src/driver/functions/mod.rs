@@ -270,12 +270,15 @@ impl Shared {
     pub(crate) async fn call(
         self: &Arc<Self>,
         call: Call,
-        session: Option<&mut Token>,
+        mut session: Option<&mut Token>,
         timeout_ms: u64,
     ) -> Result<Payload, Error> {
         let found = self.functions.find(call.entity.kind(), &call.method);
-        match found.filter(|found| found.is_at_once(&call, session.as_deref())) {
-            Some(found) => self.look_at_once(found, call, session, timeout_ms),
+        match found.filter(|found| found.is_plain(&call, session.as_deref())) {
+            Some(found) => match self.call_at_once(found, call, session.as_deref_mut(), timeout_ms) {
+                Ok(answer) => answer,
+                Err(begun) => begun.answer(session).await,
+            },
             None => self.call_found(found, call, session, timeout_ms).await,
         }
     }

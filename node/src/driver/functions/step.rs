@@ -66,12 +66,12 @@ impl Commit {
             deadline,
             also,
         } = self;
-        let op = |mutation| Op {
-            entity: view.entity().clone(),
-            ty: Some(ty),
-            mutation,
-        };
-        let ops = mutations.into_iter().map(op).chain(also).collect();
+        let mut ops = Vec::with_capacity(mutations.len() + usize::from(also.is_some()));
+        for mutation in mutations {
+            let (entity, ty) = (view.entity().clone(), Some(ty));
+            ops.push(Op { entity, ty, mutation });
+        }
+        ops.extend(also);
         move |request, now: Time| Input::Commit {
             request,
             update: Update {

@@ -14,7 +14,7 @@ use super::left::{Called, GoesOn};
 use super::step::{Commit, Step};
 use super::{Found, nothing};
 use crate::driver::calls::Due;
-use crate::driver::cell::{After, Outcome, Submitted, seen_with};
+use crate::driver::cell::{After, Outcome, Submitted};
 use crate::driver::quic::block_on;
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
@@ -81,17 +81,29 @@ impl<'a> Turn<'a> {
         command: Command,
         mut session: Option<&mut Token>,
     ) -> Result<(Action, bool), Error> {
+        let (now, trace) = (self.shared.clock.time(), command.origin.trace);
+        let ended = self.run_at_once(&command, session.as_deref_mut(), now);
+        self.go_on(ended.ok_or(command), trace, session).await
+    }
+
+    /// The same where it was run at once already, or could not be.
+    pub(super) async fn go_on(
+        &mut self,
+        begun: Result<Ended, Command>,
+        trace: Option<Trace>,
+        mut session: Option<&mut Token>,
+    ) -> Result<(Action, bool), Error> {
         let mut changed = false;
-        let (id, trace) = (self.id, command.origin.trace);
-        let mut next = match self.run_at_once(&command, session.as_deref_mut()) {
-            Some((step, made)) => {
+        let id = self.id;
+        let mut next = match begun {
+            Ok((step, made)) => {
                 changed = made.is_some();
                 match made {
                     Some(made) => self.confirm(made, step, session.as_deref_mut()).await,
                     None => step,
                 }
             }
-            None => self.tell(Input::Command { id, command }),
+            Err(command) => self.tell(Input::Command { id, command }),
         };
         loop {
             let step = match next.take() {
@@ -150,7 +162,7 @@ impl<'a> Turn<'a> {
         session: Option<&mut Token>,
     ) -> Result<Said, Step> {
         if !self.found.method.is_async() {
-            return Ok(self.run_now(command, view));
+            return Ok(self.run_now(command, view, self.shared.clock.time()));
         }
         let context = self.shared.context(&self.entity, self.id);
         let said = Box::pin(self.run_async(stream, command, view, context, session)).await?;
@@ -158,9 +170,9 @@ impl<'a> Turn<'a> {
     }
 
     /// What a function that waits for nobody says.
-    pub(super) fn run_now(&self, command: &Command, view: View) -> Said {
+    pub(super) fn run_now(&self, command: &Command, view: View, now: Time) -> Said {
         let Found { function, method, .. } = self.found;
-        let context = self.shared.context(&self.entity, self.id);
+        let context = self.shared.context_at(&self.entity, self.id, now);
         self.checked(function.run_method(method, self.id, command, view, context))
     }
 
@@ -292,7 +304,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn tell(&self, input: Input) -> Option<Step> {
+    pub(super) fn tell(&self, input: Input) -> Option<Step> {
         let (function, own) = (self.found.function, Some(self.id));
         self.shared
             .tell_session(function, &self.entity, input, own, nothing)
@@ -420,7 +432,7 @@ impl<'a> Turn<'a> {
                 spans::end(&span, &outcome);
                 self.stage = Stage::Idle;
                 let (result, token) = self.heard(outcome);
-                (self.tell(Input::Committed { id: self.id, result }), token)
+                (self.committed(result), token)
             }
         };
         if let Some(seen) = session {
@@ -431,10 +443,19 @@ impl<'a> Turn<'a> {
 
     /// What the session hears of a commit, and its caller's.
     fn heard(&self, outcome: Outcome) -> (Result<(), Error>, Token) {
-        let seen = seen_with(&outcome);
+        let error = match outcome {
+            Ok(answer) => return (Ok(()), answer.token),
+            Err(error) => error,
+        };
+        let seen = Token::of_error(&error).unwrap_or_default();
         let is_async = self.found.method.is_async();
-        let result = outcome.map_err(|error| if is_async { error } else { refused_alone(error) });
-        (result.map(|_| ()), seen)
+        let error = if is_async { error } else { refused_alone(error) };
+        (Err(error), seen)
+    }
+
+    /// Nothing is left to be done for it, nor told anybody.
+    pub(super) fn is_over(&mut self) {
+        self.stage = Stage::Over;
     }
 }
 
@@ -446,6 +467,22 @@ pub(super) struct Made {
     span: Span,
     /// Whether calls follow once it is where its level says: effects, or what answers in its place.
     has_calls: bool,
+}
+
+impl Made {
+    /// Whether it is where its level says, or refused.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.answer, Answered::Now(_))
+    }
+
+    /// Does what the engine left to do of one that is; says what its caller's session has seen with it.
+    pub(super) fn settle(self, shared: &Shared) -> Token {
+        shared.finish(self.after);
+        match self.answer {
+            Answered::Now(token) => token,
+            Answered::Later(_) => unreachable!("who settles has looked whether it is"),
+        }
+    }
 }
 
 enum Answered {
