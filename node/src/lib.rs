@@ -123,7 +123,7 @@ pub use entity::Entity;
 pub use error::{Changed, Error, ErrorKind};
 pub use function::{
     AT_END_MAX, BoxFuture, Caller, Change, Context, Ended, Function, FunctionBuilder, Host, Messages, Nodes,
-    STREAM_WAITING_MAX, Snapshot, Stream, Streaming, ToldOf, state,
+    STREAM_WAITING_MAX, Snapshot, Stream, Streaming, ToldOf, far, state,
 };
 #[cfg(feature = "quic")]
 pub use node::{Dump, Node, NodeBuilder, NodeStatus, SHARDS_DEFAULT, Watch};

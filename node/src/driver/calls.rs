@@ -20,7 +20,7 @@ use crate::engine::Time;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
 use crate::payload::{ENVELOPE_BYTES_MAX, PAYLOAD_BYTES_MAX, Payload};
-use crate::session::Call;
+use crate::session::{Call, strange, unanswered};
 use crate::transport::STREAMS_MAX;
 use crate::wire::{
     CallFrame, CallReply, EntityId, FRAME_BYTES_MAX, TOKEN_TEXT_BYTES_MAX, Token, WireError, WireValue,
@@ -354,18 +354,6 @@ pub(super) fn reply(id: u64, result: Result<Payload, Error>, token: Option<Token
         result: result.map(WireValue::of).map_err(|error| WireError::of(&error)),
         token: token.map(|token| token.to_bytes().into()),
     }
-}
-
-pub(super) fn unanswered(peer: NodeId, why: &str) -> Error {
-    let message = format!(
-        "node {peer} was called and its answer is lost: {why}. Whether the function ran is not known"
-    );
-    Error::new(ErrorKind::Unanswered, message)
-}
-
-pub(super) fn strange(peer: NodeId, what: &str) -> Error {
-    let message = format!("node {peer} has answered, and {what} cannot be read: it is of another version");
-    Error::new(ErrorKind::Unanswered, message)
 }
 
 /// Who is to be looked after at some time.

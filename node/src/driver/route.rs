@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::function::Streaming;
 use crate::payload::Payload;
 use crate::session::Call;
-use crate::session::route::{self, Route};
+use crate::session::route::{Opening, Route};
 use crate::wire::Token;
 
 impl Shared {
@@ -79,18 +79,16 @@ impl Shared {
         }
         self.check_suspect(&call)?;
         let deadline = self.clock.time().after_ms(timeout_ms);
-        let nodes = self.candidates(false);
-        let mut last = None;
-        for node in &nodes {
+        let mut route = Opening::new(self.candidates(false));
+        while let Some(node) = route.next_node() {
             let left_ms = self.clock.time().ms_until(deadline);
-            match self.open_on(*node, call.clone(), after.clone(), left_ms).await {
-                // A stream has changed nothing before it began.
-                Err(error) if route::goes_on(&error, true) => last = Some(error),
-                opened => return opened,
+            let opened = self.open_on(node, call.clone(), after.clone(), left_ms).await;
+            if let Some(opened) = route.heard(opened) {
+                return opened;
             }
         }
-        let here = self.functions.methods_of(call.entity.kind());
-        Err(self.unless_expected(route::nobody(&call, nodes.len(), last, here)))
+        let nobody = route.over(&call, self.functions.methods_of(call.entity.kind()));
+        Err(self.unless_expected(nobody))
     }
 
     fn candidates(&self, is_here: bool) -> Vec<NodeId> {

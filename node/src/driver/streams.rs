@@ -1,7 +1,6 @@
 //! Streaming calls between nodes, each on a stream of its own beside the lanes; and frames of calls that are too large for a lane.
 //!
-//! Contract: a stream ends with its function's last word, with its caller, or with the link; which of them it was the other side
-//! knows. A caller that goes away is no caller that has said all.
+//! Not here: what the two ends of a stream say to each other (`function::far`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +8,16 @@ use std::time::Duration;
 use anabranch_crdt::{Epoch, NodeId};
 use bytes::Bytes;
 
-use super::calls::{reply, strange, unanswered};
 use super::network::NotOpened;
 use super::outgoing::Room;
 use super::shared::Shared;
 use crate::engine::limits::TIMEOUT_MS_MAX;
 use crate::error::{Error, ErrorKind};
-use crate::function::{BoxFuture, Ended, Messages, Pipe, Streaming};
-use crate::session::Call;
-use crate::transport::{CutOff, Stream, StreamIn, StreamOut};
-use crate::wire::{CallFrame, CallRequest, FRAME_BYTES_MAX, Lane, Token, WireError, WireValue};
+use crate::function::Streaming;
+use crate::function::far::{self, FramesIn, FramesOut};
+use crate::session::{Call, unanswered};
+use crate::transport::{Stream, StreamIn, StreamOut};
+use crate::wire::{CallFrame, CallRequest, Lane, Token};
 
 /// A frame of a call larger than this does not hold up the others on the lane.
 pub(super) const LANE_FRAME_BYTES_MAX: usize = 16 << 10;
@@ -43,17 +42,19 @@ impl Drop for Place {
     }
 }
 
-/// Why one side of a stream has nothing more to do.
-enum Over {
-    /// It has said all.
-    Finished,
-    /// The other side has not, and will not.
-    Cut(String),
+impl FramesOut for StreamOut {
+    async fn send(&mut self, frame: Bytes) -> Result<(), String> {
+        StreamOut::send(self, frame).await.map_err(|cut| cut.to_string())
+    }
+
+    fn finish(&mut self) {
+        StreamOut::finish(self);
+    }
 }
 
-impl From<CutOff> for Over {
-    fn from(cut: CutOff) -> Over {
-        Over::Cut(cut.to_string())
+impl FramesIn for StreamIn {
+    async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        StreamIn::next(self).await.map_err(|cut| cut.to_string())
     }
 }
 
@@ -86,31 +87,24 @@ impl Shared {
         let place = Place::take(self, peer).ok_or_else(full)?;
         let within = Duration::from_millis(timeout_ms);
         let opened = self.network().open_stream(peer, epoch, within).await;
-        let mut stream = opened.map_err(|why| match why {
+        let Stream { out, input } = opened.map_err(|why| match why {
             NotOpened::NoLink => no_link(),
             NotOpened::Full => full(),
         })?;
         let encoding = call.payload.encoding;
-        let open = CallFrame::Open(call.to_request(0, timeout_ms, Some(&after))).encode();
-        if open.len() > FRAME_BYTES_MAX {
-            let message = format!(
-                "nothing changed: a call of {} bytes is too large for another node",
-                open.len()
-            );
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-        tokio::select! {
-            opened = begin(peer, open, &mut stream) => opened?,
+        let asked = far::asked(call, &after, timeout_ms)?;
+        let streaming = tokio::select! {
+            opened = far::open(peer, asked, encoding, out, input) => opened?,
             _ = self.stopped() => return Err(unanswered(peer, "this node stopped")),
-        }
-        Streaming::new(encoding, |pipe| {
-            Ok(Box::pin(async move {
+        };
+        Ok(streaming.map(|run| {
+            Box::pin(async move {
                 tokio::select! {
-                    ended = run_there(peer, stream, pipe) => ended,
+                    ended = run => ended,
                     _ = place.shared.stopped() => (Err(unanswered(peer, "this node stopped")), Token::default()),
                 }
-            }) as BoxFuture<'static, Ended>)
-        })
+            })
+        }))
     }
 
     /// Sends a frame of a call over the link: on the lane of calls, or on a stream of its own where it is large. There is room
@@ -155,156 +149,13 @@ impl Shared {
         }));
     }
 
-    async fn serve_stream(self: &Arc<Self>, request: CallRequest, mut out: StreamOut, mut input: StreamIn) {
+    async fn serve_stream(self: &Arc<Self>, request: CallRequest, out: StreamOut, input: StreamIn) {
         let gone = out.stopped();
         let timeout_ms = request.timeout_ms.min(TIMEOUT_MS_MAX);
         let opened = match Call::from_request(request) {
             Ok((call, token)) => self.open_aside(call, token.unwrap_or_default(), timeout_ms).await,
             Err(error) => Err(error),
         };
-        let (messages, replies) = match opened {
-            Ok(streaming) => streaming.split(),
-            Err(error) => return send_end(&mut out, Err(error), None).await,
-        };
-        if out.send(CallFrame::Opened.encode()).await.is_err() {
-            return;
-        }
-        let inward = async {
-            match take_messages(&mut input, messages).await {
-                Over::Finished => std::future::pending().await,
-                Over::Cut(why) => why,
-            }
-        };
-        tokio::select! {
-            () = send_replies(&mut out, replies) => {}
-            // Its caller is not there any more: dropped, the function's part in it ends.
-            () = gone => {}
-            why = inward => tracing::debug!(why, "a stream's caller has gone"),
-        }
-    }
-}
-
-/// Hands what comes to the function.
-async fn take_messages(input: &mut StreamIn, mut messages: Messages) -> Over {
-    loop {
-        let frame = match input.next().await {
-            Ok(Some(frame)) => frame,
-            Ok(None) => {
-                messages.finish();
-                return Over::Finished;
-            }
-            Err(cut) => return cut.into(),
-        };
-        let message = match CallFrame::decode(&frame) {
-            Ok(Some(CallFrame::Message(value))) => value.read(),
-            Ok(None) => continue,
-            _ => None,
-        };
-        let Some(message) = message else {
-            return Over::Cut("a frame that is no message".into());
-        };
-        if messages.send_payload(message).await.is_err() {
-            // The function takes no more of them; it may still have something to say.
-            return Over::Finished;
-        }
-    }
-}
-
-async fn send_replies(out: &mut StreamOut, mut replies: Streaming) {
-    loop {
-        match replies.next_payload().await {
-            Ok(Some(reply)) => {
-                let frame = CallFrame::Message(WireValue::of(reply)).encode();
-                if out.send(frame).await.is_err() {
-                    return;
-                }
-            }
-            Ok(None) => return send_end(out, Ok(()), Some(replies.token())).await,
-            Err(error) => return send_end(out, Err(error), Some(replies.token())).await,
-        }
-    }
-}
-
-async fn send_end(out: &mut StreamOut, result: Result<(), Error>, token: Option<&Token>) {
-    let nothing = || crate::payload::Payload {
-        encoding: crate::payload::Encoding::Postcard,
-        bytes: Bytes::new(),
-    };
-    let end = CallFrame::Reply(reply(0, result.map(|()| nothing()), token.cloned()));
-    if out.send(end.encode()).await.is_ok() {
-        out.finish();
-    }
-}
-
-/// Asks for a stream, and waits until its function begins or is known not to.
-async fn begin(peer: NodeId, open: Bytes, stream: &mut Stream) -> Result<(), Error> {
-    // What stops it here, what comes says better.
-    let _ = stream.out.send(open).await;
-    let cut = |why: String| unanswered(peer, &why);
-    loop {
-        let frame = stream.input.next().await.map_err(|e| cut(e.to_string()))?;
-        let frame = frame.ok_or_else(|| cut("it broke off".into()))?;
-        match CallFrame::decode(&frame) {
-            Ok(Some(CallFrame::Opened)) => return Ok(()),
-            Ok(Some(CallFrame::Reply(end))) => {
-                return Err(end
-                    .result
-                    .map_or_else(WireError::read, |_| strange(peer, "what it says")));
-            }
-            Ok(None) => {}
-            Ok(Some(_)) | Err(_) => return Err(strange(peer, "what it says")),
-        }
-    }
-}
-
-/// The caller's side of a stream.
-async fn run_there(peer: NodeId, stream: Stream, pipe: Pipe) -> Ended {
-    let Stream { mut out, mut input } = stream;
-    let (mut messages, mut replies) = pipe.split();
-    let outward = async {
-        while let Some(message) = messages.next().await {
-            let frame = CallFrame::Message(WireValue::of(message)).encode();
-            // What stops it here, what comes says better.
-            if out.send(frame).await.is_err() {
-                break;
-            }
-        }
-        out.finish();
-        std::future::pending::<Ended>().await
-    };
-    let inward = async {
-        match take_replies(peer, &mut input, &mut replies).await {
-            Ok((result, token)) => (result, token),
-            Err(error) => (Err(error), Token::default()),
-        }
-    };
-    tokio::select! {
-        ended = inward => ended,
-        ended = outward => ended,
-    }
-}
-
-async fn take_replies(peer: NodeId, input: &mut StreamIn, replies: &mut Pipe) -> Result<Ended, Error> {
-    loop {
-        let cut = |why: String| unanswered(peer, &why);
-        let frame = input.next().await.map_err(|e| cut(e.to_string()))?;
-        let frame = frame.ok_or_else(|| cut("it broke off".into()))?;
-        match CallFrame::decode(&frame) {
-            Ok(Some(CallFrame::Message(value))) => {
-                let reply = value.read().ok_or_else(|| strange(peer, "a reply's encoding"))?;
-                if replies.reply(reply).await.is_err() {
-                    return Ok((Ok(()), Token::default()));
-                }
-            }
-            Ok(Some(CallFrame::Reply(end))) => {
-                let token = match &end.token {
-                    Some(bytes) => Token::from_bytes(bytes).map_err(|_| strange(peer, "what it has seen"))?,
-                    None => Token::default(),
-                };
-                return Ok((end.result.map(|_| ()).map_err(WireError::read), token));
-            }
-            Ok(None) => {}
-            Ok(Some(_)) | Err(_) => return Err(strange(peer, "what it says")),
-        }
+        far::serve(opened, out, input, gone).await;
     }
 }

@@ -376,7 +376,7 @@ impl Context {
     }
 
     /// The same at another moment.
-    pub(super) fn at(self, now_ms: u64) -> Context {
+    pub fn at(self, now_ms: u64) -> Context {
         Context { now_ms, ..self }
     }
 

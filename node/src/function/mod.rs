@@ -8,6 +8,7 @@
 
 mod context;
 mod datum;
+pub mod far;
 #[cfg(feature = "quic")]
 mod foreign;
 mod overlay;

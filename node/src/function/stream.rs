@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context as TaskContext, Poll, ready};
 
-use anabranch_crdt::{NodeId, ReplicaId};
+use anabranch_crdt::{NodeId, ReplicaId, planted};
 use futures_channel::mpsc::{Receiver, Sender, channel};
 use futures_core::Stream as _;
 use serde::Serialize;
@@ -295,7 +295,7 @@ impl Pipe {
     pub(crate) async fn next(&mut self) -> Option<Payload> {
         match self.messages.recv().await {
             Ok(message) => Some(message),
-            Err(_) if self.is_all.load(Ordering::Acquire) => None,
+            Err(_) if planted!("gone_has_said_all", true, self.is_all.load(Ordering::Acquire)) => None,
             // A caller that is gone has not said all: this function is about to be dropped.
             Err(_) => std::future::pending().await,
         }
@@ -310,7 +310,6 @@ impl Pipe {
     }
 
     /// Both directions apart.
-    #[cfg(feature = "quic")]
     pub(crate) fn split(self) -> (Pipe, Pipe) {
         let (_, no_messages) = channel(0);
         let (no_replies, _) = channel(0);

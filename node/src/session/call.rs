@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use anabranch_crdt::planted;
+use anabranch_crdt::{NodeId, planted};
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind};
@@ -103,4 +103,18 @@ pub(crate) fn check_reply(reply: &Payload) -> Result<(), Error> {
             Err(Error::new(ErrorKind::Refused, message))
         }
     }
+}
+
+/// What a caller hears whose call went to another node, and whose answer does not come.
+pub(crate) fn unanswered(peer: NodeId, why: &str) -> Error {
+    let message = format!(
+        "node {peer} was called and its answer is lost: {why}. Whether the function ran is not known"
+    );
+    Error::new(ErrorKind::Unanswered, message)
+}
+
+/// The same of an answer that came.
+pub(crate) fn strange(peer: NodeId, what: &str) -> Error {
+    let message = format!("node {peer} has answered, and {what} cannot be read: it is of another version");
+    Error::new(ErrorKind::Unanswered, message)
 }

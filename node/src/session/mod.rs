@@ -25,6 +25,7 @@ use anabranch_crdt::{Mutation, Reading, planted};
 
 #[cfg(feature = "quic")]
 pub(crate) use call::check_reply;
+pub(crate) use call::{strange, unanswered};
 pub use change::{Change, believe, counts_votes, diff, empty};
 use change::{grows, mend, shown, shown_of};
 pub use commit::{forward_failed, lost_alone, refused, refused_alone};

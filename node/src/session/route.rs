@@ -76,8 +76,49 @@ impl Route {
     }
 }
 
+/// Which of several nodes is asked for a stream next. A stream has changed nothing before it began: so any may be, after any error
+/// that says so.
+#[derive(Debug)]
+pub struct Opening {
+    nodes: std::vec::IntoIter<NodeId>,
+    asked: usize,
+    last: Option<Error>,
+}
+
+impl Opening {
+    /// One that is with nobody yet.
+    pub fn new(nodes: Vec<NodeId>) -> Opening {
+        Opening {
+            asked: nodes.len(),
+            nodes: nodes.into_iter(),
+            last: None,
+        }
+    }
+
+    /// Who is asked next; none where everybody was.
+    pub fn next_node(&mut self) -> Option<NodeId> {
+        self.nodes.next()
+    }
+
+    /// What was heard, unless another node is to be asked then.
+    pub fn heard<T>(&mut self, opened: Result<T, Error>) -> Option<Result<T, Error>> {
+        match opened {
+            Err(error) if goes_on(&error, true) => {
+                self.last = Some(error);
+                None
+            }
+            opened => Some(opened),
+        }
+    }
+
+    /// Everybody was asked. `here`: the methods of the function at this node, if it has one of this kind.
+    pub fn over(self, call: &Call, here: Option<Vec<String>>) -> Error {
+        nobody(call, self.asked, self.last, here)
+    }
+}
+
 /// What to say where everybody was asked, so many nodes, and this came of it at last.
-pub(crate) fn nobody(call: &Call, nodes: usize, last: Option<Error>, here: Option<Vec<String>>) -> Error {
+fn nobody(call: &Call, nodes: usize, last: Option<Error>, here: Option<Vec<String>>) -> Error {
     match last {
         Some(error) if error.kind() != ErrorKind::NoFunction => error,
         last => {
