@@ -59,6 +59,7 @@ pub fn run_seed(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
         Profile::Swarm => run_plan(Plan::swarm(seed, how.nodes), how, teller),
         Profile::Triggers => profile::triggers(seed, how, teller),
         Profile::Retries => profile::retries(seed, how, teller),
+        Profile::Streams => profile::streams(seed, how, teller),
     }
 }
 

@@ -29,6 +29,8 @@ mod quota;
 mod quotas;
 #[path = "applications/quotas_wrong.rs"]
 mod quotas_wrong;
+#[path = "applications/streams_by_hand.rs"]
+mod streams_by_hand;
 
 use std::ops::Range;
 

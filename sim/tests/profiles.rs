@@ -38,3 +38,8 @@ fn what_is_due_is_called_for_and_what_has_changed_is_told() {
 fn what_may_run_once_runs_once_and_what_is_said_of_the_rest_is_true() {
     check(Profile::Retries, 1..21);
 }
+
+#[test]
+fn streams_show_what_there_is_and_end_at_both_ends() {
+    check(Profile::Streams, 1..21);
+}

@@ -10,6 +10,7 @@ use anabranch::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::Streamed;
 use crate::net::NodeIx;
 use crate::queue::Micros;
 use crate::rng::Rng;
@@ -59,6 +60,8 @@ pub struct Ask {
 pub(crate) enum What {
     /// A call of a function, and the only node that may run it, where there is one.
     Call { call: Call, on: Option<NodeIx> },
+    /// A stream of a function.
+    Stream(Streamed),
     /// What no function is asked for.
     Direct(Direct),
 }
@@ -130,7 +133,7 @@ impl Ask {
         Ask::what(what, TIMEOUT_MS_DEFAULT)
     }
 
-    fn what(what: What, timeout_ms: u64) -> Ask {
+    pub(super) fn what(what: What, timeout_ms: u64) -> Ask {
         Ask {
             what,
             node: None,
@@ -180,6 +183,7 @@ impl Ask {
     pub fn on(mut self, node: NodeIx) -> Ask {
         match &mut self.what {
             What::Call { on, .. } => *on = Some(node),
+            What::Stream(streamed) => streamed.on = Some(node),
             _ => panic!("{self} is made at the node that is asked"),
         }
         self
@@ -206,6 +210,7 @@ impl Ask {
     fn called(mut self, f: impl FnOnce(Call) -> Call) -> Ask {
         match &mut self.what {
             What::Call { call, .. } => *call = f(call.clone()),
+            What::Stream(streamed) => streamed.call = f(streamed.call.clone()),
             _ => panic!("{self} is no call of a function"),
         }
         self
@@ -218,11 +223,19 @@ impl Ask {
         Ask { after_us, ..self }
     }
 
-    /// The call, if it is one.
+    /// The call, if it is one, or one that is answered with a stream.
     pub fn call(&self) -> Option<&Call> {
         match &self.what {
             What::Call { call, .. } => Some(call),
+            What::Stream(streamed) => Some(&streamed.call),
             What::Direct(_) => None,
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self) -> &mut Streamed {
+        match &mut self.what {
+            What::Stream(streamed) => streamed,
+            other => panic!("it opens no stream: {other:?}"),
         }
     }
 
@@ -234,6 +247,7 @@ impl Ask {
     pub(crate) fn names(&self) -> Option<NodeIx> {
         match &self.what {
             What::Call { on, .. } => self.node.max(*on),
+            What::Stream(streamed) => self.node.max(streamed.on),
             What::Direct(_) => self.node,
         }
     }
@@ -264,6 +278,7 @@ impl fmt::Display for Ask {
         match &self.what {
             What::Call { call, on: None } => call.fmt(f),
             What::Call { call, on: Some(on) } => write!(f, "{call} on n{on}"),
+            What::Stream(streamed) => streamed.fmt(f),
             What::Direct(direct) => direct.fmt(f),
         }
     }
@@ -290,6 +305,11 @@ impl fmt::Display for Direct {
 /// An entity that somebody outside names.
 fn name(kind: &str, key: &str) -> EntityId {
     EntityId::new(kind, key).unwrap_or_else(|e| panic!("an entity {kind}/{key}: {e}"))
+}
+
+/// What is sent on a stream.
+pub(crate) fn message<M: Serialize + ?Sized>(encoding: Encoding, message: &M) -> Payload {
+    Payload::of(encoding, message).unwrap_or_else(|e| panic!("a message: {e}"))
 }
 
 /// A call from outside.

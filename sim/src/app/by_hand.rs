@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anabranch::{Error, Function, Reading, SCHEDULE, Type, Update, schedules};
+use anabranch::{Encoding, Error, Function, Reading, SCHEDULE, Type, Update, schedules};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -64,6 +64,17 @@ type Answers = Rc<RefCell<BTreeMap<usize, Answered>>>;
 #[derive(Debug)]
 pub struct Begun {
     client: usize,
+}
+
+/// A stream that is open.
+#[must_use = "nobody else takes its replies"]
+#[derive(Debug)]
+pub struct Opened {
+    client: usize,
+    encoding: Encoding,
+    /// Replies that were taken.
+    taken: u64,
+    has_ended: bool,
 }
 
 /// Functions, and the answers that came.
@@ -243,6 +254,140 @@ impl TestCluster {
             unreachable!("it is there");
         };
         answer
+    }
+
+    /// Opens a stream of an entity's function at a node, as [`Node::stream`](anabranch::Node::stream) does, and waits until it is open.
+    ///
+    /// ```
+    /// # use anabranch::state::PnCounter;
+    /// # use anabranch::{Context, Function};
+    /// use anabranch_sim::app::TestCluster;
+    /// # let hits = || {
+    /// #     let hits = Function::of::<PnCounter>("hits")
+    /// #         .command("hit", |hits, _: &mut Context, by: i64| {
+    /// #             hits.increment(by);
+    /// #             Ok::<_, String>(())
+    /// #         })
+    /// #         .query("show", |hits, _, ()| Ok::<_, String>(hits.get()));
+    /// #     vec![hits.into()]
+    /// # };
+    /// let mut cluster = TestCluster::start(3, hits);
+    /// let mut shown = cluster.stream(0, "hits", "a", "show", &())?;
+    /// assert_eq!(cluster.next(&mut shown)?, Some(0));
+    /// cluster.call::<_, ()>(2, "hits", "a", "hit", &5)?;
+    /// assert_eq!(cluster.next(&mut shown)?, Some(5));
+    /// cluster.leave(shown);
+    /// cluster.settle();
+    /// assert_eq!(cluster.look(|cluster| cluster.streams(0)), 0, "nobody follows it any more");
+    /// # Ok::<(), anabranch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of opening it; at a node that is down at once.
+    ///
+    /// # Panics
+    /// The name is no entity's, or the argument cannot be written.
+    pub fn stream<A: Serialize + ?Sized>(
+        &mut self,
+        node: NodeIx,
+        kind: &str,
+        key: &str,
+        method: &str,
+        argument: &A,
+    ) -> Result<Opened, Error> {
+        self.open(Ask::stream(kind, key, method, argument).at(node))
+    }
+
+    /// The same of whatever [`Ask::stream`] makes: [on](Ask::on) another node, in a session. What it sends and how long it
+    /// lasts is this test's to say.
+    ///
+    /// # Errors
+    /// Those of opening it; at a node that is down at once.
+    ///
+    /// # Panics
+    /// It opens no stream.
+    pub fn open(&mut self, ask: Ask) -> Result<Opened, Error> {
+        let encoding = ask.call().map_or(Encoding::Cbor, |call| call.payload.encoding);
+        let client = self.world.add_client();
+        self.begin_as(client, ask.by_hand());
+        let mut opened = Opened {
+            client,
+            encoding,
+            taken: 0,
+            has_ended: false,
+        };
+        let answers = Rc::clone(&self.answers);
+        self.wait("a stream was open", |world| {
+            let is_open = world.stream_stands(client).is_some_and(|stands| stands.is_open);
+            is_open || answers.borrow().contains_key(&client)
+        });
+        self.ended(&mut opened)?;
+        Ok(opened)
+    }
+
+    /// Waits for a stream's next reply; `None` once it has ended well. As with a [`Streaming`](anabranch::Streaming), its function goes
+    /// on only while this is waited for.
+    ///
+    /// # Errors
+    /// What it has ended with, once.
+    ///
+    /// # Panics
+    /// The reply is none of this type; nothing comes within 600 virtual seconds.
+    pub fn next<R: DeserializeOwned>(&mut self, stream: &mut Opened) -> Result<Option<R>, Error> {
+        if stream.has_ended {
+            return Ok(None);
+        }
+        let (client, taken) = (stream.client, stream.taken);
+        held(self.world.take_by_hand(client));
+        self.wait("a stream replied", |world| {
+            world
+                .stream_stands(client)
+                .is_none_or(|stands| stands.taken > taken)
+        });
+        let Some(stands) = self.world.stream_stands(client) else {
+            self.ended(stream)?;
+            return Ok(None);
+        };
+        stream.taken = stands.taken;
+        let reply = stands.last.map(|last| last.read());
+        Ok(reply.map(|reply| reply.unwrap_or_else(|e| panic!("a reply of a stream: {e}"))))
+    }
+
+    /// Sends a stream's function a message. It waits its turn, however many do.
+    ///
+    /// # Panics
+    /// The message cannot be written.
+    pub fn send<M: Serialize + ?Sized>(&mut self, stream: &mut Opened, message: &M) {
+        let message = super::message(stream.encoding, message);
+        held(self.world.send_by_hand(stream.client, Some(message)));
+    }
+
+    /// Says that a stream has no more messages, after all that were sent.
+    pub fn finish_messages(&mut self, stream: &mut Opened) {
+        held(self.world.send_by_hand(stream.client, None));
+    }
+
+    /// Whether all messages of a stream have found room on their way to its function.
+    pub fn has_sent(&mut self, stream: &Opened) -> bool {
+        let stands = self.world.stream_stands(stream.client);
+        stands.is_none_or(|stands| stands.has_sent)
+    }
+
+    /// Goes away from a stream.
+    #[allow(clippy::needless_pass_by_value, reason = "it is over")]
+    pub fn leave(&mut self, stream: Opened) {
+        held(self.world.leave_by_hand(stream.client));
+        self.answers.borrow_mut().remove(&stream.client);
+    }
+
+    /// What a stream has ended with, if it has.
+    fn ended(&mut self, stream: &mut Opened) -> Result<(), Error> {
+        let answer = self.answers.borrow_mut().remove(&stream.client);
+        let Some(answer) = answer else {
+            return Ok(());
+        };
+        stream.has_ended = true;
+        answer.result.map(|_| ())
     }
 
     /// Nodes of one side hear nothing of those of another; those that are on none hear everybody. What was split before stays split. As

@@ -54,8 +54,8 @@
 //!
 //! What is to happen may be said step by step, too: see [`TestCluster`].
 //!
-//! Clients call functions, whichever node they ask or on a certain one, and update, delete and read entities without any. Streams are
-//! not simulated, neither clients' nor functions'.
+//! Clients call functions, whichever node they ask or on a certain one, open streams of them ([`Ask::stream`]), and update, delete and
+//! read entities without any. Functions call and open what they like.
 //!
 //! Not here: how any of it is carried out (`crate::world`).
 //! Contract: equal seeds, equal builds, equal applications: equal trace hashes. A function may go by its entity, its argument
@@ -64,6 +64,7 @@
 mod ask;
 mod by_hand;
 mod simulation;
+mod stream;
 
 use std::collections::BTreeMap;
 
@@ -72,9 +73,11 @@ use anabranch::Function;
 use crate::net::NodeIx;
 pub use crate::world::Cluster;
 pub use ask::{Answered, Ask, Client, Made};
-pub(crate) use ask::{Direct, What, call};
-pub use by_hand::{Begun, TestCluster};
+pub(crate) use ask::{Direct, What, call, message};
+pub use by_hand::{Begun, Opened, TestCluster};
 pub use simulation::{CallCounts, Outcome, Simulation, check, find};
+pub use stream::Replied;
+pub(crate) use stream::Streamed;
 
 /// What is simulated: functions, clients, and what must hold. See the module's front page for a whole one.
 pub trait Application {
@@ -96,6 +99,15 @@ pub trait Application {
     /// # Errors
     /// What was broken by it.
     fn on_answer(&mut self, answered: &Answered, cluster: &Cluster<'_>) -> Result<(), String>;
+
+    /// A client has taken a reply of a stream. Its [answer](Application::on_answer) comes when the stream has ended.
+    ///
+    /// # Errors
+    /// What was broken by it.
+    fn on_reply(&mut self, replied: &Replied) -> Result<(), String> {
+        let _ = replied;
+        Ok(())
+    }
 
     /// All was healed, everything was answered, and all nodes agree: what must still come of its own accord before it is over,
     /// if anything must: what schedules and changes call for, above all. Asked again and again, until nothing is awaited.

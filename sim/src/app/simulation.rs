@@ -177,8 +177,12 @@ pub struct CallCounts {
     pub open: u64,
     /// Commands that functions were given, clients' and others'.
     pub commands: u64,
-    /// Calls of functions at other nodes.
+    /// Calls of functions at other nodes, and streams of them.
     pub remote: u64,
+    /// Streams that functions began, clients' and others'.
+    pub streams: u64,
+    /// Replies of streams that clients took.
+    pub replies: u64,
 }
 
 /// How a seed ended.
@@ -282,6 +286,8 @@ impl CallCounts {
             open,
             commands,
             remote,
+            streams,
+            replies,
         } = other;
         self.asked += asked;
         self.answered += answered;
@@ -290,6 +296,8 @@ impl CallCounts {
         self.open += open;
         self.commands += commands;
         self.remote += remote;
+        self.streams += streams;
+        self.replies += replies;
     }
 }
 

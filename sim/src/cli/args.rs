@@ -82,7 +82,7 @@ fn nodes(words: &mut Words<'_>) -> Result<usize, String> {
 fn profile(words: &mut Words<'_>) -> Result<Profile, String> {
     let word = words.next().ok_or("--profile wants a name")?;
     let found = Profile::ALL.into_iter().find(|profile| profile.name() == word);
-    found.ok_or_else(|| format!("there is no profile {word:?}: swarm, triggers, retries"))
+    found.ok_or_else(|| format!("there is no profile {word:?}: swarm, triggers, retries, streams"))
 }
 
 fn parse_run(words: &mut Words<'_>) -> Result<Command, String> {

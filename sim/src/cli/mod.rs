@@ -45,7 +45,7 @@ usage:
   anabranch-sim doctor  [--seeds A..B]
   anabranch-sim mutants [--only NAME] [--seeds N]
 
-A..B leaves B out. Profiles: swarm (as if none is given), triggers, retries. Exit codes: 0 clean, 2 usage, 10 panic, 11 safety, 12 liveness, 13 vacuity, 14 non-determinism.";
+A..B leaves B out. Profiles: swarm (as if none is given), triggers, retries, streams. Exit codes: 0 clean, 2 usage, 10 panic, 11 safety, 12 liveness, 13 vacuity, 14 non-determinism.";
 
 /// The program. Returns its exit code.
 pub fn main(args: &[String]) -> u8 {

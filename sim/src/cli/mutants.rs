@@ -50,7 +50,7 @@ const fn within(profile: Profile, name: &'static str, class: &'static str, seeds
 }
 
 /// All that are planted; `none` must pass and `canary` must fail (it needs a counter in the plan, which most have).
-const PLANTED: [Planted; 48] = [
+const PLANTED: [Planted; 51] = [
     planted("-", "none", "-", 0),
     planted("-", "canary", "I", 10),
     planted("1", "ack_before_sync", "I", 10),
@@ -99,6 +99,9 @@ const PLANTED: [Planted; 48] = [
     within(Profile::Retries, "may_have_run_forgotten", "II", 100),
     within(Profile::Retries, "name_stays_behind", "II", 100),
     within(Profile::Retries, "forward_hides_first_part", "II", 100),
+    within(Profile::Streams, "cut_taken_for_the_end", "I", 10),
+    within(Profile::Streams, "stream_outlives_its_caller", "I", 10),
+    within(Profile::Streams, "gone_has_said_all", "II", 100),
 ];
 
 /// What stands above the table in `sim/PLANTED.md`.

@@ -8,8 +8,11 @@ use super::{FrameEvent, GHOST_US_MAX, Net, NetEvent, News, Outgoing, Schedule, T
 use crate::queue::Micros;
 use crate::rng::Rng;
 
-/// Lanes of a link.
-const LANES: usize = 4;
+/// Lanes of a link, and the streams beside them.
+const LANES: usize = 5;
+/// Where streams beside the lanes have their frames: like that of calls. None of them is lost while its link lives: no deadline
+/// ends what waits for it.
+pub(crate) const STREAMS: u8 = 4;
 /// The lane whose frames come once and in order, if at all. The others' receivers must bear more than QUIC gives them.
 const CALLS: u8 = Lane::Calls as u8;
 /// A frame lost and sent again takes at least so much longer, microseconds.
@@ -52,6 +55,11 @@ impl Direction {
     }
 }
 
+/// Whether its frames come once and in order.
+fn is_beside(lane: u8) -> bool {
+    matches!(lane, CALLS | STREAMS)
+}
+
 /// Frames.
 impl Net {
     /// A node sends a frame over the link to that epoch of a peer. Without such a link it is lost.
@@ -87,7 +95,7 @@ impl Net {
         let direction = &mut self.directions[direction_ix];
         direction.frames += 1;
         let mut rng = Rng::stream(self.seed, "fate", direction_ix as u64, direction.frames);
-        if direction.blocks > 0 && !self.plan.partition_vanishes {
+        if direction.blocks > 0 && (!self.plan.partition_vanishes || lane == STREAMS) {
             direction.held.push(frame);
             self.counts.held += 1;
             return;
@@ -95,7 +103,7 @@ impl Net {
         let wire_us = (len * 1_000_000).checked_div(self.plan.bytes_per_s).unwrap_or(0);
         direction.busy_until = direction.busy_until.max(now) + wire_us;
         let sent_at = direction.busy_until;
-        if lane != CALLS {
+        if !is_beside(lane) {
             direction.under_way.push_back((sent_at, len));
         }
         if !direction.crediting && !direction.under_way.is_empty() {
@@ -127,7 +135,7 @@ impl Net {
         let plan = &self.plan;
         let direction = &mut self.directions[ix];
         let mut arrives = (at + plan.latency.draw(rng)).max(not_before + 1);
-        let is_call = frame.lane == CALLS;
+        let is_call = is_beside(frame.lane);
         if plan.ghost > 0.0 && rng.chance(plan.ghost) && !is_call {
             let late = at + 500_000 + rng.below(GHOST_US_MAX);
             self.counts.ghosts += 1;
@@ -144,7 +152,7 @@ impl Net {
         }
         let in_burst = at < direction.burst_until;
         if in_burst || (plan.loss > 0.0 && rng.chance(plan.loss)) {
-            if plan.loss_vanishes {
+            if plan.loss_vanishes && frame.lane != STREAMS {
                 self.counts.lost += 1;
                 return;
             }
@@ -179,7 +187,7 @@ impl Net {
             let direction = &mut self.directions[ix];
             direction.frames += 1;
             let mut rng = Rng::stream(self.seed, "fate", ix as u64, direction.frames);
-            if frame.lane != CALLS {
+            if !is_beside(frame.lane) {
                 direction.under_way.push_back((now, frame.bytes.len() as u64));
             }
             self.fly(now, ix, frame, not_before, &mut rng, out);

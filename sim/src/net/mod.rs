@@ -20,6 +20,7 @@ use crate::queue::Micros;
 use crate::rng::Rng;
 
 use direction::Direction;
+pub(crate) use direction::STREAMS;
 use pair::Pair;
 
 /// A node's number, from 0.

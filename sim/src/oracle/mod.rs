@@ -60,6 +60,8 @@ pub enum Rule {
     Application,
     /// A function was told what it must not be, or a command was not answered as it must be.
     Function,
+    /// A stream's caller heard what its function had not said, or that it had ended when it had not.
+    Stream,
     /// A node took writes before it had caught up.
     Barrier,
     /// A node heard a peer without knowing of all the members that the peer knew when they were linked.
@@ -106,6 +108,7 @@ impl Rule {
             Rule::Session => "session",
             Rule::Application => "application",
             Rule::Function => "function",
+            Rule::Stream => "stream",
             Rule::Barrier => "barrier",
             Rule::Members => "members",
             Rule::Answer => "answer",

@@ -8,6 +8,7 @@ mod functions;
 mod ledger;
 mod retries;
 mod schedules;
+mod streams;
 mod triggers;
 
 use crate::app::Simulation;
@@ -16,6 +17,7 @@ use crate::run::{How, Outcome};
 use crate::world::Teller;
 
 use retries::Retries;
+use streams::Streams;
 use triggers::Triggers;
 
 /// Nodes look after what is not theirs once a start is so long ago (10 s): twice that is enough for both.
@@ -33,11 +35,18 @@ pub enum Profile {
     Triggers,
     /// Calls that are taken to other nodes, and those that must not be.
     Retries,
+    /// Streams, and queries that are followed.
+    Streams,
 }
 
 impl Profile {
     /// All of them.
-    pub const ALL: [Profile; 3] = [Profile::Swarm, Profile::Triggers, Profile::Retries];
+    pub const ALL: [Profile; 4] = [
+        Profile::Swarm,
+        Profile::Triggers,
+        Profile::Retries,
+        Profile::Streams,
+    ];
 
     /// As it is called.
     pub fn name(self) -> &'static str {
@@ -45,6 +54,7 @@ impl Profile {
             Profile::Swarm => "swarm",
             Profile::Triggers => "triggers",
             Profile::Retries => "retries",
+            Profile::Streams => "streams",
         }
     }
 
@@ -54,6 +64,7 @@ impl Profile {
             Profile::Swarm => Plan::swarm(seed, nodes),
             Profile::Triggers => of_triggers(seed, nodes).plan(),
             Profile::Retries => of_retries(seed, nodes).plan(),
+            Profile::Streams => of_streams(seed, nodes).plan(),
         }
     }
 }
@@ -75,6 +86,11 @@ fn of_retries(seed: u64, nodes: Option<usize>) -> Simulation {
     with(Simulation::of(seed), nodes, None)
 }
 
+/// Some clients add, and the others follow, some of them for as long as it goes on.
+fn of_streams(seed: u64, nodes: Option<usize>) -> Simulation {
+    with(Simulation::of(seed).clients(8), nodes, None)
+}
+
 fn with(simulation: Simulation, nodes: Option<usize>, teller: Option<Teller>) -> Simulation {
     let simulation = match nodes {
         Some(nodes) => simulation.nodes(nodes),
@@ -90,6 +106,12 @@ fn with(simulation: Simulation, nodes: Option<usize>, teller: Option<Teller>) ->
 pub(crate) fn retries(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
     let simulation = with(of_retries(seed, how.nodes), None, teller);
     simulation.run_as(Retries::default(), how).0
+}
+
+/// Runs a seed of the profile `streams`.
+pub(crate) fn streams(seed: u64, how: How, teller: Option<Teller>) -> Outcome {
+    let simulation = with(of_streams(seed, how.nodes), None, teller);
+    simulation.run_as(Streams::default(), how).0
 }
 
 /// Runs a seed of the profile `triggers`.

@@ -32,7 +32,7 @@ use anabranch::wire::Lane;
 use crate::kernel::Kernel;
 use crate::model::EntityIx;
 use crate::names::Names;
-use crate::net::{FrameEvent, Net, NetCounts, NetEvent, News, NodeIx, Told};
+use crate::net::{FrameEvent, Net, NetCounts, NetEvent, News, NodeIx, STREAMS, Told};
 use crate::oracle::{Failure, Looks, Oracle, Rule, broken};
 use crate::plan::{Ending, Fault, Plan, Recovery, SECOND};
 use crate::queue::{Micros, QueueKind};
@@ -357,6 +357,15 @@ impl World {
 
     fn on_frame(&mut self, frame: FrameEvent) -> Result<(), Failure> {
         let (node, peer) = (frame.to, self.hosts[frame.from].id);
+        if frame.lane == STREAMS {
+            self.news.push_back(app::News::Line {
+                node,
+                from: frame.from,
+                epoch: frame.epoch,
+                bytes: frame.bytes,
+            });
+            return Ok(());
+        }
         if frame.lane == Lane::Calls as u8 {
             self.news.push_back(app::News::Frame {
                 node,

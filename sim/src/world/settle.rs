@@ -171,6 +171,10 @@ impl World {
             self.unsettled()
         };
         let unsettled = unsettled.or_else(|| self.awaited());
+        let unsettled = match unsettled {
+            None => self.settle_streams()?,
+            unsettled => unsettled,
+        };
         let settle_us_max = match self.is_application() {
             true => APPLICATION_SETTLE_US_MAX,
             false => SETTLE_US_MAX,

@@ -24,7 +24,9 @@ const LINE_MAX: usize = 64;
 const LEFT_QUEUE_MAX: usize = 100_000;
 
 /// What is done by a thread that does such things.
-pub(super) struct Left(Box<dyn FnOnce(&Arc<Shared>) + Send>);
+pub(super) struct Left(Box<Doing>);
+
+type Doing = dyn FnOnce(&Arc<Shared>) + Send;
 
 impl std::fmt::Debug for Left {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -708,6 +708,10 @@ fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
         "one after the other"
     );
     world.call("put", &2).unwrap();
+    let nobody = world.call("give", &2).unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::Invalid, "{nobody}");
+    let seen = Input::MemberSeen { node: NodeId(2) };
+    world.engine.handle(Now::default(), seen);
     assert_eq!(world.call("give", &2).unwrap().read::<u64>(), Ok(3));
     assert_eq!(world.call("give", &1).unwrap().read::<u64>(), Ok(2));
     assert_eq!(world.call("give", &3).unwrap_err().kind(), ErrorKind::Rights);

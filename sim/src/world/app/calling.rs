@@ -70,6 +70,8 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) enum For {
     Read(u64),
+    /// A stream that is to be opened.
+    Open(u64),
     Commit {
         call: u64,
         id: CommandId,
@@ -330,6 +332,10 @@ impl Apps {
                     Ok(())
                 }
             },
+            Some((_, For::Open(number))) => {
+                self.on_open_read(world, number, result.map(|_| ()));
+                Ok(())
+            }
             Some((_, For::Commit { call, id, level })) => {
                 let Some(calling) = self.callings.get_mut(&call) else {
                     return Ok(());
@@ -457,6 +463,7 @@ impl Apps {
                 self.reply_to_peer(world, node, (peer, epoch, id), result, session)
             }
             By::Function { of, slot } => self.on_heard(of, slot, result, session.as_ref()),
+            By::Stream { of, slot } => self.on_stream_heard(of, slot, result, session.as_ref()),
             By::Effect { of } => self.on_effect_done(world, of, &result, session.as_ref()),
             By::Forward { of } => self.on_forwarded(of, result, session.as_ref()),
             By::Routed { number } => self.on_routed(number, result, session.as_ref()),

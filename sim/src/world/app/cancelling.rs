@@ -47,6 +47,7 @@ impl Apps {
 
     /// Calls that a function or a command waits for are waited for no more.
     pub(super) fn cancel_children(&mut self, world: &mut World, ix: u64) {
+        self.cancel_openings_of(ix);
         let is_child = |by: &By| match by {
             By::Function { of, .. } | By::Effect { of } | By::Forward { of } => *of == ix,
             By::Routed { number } => *number == ix,

@@ -4,8 +4,9 @@ use anabranch::{Error, ErrorKind, Payload, Token};
 
 use super::calling::Witness;
 use super::cluster::Cluster;
+use super::streams::has_left;
 use super::{Apps, By, CallIx, Delivery, Event, Step};
-use crate::app::{Answered, Ask, Client as Asking, What};
+use crate::app::{Answered, Ask, Client as Asking, Replied, What};
 use crate::net::NodeIx;
 use crate::oracle::{Rule, broken};
 use crate::plan::Plan;
@@ -123,6 +124,7 @@ impl Apps {
                 let peer = world.hosts[*on].id;
                 self.ask_peer(world, node, (peer, by), call.clone(), session, timeout_ms)
             }
+            What::Stream(streamed) => self.stream_of_client(world, (node, ix), ask, streamed, session),
             What::Direct(wants) => self.open_direct(world, (node, ix), wants.clone(), session, timeout_ms),
         }
     }
@@ -149,6 +151,7 @@ impl Apps {
         let waits = self.clients[ix].waits.as_ref().and_then(|open| open.call);
         // An answer may be under way to it already.
         let is_open = self.callings.contains_key(&call)
+            || self.streams.taking.contains_key(&call)
             || self.routes.contains_key(&call)
             || self.asked.contains_key(&call)
             || self.directs.contains_key(&call);
@@ -157,12 +160,10 @@ impl Apps {
         }
         let calling = self.callings.get_mut(&call);
         let witness = calling.map(|calling| std::mem::take(&mut calling.witness));
-        self.cancel(world, call);
-        let error = Error::new(
-            ErrorKind::Unanswered,
-            "the client did not wait for the answer: whether the function ran is not known",
-        );
-        self.conclude(world, ix, Err(error), None, witness.unwrap_or_default())
+        if !self.drop_taking(call) {
+            self.cancel(world, call);
+        }
+        self.conclude(world, ix, Err(has_left()), None, witness.unwrap_or_default())
     }
 
     pub(super) fn on_client_answer(&mut self, world: &mut World, ix: usize, delivery: Delivery) -> Step {
@@ -204,7 +205,7 @@ impl Apps {
             Err(_) => &mut self.counts.failed,
         };
         *count += 1;
-        let cluster = Cluster::new(world, &self.functions);
+        let cluster = Cluster::new(world, &self.functions, &self.streams);
         let judged = self.application.on_answer(&answered, &cluster);
         judged.map_err(|why| broken(Rule::Application, node, why))?;
         let mut rng = Rng::stream(world.plan.seed, "think", ix as u64, self.clients[ix].asked);
@@ -235,6 +236,18 @@ impl World {
                 client, node, ask, ..
             } = answered;
             format!("client {client} hears n{node} of {ask}: {what}")
+        });
+    }
+}
+
+impl World {
+    /// What clients hear on streams is, too.
+    pub(super) fn note_reply(&mut self, replied: &Replied) {
+        self.kernel.hash().absorb_bytes(&replied.payload.bytes);
+        self.tell(|| {
+            let Replied { client, ask, nth, .. } = replied;
+            let what = legible(&replied.payload);
+            format!("client {client} takes reply {nth} of {ask}: {what}")
         });
     }
 }

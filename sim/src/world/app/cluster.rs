@@ -1,11 +1,12 @@
 //! A look at every node, for oracles.
 
 use anabranch::session::{Action, Command, CommandId, Said};
-use anabranch::{Encoding, EntityId, Reading, Type};
+use anabranch::{Call, Encoding, EntityId, NodeId, Payload, Reading, Type};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Functions;
+use super::streams::Streams;
+use super::{Apps, Functions};
 use crate::app::call;
 use crate::net::NodeIx;
 use crate::queue::Micros;
@@ -16,16 +17,36 @@ use anabranch::engine::Time;
 pub struct Cluster<'a> {
     world: &'a World,
     functions: &'a [Functions],
+    streams: &'a Streams,
 }
 
 impl<'a> Cluster<'a> {
-    pub(super) fn new(world: &'a World, functions: &'a [Functions]) -> Cluster<'a> {
-        Cluster { world, functions }
+    pub(super) fn new(world: &'a World, functions: &'a [Functions], streams: &'a Streams) -> Cluster<'a> {
+        Cluster {
+            world,
+            functions,
+            streams,
+        }
+    }
+
+    /// How many functions answer with streams at a node now, whoever waits for them and wherever: queries that are followed, too.
+    pub fn streams(&self, node: NodeIx) -> usize {
+        self.streams.at(node)
     }
 
     /// How many nodes there are, running or not.
     pub fn nodes(&self) -> usize {
         self.world.hosts.len()
+    }
+
+    /// Whether a client has a stream that has not ended.
+    pub fn has_stream(&self, client: usize) -> bool {
+        self.streams.taking.values().any(|taking| taking.client == client)
+    }
+
+    /// A node's id.
+    pub fn node_id(&self, node: NodeIx) -> NodeId {
+        self.world.hosts[node].id
     }
 
     /// Whether a node runs.
@@ -94,5 +115,42 @@ impl<'a> Cluster<'a> {
             Said::Failed { error, .. } => Err(failed(error.to_string())),
             Said::Ended | Said::Streamed { .. } => unreachable!("a function in Rust answers, at once"),
         }
+    }
+}
+
+/// A query is asked at another time, too, to know whether it goes by the time: so much later, milliseconds.
+const LATER_MS: u64 = 3_600_000;
+
+impl Apps {
+    /// What a query answers at a node, whenever it is asked; nothing where it is none, refuses, or goes by time or chance.
+    pub(super) fn answers(&self, world: &World, node: NodeIx, call: &Call) -> Option<Payload> {
+        let function = self.functions[node].get(call.entity.kind())?;
+        if function.is_query(&call.method) != Ok(true) {
+            return None;
+        }
+        let command = Command {
+            method: call.method.clone(),
+            payload: call.payload.clone(),
+            deadline: Time(u64::MAX),
+            origin: call.origin.clone(),
+        };
+        let now_ms = world.hosts[node].wall_ms(world.now());
+        let ask = |chance: u64, now_ms: u64| {
+            let view = world.hosts[node]
+                .life
+                .as_ref()?
+                .engine
+                .view(&call.entity, function.ty());
+            let context = world.context(node, &call.entity, chance).at(now_ms);
+            match function.run(CommandId(0), &command, view.ok()?, context) {
+                Said::Reply(reply) => match reply.action {
+                    Action::Reply(payload) => Some(payload),
+                    _ => None,
+                },
+                _ => None,
+            }
+        };
+        let now = ask(0, now_ms)?;
+        (ask(1, now_ms + LATER_MS)? == now).then_some(now)
     }
 }

@@ -20,13 +20,14 @@ mod news;
 mod peers;
 mod routing;
 mod running;
+mod streams;
 mod triggers;
 mod under_way;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use anabranch::engine::Time;
+use anabranch::engine::{Read, RequestId, Time};
 use anabranch::session::{Config, Input, Session};
 use anabranch::trigger::KEPT;
 use anabranch::{EntityId, Error, Function, Payload, Token, Type};
@@ -46,10 +47,8 @@ pub(crate) use news::Event;
 pub(super) use news::News;
 use peers::Asked;
 use routing::Routing;
+use streams::Streams;
 use triggers::Triggers;
-
-/// A call is answered so long after its deadline at the latest, microseconds, whatever happens.
-const ANSWER_SLACK_US: Micros = 3 * SECOND;
 
 type Step = Result<(), Failure>;
 
@@ -82,6 +81,12 @@ enum Todo {
         input: Input,
     },
     Poll(CallIx),
+    /// An engine is asked for what a stream waits for before it begins.
+    Read {
+        node: NodeIx,
+        request: RequestId,
+        read: Read,
+    },
     NextEffect(CallIx),
     NextLater(u64),
     /// Whoever made a call hears how it went.
@@ -112,6 +117,11 @@ enum By {
     /// A function that waits for it.
     Function {
         of: CallIx,
+        slot: u64,
+    },
+    /// A function that answers with a stream, and waits for it.
+    Stream {
+        of: u64,
         slot: u64,
     },
     /// A command whose effect it is, and that waits for it.
@@ -170,6 +180,7 @@ pub(super) struct Apps {
     served: BTreeMap<(NodeIx, NodeIx, u64, u64), CallIx>,
     /// Effects that nobody waits for.
     chains: BTreeMap<u64, Chain>,
+    streams: Streams,
     agenda: VecDeque<Todo>,
     /// What came for processes that stand still.
     held: Vec<(NodeIx, News)>,
@@ -201,6 +212,7 @@ impl World {
             asked: BTreeMap::new(),
             served: BTreeMap::new(),
             chains: BTreeMap::new(),
+            streams: Streams::default(),
             agenda: VecDeque::new(),
             held: Vec::new(),
             next: 1,
@@ -262,7 +274,7 @@ impl World {
     /// All agree: the application says whether they are right.
     pub(super) fn rest_application(&mut self) -> Step {
         let judge = |apps: &mut Apps, world: &mut World| {
-            let cluster = Cluster::new(world, &apps.functions);
+            let cluster = Cluster::new(world, &apps.functions, &apps.streams);
             apps.application.at_rest(&cluster)
         };
         let judged = self.with_apps(judge).unwrap_or(Ok(()));
@@ -272,59 +284,24 @@ impl World {
     /// What an application says that must still come.
     pub(super) fn awaited(&mut self) -> Option<String> {
         let awaited = self.with_apps(|apps, world| {
-            let cluster = Cluster::new(world, &apps.functions);
+            let cluster = Cluster::new(world, &apps.functions, &apps.streams);
             apps.application.awaits(&cluster)
         });
         awaited.flatten()
+    }
+
+    /// What there is still to say on streams of clients, who leave them then; or what of theirs is left.
+    pub(super) fn settle_streams(&mut self) -> Result<Option<String>, Failure> {
+        let settled = self.with_apps(|apps, world| apps.settle_streams(world));
+        let unsettled = settled.unwrap_or(Ok(None))?;
+        self.run_application()?;
+        Ok(unsettled)
     }
 
     /// What an application counts.
     pub(super) fn marks(&self) -> BTreeMap<&'static str, u64> {
         let apps = self.apps.as_ref();
         apps.map(|apps| apps.application.marks()).unwrap_or_default()
-    }
-
-    /// What of an application is not done yet.
-    pub(super) fn unanswered(&self) -> Option<String> {
-        let apps = self.apps.as_ref()?;
-        apps.under_way().or_else(|| self.stale_link())
-    }
-
-    /// A node that does not know yet of a link that is up, or in which run its peer is: it stands still, or has just gone on.
-    fn stale_link(&self) -> Option<String> {
-        let both = self.plan.rest.iter().flat_map(|&(a, b)| [(a, b), (b, a)]);
-        let is_stale = |&(at, of): &(NodeIx, NodeIx)| {
-            let run = |node: NodeIx| self.hosts[node].life.as_ref().map(|life| &life.engine);
-            let Some(engine) = run(at) else { return false };
-            let known = engine.linked_epoch(self.hosts[of].id);
-            known != run(of).map(|engine| engine.status().epoch)
-        };
-        let mut stale = both.filter(is_stale);
-        stale
-            .next()
-            .map(|(at, of)| format!("n{at} does not know that n{of} is linked with it, or in which run"))
-    }
-
-    /// Nobody waits for a call longer than it may take.
-    pub(super) fn check_calls(&self) -> Step {
-        let now = self.kernel.now();
-        let answer_by = |node: NodeIx, deadline: Time| {
-            let by = deadline.0.max(self.hosts[node].paused_until) + ANSWER_SLACK_US;
-            (now > by).then_some(by)
-        };
-        for calling in self.apps.iter().flat_map(|apps| apps.callings.values()) {
-            if let Some(by) = answer_by(calling.node, calling.deadline) {
-                let what = format!("{} was to be answered by {by}: {calling:?}", calling.call);
-                return Err(broken(Rule::Progress, calling.node, what));
-            }
-        }
-        for direct in self.apps.iter().flat_map(|apps| apps.directs.values()) {
-            if let Some(by) = answer_by(direct.node, direct.deadline) {
-                let what = format!("it was to be answered by {by}: {direct:?}");
-                return Err(broken(Rule::Progress, direct.node, what));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -335,7 +312,9 @@ impl Apps {
                 self.on_news(world, news)?;
             } else if let Some(todo) = self.agenda.pop_front() {
                 self.on_todo(world, todo)?;
-            } else {
+            } else if let Some(who) = self.streams.bells.next() {
+                self.on_bell(world, who)?;
+            } else if !self.send_line(world) {
                 return Ok(());
             }
         }
@@ -364,16 +343,29 @@ impl Apps {
                 epoch,
                 bytes,
             } => self.on_frame(world, node, from, epoch, &bytes),
+            News::Line {
+                node,
+                from,
+                epoch,
+                bytes,
+            } => {
+                self.on_line(world, node, (from, epoch), &bytes);
+                Ok(())
+            }
             News::Changed { node, entity } => {
+                self.wake_streams(node, Some(&entity));
                 self.on_changed(world, node, &entity);
                 Ok(())
             }
             News::Linked(node) => {
+                self.wake_streams(node, None);
                 self.look_around(world, node);
                 Ok(())
             }
             News::Unlinked { node, peer } => {
                 self.on_unlinked(world, node, peer);
+                self.cut_streams(node, peer);
+                self.wake_streams(node, None);
                 self.look_around(world, node);
                 Ok(())
             }
@@ -409,6 +401,23 @@ impl Apps {
                 Ok(())
             }
             Event::Look { node, lives, at } => self.on_look(world, node, lives, at),
+            Event::Rings { who, .. } => self.on_bell(world, who),
+            Event::Steps { number, .. } => {
+                self.on_step(world, number);
+                Ok(())
+            }
+            Event::Ends { number, .. } => {
+                self.end_stream(world, number);
+                Ok(())
+            }
+            Event::Takes { number, .. } => {
+                self.on_takes(number);
+                Ok(())
+            }
+            Event::Sends { number, .. } => {
+                self.on_sends(number);
+                Ok(())
+            }
         }
     }
 
@@ -421,6 +430,7 @@ impl Apps {
             }
             Todo::Session { node, entity, input } => self.tell(world, node, &entity, input),
             Todo::Poll(call) => self.poll(world, call),
+            Todo::Read { node, request, read } => self.read_for_stream(world, node, request, read),
             Todo::NextEffect(call) => self.next_effect(world, call),
             Todo::NextLater(chain) => {
                 self.next_later(world, chain);
@@ -544,6 +554,7 @@ impl Apps {
             self.commands.retain(|id, _| calling.command != Some(*id));
             self.tell_of_death(node, calling.by, calling.witness);
         }
+        self.stop_streams(node);
         let routes = self.routes.extract_if(.., |_, routing| routing.node == node);
         let routes = routes.map(|(_, routing)| routing.by);
         let asked = self.asked.extract_if(.., |_, asked| asked.node == node);

@@ -5,6 +5,7 @@ use anabranch::{Answer, EntityId, Error};
 use bytes::Bytes;
 
 use super::CallIx;
+use super::streams::Who;
 use crate::net::NodeIx;
 use crate::queue::Micros;
 
@@ -28,6 +29,16 @@ pub(crate) enum Event {
     },
     /// Another node has not answered.
     Overdue { node: NodeIx, id: u64 },
+    /// Who was to be polled at a node that stood still.
+    Rings { node: NodeIx, who: Who },
+    /// A stream's function makes a step.
+    Steps { node: NodeIx, number: u64 },
+    /// A stream's function has made its last step.
+    Ends { node: NodeIx, number: u64 },
+    /// A client waits for a stream's next reply.
+    Takes { node: NodeIx, number: u64 },
+    /// A client sends a stream's next message.
+    Sends { node: NodeIx, number: u64 },
     /// A node looks whether it has anything to see to.
     Look { node: NodeIx, lives: u64, at: Micros },
 }
@@ -44,6 +55,13 @@ pub(in crate::world) enum News {
     },
     /// A frame on the lane of calls.
     Frame {
+        node: NodeIx,
+        from: NodeIx,
+        epoch: u64,
+        bytes: Bytes,
+    },
+    /// What one end of a stream beside the lanes has said.
+    Line {
         node: NodeIx,
         from: NodeIx,
         epoch: u64,
@@ -76,8 +94,14 @@ impl News {
                 | Event::Ran { node, .. }
                 | Event::Session { node, .. }
                 | Event::Overdue { node, .. }
+                | Event::Rings { node, .. }
+                | Event::Steps { node, .. }
+                | Event::Ends { node, .. }
+                | Event::Takes { node, .. }
+                | Event::Sends { node, .. }
                 | Event::Look { node, .. },
             )
+            | News::Line { node, .. }
             | News::Changed { node, .. }
             | News::Linked(node)
             | News::Done { node, .. }
@@ -100,6 +124,11 @@ impl Event {
             Event::Session { node, .. } => 4 << 28 | *node as u64,
             Event::Overdue { id, .. } => 5 << 28 | id,
             Event::Look { node, .. } => 6 << 28 | *node as u64,
+            Event::Rings { node, .. } => 7 << 28 | *node as u64,
+            Event::Steps { number, .. } => 8 << 28 | number,
+            Event::Ends { number, .. } => 11 << 28 | number,
+            Event::Takes { number, .. } => 9 << 28 | number,
+            Event::Sends { number, .. } => 10 << 28 | number,
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::calling::Witness;
 use super::{Apps, By, Delivery, Event, Step, Todo, WorldEvent};
-use crate::net::{NodeIx, Outgoing};
+use crate::net::{NodeIx, Outgoing, STREAMS};
 use crate::world::World;
 
 /// As in production: calls of one peer that are being answered, at most.
@@ -166,9 +166,9 @@ impl Apps {
                     self.cancel(world, call);
                 }
             }
-            // Whoever makes calls for functions here refuses to open any.
             Ok(Some(CallFrame::Open(_) | CallFrame::Opened | CallFrame::Message(_))) => {
-                unreachable!("streams are not simulated");
+                let why = "a stream's frame outside of a stream";
+                return world.on_disconnect(node, world.hosts[from].id, Epoch(epoch), None, why);
             }
             Ok(None) => {}
             Err(error) => {
@@ -270,13 +270,22 @@ fn unanswered(peer: NodeIx, why: &str) -> Error {
 impl World {
     /// A frame on the lane of calls.
     fn send_call(&mut self, from: NodeIx, to: NodeIx, epoch: Epoch, bytes: Bytes) {
+        self.send_beside((from, to, epoch.0), Lane::Calls.index() as u8, bytes);
+    }
+
+    /// A frame on a stream beside the lanes.
+    pub(super) fn send_on_stream(&mut self, over: (NodeIx, NodeIx, u64), bytes: Bytes) {
+        self.send_beside(over, STREAMS, bytes);
+    }
+
+    fn send_beside(&mut self, (from, to, epoch): (NodeIx, NodeIx, u64), lane: u8, bytes: Bytes) {
         let now = self.kernel.now();
         let kernel = &mut self.kernel;
         let outgoing = Outgoing {
             from,
             to,
-            epoch: epoch.0,
-            lane: Lane::Calls.index() as u8,
+            epoch,
+            lane,
             bytes,
         };
         self.net.send(now, outgoing, &mut |at, event| {

@@ -150,7 +150,7 @@ impl Apps {
 
 impl World {
     /// The nodes that one is linked with, the nearest first: any may be, at any time.
-    fn nearest(&self, node: NodeIx, number: u64) -> Vec<NodeId> {
+    pub(super) fn nearest(&self, node: NodeIx, number: u64) -> Vec<NodeId> {
         let mut peers = self.peers(node);
         if !peers.is_empty() {
             let mut rng = Rng::stream(self.plan.seed, "nearest", node as u64, number);

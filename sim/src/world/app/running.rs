@@ -3,16 +3,16 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll, Wake, Waker};
+use std::task::Poll;
 
 use anabranch::engine::{Time, View};
 use anabranch::session::{Command, CommandId, Input, Said, StreamId};
-use anabranch::{Context, EntityId, Epoch, Error, Nodes, Payload, ReplicaId, Token};
+use anabranch::{Call, Context, EntityId, Epoch, Error, NodeId, Nodes, Payload, ReplicaId, Token};
 
 use super::calling::Stage;
 use super::checks::check_action;
-use super::desk::{AtDesk, Desk, Wanted};
+use super::desk::{Answer, AtDesk, Desk, Wanted};
+use super::streams::{Opener, Who};
 use super::{Apps, By, Event, Step, Todo};
 use crate::net::NodeIx;
 use crate::rng::Rng;
@@ -20,8 +20,6 @@ use crate::world::World;
 
 /// A function takes so long for a command at least and at most, microseconds.
 const TAKES_US: (f64, f64) = (1.0, 20_000.0);
-/// One that wakes itself so often without waiting for anybody never ends.
-const POLLS_MAX: usize = 10_000;
 
 type Running = Pin<Box<dyn Future<Output = Said> + Send>>;
 
@@ -50,13 +48,12 @@ impl Nodes for Linked {
     }
 }
 
-/// Whether a future has asked to be polled again.
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
+impl Run {
+    /// What it has asked for is there.
+    pub fn answer(&self, slot: u64, answer: Answer) {
+        if let Does::Waits { desk, .. } = &self.does {
+            desk.answer(slot, answer);
+        }
     }
 }
 
@@ -125,7 +122,8 @@ impl Apps {
         };
         let (node, desk) = (calling.node, Arc::clone(desk));
         desk.set_peers(world.peers(node));
-        let said = poll(future);
+        // One that never ends is ended by its deadline.
+        let said = self.streams.bells.poll(future.as_mut(), Who::Call(ix));
         let (seen, deadline) = (run.seen.clone(), calling.deadline);
         if let Poll::Ready(said) = said {
             run.does = Does::Said(Some(Box::new(said)));
@@ -133,7 +131,11 @@ impl Apps {
         }
         let (wanted, dropped) = desk.take();
         for slot in dropped {
-            self.drop_slot(world, ix, slot);
+            self.drop_call(
+                world,
+                By::Function { of: ix, slot },
+                Opener::Call { of: ix, slot },
+            );
         }
         let is_over = matches!(
             self.callings.get(&ix).map(|calling| &calling.stage),
@@ -144,26 +146,52 @@ impl Apps {
         );
         let left_ms = Time(world.kernel.now()).ms_until(deadline);
         // Who does not wait any more was not asked for either.
-        for Wanted { slot, on, call } in wanted.into_iter().filter(|_| !is_over) {
-            let by = By::Function { of: ix, slot };
-            match on {
-                Some(peer) if peer != world.hosts[node].id => {
-                    self.ask_peer(world, node, (peer, by), call, Some(seen.clone()), left_ms);
-                }
-                Some(_) => {
-                    self.open(world, node, by, call, Some(seen.clone()), left_ms);
-                }
-                None => {
-                    self.call_anywhere(world, node, by, call, Some(seen.clone()), left_ms);
-                }
+        for Wanted {
+            slot,
+            on,
+            call,
+            opens,
+        } in wanted.into_iter().filter(|_| !is_over)
+        {
+            if opens {
+                let opener = Opener::Call { of: ix, slot };
+                self.open_stream(world, node, on, opener, call, seen.clone(), left_ms);
+            } else {
+                let by = By::Function { of: ix, slot };
+                self.call_of(world, node, on, by, call, seen.clone(), left_ms);
             }
         }
         Ok(())
     }
 
-    /// A function has dropped a call that it had made.
-    fn drop_slot(&mut self, world: &mut World, ix: u64, slot: u64) {
-        let by = By::Function { of: ix, slot };
+    /// Makes a call of a function that waits for it.
+    #[expect(clippy::too_many_arguments, reason = "all that a call is made with")]
+    pub(super) fn call_of(
+        &mut self,
+        world: &mut World,
+        node: NodeIx,
+        on: Option<NodeId>,
+        by: By,
+        call: Call,
+        seen: Token,
+        left_ms: u64,
+    ) {
+        match on {
+            Some(peer) if peer != world.hosts[node].id => {
+                self.ask_peer(world, node, (peer, by), call, Some(seen), left_ms);
+            }
+            Some(_) => {
+                self.open(world, node, by, call, Some(seen), left_ms);
+            }
+            None => {
+                self.call_anywhere(world, node, by, call, Some(seen), left_ms);
+            }
+        }
+    }
+
+    /// A function has dropped a call that it had made, or a stream that it had wanted opened.
+    pub(super) fn drop_call(&mut self, world: &mut World, by: By, opener: Opener) {
+        self.cancel_opening(&opener);
         let here = self.callings.iter().find(|(_, calling)| calling.by == by);
         let routed = self.routes.iter().find(|(_, routing)| routing.by == by);
         let child = here.map(|(child, _)| child).or(routed.map(|(child, _)| child));
@@ -194,7 +222,7 @@ impl Apps {
             run.seen.join(seen);
         }
         if let Does::Waits { desk, .. } = &run.does {
-            desk.answer(slot, result);
+            desk.answer(slot, Answer::Reply(result));
             self.agenda.push_back(Todo::Poll(ix));
         }
     }
@@ -231,21 +259,6 @@ impl Apps {
         calling.stage = Stage::Queued;
         self.tell(world, node, &entity, Input::Said { stream, said })
     }
-}
-
-/// Polls until it waits for somebody else.
-fn poll(future: &mut Running) -> Poll<Said> {
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(Arc::clone(&woken));
-    let mut task = TaskContext::from_waker(&waker);
-    for _ in 0..POLLS_MAX {
-        let polled = future.as_mut().poll(&mut task);
-        if polled.is_ready() || !woken.0.swap(false, Ordering::Relaxed) {
-            return polled;
-        }
-    }
-    // Its deadline ends it.
-    Poll::Pending
 }
 
 impl World {
