@@ -106,7 +106,7 @@ async fn next(peer: NodeId, input: &mut impl FramesIn) -> Result<Option<CallFram
 /// The caller's side of a stream.
 async fn run_there(peer: NodeId, mut out: impl FramesOut, mut input: impl FramesIn, pipe: Pipe) -> Ended {
     let (mut messages, mut replies) = pipe.split();
-    let outward = async {
+    let outward = async move {
         while let Some(message) = messages.next().await {
             let frame = CallFrame::Message(WireValue::of(message)).encode();
             // What stops it here, what comes says better.
@@ -115,6 +115,8 @@ async fn run_there(peer: NodeId, mut out: impl FramesOut, mut input: impl Frames
             }
         }
         out.finish();
+        // Whoever still sends hears that no more is taken.
+        drop(messages);
         pending::<Ended>().await
     };
     let inward = async {
@@ -165,9 +167,13 @@ pub async fn serve(
     }
     let outward = send_replies(&mut out, replies);
     let ended = async {
-        let inward = async {
+        let inward = async move {
             match take_messages(&mut input, messages).await {
-                Over::Finished => pending().await,
+                // Nobody reads more of it, and its caller is told so.
+                Over::Finished => {
+                    drop(input);
+                    pending().await
+                }
                 Over::Cut(why) => tracing::debug!(why, "a stream's caller has gone"),
             }
         };
