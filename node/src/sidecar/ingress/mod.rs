@@ -10,6 +10,7 @@ mod grpc;
 mod health;
 mod json;
 mod origins;
+mod prompt;
 mod reflect;
 mod rest;
 mod shown;
@@ -25,18 +26,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use http_body_util::{Either, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tonic::body::Body;
 
 use self::call::Caller;
 use self::origins::Origins;
+use self::prompt::Prompt;
 pub use self::tls::Tls;
 use super::discovery::Serving;
 use super::reflection::{HEALTH, SERVICES};
@@ -45,7 +49,7 @@ use crate::node::Node;
 
 /// How long calls under way may take to end once the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long a request's head may take.
+/// How long a connection may take to say what it speaks, and then how long a request's head may.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A caller that is not heard of for so long is gone.
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
@@ -159,34 +163,29 @@ async fn accept(
 async fn serve(stream: TcpStream, door: Arc<Door>, mut stopped: watch::Receiver<bool>) {
     // Small answers must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    // What comes first says which protocol it is: who says nothing at all leaves his place to others.
+    let deadline = Instant::now() + HEAD_TIMEOUT;
     let tls = door.tls.clone();
-    let beginning = async {
-        match tls {
-            None => {
-                tokio::time::timeout(HEAD_TIMEOUT, stream.readable()).await??;
-                Ok(Either::Left(stream))
-            }
-            Some(tls) => tls.begin(stream, HEAD_TIMEOUT).await.map(Either::Right),
-        }
+    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&door), request));
+    let Some(tls) = tls else {
+        return converse(stream, deadline, service, stopped).await;
     };
-    let begun: io::Result<_> = tokio::select! {
-        begun = beginning => begun,
+    let begun = tokio::select! {
+        begun = tls.begin(stream, deadline) => begun,
         () = told(&mut stopped) => return,
     };
     match begun {
-        Ok(Either::Left(stream)) => converse(stream, door, stopped).await,
-        Ok(Either::Right(stream)) => converse(stream, door, stopped).await,
+        Ok(stream) => converse(stream, deadline, service, stopped).await,
         Err(error) => tracing::debug!(%error, "a connection to the ingress did not begin"),
     }
 }
 
-/// Answers what comes over a connection.
-async fn converse<S>(stream: S, door: Arc<Door>, mut stopped: watch::Receiver<bool>)
+/// Answers what comes over a connection, if it says by then which protocol it speaks.
+async fn converse<S, A>(stream: S, deadline: Instant, service: A, mut stopped: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    A::Future: Send + 'static,
 {
-    let service = hyper::service::service_fn(move |request| answer(Arc::clone(&door), request));
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http2()
@@ -197,8 +196,8 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+    let stream = TokioIo::new(Prompt::new(stream, deadline));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = told(&mut stopped) => {
@@ -338,7 +337,46 @@ async fn native(caller: &Arc<Caller>, request: Request<Body>) -> Response<Body> 
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    /// What becomes of a connection that says this and waits.
+    async fn said(words: &[u8], deadline: Instant) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        client.write_all(words).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = hyper::service::service_fn(|_| async {
+            // An answer that is all there is.
+            let mut response = respond(StatusCode::OK, "here");
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+            Ok::<_, Infallible>(response)
+        });
+        let (_running, stopped) = watch::channel(false);
+        let mut heard = Vec::new();
+        let hearing = client.read_to_end(&mut heard);
+        // It ends by itself: nothing here makes it.
+        let ((), read) = tokio::join!(converse(stream, deadline, service, stopped), hearing);
+        // What nobody reads may be told as a reset.
+        let _ = read;
+        heard
+    }
+
+    #[tokio::test]
+    async fn whoever_did_not_say_what_it_speaks_kept_its_place() {
+        let soon = || Instant::now() + Duration::from_millis(20);
+        for words in ["", "P", "PRI", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+            assert_eq!(said(words.as_bytes(), soon()).await, b"", "{words:?}");
+        }
+        // Who has said it has the time of what it speaks, though the other is over.
+        let past = Instant::now();
+        for words in ["GET / HTTP/1.1\r\n\r\n", "PUT / HTTP/1.1\r\n\r\n"] {
+            let heard = said(words.as_bytes(), past).await;
+            assert!(heard.starts_with(b"HTTP/1.1 200"), "{words:?}");
+        }
+    }
 
     #[test]
     fn what_is_no_call_of_grpc_was_called_and_answered_without_a_code() {

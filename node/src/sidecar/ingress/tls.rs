@@ -15,9 +15,8 @@ use std::time::{Duration, Instant, SystemTime};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -38,7 +37,7 @@ pub struct Tls {
 }
 
 /// A connection, encrypted.
-pub(super) type Encrypted = BufReader<TlsStream<TcpStream>>;
+pub(super) type Encrypted = TlsStream<TcpStream>;
 
 impl Tls {
     /// By two files in PEM: a certificate, with those that it is issued by behind it, and its private key.
@@ -84,18 +83,17 @@ impl Tls {
         &self.renewed.files.certificate
     }
 
-    /// Begins with a connection; returns once its client says something within it.
+    /// Begins with a connection.
     ///
     /// # Errors
     /// That took too long, or he speaks something else.
-    pub(super) async fn begin(&self, stream: TcpStream, within: Duration) -> io::Result<Encrypted> {
-        let beginning = async {
-            let encrypted = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream).await?;
-            let mut encrypted = BufReader::new(encrypted);
-            encrypted.fill_buf().await?;
-            Ok(encrypted)
-        };
-        timeout(within, beginning).await?
+    pub(super) async fn begin(
+        &self,
+        stream: TcpStream,
+        deadline: tokio::time::Instant,
+    ) -> io::Result<Encrypted> {
+        let accepting = TlsAcceptor::from(Arc::clone(&self.config)).accept(stream);
+        timeout_at(deadline, accepting).await?
     }
 }
 
