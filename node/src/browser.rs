@@ -44,14 +44,19 @@ impl fmt::Display for Odd {
     }
 }
 
+/// Whether a header stands more than once.
+pub fn is_twice(headers: &HeaderMap, name: &str) -> bool {
+    headers.get_all(name).iter().nth(1).is_some()
+}
+
 /// A header that may stand only once, as text.
 pub fn one(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Odd> {
-    let mut values = headers.get_all(&name).iter();
-    let first = values.next();
-    if values.next().is_some() {
+    if is_twice(headers, name.as_str()) {
         return Err(Odd::Twice(name));
     }
-    let text = first.map(|value| value.to_str().map_err(|_| Odd::NoText(name)));
+    let text = headers
+        .get(&name)
+        .map(|value| value.to_str().map_err(|_| Odd::NoText(name)));
     text.transpose()
 }
 

@@ -15,7 +15,7 @@ use super::super::config::{HttpConfig, Secret};
 use super::App;
 use super::error::Refusal;
 use super::session::LAST_EVENT_ID;
-use crate::browser::{self, Known, MAX_AGE};
+use crate::browser::{self, Known, MAX_AGE, Odd};
 use crate::daemon::api::{IDEMPOTENT_HEADER, SESSION_HEADER, TIMEOUT_HEADER};
 use crate::sidecar::trace_context::{TRACEPARENT, TRACERESPONSE};
 
@@ -30,6 +30,14 @@ const READ: [&str; 7] = [
     IDEMPOTENT_HEADER,
     LAST_EVENT_ID,
     TRACEPARENT,
+];
+/// Those of them that say how a request is to be done: of two nobody knows which was meant. (Of two traces none is taken.)
+const ONCE: [&str; 5] = [
+    "content-type",
+    SESSION_HEADER,
+    TIMEOUT_HEADER,
+    IDEMPOTENT_HEADER,
+    LAST_EVENT_ID,
 ];
 /// What a page may read of an answer's headers, beside what it always may.
 const EXPOSED: [&str; 4] = [SESSION_HEADER, TRACERESPONSE, "allow", "www-authenticate"];
@@ -58,7 +66,10 @@ pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: N
     let mut response = if preflight {
         may_send()
     } else {
-        next.run(request).await
+        match once(request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => refusal.into_response(),
+        }
     };
     if let Some(origin) = origin {
         let headers = response.headers_mut();
@@ -150,6 +161,16 @@ impl Guard {
 
 fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Refusal> {
     browser::one(headers, name).map_err(|odd| Refusal::invalid(odd.to_string()))
+}
+
+/// That no header stands twice of which one is all that is read.
+fn once(headers: &HeaderMap) -> Result<(), Refusal> {
+    match ONCE.into_iter().find(|name| browser::is_twice(headers, name)) {
+        None => Ok(()),
+        Some(name) => Err(Refusal::invalid(
+            Odd::Twice(HeaderName::from_static(name)).to_string(),
+        )),
+    }
 }
 
 /// The token of an `Authorization` of this scheme, which is written in any case (RFC 9110, section 11.1).

@@ -1,6 +1,8 @@
 //! The admin API over a connection, on a node of its own. The node needs a UDP socket in any case, so the API has a
 //! real one too.
 
+mod asked;
+
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -6,13 +6,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span};
 
 use super::bodies::Bodies;
 use super::fits;
+use crate::browser::{self, Odd};
 use crate::driver::spans::{self, Place, span};
 use crate::error::{Error, ErrorKind};
 use crate::node::Node;
@@ -93,11 +94,20 @@ pub(super) fn is_own(header: &str) -> bool {
     header.starts_with("grpc-") || OWN.contains(&header.as_str())
 }
 
+/// A header of ours that says how a call is to be done: of two nobody knows which was meant.
+pub(super) fn one<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a HeaderValue>, Status> {
+    if browser::is_twice(headers, name) {
+        let odd = Odd::Twice(HeaderName::from_static(name));
+        return Err(Status::invalid_argument(format!("nothing changed: {odd}")));
+    }
+    Ok(headers.get(name))
+}
+
 /// What a request's session has seen, by its header. Empty, it begins one, as at the admin API.
-pub(super) fn session(header: Option<&HeaderValue>) -> Result<Option<Token>, Status> {
+pub(super) fn session(headers: &HeaderMap) -> Result<Option<Token>, Status> {
     let invalid =
         |e: &dyn fmt::Display| Status::invalid_argument(format!("nothing changed: {SESSION_HEADER}: {e}"));
-    let token = header.map(|value| {
+    let token = one(headers, SESSION_HEADER)?.map(|value| {
         if value.is_empty() {
             return Ok(Token::default());
         }
@@ -311,10 +321,27 @@ mod tests {
 
     #[test]
     fn a_session_begins_with_an_empty_header() {
-        let said = |text| session(Some(&HeaderValue::from_static(text)));
-        assert_eq!(said("").unwrap(), Some(Token::default()));
-        assert_eq!(session(None).unwrap(), None);
-        assert_eq!(said("no token").unwrap_err().code(), Code::InvalidArgument);
+        let said = |texts: &[&'static str]| {
+            let entry = |text: &&'static str| {
+                let name = HeaderName::from_static(SESSION_HEADER);
+                (name, HeaderValue::from_static(text))
+            };
+            session(&texts.iter().map(entry).collect::<HeaderMap>())
+        };
+        assert_eq!(said(&[""]).unwrap(), Some(Token::default()));
+        assert_eq!(said(&[]).unwrap(), None);
+        assert_eq!(said(&["no token"]).unwrap_err().code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn of_two_sessions_the_first_counted() {
+        let mut headers = HeaderMap::new();
+        for _ in 0..2 {
+            headers.append(SESSION_HEADER, HeaderValue::from_static(""));
+        }
+        let refused = session(&headers).unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains(SESSION_HEADER), "{refused:?}");
     }
 
     #[test]

@@ -17,8 +17,8 @@ use super::streams::Begun;
 use crate::driver::spans::Place;
 use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{Method, Service};
+use crate::sidecar::trace_context;
 use crate::sidecar::untouched::Untouched;
-use crate::sidecar::{SESSION_HEADER, trace_context};
 
 /// A deadline farther off is as good as none.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
@@ -142,7 +142,7 @@ fn terms(metadata: &MetadataMap, service: &Service, place: Place) -> Result<Term
     });
     Ok(Terms {
         metadata: heard(metadata, service),
-        session: session(metadata.as_ref().get(SESSION_HEADER))?,
+        session: session(metadata.as_ref())?,
         timeout: timeout.transpose()?,
         place,
     })

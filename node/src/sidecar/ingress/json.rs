@@ -12,7 +12,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::bodies::{Held, is_too_large, too_large};
-use super::call::{Caller, HTTP_CODE, Terms, session};
+use super::call::{Caller, HTTP_CODE, Terms, one, session};
 use super::shown;
 use super::{respond, respond_as};
 use crate::base64;
@@ -22,7 +22,7 @@ use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{self, Service};
 use crate::sidecar::status::{error_body, http_status};
 use crate::sidecar::transcode::{BadRequest, Match, Missing};
-use crate::sidecar::{SESSION_HEADER, TIMEOUT_HEADER, trace_context};
+use crate::sidecar::{TIMEOUT_HEADER, trace_context};
 use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
@@ -227,8 +227,8 @@ async fn receive(caller: &Caller, body: Body) -> Result<(Bytes, Held), Status> {
 
 fn terms(headers: &HeaderMap, service: &Service, place: Place) -> Result<Terms, Status> {
     let invalid = |what: String| Status::invalid_argument(format!("nothing changed: {what}"));
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let timeout = match text(TIMEOUT_HEADER).map(str::parse::<u64>) {
+    let text = one(headers, TIMEOUT_HEADER)?.map(|value| value.to_str().unwrap_or_default());
+    let timeout = match text.map(str::parse::<u64>) {
         None => None,
         Some(Ok(ms)) if ms <= TIMEOUT_MS_MAX => Some(Duration::from_millis(ms)),
         Some(_) => {
@@ -239,7 +239,7 @@ fn terms(headers: &HeaderMap, service: &Service, place: Place) -> Result<Terms, 
     };
     Ok(Terms {
         metadata: heard(headers, service)?,
-        session: session(headers.get(SESSION_HEADER))?,
+        session: session(headers)?,
         timeout,
         place,
     })
