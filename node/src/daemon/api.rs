@@ -142,7 +142,11 @@ pub struct OpBody {
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub ty: Option<String>,
     /// By how much (`incr`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "strict::whole",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub by: Option<i64>,
     /// What (`add`, `remove`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,7 +155,11 @@ pub struct OpBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Octets>,
     /// The value's place in the caller's own order (`set`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "strict::whole",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub clock: Option<u64>,
     /// What the clock means (`set`); without it: custom if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,7 +168,11 @@ pub struct OpBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub yes: Option<bool>,
     /// How much is handed over (`transfer`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "strict::whole",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub amount: Option<u64>,
     /// To which node, by id or name (`transfer`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,7 +215,11 @@ pub struct UpdateBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
     /// How long to wait for the level, milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "strict::whole",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub timeout_ms: Option<u64>,
     /// The caller's name for this update: a repeat at the same node applies nothing twice. 1 to 64 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,19 +236,19 @@ pub struct OneBody {
     op: OpName,
     #[serde(rename = "type", default)]
     ty: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::whole")]
     by: Option<i64>,
     #[serde(default)]
     elements: Option<Vec<Octets>>,
     #[serde(default)]
     value: Option<Octets>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::whole")]
     clock: Option<u64>,
     #[serde(default)]
     clock_mode: Option<ClockMode>,
     #[serde(default)]
     yes: Option<bool>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::whole")]
     amount: Option<u64>,
     #[serde(default)]
     to: Option<String>,
@@ -240,7 +256,7 @@ pub struct OneBody {
     within: Option<Vec<StepBody>>,
     #[serde(default)]
     level: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::whole")]
     timeout_ms: Option<u64>,
     #[serde(default)]
     idempotency_key: Option<String>,
@@ -301,7 +317,7 @@ pub struct DeleteBody {
     ty: Option<String>,
     #[serde(default)]
     level: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "strict::whole")]
     timeout_ms: Option<u64>,
     #[serde(default)]
     idempotency_key: Option<String>,

@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::output;
@@ -26,6 +26,16 @@ where
 {
     let list = deserializer.deserialize_seq(List::<MAX, Object<T>>(PhantomData))?;
     Ok(list.into_iter().map(|Object(value)| value).collect())
+}
+
+/// Reads a whole number, or none; for `deserialize_with`. `-0` is one, which the parser takes for a fraction, as it does `-0.0`.
+pub fn whole<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: TryFrom<u64> + TryFrom<i64> + Default,
+    D: Deserializer<'de>,
+{
+    let whole = Option::<Whole<T>>::deserialize(deserializer)?;
+    Ok(whole.map(|Whole(number)| number))
 }
 
 /// What a parser says, in the README's words instead of the program's, and not longer than people read.
@@ -67,6 +77,43 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
             }
         }
         deserializer.deserialize_map(Members(PhantomData))
+    }
+}
+
+/// A number that has no fraction.
+struct Whole<T>(T);
+
+impl<'de, T: TryFrom<u64> + TryFrom<i64> + Default> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Whole<T>, D::Error> {
+        struct Number<T>(PhantomData<T>);
+        impl<T: TryFrom<u64> + TryFrom<i64> + Default> Visitor<'_> for Number<T> {
+            type Value = Whole<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match T::try_from(-1_i64) {
+                    Ok(_) => "a whole number of at most 63 bits",
+                    Err(_) => "a whole number that is not negative",
+                })
+            }
+
+            fn visit_u64<E: Error>(self, number: u64) -> Result<Whole<T>, E> {
+                let fits = T::try_from(number).map(Whole);
+                fits.map_err(|_| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Whole<T>, E> {
+                let fits = T::try_from(number).map(Whole);
+                fits.map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Whole<T>, E> {
+                match number.to_bits() == (-0.0_f64).to_bits() {
+                    true => Ok(Whole(T::default())),
+                    false => Err(E::invalid_type(Unexpected::Float(number), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Number(PhantomData))
     }
 }
 

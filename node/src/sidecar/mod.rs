@@ -20,6 +20,7 @@ mod function;
 mod ingress;
 mod key;
 mod lane;
+pub mod media;
 mod options;
 mod pool;
 mod problem;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
@@ -18,6 +18,7 @@ use super::error::Refusal;
 use crate::daemon::config::BODY_BYTES_DEFAULT;
 use crate::daemon::strict;
 use crate::engine::limits::UPDATE_BYTES_MAX;
+use crate::sidecar::media;
 
 /// How long a request's body may take to arrive, and how much of it buys another second.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -140,6 +141,17 @@ impl Place {
             }
         }
     }
+}
+
+/// That a body is what is read here: UTF-8, as it is. Whatever else its content type says, it is taken for JSON.
+pub(super) fn check_form(headers: &HeaderMap) -> Result<(), Refusal> {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str);
+    let content_type = content_type.and_then(Result::ok).unwrap_or_default();
+    let checked = match media::foreign_charset(content_type) {
+        Some(charset) => Err(media::no_charset(charset)),
+        None => media::check_encoding(headers),
+    };
+    checked.map_err(|why| Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid", why))
 }
 
 /// An answer of one JSON object.

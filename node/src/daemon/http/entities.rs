@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{self, Chunks};
 use super::error::Refusal;
-use super::{App, session, told};
+use super::{App, query, session, told};
 use crate::daemon::output;
 use crate::json;
 use crate::node::{Dump, Node};
@@ -55,7 +55,7 @@ enum ReadLevel {
 }
 
 fn level(uri: &Uri) -> Result<ReadLevel, Refusal> {
-    match uri.query() {
+    match query(uri) {
         None | Some("level=local") => Ok(ReadLevel::Local),
         Some("level=majority") => Ok(ReadLevel::Majority),
         Some(query) => Err(Refusal::invalid(format!(
@@ -97,7 +97,7 @@ pub(super) async fn dump(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let kind = uri.query().map(kind_of).transpose()?;
+    let kind = query(&uri).map(kind_of).transpose()?;
     let after = session::token(&headers)?;
     let timeout = session::timeout(&headers)?;
     let place = place(&app.dumps, "dumps", "http.dumps_max")?;

@@ -145,24 +145,36 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/leave", post(status::leave))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(middleware::from_fn(check_query))
+        .layer(middleware::from_fn(check_form))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::check))
         .with_state(app)
 }
 
-/// Whatever changes something is told how by its body: what a query asks for would be ignored, and believed to hold.
-async fn check_query(request: Request, next: Next) -> Response {
-    let query = request.uri().query().filter(|query| !query.is_empty());
-    match query.filter(|_| matches!(*request.method(), Method::POST | Method::DELETE)) {
-        None => next.run(request).await,
-        Some(query) => {
-            let method = request.method();
-            let message = format!(
-                "{query:?} asks for nothing that there is: {method} takes no query, its body says how"
-            );
-            Refusal::invalid(output::shortened(message)).into_response()
+/// What a request asks for behind its path. An empty query asks for nothing.
+fn query(uri: &Uri) -> Option<&str> {
+    uri.query().filter(|query| !query.is_empty())
+}
+
+/// Whatever changes something is told how by its body.
+async fn check_form(request: Request, next: Next) -> Response {
+    let checked = match *request.method() {
+        Method::POST | Method::DELETE => {
+            check_query(request.method(), request.uri()).and_then(|()| body::check_form(request.headers()))
         }
+        _ => Ok(()),
+    };
+    match checked {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
     }
+}
+
+/// What a query asks for would be ignored, and believed to hold.
+fn check_query(method: &Method, uri: &Uri) -> Result<(), Refusal> {
+    let Some(query) = query(uri) else { return Ok(()) };
+    let message =
+        format!("{query:?} asks for nothing that there is: {method} takes no query, its body says how");
+    Err(Refusal::invalid(output::shortened(message)))
 }
 
 async fn no_route(uri: Uri) -> Refusal {

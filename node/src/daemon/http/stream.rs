@@ -17,7 +17,7 @@ use super::body::{self, Chunks};
 use super::call::names;
 use super::entities::{KEEP_ALIVE, place};
 use super::error::Refusal;
-use super::{App, session, told};
+use super::{App, query, session, told};
 use crate::driver::spans::{self, span};
 use crate::error::{Error, ErrorKind};
 use crate::function::{Messages, Streaming};
@@ -95,7 +95,7 @@ fn check_query(app: &App, kind: &str, method: &str) -> Result<(), Refusal> {
 }
 
 fn argument_of(uri: &Uri) -> Result<Bytes, Refusal> {
-    let Some(query) = uri.query() else {
+    let Some(query) = query(uri) else {
         return Ok(Bytes::new());
     };
     let Some(text) = query.strip_prefix("argument=") else {

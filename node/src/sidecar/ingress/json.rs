@@ -22,7 +22,7 @@ use crate::sidecar::proto::common::{MetadataEntry, MetadataValue};
 use crate::sidecar::services::{self, Service};
 use crate::sidecar::status::{error_body, http_status};
 use crate::sidecar::transcode::{BadRequest, Match, Missing};
-use crate::sidecar::{TIMEOUT_HEADER, trace_context};
+use crate::sidecar::{TIMEOUT_HEADER, media, trace_context};
 use crate::wire::Token;
 
 /// A deadline farther off is as good as none.
@@ -145,7 +145,7 @@ async fn answer_or_refuse(
         );
     }
     let terms = terms(&head.headers, service, place)?;
-    check_encoding(&head.headers)?;
+    media::check_encoding(&head.headers).map_err(BadRequest::Media)?;
     let is_events = accepts(&head.headers, shown::EVENTS);
     if method.is_streamed() && head.method == Method::HEAD {
         // Nobody would hear what it says.
@@ -187,17 +187,6 @@ fn accepts(headers: &HeaderMap, content_type: &str) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let mut accepted = accepted.filter_map(|value| value.to_str().ok());
     accepted.any(|text| text.split(',').any(|one| one.trim().starts_with(content_type)))
-}
-
-/// That the body is as it is: nothing here unpacks it.
-fn check_encoding(headers: &HeaderMap) -> Result<(), BadRequest> {
-    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-    match encodings.find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        None => Ok(()),
-        Some(encoding) => Err(BadRequest::Media(format!(
-            "the content encoding of the body is {encoding:?}: send it as it is"
-        ))),
-    }
 }
 
 /// Why a body is not there whole: it is none, or whoever sent it is not there any more.

@@ -15,6 +15,7 @@ use super::json;
 use super::response::{HTTP_BODY, HttpBody};
 use super::rules::{Body, Match};
 use crate::percent::{Place, decode};
+use crate::sidecar::media::{foreign_charset, no_charset};
 
 /// Parameters of a query.
 const PARAMETERS_MAX: usize = 1_000;
@@ -269,21 +270,15 @@ fn check_json(content_type: Option<&str>) -> Result<(), BadRequest> {
         return media("the request has a body, but no content type: it is application/json".to_owned());
     };
     let shown = |text: &str| text.chars().take(80).collect::<String>();
-    let mut parts = content_type.split(';').map(str::trim);
-    let is = parts.next().unwrap_or_default();
+    let is = content_type.split(';').next().unwrap_or_default().trim();
     if !is.eq_ignore_ascii_case("application/json") {
         return media(format!(
             "the content type of the body is {:?}: it is application/json",
             shown(is)
         ));
     }
-    let mut parameters = parts.filter_map(|part| part.split_once('='));
-    let charset = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
-    match charset.map(|(_, charset)| charset.trim().trim_matches('"')) {
-        Some(charset) if !charset.eq_ignore_ascii_case("utf-8") => media(format!(
-            "the charset of the body is {:?}: JSON is utf-8",
-            shown(charset)
-        )),
-        _ => Ok(()),
+    match foreign_charset(content_type) {
+        Some(charset) => media(no_charset(charset)),
+        None => Ok(()),
     }
 }

@@ -50,3 +50,70 @@ async fn of_two_headers_of_ours_the_first_counted() {
     assert!(api.get(of).await.1.contains("\"value\":1"));
     api.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_body_was_said_to_be_was_ignored() {
+    let api = Api::start("media", "").await;
+    let of = "/v1/entities/n/a";
+    for said in [
+        "content-encoding: gzip\r\n",
+        "content-encoding: identity\r\ncontent-encoding: br\r\n",
+        "content-type: application/json; charset=iso-8859-1\r\n",
+        "content-type: application/json;charset=\"UTF-16\"\r\n",
+    ] {
+        for (method, path) in [
+            ("POST", of),
+            ("DELETE", of),
+            ("POST", "/v1/updates"),
+            ("POST", "/v1/call/sums/a/add"),
+        ] {
+            Api::refused(&api.with(method, path, said, UPDATE).await, 415, "invalid");
+        }
+    }
+    for said in [
+        "content-encoding: identity\r\n",
+        "content-type: application/json; charset=UTF-8\r\n",
+        "content-type: application/x-www-form-urlencoded\r\n",
+        "",
+    ] {
+        let answer = api.with("POST", of, said, UPDATE).await;
+        assert_eq!(answer.0, 200, "{said}: {answer:?}");
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn minus_zero_is_a_whole_number_and_an_empty_query_asks_for_nothing() {
+    let api = Api::start("zero", "").await;
+    let of = "/v1/entities/n/a";
+    assert_eq!(api.post(of, UPDATE).await.0, 200);
+    for (path, body) in [
+        (of, r#"{"op":"incr","by":-0,"timeout_ms":-0}"#),
+        (
+            "/v1/updates",
+            r#"{"ops":[{"kind":"n","key":"a","op":"incr","by":-0}],"timeout_ms":-0}"#,
+        ),
+        (
+            "/v1/entities/r/a",
+            r#"{"op":"set","value":"x","clock":-0,"type":"lwwregister"}"#,
+        ),
+    ] {
+        let answer = api.post(path, body).await;
+        assert_eq!(answer.0, 200, "{body}: {answer:?}");
+    }
+    for body in [
+        r#"{"op":"incr","by":0.0}"#,
+        r#"{"op":"incr","by":"0"}"#,
+        r#"{"op":"incr","by":9223372036854775808}"#,
+    ] {
+        let refused = api.post(of, body).await;
+        Api::refused(&refused, 400, "invalid");
+        assert!(refused.1.contains("expected a whole number"), "{refused:?}");
+    }
+    for path in ["/v1/entities/n/a?", "/v1/dump?", "/v1/entities/n/a?level=local"] {
+        assert_eq!(api.get(path).await.0, 200, "{path}");
+    }
+    assert_eq!(api.post("/v1/entities/n/a?", UPDATE).await.0, 200);
+    Api::refused(&api.get("/v1/entities/n/a?level=").await, 400, "invalid");
+    api.stop().await;
+}
