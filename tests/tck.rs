@@ -39,6 +39,7 @@ mod dialect;
 mod function;
 mod notation;
 mod proxy;
+mod ready;
 mod say;
 mod script;
 mod world;

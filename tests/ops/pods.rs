@@ -339,12 +339,23 @@ fn three_nodes_run_as_the_manifest_says() {
         node.stdout.until("is ready");
     }
     for i in 0..nodes.len() {
-        for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        for (probe, status) in [
+            ("startupProbe", 200),
+            ("livenessProbe", 200),
+            ("readinessProbe", 503),
+        ] {
             let probe = &pods.container()[probe]["httpGet"];
             assert_eq!(probe["port"], "admin");
             let reply = pods.get(i, text(&probe["path"]), &[]);
-            assert_eq!(reply.status, 200, "{probe}: {reply:?}");
+            assert_eq!(reply.status, status, "{probe}: {reply:?}");
+            // Callers would be refused: there is no function here. Nothing else is missing.
+            assert_eq!(
+                status == 503,
+                reply.body.contains("no function was discovered yet"),
+                "{reply:?}"
+            );
         }
+        assert_eq!(pods.get(i, "/readyz/writes", &[]).status, 200);
         assert_eq!(pods.get(i, "/metrics", &[]).status, 401);
         assert_eq!(pods.get(i, "/metrics", &shown).status, 200);
         let host = format!("{}.anabranch:7412", pods.names[i]);

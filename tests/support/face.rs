@@ -89,7 +89,7 @@ impl Face {
 
     /// Whether it takes writes. A node that does not answer does not.
     pub fn is_ready(&self) -> bool {
-        http::get(&self.http, "/readyz").is_ok_and(|reply| reply.status == 200)
+        http::get(&self.http, "/readyz/writes").is_ok_and(|reply| reply.status == 200)
     }
 
     /// Waits until it takes writes.

@@ -587,6 +587,18 @@ pub enum NodeNews {
     Left,
 }
 
+/// The answer of `/readyz` and of its parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadinessBody {
+    /// The node's id.
+    pub id: String,
+    /// Whether it does what was asked for.
+    pub ready: bool,
+    /// Why it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 /// The answer of `/healthz`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthBody {

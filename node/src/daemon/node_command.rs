@@ -115,7 +115,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     };
     let serving = serve(&node, &config, ingress, args.for_dev, &outlet).await?;
     if let Some(serving) = &serving {
-        app.serves(serving.process(), serving.tls());
+        app.serves(serving.discovery(), serving.process(), serving.tls());
     }
     let ready = ready_body(&node, &config, server.address(), serving.as_ref());
     let remarks = tokio::spawn(remarks::follow(
@@ -164,6 +164,7 @@ fn api(node: &Node, identity: &Identity, config: &Config, leave: mpsc::Sender<ht
         config.trace.sample(),
         leave,
     )
+    .with_function(config.function.is_some())
 }
 
 /// Of every certificate that somebody has to renew.

@@ -19,7 +19,7 @@ use super::process::{self, Outlet, Probe, Settings, Supervisor};
 use crate::error::Error;
 use crate::function::BoxFuture;
 use crate::node::Node;
-use crate::sidecar::{self, Place, Sidecar, Tls};
+use crate::sidecar::{self, Discovery, Place, Sidecar, Tls};
 
 /// Remarks on a function that wait to be said.
 const REMARKS_MAX: usize = 16;
@@ -111,6 +111,11 @@ impl Serving {
     /// The function's process, if the node runs it.
     pub fn process(&self) -> Option<process::Handle> {
         self.process.as_ref().map(Supervisor::handle)
+    }
+
+    /// Whether it was found.
+    pub fn discovery(&self) -> Discovery {
+        self.sidecar.discovery()
     }
 
     /// Where callers come.

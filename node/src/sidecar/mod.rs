@@ -197,6 +197,11 @@ impl Sidecar {
         }
     }
 
+    /// Whether a function was found, for whoever asks.
+    pub fn discovery(&self) -> Discovery {
+        Discovery(self.serving.clone())
+    }
+
     /// Takes no more calls, ends those under way, and tells the function so.
     pub async fn stop(self) {
         self.stop_ingress.send_replace(true);
@@ -204,6 +209,25 @@ impl Sidecar {
         self.stop.send_replace(true);
         // It ends by itself once the function was told.
         let _ = self.discovering.await;
+    }
+}
+
+/// Why callers are refused as long as nothing was found.
+pub const UNDISCOVERED: &str = "no function was discovered yet";
+
+/// Whether a function was found since the start.
+#[derive(Clone, Debug)]
+pub struct Discovery(watch::Receiver<Serving>);
+
+impl Discovery {
+    /// Why every caller is refused, if there was none. One that was there and is away is no reason: other nodes may have it.
+    pub fn missing(&self) -> Option<&'static str> {
+        let serving = self.0.borrow();
+        match (&serving.services, serving.is_refused) {
+            (Some(_), _) => None,
+            (None, false) => Some(UNDISCOVERED),
+            (None, true) => Some("the function that is there cannot be served: its author was told why"),
+        }
     }
 }
 

@@ -56,7 +56,11 @@ pub(super) struct Guard {
 /// Before every handler.
 pub(super) async fn check(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let local = request.extensions().get::<LocalAddress>().copied();
-    let probe = matches!(request.uri().path(), "/healthz" | "/readyz");
+    let path = request.uri().path();
+    let probe = matches!(
+        path,
+        "/healthz" | "/readyz" | "/readyz/writes" | "/readyz/function"
+    );
     let origin = match app.guard.admit(request.headers(), local, probe, request.method()) {
         Ok(origin) => origin,
         Err(refusal) => return refusal.into_response(),

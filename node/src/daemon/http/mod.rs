@@ -41,7 +41,7 @@ use super::api::LeaveBody;
 use super::config::HttpConfig;
 use super::{output, process};
 use crate::node::Node;
-use crate::sidecar::Tls;
+use crate::sidecar::{Discovery, Tls};
 
 /// Somebody who asked the node to leave, and waits to hear how that went.
 pub type Asked = oneshot::Sender<LeaveBody>;
@@ -68,6 +68,10 @@ pub struct App {
     write_timeout: Duration,
     /// The function's process, if the node runs one.
     process: OnceLock<process::Handle>,
+    /// Whether there is to be one, wherever it runs.
+    has_function: bool,
+    /// Whether it was found.
+    discovery: OnceLock<Discovery>,
     /// What the function's callers are shown, if they come over TLS.
     ingress_tls: OnceLock<Tls>,
     /// Asks whoever runs the node to make it leave.
@@ -99,6 +103,8 @@ impl App {
             sample,
             write_timeout: WRITE_TIMEOUT,
             process: OnceLock::new(),
+            has_function: false,
+            discovery: OnceLock::new(),
             ingress_tls: OnceLock::new(),
             leave,
             stop: watch::Sender::new(false),
@@ -107,9 +113,15 @@ impl App {
 }
 
 impl App {
-    /// The node serves a function, too: its process, where the node runs it, and what its callers are shown, where they come over TLS.
-    pub fn serves(&self, process: Option<process::Handle>, tls: Option<Tls>) {
+    /// The node is to serve a function, too: until that is found it is not ready.
+    pub fn with_function(self, has_function: bool) -> App {
+        App { has_function, ..self }
+    }
+
+    /// It serves it from now on: its process, where the node runs it, and what its callers are shown, where they come over TLS.
+    pub fn serves(&self, discovery: Discovery, process: Option<process::Handle>, tls: Option<Tls>) {
         // One for each node: it is said once.
+        let _ = self.discovery.set(discovery);
         let _ = process.map(|process| self.process.set(process));
         let _ = tls.map(|tls| self.ingress_tls.set(tls));
     }
@@ -125,6 +137,8 @@ fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/healthz", get(status::health))
         .route("/readyz", get(status::ready))
+        .route("/readyz/writes", get(status::ready_for_writes))
+        .route("/readyz/function", get(status::ready_for_calls))
         .route("/metrics", get(metrics::metrics))
         .route("/v1/status", get(status::status))
         .route(

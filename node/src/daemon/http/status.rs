@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 use super::App;
 use super::body;
 use super::error::Refusal;
-use crate::daemon::api::{CertificateBody, HealthBody, MemberBody, StatusBody};
+use crate::daemon::api::{CertificateBody, HealthBody, MemberBody, ReadinessBody, StatusBody};
 use crate::driver::{DiskState, MemberStatus};
 use crate::error::{Error, ErrorKind};
 use crate::node::{Node, NodeStatus};
+use crate::sidecar;
 use crate::transport::Validity;
 
 /// `GET /healthz`: the process answers.
@@ -21,15 +22,49 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     body::json(&health_body(&app.node))
 }
 
-/// `GET /readyz`: 200 only when writes are taken.
+/// `GET /readyz`: 200 only when all is done that the node is there for.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    let health = health_body(&app.node);
-    let status = if health.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
+    readiness(&app, no_writes(&app.node).or_else(|| no_function(&app)))
+}
+
+/// `GET /readyz/writes`: 200 only when writes are taken, whatever has become of the function.
+pub(super) async fn ready_for_writes(State(app): State<Arc<App>>) -> Response {
+    readiness(&app, no_writes(&app.node))
+}
+
+/// `GET /readyz/function`: 200 only when the function's callers are not refused for want of one.
+pub(super) async fn ready_for_calls(State(app): State<Arc<App>>) -> Response {
+    readiness(&app, no_function(&app))
+}
+
+fn readiness(app: &App, reason: Option<&str>) -> Response {
+    let ready = ReadinessBody {
+        id: app.node.id().to_string(),
+        ready: reason.is_none(),
+        reason: reason.map(str::to_owned),
     };
-    (status, body::json(&health)).into_response()
+    let status = match ready.ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, body::json(&ready)).into_response()
+}
+
+fn no_writes(node: &Node) -> Option<&'static str> {
+    match node.disk() {
+        DiskState::Fine if node.is_ready() => None,
+        DiskState::Fine => Some("this node does not take writes yet: it catches up"),
+        _ => Some("this node takes no writes: /v1/status says what is wrong with its disk"),
+    }
+}
+
+fn no_function(app: &App) -> Option<&'static str> {
+    match app.discovery.get() {
+        Some(discovery) => discovery.missing(),
+        // It is about to be looked for.
+        None if app.has_function => Some(sidecar::UNDISCOVERED),
+        None => None,
+    }
 }
 
 /// `GET /v1/status`.

@@ -24,7 +24,7 @@ use crate::sidecar::failure::{refused, status};
 use crate::sidecar::problem::Problem;
 use crate::sidecar::proto::common::MetadataEntry;
 use crate::sidecar::services::{Method, Service};
-use crate::sidecar::{SESSION_HEADER, Served, trace_context};
+use crate::sidecar::{SESSION_HEADER, Served, UNDISCOVERED, trace_context};
 use crate::wire::{Token, TokenError};
 
 /// What callers hear of a function that cannot be served.
@@ -188,11 +188,9 @@ impl Caller {
     /// Nothing was discovered yet.
     pub fn services(&self) -> Result<Served, Status> {
         let serving = self.serving.borrow();
-        serving.services.clone().ok_or_else(|| {
-            Status::unavailable(match serving.is_refused {
-                true => REFUSED,
-                false => "nothing changed: no function was discovered yet; retry later",
-            })
+        serving.services.clone().ok_or_else(|| match serving.is_refused {
+            true => Status::unavailable(REFUSED),
+            false => Status::unavailable(format!("nothing changed: {UNDISCOVERED}; retry later")),
         })
     }
 
