@@ -1,5 +1,7 @@
 //! Commands that are asked for what cannot be.
 
+use serde_json::Value;
+
 use crate::support::cluster::Cluster;
 use crate::support::command::{anabranch, anabranch_in};
 use crate::support::temp::TempDir;
@@ -35,6 +37,33 @@ fn wrong_usage() {
     usage("replay nothing", "--to");
     usage("verify 127.0.0.1:1", "at least two");
     usage("cert issue --out x --node n1", "n1");
+}
+
+#[test]
+fn wrong_usage_was_plain_text_for_programs_too() {
+    for (line, said) in [
+        ("frobnicate --json", "frobnicate"),
+        ("get cart --json", "<KEY>"),
+        ("update cart alice --json shrink", "shrink"),
+        ("status --json --at nowhere", "HOST:PORT"),
+        ("verify --json 127.0.0.1:1", "at least two"),
+    ] {
+        let ended = anabranch(line.split(' '));
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(exit::USAGE), ""),
+            "{ended}"
+        );
+        let error: Value = serde_json::from_str(&ended.stderr).expect(&ended.stderr);
+        assert_eq!(
+            (&error["error"], &error["retry"]),
+            (&"usage".into(), &false.into())
+        );
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(said) && !message.contains("Usage:"), "{message}");
+    }
+    // Behind a bare -- it is a word like any other.
+    anabranch(["get", "--", "cart", "--json", "x"]).failed(exit::USAGE, &["Usage:"]);
 }
 
 #[test]

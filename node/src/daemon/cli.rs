@@ -2,15 +2,18 @@
 
 mod names;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anabranch_crdt::Type;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::api::TIMEOUT_MS_MAX;
 use super::cluster_dir::NODES_MAX;
 use super::config::types;
+use super::exit::Failure;
 
 /// The help of `--timeout` for `stream`, whose other arguments are those of `call`.
 const STREAM_TIMEOUT: &str =
@@ -110,6 +113,24 @@ impl Command {
         };
         target.json
     }
+}
+
+/// Whether a line asks for JSON, though it may not be understood.
+pub fn asks_for_json(line: &[OsString]) -> bool {
+    let mut options = line.iter().take_while(|word| *word != "--");
+    options.any(|word| word == "--json")
+}
+
+/// Wrong usage in the parser's words, for programs: what is wrong, without how it is right.
+pub fn misused(wrong: &clap::Error) -> Failure {
+    if wrong.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::usage("a command is missing: --help says which there are");
+    }
+    let text = wrong.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let what = text.split("\n\nUsage:").next().unwrap_or(text);
+    let what = what.split("\n\nFor more information").next().unwrap_or(what);
+    Failure::usage(what.trim())
 }
 
 /// `up`.

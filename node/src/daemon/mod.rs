@@ -30,6 +30,7 @@ mod target;
 mod traces;
 mod up;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -59,8 +60,18 @@ pub fn main() -> ExitCode {
 /// ```
 pub fn run(functions: impl IntoIterator<Item = Function>) -> ExitCode {
     let functions: Vec<Arc<Function>> = functions.into_iter().map(Arc::new).collect();
-    // Wrong usage ends in here, with exit code 2 and clap's own words.
-    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|wrong| wrong.exit());
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let in_json = cli::asks_for_json(&line);
+    let cli = match Cli::read(line) {
+        Ok(cli) => cli,
+        Err(wrong) if in_json && wrong.use_stderr() => {
+            let failure = cli::misused(&wrong).changed(false);
+            output::note_json(&failure.json());
+            return ExitCode::from(failure.code());
+        }
+        // Wrong usage ends in here, with exit code 2 and clap's own words; help and the version, too.
+        Err(wrong) => wrong.exit(),
+    };
     if let Command::MindFunction(args) = &cli.command {
         return process::minder::run(&args.command);
     }
