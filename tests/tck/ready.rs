@@ -47,6 +47,14 @@ fn a_node_said_that_it_is_ready_while_its_ingress_refused_every_call() {
     }
     assert_eq!(http::get(&ingress.to_string(), "/nowhere").unwrap().status, 404);
 
+    // What was refused for want of a function is told from what it does not have.
+    let metrics = http::get(&at, "/metrics").unwrap().body;
+    for (outcome, count) in [("ok", 0), ("refused", 1), ("failed", 1)] {
+        let series =
+            format!("anabranch_ingress_requests_total{{protocol=\"json\",outcome=\"{outcome}\"}} {count}\n");
+        assert!(metrics.contains(&series), "{series}{metrics}");
+    }
+
     // Away, its callers are passed on to another node's: that is no reason to go elsewhere.
     function.scripted.cut();
     node.process().stderr.until("looking for it");

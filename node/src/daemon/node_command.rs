@@ -115,7 +115,7 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     };
     let serving = serve(&node, &config, ingress, args.for_dev, &outlet).await?;
     if let Some(serving) = &serving {
-        app.serves(serving.discovery(), serving.process(), serving.tls());
+        app.serves(serving);
     }
     let ready = ready_body(&node, &config, server.address(), serving.as_ref());
     let remarks = tokio::spawn(remarks::follow(

@@ -118,6 +118,11 @@ impl Serving {
         self.sidecar.discovery()
     }
 
+    /// What was asked at the ingress.
+    pub fn requests(&self) -> Arc<sidecar::Requests> {
+        self.sidecar.requests()
+    }
+
     /// Where callers come.
     pub fn ingress(&self) -> SocketAddr {
         self.ingress

@@ -52,7 +52,7 @@ use tokio::task::JoinHandle;
 pub use self::discovery::is_function;
 use self::discovery::{Discovering, Serving};
 use self::ingress::Ingress;
-pub use self::ingress::Tls;
+pub use self::ingress::{Requests, Tls};
 use crate::error::{Error, ErrorKind};
 use crate::function::BoxFuture;
 use crate::node::Node;
@@ -200,6 +200,11 @@ impl Sidecar {
     /// Whether a function was found, for whoever asks.
     pub fn discovery(&self) -> Discovery {
         Discovery(self.serving.clone())
+    }
+
+    /// What was asked at the ingress.
+    pub fn requests(&self) -> Arc<Requests> {
+        self.ingress.requests()
     }
 
     /// Takes no more calls, ends those under way, and tells the function so.

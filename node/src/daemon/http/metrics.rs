@@ -218,6 +218,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Ref
     let text = move || exposition(&node.status(), expires_ms, &node.state_bytes());
     let text = tokio::task::spawn_blocking(text);
     let mut text = text.await.map_err(|e| Refusal::internal(e.to_string()))?;
+    text.push_str(&requests(&app));
     text.push_str(&ingress_certificate(app.ingress_tls.get()));
     if let Some(process) = app.process.get() {
         text.push_str(&starts(process.starts()));
@@ -424,6 +425,38 @@ fn kinds(out: &mut Text, status: &NodeStatus, state_bytes: &BTreeMap<String, u64
             out.sample(name, &[("kind", kind.as_str())], *value);
         }
     }
+}
+
+/// What was asked of this node over HTTP and gRPC. That is not all: functions call each other, and other nodes' are called here.
+fn requests(app: &App) -> String {
+    let mut out = Text(String::new());
+    let name = "anabranch_http_requests_total";
+    let help = "Requests to the admin API that were answered, and how the status began; of a watch or a stream, how it began.";
+    out.family(name, "counter", help);
+    for (operation, status, count) in app.requests.all() {
+        out.sample(name, &[("operation", operation), ("status", status)], count);
+    }
+    let name = "anabranch_http_watches_open";
+    out.family(
+        name,
+        "gauge",
+        "Watches and streams that are open at the admin API.",
+    );
+    out.sample(
+        name,
+        &[],
+        app.watches_max.saturating_sub(app.watches.available_permits()),
+    );
+    let Some(ingress) = app.ingress_requests.get() else {
+        return out.0;
+    };
+    let name = "anabranch_ingress_requests_total";
+    let help = "Requests to the ingress that were answered: ok, refused (4xx, or a code like it), failed (5xx); of a stream, how it began.";
+    out.family(name, "counter", help);
+    for (protocol, outcome, count) in ingress.all() {
+        out.sample(name, &[("protocol", protocol), ("outcome", outcome)], count);
+    }
+    out.0
 }
 
 /// A family of its own, beside the node's: the two are renewed by different people, and end with different words.

@@ -7,6 +7,7 @@
 
 mod body;
 mod call;
+mod count;
 mod entities;
 mod error;
 mod guard;
@@ -34,14 +35,16 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::body::Bodies;
+use self::count::Requests;
 use self::error::Refusal;
 use self::guard::Guard;
 pub use self::server::Server;
 use super::api::LeaveBody;
 use super::config::HttpConfig;
+use super::serving::Serving;
 use super::{output, process};
 use crate::node::Node;
-use crate::sidecar::{Discovery, Tls};
+use crate::sidecar::{self, Discovery, Tls};
 
 /// Somebody who asked the node to leave, and waits to hear how that went.
 pub type Asked = oneshot::Sender<LeaveBody>;
@@ -60,6 +63,7 @@ pub struct App {
     connections_max: usize,
     /// Places for answers that go on, so that they leave others for everybody else.
     watches: Arc<Semaphore>,
+    watches_max: usize,
     dumps: Arc<Semaphore>,
     calls: Arc<Semaphore>,
     /// Of traces that begin here, how many are recorded: 0 to 1.
@@ -72,6 +76,9 @@ pub struct App {
     has_function: bool,
     /// Whether it was found.
     discovery: OnceLock<Discovery>,
+    /// What was asked here, and at the ingress, if there is one.
+    requests: Requests,
+    ingress_requests: OnceLock<Arc<sidecar::Requests>>,
     /// What the function's callers are shown, if they come over TLS.
     ingress_tls: OnceLock<Tls>,
     /// Asks whoever runs the node to make it leave.
@@ -98,6 +105,7 @@ impl App {
             bodies: Bodies::new(config.body_bytes_max),
             connections_max: config.connections_max,
             watches: Arc::new(Semaphore::new(config.watches_max)),
+            watches_max: config.watches_max,
             dumps: Arc::new(Semaphore::new(config.dumps_max)),
             calls: Arc::new(Semaphore::new(call::CALLS_MAX)),
             sample,
@@ -105,6 +113,8 @@ impl App {
             process: OnceLock::new(),
             has_function: false,
             discovery: OnceLock::new(),
+            requests: Requests::default(),
+            ingress_requests: OnceLock::new(),
             ingress_tls: OnceLock::new(),
             leave,
             stop: watch::Sender::new(false),
@@ -119,9 +129,11 @@ impl App {
     }
 
     /// It serves it from now on: its process, where the node runs it, and what its callers are shown, where they come over TLS.
-    pub fn serves(&self, discovery: Discovery, process: Option<process::Handle>, tls: Option<Tls>) {
+    pub fn serves(&self, serving: &Serving) {
         // One for each node: it is said once.
-        let _ = self.discovery.set(discovery);
+        let _ = self.discovery.set(serving.discovery());
+        let _ = self.ingress_requests.set(serving.requests());
+        let (process, tls) = (serving.process(), serving.tls());
         let _ = process.map(|process| self.process.set(process));
         let _ = tls.map(|tls| self.ingress_tls.set(tls));
     }
@@ -161,6 +173,7 @@ fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(no_method)
         .layer(middleware::from_fn(check_form))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::check))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), count::count))
         .with_state(app)
 }
 

@@ -2,6 +2,7 @@
 //! real one too.
 
 mod asked;
+mod counted;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;

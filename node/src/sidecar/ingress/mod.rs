@@ -5,6 +5,7 @@
 
 mod bodies;
 mod call;
+mod count;
 mod fits;
 mod grpc;
 mod health;
@@ -39,6 +40,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 
 use self::call::Caller;
+pub use self::count::Requests;
 use self::origins::Origins;
 use self::prompt::Prompt;
 pub use self::tls::Tls;
@@ -65,6 +67,7 @@ const OWN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 pub(super) struct Ingress {
     address: SocketAddr,
     scheme: &'static str,
+    requests: Arc<Requests>,
     accepting: JoinHandle<JoinSet<()>>,
 }
 
@@ -87,13 +90,16 @@ impl Ingress {
             )),
             origins: Origins::new(config.origins.clone(), address.ip(), config.tls.is_some()),
             tls: config.tls.clone(),
+            requests: Arc::default(),
         });
+        let requests = Arc::clone(&door.requests);
         let scheme = door.origins.scheme();
         let places = Arc::new(Semaphore::new(config.connections_max));
         let accepting = tokio::spawn(accept(listener, door, places, stopped));
         Ok(Ingress {
             address,
             scheme,
+            requests,
             accepting,
         })
     }
@@ -106,6 +112,11 @@ impl Ingress {
     /// How its addresses begin.
     pub fn scheme(&self) -> &'static str {
         self.scheme
+    }
+
+    /// What was asked here.
+    pub fn requests(&self) -> Arc<Requests> {
+        Arc::clone(&self.requests)
     }
 
     /// Gives the calls under way some time to end; it was told to stop before.
@@ -124,6 +135,7 @@ struct Door {
     caller: Arc<Caller>,
     origins: Origins,
     tls: Option<Tls>,
+    requests: Arc<Requests>,
 }
 
 async fn accept(
@@ -255,17 +267,24 @@ async fn answer(door: Arc<Door>, request: Request<Incoming>) -> Result<Response<
     let protocol = Protocol::of(&request);
     if protocol == Protocol::Grpc && is_call(&request).is_ok() {
         // Its clients know that an answer may come before they have said all, and some go on until they have it.
-        return Ok(admitted(&door, protocol, request.map(Body::new)).await);
+        return Ok(counted(&door, protocol, request.map(Body::new)).await);
     }
     let (head, body) = request.into_parts();
     let (body, rest) = rest::lend(body);
     // Who waits to be invited sends nothing once he is answered.
     let is_sent = !head.headers.contains_key(header::EXPECT);
-    let response = admitted(&door, protocol, Request::from_parts(head, Body::new(body))).await;
+    let response = counted(&door, protocol, Request::from_parts(head, Body::new(body))).await;
     if let (Some(more), true) = (rest.read().await, is_sent) {
         tokio::spawn(rest::read_on(more));
     }
     Ok(response)
+}
+
+/// Answers a request, and counts it.
+async fn counted(door: &Door, protocol: Protocol, request: Request<Body>) -> Response<Body> {
+    let response = admitted(door, protocol, request).await;
+    door.requests.note(protocol, &response);
+    response
 }
 
 /// Answers whoever may call, and refuses others.
