@@ -126,6 +126,19 @@ fn a_node_that_leaves_says_so() {
 }
 
 #[test]
+fn a_node_that_leaves_waits_until_a_dead_peer_is_known_to_be_gone() {
+    let mut cluster = Cluster::start("leaving-late", 3);
+    for node in cluster.faces() {
+        node.wait_for_links(2);
+    }
+    cluster.nodes[0].kill();
+    cluster.nodes[2].increment("count", "a", 5);
+    let said = cluster.nodes[2].run(["leave", "--timeout", "60s"]).done();
+    assert!(said.contains("has left"), "{said}");
+    assert_eq!(cluster.nodes[1].count("count", "a"), 5);
+}
+
+#[test]
 fn a_node_whose_leaving_nobody_can_have_heard_says_so() {
     let mut cluster = Cluster::start_relayed("leaving-unheard", 3);
     cluster.nodes[2].wait_for_links(2);

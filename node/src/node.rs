@@ -41,6 +41,9 @@ use crate::terms::millis;
 use crate::trigger::check_kinds;
 use crate::wire::{DirectoryId, EntityId, IdempotencyKey, Token};
 
+/// How long a node that leaves waits where nothing is said: a peer that died is known to be gone by then.
+pub(crate) const LEAVE_WITHIN: Duration = Duration::from_secs(30);
+
 /// A running node: a replica of every entity of its cluster. Clones are the same node and cost one reference count.
 ///
 /// When the last clone is dropped, the node stops in the background, without losing anything acknowledged durable;
@@ -601,20 +604,30 @@ impl Node {
     /// # Errors
     /// See [`Node::stopped`].
     pub async fn shutdown(&self) -> Result<(), Error> {
-        self.handle.stop(false);
+        self.handle.stop(None);
         self.handle.stopped().await
     }
 
     /// Like [`Node::shutdown`], and tells the others that this node does not come back, so that nobody looks or waits for it. Before
-    /// that it hands over what it may take away of bounded counters, to the nodes that it is linked with, in turn.
+    /// that it hands over what it may take away of bounded counters, to the nodes that it is linked with, in turn, and waits until
+    /// all of them have what it has, 30 seconds at most: see [`Node::leave_within`].
     ///
     /// # Errors
     /// See [`Node::stopped`]; [`ErrorKind::Unconfirmed`](crate::ErrorKind::Unconfirmed) if the node has left, but no peer, or not
     /// every connected one, is known to have all that it had; [`ErrorKind::Stopping`](crate::ErrorKind::Stopping) if it had been
     /// stopped before, and has not left.
     pub async fn leave(&self) -> Result<(), Error> {
+        self.leave_within(LEAVE_WITHIN).await
+    }
+
+    /// The same with another limit. A peer that died holds a leaving up for the 10 seconds that it takes to find out; with a limit
+    /// below that it ends in the error.
+    ///
+    /// # Errors
+    /// See [`Node::leave`].
+    pub async fn leave_within(&self, limit: Duration) -> Result<(), Error> {
         parting::hand_over(self).await;
-        self.handle.stop(true);
+        self.handle.stop(Some(limit));
         self.handle.left().await
     }
 }

@@ -213,7 +213,7 @@ async fn failed(serving: Option<&Serving>) -> Failure {
 async fn depart(node: &Node, asked: http::Asked, args: &NodeArgs, outlet: &Outlet) -> Result<(), Error> {
     let status = node.status();
     let peers = status.members.iter().filter(|member| member.connected).count();
-    let outcome = node.leave().await;
+    let outcome = node.leave_within(asked.within).await;
     let alone = (peers == 0 && status.entities > 0).then(|| {
         format!(
             "the node has left, but no other node was connected to take over what it had: {} may be in {} alone. Start it \
@@ -231,7 +231,7 @@ async fn depart(node: &Node, asked: http::Asked, args: &NodeArgs, outlet: &Outle
         say_left(args, outlet).await;
     }
     // Who asked may have gone away.
-    let _ = asked.send(LeaveBody {
+    let _ = asked.answer.send(LeaveBody {
         id: node.id().to_string(),
         peers,
         handed_over: warning.is_none(),

@@ -87,7 +87,7 @@ impl Deref for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.stop(false);
+        self.shared.stop(None);
     }
 }
 

@@ -87,8 +87,9 @@ impl Jobs {
 pub(super) struct Closing {
     /// Why, if it is not by request.
     pub(super) error: Option<Error>,
-    /// Whether to tell the others that this node does not come back.
-    pub(super) leaving: bool,
+    /// Whether to tell the others that this node does not come back, and for how long it waits before that until they have what
+    /// it has.
+    pub(super) leaving: Option<Duration>,
 }
 
 /// What the writer found.
@@ -136,7 +137,7 @@ impl Queue {
         {
             let mut state = self.lock();
             match &mut state.closing {
-                Some(earlier) => earlier.leaving |= closing.leaving,
+                Some(earlier) => earlier.leaving = earlier.leaving.max(closing.leaving),
                 empty => *empty = Some(closing),
             }
             state.asleep = false;

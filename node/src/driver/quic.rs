@@ -511,7 +511,7 @@ pub(super) fn broken(shared: &Shared, what: &str) {
     );
     shared.queue.close(Closing {
         error: Some(Error::new(ErrorKind::Internal, message)),
-        leaving: false,
+        leaving: None,
     });
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anabranch_crdt::{Epoch, NodeId, Reading, Type};
 use tokio::sync::watch;
@@ -323,8 +324,9 @@ impl Shared {
         })
     }
 
-    /// Orders the stop and returns at once; [`Shared::stopped`] tells when it is done.
-    pub(crate) fn stop(&self, leaving: bool) {
+    /// Orders the stop and returns at once; [`Shared::stopped`] tells when it is done. `leaving`: the node does not come back, and
+    /// waits so long at most until its peers have what it has.
+    pub(crate) fn stop(&self, leaving: Option<Duration>) {
         self.refuse(None);
         self.queue.close(Closing { error: None, leaving });
     }
@@ -420,7 +422,7 @@ impl Drop for PanicWatch<'_> {
         if std::thread::panicking() && !self.panicking {
             self.shared.queue.close(Closing {
                 error: Some(broken()),
-                leaving: false,
+                leaving: None,
             });
         }
     }

@@ -36,9 +36,6 @@ const RESCUE_RETRY_MS_MAX: u64 = 60_000;
 /// How long a node that stops waits until its peers have what it has written, milliseconds: it will be back.
 const STOP_MS_MAX: u64 = 1_000;
 
-/// How long a node that leaves waits for the same, milliseconds: nobody gets it later.
-const LEAVE_MS_MAX: u64 = 5_000;
-
 /// The store, and how far it has come.
 pub(super) struct Writer<D: Disk> {
     store: Store<D>,
@@ -86,9 +83,12 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
     }
 
     /// Lets the connected peers have all that this node has, for as long as that may take. Says what somebody who had it
-    /// leave must know, if that was in vain.
-    pub(super) fn hand_over(&mut self, leaving: bool) -> Result<Option<Error>, Error> {
-        let limit_ms = if leaving { LEAVE_MS_MAX } else { STOP_MS_MAX };
+    /// leave must know, if that was in vain. A peer that is gone is not waited for once its link is known to be.
+    pub(super) fn hand_over(&mut self, leaving: Option<Duration>) -> Result<Option<Error>, Error> {
+        let limit_ms = leaving.map_or(STOP_MS_MAX, |within| {
+            within.as_millis().try_into().unwrap_or(u64::MAX)
+        });
+        let leaving = leaving.is_some();
         let deadline = self.shared.clock.now().time.after_ms(limit_ms);
         while !self.shared.is_handed_over()? {
             let left = until(self.shared.clock.now().time, deadline);

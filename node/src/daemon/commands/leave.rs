@@ -7,18 +7,20 @@ use super::super::cli::{Ask, Target};
 use super::super::exit::Failure;
 use super::super::output::{self, plural};
 use super::read::node;
+use crate::node::LEAVE_WITHIN;
 
-/// How long that may take when nothing is said.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much longer than the node waits for its peers it is waited for: what it does after that takes seconds.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Makes a node leave, and says what has become of what it had.
 pub async fn run(args: &Ask) -> Result<(), Failure> {
-    let timeout = args.timeout.unwrap_or(LEAVE_TIMEOUT);
+    let timeout = args.timeout.unwrap_or(LEAVE_WITHIN);
     let args = &args.target;
     let (client, at) = node(args).await?;
+    let client = client.with_timeout(timeout);
     let body = bytes::Bytes::new();
     let left: LeaveBody = client
-        .post_bytes(&at, "/v1/leave", body, timeout)
+        .post_bytes(&at, "/v1/leave", body, timeout + GRACE)
         .await
         .map_err(|failure| {
             failure.unsent_or("the node may or may not have left; its log says what became of it")

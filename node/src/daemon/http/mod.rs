@@ -47,7 +47,13 @@ use crate::node::Node;
 use crate::sidecar::{self, Discovery, Tls};
 
 /// Somebody who asked the node to leave, and waits to hear how that went.
-pub type Asked = oneshot::Sender<LeaveBody>;
+#[derive(Debug)]
+pub struct Asked {
+    /// How long the node may wait for its peers to have what it has.
+    pub within: Duration,
+    /// How it went.
+    pub answer: oneshot::Sender<LeaveBody>,
+}
 
 /// A reader that takes nothing of its answer for so long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

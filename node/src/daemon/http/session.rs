@@ -38,8 +38,13 @@ fn parse(name: &str, value: &HeaderValue) -> Result<Token, Refusal> {
 
 /// How long a read waits for what its session has seen.
 pub(super) fn timeout(headers: &HeaderMap) -> Result<Duration, Refusal> {
+    timeout_or(headers, Duration::from_millis(TIMEOUT_MS_DEFAULT))
+}
+
+/// How long a request says that it may take, or what holds where it says nothing.
+pub(super) fn timeout_or(headers: &HeaderMap, default: Duration) -> Result<Duration, Refusal> {
     let Some(value) = headers.get(TIMEOUT_HEADER) else {
-        return Ok(Duration::from_millis(TIMEOUT_MS_DEFAULT));
+        return Ok(default);
     };
     let ms = value.to_str().ok().and_then(|text| text.parse().ok());
     match ms.filter(|ms| *ms <= TIMEOUT_MS_MAX) {

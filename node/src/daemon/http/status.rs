@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
 
-use super::App;
 use super::body;
 use super::error::Refusal;
+use super::session;
+use super::{App, Asked};
 use crate::daemon::api::{CertificateBody, HealthBody, MemberBody, ReadinessBody, StatusBody};
 use crate::driver::{DiskState, MemberStatus};
 use crate::error::{Error, ErrorKind};
-use crate::node::{Node, NodeStatus};
+use crate::node::{LEAVE_WITHIN, Node, NodeStatus};
 use crate::sidecar;
 use crate::transport::Validity;
 
@@ -73,8 +74,13 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
 }
 
 /// `POST /v1/leave`: the node says that it does not come back, and stops. Answered when it has left.
-pub(super) async fn leave(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    let (asked, answer) = oneshot::channel();
+pub(super) async fn leave(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let within = session::timeout_or(&headers, LEAVE_WITHIN)?;
+    let (sender, answer) = oneshot::channel();
+    let asked = Asked {
+        within,
+        answer: sender,
+    };
     // The node stops already, on somebody else's word.
     let stopping = || Refusal::from(Error::new(ErrorKind::Stopping, "this node is stopping"));
     app.leave.try_send(asked).map_err(|_| stopping())?;

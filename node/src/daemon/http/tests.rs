@@ -351,7 +351,8 @@ async fn a_token_guards_all_but_the_probes() {
     let preflight = "OPTIONS /v1/status HTTP/1.1\r\nhost: localhost\r\norigin: https://ops.example\r\nconnection: close\r\n\r\n";
     assert_eq!(api.raw(preflight).await.0, 204);
     assert!(api.leaves.try_recv().is_err());
-    let leave = format!("POST /v1/leave HTTP/1.1\r\n{with}content-length: 0\r\n\r\n");
+    let leave =
+        format!("POST /v1/leave HTTP/1.1\r\n{with}anabranch-timeout-ms: 1234\r\ncontent-length: 0\r\n\r\n");
     let mut leaves = std::mem::replace(&mut api.leaves, mpsc::channel(1).1);
     let left = LeaveBody {
         id: api.node.id().to_string(),
@@ -362,7 +363,8 @@ async fn a_token_guards_all_but_the_probes() {
     let sent = left.clone();
     let leaving = async move {
         let asked: Asked = leaves.recv().await.unwrap();
-        asked.send(sent).unwrap();
+        assert_eq!(asked.within, Duration::from_millis(1_234));
+        asked.answer.send(sent).unwrap();
     };
     let (answer, ()) = tokio::join!(api.raw(&leave), leaving);
     assert_eq!(answer.0, 200);

@@ -164,7 +164,7 @@ impl Alone {
     }
 
     pub(super) async fn stop(mut self) -> Result<(), crate::Error> {
-        self.shared.stop(false);
+        self.shared.stop(None);
         let result = within(self.shared.stopped()).await;
         self.writer.take().unwrap().join().unwrap();
         result
@@ -415,7 +415,7 @@ async fn snapshots_beside_writers_lose_nothing() {
             within(node.stop()).await.unwrap();
         } else {
             disk.crash(&mut || 0);
-            node.shared.stop(false);
+            node.shared.stop(None);
             let _ = within(node.shared.stopped()).await;
         }
         let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
@@ -471,7 +471,7 @@ async fn the_disk_is_never_waited_for_with_the_engine_locked() {
     while !snapshots() {
         within(shared.update(increment("k", 1))).await.unwrap();
     }
-    shared.stop(false);
+    shared.stop(None);
     within(shared.stopped()).await.unwrap();
     writer.join().unwrap();
     assert_eq!(wrong.load(Ordering::Relaxed), 0);
@@ -624,11 +624,11 @@ async fn who_leaves_with_nobody_there_is_told() {
     // Alone in the cluster: nobody to take over.
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
     within(node.shared.update(increment("k", 1))).await.unwrap();
-    node.shared.stop(true);
+    node.shared.stop(Some(PATIENCE));
     within(node.stop()).await.unwrap();
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
     node.shared.step(Input::MemberSeen { node: NodeId(2) }).unwrap();
-    node.shared.stop(true);
+    node.shared.stop(Some(PATIENCE));
     let error = within(node.stop()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unconfirmed);
     assert!(error.message().contains("on its disk alone"), "{error}");

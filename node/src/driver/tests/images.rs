@@ -110,7 +110,7 @@ async fn a_machine_that_stops_while_a_snapshot_is_written_loses_nothing() {
 async fn a_node_stops_without_waiting_for_the_whole_snapshot() {
     let (scratch, disk, gate) = (Scratch::new(), MemDisk::new(), Gate::default());
     let (node, made) = held_up(&scratch, &disk, &gate, 1, |_, _| ()).await;
-    node.shared.stop(false);
+    node.shared.stop(None);
     gate.open();
     within(node.stop()).await.unwrap();
     // Whoever comes next has the directory alone.
