@@ -22,7 +22,7 @@ const PEERS_KNOWN_MAX: usize = crate::transport::PEERS_MAX;
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     known: Mutex<BTreeMap<NodeId, MemberStatus>>,
-    /// Links that came up with a clock too far off.
+    /// Links that came up with a clock too far ahead of this node's.
     skewed: AtomicU64,
     /// It has been said that there is no room.
     crowded: AtomicBool,
@@ -81,7 +81,8 @@ impl Peers {
 
     /// A link is up: whatever was believed of the peer, it is there. Returns whether it was thought to have left.
     ///
-    /// A clock that is off ends nothing: it is logged once a peer, counted, and shown.
+    /// A clock that is ahead ends nothing: it is logged once a peer, counted, and shown. One that seems behind may have been late to
+    /// say so: the peer knows better, and the engine knows later.
     pub(super) fn connected(
         &self,
         peer: NodeId,
@@ -90,7 +91,7 @@ impl Peers {
         addresses: &[SocketAddr],
     ) -> bool {
         let skew_ms = i64::try_from(i128::from(theirs_ms) - i128::from(wall_ms())).unwrap_or(i64::MAX);
-        let is_off = |ms: i64| ms.unsigned_abs() > CLOCK_SKEW_MS_MAX;
+        let is_off = |ms: i64| ms > CLOCK_SKEW_MS_MAX as i64;
         let mut known = self.lock();
         if known.len() >= PEERS_KNOWN_MAX && !known.contains_key(&peer) {
             // Whoever is linked is shown, at the cost of one that is not.
@@ -108,7 +109,8 @@ impl Peers {
         }
         status.epoch = Some(epoch);
         status.connected = true;
-        status.clock_skew_ms = Some(skew_ms);
+        status.clock_skew_ms =
+            Some(skew_ms).filter(|ms| ms.unsigned_abs() <= CLOCK_SKEW_MS_MAX || is_off(*ms));
         status.addresses = addresses.iter().map(SocketAddr::to_string).collect();
         drop(known);
         if is_off(skew_ms) {
@@ -175,7 +177,7 @@ impl Peers {
         self.lock().values().cloned().collect()
     }
 
-    /// Links that came up with a clock too far off.
+    /// Links that came up with a clock too far ahead of this node's.
     pub(super) fn skewed(&self) -> u64 {
         self.skewed.load(Ordering::Relaxed)
     }

@@ -13,6 +13,7 @@
 //! start (`recover`), reads (`inspect`).
 
 mod applied;
+mod clocks;
 mod commit;
 mod digest;
 mod frozen;

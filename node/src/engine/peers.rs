@@ -6,8 +6,9 @@ use anabranch_crdt::{Epoch, NodeId, ReplicaId, VersionVector, planted};
 use bytes::Bytes;
 
 use crate::engine::Engine;
+use crate::engine::clocks::PeerClock;
 use crate::engine::io::{Output, Time};
-use crate::engine::limits::{CLOCK_SKEW_MS_MAX, EPOCH_MAX};
+use crate::engine::limits::EPOCH_MAX;
 use crate::engine::receive::Staging;
 use crate::engine::shard::Told;
 use crate::wire::{Frame, Lane, ShardId};
@@ -33,13 +34,8 @@ pub(crate) struct Peer {
     pub staging: Staging,
     /// The last pull it made of each shard: their numbers rise.
     pub pulled: BTreeMap<ShardId, u64>,
-    /// How far its wall clock was ahead of ours when it said so last, milliseconds.
-    pub clock_ahead_ms: i64,
-}
-
-/// How far a peer's clock is ahead.
-fn ahead_ms(theirs: u64, ours: u64) -> i64 {
-    i64::try_from(i128::from(theirs) - i128::from(ours)).unwrap_or(i64::MAX)
+    /// What its wall clock shows.
+    pub clock: PeerClock,
 }
 
 /// Whether a node may be told to take an epoch above this one. None below has been anybody's before the year 4000, and what a
@@ -79,7 +75,7 @@ impl Engine {
                 view.told = Told::default();
             }
         }
-        let clock_ahead_ms = ahead_ms(wall_ms, self.now.wall_ms);
+        let clock = PeerClock::new(wall_ms, self.now.wall_ms);
         self.peers.insert(
             peer,
             Peer {
@@ -93,7 +89,7 @@ impl Engine {
                 to_ask: VecDeque::new(),
                 staging: Staging::default(),
                 pulled: BTreeMap::new(),
-                clock_ahead_ms,
+                clock,
             },
         );
         // First: who catches up with this node is to know by then whom a majority is of.
@@ -255,19 +251,15 @@ impl Engine {
 
     /// A peer says what its clock shows.
     pub(crate) fn on_clock(&mut self, peer: NodeId, wall_ms: u64) {
-        let is_off = |ms: i64| ms.unsigned_abs() > CLOCK_SKEW_MS_MAX;
-        let now = ahead_ms(wall_ms, self.now.wall_ms);
-        let Some(p) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let before = std::mem::replace(&mut p.clock_ahead_ms, now);
-        if is_off(now) && !is_off(before) {
-            tracing::warn!(%peer, skew_ms = now, "the peer's clock and this node's have come far apart: set the time on both (NTP)");
+        let ours = self.now.wall_ms;
+        let link = self.peers.get_mut(&peer);
+        if let Some(skew_ms) = link.and_then(|link| link.clock.says(wall_ms, ours)) {
+            tracing::warn!(%peer, skew_ms, "the peer's clock and this node's have come far apart: set the time on both (NTP)");
         }
     }
 
-    /// How far the connected peers' wall clocks are ahead of this node's, by what they said last, milliseconds.
+    /// How far the connected peers' wall clocks are ahead of this node's, as far as that is known, milliseconds.
     pub fn clock_skews(&self) -> BTreeMap<NodeId, i64> {
-        self.peers.iter().map(|(n, p)| (*n, p.clock_ahead_ms)).collect()
+        self.peers.iter().map(|(n, p)| (*n, p.clock.known_ms())).collect()
     }
 }

@@ -23,7 +23,7 @@ const HELP: &[(&str, Kind, &str)] = &[
     (
         "clock_skew_links",
         Counter,
-        "Links that came up with a clock further off than 500 ms.",
+        "Links that came up with a clock more than 500 ms ahead of this node's.",
     ),
     (
         "connections_refused",

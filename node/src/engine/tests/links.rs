@@ -4,6 +4,7 @@ use anabranch_crdt::Mutation;
 use bytes::Bytes;
 
 use super::world::{World, check, check_shards, check_with};
+use crate::engine::clocks::CLOCK_SAMPLES;
 use crate::engine::limits::ASKED_SHARDS_MAX;
 use crate::engine::{Level, Limits, Stage};
 use crate::wire::{Frame, PULL_ID_BIT, Rollup, ShardId};
@@ -355,7 +356,14 @@ fn a_clock_that_jumps_while_the_link_is_up_is_seen() {
             "{name} says its time"
         );
     }
+    let skews = |world: &World| -> Vec<i64> { world.engine('a').clock_skews().into_values().collect() };
+    // One that says an earlier time may have been late.
+    for _ in 1..CLOCK_SAMPLES {
+        world.inject('b', 'a', Frame::Clock(now - 86_400_000).encode());
+        assert!(skews(&world)[0] > -1_000, "{:?}", skews(&world));
+    }
     world.inject('b', 'a', Frame::Clock(now - 86_400_000).encode());
-    let skews: Vec<i64> = world.engine('a').clock_skews().into_values().collect();
-    assert_eq!(skews, [-86_400_000]);
+    assert_eq!(skews(&world), [-86_400_000]);
+    world.inject('b', 'a', Frame::Clock(now + 3_600_000).encode());
+    assert_eq!(skews(&world), [3_600_000]);
 }
