@@ -22,8 +22,9 @@ impl Engine {
         let shard = &self.shards[shard.0 as usize];
         let mut others = self.members.iter().filter(|node| **node != self.config.node);
         let has_others = self.members.len() > 1;
-        let is_known =
-            self.is_alone() || has_others && others.all(|member| self.has_all_of_own(shard, *member));
+        // One that left has handed over what it had; or it said that it had more of this node's, and it is not all here.
+        let is_alone = self.is_alone() && !shard.outdated;
+        let is_known = is_alone || has_others && others.all(|member| self.has_all_of_own(shard, *member));
         planted!("heir_too_soon", true, is_known).then_some(first)
     }
 

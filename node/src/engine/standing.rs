@@ -59,6 +59,11 @@ impl Standings {
         members.map(|(node, _)| *node)
     }
 
+    /// Whether others were members, or are.
+    pub fn has_any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// All of it, as it is told and recorded.
     pub fn all(&self) -> impl Iterator<Item = Standing> {
         self.0.iter().map(|(node, word)| said(*node, *word))

@@ -505,9 +505,11 @@ impl Engine {
         }
     }
 
-    /// Whether there is nobody to catch up with.
+    /// Whether there is nobody to catch up with: no others were ever expected, or all have left that a directory knew which has
+    /// caught up with others before. What seeds still name does not make them members.
     pub(crate) fn is_alone(&self) -> bool {
-        self.members.len() == 1 && !self.expects_others
+        let all_left = self.settled.now && self.standing.has_any();
+        self.members.len() == 1 && (!self.expects_others || all_left)
     }
 
     /// Whether this shard takes writes from callers.

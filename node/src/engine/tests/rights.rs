@@ -2,7 +2,8 @@
 
 use anabranch_crdt::Mutation;
 
-use super::world::check;
+use super::world::{check, node_id};
+use crate::engine::Input;
 
 #[test]
 fn a_bounded_counter_never_falls_below_its_bound_on_any_side_of_a_partition() {
@@ -85,6 +86,17 @@ fn a_node_that_has_no_others_has_at_once_what_it_held() {
     check(
         "a",
         "a e/x incr 10\n sync a\n crash a\n start a\n a e/x incr -4\n sync a\n crash a\n start a\n a e/x incr -7\n refused a rights\n a e/x incr -6",
+    );
+}
+
+#[test]
+fn a_node_whose_others_have_all_left_has_what_it_held_whatever_its_seeds_name() {
+    let script = "link a b\n run\n a e/x incr 10\n sync a\n run\n sync b\n crash a\n start a\n link a b\n run\n sync a\n cut a b
+                  a e/x incr -1\n refused a rights";
+    let mut world = check("?ab", script);
+    world.handle('a', Input::MemberLeft { node: node_id('b') });
+    world.script(
+        "a e/x incr -4\n sync a\n crash a\n start a\n a e/x incr -7\n refused a rights\n a e/x incr -6\n a e/x = 0",
     );
 }
 

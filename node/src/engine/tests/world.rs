@@ -137,7 +137,7 @@ pub(super) fn check_shards(nodes: &str, shards: u32, limits: Limits, script: &st
     world
 }
 
-fn node_id(name: char) -> NodeId {
+pub(super) fn node_id(name: char) -> NodeId {
     NodeId(name as u128)
 }
 
