@@ -162,6 +162,15 @@ impl Engine {
         usize::from(own) + others.filter(|m| self.covers(**m, pending)).count()
     }
 
+    /// What is to be said where this node's own copy does not count.
+    fn why_not_own(&self, pending: &Pending) -> &'static str {
+        if pending.level.copies == Copies::Majority && !pending.shards().all(|shard| self.votes(shard)) {
+            " (this node's own copy counts for a majority once it has compared with another node since its start)"
+        } else {
+            ""
+        }
+    }
+
     fn covers(&self, member: anabranch_crdt::NodeId, pending: &Pending) -> bool {
         let replica = ReplicaId::new(self.config.node, pending.answer.epoch);
         let counts = |view: &PeerView| view.voting || pending.level.copies != Copies::Majority;
@@ -289,11 +298,12 @@ impl Engine {
             let error = Error::new(
                 ErrorKind::Unconfirmed,
                 format!(
-                    "accepted here, {} of {needed} copies ({}) confirmed within {} ms; it is not rolled back and goes on \
+                    "accepted here, {} of {needed} copies ({}) confirmed within {} ms{}; it is not rolled back and goes on \
                      replicating. {}",
                     self.confirmed(&pending),
                     pending.level,
                     pending.timeout_ms,
+                    self.why_not_own(&pending),
                     if pending.keyed {
                         "Retry with the same key to wait again"
                     } else {

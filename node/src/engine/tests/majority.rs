@@ -109,3 +109,24 @@ fn who_told_before_it_counted_is_counted_once_it_does() {
          cut a b\n cut a c\n crash a\n start a\n answers a 0\n a asks p/x\n link a b\n run\n sync a\n sync b\n run\n answers a 1\n a showed p/x = 1",
     );
 }
+
+#[test]
+fn who_asks_a_node_that_counts_for_no_majority_yet_is_told_why() {
+    let mut world = check(
+        "abc",
+        "link a b\n link a c\n run\n sync a\n crash a\n start a\n a majority p/x incr 1\n sync a\n wait 9000\n refused a unconfirmed",
+    );
+    let refusal = world.refusal('a');
+    assert!(
+        refusal.contains("0 of 2 copies (majority)") && refusal.contains("own copy counts"),
+        "{refusal}"
+    );
+    world.script(
+        "link a b\n run\n cut a b\n a majority p/x incr 1\n sync a\n wait 9000\n refused a unconfirmed",
+    );
+    let refusal = world.refusal('a');
+    assert!(
+        refusal.contains("1 of 2 copies (majority)") && !refusal.contains("own copy counts"),
+        "{refusal}"
+    );
+}

@@ -399,6 +399,12 @@ impl World {
         &self.running[&name].engine
     }
 
+    /// What the last update at a node was refused with.
+    pub(super) fn refusal(&self, name: char) -> String {
+        let last = self.running[&name].last.clone();
+        last.unwrap().unwrap_err().message().to_owned()
+    }
+
     pub(super) fn handle(&mut self, name: char, input: Input) {
         let now = self.now();
         let Some(running) = self.running.get_mut(&name) else {
