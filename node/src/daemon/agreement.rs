@@ -1,7 +1,8 @@
 //! Whether nodes hold the same: their shards compared by version vector and fingerprint.
 //!
 //! Contract: equal version vectors with different fingerprints are damage, never a matter of time; different version
-//! vectors are nodes that have not caught up with each other yet.
+//! vectors are nodes that have not caught up with each other yet. Under writes that never pause they are so at every moment: then
+//! it is enough that each node has all that any had at the first look.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -105,6 +106,8 @@ pub struct Look {
     pub holdings: Vec<Holding>,
     /// How they differ.
     pub differences: Vec<Difference>,
+    /// Shards that kept changing: each node has what any had at the first look, and nothing more of them was compared.
+    pub changing: usize,
 }
 
 /// Asks all nodes once and compares them. Each may take so long to answer.
@@ -130,6 +133,7 @@ async fn look(client: &Client, addresses: &[String], timeout: Duration) -> Resul
     Ok(Look {
         holdings,
         differences,
+        changing: 0,
     })
 }
 
@@ -174,8 +178,11 @@ fn check_distinct(holdings: &[Holding]) -> Result<(), Failure> {
 
 /// Looks until the nodes agree or the time is over, and returns the last look. A node that stands still holds it up no longer
 /// than that, but for [`ANSWER_TIMEOUT_MIN`].
+///
+/// Where writes never pause, the last look finds them to agree if by then each has what any had at the first.
 pub async fn within(client: &Client, addresses: &[String], wait: Duration) -> Result<Look, Failure> {
     let deadline = Instant::now() + wait;
+    let mut first: Option<Look> = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // In whole milliseconds: it is told to people.
@@ -184,13 +191,65 @@ pub async fn within(client: &Client, addresses: &[String], wait: Duration) -> Re
         let looked = look(client, addresses, timeout).await;
         let over = Instant::now() >= deadline;
         match looked {
-            Ok(look) if over || look.differences.is_empty() => return Ok(look),
-            Ok(_) => {}
+            Ok(look) if look.differences.is_empty() || look.is_damaged() => return Ok(look),
+            Ok(look) if over => {
+                return Ok(match first {
+                    Some(first) => look.since(&first.holdings),
+                    None => look,
+                });
+            }
+            Ok(look) => drop(first.get_or_insert(look)),
             Err(failure) if over || !failure.may_retry() => return Err(failure),
             Err(_) => {}
         }
         tokio::time::sleep(LOOK_EVERY.min(deadline.saturating_duration_since(Instant::now()))).await;
     }
+}
+
+impl Look {
+    /// Whether there is damage: no later look takes that back.
+    fn is_damaged(&self) -> bool {
+        let mut all = self.differences.iter();
+        all.any(|difference| matches!(difference, Difference::Damage { .. }))
+    }
+
+    /// The same where only that counts as missing that somebody had at an earlier look.
+    fn since(self, earlier: &[Holding]) -> Look {
+        let had = at_most(earlier);
+        let nothing = BTreeMap::new();
+        let mut changing = BTreeSet::new();
+        let mut differences = self.differences;
+        differences.retain(|difference| {
+            let Difference::Behind { shard, node, .. } = difference else {
+                return true;
+            };
+            let behind = self.holdings.iter().find(|holding| name(holding) == *node);
+            let mine = behind.and_then(|holding| holding.summaries.shards.iter().find(|s| s.shard == *shard));
+            let lacks = lacking_of(mine, had.get(shard).unwrap_or(&nothing)) > 0;
+            if !lacks {
+                changing.insert(*shard);
+            }
+            lacks
+        });
+        Look {
+            differences,
+            changing: changing.len(),
+            ..self
+        }
+    }
+}
+
+/// What any node had seen in each shard.
+fn at_most(holdings: &[Holding]) -> BTreeMap<u32, BTreeMap<String, u64>> {
+    let mut all: BTreeMap<u32, BTreeMap<String, u64>> = BTreeMap::new();
+    for shard in holdings.iter().flat_map(|holding| &holding.summaries.shards) {
+        let most = all.entry(shard.shard).or_default();
+        for (replica, &last) in &shard.version_vector {
+            let known = most.entry(replica.clone()).or_default();
+            *known = last.max(*known);
+        }
+    }
+    all
 }
 
 /// In what these nodes differ. Nodes of different clusters cannot be compared.
@@ -283,14 +342,16 @@ fn compare_shard(
 
 /// How many operations that they have seen are missing here.
 fn lacking(mine: Option<&ShardBody>, theirs: Option<&ShardBody>) -> u64 {
-    let Some(theirs) = theirs else { return 0 };
+    theirs.map_or(0, |theirs| lacking_of(mine, &theirs.version_vector))
+}
+
+fn lacking_of(mine: Option<&ShardBody>, seen_elsewhere: &BTreeMap<String, u64>) -> u64 {
     let seen = |replica| {
         mine.and_then(|mine| mine.version_vector.get(replica))
             .copied()
             .unwrap_or(0)
     };
-    theirs
-        .version_vector
+    seen_elsewhere
         .iter()
         .map(|(replica, &last)| last.saturating_sub(seen(replica)))
         .sum()
@@ -359,6 +420,26 @@ mod tests {
                 "shard 1: c (c:1) lacks 5 operations that a (a:1) has",
             ]
         );
+    }
+
+    #[test]
+    fn nodes_that_never_stand_still_agree_once_each_has_what_any_had_at_first() {
+        let look = |a: &[(&str, u64)], b: &[(&str, u64)]| {
+            let holdings = vec![holding("a", &[(1, a, "p")]), holding("b", &[(1, b, "q")])];
+            Look {
+                differences: compare(&holdings).unwrap(),
+                holdings,
+                changing: 0,
+            }
+        };
+        let first = look(&[("x/1", 5)], &[("x/1", 3), ("y/1", 2)]);
+        let caught_up = look(&[("x/1", 9), ("y/1", 2)], &[("x/1", 5), ("y/1", 4)]);
+        assert_eq!(caught_up.differences.len(), 2);
+        let caught_up = caught_up.since(&first.holdings);
+        assert_eq!((caught_up.differences, caught_up.changing), (Vec::new(), 1));
+        let behind = look(&[("x/1", 9), ("y/1", 1)], &[("x/1", 5), ("y/1", 4)]).since(&first.holdings);
+        let told: Vec<String> = behind.differences.iter().map(Difference::to_string).collect();
+        assert_eq!(told, ["shard 1: a (a:1) lacks 3 operations that b (b:1) has"]);
     }
 
     #[test]

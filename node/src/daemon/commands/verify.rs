@@ -21,6 +21,8 @@ struct Report {
     /// Those that were not compared: they have left the cluster.
     left: Vec<String>,
     shards: usize,
+    /// Of those, the ones that kept changing.
+    changing: usize,
     differences: Vec<Difference>,
 }
 
@@ -52,7 +54,16 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
                 "1 node holds {}; there is no other to compare it with",
                 plural(shards as u64, "shard")
             ),
-            nodes => format!("{nodes} nodes agree on {}", plural(shards as u64, "shard")),
+            nodes => {
+                let agreed = format!("{nodes} nodes agree on {}", plural(shards as u64, "shard"));
+                match look.changing {
+                    0 => agreed,
+                    changing => format!(
+                        "{agreed}; {changing} kept changing: each node has what any had at the beginning, the states were not \
+                         compared"
+                    ),
+                }
+            }
         }
     } else {
         format!(
@@ -67,6 +78,7 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
             nodes: addresses.len(),
             left,
             shards,
+            changing: look.changing,
             differences: look.differences,
         })?;
     } else {
