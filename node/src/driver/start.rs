@@ -74,6 +74,25 @@ fn run(config: &Config, started: oneshot::Sender<Result<Handle, Error>>) {
     }
 }
 
+/// Whether a seed may be another node. Its own address among them is nobody to wait for; a name that stands for this node today may
+/// stand for others tomorrow.
+fn names_others(config: &Config) -> bool {
+    let is_own = |seed: &&String| {
+        let is_listened = seed.parse() == Ok(config.listen);
+        is_listened || config.advertise.contains(seed)
+    };
+    let own = config.seeds.iter().filter(is_own).count();
+    if own > 0 {
+        let rest = config.seeds.len() - own;
+        tracing::info!(
+            own,
+            rest,
+            "this node's own address is among its seeds, and is ignored"
+        );
+    }
+    own < config.seeds.len()
+}
+
 /// A node of which everything is there; only nobody writes yet.
 pub(super) struct Open<D: Disk> {
     pub(super) shared: Arc<Shared>,
@@ -101,7 +120,7 @@ pub(super) fn open<D: Disk>(
     let epoch = new_epoch(wall_ms(), opened.last_epoch)?;
     start_durably(&mut store, epoch).map_err(|e| store_error(&e))?;
     let directory = DirectoryId(opened.directory);
-    if !config.seeds.is_empty() {
+    if names_others(config) {
         engine.expect_others();
     }
     let start = Start {

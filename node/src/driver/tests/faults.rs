@@ -635,6 +635,30 @@ async fn who_leaves_with_nobody_there_is_told() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_its_own_only_seed_waits_for_nobody() {
+    let start = |seeds: &[&str]| {
+        let (scratch, disk) = (Scratch::new(), MemDisk::new());
+        let config = Config {
+            listen: (Ipv4Addr::LOCALHOST, 7_411).into(),
+            advertise: vec!["n1.example:7411".into()],
+            seeds: seeds.iter().map(ToString::to_string).collect(),
+            ..config(&scratch, NO_SNAPSHOT)
+        };
+        (Alone::start_on(disk, &config), scratch)
+    };
+    for (seeds, is_alone) in [
+        (&["127.0.0.1:7411"][..], true),
+        (&["n1.example:7411", "127.0.0.1:7411"], true),
+        (&["127.0.0.1:7411", "n2.example:7411"], false),
+        (&["127.0.0.1:7412"], false),
+    ] {
+        let (node, _scratch) = start(seeds);
+        assert_eq!(node.shared.is_ready(), is_alone, "{seeds:?}");
+        within(node.stop()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_broken_network_stops_the_node_with_an_error() {
     let (scratch, disk) = (Scratch::new(), MemDisk::new());
     let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
