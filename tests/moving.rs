@@ -82,6 +82,27 @@ fn seeds_may_be_names_and_gossip_finds_the_rest() {
 }
 
 #[test]
+fn nodes_find_each_other_again_when_their_only_seed_is_gone() {
+    let mut cluster = Cluster::start("no-seed-left", 3);
+    for node in cluster.faces() {
+        node.wait_for_links(2);
+    }
+    cluster.nodes[0].kill();
+    for i in [1, 2] {
+        cluster.nodes[i].kill();
+        let text = std::fs::read_to_string(&cluster.nodes[i].config).unwrap();
+        let seeds = text.lines().find(|line| line.starts_with("seeds")).unwrap();
+        let only = format!("seeds = [{:?}]", cluster.nodes[0].quic);
+        std::fs::write(&cluster.nodes[i].config, text.replace(seeds, &only)).unwrap();
+    }
+    for i in [1, 2] {
+        cluster.nodes[i].start_ready();
+    }
+    cluster.nodes[1].wait_for_links(1);
+    cluster.nodes[2].wait_for_links(1);
+}
+
+#[test]
 fn a_node_that_leaves_says_so() {
     let mut cluster = Cluster::start("leaving", 3);
     for node in cluster.faces() {

@@ -32,6 +32,7 @@ mod peers;
 mod queue;
 mod quic;
 mod refusals;
+mod remembered;
 mod route;
 mod served;
 mod shared;

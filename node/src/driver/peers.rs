@@ -16,7 +16,7 @@ use super::clock::wall_ms;
 use super::{MemberHint, MemberStatus};
 
 /// Peers that are known at the same time: all that can have a link.
-const PEERS_KNOWN_MAX: usize = crate::transport::PEERS_MAX;
+pub(super) const PEERS_KNOWN_MAX: usize = crate::transport::PEERS_MAX;
 
 /// See the module's front page.
 #[derive(Debug, Default)]
@@ -122,6 +122,15 @@ impl Peers {
         had_left
     }
 
+    /// It was there in an earlier run of this node. Only for members, of whom there are fewer than there is room for.
+    pub(super) fn remembered(&self, node: NodeId, addresses: &[SocketAddr]) {
+        let mut known = self.lock();
+        if known.len() < PEERS_KNOWN_MAX {
+            let status = known.entry(node).or_insert_with(|| MemberStatus::unknown(node));
+            status.addresses = addresses.iter().map(SocketAddr::to_string).collect();
+        }
+    }
+
     /// The membership believes that it is there. Only where [`Peers::make_room`] has found room.
     pub(super) fn hinted_up(&self, node: NodeId, epoch: Epoch, about: &Announcement) {
         let mut known = self.lock();
@@ -175,6 +184,20 @@ impl Peers {
     /// All of them, sorted by node.
     pub(super) fn all(&self) -> Vec<MemberStatus> {
         self.lock().values().cloned().collect()
+    }
+
+    /// A node as people know it, and where it was.
+    pub(super) fn named(&self, node: NodeId) -> String {
+        let known = self.lock();
+        let status = known.get(&node);
+        let name = status.and_then(|status| status.name.clone());
+        let at = status.map_or_else(String::new, |status| status.addresses.join(" "));
+        let name = name.unwrap_or_else(|| node.to_string());
+        if at.is_empty() {
+            name
+        } else {
+            format!("{name} at {at}")
+        }
     }
 
     /// Links that came up with a clock too far ahead of this node's.

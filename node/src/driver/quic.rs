@@ -31,6 +31,7 @@ use super::network::{Network, NotOpened};
 use super::peers::{Peers, Room};
 use super::queue::Closing;
 use super::refusals::Refusals;
+use super::remembered::{LONELY, Remembered};
 use super::shared::Shared;
 use super::start::Config;
 use super::{MemberHint, MemberStatus};
@@ -54,6 +55,7 @@ struct Quic {
     links: RwLock<Option<Links>>,
     peers: Peers,
     refusals: Refusals,
+    remembered: Remembered,
 }
 
 /// What stays the same however often the links are opened.
@@ -97,12 +99,70 @@ pub(super) fn start(
         links: RwLock::new(None),
         peers: Peers::default(),
         refusals: Refusals::default(),
+        remembered: Remembered::new(&config.directory),
     });
     shared.set_network(Arc::clone(&quic) as Arc<dyn Network>);
-    quic.open(shared.epoch())
+    quic.remember(shared);
+    Arc::clone(&quic).open(shared.epoch())?;
+    quic.look_whether_lonely();
+    Ok(())
 }
 
 impl Quic {
+    /// Looks for the members where they were in the run before, beside the seeds.
+    fn remember(&self, shared: &Shared) {
+        let members = shared.peek(|engine| engine.status().members);
+        let known = self.remembered.read().into_iter();
+        for (node, addresses) in known.filter(|(node, _)| members.contains(node)) {
+            self.peers.remembered(node, &addresses);
+        }
+    }
+
+    /// Writes down where the members are, aside.
+    fn write_down(self: &Arc<Quic>) {
+        if let Some(links) = &*self.links() {
+            let quic = Arc::clone(self);
+            links.transport.runtime().spawn_blocking(move || {
+                quic.remembered.keep(|| quic.peers.addresses());
+            });
+        }
+    }
+
+    /// A node that knows members and reaches none of them looks well: it says so after a while.
+    fn look_whether_lonely(self: &Arc<Quic>) {
+        let told = Arc::downgrade(self);
+        let look = async move {
+            tokio::time::sleep(LONELY).await;
+            let Some(quic) = told.upgrade() else { return };
+            let Some(shared) = quic.shared.upgrade() else {
+                return;
+            };
+            let members = shared.peek(|engine| {
+                let is_lonely = engine.linked().next().is_none();
+                if is_lonely {
+                    engine.status().members
+                } else {
+                    Vec::new()
+                }
+            });
+            let away: Vec<String> = members
+                .into_iter()
+                .filter(|node| *node != quic.own.identity.node())
+                .map(|node| quic.peers.named(node))
+                .collect();
+            if !away.is_empty() {
+                let members = away.join(", ");
+                tracing::warn!(
+                    members,
+                    "none of the members that this node knows can be reached: check that they run, and its seeds"
+                );
+            }
+        };
+        if let Some(links) = &*self.links() {
+            links.transport.spawn(look);
+        }
+    }
+
     fn links(&self) -> RwLockReadGuard<'_, Option<Links>> {
         self.links.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,7 +222,7 @@ impl Quic {
     }
 
     /// One event of the transport, on its thread.
-    fn on_event(&self, event: Event) {
+    fn on_event(self: &Arc<Quic>, event: Event) {
         match event {
             Event::Connected {
                 peer,
@@ -235,7 +295,7 @@ impl Quic {
         }
     }
 
-    fn on_connected(&self, peer: NodeId, epoch: Epoch, wall_ms: u64, addresses: &[SocketAddr]) {
+    fn on_connected(self: &Arc<Quic>, peer: NodeId, epoch: Epoch, wall_ms: u64, addresses: &[SocketAddr]) {
         let had_left = self.peers.connected(peer, epoch, wall_ms, addresses);
         if had_left && let Some(links) = &*self.links() {
             // It was not looked for any more.
@@ -248,13 +308,14 @@ impl Quic {
     }
 
     /// Who is there may be others than before.
-    fn tell_live(&self) {
+    fn tell_live(self: &Arc<Quic>) {
+        self.write_down();
         if let Some(shared) = self.shared.upgrade() {
             shared.live_changed();
         }
     }
 
-    fn on_disconnected(&self, peer: NodeId, epoch: Epoch, reason: &Reason) {
+    fn on_disconnected(self: &Arc<Quic>, peer: NodeId, epoch: Epoch, reason: &Reason) {
         // Its own word: gossip may not have known it yet, and learns nothing more from it.
         let has_left = *reason == Reason::Left;
         self.peers.with(peer, |status| {
@@ -276,7 +337,7 @@ impl Quic {
     }
 
     /// What the membership believes, on the transport's thread. Believed where it costs no more than a dial.
-    fn on_hint(&self, hint: Hint) {
+    fn on_hint(self: &Arc<Quic>, hint: Hint) {
         self.take_hint(hint);
         self.tell_live();
     }

@@ -74,8 +74,8 @@ pub struct MemberStatus {
     pub connected: bool,
     /// What gossip says.
     pub hint: MemberHint,
-    /// How far its wall clock was ahead of this node's (behind: negative) when its link came up, milliseconds; the
-    /// time its hello travelled is in it.
+    /// How far its wall clock is ahead of this node's (behind: negative), as far as that is known, milliseconds; the time that what
+    /// it says of it travels is in it.
     pub clock_skew_ms: Option<i64>,
     /// Bytes of frames given to its links since this start.
     pub bytes_sent: u64,

@@ -1,0 +1,125 @@
+//! Where the members were, from one run of a node to the next: seeds may all be gone when it is started again.
+//!
+//! A file of its own beside the store's, which an operator may read or remove: a line for each member, its id and its addresses. They
+//! are hints, dialled as seeds are: who answers there shows in the handshake. It is written whole whenever somebody moved, came or
+//! left, and what cannot be read of it is left out.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anabranch_crdt::NodeId;
+
+use super::peers::PEERS_KNOWN_MAX;
+use crate::transport::ADDRESSES_MAX;
+
+const NAME: &str = "addresses";
+const TEMP: &str = "addresses.tmp";
+/// More than this is no such file: an id and an address take 33 and 60 bytes at most.
+const BYTES_MAX: u64 = (PEERS_KNOWN_MAX * (34 + 60 * ADDRESSES_MAX)) as u64;
+
+/// After so long without a link to any member a node that knows some says so.
+pub(super) const LONELY: Duration = Duration::from_secs(30);
+
+/// See the module's front page.
+#[derive(Debug)]
+pub(super) struct Remembered {
+    directory: PathBuf,
+    /// What is in the file.
+    written: Mutex<Option<String>>,
+}
+
+impl Remembered {
+    pub(super) fn new(directory: &Path) -> Remembered {
+        Remembered {
+            directory: directory.to_owned(),
+            written: Mutex::default(),
+        }
+    }
+
+    /// Those that were written down last.
+    pub(super) fn read(&self) -> Vec<(NodeId, Vec<SocketAddr>)> {
+        let mut text = Vec::new();
+        let file = File::open(self.directory.join(NAME));
+        match file.and_then(|file| file.take(BYTES_MAX).read_to_end(&mut text)) {
+            Ok(_) => parse(&String::from_utf8_lossy(&text)),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(%error, "where the members were cannot be read");
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Writes down where they are, if that is news. `now` is asked when it is this call's turn.
+    pub(super) fn keep(&self, now: impl FnOnce() -> Vec<(NodeId, Vec<SocketAddr>)>) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = text(now());
+        if written.as_ref() == Some(&text) {
+            return;
+        }
+        match self.write(&text) {
+            Ok(()) => *written = Some(text),
+            // It is only a hint, and tried again with the next news.
+            Err(error) => tracing::debug!(%error, "where the members are cannot be written down"),
+        }
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        let temp = self.directory.join(TEMP);
+        let mut file = File::create(&temp)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(temp, self.directory.join(NAME))
+    }
+}
+
+fn text(mut members: Vec<(NodeId, Vec<SocketAddr>)>) -> String {
+    members.retain(|(_, addresses)| !addresses.is_empty());
+    members.sort_unstable_by_key(|(node, _)| *node);
+    members.truncate(PEERS_KNOWN_MAX);
+    let line = |(node, addresses): &(NodeId, Vec<SocketAddr>)| {
+        let addresses = addresses.iter().take(ADDRESSES_MAX);
+        addresses.fold(node.to_string(), |line, address| format!("{line} {address}")) + "\n"
+    };
+    members.iter().map(line).collect()
+}
+
+fn parse(text: &str) -> Vec<(NodeId, Vec<SocketAddr>)> {
+    let line = |line: &str| {
+        let mut words = line.split_whitespace();
+        let node = u128::from_str_radix(words.next()?, 16).ok()?;
+        let addresses: Vec<SocketAddr> = words
+            .take(ADDRESSES_MAX)
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        (!addresses.is_empty()).then_some((NodeId(node), addresses))
+    };
+    text.lines().filter_map(line).take(PEERS_KNOWN_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_down_is_read_and_the_rest_left_out() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let members = vec![
+            (NodeId(9), vec![at("[::1]:7411"), at("10.0.0.9:7411")]),
+            (NodeId(2), vec![at("10.0.0.2:7411")]),
+            (NodeId(3), Vec::new()),
+        ];
+        let written = text(members.clone());
+        assert_eq!(written.lines().count(), 2);
+        assert_eq!(parse(&written), [members[1].clone(), members[0].clone()]);
+        assert_eq!(
+            parse("\nx 10.0.0.1:1\n5\n5 nowhere:1\n6 nowhere 10.0.0.6:1 \u{fffd}\n"),
+            [(NodeId(6), vec![at("10.0.0.6:1")])]
+        );
+    }
+}
