@@ -31,7 +31,7 @@ use super::network::{Network, NotOpened};
 use super::peers::{Peers, Room};
 use super::queue::Closing;
 use super::refusals::Refusals;
-use super::remembered::{LONELY, Remembered};
+use super::remembered::Remembered;
 use super::shared::Shared;
 use super::start::Config;
 use super::{MemberHint, MemberStatus};
@@ -46,21 +46,21 @@ const _: () = assert!(crate::transport::EPOCH_MAX == crate::engine::limits::EPOC
 const _: () = assert!(crate::membership::EPOCH_MAX == crate::engine::limits::EPOCH_MAX);
 
 /// Transport and membership of one node.
-struct Quic {
-    own: Own,
-    shared: Weak<Shared>,
+pub(super) struct Quic {
+    pub(super) own: Own,
+    pub(super) shared: Weak<Shared>,
     /// Where the socket is bound, once it is; the same for the whole run.
     local: OnceLock<SocketAddr>,
     /// Gone while they are closed, and the port with them.
     links: RwLock<Option<Links>>,
-    peers: Peers,
+    pub(super) peers: Peers,
     refusals: Refusals,
-    remembered: Remembered,
+    pub(super) remembered: Remembered,
 }
 
 /// What stays the same however often the links are opened.
-struct Own {
-    identity: Identity,
+pub(super) struct Own {
+    pub(super) identity: Identity,
     name: String,
     listen: SocketAddr,
     advertise: Vec<SocketAddr>,
@@ -69,8 +69,8 @@ struct Own {
     limits: Limits,
 }
 
-struct Links {
-    transport: Transport,
+pub(super) struct Links {
+    pub(super) transport: Transport,
     gossip: Gossip,
 }
 
@@ -109,61 +109,7 @@ pub(super) fn start(
 }
 
 impl Quic {
-    /// Looks for the members where they were in the run before, beside the seeds.
-    fn remember(&self, shared: &Shared) {
-        let members = shared.peek(|engine| engine.status().members);
-        let known = self.remembered.read().into_iter();
-        for (node, addresses) in known.filter(|(node, _)| members.contains(node)) {
-            self.peers.remembered(node, &addresses);
-        }
-    }
-
-    /// Writes down where the members are, aside.
-    fn write_down(self: &Arc<Quic>) {
-        if let Some(links) = &*self.links() {
-            let quic = Arc::clone(self);
-            links.transport.runtime().spawn_blocking(move || {
-                quic.remembered.keep(|| quic.peers.addresses());
-            });
-        }
-    }
-
-    /// A node that knows members and reaches none of them looks well: it says so after a while.
-    fn look_whether_lonely(self: &Arc<Quic>) {
-        let told = Arc::downgrade(self);
-        let look = async move {
-            tokio::time::sleep(LONELY).await;
-            let Some(quic) = told.upgrade() else { return };
-            let Some(shared) = quic.shared.upgrade() else {
-                return;
-            };
-            let members = shared.peek(|engine| {
-                let is_lonely = engine.linked().next().is_none();
-                if is_lonely {
-                    engine.status().members
-                } else {
-                    Vec::new()
-                }
-            });
-            let away: Vec<String> = members
-                .into_iter()
-                .filter(|node| *node != quic.own.identity.node())
-                .map(|node| quic.peers.named(node))
-                .collect();
-            if !away.is_empty() {
-                let members = away.join(", ");
-                tracing::warn!(
-                    members,
-                    "none of the members that this node knows can be reached: check that they run, and its seeds"
-                );
-            }
-        };
-        if let Some(links) = &*self.links() {
-            links.transport.spawn(look);
-        }
-    }
-
-    fn links(&self) -> RwLockReadGuard<'_, Option<Links>> {
+    pub(super) fn links(&self) -> RwLockReadGuard<'_, Option<Links>> {
         self.links.read().unwrap_or_else(PoisonError::into_inner)
     }
 

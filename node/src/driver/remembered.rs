@@ -8,12 +8,14 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anabranch_crdt::NodeId;
 
 use super::peers::PEERS_KNOWN_MAX;
+use super::quic::Quic;
+use super::shared::Shared;
 use crate::transport::ADDRESSES_MAX;
 
 const NAME: &str = "addresses";
@@ -22,7 +24,7 @@ const TEMP: &str = "addresses.tmp";
 const BYTES_MAX: u64 = (PEERS_KNOWN_MAX * (34 + 60 * ADDRESSES_MAX)) as u64;
 
 /// After so long without a link to any member a node that knows some says so.
-pub(super) const LONELY: Duration = Duration::from_secs(30);
+const LONELY: Duration = Duration::from_secs(30);
 
 /// See the module's front page.
 #[derive(Debug)]
@@ -75,6 +77,62 @@ impl Remembered {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(temp, self.directory.join(NAME))
+    }
+}
+
+impl Quic {
+    /// Looks for the members where they were in the run before, beside the seeds.
+    pub(super) fn remember(&self, shared: &Shared) {
+        let members = shared.peek(|engine| engine.status().members);
+        let known = self.remembered.read().into_iter();
+        for (node, addresses) in known.filter(|(node, _)| members.contains(node)) {
+            self.peers.remembered(node, &addresses);
+        }
+    }
+
+    /// Writes down where the members are, aside.
+    pub(super) fn write_down(self: &Arc<Quic>) {
+        if let Some(links) = &*self.links() {
+            let quic = Arc::clone(self);
+            links.transport.runtime().spawn_blocking(move || {
+                quic.remembered.keep(|| quic.peers.addresses());
+            });
+        }
+    }
+
+    /// A node that knows members and reaches none of them looks well: it says so after a while.
+    pub(super) fn look_whether_lonely(self: &Arc<Quic>) {
+        let told = Arc::downgrade(self);
+        let look = async move {
+            tokio::time::sleep(LONELY).await;
+            let Some(quic) = told.upgrade() else { return };
+            let Some(shared) = quic.shared.upgrade() else {
+                return;
+            };
+            let members = shared.peek(|engine| {
+                let is_lonely = engine.linked().next().is_none();
+                if is_lonely {
+                    engine.status().members
+                } else {
+                    Vec::new()
+                }
+            });
+            let away: Vec<String> = members
+                .into_iter()
+                .filter(|node| *node != quic.own.identity.node())
+                .map(|node| quic.peers.named(node))
+                .collect();
+            if !away.is_empty() {
+                let members = away.join(", ");
+                tracing::warn!(
+                    members,
+                    "none of the members that this node knows can be reached: check that they run, and its seeds"
+                );
+            }
+        };
+        if let Some(links) = &*self.links() {
+            links.transport.spawn(look);
+        }
     }
 }
 

@@ -150,17 +150,7 @@ pub(super) fn open<D: Disk>(
     let after = shared.with_cell(|cell| cell.drain(&shared, None))?;
     shared.finish(after);
     let mut threads = Vec::new();
-    let mut begin = |name: &str, run: fn(&Arc<Shared>)| {
-        let shared = Arc::clone(&shared);
-        let thread = thread::Builder::new().name(name.into());
-        threads.push(thread.spawn(move || run(&shared))?);
-        Ok(())
-    };
-    let begun = begin("anabranch-timer", timer::run).and_then(|()| match shared.triggers.are_any() {
-        true => begin("anabranch-triggers", triggers::run),
-        false => Ok(()),
-    });
-    match begun {
+    match begin_threads(&shared, &mut threads) {
         Ok(()) => Ok(Open {
             shared,
             store,
@@ -171,6 +161,21 @@ pub(super) fn open<D: Disk>(
             end_threads(&shared, threads);
             Err(thread_error(&error))
         }
+    }
+}
+
+/// Begins the threads that look after time.
+fn begin_threads(shared: &Arc<Shared>, threads: &mut Vec<JoinHandle<()>>) -> std::io::Result<()> {
+    let mut begin = |name: &str, run: fn(&Arc<Shared>)| {
+        let shared = Arc::clone(shared);
+        let thread = thread::Builder::new().name(name.into());
+        threads.push(thread.spawn(move || run(&shared))?);
+        Ok(())
+    };
+    begin("anabranch-timer", timer::run)?;
+    match shared.triggers.are_any() {
+        true => begin("anabranch-triggers", triggers::run),
+        false => Ok(()),
     }
 }
 

@@ -29,6 +29,7 @@ mod polls;
 mod pull;
 mod push;
 mod puts;
+mod readiness;
 mod receive;
 mod recover;
 mod ring;

@@ -17,7 +17,7 @@ use crate::engine::persist::Reached;
 use crate::engine::shard::{EntityKey, Entry};
 use crate::engine::trial::Trials;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{EntityId, Record, ShardId, Token};
+use crate::wire::{EntityId, ShardId, Token};
 
 /// Why the algebra refused, as callers tell it apart.
 fn kind_of(error: &MutationError) -> ErrorKind {
@@ -505,19 +505,6 @@ impl Engine {
         }
     }
 
-    /// Whether there is nobody to catch up with: no others were ever expected, or all have left that a directory knew which has
-    /// caught up with others before. What seeds still name does not make them members.
-    pub(crate) fn is_alone(&self) -> bool {
-        let all_left = self.settled.now && self.standing.has_any();
-        self.members.len() == 1 && (!self.expects_others || all_left)
-    }
-
-    /// Whether this shard takes writes from callers.
-    pub(crate) fn takes_writes(&self, shard: ShardId) -> bool {
-        let s = &self.shards[shard.0 as usize];
-        self.is_alone() || s.caught_up || (self.settled.now && !s.outdated)
-    }
-
     /// A shard's table of replicas has room for this node's epoch.
     fn check_room(&self, id: ShardId) -> Result<(), Error> {
         let shard = &self.shards[id.0 as usize];
@@ -532,26 +519,6 @@ impl Engine {
             format!(
                 "not accepted, nothing changed: shard {id} has been written under {REPLICAS_MAX} epochs, and no more fit"
             ),
-        ))
-    }
-
-    /// Once every shard takes writes the directory is as good as its peers', at its next starts too.
-    pub(crate) fn check_settled(&mut self) {
-        if !self.settled.now && self.is_ready() {
-            self.settled.now = true;
-            self.record(Record::Settled, &[]);
-        }
-    }
-
-    pub(super) fn check_takes_writes(&self, shard: ShardId) -> Result<(), Error> {
-        if self.takes_writes(shard) {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::NotReady,
-            "not accepted, nothing changed: this node's directory is new or older than its peers', and it has not caught up \
-             with one of them yet; retry later, or at another node"
-                .to_owned(),
         ))
     }
 }

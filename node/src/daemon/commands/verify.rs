@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::super::agreement::{self, ANSWER_TIMEOUT_MIN, Difference};
+use super::super::agreement::{self, ANSWER_TIMEOUT_MIN, Difference, Look};
 use super::super::cli::Verify;
 use super::super::client::Client;
 use super::super::exit::Failure;
@@ -48,30 +48,7 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
         .max()
         .unwrap_or(0);
     let agree = look.differences.is_empty();
-    let summary = if agree {
-        match addresses.len() {
-            1 => format!(
-                "1 node holds {}; there is no other to compare it with",
-                plural(shards as u64, "shard")
-            ),
-            nodes => {
-                let agreed = format!("{nodes} nodes agree on {}", plural(shards as u64, "shard"));
-                match look.changing {
-                    0 => agreed,
-                    changing => format!(
-                        "{agreed}; {changing} kept changing: each node has what any had at the beginning, the states were not \
-                         compared"
-                    ),
-                }
-            }
-        }
-    } else {
-        format!(
-            "{} do not agree: {}",
-            plural(addresses.len() as u64, "node"),
-            plural(look.differences.len() as u64, "difference")
-        )
-    };
+    let summary = summary(addresses.len(), shards, &look);
     if args.json {
         output::object(&Report {
             agree,
@@ -99,6 +76,26 @@ pub async fn run(args: &Verify) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::new("no", summary))
+    }
+}
+
+/// What was found, in a sentence.
+fn summary(nodes: usize, shards: usize, look: &Look) -> String {
+    let shards = plural(shards as u64, "shard");
+    if !look.differences.is_empty() {
+        let nodes = plural(nodes as u64, "node");
+        let differences = plural(look.differences.len() as u64, "difference");
+        return format!("{nodes} do not agree: {differences}");
+    }
+    if nodes == 1 {
+        return format!("1 node holds {shards}; there is no other to compare it with");
+    }
+    match look.changing {
+        0 => format!("{nodes} nodes agree on {shards}"),
+        changing => format!(
+            "{nodes} nodes agree on {shards}; {changing} kept changing: each node has what any had at the beginning, the states were \
+             not compared"
+        ),
     }
 }
 

@@ -114,7 +114,7 @@ fn who_told_before_it_counted_is_counted_once_it_does() {
 fn who_asks_a_node_that_counts_for_no_majority_yet_is_told_why() {
     let mut world = check(
         "abc",
-        "link a b\n link a c\n run\n sync a\n crash a\n start a\n a majority p/x incr 1\n sync a\n wait 9000\n refused a unconfirmed",
+        "link a b\n link a c\n run\n sync a\n crash a\n start a\n a majority p/x incr 1\n sync a\n wait 60000\n refused a unconfirmed",
     );
     let refusal = world.refusal('a');
     assert!(
@@ -122,7 +122,7 @@ fn who_asks_a_node_that_counts_for_no_majority_yet_is_told_why() {
         "{refusal}"
     );
     world.script(
-        "link a b\n run\n cut a b\n a majority p/x incr 1\n sync a\n wait 9000\n refused a unconfirmed",
+        "link a b\n run\n cut a b\n a majority p/x incr 1\n sync a\n wait 60000\n refused a unconfirmed",
     );
     let refusal = world.refusal('a');
     assert!(
