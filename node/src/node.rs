@@ -573,6 +573,12 @@ impl Node {
         self.handle.disk()
     }
 
+    /// Whether it stops, or has.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.handle.shared().is_stopping()
+    }
+
     /// Resolves once writes are taken for the first time (or the node has stopped).
     pub async fn ready(&self) {
         self.handle.ready().await;

@@ -2,9 +2,9 @@
 //!
 //! Contract: equal version vectors with different fingerprints are damage, never a matter of time; different version
 //! vectors are nodes that have not caught up with each other yet. Under writes that never pause they are so at every moment: then
-//! it is enough that each node has all that any had at the first look.
+//! it is enough that each node has all that any had a while before ([`KEPT_UP`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ANSWER_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Between two looks at nodes that do not agree yet. They report no event that spans them.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Whoever keeps up with writes that never pause has what anybody had so long before. (Where less time is given, at the first look.)
+pub const KEPT_UP: Duration = Duration::from_secs(2);
 
 /// One node and what it holds.
 pub struct Holding {
@@ -179,10 +182,10 @@ fn check_distinct(holdings: &[Holding]) -> Result<(), Failure> {
 /// Looks until the nodes agree or the time is over, and returns the last look. A node that stands still holds it up no longer
 /// than that, but for [`ANSWER_TIMEOUT_MIN`].
 ///
-/// Where writes never pause, the last look finds them to agree if by then each has what any had at the first.
+/// Where writes never pause, the last look finds them to agree if by then each has what any had a while before ([`KEPT_UP`]).
 pub async fn within(client: &Client, addresses: &[String], wait: Duration) -> Result<Look, Failure> {
     let deadline = Instant::now() + wait;
-    let mut first: Option<Look> = None;
+    let mut before: VecDeque<(Instant, Look)> = VecDeque::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         // In whole milliseconds: it is told to people.
@@ -193,12 +196,27 @@ pub async fn within(client: &Client, addresses: &[String], wait: Duration) -> Re
         match looked {
             Ok(look) if look.differences.is_empty() || look.is_damaged() => return Ok(look),
             Ok(look) if over => {
-                return Ok(match first {
-                    Some(first) => look.since(&first.holdings),
+                return Ok(match before.front() {
+                    Some((_, earlier)) => look.since(&earlier.holdings),
                     None => look,
                 });
             }
-            Ok(look) => drop(first.get_or_insert(look)),
+            Ok(look) => {
+                let now = Instant::now();
+                if before
+                    .back()
+                    .is_none_or(|(at, _)| now.duration_since(*at) >= KEPT_UP / 8)
+                {
+                    before.push_back((now, look));
+                }
+                // The first that is left is the latest of those that are old enough, if any is.
+                while before
+                    .get(1)
+                    .is_some_and(|(at, _)| now.duration_since(*at) >= KEPT_UP)
+                {
+                    before.pop_front();
+                }
+            }
             Err(failure) if over || !failure.may_retry() => return Err(failure),
             Err(_) => {}
         }

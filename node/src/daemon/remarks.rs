@@ -57,6 +57,9 @@ impl Remarks {
             }
             return;
         }
+        if node.is_stopping() {
+            return;
+        }
         let status = node.status();
         let why = why_not_ready(&status.members, &self.seeds, &status.refusals);
         if self.said.as_ref() != Some(&why) {

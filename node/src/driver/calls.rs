@@ -192,7 +192,10 @@ impl Shared {
         let watched_at = {
             let mut state = self.calls.lock();
             if state.has_ended {
-                return Err(unanswered(peer, "this node stopped"));
+                return Err(Error::new(
+                    ErrorKind::Stopping,
+                    "nothing changed: this node has stopped",
+                ));
             }
             if state.asked.len() >= ASKED_MAX {
                 let message =

@@ -496,6 +496,7 @@ impl Network for Quic {
             drop((transport, gossip));
             heard
         });
+        self.remembered.end();
         self.peers.all_disconnected();
         heard
     }

@@ -8,7 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anabranch_crdt::NodeId;
@@ -32,6 +34,10 @@ pub(super) struct Remembered {
     directory: PathBuf,
     /// What is in the file.
     written: Mutex<Option<String>>,
+    /// Somebody will write down all there is, and has not begun with it.
+    is_planned: AtomicBool,
+    /// Those who do, two at most.
+    writers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Remembered {
@@ -39,6 +45,21 @@ impl Remembered {
         Remembered {
             directory: directory.to_owned(),
             written: Mutex::default(),
+            is_planned: AtomicBool::default(),
+            writers: Mutex::default(),
+        }
+    }
+
+    fn writers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody writes any more.
+    pub(super) fn end(&self) {
+        let writers = std::mem::take(&mut *self.writers());
+        for writer in writers {
+            // What it has panicked with it has said.
+            let _ = writer.join();
         }
     }
 
@@ -60,6 +81,7 @@ impl Remembered {
     /// Writes down where they are, if that is news. `now` is asked when it is this call's turn.
     pub(super) fn keep(&self, now: impl FnOnce() -> Vec<(NodeId, Vec<SocketAddr>)>) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_planned.store(false, Ordering::SeqCst);
         let text = text(now());
         if written.as_ref() == Some(&text) {
             return;
@@ -92,11 +114,26 @@ impl Quic {
 
     /// Writes down where the members are, aside.
     pub(super) fn write_down(self: &Arc<Quic>) {
-        if let Some(links) = &*self.links() {
-            let quic = Arc::clone(self);
-            links.transport.runtime().spawn_blocking(move || {
-                quic.remembered.keep(|| quic.peers.addresses());
-            });
+        let remembered = &self.remembered;
+        // Whoever closes them waits for the writers afterwards.
+        let links = self.links();
+        if links.is_none() || remembered.is_planned.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let quic = Arc::clone(self);
+        let write = move || quic.remembered.keep(|| quic.peers.addresses());
+        let writer = thread::Builder::new().name("anabranch-hints".into()).spawn(write);
+        match writer {
+            Ok(writer) => {
+                let mut writers = remembered.writers();
+                writers.retain(|writer| !writer.is_finished());
+                writers.push(writer);
+            }
+            // It is only a hint, and tried again with the next news.
+            Err(error) => {
+                remembered.is_planned.store(false, Ordering::SeqCst);
+                tracing::debug!(%error, "where the members are is not written down, for want of a thread");
+            }
         }
     }
 

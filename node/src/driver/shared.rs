@@ -332,7 +332,7 @@ impl Shared {
     }
 
     /// Whether no further update is taken.
-    pub(super) fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.with_cell(|cell| cell.refusing.is_some()).unwrap_or(true)
     }
 

@@ -29,21 +29,19 @@ impl PeerClock {
 
     /// It says again what it shows. How far it is off, where that is news.
     pub fn says(&mut self, theirs: u64, ours: u64) -> Option<i64> {
-        let was_off = is_off(self.known_ms());
+        let was_off = self.known_ms().is_some_and(is_off);
         if self.ahead_ms.len() >= CLOCK_SAMPLES {
             self.ahead_ms.pop_front();
         }
         self.ahead_ms.push_back(ahead_ms(theirs, ours));
-        Some(self.known_ms()).filter(|ms| is_off(*ms) && !was_off)
+        self.known_ms().filter(|ms| is_off(*ms) && !was_off)
     }
 
-    /// How far it is ahead, at least; 0 while it may be behind, and what it said may have been late.
-    pub fn known_ms(&self) -> i64 {
-        let fastest = self.ahead_ms.iter().copied().max().unwrap_or(0);
-        if is_off(fastest) && fastest < 0 && self.ahead_ms.len() < CLOCK_SAMPLES {
-            return 0;
-        }
-        fastest
+    /// How far it is ahead, at least; none while it seems far behind, and what it said may have been late.
+    pub fn known_ms(&self) -> Option<i64> {
+        let fastest = self.ahead_ms.iter().copied().max()?;
+        let may_be_late = is_off(fastest) && fastest < 0 && self.ahead_ms.len() < CLOCK_SAMPLES;
+        (!may_be_late).then_some(fastest)
     }
 }
 
@@ -62,7 +60,7 @@ mod tests {
     #[test]
     fn what_comes_late_is_no_clock_that_is_behind() {
         let mut clock = PeerClock::new(100_000, 123_000);
-        assert_eq!(clock.known_ms(), 0);
+        assert_eq!(clock.known_ms(), None);
         // Late ones between others, for ever.
         for i in 1..100_u64 {
             let ours = 123_000 + i * 5_000;
@@ -73,7 +71,7 @@ mod tests {
             };
             assert_eq!(clock.says(ours - late, ours), None);
         }
-        assert_eq!(clock.known_ms(), -3);
+        assert_eq!(clock.known_ms(), Some(-3));
     }
 
     #[test]

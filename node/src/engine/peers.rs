@@ -260,6 +260,7 @@ impl Engine {
 
     /// How far the connected peers' wall clocks are ahead of this node's, as far as that is known, milliseconds.
     pub fn clock_skews(&self) -> BTreeMap<NodeId, i64> {
-        self.peers.iter().map(|(n, p)| (*n, p.clock.known_ms())).collect()
+        let known = |(node, peer): (&NodeId, &Peer)| Some((*node, peer.clock.known_ms()?));
+        self.peers.iter().filter_map(known).collect()
     }
 }

@@ -11,7 +11,12 @@ impl Engine {
     /// caught up with others before. What seeds still name does not make them members.
     pub(crate) fn is_alone(&self) -> bool {
         let all_left = self.settled.now && self.standing.has_any();
-        self.members.len() == 1 && (!self.expects_others || all_left)
+        self.never_had_others() || self.members.len() == 1 && all_left
+    }
+
+    /// Whether no others were ever expected, and none are known.
+    pub(crate) fn never_had_others(&self) -> bool {
+        self.members.len() == 1 && !self.expects_others
     }
 
     /// Whether this shard takes writes from callers.

@@ -201,9 +201,10 @@ impl Engine {
         })
     }
 
-    /// Whether this node counts for majorities in a shard: it has caught up once since it started.
+    /// Whether this node counts for majorities in a shard: it has caught up once since it started. One whose others had left when it
+    /// was started may not know of who has come since.
     pub(crate) fn votes(&self, shard: ShardId) -> bool {
-        self.is_alone() || self.shards[shard.0 as usize].caught_up
+        self.never_had_others() || self.shards[shard.0 as usize].caught_up
     }
 
     /// Acknowledges at once, and again when it is durable.

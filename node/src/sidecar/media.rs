@@ -8,7 +8,12 @@ pub fn foreign_charset(content_type: &str) -> Option<&str> {
     let mut parameters = parameters.filter_map(|part| part.split_once('='));
     let charset = parameters.find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
     let charset = charset.map(|(_, charset)| charset.trim().trim_matches('"'));
-    charset.filter(|charset| !charset.eq_ignore_ascii_case("utf-8"))
+    // What else utf-8 is called, and what is a part of it.
+    let is_ours = |charset: &str| {
+        let names = ["utf-8", "utf8", "us-ascii", ""];
+        names.iter().any(|name| charset.eq_ignore_ascii_case(name))
+    };
+    charset.filter(|charset| !is_ours(charset))
 }
 
 /// That a body is as it is: nothing here unpacks it.

@@ -10,7 +10,7 @@ use super::read::node;
 use crate::node::LEAVE_WITHIN;
 
 /// How much longer than the node waits for its peers it is waited for: what it does after that takes seconds.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Makes a node leave, and says what has become of what it had.
 pub async fn run(args: &Ask) -> Result<(), Failure> {

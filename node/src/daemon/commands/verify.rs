@@ -93,8 +93,9 @@ fn summary(nodes: usize, shards: usize, look: &Look) -> String {
     match look.changing {
         0 => format!("{nodes} nodes agree on {shards}"),
         changing => format!(
-            "{nodes} nodes agree on {shards}; {changing} kept changing: each node has what any had at the beginning, the states were \
-             not compared"
+            "{nodes} nodes agree on {shards}; {changing} kept changing: each node has what any had {} s before, the states were not \
+             compared",
+            agreement::KEPT_UP.as_secs()
         ),
     }
 }

@@ -54,6 +54,7 @@ fn readiness(app: &App, reason: Option<&str>) -> Response {
 fn no_writes(node: &Node) -> Option<&'static str> {
     match node.disk() {
         DiskState::Fine if node.is_ready() => None,
+        DiskState::Fine if node.is_stopping() => Some("this node takes no writes any more: it stops"),
         DiskState::Fine => Some("this node does not take writes yet: it catches up"),
         _ => Some("this node takes no writes: /v1/status says what is wrong with its disk"),
     }

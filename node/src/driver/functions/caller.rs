@@ -1,5 +1,6 @@
 //! Makes a function's calls.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anabranch_crdt::NodeId;
@@ -29,15 +30,23 @@ pub(super) struct HostCaller {
     /// When its own caller gives up, if it does.
     deadline: Option<Time>,
     seen: Mutex<Token>,
+    /// A call of it was refused as this node, or another, stops.
+    was_stopped: AtomicBool,
     later: Later,
 }
 
 impl HostCaller {
+    /// Whether a call of it was refused as a node stops.
+    pub(super) fn was_stopped(&self) -> bool {
+        self.was_stopped.load(Ordering::Relaxed)
+    }
+
     pub(super) fn new(shared: &Arc<Shared>, deadline: Option<Time>, seen: Token) -> HostCaller {
         HostCaller {
             shared: Arc::clone(shared),
             deadline,
             seen: Mutex::new(seen),
+            was_stopped: AtomicBool::default(),
             later: Later::default(),
         }
     }
@@ -63,8 +72,7 @@ impl Caller for HostCaller {
             let has_own_stack = has_own_stack(call.origin.depth);
             let calling = call_from(Arc::clone(&self.shared), on, call, self.seen(), left_ms);
             let (reply, token) = if has_own_stack {
-                let ended = aside(&self.shared, Box::pin(calling)).await;
-                ended.unwrap_or_else(|| (Err(cut_off()), Token::default()))
+                on_own_stack(&self.shared, Box::pin(calling)).await
             } else {
                 calling.await
             };
@@ -72,6 +80,9 @@ impl Caller for HostCaller {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .join(&token);
+            if matches!(&reply, Err(error) if error.kind() == ErrorKind::Stopping) {
+                self.was_stopped.store(true, Ordering::Relaxed);
+            }
             reply
         })
     }
@@ -92,6 +103,37 @@ impl Caller for HostCaller {
             None => Box::pin(self.shared.open_anywhere(call, seen, left_ms)),
         }
     }
+}
+
+impl Shared {
+    /// A call within a call, wherever its function is: its future would contain itself.
+    pub(super) fn call_within<'a>(
+        self: &'a Arc<Self>,
+        call: Call,
+        session: Option<&'a mut Token>,
+        left_ms: u64,
+    ) -> BoxFuture<'a, Result<Payload, Error>> {
+        Box::pin(async move {
+            if !has_own_stack(call.origin.depth) {
+                return self.call_anywhere(call, session, left_ms).await;
+            }
+            let seen = session.as_deref().cloned().unwrap_or_default();
+            let calling = call_from(Arc::clone(self), None, call, seen, left_ms);
+            let (reply, token) = on_own_stack(self, Box::pin(calling)).await;
+            if let Some(session) = session {
+                session.join(&token);
+            }
+            reply
+        })
+    }
+}
+
+async fn on_own_stack(
+    shared: &Shared,
+    calling: BoxFuture<'static, (Result<Payload, Error>, Token)>,
+) -> (Result<Payload, Error>, Token) {
+    let ended = aside(shared, calling).await;
+    ended.unwrap_or_else(|| (Err(cut_off()), Token::default()))
 }
 
 async fn call_from(

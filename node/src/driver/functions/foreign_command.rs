@@ -355,7 +355,7 @@ impl Shared {
         for call in later.leave(self, effects).await {
             let left_ms = self.clock.time().ms_until(deadline);
             let name = call.to_string();
-            note_failure(&name, self.make_call(call, token, left_ms).await);
+            note_failure(&name, self.call_within(call, Some(token), left_ms).await);
         }
     }
 
@@ -368,19 +368,9 @@ impl Shared {
     ) -> Result<Payload, Error> {
         match action {
             Action::Reply(reply) => Ok(reply),
-            Action::Forward(call) => self.make_call(call, token, left_ms).await,
+            Action::Forward(call) => self.call_within(call, Some(token), left_ms).await,
             Action::Refuse(error) => Err(error),
         }
-    }
-
-    /// A call within a call: its future would contain itself.
-    pub(super) fn make_call<'a>(
-        self: &'a Arc<Self>,
-        call: Call,
-        token: &'a mut Token,
-        left_ms: u64,
-    ) -> BoxFuture<'a, Result<Payload, Error>> {
-        Box::pin(self.call_anywhere(call, Some(token), left_ms))
     }
 }
 

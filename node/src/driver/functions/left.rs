@@ -46,12 +46,13 @@ impl<T: 'static> Future for GoesOn<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<T> {
-        let Some(future) = &mut self.future else {
+        // What panics does not go on.
+        let Some(mut future) = self.future.take() else {
             unreachable!("nobody waits for what has ended");
         };
         let polled = future.as_mut().poll(task);
-        if polled.is_ready() {
-            self.future = None;
+        if polled.is_pending() {
+            self.future = Some(future);
         }
         polled
     }
@@ -124,7 +125,7 @@ impl Shared {
         changed: bool,
     ) -> Result<Payload, Error> {
         let (to, left_ms) = (call.entity.clone(), self.clock.time().ms_until(deadline));
-        let asked = self.call_anywhere(call, session, left_ms).await;
+        let asked = self.call_within(call, session, left_ms).await;
         asked.map_err(|error| match changed {
             true => forward_failed(&to, &error),
             false => error,

@@ -89,10 +89,12 @@ async fn run_here(mut open: Open, host: Arc<StreamHost>, run: BoxFuture<'static,
         _ = host.shared.stopped() => Err(stopped()),
         (result, _) = host.shared.functions.reactor.around(run) => result,
     };
-    // Calls that it made may have been refused for that.
-    let result = result.map_err(|error| match host.shared.is_stopping() {
-        true => stopped(),
-        false => error,
+    // Calls that it made may have been refused for that, and the function have made a refusal of its own of it.
+    let result = result.map_err(|error| {
+        match host.shared.has_stopped() || host.caller.was_stopped() && host.shared.is_stopping() {
+            true => stopped(),
+            false => error,
+        }
     });
     open.end(&result);
     let token = host
