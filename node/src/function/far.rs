@@ -106,7 +106,7 @@ async fn next(peer: NodeId, input: &mut impl FramesIn) -> Result<Option<CallFram
 /// The caller's side of a stream.
 async fn run_there(peer: NodeId, mut out: impl FramesOut, mut input: impl FramesIn, pipe: Pipe) -> Ended {
     let (mut messages, mut replies) = pipe.split();
-    let outward = async move {
+    let outward = async {
         while let Some(message) = messages.next().await {
             let frame = CallFrame::Message(WireValue::of(message)).encode();
             // What stops it here, what comes says better.
@@ -115,8 +115,6 @@ async fn run_there(peer: NodeId, mut out: impl FramesOut, mut input: impl Frames
             }
         }
         out.finish();
-        // Whoever still sends hears that no more is taken.
-        drop(messages);
         pending::<Ended>().await
     };
     let inward = async {
@@ -167,13 +165,9 @@ pub async fn serve(
     }
     let outward = send_replies(&mut out, replies);
     let ended = async {
-        let inward = async move {
+        let inward = async {
             match take_messages(&mut input, messages).await {
-                // Nobody reads more of it, and its caller is told so.
-                Over::Finished => {
-                    drop(input);
-                    pending().await
-                }
+                Over::Finished => pending().await,
                 Over::Cut(why) => tracing::debug!(why, "a stream's caller has gone"),
             }
         };

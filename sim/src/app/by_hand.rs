@@ -367,7 +367,7 @@ impl TestCluster {
         held(self.world.send_by_hand(stream.client, None));
     }
 
-    /// Whether all messages of a stream have found room on their way to its function, or it takes no more.
+    /// Whether all messages of a stream have found room on their way to its function.
     pub fn has_sent(&mut self, stream: &Opened) -> bool {
         let stands = self.world.stream_stands(stream.client);
         stands.is_none_or(|stands| stands.has_sent)

@@ -99,11 +99,6 @@ fn sums(seen: &Arc<Seen>) -> Function {
                 Ok::<_, Error>(())
             }
         })
-        .stream("deaf", |mut stream: Sums, ()| async move {
-            stream.send(&1).await?;
-            drop(stream);
-            std::future::pending::<Result<(), Error>>().await
-        })
         .stream("refuse", |_: Sums, why: String| async move { Err::<(), _>(why) })
         .stream("panic", |mut stream: Sums, ()| async move {
             stream.send(&1).await?;
@@ -281,24 +276,6 @@ fn what_a_function_ends_with_comes_to_its_caller() {
         assert_eq!(command.kind(), ErrorKind::Invalid);
         cluster.settle();
         assert_eq!(open(&mut cluster), 0);
-    }
-}
-
-#[test]
-fn who_sends_to_a_function_that_takes_no_more_hears_of_it() {
-    for on in [0, 1] {
-        let (mut cluster, _) = start();
-        let mut stream = cluster
-            .open(Ask::stream("sums", "a", "deaf", &()).at(0).on(on))
-            .unwrap();
-        assert_eq!(next(&mut cluster, &mut stream), 1);
-        for n in 0..200 {
-            cluster.send(&mut stream, &n);
-        }
-        cluster.pass(Duration::from_secs(10));
-        assert!(cluster.has_sent(&stream), "it waits for room at n{on} for ever");
-        cluster.leave(stream);
-        cluster.settle();
     }
 }
 

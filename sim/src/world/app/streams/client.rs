@@ -314,7 +314,7 @@ impl Apps {
         }
     }
 
-    /// How far a test's client is: whether its stream is open, whether all that it sent has room or is not taken any more, and how many replies it took, with
+    /// How far a test's client is: whether its stream is open, whether all that it sent has room, and how many replies it took, with
     /// the last of them.
     pub(in crate::world::app) fn stands_by_hand(&self, client: usize) -> Option<Stands> {
         let taking = self
@@ -324,11 +324,7 @@ impl Apps {
             .find(|taking| taking.client == client)?;
         Some(Stands {
             is_open: taking.streaming.is_some(),
-            has_sent: match taking.sending {
-                Sending::Over => true,
-                Sending::Idle(_) => taking.messages.is_empty(),
-                Sending::Busy(_) => false,
-            },
+            has_sent: taking.messages.is_empty() && !matches!(taking.sending, Sending::Busy(_)),
             taken: taking.taken,
             last: taking.last.clone(),
         })
