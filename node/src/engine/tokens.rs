@@ -222,7 +222,7 @@ impl Engine {
     }
 
     /// Those of them by which nothing has changed: they read, or wait for what their session has seen.
-    pub(crate) fn unmade(&self) -> BTreeSet<RequestId> {
+    pub fn unmade(&self) -> BTreeSet<RequestId> {
         let parked = self.parked.waiting.keys().copied();
         parked
             .chain(self.polls.requests())
