@@ -66,6 +66,8 @@ fn a_full_disk_is_an_error_to_the_writer_and_nothing_else() {
             .is_some_and(|reason| !reason.is_empty()),
         "{status}"
     );
+    let said = n2.run(["status"]).done();
+    assert!(said.contains("takes no writes: see its store"), "{said}");
     // Whoever looks where to write to is sent elsewhere.
     assert!(!n2.is_ready());
     assert!(elements(&n2.value("set", "s")).len() >= acknowledged.len());

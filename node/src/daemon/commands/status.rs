@@ -62,9 +62,9 @@ fn for_people(status: &StatusBody, at: &str) -> String {
 /// The node itself, a line each.
 fn about(status: &StatusBody, at: &str, now_ms: u64) -> Vec<Vec<String>> {
     let ready = match (status.ready, status.store_reason.is_some()) {
+        (_, true) => "takes no writes: see its store",
         (true, false) => "takes writes",
-        (true, true) => "takes no writes: see its store",
-        (false, _) => "takes no writes yet: it has not caught up with a peer",
+        (false, false) => "takes no writes yet: it has not caught up with a peer",
     };
     let store = match &status.store_reason {
         Some(reason) => format!("{}: {reason}", status.store),
