@@ -20,7 +20,7 @@ use crate::wire::Token;
 const STACK_CALLS_MAX: u8 = 8;
 
 /// Whether a call of this depth does.
-pub(super) fn has_own_stack(depth: u8) -> bool {
+fn has_own_stack(depth: u8) -> bool {
     depth > 0 && depth.is_multiple_of(STACK_CALLS_MAX)
 }
 
@@ -68,14 +68,9 @@ impl Caller for HostCaller {
 
     fn call(&self, on: Option<NodeId>, call: Call) -> BoxFuture<'_, Result<Payload, Error>> {
         Box::pin(async move {
-            let left_ms = self.left_ms();
-            let has_own_stack = has_own_stack(call.origin.depth);
-            let calling = call_from(Arc::clone(&self.shared), on, call, self.seen(), left_ms);
-            let (reply, token) = if has_own_stack {
-                on_own_stack(&self.shared, Box::pin(calling)).await
-            } else {
-                calling.await
-            };
+            let (left_ms, mut token) = (self.left_ms(), self.seen());
+            let calling = self.shared.call_within(on, call, Some(&mut token), left_ms);
+            let reply = calling.await;
             self.seen
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -106,49 +101,44 @@ impl Caller for HostCaller {
 }
 
 impl Shared {
-    /// A call within a call, wherever its function is: its future would contain itself.
+    /// A call within a call, at a node or wherever its function is. Its future would contain itself.
     pub(super) fn call_within<'a>(
         self: &'a Arc<Self>,
+        on: Option<NodeId>,
         call: Call,
         session: Option<&'a mut Token>,
         left_ms: u64,
     ) -> BoxFuture<'a, Result<Payload, Error>> {
         Box::pin(async move {
             if !has_own_stack(call.origin.depth) {
-                return self.call_anywhere(call, session, left_ms).await;
+                return self.call_to(on, call, session, left_ms).await;
             }
-            let seen = session.as_deref().cloned().unwrap_or_default();
-            let calling = call_from(Arc::clone(self), None, call, seen, left_ms);
-            let (reply, token) = on_own_stack(self, Box::pin(calling)).await;
+            let (shared, mut seen) = (Arc::clone(self), session.as_deref().cloned().unwrap_or_default());
+            let calling = async move {
+                let reply = shared.call_to(on, call, Some(&mut seen), left_ms).await;
+                (reply, seen)
+            };
+            let ended = aside(self, Box::pin(calling)).await;
+            let (reply, seen) = ended.unwrap_or_else(|| (Err(cut_off()), Token::default()));
             if let Some(session) = session {
-                session.join(&token);
+                session.join(&seen);
             }
             reply
         })
     }
-}
 
-async fn on_own_stack(
-    shared: &Shared,
-    calling: BoxFuture<'static, (Result<Payload, Error>, Token)>,
-) -> (Result<Payload, Error>, Token) {
-    let ended = aside(shared, calling).await;
-    ended.unwrap_or_else(|| (Err(cut_off()), Token::default()))
-}
-
-async fn call_from(
-    shared: Arc<Shared>,
-    on: Option<NodeId>,
-    call: Call,
-    mut token: Token,
-    left_ms: u64,
-) -> (Result<Payload, Error>, Token) {
-    let seen = Some(&mut token);
-    let reply = match on {
-        Some(on) => shared.call_on(on, call, seen, left_ms).await,
-        None => shared.call_anywhere(call, seen, left_ms).await,
-    };
-    (reply, token)
+    async fn call_to(
+        self: &Arc<Self>,
+        on: Option<NodeId>,
+        call: Call,
+        session: Option<&mut Token>,
+        left_ms: u64,
+    ) -> Result<Payload, Error> {
+        match on {
+            Some(on) => self.call_on(on, call, session, left_ms).await,
+            None => self.call_anywhere(call, session, left_ms).await,
+        }
+    }
 }
 
 fn cut_off() -> Error {

@@ -210,7 +210,6 @@ impl Begun<'_> {
             (Action::Reply(payload), _) => Ok(payload),
             (Action::Refuse(error), _) => Err(error),
             (Action::Forward(next), true) => Box::pin(shared.call_forwarded(next, session, deadline)).await,
-            // A call within a call: its future would contain itself.
             (Action::Forward(next), false) => {
                 Box::pin(shared.call_beyond(next, session, deadline, false)).await
             }

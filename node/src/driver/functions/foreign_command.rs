@@ -355,7 +355,7 @@ impl Shared {
         for call in later.leave(self, effects).await {
             let left_ms = self.clock.time().ms_until(deadline);
             let name = call.to_string();
-            note_failure(&name, self.call_within(call, Some(token), left_ms).await);
+            note_failure(&name, self.call_within(None, call, Some(token), left_ms).await);
         }
     }
 
@@ -368,7 +368,7 @@ impl Shared {
     ) -> Result<Payload, Error> {
         match action {
             Action::Reply(reply) => Ok(reply),
-            Action::Forward(call) => self.call_within(call, Some(token), left_ms).await,
+            Action::Forward(call) => self.call_within(None, call, Some(token), left_ms).await,
             Action::Refuse(error) => Err(error),
         }
     }

@@ -125,7 +125,7 @@ impl Shared {
         changed: bool,
     ) -> Result<Payload, Error> {
         let (to, left_ms) = (call.entity.clone(), self.clock.time().ms_until(deadline));
-        let asked = self.call_within(call, session, left_ms).await;
+        let asked = self.call_within(None, call, session, left_ms).await;
         asked.map_err(|error| match changed {
             true => forward_failed(&to, &error),
             false => error,

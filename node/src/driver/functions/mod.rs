@@ -338,7 +338,6 @@ impl Shared {
                     }
                     found = self.functions.find(next.entity.kind(), &next.method);
                     if found.is_none() {
-                        // A call within a call: its future would contain itself.
                         return Box::pin(self.call_beyond(next, session, deadline, changed)).await;
                     }
                     call = next;

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
-use super::caller::{HostCaller, has_own_stack};
+use super::caller::HostCaller;
 use super::direct::Ended;
 use super::later::{Later, call_now, do_left, note_failure};
 use super::left::{Called, GoesOn};
@@ -527,7 +527,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Makes an effect. A call within a call: its future would contain itself.
+/// Makes an effect.
 fn make_effect(
     shared: Arc<Shared>,
     call: Call,
@@ -535,15 +535,9 @@ fn make_effect(
     deadline: Time,
 ) -> BoxFuture<'static, Called> {
     Box::pin(async move {
-        let is_here = shared.functions.has_method(&call);
-        if is_here && !has_own_stack(call.origin.depth) {
-            let left_ms = shared.clock.time().ms_until(deadline);
-            let done = shared.call(call, seen.as_mut(), left_ms).await;
-            return (done, seen);
-        }
-        let caller = HostCaller::new(&shared, Some(deadline), seen.unwrap_or_default());
-        let done = caller.call(None, call).await;
-        (done, Some(caller.seen()))
+        let left_ms = shared.clock.time().ms_until(deadline);
+        let done = shared.call_within(None, call, seen.as_mut(), left_ms).await;
+        (done, seen)
     })
 }
 
