@@ -340,17 +340,14 @@ impl Engine {
         view.voting = heard.voting;
         view.is_known(me);
         let behind = me.is_some_and(|me| view.cursor < shard.vv.get(me));
-        let remembers_more = shard.replicas.iter().any(|(ix, replica)| {
-            replica.node == node && Some(ix) != me && heard.applied.get(ix) > shard.vv.get(ix)
+        // Of earlier runs of this node: the peer has more than is here.
+        let lacking_of_own = shard.replicas.iter().filter(|(ix, replica)| {
+            replica.node == node && Some(*ix) != me && heard.applied.get(*ix) > shard.vv.get(*ix)
         });
-        if remembers_more && !shard.caught_up {
+        let last_run = lacking_of_own.map(|(_, replica)| replica.epoch).max();
+        if last_run.is_some() && !shard.caught_up {
             shard.outdated = true;
         }
-        let runs = shard
-            .replicas
-            .iter()
-            .filter(|(ix, replica)| replica.node == node && heard.applied.get(*ix) > 0);
-        let last_run = runs.map(|(_, replica)| replica.epoch).max();
         if let Some(view) = shard.peers.get_mut(&peer).filter(|_| heard.base.is_some()) {
             view.base = heard.base;
         }
