@@ -52,6 +52,12 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
+    /// Whether writes are taken: it is ready, and so is its disk.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn takes_writes(&self) -> bool {
+        self.ready && self.disk == DiskState::Fine
+    }
+
     pub(super) fn of(node: &Shared) -> NodeStatus {
         let (engine, clocks) = node.peek(|engine| (engine.status(), engine.clock_skews()));
         let mut members: BTreeMap<NodeId, MemberStatus> = engine

@@ -268,7 +268,7 @@ fn gauges(out: &mut Text, status: &NodeStatus, certificate_expires_ms: u64) {
         (
             "anabranch_ready",
             "1 when the node takes writes.",
-            u64::from(status.ready && status.disk == DiskState::Fine),
+            u64::from(status.takes_writes()),
         ),
         (
             "anabranch_shards",

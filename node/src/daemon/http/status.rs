@@ -92,12 +92,12 @@ pub(super) async fn leave(State(app): State<Arc<App>>, headers: HeaderMap) -> Re
 fn health_body(node: &Node) -> HealthBody {
     HealthBody {
         id: node.id().to_string(),
-        ready: node.is_ready() && node.disk() == DiskState::Fine,
+        ready: no_writes(node).is_none(),
     }
 }
 
 fn status_body(app: &App, status: NodeStatus) -> StatusBody {
-    let takes_writes = status.ready && status.disk == DiskState::Fine;
+    let takes_writes = status.takes_writes();
     let (store, store_reason) = match status.disk {
         DiskState::Fine => ("ok", None),
         DiskState::Full { reason } => ("full", Some(reason)),
