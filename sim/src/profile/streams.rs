@@ -114,6 +114,22 @@ async fn sum(mut stream: Stream<Lines, u64, u64>, name: String) -> Result<(), Er
     stream.send(&sum).await
 }
 
+/// At any node, perhaps of the function at any other, and perhaps for so long at most.
+fn somewhere(client: &mut Client, ask: Ask, lasts_us_max: f64, ends_by_itself: f64) -> Ask {
+    let ask = ask.at(client.any_node());
+    let ask = if client.rng.chance(0.6) {
+        ask.on(client.any_node())
+    } else {
+        ask
+    };
+    let lasts = client.rng.log_uniform(1e3, lasts_us_max) as u64;
+    if client.rng.chance(ends_by_itself) {
+        ask.lasting_us(lasts)
+    } else {
+        ask
+    }
+}
+
 impl Streams {
     fn mark(&mut self, what: &'static str) {
         *self.marks.entry(what).or_default() += 1;
@@ -127,18 +143,7 @@ impl Streams {
             None if client.rng.chance(0.4) => ("watch", Ask::stream(ITEMS, key, "watch", &())),
             None => ("show", Ask::stream(ITEMS, key, "show", &())),
         };
-        let ask = ask.at(client.any_node());
-        let ask = if client.rng.chance(0.6) {
-            ask.on(client.any_node())
-        } else {
-            ask
-        };
-        let lasts = client.rng.log_uniform(1e3, 3e7) as u64;
-        let ask = if client.rng.chance(0.7) {
-            ask.lasting_us(lasts)
-        } else {
-            ask
-        };
+        let ask = somewhere(client, ask, 3e7, 0.7);
         let in_session = way != "relay" && client.rng.chance(0.5);
         let must = match in_session {
             true => self.mine.get(&(client.ix, key)).cloned().unwrap_or_default(),
@@ -163,19 +168,7 @@ impl Streams {
             let ask = Ask::stream(SUMS, "all", "sum", &name);
             (Asked::Sum(name, messages.clone()), ask)
         };
-        let ask = ask.at(client.any_node()).sending(&messages);
-        let ask = if client.rng.chance(0.6) {
-            ask.on(client.any_node())
-        } else {
-            ask
-        };
-        let lasts = client.rng.log_uniform(1e3, 1e7) as u64;
-        let ask = if client.rng.chance(0.4) {
-            ask.lasting_us(lasts)
-        } else {
-            ask
-        };
-        (asked, ask)
+        (asked, somewhere(client, ask.sending(&messages), 1e7, 0.4))
     }
 
     fn add(&mut self, client: &mut Client, key: &'static str) -> (Asked, Ask) {

@@ -13,7 +13,7 @@ use super::calling::Stage;
 use super::checks::check_action;
 use super::desk::{Answer, AtDesk, Desk, Wanted};
 use super::streams::{Opener, Who};
-use super::{Apps, By, Event, Step, Todo};
+use super::{Apps, By, CallIx, Event, Step, Todo};
 use crate::net::NodeIx;
 use crate::rng::Rng;
 use crate::world::World;
@@ -53,6 +53,31 @@ impl Run {
     pub fn answer(&self, slot: u64, answer: Answer) {
         if let Does::Waits { desk, .. } = &self.does {
             desk.answer(slot, answer);
+        }
+    }
+}
+
+/// A function that waits for what it calls.
+#[derive(Clone, Copy)]
+pub(super) enum Waits {
+    /// A command's.
+    Call(CallIx),
+    /// A stream's.
+    Stream(u64),
+}
+
+impl Waits {
+    fn by(self, slot: u64) -> By {
+        match self {
+            Waits::Call(of) => By::Function { of, slot },
+            Waits::Stream(of) => By::Stream { of, slot },
+        }
+    }
+
+    fn opener(self, slot: u64) -> Opener {
+        match self {
+            Waits::Call(of) => Opener::Call { of, slot },
+            Waits::Stream(of) => Opener::Stream { of, slot },
         }
     }
 }
@@ -130,13 +155,7 @@ impl Apps {
             world.plan_ran(node, ix);
         }
         let (wanted, dropped) = desk.take();
-        for slot in dropped {
-            self.drop_call(
-                world,
-                By::Function { of: ix, slot },
-                Opener::Call { of: ix, slot },
-            );
-        }
+        self.drop_calls(world, Waits::Call(ix), dropped);
         let is_over = matches!(
             self.callings.get(&ix).map(|calling| &calling.stage),
             Some(Stage::Running(Run {
@@ -146,20 +165,8 @@ impl Apps {
         );
         let left_ms = Time(world.kernel.now()).ms_until(deadline);
         // Who does not wait any more was not asked for either.
-        for Wanted {
-            slot,
-            on,
-            call,
-            opens,
-        } in wanted.into_iter().filter(|_| !is_over)
-        {
-            if opens {
-                let opener = Opener::Call { of: ix, slot };
-                self.open_stream(world, node, on, opener, call, seen.clone(), left_ms);
-            } else {
-                let by = By::Function { of: ix, slot };
-                self.call_of(world, node, on, by, call, seen.clone(), left_ms);
-            }
+        if !is_over {
+            self.make_wanted(world, node, Waits::Call(ix), wanted, &seen, left_ms);
         }
         Ok(())
     }
@@ -189,8 +196,40 @@ impl Apps {
         }
     }
 
+    /// Makes the calls that a function wants made, and opens what it wants opened.
+    pub(super) fn make_wanted(
+        &mut self,
+        world: &mut World,
+        node: NodeIx,
+        waits: Waits,
+        wanted: Vec<Wanted>,
+        seen: &Token,
+        left_ms: u64,
+    ) {
+        for Wanted {
+            slot,
+            on,
+            call,
+            opens,
+        } in wanted
+        {
+            if opens {
+                self.open_stream(world, node, on, waits.opener(slot), call, seen.clone(), left_ms);
+            } else {
+                self.call_of(world, node, on, waits.by(slot), call, seen.clone(), left_ms);
+            }
+        }
+    }
+
+    /// A function waits no more for what it had wanted.
+    pub(super) fn drop_calls(&mut self, world: &mut World, waits: Waits, slots: Vec<u64>) {
+        for slot in slots {
+            self.drop_call(world, waits.by(slot), waits.opener(slot));
+        }
+    }
+
     /// A function has dropped a call that it had made, or a stream that it had wanted opened.
-    pub(super) fn drop_call(&mut self, world: &mut World, by: By, opener: Opener) {
+    fn drop_call(&mut self, world: &mut World, by: By, opener: Opener) {
         self.cancel_opening(&opener);
         let here = self.callings.iter().find(|(_, calling)| calling.by == by);
         let routed = self.routes.iter().find(|(_, routing)| routing.by == by);

@@ -9,10 +9,10 @@ use anabranch::{
     Type,
 };
 
-use super::super::desk::{Answer, Desk, Wanted};
+use super::super::desk::{Answer, Desk};
 use super::super::effects::Chain;
-use super::super::{Apps, By, Event, Todo};
-use super::Opener;
+use super::super::running::Waits;
+use super::super::{Apps, Event, Todo};
 use super::host::{Aside, AtStream, Room, Tie};
 use crate::net::NodeIx;
 use crate::rng::Rng;
@@ -156,28 +156,9 @@ impl Apps {
         let (node, seen) = (running.node, running.seen.clone());
         let (wanted, dropped) = running.desk.take();
         let calls = wanted.len();
-        for slot in dropped {
-            self.drop_call(
-                world,
-                By::Stream { of: number, slot },
-                Opener::Stream { of: number, slot },
-            );
-        }
-        for Wanted {
-            slot,
-            on,
-            call,
-            opens,
-        } in wanted
-        {
-            if opens {
-                let opener = Opener::Stream { of: number, slot };
-                self.open_stream(world, node, on, opener, call, seen.clone(), TIMEOUT_MS_DEFAULT);
-            } else {
-                let by = By::Stream { of: number, slot };
-                self.call_of(world, node, on, by, call, seen.clone(), TIMEOUT_MS_DEFAULT);
-            }
-        }
+        let waits = Waits::Stream(number);
+        self.drop_calls(world, waits, dropped);
+        self.make_wanted(world, node, waits, wanted, &seen, TIMEOUT_MS_DEFAULT);
         calls
     }
 
@@ -219,13 +200,7 @@ impl Apps {
         world.tell(|| format!("n{node} the stream of {name} is over"));
         drop(future);
         let (_, dropped) = desk.take();
-        for slot in dropped {
-            self.drop_call(
-                world,
-                By::Stream { of: number, slot },
-                Opener::Stream { of: number, slot },
-            );
-        }
+        self.drop_calls(world, Waits::Stream(number), dropped);
         let calls = room.take_at_end();
         if !calls.is_empty() {
             let chain = self.number();
