@@ -86,6 +86,20 @@ impl HybridClock {
             self.last = self.last.max(stamp);
         }
     }
+
+    /// Takes over what another clock of the same node has stamped and observed.
+    ///
+    /// ```
+    /// use anabranch_crdt::HybridClock;
+    ///
+    /// let (mut clock, mut other) = (HybridClock::new(), HybridClock::new());
+    /// other.observe(1_000, 1_200 << 16);
+    /// clock.join(&other);
+    /// assert!(clock.tick(1_000) > 1_200 << 16);
+    /// ```
+    pub fn join(&mut self, other: &HybridClock) {
+        self.last = self.last.max(other.last);
+    }
 }
 
 #[cfg(test)]

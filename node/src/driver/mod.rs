@@ -26,6 +26,7 @@ mod created;
 mod epochs;
 mod functions;
 mod image;
+mod loading;
 mod network;
 mod outgoing;
 mod peers;

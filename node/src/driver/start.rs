@@ -24,6 +24,7 @@ use super::cell::Cell;
 use super::clock::{Clock, wall_ms};
 use super::epochs::start_durably;
 use super::functions::Functions;
+use super::loading::Loading;
 use super::shared::{About, Shared, broken};
 use super::triggers::{self, Triggers};
 use super::writer::{Writer, unheard};
@@ -234,17 +235,26 @@ fn recover<D: Disk>(
         ..Options::default()
     };
     let mut is_newer = false;
-    let mut visit = |recovered: Recovered<'_>| -> Result<(), String> {
-        let taken: Result<(), RecoverError> = match recovered {
-            Recovered::Image(block) => engine.recover_image(block),
-            Recovered::Record { payload, .. } => engine.recover_record(payload),
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let opened = thread::scope(|scope| {
+        // On one core this thread may as well do it.
+        let mut loading = Loading::begin(scope, if cores > 1 { cores } else { 0 });
+        let mut visit = |recovered: Recovered<'_>| -> Result<(), String> {
+            let taken: Result<(), RecoverError> = match recovered {
+                Recovered::Image(block) => match engine.read_image(block) {
+                    Ok(Some(shard)) => loading.load(&mut engine, shard),
+                    read => read.map(|_| ()),
+                },
+                Recovered::ImageEnd => loading.finish(&mut engine),
+                Recovered::Record { payload, .. } => engine.recover_record(payload),
+            };
+            taken.map_err(|e| {
+                is_newer = e.is_newer();
+                e.to_string()
+            })
         };
-        taken.map_err(|e| {
-            is_newer = e.is_newer();
-            e.to_string()
-        })
-    };
-    let opened = Store::open_salted(disk, identity, rand::random(), options, &mut visit);
+        Store::open_salted(disk, identity, rand::random(), options, &mut visit)
+    });
     let (store, opened) = opened.map_err(|error| match error {
         StoreError::Refused { .. } if is_newer => Error::new(ErrorKind::NewerFormat, error.to_string()),
         error => store_error(&error),

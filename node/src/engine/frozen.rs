@@ -5,12 +5,12 @@
 //! Contract: the parts together hold every live put once, ascending, each part about `budget` bytes and never empty but
 //! for a shard without a row.
 
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use anabranch_crdt::{DOT_BYTES_MAX, Dot, Path, Put, Replicas, Value, VersionVector, encode_puts};
+use anabranch_crdt::{DOT_BYTES_MAX, Dot, Path, Put, Replicas, VersionVector, encode_puts};
 
+use crate::engine::rows::Rows;
 use crate::engine::shard::{EntityKey, Shard};
 use crate::engine::translate::{TableWriter, wire_entity};
 use crate::wire::{Resume, ShardId, ShardPart, WireEntity, WireRow};
@@ -22,7 +22,7 @@ pub(crate) struct Frozen {
     session: u64,
     replicas: Arc<Replicas>,
     view: VersionVector,
-    rows: Arc<BTreeMap<EntityKey, Arc<Value>>>,
+    rows: Arc<Rows>,
     at: Place,
     done: bool,
 }

@@ -23,8 +23,10 @@ mod inspect;
 mod io;
 mod levels;
 pub mod limits;
+mod load;
 mod peers;
 mod persist;
+mod placement;
 mod polls;
 mod pull;
 mod push;
@@ -33,6 +35,7 @@ mod readiness;
 mod receive;
 mod recover;
 mod ring;
+mod rows;
 mod said;
 mod serve;
 mod shard;
@@ -48,10 +51,8 @@ mod trial;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::hash::Hasher;
 
 use anabranch_crdt::{Epoch, HashKey, HybridClock, NodeId, ReplicaId, VersionVector, planted};
-use siphasher::sip::SipHasher13;
 
 pub use crate::view::View;
 pub use inspect::{Counters, EngineStatus, Holdings, LiveDot, PeerSaid, ShardSummary};
@@ -60,12 +61,14 @@ pub use io::{
     Stage, Start, Time, Update,
 };
 pub use limits::Limits;
+pub use load::{Loaded, Unloaded};
 pub use recover::{FrozenImage, RecoverError, epoch_for_start};
 
 use crate::engine::idempotency::Keys;
 use crate::engine::levels::Levels;
 use crate::engine::peers::Peer;
 use crate::engine::persist::Persist;
+use crate::engine::placement::{Placement, hash_key};
 use crate::engine::polls::Polls;
 use crate::engine::pull::Pulls;
 use crate::engine::recover::RecoverStage;
@@ -265,16 +268,14 @@ impl Engine {
     /// The shard of an entity: a keyed hash of its id or, where its key has a `#`, of what stands before it, so that
     /// related entities of different kinds can be placed together.
     pub fn shard_of(&self, id: &EntityId) -> ShardId {
-        let mut h = SipHasher13::new_with_key(&self.key.0);
-        match id.key().split_once('#') {
-            Some((together, _)) => h.write(together.as_bytes()),
-            None => {
-                h.write(id.kind().as_bytes());
-                h.write_u8(0xff);
-                h.write(id.key().as_bytes());
-            }
+        self.placement().shard_of(id)
+    }
+
+    fn placement(&self) -> Placement {
+        Placement {
+            key: self.key,
+            shards: self.config.shards,
         }
-        ShardId((h.finish() % u64::from(self.config.shards)) as u32)
     }
 
     /// A shard's vector or fingerprint has changed: everything that follows from it is due again.
@@ -326,16 +327,4 @@ impl Engine {
         let before = std::mem::replace(&mut shard.counted_ring_bytes, bytes);
         self.ring_bytes = self.ring_bytes + bytes - before;
     }
-}
-
-/// The key of a cluster's hashes: all its nodes must place and fingerprint alike.
-fn hash_key(cluster: &str) -> HashKey {
-    let mut key = [0; 16];
-    for (half, seed) in key.chunks_exact_mut(8).zip([1u8, 2]) {
-        let mut h = SipHasher13::new_with_key(b"anabranch shards");
-        h.write_u8(seed);
-        h.write(cluster.as_bytes());
-        half.copy_from_slice(&h.finish().to_le_bytes());
-    }
-    HashKey(key)
 }

@@ -389,15 +389,20 @@ impl Engine {
 
     /// A register written elsewhere drags the hybrid clock forward, within its bound.
     pub(crate) fn observe_clocks<'a>(&mut self, puts: impl IntoIterator<Item = &'a Put>) {
-        for put in puts {
-            if let Payload::Stamped {
-                clock,
-                mode: ClockMode::Default,
-                ..
-            } = put.payload
-            {
-                self.clock.observe(self.now.wall_ms, clock);
-            }
+        for stamp in puts.into_iter().filter_map(stamp_of) {
+            self.clock.observe(self.now.wall_ms, stamp);
         }
+    }
+}
+
+/// The stamp of a hybrid clock that wrote it, if one did.
+pub(super) fn stamp_of(put: &Put) -> Option<u64> {
+    match put.payload {
+        Payload::Stamped {
+            clock,
+            mode: ClockMode::Default,
+            ..
+        } => Some(clock),
+        _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! The start: a directory's snapshot and log become the state they were written from, rings included as far as the log
 //! reaches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anabranch_crdt::{Epoch, planted};
@@ -11,9 +11,10 @@ use crate::engine::frozen::Frozen;
 use crate::engine::idempotency::{FrozenKeys, read_row};
 use crate::engine::io::{Now, Start};
 use crate::engine::limits::SHARDS_MAX;
+use crate::engine::load::Unloaded;
 use crate::engine::peers::may_fence;
 use crate::engine::translate::read_intervals;
-use crate::wire::{ImageBlock, Interval, KeyRow, Record, ShardPart, Standing};
+use crate::wire::{ImageBlock, Interval, KeyRow, Record, ShardId, ShardPart, Standing};
 
 /// Idempotency keys in one block of a snapshot.
 const KEYS_PER_BLOCK: usize = 1_024;
@@ -40,7 +41,7 @@ impl RecoverError {
     }
 }
 
-fn refused(why: impl ToString) -> RecoverError {
+pub(super) fn refused(why: impl ToString) -> RecoverError {
     RecoverError {
         why: why.to_string(),
         newer: false,
@@ -52,6 +53,8 @@ fn refused(why: impl ToString) -> RecoverError {
 pub(crate) struct RecoverStage {
     /// Parts of snapshots that are not installed, by shard and session.
     parts: BTreeMap<(u32, u64), Vec<ShardPart>>,
+    /// The shards of the directory's snapshot that were whole.
+    loaded: BTreeSet<ShardId>,
     /// Pieces of a record whose last has not come.
     pieces: Vec<u8>,
 }
@@ -82,6 +85,15 @@ pub fn epoch_for_start(last: Option<Epoch>, wall_ms: u64, random: u16) -> Epoch 
 impl Engine {
     /// Takes in a block of the directory's snapshot, in the order they were written, before any record.
     pub fn recover_image(&mut self, block: &[u8]) -> Result<(), RecoverError> {
+        if let Some(unloaded) = self.read_image(block)? {
+            self.adopt(unloaded.load()?);
+        }
+        Ok(())
+    }
+
+    /// The same, but for a shard that is whole now: that is for the caller to load, wherever, and to give back by
+    /// [`Engine::adopt`].
+    pub fn read_image(&mut self, block: &[u8]) -> Result<Option<Unloaded>, RecoverError> {
         let decoded = ImageBlock::decode(block).map_err(|e| RecoverError {
             why: e.to_string(),
             newer: ImageBlock::is_newer(block),
@@ -91,33 +103,31 @@ impl Engine {
                 let (shard, session, last) = (part.shard, part.session, part.last);
                 self.stage(part);
                 if last {
-                    self.install_staged(shard, session)
-                } else {
-                    Ok(())
+                    return self.whole(shard, session);
                 }
             }
-            ImageBlock::Keys(rows) => rows.into_iter().try_for_each(|row| self.recover_key(row)),
-            ImageBlock::Members(members) => {
-                self.recover_members(members, false);
-                Ok(())
-            }
-            ImageBlock::Left(nodes) => {
-                self.recover_members(nodes, true);
-                Ok(())
-            }
-            ImageBlock::Standings(said) => {
-                self.recover_standings(&said);
-                Ok(())
-            }
-            ImageBlock::Settled => {
-                self.settled.now = true;
-                Ok(())
-            }
-            ImageBlock::KeepsSince(epoch) => {
-                self.keeps_since = Some(Epoch(epoch));
-                Ok(())
-            }
+            ImageBlock::Keys(rows) => rows.into_iter().try_for_each(|row| self.recover_key(row))?,
+            ImageBlock::Members(members) => self.recover_members(members, false),
+            ImageBlock::Left(nodes) => self.recover_members(nodes, true),
+            ImageBlock::Standings(said) => self.recover_standings(&said),
+            ImageBlock::Settled => self.settled.now = true,
+            ImageBlock::KeepsSince(epoch) => self.keeps_since = Some(Epoch(epoch)),
         }
+        Ok(None)
+    }
+
+    fn whole(&mut self, shard: u32, session: u64) -> Result<Option<Unloaded>, RecoverError> {
+        let id = self.shard_id(shard).map_err(refused)?;
+        let (loaded, parts) = (!self.recovering.loaded.insert(id), self.staged(id, session)?);
+        if loaded {
+            return Err(refused(format!("shard {id} is in a snapshot twice")));
+        }
+        Ok(Some(Unloaded {
+            id,
+            parts,
+            placement: self.placement(),
+            now: self.now,
+        }))
     }
 
     /// Takes in a record of the log, in log order.
@@ -228,12 +238,17 @@ impl Engine {
 
     fn install_staged(&mut self, shard: u32, session: u64) -> Result<(), RecoverError> {
         let id = self.shard_id(shard).map_err(refused)?;
-        let Some(parts) = self.recovering.parts.remove(&(shard, session)) else {
-            return Err(refused(format!(
-                "shard {id}: the parts of a snapshot that was taken are missing"
-            )));
-        };
+        let parts = self.staged(id, session)?;
         self.install(id, &parts).map(|_| ()).map_err(refused)
+    }
+
+    fn staged(&mut self, id: ShardId, session: u64) -> Result<Vec<ShardPart>, RecoverError> {
+        let parts = self.recovering.parts.remove(&(id.0, session));
+        parts.ok_or_else(|| {
+            refused(format!(
+                "shard {id}: the parts of a snapshot that was taken are missing"
+            ))
+        })
     }
 
     fn recover_interval(&mut self, interval: Interval) -> Result<(), RecoverError> {

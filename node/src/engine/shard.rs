@@ -15,6 +15,7 @@ use std::hash::Hasher;
 
 use crate::engine::io::{RecordId, Time};
 use crate::engine::ring::{Ring, Slot};
+use crate::engine::rows::Rows;
 use crate::engine::waiting::{OwnResets, Waiting};
 use crate::view::View;
 use crate::wire::{EntityId, ShardId, Token};
@@ -64,6 +65,17 @@ impl Kinds {
     /// How many there are of all kinds.
     pub fn entities(&self) -> u64 {
         self.0.values().map(|kind| kind.entities).sum()
+    }
+
+    /// Counts what somebody else has counted of other entities.
+    pub fn join(&mut self, others: Kinds) {
+        for (name, other) in others.0 {
+            let kind = self.0.entry(name).or_default();
+            kind.entities += other.entities;
+            for (ty, n) in other.types {
+                *kind.types.entry(ty).or_default() += n;
+            }
+        }
     }
 
     /// An entity is of a type, or no more. `is_otherwise`: whether it exists under another.
@@ -159,7 +171,7 @@ pub(crate) struct Shard {
     pub vv: VersionVector,
     pub durable: VersionVector,
     /// Shared with whoever holds the shard still: the first change after that copies the rows, not their values.
-    pub entities: Arc<BTreeMap<EntityKey, Arc<Value>>>,
+    pub entities: Arc<Rows>,
     pub rings: BTreeMap<ReplicaIx, Ring>,
     /// What the engine last counted its rings at.
     pub counted_ring_bytes: usize,
@@ -255,11 +267,7 @@ impl Shard {
 
     /// What exists under an address, by type: more than one value if two sides of a partition disagreed.
     fn all_types(&self, id: &EntityId) -> impl Iterator<Item = (&EntityId, Type, &Arc<Value>)> {
-        // Rows are in the order of ids and then types, so those of one id follow one another.
-        let rows = self.entities.range((id.clone(), Type::ALL[0])..);
-        rows.take_while(move |((other, _), _)| other == id)
-            .filter(|(_, value)| value.exists())
-            .map(|((own, ty), value)| (own, *ty, value))
+        self.entities.of(id).filter(|(_, _, value)| value.exists())
     }
 
     /// What stands at a dot, if it is alive here.
@@ -376,12 +384,7 @@ impl Shard {
             key,
         };
         let rows = Arc::make_mut(&mut self.entities);
-        let row = match rows.get_mut(entity) {
-            Some(row) => row,
-            None => rows
-                .entry(entity.clone())
-                .or_insert_with(|| Arc::new(Value::new(entity.1))),
-        };
+        let row = rows.or_new(entity);
         let named = hasher_of(key, entity);
         let before = row_fingerprint(&named, row);
         let gone = planted!("digest_ignores_removals", 0, before);
@@ -401,6 +404,21 @@ impl Shard {
             });
         }
         changed
+    }
+
+    /// Adds rows that are not here, in order, and keeps the fingerprint in step with them.
+    pub fn add_rows(&mut self, key: &HashKey, kinds: &mut Kinds, rows: Vec<(EntityKey, Value)>) {
+        for (i, (name, value)) in rows.iter().enumerate() {
+            let fingerprint = row_fingerprint(&hasher_of(key, name), value);
+            self.fingerprint = self.fingerprint.wrapping_add(fingerprint);
+            if value.exists() {
+                let before = || rows[..i].iter().rev().take_while(|((id, _), _)| *id == name.0);
+                kinds.count(name, true, || {
+                    before().any(|(_, other)| other.exists()) || self.types_of(&name.0).next().is_some()
+                });
+            }
+        }
+        Arc::make_mut(&mut self.entities).extend_sorted(rows);
     }
 
     /// One slot per dot, for the operations that follow the ring's head.

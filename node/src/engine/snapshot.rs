@@ -7,14 +7,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_crdt::{DOT_BYTES_MAX, Dot, Env, NodeId, Put, Replicas, Value, VersionVector, decode_puts};
+use anabranch_crdt::{
+    DOT_BYTES_MAX, Dot, Env, HashKey, NodeId, Put, Replicas, Value, VersionVector, decode_puts,
+};
 
 use crate::engine::Engine;
 use crate::engine::frozen::resume_after;
 use crate::engine::io::Output;
+use crate::engine::placement::Placement;
 use crate::engine::puts::check_sizes;
 use crate::engine::ring::Ring;
-use crate::engine::shard::EntityKey;
+use crate::engine::shard::{EntityKey, Kinds, Shard};
 use crate::engine::translate::{Refused, TableReader, read_entity};
 use crate::wire::{EntityId, Frame, Lane, Record, Resume, ShardId, ShardPart, SnapshotNext};
 
@@ -41,15 +44,31 @@ impl Arriving {
 }
 
 /// What complete parts say, in a shard's terms.
-struct Image {
-    view: VersionVector,
-    rows: BTreeMap<EntityKey, Vec<(Dot, Put)>>,
+pub(super) struct Image {
+    pub(super) view: VersionVector,
+    /// In order.
+    rows: Vec<(EntityKey, Vec<(Dot, Put)>)>,
 }
 
-fn read_image(replicas: &mut Replicas, parts: &[ShardPart]) -> Result<Image, Refused> {
+impl Image {
+    pub(super) fn puts(&self) -> impl Iterator<Item = &Put> {
+        self.rows.iter().flat_map(|(_, puts)| puts).map(|(_, put)| put)
+    }
+}
+
+/// All rows must be of this shard.
+pub(super) fn check_place(placement: &Placement, id: ShardId, image: &Image) -> Result<(), Refused> {
+    let mut names = image.rows.iter().map(|((name, _), _)| name);
+    match names.find(|name| placement.shard_of(name) != id) {
+        Some(stray) => Err(format!("{stray} does not belong to shard {id}")),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn read_image(replicas: &mut Replicas, parts: &[ShardPart]) -> Result<Image, Refused> {
     let mut image = Image {
         view: VersionVector::new(),
-        rows: BTreeMap::new(),
+        rows: Vec::with_capacity(parts.iter().map(|part| part.rows.len()).sum()),
     };
     let mut after: Resume = None;
     for (i, part) in parts.iter().enumerate() {
@@ -72,30 +91,34 @@ fn read_rows(table: &TableReader, part: &ShardPart, image: &mut Image) -> Result
     for (i, row) in part.rows.iter().enumerate() {
         let key = read_entity(&row.entity)?;
         let goes_on = i == 0 && part.after.as_ref().is_some_and(|(e, _)| *e == row.entity);
-        if !goes_on && image.rows.last_key_value().is_some_and(|(last, _)| *last >= key) {
+        let last = image.rows.last().map(|(last, _)| last);
+        let is_begun = goes_on && last == Some(&key);
+        if !is_begun && last.is_some_and(|last| *last >= key) {
             return Err(format!("snapshot rows out of order at {}", key.0));
         }
-        let puts = image.rows.entry(key.clone()).or_default();
-        let read = decode_puts(&row.puts, key.1, table.len()).map_err(|e| format!("{}: {e}", key.0))?;
-        if read.len() as u64 != row.count {
+        let mut puts = decode_puts(&row.puts, key.1, table.len()).map_err(|e| format!("{}: {e}", key.0))?;
+        if puts.len() as u64 != row.count {
             return Err(format!(
                 "{}: {} puts announced, {} there",
                 key.0,
                 row.count,
-                read.len()
+                puts.len()
             ));
         }
-        for (dot, put) in read {
-            let dot = table.dot(dot.ix().0, dot.seq())?;
-            check_sizes(&put)?;
-            if !image.view.contains(dot) {
+        for (dot, put) in &mut puts {
+            *dot = table.dot(dot.ix().0, dot.seq())?;
+            check_sizes(put)?;
+            if !image.view.contains(*dot) {
                 return Err(format!(
                     "a snapshot shows operation {} of {}, which its vector does not cover",
                     dot.seq(),
                     key.0
                 ));
             }
-            puts.push((dot, put));
+        }
+        match image.rows.last_mut().filter(|_| is_begun) {
+            Some((_, begun)) => begun.append(&mut puts),
+            None => image.rows.push((key, puts)),
         }
     }
     Ok(())
@@ -219,58 +242,81 @@ impl Engine {
                 shard.vv.get(me)
             ));
         }
-        if let Some((stray, _)) = image.rows.keys().find(|(entity, _)| self.shard_of(entity) != id) {
-            return Err(format!("{stray} does not belong to shard {id}"));
-        }
+        check_place(&self.placement(), id, &image)?;
         // What is covered already was observed when it came, or was too far ahead then.
         let vv = self.shards[id.0 as usize].vv.clone();
-        let puts = image.rows.values().flatten();
+        let puts = image.rows.iter().flat_map(|(_, puts)| puts);
         self.observe_clocks(puts.filter(|(dot, _)| !vv.contains(*dot)).map(|(_, put)| put));
         self.learn_epochs(id, &image.view);
-        Ok(self.join_image(id, image))
-    }
-
-    fn join_image(&mut self, id: ShardId, image: Image) -> Vec<EntityId> {
         let shard = &mut self.shards[id.0 as usize];
-        let mut theirs: BTreeMap<EntityKey, Value> = BTreeMap::new();
-        let env = Env {
-            replicas: &shard.replicas,
-            key: &self.key,
-        };
-        for (key, puts) in image.rows {
-            let value = Value::from_puts(&env, key.1, puts);
-            theirs.insert(key, value);
+        let changed = shard.join_image(&self.key, &mut self.kinds, image);
+        if shard.check_caught_up() {
+            self.on_caught_up(id);
         }
-        // Every range is complete: a row of ours that they do not list has nothing alive under their vector.
-        for key in shard.entities.keys() {
-            if !theirs.contains_key(key) {
-                theirs.insert(key.clone(), Value::new(key.1));
-            }
-        }
-        let mut changed = Vec::new();
-        let vv = shard.vv.clone();
-        for (key, value) in &theirs {
-            let news = shard.change(&self.key, &mut self.kinds, key, |ours, env| {
-                ours.join(env, &vv, value, &image.view)
-            });
-            if !news.is_empty() {
-                changed.push(key.0.clone());
-            }
-        }
-        shard.vv.join(&image.view);
-        let now = Arc::new(shard.vv.clone());
-        for key in theirs.keys() {
-            shard.note_waiting_in(key, &now);
-        }
-        let counts_now = shard.check_caught_up();
+        Ok(changed)
+    }
+}
+
+impl Shard {
+    /// Joins what somebody has, whole; below that nothing can be served. Returns the entities that changed.
+    pub(super) fn join_image(&mut self, key: &HashKey, kinds: &mut Kinds, image: Image) -> Vec<EntityId> {
+        let vv = self.vv.clone();
+        let changed = self.join_rows(key, kinds, image.rows, &image.view);
         for (ix, seq) in image.view.iter() {
             if seq > vv.get(ix) {
                 // What led there is not known here: nothing below can be served.
-                shard.rings.entry(ix).or_insert_with(|| Ring::new(seq)).reset(seq);
+                self.rings.entry(ix).or_insert_with(|| Ring::new(seq)).reset(seq);
             }
         }
-        if counts_now {
-            self.on_caught_up(id);
+        changed
+    }
+
+    /// Joins all rows of somebody who has seen `view`, and what that says of rows that are not among them. Returns the entities that
+    /// changed.
+    fn join_rows(
+        &mut self,
+        key: &HashKey,
+        kinds: &mut Kinds,
+        rows: Vec<(EntityKey, Vec<(Dot, Put)>)>,
+        view: &VersionVector,
+    ) -> Vec<EntityId> {
+        let vv = self.vv.clone();
+        let replicas = Arc::clone(&self.replicas);
+        let env = Env {
+            replicas: &replicas,
+            key,
+        };
+        let (mut new, mut theirs) = (Vec::new(), BTreeMap::new());
+        for (name, puts) in rows {
+            // Where nothing is, and nothing of it was seen, their row is the joined one.
+            let is_new = self.entities.get(&name).is_none() && !puts.iter().any(|(dot, _)| vv.contains(*dot));
+            let value = Value::from_puts(&env, name.1, puts);
+            match is_new && !value.is_vacant() {
+                true => new.push((name, value)),
+                false => drop(theirs.insert(name, value)),
+            }
+        }
+        // Every range is complete: a row of ours that they do not list has nothing alive under their vector.
+        for name in self.entities.keys() {
+            if !theirs.contains_key(name) {
+                theirs.insert(name.clone(), Value::new(name.1));
+            }
+        }
+        let mut changed: Vec<EntityId> = new.iter().map(|((id, _), _)| id.clone()).collect();
+        let waits = |(name, value): &(EntityKey, Value)| value.waiting().next().map(|_| name.clone());
+        let waiting: Vec<EntityKey> = new.iter().filter_map(waits).collect();
+        self.add_rows(key, kinds, new);
+        for (name, value) in &theirs {
+            let news = self.change(key, kinds, name, |ours, env| ours.join(env, &vv, value, view));
+            if !news.is_empty() {
+                changed.push(name.0.clone());
+            }
+        }
+        changed.sort();
+        self.vv.join(view);
+        let now = Arc::new(self.vv.clone());
+        for name in waiting.iter().chain(theirs.keys()) {
+            self.note_waiting_in(name, &now);
         }
         changed
     }

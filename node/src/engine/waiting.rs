@@ -13,8 +13,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anabranch_crdt::{Dot, Part, Path, ReplicaIx, Value, VersionVector};
+use anabranch_crdt::{Dot, Part, Path, ReplicaIx, VersionVector};
 
+use crate::engine::rows::Rows;
 use crate::engine::shard::{EntityKey, Shard};
 
 /// What the owner must have seen before a slot may go.
@@ -144,7 +145,7 @@ impl Shard {
 }
 
 /// A slot that waits for nothing any more goes, and its row with it where nothing else is left of that.
-fn drop_slot(entities: &mut BTreeMap<EntityKey, Arc<Value>>, entity: &EntityKey, path: &Path, dot: Dot) {
+fn drop_slot(entities: &mut Rows, entity: &EntityKey, path: &Path, dot: Dot) {
     let Some(value) = entities.get_mut(entity) else {
         return;
     };

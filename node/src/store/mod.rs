@@ -141,6 +141,8 @@ impl Default for Options {
 pub enum Recovered<'a> {
     /// A block of the snapshot, as [`Store::snapshot`] was given it, in the same order.
     Image(&'a [u8]),
+    /// That was the last of its blocks. Not said where there is no snapshot.
+    ImageEnd,
     /// A record, in log order.
     Record {
         /// Its place.

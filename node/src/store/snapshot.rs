@@ -157,6 +157,7 @@ pub(super) fn read<D: Disk>(
             "there are more blocks than the index names",
         ));
     }
+    visit(Recovered::ImageEnd).map_err(|reason| StoreError::Refused { file, reason })?;
     Ok(Summary {
         covered,
         next,

@@ -53,6 +53,7 @@ fn open<D: Disk>(disk: D, options: Options) -> Result<(Store<D>, Opened, Held), 
     let (store, opened) = Store::open(disk, &me(), options, &mut |recovered| {
         match recovered {
             Recovered::Image(block) => held.image.push(block.to_vec()),
+            Recovered::ImageEnd => {}
             Recovered::Record { lsn, payload } => held.records.push((lsn.0, payload.to_vec())),
         }
         Ok(())

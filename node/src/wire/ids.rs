@@ -105,6 +105,10 @@ impl Ord for EntityId {
         if Arc::ptr_eq(&self.names, &other.names) && self.kind_len == other.kind_len {
             return Ordering::Equal;
         }
+        if self.kind_len == other.kind_len {
+            // Both split at the same place, so the whole tells.
+            return self.names.as_bytes().cmp(other.names.as_bytes());
+        }
         self.split().cmp(&other.split())
     }
 }

@@ -134,10 +134,11 @@ impl Host {
         };
         let mut items = Vec::new();
         let opened = Store::open(self.disk.clone(), &identity, with.options, &mut |recovered| {
-            items.push(match recovered {
-                Recovered::Image(block) => Item::Image(block.to_vec()),
-                Recovered::Record { payload, .. } => Item::Record(payload.to_vec()),
-            });
+            match recovered {
+                Recovered::Image(block) => items.push(Item::Image(block.to_vec())),
+                Recovered::ImageEnd => {}
+                Recovered::Record { payload, .. } => items.push(Item::Record(payload.to_vec())),
+            }
             Ok(())
         });
         let (mut store, opened) = opened.map_err(no_start)?;

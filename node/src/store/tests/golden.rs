@@ -90,6 +90,7 @@ fn open(disk: MemDisk, options: Options) -> Result<(Store<MemDisk>, Opened, Held
     let mut visit = |recovered: Recovered<'_>| {
         match recovered {
             Recovered::Image(block) => held.image.push(block.to_vec()),
+            Recovered::ImageEnd => {}
             Recovered::Record { lsn, payload } => held.records.push((lsn.0, payload.to_vec())),
         }
         Ok(())
