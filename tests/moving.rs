@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::support::cluster::Cluster;
 use super::support::face::agreed;
-use super::support::process::Process;
+use super::support::process::{Process, signal};
 use super::support::{exit, http, ports, wait_for};
 
 #[test]
@@ -157,6 +157,36 @@ fn a_node_that_leaves_waits_until_a_dead_peer_is_known_to_be_gone() {
     let said = cluster.nodes[2].run(["leave", "--timeout", "60s"]).done();
     assert!(said.contains("has left"), "{said}");
     assert_eq!(cluster.nodes[1].count("count", "a"), 5);
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_while_it_leaves_stops_and_says_what_was_not_confirmed() {
+    for signal_name in ["TERM", "INT"] {
+        let mut cluster = Cluster::start("leaving-told", 3);
+        for node in cluster.faces() {
+            node.wait_for_links(2);
+        }
+        // Its link is there for the ten seconds that the others take to find out.
+        cluster.nodes[0].kill();
+        cluster.nodes[2].increment("count", "a", 5);
+        let asking = std::thread::spawn({
+            let face = (*cluster.nodes[2]).clone();
+            move || face.run(["leave", "--timeout", "10m"])
+        });
+        let process = cluster.nodes[2].process();
+        process.stderr.until("stopping: asked to leave");
+        signal(process.pid(), signal_name);
+        let ended = process.wait();
+        let left = asking.join().unwrap();
+        for ended in [&ended, &left] {
+            assert_eq!(ended.code, Some(exit::UNCONFIRMED), "{ended}");
+            let lacking = format!("{:032x}", super::support::cluster::node_id(0));
+            assert!(ended.stderr.contains(&lacking), "{ended}");
+            assert!(ended.stderr.contains("may be on its disk alone"), "{ended}");
+        }
+        let heard = format!("SIG{signal_name} while it leaves");
+        assert!(ended.stderr.contains(&heard), "{ended}");
+    }
 }
 
 #[test]

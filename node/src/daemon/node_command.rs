@@ -1,12 +1,13 @@
 //! `node`: one node from its configuration file, until it is told to stop or stops by itself.
 //!
 //! Contract: it says that it is ready, on stdout, once writes are taken (to `dev`: once its function's callers are served, too); SIGINT and SIGTERM end it in order (accepted
-//! updates are made durable, peers are told). Started by `up` it also ends when its stdin does; started by hand it
+//! updates are made durable, peers are told), also one that leaves and waits for its peers. Started by `up` it also ends when its stdin does; started by hand it
 //! never looks at stdin.
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,7 +139,10 @@ pub async fn run(args: NodeArgs, functions: Vec<Arc<Function>>) -> Result<(), Fa
     remarks.abort();
     let ended = match stop {
         // The API goes on until it has given the answer.
-        Stop::Leave(asked) => depart(&node, asked, &args, &outlet).await.map_err(Failure::from),
+        Stop::Leave(asked) => {
+            let left = depart(&node, asked, &mut told, &args, &outlet).await;
+            left.map_err(Failure::from)
+        }
         Stop::Function(failure) => Err(failure),
         Stop::Down(_) | Stop::Itself => Ok(()),
     };
@@ -210,10 +214,16 @@ async fn failed(serving: Option<&Serving>) -> Failure {
 }
 
 /// Leaves, and tells who asked what has become of what the node had.
-async fn depart(node: &Node, asked: http::Asked, args: &NodeArgs, outlet: &Outlet) -> Result<(), Error> {
+async fn depart(
+    node: &Node,
+    asked: http::Asked,
+    told: &mut Told,
+    args: &NodeArgs,
+    outlet: &Outlet,
+) -> Result<(), Error> {
     let status = node.status();
     let peers = status.members.iter().filter(|member| member.connected).count();
-    let outcome = node.leave_within(asked.within).await;
+    let outcome = leave(node, asked.within, told).await;
     let alone = (peers == 0 && status.entities > 0).then(|| {
         format!(
             "the node has left, but no other node was connected to take over what it had: {} may be in {} alone. Start it \
@@ -237,6 +247,18 @@ async fn depart(node: &Node, asked: http::Asked, args: &NodeArgs, outlet: &Outle
         handed_over: warning.is_none(),
         warning,
     });
+    outcome
+}
+
+/// Leaves within that time, or at once when it is told to stop meanwhile: it says goodbye all the same, and what its peers have not
+/// confirmed by then is in the outcome.
+async fn leave(node: &Node, within: Duration, told: &mut Told) -> Result<(), Error> {
+    let mut leaving = pin!(node.leave_within(within));
+    tokio::select! {
+        outcome = &mut leaving => return outcome,
+        what = told.until_stop() => tracing::warn!("{what} while it leaves: it waits for its peers no longer"),
+    }
+    let (outcome, _) = tokio::join!(leaving, node.leave_within(Duration::ZERO));
     outcome
 }
 

@@ -10,6 +10,7 @@ use anabranch_crdt::Epoch;
 
 use crate::engine::RecordId;
 use crate::error::Error;
+use crate::terms::Time;
 
 /// Room that a burst took and that is not kept for the next, bytes.
 const SPARE_BYTES_MAX: usize = 1 << 20;
@@ -87,9 +88,9 @@ impl Jobs {
 pub(super) struct Closing {
     /// Why, if it is not by request.
     pub(super) error: Option<Error>,
-    /// Whether to tell the others that this node does not come back, and for how long it waits before that until they have what
+    /// Whether to tell the others that this node does not come back, and until when it waits before that for them to have what
     /// it has.
-    pub(super) leaving: Option<Duration>,
+    pub(super) leaving: Option<Time>,
 }
 
 /// What the writer found.
@@ -132,17 +133,27 @@ impl Queue {
         self.news.notify_one();
     }
 
-    /// Orders the stop. The first order's reason stands; a later one may still add that the node leaves.
+    /// Orders the stop. The first order's reason stands; a later one may still add that the node leaves, or have it go sooner.
     pub(super) fn close(&self, closing: Closing) {
         {
             let mut state = self.lock();
             match &mut state.closing {
-                Some(earlier) => earlier.leaving = earlier.leaving.max(closing.leaving),
+                Some(earlier) => {
+                    let asked = earlier.leaving.into_iter().chain(closing.leaving);
+                    earlier.leaving = asked.min();
+                }
                 empty => *empty = Some(closing),
             }
+            // Whoever waits for the peers to have everything looks again how long it may.
+            state.nudged = true;
             state.asleep = false;
         }
         self.wake();
+    }
+
+    /// Until when a node that leaves may wait for its peers, by the last word.
+    pub(super) fn leaving(&self) -> Option<Time> {
+        self.lock().closing.as_ref().and_then(|closing| closing.leaving)
     }
 
     /// Wakes the writer though there is no job for it.

@@ -314,20 +314,25 @@ impl Shared {
 
     // The end.
 
-    /// Whether the connected peers have all that this node has. While not, the writer is nudged once they do.
-    pub(super) fn is_handed_over(&self) -> Result<bool, Error> {
+    /// The connected peers that are not known to have all that this node has. While there are some, the writer is nudged once
+    /// there are none.
+    pub(super) fn lacking(&self) -> Result<Vec<NodeId>, Error> {
         self.with_cell(|cell| {
             let held = cell.held.get_or_insert_with(|| cell.engine.holdings());
-            let done = cell.engine.is_handed_over(held);
-            cell.handing_over = !done;
-            done
+            let lacking: Vec<NodeId> = cell.engine.lacking(held).collect();
+            cell.handing_over = !lacking.is_empty();
+            lacking
         })
     }
 
     /// Orders the stop and returns at once; [`Shared::stopped`] tells when it is done. `leaving`: the node does not come back, and
-    /// waits so long at most until its peers have what it has.
+    /// waits so long at most until its peers have what it has; ordered again, it waits no longer than the shorter.
     pub(crate) fn stop(&self, leaving: Option<Duration>) {
         self.refuse(None);
+        let leaving = leaving.map(|within| {
+            let ms = within.as_millis().try_into().unwrap_or(u64::MAX);
+            self.clock.now().time.after_ms(ms)
+        });
         self.queue.close(Closing { error: None, leaving });
     }
 

@@ -278,8 +278,8 @@ pub(super) fn live<D: Disk + Send + Sync + 'static>(open: Open<D>) {
     let mut writer = Writer::new(store, Arc::clone(&shared));
     let closing = guarded(|| writer.run());
     let (leaving, mut result) = match closing {
-        Ok(closing) => (closing.leaving, closing.error.map_or(Ok(()), Err)),
-        Err(error) => (None, Err(error)),
+        Ok(closing) => (closing.leaving.is_some(), closing.error.map_or(Ok(()), Err)),
+        Err(error) => (false, Err(error)),
     };
     if let Err(error) = &result {
         tracing::error!(%error, "the node stops");
@@ -294,8 +294,8 @@ pub(super) fn live<D: Disk + Send + Sync + 'static>(open: Open<D>) {
     });
     let closed = guarded(|| {
         let has_others = shared.with_cell(|cell| cell.engine.members().len() > 1);
-        let heard = shared.network().close(leaving.is_some());
-        if leaving.is_some() && has_others.unwrap_or(false) && heard == 0 {
+        let heard = shared.network().close(leaving);
+        if leaving && has_others.unwrap_or(false) && heard == 0 {
             left.get_or_insert_with(unheard);
         }
         Ok(())
@@ -305,7 +305,7 @@ pub(super) fn live<D: Disk + Send + Sync + 'static>(open: Open<D>) {
     result = result.and(closed).and_then(|()| guarded(|| writer.finish()));
     // The directory's lock goes with the store: a node may be started on it as soon as this one says it has stopped.
     drop(writer);
-    shared.end(result, leaving.is_some(), left);
+    shared.end(result, leaving, left);
 }
 
 /// A panic in here is a bug of ours, and the node still has to stop in order.

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anabranch_crdt::NodeId;
+
 use crate::engine::{Input, PersistFailure, RecordId, Time};
 use crate::error::{Error, ErrorKind};
 use crate::store::limits::RESERVE_BYTES;
@@ -35,6 +37,9 @@ const RESCUE_RETRY_MS_MAX: u64 = 60_000;
 
 /// How long a node that stops waits until its peers have what it has written, milliseconds: it will be back.
 const STOP_MS_MAX: u64 = 1_000;
+
+/// Peers that are named where some lack what a node had that stops.
+const NODES_SHOWN_MAX: usize = 3;
 
 /// The store, and how far it has come.
 pub(super) struct Writer<D: Disk> {
@@ -84,20 +89,28 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
 
     /// Lets the connected peers have all that this node has, for as long as that may take. Says what somebody who had it
     /// leave must know, if that was in vain. A peer that is gone is not waited for once its link is known to be.
-    pub(super) fn hand_over(&mut self, leaving: Option<Duration>) -> Result<Option<Error>, Error> {
-        let limit_ms = leaving.map_or(STOP_MS_MAX, |within| {
-            within.as_millis().try_into().unwrap_or(u64::MAX)
-        });
-        let leaving = leaving.is_some();
-        let deadline = self.shared.clock.now().time.after_ms(limit_ms);
-        while !self.shared.is_handed_over()? {
-            let left = until(self.shared.clock.now().time, deadline);
+    pub(super) fn hand_over(&mut self, leaving: bool) -> Result<Option<Error>, Error> {
+        let stopped_by = self.shared.clock.now().time.after_ms(STOP_MS_MAX);
+        loop {
+            let lacking = self.shared.lacking()?;
+            if lacking.is_empty() {
+                break;
+            }
+            // Somebody may have it go sooner meanwhile.
+            let asked = self.shared.queue.leaving().filter(|_| leaving);
+            let left = until(self.shared.clock.now().time, asked.unwrap_or(stopped_by));
             if left.is_zero() {
+                let lacking = some_of(&lacking);
                 tracing::warn!(
                     leaving,
+                    lacking,
                     "not all peers have all that this node has; it is on its disk"
                 );
-                return Ok(leaving.then(|| left_behind("not every connected peer took it over in time")));
+                return Ok(leaving.then(|| {
+                    left_behind(&format!(
+                        "it is not confirmed that every connected peer took it over in time (not by {lacking})"
+                    ))
+                }));
             }
             let jobs = self.shared.queue.take_nudged(left);
             self.write(jobs)?;
@@ -360,6 +373,16 @@ impl<D: Disk + Send + Sync + 'static> Writer<D> {
     fn put_off_image(&mut self) {
         self.image_not_before = self.shared.clock.now().time.after_ms(self.image_wait_ms);
         self.image_wait_ms = (self.image_wait_ms * 2).min(IMAGE_RETRY_MS_MAX);
+    }
+}
+
+/// Nodes, for people: a few of them.
+fn some_of(nodes: &[NodeId]) -> String {
+    let shown = nodes.iter().take(NODES_SHOWN_MAX).map(ToString::to_string);
+    let shown: Vec<String> = shown.collect();
+    match nodes.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

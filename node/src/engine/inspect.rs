@@ -403,12 +403,17 @@ impl Engine {
 
     /// Whether every connected peer is known to have all of this. What came since has come from one who has it.
     pub fn is_handed_over(&self, holdings: &Holdings) -> bool {
-        let has_all = |peer, (id, held): &(ShardId, VersionVector)| {
+        self.lacking(holdings).next().is_none()
+    }
+
+    /// The connected peers of which that is not known.
+    pub fn lacking(&self, holdings: &Holdings) -> impl Iterator<Item = NodeId> {
+        let has_all = |peer: &NodeId, (id, held): &(ShardId, VersionVector)| {
             let view = self.shards[id.0 as usize].peers.get(peer);
             view.is_some_and(|view| view.applied.covers(held))
         };
-        let mut peers = self.peers.keys();
-        peers.all(|peer| holdings.0.iter().all(|held| has_all(peer, held)))
+        let lacks = move |peer: &&NodeId| !holdings.0.iter().all(|held| has_all(peer, held));
+        self.peers.keys().filter(lacks).copied()
     }
 
     /// A shard's live state as bytes: equal at two replicas exactly when the states are.

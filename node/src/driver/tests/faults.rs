@@ -634,6 +634,24 @@ async fn who_leaves_with_nobody_there_is_told() {
     assert!(error.message().contains("on its disk alone"), "{error}");
 }
 
+/// However long the first who had it leave would wait.
+#[tokio::test]
+async fn who_has_a_leaving_node_go_sooner_is_heard_and_told_who_may_lack_something() {
+    let (scratch, disk) = (Scratch::new(), MemDisk::new());
+    let node = Alone::start(&scratch, &disk, NO_SNAPSHOT);
+    within(node.shared.update(increment("k", 1))).await.unwrap();
+    let (peer, epoch, wall_ms) = (NodeId(2), Epoch(7), 0);
+    node.shared
+        .step(Input::Connected { peer, epoch, wall_ms })
+        .unwrap();
+    node.shared.stop(Some(Duration::MAX));
+    // It waits for the peer now, or is about to.
+    node.shared.stop(Some(Duration::ZERO));
+    let error = within(node.stop()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconfirmed);
+    assert!(error.message().contains(&peer.to_string()), "{error}");
+}
+
 #[tokio::test]
 async fn a_node_that_is_its_own_only_seed_waits_for_nobody() {
     let start = |seeds: &[&str]| {
