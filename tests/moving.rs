@@ -102,6 +102,27 @@ fn nodes_find_each_other_again_when_their_only_seed_is_gone() {
     cluster.nodes[2].wait_for_links(1);
 }
 
+/// It may be one of several that were to be one cluster.
+#[test]
+fn a_new_node_whose_only_seed_is_itself_says_that_it_begins_a_cluster() {
+    let mut cluster = Cluster::prepare("own-seed", 1);
+    let own = cluster.nodes[0].quic.clone();
+    cluster.nodes[0].configure("seeds = []", &format!("seeds = [{own:?}]"));
+    cluster.nodes[0].start_ready();
+    let said = cluster.nodes[0]
+        .process()
+        .stderr
+        .until("begins a cluster of its own");
+    assert!(said.contains("WARN") && said.contains(&own), "{said}");
+    // Once it has begun there is nothing to decide any more.
+    cluster.nodes[0].kill();
+    cluster.nodes[0].start_ready();
+    let process = cluster.nodes[0].process();
+    process.terminate();
+    let ended = process.wait();
+    assert!(!ended.stderr.contains("a cluster of its own"), "{ended}");
+}
+
 #[test]
 fn a_node_that_leaves_says_so() {
     let mut cluster = Cluster::start("leaving", 3);

@@ -75,23 +75,34 @@ fn run(config: &Config, started: oneshot::Sender<Result<Handle, Error>>) {
     }
 }
 
-/// Whether a seed may be another node. Its own address among them is nobody to wait for; a name that stands for this node today may
-/// stand for others tomorrow.
-fn names_others(config: &Config) -> bool {
-    let is_own = |seed: &&String| {
+/// The seeds that are this node's own address, which is nobody to wait for, and how many others there are. A name that stands for
+/// this node today may stand for others tomorrow.
+fn own_seeds(config: &Config) -> (Vec<&str>, usize) {
+    let is_own = |seed: &&str| {
         let is_listened = seed.parse() == Ok(config.listen);
-        is_listened || config.advertise.contains(seed)
+        is_listened || config.advertise.iter().any(|own| own == seed)
     };
-    let own = config.seeds.iter().filter(is_own).count();
-    if own > 0 {
-        let rest = config.seeds.len() - own;
+    let seeds = config.seeds.iter().map(String::as_str);
+    let own: Vec<&str> = seeds.filter(is_own).collect();
+    let rest = config.seeds.len() - own.len();
+    if !own.is_empty() {
+        let own = own.len();
         tracing::info!(
             own,
             rest,
             "this node's own address is among its seeds, and is ignored"
         );
     }
-    own < config.seeds.len()
+    (own, rest)
+}
+
+/// Whoever configures all nodes alike, with one seed, means this by the one that it is, and no other. Nobody but them can tell.
+fn warn_of_a_new_cluster(own: &[&str]) {
+    tracing::warn!(
+        "this node's only seed is its own address, {}, no other members are configured, and its directory is new: it begins a cluster of \
+         its own, and takes writes. If it was to join one, stop it, name a node of that in its seeds, and give it an empty directory",
+        own.join(", ")
+    );
 }
 
 /// A node of which everything is there; only nobody writes yet.
@@ -121,8 +132,12 @@ pub(super) fn open<D: Disk>(
     let epoch = new_epoch(wall_ms(), opened.last_epoch)?;
     start_durably(&mut store, epoch).map_err(|e| store_error(&e))?;
     let directory = DirectoryId(opened.directory);
-    if names_others(config) {
+    let (own, rest) = own_seeds(config);
+    if rest > 0 {
         engine.expect_others();
+    }
+    if opened.is_new && !own.is_empty() && engine.never_had_others() {
+        warn_of_a_new_cluster(&own);
     }
     let start = Start {
         epoch,
