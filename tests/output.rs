@@ -8,7 +8,7 @@ use super::support::ANABRANCH;
 use super::support::cluster::Cluster;
 use super::support::command::anabranch;
 use super::support::exit;
-use super::support::process::Process;
+use super::support::process::{Ended, Process};
 
 #[test]
 fn with_json_there_is_only_json_on_stdout() {
@@ -113,6 +113,66 @@ fn with_json_there_is_only_json_on_stdout() {
     assert_eq!(update("get count a"), false);
     // For people the same is plain.
     assert_eq!(node.run(["get", "cart", "alice"]).done(), "a\nb\n");
+}
+
+/// The last line on stderr, behind the log: what a start failed with.
+#[track_caller]
+fn failure(ended: &Ended) -> Value {
+    assert_eq!(ended.stdout, "", "{ended}");
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {ended}"))
+}
+
+#[test]
+fn a_start_that_fails_says_so_in_json() {
+    let mut cluster = Cluster::start("json-start", 2);
+    let said = |cluster: &Cluster, code: i32, name: &str| {
+        let ended = cluster.nodes[1].run_to_end_in_json();
+        assert_eq!(ended.code, Some(code), "{ended}");
+        let said = failure(&ended);
+        assert_eq!(
+            (&said["error"], &said["retry"]),
+            (&name.into(), &false.into()),
+            "{said}"
+        );
+        said["message"].as_str().unwrap().to_string()
+    };
+    let taken = said(&cluster, exit::ADDRESS_IN_USE, "address_in_use");
+    assert!(taken.contains(&cluster.nodes[1].quic), "{taken}");
+    cluster.nodes[1].kill();
+    // Somebody else has the directory.
+    let data = cluster.nodes[0].data().to_str().unwrap().to_string();
+    cluster.nodes[1].configure("data = \"data\"", &format!("data = {data:?}"));
+    said(&cluster, exit::IN_USE, "in_use");
+    let certificate = cluster.nodes[1].config.with_file_name("node.pem");
+    std::fs::write(&certificate, "no certificate").unwrap();
+    said(&cluster, exit::IDENTITY, "identity");
+    cluster.nodes[1].configure("listen", "lissen");
+    let wrong = said(&cluster, exit::CONFIG, "config");
+    assert!(wrong.contains("lissen"), "{wrong}");
+
+    // Of those who start nodes, too.
+    let file = cluster.nodes[1].config.to_str().unwrap();
+    for args in [
+        ["up", "--nodes", "1", "--json", "--dir", file].as_slice(),
+        &["dev", "--json", "--dir", file, "--", "true"],
+    ] {
+        let ended = anabranch(args.iter());
+        let said = failure(&ended);
+        assert!(ended.code.is_some_and(|code| code > exit::NO), "{ended}");
+        assert!(
+            said["message"]
+                .as_str()
+                .is_some_and(|message| message.contains(file)),
+            "{said}"
+        );
+    }
+    let ended = anabranch(["dev", "--json", "--", "no-such-command-at-all"]);
+    assert_eq!(
+        (ended.code, &failure(&ended)["error"]),
+        (Some(exit::USAGE), &"usage".into()),
+        "{ended}"
+    );
 }
 
 #[test]

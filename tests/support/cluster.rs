@@ -158,7 +158,7 @@ impl Node {
     /// Starts the process.
     pub fn start(&mut self) -> &mut Node {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let mut command = self.command();
+        let mut command = self.command(&["--json"]);
         // However this process ends, the node ends with it.
         command.arg("--until-stdin-closes").stdin(Stdio::piped());
         self.process = Some(Process::start_with_stdin(self.name.clone(), &mut command));
@@ -185,7 +185,13 @@ impl Node {
     /// Runs the node to an end that it should find by itself.
     #[track_caller]
     pub fn run_to_end(&self) -> Ended {
-        Process::start(self.name.clone(), &mut self.command()).wait()
+        Process::start(self.name.clone(), &mut self.command(&[])).wait()
+    }
+
+    /// The same with JSON for what it says.
+    #[track_caller]
+    pub fn run_to_end_in_json(&self) -> Ended {
+        Process::start(self.name.clone(), &mut self.command(&["--json"])).wait()
     }
 
     /// Kills it with -9.
@@ -232,9 +238,9 @@ impl Node {
         self.face.quic = quic.to_string();
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, how: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(["node", "--json", "--config"]).arg(&self.config);
+        command.arg("node").args(how).arg("--config").arg(&self.config);
         command
     }
 }

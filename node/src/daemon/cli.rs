@@ -93,9 +93,12 @@ impl Command {
         )
     }
 
-    /// Whether it asks a node, and for JSON: its failure is JSON then, too.
+    /// Whether it asks for JSON: its failure is JSON then, too.
     pub fn fails_in_json(&self) -> bool {
         let target = match self {
+            Command::Node(args) => return args.json,
+            Command::Up(args) => return args.json,
+            Command::Dev(args) => return args.json,
             Command::Verify(args) => return args.json,
             Command::Replay(args) => return args.json,
             Command::Update(args) => &args.how.target,
@@ -142,7 +145,7 @@ pub struct Up {
     /// Where their data goes.
     #[arg(long, value_name = "DIR", default_value = super::cluster_dir::DIR_DEFAULT)]
     pub dir: PathBuf,
-    /// Print one JSON object per node and nothing else on stdout.
+    /// Print one JSON object per node and nothing else on stdout; an error is one, too, the last line on stderr.
     #[arg(long)]
     pub json: bool,
 }
@@ -156,7 +159,7 @@ pub struct Dev {
     /// Where their data goes.
     #[arg(long, value_name = "DIR", default_value = super::cluster_dir::DIR_DEFAULT)]
     pub dir: PathBuf,
-    /// Print one JSON object per node and nothing else on stdout.
+    /// Print one JSON object per node and nothing else on stdout; an error is one, too, the last line on stderr.
     #[arg(long)]
     pub json: bool,
     /// An origin whose web pages may call the function, such as http://localhost:5173, or * for any; may be repeated.
@@ -181,7 +184,7 @@ pub struct NodeArgs {
     /// The node's configuration; config/node.toml in the sources has every key.
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Print one JSON object once the node is ready.
+    /// Print one JSON object once the node is ready; an error is one, too, the last line on stderr.
     #[arg(long)]
     pub json: bool,
     /// Stop when stdin ends: how the children of `up` end with it, whatever ends it.

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
+use serde_json::Value;
 use tokio::io::BufReader;
 use tokio::process::{self, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -206,8 +207,18 @@ fn last_words(log: &Path) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LAST_WORDS_LINES)..]
         .iter()
-        .map(|line| line.to_string())
+        .map(|line| for_people(line))
         .collect()
+}
+
+/// A line of a child's log. It writes for programs: what it ended with is JSON.
+fn for_people(line: &str) -> String {
+    let failure: Option<Value> = serde_json::from_str(line).ok();
+    let message = failure
+        .as_ref()
+        .filter(|failure| failure["error"].is_string())
+        .and_then(|failure| failure["message"].as_str());
+    message.map_or_else(|| line.to_owned(), |message| format!("error: {message}"))
 }
 
 #[cfg(test)]
@@ -221,8 +232,13 @@ mod tests {
         let lines: Vec<String> = (0..10_000).map(|n| format!("line {n}")).collect();
         fs::write(&log, lines.join("\n")).unwrap();
         assert_eq!(last_words(&log), lines[lines.len() - LAST_WORDS_LINES..]);
-        fs::write(&log, "short").unwrap();
-        assert_eq!(last_words(&log), ["short"]);
+        // What it ended with is for programs there.
+        fs::write(
+            &log,
+            "short\n{\"error\":\"io\",\"message\":\"no \\\"room\\\"\",\"retry\":false}\n",
+        )
+        .unwrap();
+        assert_eq!(last_words(&log), ["short", "error: no \"room\""]);
         fs::remove_file(&log).unwrap();
     }
 }
