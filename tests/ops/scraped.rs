@@ -1,6 +1,6 @@
-//! config/prometheus.yml and config/grafana.json: what they ask for is there.
+//! config/prometheus.yml, grafana.json and alerts.yml: what they ask for is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -40,6 +40,13 @@ fn series(expression: &str) -> Vec<(&str, &str)> {
     found
 }
 
+/// Whether an expression asks for the growth of what follows, or for how far it grew.
+fn is_counted(before: &str) -> bool {
+    ["rate(", "increase(", "max_over_time("]
+        .iter()
+        .any(|asked| before.ends_with(asked))
+}
+
 /// All values of this key, however deep.
 fn values<'a>(of: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match of {
@@ -75,12 +82,24 @@ fn the_dashboard_shows_what_nodes_count() {
             let kind = type_of(&families, name)
                 .unwrap_or_else(|| panic!("{name} in {expression} is not in /metrics"));
             // What only grows is shown as a rate; what goes down is not.
-            let counted = before.ends_with("rate(") || before.ends_with("increase(");
+            let counted = is_counted(before);
             assert_eq!(counted, kind != "gauge", "{name}, a {kind}, in {expression}");
             shown += 1;
         }
     }
     assert!(shown > 25, "{shown}");
+    // What whoever runs nodes must not miss.
+    let text = dashboard.to_string();
+    for name in [
+        "anabranch_http_requests_total",
+        "anabranch_http_watches_open",
+        "anabranch_ingress_requests_total",
+        "anabranch_lost_runs_total",
+        "anabranch_snapshot_failed",
+        "anabranch_disk_refused",
+    ] {
+        assert!(text.contains(name), "no panel has {name}");
+    }
 
     // No panel stands on another, each has a number of its own.
     let panels = list(&dashboard["panels"]);
@@ -101,11 +120,61 @@ fn the_dashboard_shows_what_nodes_count() {
 }
 
 #[test]
+fn alerts_are_of_what_nodes_count() {
+    let documents = yaml::documents(&file("config/alerts.yml"));
+    let [rules] = &documents[..] else {
+        panic!("{documents:?}")
+    };
+    let cluster = Cluster::start("ops-alerts", 1);
+    let exposition = http::get(&cluster.nodes[0].http, "/metrics").unwrap().body;
+    let families = families(&exposition);
+    let mut asked = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for rule in list(&rules["groups"])
+        .iter()
+        .flat_map(|group| list(&group["rules"]))
+    {
+        let (name, expression) = (text(&rule["alert"]), text(&rule["expr"]));
+        assert!(names.insert(name.to_string()), "{name} is there twice");
+        for (before, series) in series(expression) {
+            let kind =
+                type_of(&families, series).unwrap_or_else(|| panic!("{series} of {name} is not in /metrics"));
+            let counted = is_counted(before);
+            assert_eq!(counted, kind != "gauge", "{series}, a {kind}, in {name}");
+            asked.insert(series.to_string());
+        }
+        assert!(
+            ["page", "ticket"].contains(&text(&rule["labels"]["severity"])),
+            "{name}"
+        );
+        for annotation in ["summary", "description"] {
+            assert!(!text(&rule["annotations"][annotation]).is_empty(), "{name}");
+        }
+    }
+    for series in [
+        "anabranch_ready",
+        "anabranch_disk_full",
+        "anabranch_disk_failed",
+        "anabranch_disk_refused",
+        "anabranch_snapshot_failed",
+        "anabranch_lost_runs_total",
+        "anabranch_fingerprint_mismatches_total",
+        "anabranch_http_requests_total",
+        "anabranch_ingress_requests_total",
+    ] {
+        assert!(asked.contains(series), "no alert of {series}");
+    }
+}
+
+#[test]
 fn prometheus_asks_where_nodes_answer() {
     let documents = yaml::documents(&file("config/prometheus.yml"));
     let [configuration] = &documents[..] else {
         panic!("{documents:?}")
     };
+    for rules in list(&configuration["rule_files"]) {
+        file(&format!("config/{}", text(rules)));
+    }
     let jobs = list(&configuration["scrape_configs"]);
     assert_eq!(jobs.len(), 2);
     let cluster = Cluster::start("ops-prometheus", 1);

@@ -447,13 +447,11 @@ fn requests(app: &App) -> String {
         &[],
         app.watches_max.saturating_sub(app.watches.available_permits()),
     );
-    let Some(ingress) = app.ingress_requests.get() else {
-        return out.0;
-    };
     let name = "anabranch_ingress_requests_total";
-    let help = "Requests to the ingress that were answered: ok, refused (4xx, or a code like it), failed (5xx); of a stream, how it began.";
+    let help = "Requests to the ingress that were answered: ok, refused (4xx, or a code like it), failed (5xx); of a stream, how it began. Nothing where there is none.";
     out.family(name, "counter", help);
-    for (protocol, outcome, count) in ingress.all() {
+    let ingress = app.ingress_requests.get().map(|ingress| ingress.all());
+    for (protocol, outcome, count) in ingress.into_iter().flatten() {
         out.sample(name, &[("protocol", protocol), ("outcome", outcome)], count);
     }
     out.0
