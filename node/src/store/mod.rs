@@ -292,7 +292,35 @@ impl<D: Disk> Store<D> {
     pub fn commit(&mut self) -> Result<Lsn, StoreError> {
         self.check_alive()?;
         let committed = self.log.commit(&*self.disk, &self.options);
-        self.poison_if_failed(committed)
+        let durable = self.poison_if_failed(committed)?;
+        self.note_log()?;
+        Ok(durable)
+    }
+
+    /// Where the newest snapshot has no word of the segment behind it, for want of room, the meta file gets one of the first record
+    /// there: from then on a directory without it has lost it. On a full disk that has to wait for a later commit.
+    fn note_log(&mut self) -> Result<(), StoreError> {
+        let absent = self
+            .snapshot
+            .as_ref()
+            .filter(|snapshot| snapshot.next == Next::Absent);
+        let Some(first) = absent.map(|snapshot| snapshot.covered.next()) else {
+            return Ok(());
+        };
+        if self.meta.synced >= first || self.log.durable() < first {
+            return Ok(());
+        }
+        let meta = Meta {
+            synced: first,
+            ..self.meta.clone()
+        };
+        let written = meta.write(&*self.disk);
+        match self.poison_if_failed(written) {
+            Ok(()) => self.meta = meta,
+            Err(error) if error.is_poisoned() => return Err(error),
+            Err(error) => tracing::debug!(%error, "the meta file has no word of the log yet"),
+        }
+        Ok(())
     }
 
     /// The last lsn known durable.
@@ -410,7 +438,7 @@ impl<D: Disk> Store<D> {
         self.garbage = left;
         self.log.forget_covered(summary.covered);
         self.snapshot = Some(summary);
-        Ok(())
+        self.note_log()
     }
 
     fn check_alive(&self) -> Result<(), StoreError> {

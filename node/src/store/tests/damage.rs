@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use anabranch_crdt::{Epoch, NodeId};
 
-use super::script::check;
+use super::script::{World, check};
 use super::{me, open, small};
 use crate::store::limits::RECORD_BYTES_MAX;
 use crate::store::{Disk, DiskFile, Identity, Lsn, MemDisk, Store, StoreError};
@@ -108,6 +108,103 @@ fn a_snapshot_behind_which_there_was_no_room_misses_no_log() {
         "open | epoch 1 | append a*2000 | commit | full 2200 | begin | room | write | end | files | crash lost | open | append b | commit | crash lost | open",
         "new | ok | 1 | begun | ok | ok | meta snapshot-1 | old [a*2000] | 2 | old [a*2000] 2=b",
     );
+}
+
+/// Also where no word of its segment stands in the snapshot: from the first commit behind it on the meta file has one.
+#[test]
+fn a_log_behind_a_snapshot_that_was_written_on_a_full_disk_is_missed() {
+    for then in [
+        "",
+        "crash lost | open | ",
+        "epoch 2 | ",
+        "crash kept | open | epoch 2 | ",
+    ] {
+        let answers = match then {
+            "" => "",
+            "epoch 2 | " => "ok | ",
+            "crash lost | open | " => "old [a b*30000] | ",
+            _ => "old [a b*30000] | ok | ",
+        };
+        check(
+            &format!(
+                "open | epoch 1 | append a | commit | append b*30000 | full 70000 | rescue | files | room | {then}append c | commit | \
+                 crash lost | drop log-3 | open"
+            ),
+            &format!("new | ok | 1 | 2 | meta snapshot-2 | {answers}3 | corrupt meta@0"),
+        );
+    }
+    check(
+        "open | epoch 1 | append a*2000 | commit | full 2200 | begin | room | append b | commit | write | end | files | crash lost | \
+         drop log-2 | open",
+        "new | ok | 1 | begun | 2 | ok | ok | log-2 meta snapshot-1 | corrupt meta@0",
+    );
+}
+
+/// There may be no room for that word either. The log is as good as any, and the word follows.
+#[test]
+fn the_word_of_a_log_that_finds_no_room_follows_with_a_later_commit() {
+    let mut late = 0;
+    for capacity in (30_000..31_000).step_by(4) {
+        let on_a_full_disk = || {
+            let mut world = World::new();
+            world.run("open | epoch 1 | append a | commit | append b*30000 | full 70000 | rescue");
+            let committed = world.run(&format!("full {capacity} | append c | commit"));
+            (committed == "3").then_some(world)
+        };
+        let Some(mut world) = on_a_full_disk() else {
+            continue;
+        };
+        match world.run("crash lost | drop log-3 | room | open").as_str() {
+            "corrupt meta@0" => continue,
+            unnoticed => assert_eq!(unnoticed, "old [a b*30000]", "{capacity}"),
+        }
+        late += 1;
+        let mut world = on_a_full_disk().expect("as before");
+        assert_eq!(
+            world.run("room | append d | commit | crash lost | drop log-3 | open"),
+            "4 | corrupt meta@0",
+            "{capacity}"
+        );
+    }
+    assert!(
+        late > 0,
+        "there is a size that has room for the one and not for the other"
+    );
+}
+
+/// Wherever the process dies: what was told durable is there, and no directory is refused that nobody has taken anything from.
+#[test]
+fn a_commit_behind_such_a_snapshot_that_dies_leaves_a_directory_that_is_taken() {
+    for restarts in [false, true] {
+        let (then, answers) = match restarts {
+            true => ("crash lost | open | epoch 2 | ", "old [a b*30000] | ok | "),
+            false => ("", ""),
+        };
+        for (lost, calls) in ["lost", "kept"]
+            .into_iter()
+            .flat_map(|lost| (1..=14).map(move |calls| (lost, calls)))
+        {
+            let mut world = World::new();
+            let begun = format!(
+                "open | epoch 1 | append a | commit | append b*30000 | full 70000 | rescue | room | {then}append c | die {calls}"
+            );
+            assert_eq!(
+                world.run(&begun),
+                format!("new | ok | 1 | 2 | {answers}").trim_end_matches(" | ")
+            );
+            let committed = world.run("commit") == "3";
+            let opened = world.run(&format!("crash {lost} | open"));
+            assert!(
+                ["old [a b*30000]", "old [a b*30000] 3=c"].contains(&opened.as_str()),
+                "{calls} {lost}: {opened}"
+            );
+            assert!(!committed || opened.ends_with("3=c"), "{calls} {lost}: {opened}");
+            assert_eq!(world.run("epoch 3 | append d | commit | crash lost | open"), {
+                let next = if opened.ends_with("3=c") { 4 } else { 3 };
+                format!("ok | {next} | {opened} {next}=d")
+            });
+        }
+    }
 }
 
 #[test]

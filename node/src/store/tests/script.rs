@@ -30,23 +30,13 @@ use super::{Held, open, small};
 /// Runs a script and compares its answers.
 #[track_caller]
 pub(super) fn check(script: &str, expect: &str) {
-    let mut world = World {
-        disk: MemDisk::new(),
-        store: None,
-        told: Vec::new(),
-        pending: Vec::new(),
-        begun: None,
-        written: None,
-    };
-    let answers: Vec<String> = script
-        .split('|')
-        .filter_map(|step| world.step(step.trim()))
-        .collect();
+    let answers = World::new().run(script);
     let expect: Vec<&str> = expect.split('|').map(str::trim).collect();
-    assert_eq!(answers.join(" | "), expect.join(" | "), "script: {script}");
+    assert_eq!(answers, expect.join(" | "), "script: {script}");
 }
 
-struct World {
+/// A disk and the store on it, for a test that looks at the answers itself.
+pub(super) struct World {
     disk: MemDisk,
     store: Option<Store<MemDisk>>,
     /// Everything recovered or committed, in order: the state an image is of.
@@ -58,6 +48,24 @@ struct World {
 }
 
 impl World {
+    pub(super) fn new() -> World {
+        World {
+            disk: MemDisk::new(),
+            store: None,
+            told: Vec::new(),
+            pending: Vec::new(),
+            begun: None,
+            written: None,
+        }
+    }
+
+    /// The steps' answers.
+    pub(super) fn run(&mut self, script: &str) -> String {
+        let steps = script.split('|');
+        let answers: Vec<String> = steps.filter_map(|step| self.step(step.trim())).collect();
+        answers.join(" | ")
+    }
+
     fn step(&mut self, step: &str) -> Option<String> {
         let mut words = step.split_whitespace();
         let verb = words.next().expect("an empty step");
