@@ -346,7 +346,8 @@ impl Entity<BoundedCounter> {
     ///
     /// # Errors
     /// See [`Node::update`]; [`ErrorKind::Rights`](crate::ErrorKind::Rights) if this node does not hold so much;
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the other one is no member of the cluster.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the other one is no member of the cluster, or no such run of it is known
+    /// here: what it was handed would be lost.
     pub async fn transfer(&self, to: ReplicaId, amount: u64) -> Result<Answer, Error> {
         self.mutate(Mutation::Transfer { to, amount }).await
     }

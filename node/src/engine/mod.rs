@@ -100,6 +100,8 @@ pub struct Engine {
     known_epochs: BTreeMap<NodeId, Epoch>,
     /// The epoch of each peer that has said what is held of it.
     heard_epochs: BTreeMap<NodeId, Epoch>,
+    /// The one before that, of those that had another link to this run.
+    former_epochs: BTreeMap<NodeId, Epoch>,
     peers: BTreeMap<NodeId, Peer>,
     said: SaidQueue,
     pulls: Pulls,
@@ -154,6 +156,7 @@ impl Engine {
             standing,
             known_epochs: BTreeMap::new(),
             heard_epochs: BTreeMap::new(),
+            former_epochs: BTreeMap::new(),
             peers: BTreeMap::new(),
             said: SaidQueue::default(),
             pulls: Pulls::default(),

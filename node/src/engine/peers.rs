@@ -66,8 +66,11 @@ impl Engine {
         }
         self.known_epochs.insert(peer, epoch);
         self.on_member_linked(peer, epoch);
-        if self.heard_epochs.insert(peer, epoch) != Some(epoch) {
+        let before = self.heard_epochs.insert(peer, epoch);
+        if before != Some(epoch) {
             self.forget_views(peer);
+            // Whoever looked it up a moment ago may still hand something to it.
+            self.former_epochs.extend(before.map(|before| (peer, before)));
         }
         for shard in &mut self.shards {
             if let Some(view) = shard.peers.get_mut(&peer) {
@@ -126,6 +129,13 @@ impl Engine {
                 self.fence(node, linked, epoch);
             }
         }
+    }
+
+    /// Whether a run is one that was heard of: a node's newest, the one that had a link before that, or one that wrote in the shard.
+    pub(crate) fn is_known_run(&self, id: ShardId, run: ReplicaId) -> bool {
+        let is = |known: &BTreeMap<NodeId, Epoch>| known.get(&run.node) == Some(&run.epoch);
+        let replicas = &self.shards[id.0 as usize].replicas;
+        is(&self.known_epochs) || is(&self.former_epochs) || replicas.get(run).is_some()
     }
 
     fn fence(&mut self, peer: NodeId, epoch: Epoch, newest: Epoch) {
@@ -196,6 +206,7 @@ impl Engine {
             "epoch {epoch} adopted after {}",
             self.started.epoch
         );
+        self.former_epochs.insert(self.config.node, self.started.epoch);
         self.started.before = self.started.before.map(|_| self.started.epoch);
         self.started.epoch = epoch;
         self.known_epochs.insert(self.config.node, epoch);

@@ -236,25 +236,30 @@ impl Engine {
             }
             if ty == Type::BoundedCounter {
                 trials.make(shard, &key, &mutation).map_err(refused)?;
-                self.check_receiver(&op.entity, &mutation)?;
+                self.check_receiver(shard, &op.entity, &mutation)?;
             }
             all.push(Resolved { shard, key, mutation });
         }
         Ok((all, types))
     }
 
-    /// What is handed to somebody whom nobody knows is gone for good.
-    fn check_receiver(&self, entity: &EntityId, mutation: &Mutation) -> Result<(), Error> {
-        match mutation {
-            Mutation::Transfer { to, amount } if *amount > 0 && !self.members.contains(&to.node) => {
-                let message = format!(
-                    "nothing changed: {amount} of {entity} cannot be handed to node {}, which is no member of the cluster",
-                    to.node
-                );
-                Err(Error::new(ErrorKind::Invalid, message))
-            }
-            _ => Ok(()),
-        }
+    /// What is handed to somebody whom nobody knows is gone for good. So is what is handed to a run that never was: a node's later
+    /// runs take up what the earlier ones of its directory held, and a made-up one may be none of these.
+    fn check_receiver(&self, shard: ShardId, entity: &EntityId, mutation: &Mutation) -> Result<(), Error> {
+        let (to, amount) = match mutation {
+            Mutation::Transfer { to, amount } if *amount > 0 => (*to, amount),
+            _ => return Ok(()),
+        };
+        let why = if !self.members.contains(&to.node) {
+            "which is no member of the cluster".to_owned()
+        } else if !self.is_known_run(shard, to) {
+            format!("of which no run {} is known here", to.epoch)
+        } else {
+            return Ok(());
+        };
+        let node = to.node;
+        let message = format!("nothing changed: {amount} of {entity} cannot be handed to node {node}, {why}");
+        Err(Error::new(ErrorKind::Invalid, message))
     }
 
     /// The entity that an operation concerns, as the type that it is taken to be of, and what there is of it.

@@ -506,7 +506,7 @@ impl World {
             ErrorKind::Poisoned => life.poisoned,
             ErrorKind::Unconfirmed => self.kernel.now() >= waiting.answer_by,
             ErrorKind::WrongType => waiting.asked.wrong || waiting.asked.disputed,
-            // To whom is no member, where it was asked.
+            // To whom is no member, or no run that is known, where it was asked.
             ErrorKind::Invalid => waiting.asked.wrong || transfers(),
             ErrorKind::TypeRequired => waiting.asked.untyped && !self.oracle.knows_kind(node, &waiting.asked),
             ErrorKind::KeyReused => waiting.asked.misused,

@@ -100,6 +100,30 @@ fn a_node_whose_others_have_all_left_has_what_it_held_whatever_its_seeds_name() 
     );
 }
 
+/// No run takes up what went to one after it, or to one before its directory was made: it would be lost.
+#[test]
+fn nothing_is_handed_to_a_run_of_a_member_that_never_was() {
+    for run in ["b9", "b1", "a9", "c2"] {
+        check(
+            "abc",
+            &format!(
+                "link a b\n run\n a e/x incr 10\n a e/x transfer 4 {run}\n refused a invalid\n a e/x incr -11\n refused a rights
+                 a e/x incr -10"
+            ),
+        );
+    }
+}
+
+#[test]
+fn what_is_handed_to_a_run_that_was_there_a_moment_ago_is_taken_up() {
+    // Whoever looked up whom to hand it to did so before that run ended.
+    check(
+        "ab",
+        "link a b\n run\n a e/x incr 10\n sync a\n run\n sync b\n crash b\n start b\n link a b\n run\n a e/x transfer 4 b2\n sync a\n run
+         b e/x incr -5\n refused b rights\n b e/x incr -4\n b e/x = 6",
+    );
+}
+
 #[test]
 fn what_was_held_by_a_directory_that_is_lost_is_nobodys() {
     check(

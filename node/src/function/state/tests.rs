@@ -712,6 +712,15 @@ fn a_bounded_counter_is_taken_from_as_far_as_it_is_held() {
     assert_eq!(nobody.kind(), ErrorKind::Invalid, "{nobody}");
     let seen = Input::MemberSeen { node: NodeId(2) };
     world.engine.handle(Now::default(), seen);
+    let never = world.call("give", &2).unwrap_err();
+    assert_eq!(never.kind(), ErrorKind::Invalid, "{never}");
+    let linked = Input::Connected {
+        peer: NodeId(2),
+        epoch: Epoch(1),
+        wall_ms: 0,
+    };
+    world.engine.handle(Now::default(), linked);
+    while world.engine.poll_output().is_some() {}
     assert_eq!(world.call("give", &2).unwrap().read::<u64>(), Ok(3));
     assert_eq!(world.call("give", &1).unwrap().read::<u64>(), Ok(2));
     assert_eq!(world.call("give", &3).unwrap_err().kind(), ErrorKind::Rights);

@@ -130,7 +130,7 @@ impl BoundedCounter {
     }
 
     /// Hands units that this node may take away over to another node's current run. A command that hands some to a node that is
-    /// no member of the cluster is refused.
+    /// no member of the cluster, or to a run that this node does not know, is refused.
     pub fn transfer(&mut self, to: ReplicaId, amount: u64) {
         self.changes.push(Mutation::Transfer { to, amount });
     }
