@@ -102,6 +102,18 @@ fn nodes_find_each_other_again_when_their_only_seed_is_gone() {
     cluster.nodes[2].wait_for_links(1);
 }
 
+#[test]
+fn a_node_outlives_its_terminal_and_says_that_it_reads_nothing_again() {
+    let mut cluster = Cluster::start("hangup", 1);
+    let process = cluster.nodes[0].process();
+    signal(process.pid(), "HUP");
+    process.stderr.until("SIGHUP");
+    signal(process.pid(), "HUP");
+    process.stderr.until("SIGHUP");
+    cluster.nodes[0].increment("count", "a", 1);
+    cluster.nodes[0].stop();
+}
+
 /// It may be one of several that were to be one cluster.
 #[test]
 fn a_new_node_whose_only_seed_is_itself_says_that_it_begins_a_cluster() {

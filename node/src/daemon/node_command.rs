@@ -63,7 +63,7 @@ struct Told {
     interrupt: Signal,
     terminate: Signal,
     /// A node outlives the shell that started it: the terminal's end is no reason to stop.
-    _hangup: Signal,
+    hangup: Signal,
     /// The end of whoever started it.
     parent: Option<oneshot::Receiver<()>>,
 }
@@ -74,17 +74,24 @@ impl Told {
         Ok(Told {
             interrupt: on(SignalKind::interrupt())?,
             terminate: on(SignalKind::terminate())?,
-            _hangup: on(SignalKind::hangup())?,
+            hangup: on(SignalKind::hangup())?,
             parent: until_stdin_closes.then(stdin::end),
         })
     }
 
     /// What it was.
     async fn until_stop(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            () = closed(self.parent.as_mut()) => "whoever started it told it to, or has ended",
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                () = closed(self.parent.as_mut()) => return "whoever started it told it to, or has ended",
+                // Whoever sends one may expect of it what others do.
+                _ = self.hangup.recv() => tracing::info!(
+                    "SIGHUP: the node goes on, and reads nothing again. For another configuration or certificate restart it; the \
+                     ingress's certificate is read whenever its file changes"
+                ),
+            }
         }
     }
 }
