@@ -224,6 +224,41 @@ async fn who_leaves_hands_over_what_it_may_take_away() {
 }
 
 #[tokio::test]
+async fn who_leaves_at_once_says_that_nothing_was_handed_over() {
+    let scratch = Scratch::new();
+    let a = scratch.start(1, &[]).await;
+    let b = scratch.start(2, &[&a]).await;
+    within(b.ready()).await;
+    let hats = b.entity::<BoundedCounter>("stock", "hats").unwrap();
+    within(hats.clone().with_level("all".parse().unwrap()).add(9))
+        .await
+        .unwrap();
+    let error = within(b.leave_within(Duration::ZERO)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconfirmed);
+    assert!(error.message().contains("1 bounded counter"), "{error}");
+    drop((b, hats));
+    // As it was said: it is all there.
+    let b = scratch.start(2, &[&a]).await;
+    within(b.ready()).await;
+    let run = ReplicaId::new(b.id(), b.epoch());
+    let hats = b.entity::<BoundedCounter>("stock", "hats").unwrap();
+    until(|| {
+        b.handle()
+            .shared()
+            .peek(|engine| engine.view_as_it_is(hats.id()).held(run))
+            == 9
+    })
+    .await;
+    within(b.leave()).await.unwrap();
+    let refused = within(a.entity::<BoundedCounter>("stock", "hats").unwrap().take(10)).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Rights);
+    within(a.entity::<BoundedCounter>("stock", "hats").unwrap().take(9))
+        .await
+        .unwrap();
+    within(a.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_node_that_is_back_takes_away_what_it_held() {
     let scratch = Scratch::new();
     let stock = |node: &Node| node.entity::<BoundedCounter>("stock", "hats").unwrap();
