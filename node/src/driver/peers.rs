@@ -4,15 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anabranch_crdt::{Epoch, NodeId, ReplicaId};
 
-use crate::engine::limits::CLOCK_SKEW_MS_MAX;
 use crate::membership::Announcement;
 
-use super::clock::wall_ms;
 use super::{MemberHint, MemberStatus};
 
 /// Peers that are known at the same time: all that can have a link.
@@ -22,8 +20,6 @@ pub(super) const PEERS_KNOWN_MAX: usize = crate::transport::PEERS_MAX;
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     known: Mutex<BTreeMap<NodeId, MemberStatus>>,
-    /// Links that came up with a clock too far ahead of this node's.
-    skewed: AtomicU64,
     /// It has been said that there is no room.
     crowded: AtomicBool,
 }
@@ -80,18 +76,7 @@ impl Peers {
     }
 
     /// A link is up: whatever was believed of the peer, it is there. Returns whether it was thought to have left.
-    ///
-    /// A clock that is ahead ends nothing: it is logged once a peer, counted, and shown. One that seems behind may have been late to
-    /// say so: the peer knows better, and the engine knows later.
-    pub(super) fn connected(
-        &self,
-        peer: NodeId,
-        epoch: Epoch,
-        theirs_ms: u64,
-        addresses: &[SocketAddr],
-    ) -> bool {
-        let skew_ms = i64::try_from(i128::from(theirs_ms) - i128::from(wall_ms())).unwrap_or(i64::MAX);
-        let is_off = |ms: i64| ms > CLOCK_SKEW_MS_MAX as i64;
+    pub(super) fn connected(&self, peer: NodeId, epoch: Epoch, addresses: &[SocketAddr]) -> bool {
         let mut known = self.lock();
         if known.len() >= PEERS_KNOWN_MAX && !known.contains_key(&peer) {
             // Whoever is linked is shown, at the cost of one that is not.
@@ -102,23 +87,13 @@ impl Peers {
             unlinked.and_then(|node| known.remove(&node));
         }
         let status = known.entry(peer).or_insert_with(|| MemberStatus::unknown(peer));
-        let was_off = status.clock_skew_ms.is_some_and(is_off);
         let had_left = status.hint == MemberHint::Left;
         if had_left {
             status.hint = MemberHint::Up;
         }
         status.epoch = Some(epoch);
         status.connected = true;
-        status.clock_skew_ms =
-            Some(skew_ms).filter(|ms| ms.unsigned_abs() <= CLOCK_SKEW_MS_MAX || is_off(*ms));
         status.addresses = addresses.iter().map(SocketAddr::to_string).collect();
-        drop(known);
-        if is_off(skew_ms) {
-            self.skewed.fetch_add(1, Ordering::Relaxed);
-        }
-        if is_off(skew_ms) && !was_off {
-            tracing::warn!(%peer, skew_ms, "the peer's clock is far off this node's: set the time on both (NTP)");
-        }
         had_left
     }
 
@@ -200,11 +175,6 @@ impl Peers {
         }
     }
 
-    /// Links that came up with a clock too far ahead of this node's.
-    pub(super) fn skewed(&self) -> u64 {
-        self.skewed.load(Ordering::Relaxed)
-    }
-
     /// Where to look for those that may be there.
     pub(super) fn addresses(&self) -> Vec<(NodeId, Vec<SocketAddr>)> {
         let known = self.lock();
@@ -241,7 +211,7 @@ mod tests {
         hinted(&peers, 1 << 32);
         assert_eq!(peers.make_room(new, members), Room::None);
         // Who is linked is shown all the same.
-        peers.connected(new, Epoch(2), 0, &[]);
+        peers.connected(new, Epoch(2), &[]);
         assert_eq!(peers.all().len(), PEERS_KNOWN_MAX);
         assert!(
             peers
@@ -257,8 +227,8 @@ mod tests {
         hinted(&peers, 2);
         assert!(peers.hinted_left(NodeId(2)));
         assert!(peers.addresses().is_empty());
-        assert!(peers.connected(NodeId(2), Epoch(1), 0, &[]));
-        assert!(!peers.connected(NodeId(2), Epoch(1), 0, &[]));
+        assert!(peers.connected(NodeId(2), Epoch(1), &[]));
+        assert!(!peers.connected(NodeId(2), Epoch(1), &[]));
         assert!(!peers.hinted_left(NodeId(2)), "not while it is linked");
         assert_eq!(peers.all()[0].hint, MemberHint::Up);
         peers.all_disconnected();

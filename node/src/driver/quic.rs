@@ -242,7 +242,7 @@ impl Quic {
     }
 
     fn on_connected(self: &Arc<Quic>, peer: NodeId, epoch: Epoch, wall_ms: u64, addresses: &[SocketAddr]) {
-        let had_left = self.peers.connected(peer, epoch, wall_ms, addresses);
+        let had_left = self.peers.connected(peer, epoch, addresses);
         if had_left && let Some(links) = &*self.links() {
             // It was not looked for any more.
             links.transport.set_peer_addresses(peer, addresses.to_vec());
@@ -450,14 +450,12 @@ impl Network for Quic {
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
-        let skewed = ("clock_skew_links", self.peers.skewed());
         let Some(links) = &*self.links() else {
-            return vec![skewed];
+            return Vec::new();
         };
         let counted = links.transport.counters();
         let gossip = links.gossip.counters();
         vec![
-            skewed,
             ("connections_refused", counted.connections_refused),
             (
                 "connections_refused_of_source",

@@ -75,7 +75,7 @@ pub struct MemberStatus {
     /// What gossip says.
     pub hint: MemberHint,
     /// How far its wall clock is ahead of this node's (behind: negative), as far as that is known, milliseconds; the time that what
-    /// it says of it travels is in it.
+    /// it says of it travels is in it. None of one that has no link.
     pub clock_skew_ms: Option<i64>,
     /// Bytes of frames given to its links since this start.
     pub bytes_sent: u64,

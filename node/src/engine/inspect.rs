@@ -59,6 +59,8 @@ counters! {
     refused_frames,
     /// Epochs refused: this node's by a peer, or a peer's by this node.
     fenced,
+    /// Links that came up with a clock too far ahead of this node's.
+    clock_skew_links,
     /// Runs of this node that peers know of and its directory does not: it is an older copy, or its disk has lost what was
     /// durable.
     lost_runs,

@@ -64,6 +64,7 @@ pub use limits::Limits;
 pub use load::{Loaded, Unloaded};
 pub use recover::{FrozenImage, RecoverError, epoch_for_start};
 
+use crate::engine::clocks::PeerClock;
 use crate::engine::idempotency::Keys;
 use crate::engine::levels::Levels;
 use crate::engine::peers::Peer;
@@ -102,6 +103,8 @@ pub struct Engine {
     heard_epochs: BTreeMap<NodeId, Epoch>,
     /// The one before that, of those that had another link to this run.
     former_epochs: BTreeMap<NodeId, Epoch>,
+    /// The wall clock of each node that has had a link.
+    clocks: BTreeMap<NodeId, PeerClock>,
     peers: BTreeMap<NodeId, Peer>,
     said: SaidQueue,
     pulls: Pulls,
@@ -157,6 +160,7 @@ impl Engine {
             known_epochs: BTreeMap::new(),
             heard_epochs: BTreeMap::new(),
             former_epochs: BTreeMap::new(),
+            clocks: BTreeMap::new(),
             peers: BTreeMap::new(),
             said: SaidQueue::default(),
             pulls: Pulls::default(),

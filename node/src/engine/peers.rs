@@ -6,7 +6,6 @@ use anabranch_crdt::{Epoch, NodeId, ReplicaId, VersionVector, planted};
 use bytes::Bytes;
 
 use crate::engine::Engine;
-use crate::engine::clocks::PeerClock;
 use crate::engine::io::{Output, Time};
 use crate::engine::limits::EPOCH_MAX;
 use crate::engine::receive::Staging;
@@ -34,8 +33,6 @@ pub(crate) struct Peer {
     pub staging: Staging,
     /// The last pull it made of each shard: their numbers rise.
     pub pulled: BTreeMap<ShardId, u64>,
-    /// What its wall clock shows.
-    pub clock: PeerClock,
 }
 
 /// Whether a node may be told to take an epoch above this one. None below has been anybody's before the year 4000, and what a
@@ -78,7 +75,7 @@ impl Engine {
                 view.told = Told::default();
             }
         }
-        let clock = PeerClock::new(wall_ms, self.now.wall_ms);
+        self.on_first_clock(peer, wall_ms);
         self.peers.insert(
             peer,
             Peer {
@@ -92,7 +89,6 @@ impl Engine {
                 to_ask: VecDeque::new(),
                 staging: Staging::default(),
                 pulled: BTreeMap::new(),
-                clock,
             },
         );
         // First: who catches up with this node is to know by then whom a majority is of.
@@ -260,18 +256,33 @@ impl Engine {
         digest.into_iter().chain(flush).min()
     }
 
-    /// A peer says what its clock shows.
+    /// A link is up, and its hello said what the peer's clock shows.
+    fn on_first_clock(&mut self, peer: NodeId, wall_ms: u64) {
+        let clock = self.clocks.entry(peer).or_default();
+        let news = clock.starts(wall_ms, self.now.wall_ms);
+        if clock.is_ahead() {
+            self.counters.clock_skew_links += 1;
+        }
+        warn_of_clock(peer, news);
+    }
+
+    /// A peer says again what its clock shows.
     pub(crate) fn on_clock(&mut self, peer: NodeId, wall_ms: u64) {
         let ours = self.now.wall_ms;
-        let link = self.peers.get_mut(&peer);
-        if let Some(skew_ms) = link.and_then(|link| link.clock.says(wall_ms, ours)) {
-            tracing::warn!(%peer, skew_ms, "the peer's clock and this node's have come far apart: set the time on both (NTP)");
-        }
+        let clock = self.clocks.get_mut(&peer);
+        warn_of_clock(peer, clock.and_then(|clock| clock.says(wall_ms, ours)));
     }
 
     /// How far the connected peers' wall clocks are ahead of this node's, as far as that is known, milliseconds.
     pub fn clock_skews(&self) -> BTreeMap<NodeId, i64> {
-        let known = |(node, peer): (&NodeId, &Peer)| Some((*node, peer.clock.known_ms()?));
-        self.peers.iter().filter_map(known).collect()
+        let known = |node: &NodeId| Some((*node, self.clocks.get(node)?.known_ms()?));
+        self.peers.keys().filter_map(known).collect()
+    }
+}
+
+/// That ends nothing. It is said once, however often its link comes up.
+fn warn_of_clock(peer: NodeId, news: Option<i64>) {
+    if let Some(skew_ms) = news {
+        tracing::warn!(%peer, skew_ms, "the peer's clock and this node's are far apart: set the time on both (NTP)");
     }
 }

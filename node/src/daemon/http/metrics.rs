@@ -346,7 +346,7 @@ fn members(out: &mut Text, status: &NodeStatus) {
     each(
         "anabranch_peer_clock_skew_seconds",
         "gauge",
-        "How far the peer's clock was ahead when its link came up, seconds; behind: negative.",
+        "How far the clock of a peer that has a link is ahead, as far as that is known, seconds; behind: negative.",
         &skew,
     );
     let sent = |i: usize| Some(members[i].1.bytes_sent.to_string());
