@@ -115,6 +115,8 @@ async fn run_there(peer: NodeId, mut out: impl FramesOut, mut input: impl Frames
             }
         }
         out.finish();
+        // Nobody there takes them any more: whoever still sends hears of it.
+        drop(messages);
         pending::<Ended>().await
     };
     let inward = async {
@@ -167,7 +169,11 @@ pub async fn serve(
     let ended = async {
         let inward = async {
             match take_messages(&mut input, messages).await {
-                Over::Finished => pending().await,
+                // It may have finished, or the function takes no more of what comes: the caller, who may wait for room, is told that.
+                Over::Finished => {
+                    drop(input);
+                    pending().await
+                }
                 Over::Cut(why) => tracing::debug!(why, "a stream's caller has gone"),
             }
         };

@@ -37,6 +37,18 @@ async fn add_all(mut stream: Sums, by: i64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Sends messages to one that lives on and takes none, until it is told so.
+async fn tell(context: &mut Context, node: u128) -> Result<(i64, String), Error> {
+    let mut stream = context.open(Some(NodeId(node)), "sums", "a", "deaf", &()).await?;
+    let said = stream.next::<i64>().await?;
+    loop {
+        if let Err(error) = stream.send(&1i64).await {
+            let refused = (error.kind() == ErrorKind::Refused).then(|| error.message().to_owned());
+            return Ok((said.unwrap_or(-1), refused.ok_or(error)?));
+        }
+    }
+}
+
 /// Adds the sum of all messages once it has them all.
 async fn add_sum(mut stream: Sums) -> Result<(), Error> {
     let (key, mut sum) = (stream.key().to_owned(), 0);
@@ -76,6 +88,14 @@ fn sums(seen: &Arc<Seen>) -> Function {
                 let mut stream = context.open(Some(NodeId(node)), "sums", "a", "get", &()).await?;
                 stream.next::<i64>().await
             })
+        })
+        .command_async("tell", |_, context: &mut Context, node: u128| {
+            Box::pin(tell(context, node))
+        })
+        .stream("deaf", |mut stream: Sums, ()| async move {
+            stream.send(&1).await?;
+            drop(stream);
+            std::future::pending::<Result<(), Error>>().await
         })
         .stream("add_all", add_all)
         .stream("add_sum", |stream, ()| add_sum(stream))
@@ -277,6 +297,20 @@ fn what_a_function_ends_with_comes_to_its_caller() {
         cluster.settle();
         assert_eq!(open(&mut cluster), 0);
     }
+}
+
+#[test]
+fn who_sends_to_a_function_that_takes_no_more_is_refused() {
+    let (mut cluster, _) = start();
+    let mut tell = |node| {
+        let on = id(&mut cluster, node);
+        let told: (i64, String) = cluster.call(0, "sums", "b", "tell", &on).unwrap();
+        assert_eq!(told.0, 1);
+        cluster.settle();
+        assert_eq!(open(&mut cluster), 0);
+        told.1
+    };
+    assert_eq!(tell(0), tell(1), "it is the same wherever the function is");
 }
 
 #[test]

@@ -84,6 +84,13 @@ async fn look(mut stream: Sums, watched: Arc<Watched>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Says one thing, takes nothing and lives on.
+async fn deaf(mut stream: Stream<PnCounter, String, i64>, (): ()) -> Result<(), Error> {
+    stream.send(&1).await?;
+    drop(stream);
+    std::future::pending().await
+}
+
 async fn flood(mut stream: Stream<PnCounter, (), u64>, watched: Arc<Watched>) -> Result<(), Error> {
     let _dropped = Dropped(Arc::clone(&watched));
     for n in 0.. {
@@ -126,6 +133,7 @@ fn sums(watched: &Arc<Watched>) -> Function {
         .stream("add_all", add_all)
         .stream("add_sum", move |stream, ()| add_sum(stream, Arc::clone(&sum_of)))
         .stream("flood", move |stream, ()| flood(stream, Arc::clone(&flood_of)))
+        .stream("deaf", deaf)
         .stream("look", move |stream, ()| look(stream, Arc::clone(&look_of)))
         .stream("stuck", stuck)
         .stream("attend", |mut stream: Sums, ()| async move {
@@ -342,6 +350,50 @@ async fn a_function_does_not_get_far_ahead_of_its_caller() {
     }
     drop(stream);
     within(pair.at_one.dropped.notified()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_to_a_function_that_takes_no_more_is_refused() {
+    let pair = pair().await;
+    let text = "0123456789abcdef".repeat(8 << 10);
+    for at in [1, 2] {
+        let mut stream = open(&pair, at, call("deaf", &())).await.unwrap();
+        assert_eq!(next(&mut stream).await, Some(1));
+        let sending = async {
+            loop {
+                if let Err(error) = stream.send(&text).await {
+                    break error;
+                }
+            }
+        };
+        assert_eq!(within(sending).await.kind(), ErrorKind::Refused);
+        drop(stream);
+        // The same where one sends while another waits.
+        let mut stream = open(&pair, at, call("deaf", &())).await.unwrap();
+        assert_eq!(next(&mut stream).await, Some(1));
+        let (mut messages, mut replies) = stream.split();
+        let refused = async {
+            loop {
+                if let Err(error) = messages.send(&text).await {
+                    break error;
+                }
+            }
+        };
+        let sending = async {
+            tokio::select! {
+                error = refused => error,
+                reply = replies.next::<i64>() => panic!("it lives on, and says nothing: {reply:?}"),
+            }
+        };
+        assert_eq!(within(sending).await.kind(), ErrorKind::Refused);
+        let open = || {
+            let streams = |node: &Node| node.status().counters["streams_open"];
+            streams(&pair.one) + streams(&pair.two)
+        };
+        assert!(open() > 0, "the function lives on");
+        drop(replies);
+        until(|| open() == 0).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
