@@ -77,6 +77,7 @@ impl NodeStatus {
                 member.clock_skew_ms = Some(skew_ms);
             }
         }
+        let (left, left_refused) = node.functions.left();
         let mut counters: BTreeMap<&'static str, u64> = engine.counters.iter().collect();
         counters.extend([
             ("idempotency_keys", engine.idempotency_keys),
@@ -88,6 +89,8 @@ impl NodeStatus {
             ("updates_waiting", engine.updates_waiting),
             ("commands_waiting", node.functions.commands() as u64),
             ("streams_open", node.functions.streams() as u64),
+            ("left_waiting", left as u64),
+            ("left_refused", left_refused),
             ("function_cold_starts", node.functions.begun()),
         ]);
         counters.extend(node.trigger_counters());

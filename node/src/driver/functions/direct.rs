@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use super::Found;
+use super::left::bytes_that_follow;
 use super::step::{Commit, Step};
-use super::turn::{Made, Turn, is_forward};
+use super::turn::{Made, Turn};
 use crate::driver::shared::Shared;
 use crate::engine::Time;
 use crate::error::Error;
@@ -76,7 +77,7 @@ impl Turn<'_> {
                     deadline: answered.deadline,
                     also: None,
                 };
-                let (result, made) = self.hand_in(commit, trace, is_forward(&action));
+                let (result, made) = self.hand_in(commit, trace, bytes_that_follow(&[], &action));
                 let step = match result {
                     Some(result) => {
                         let result = result.map_err(|error| refused(&self.entity, error));

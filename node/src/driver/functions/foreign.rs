@@ -252,17 +252,18 @@ impl Shared {
         function.spawn(Box::pin(async move {
             let (result, token) = running.await;
             // Its caller may have gone.
-            let _ = sender.send((Handed::new(&shared, result), token));
+            let _ = sender.send(Handed::new(&shared, result, token));
         }));
-        let (result, seen) = tokio::select! {
+        let handed = tokio::select! {
             ended = ended => ended.map_err(|_| stopping())?,
             _ = self.stopped() => return Err(stopping()),
         };
         left.end();
+        let (result, seen) = handed.take();
         if let Some(session) = session {
             session.join(&seen);
         }
-        match result.take()? {
+        match result? {
             (Action::Reply(reply), changed) => {
                 Ok((Action::Reply(function.give(&method, wants, reply)?), changed))
             }

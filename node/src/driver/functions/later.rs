@@ -1,4 +1,6 @@
-//! Calls that nobody waits for.
+//! Calls that nobody waits for, while whoever wants them goes on.
+//!
+//! Not here: those whose caller has gone (`left`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -18,21 +20,6 @@ const LATER_MAX: usize = 64;
 
 /// So many calls that one command or stream does not wait for may wait to be made; it waits before it wants more.
 const LINE_MAX: usize = 64;
-
-/// What was left to be done waits for such a thread: what streams that have ended want called, and what follows changes whose callers
-/// have gone. So many at most, and what comes on top is not done.
-const LEFT_QUEUE_MAX: usize = 100_000;
-
-/// What is done by a thread that does such things.
-pub(super) struct Left(Box<Doing>);
-
-type Doing = dyn FnOnce(&Arc<Shared>) + Send;
-
-impl std::fmt::Debug for Left {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Left").finish_non_exhaustive()
-    }
-}
 
 /// Nobody is told but the log.
 pub(super) fn note_failure(name: &str, result: Result<Payload, Error>) {
@@ -124,87 +111,42 @@ impl Line {
     }
 }
 
-/// Has calls made on a thread, and then what else was left to be done; whether there is one for it.
+/// Has calls made on a thread; whether there is one for it.
 fn attend(shared: &Arc<Shared>, make: impl FnOnce() + Send + 'static) -> bool {
     let running = &shared.functions.later;
     if running.fetch_add(1, Ordering::SeqCst) >= LATER_MAX {
         running.fetch_sub(1, Ordering::SeqCst);
         return false;
     }
-    let at = Arc::clone(shared);
+    let counted = Counted(Arc::clone(shared));
     let run = move || {
+        let _counted = counted;
         make();
-        drain_left(&at);
     };
     let thread = std::thread::Builder::new().name("anabranch-effects".into());
     if let Err(error) = thread.spawn(run) {
         tracing::warn!("no thread for effects: {error}");
-        running.fetch_sub(1, Ordering::SeqCst);
         return false;
     }
     true
 }
 
+/// A thread among those that make calls, however it ends.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.functions.later.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Makes a call, and waits for its end.
-pub(super) fn call_now(shared: &Arc<Shared>, call: Call) {
+fn call_now(shared: &Arc<Shared>, call: Call) {
     let name = call.to_string();
     note_failure(
         &name,
         block_on(shared.call_anywhere(call, None, TIMEOUT_MS_DEFAULT)),
     );
-}
-
-/// Makes calls that nobody waits for, one after the other; see [`do_left`].
-pub(super) fn leave_calls(shared: &Arc<Shared>, calls: Vec<Call>) {
-    if !calls.is_empty() {
-        do_left(shared, "calls that nobody waits for", move |shared| {
-            calls.into_iter().for_each(|call| call_now(shared, call));
-        });
-    }
-}
-
-/// Does this on a thread that does such things: one that is free, or the next that will be. Whether there will be one.
-pub(super) fn do_left(
-    shared: &Arc<Shared>,
-    what: &str,
-    left: impl FnOnce(&Arc<Shared>) + Send + 'static,
-) -> bool {
-    if shared.has_stopped() {
-        return false;
-    }
-    let mut queue = shared.functions.left();
-    if queue.len() >= LEFT_QUEUE_MAX {
-        drop(queue);
-        tracing::error!("{what}: not done, as too much waits to be done");
-        return false;
-    }
-    queue.push_back(Left(Box::new(left)));
-    drop(queue);
-    // Where there are as many threads as may be, one of them comes by: it looks after it has stopped being counted, too.
-    attend(shared, || {});
-    true
-}
-
-/// The last thing that a thread does that makes calls nobody waits for.
-fn drain_left(shared: &Arc<Shared>) {
-    let functions = &shared.functions;
-    loop {
-        let next = functions.left().pop_front();
-        match next {
-            Some(Left(left)) => left(shared),
-            None => {
-                functions.later.fetch_sub(1, Ordering::SeqCst);
-                // What was queued meanwhile may have found no place for a thread.
-                if functions.left().is_empty() {
-                    return;
-                }
-                if functions.later.fetch_add(1, Ordering::SeqCst) >= LATER_MAX {
-                    functions.later.fetch_sub(1, Ordering::SeqCst);
-                    return;
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

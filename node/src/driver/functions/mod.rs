@@ -15,6 +15,7 @@ mod foreign_stream;
 mod hosted;
 mod later;
 mod left;
+mod left_tasks;
 mod look;
 mod parked;
 mod reactor;
@@ -23,7 +24,7 @@ mod step;
 mod stream;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,6 +36,7 @@ use tracing::Instrument;
 pub(crate) use self::foreign::Expected;
 use self::foreign::ForeignFunctions;
 use self::hosted::Sessions;
+use self::left_tasks::LeftTasks;
 use self::reactor::Reactor;
 pub use self::stats::MethodStatus;
 use self::stats::Stats;
@@ -69,8 +71,8 @@ pub(crate) struct Functions {
     begun: AtomicU64,
     /// Commands whose effects nobody waits for, and that run.
     later: AtomicUsize,
-    /// What goes on without whoever wanted it, until a thread does it.
-    left: Mutex<VecDeque<later::Left>>,
+    /// What goes on without whoever wanted it.
+    left: Arc<LeftTasks>,
     /// Streams that are open.
     streams: AtomicUsize,
     /// Places for steps of streams that run on a thread aside.
@@ -113,7 +115,7 @@ impl Functions {
             seed,
             begun: AtomicU64::new(0),
             later: AtomicUsize::new(0),
-            left: Mutex::default(),
+            left: LeftTasks::new(),
             streams: AtomicUsize::new(0),
             aside: Arc::new(Semaphore::new(aside::STEPS_MAX)),
             reactor: Reactor::default(),
@@ -239,8 +241,9 @@ impl Functions {
         }
     }
 
-    fn left(&self) -> MutexGuard<'_, VecDeque<later::Left>> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What goes on without whoever wanted it, and what of that was not done.
+    pub(crate) fn left(&self) -> (usize, u64) {
+        (self.left.waiting(), self.left.refused())
     }
 
     /// How many times an entity's function was begun with, rather than gone on with.

@@ -8,7 +8,7 @@ use tracing::Instrument;
 
 use super::aside::aside;
 use super::caller::HostCaller;
-use super::later::leave_calls;
+use super::left::leave_calls;
 use crate::driver::Mark;
 use crate::driver::shared::Shared;
 use crate::driver::spans::{self, part};
@@ -231,7 +231,8 @@ impl Host for StreamHost {
 
 impl Drop for StreamHost {
     fn drop(&mut self) {
-        leave_calls(&self.shared, std::mem::take(&mut *lock(&self.at_end)));
+        let at_end = std::mem::take(&mut *lock(&self.at_end));
+        leave_calls(&self.shared, self.caller.seen(), at_end);
         if let Some(mark) = lock(&self.mark).take() {
             self.shared.unsubscribe(&self.entity, mark);
         }

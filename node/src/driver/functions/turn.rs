@@ -9,13 +9,12 @@ use tracing::{Instrument, Span};
 
 use super::caller::HostCaller;
 use super::direct::Ended;
-use super::later::{Later, call_now, do_left, note_failure};
-use super::left::{Called, GoesOn};
+use super::later::{Later, note_failure};
+use super::left::{Called, GoesOn, Unconfirmed, bytes_of_call, bytes_that_follow, forward_of, leave_effects};
 use super::step::{Commit, Step};
 use super::{Found, nothing};
 use crate::driver::calls::Due;
 use crate::driver::cell::{After, Outcome, Submitted};
-use crate::driver::quic::block_on;
 use crate::driver::shared::{Shared, broken, unanswered};
 use crate::driver::spans::{self, part};
 use crate::engine::Time;
@@ -40,6 +39,8 @@ pub(super) struct Turn<'a> {
     making: Option<(String, GoesOn<Called>)>,
     /// Effects that are not done yet.
     rest: VecDeque<Call>,
+    /// What its session has seen by then, for what goes on without its caller.
+    seen: Token,
     /// What the answer is once they are, if that is known.
     answer: Option<Result<Action, Error>>,
 }
@@ -53,8 +54,8 @@ enum Stage {
     /// What it did is in, and not yet where its level says.
     Confirming {
         answer: oneshot::Receiver<Outcome>,
-        /// Whether calls follow then: effects, or what answers in its place.
-        has_calls: bool,
+        /// What the calls take that follow then, if any do: effects, or what answers in its place.
+        calls: Option<usize>,
     },
     /// Its effects are being waited for.
     Effecting,
@@ -71,6 +72,7 @@ impl<'a> Turn<'a> {
             stage: Stage::Idle,
             making: None,
             rest: VecDeque::new(),
+            seen: Token::default(),
             answer: None,
         }
     }
@@ -239,18 +241,21 @@ impl<'a> Turn<'a> {
     /// Makes the calls that the command wants: those that are waited for in order, the others meanwhile.
     async fn effects(&mut self, effects: Vec<Effect>, deadline: Time, mut session: Option<&mut Token>) {
         self.stage = Stage::Effecting;
+        self.seen = session.as_deref().cloned().unwrap_or_default();
         self.rest
             .extend(Later::default().leave(self.shared, effects).await);
         while let Some(call) = self.rest.pop_front() {
             let name = call.to_string();
-            let seen = session.as_deref().cloned();
+            let (seen, bytes) = (session.as_deref().cloned(), bytes_of_call(&call));
             let making = make_effect(Arc::clone(self.shared), call, seen, deadline);
-            let (name, making) = self.making.insert((name, GoesOn::new(self.shared, making)));
+            let going_on = GoesOn::new(self.shared, bytes, making);
+            let (name, making) = self.making.insert((name, going_on));
             let (done, seen) = making.await;
             note_failure(name, done);
             self.making = None;
             if let (Some(token), Some(seen)) = (session.as_deref_mut(), seen) {
                 token.join(&seen);
+                self.seen.join(&seen);
             }
         }
         self.stage = Stage::Idle;
@@ -265,39 +270,21 @@ impl<'a> Turn<'a> {
             None => self.tell(Input::EffectsDone { id: self.id }),
         };
         rest.extend(forward_of(answer));
-        do_left(self.shared, "effects", move |shared| {
-            if let Some((name, making)) = making
-                && let Some(making) = making.take()
-            {
-                note_failure(&name, block_on(making).0);
-            }
-            rest.into_iter().for_each(|call| call_now(shared, call));
-        });
+        leave_effects(self.shared, std::mem::take(&mut self.seen), making, rest);
     }
 
-    /// The caller has gone before what its command did is where its level says: the calls that follow are made once it is, and not if
-    /// it does not come to that.
-    fn confirm_later(&self, answer: oneshot::Receiver<Outcome>) {
-        let function = Arc::clone(self.found.function);
-        let (entity, id) = (self.entity.clone(), self.id);
-        let is_left = do_left(self.shared, "what follows a change", move |at| {
-            let tell = |input| at.tell_session(&function, &entity, input, Some(id), nothing);
-            let outcome = block_on(answer).unwrap_or_else(|_| Err(unanswered(&Err(broken()))));
-            let result = outcome.map(|_| ());
-            let mut step = tell(Input::Committed { id, result });
-            if let Some(Step::Effects { effects, answer, .. }) = step {
-                effects.into_iter().for_each(|effect| call_now(at, effect.call));
-                step = match answer {
-                    Some(result) => Some(Step::Answer(result)),
-                    None => tell(Input::EffectsDone { id }),
-                };
-            }
-            if let Some(call) = forward_of(step) {
-                call_now(at, call);
-            }
-            tell(Input::Cancelled { id });
-        });
-        if !is_left {
+    /// The caller has gone before what its command did is where its level says: the calls that follow are made once it is.
+    fn confirm_later(&mut self, answer: oneshot::Receiver<Outcome>, bytes: usize) {
+        let id = self.id;
+        let left = Unconfirmed {
+            function: Arc::clone(self.found.function),
+            entity: self.entity.clone(),
+            id,
+            answer,
+            seen: std::mem::take(&mut self.seen),
+            bytes,
+        };
+        if !left.leave(self.shared) {
             let result = Err(stopping());
             self.tell(Input::Committed { id, result });
             self.tell(Input::Cancelled { id });
@@ -317,11 +304,13 @@ impl<'a> Turn<'a> {
             Err(said) => *said,
         };
         let (function, id) = (self.found.function, self.id);
-        let has_calls =
-            matches!(&said, Said::Reply(reply) if !reply.effects.is_empty() || is_forward(&reply.action));
+        let calls = match &said {
+            Said::Reply(reply) => bytes_that_follow(&reply.effects, &reply.action),
+            _ => None,
+        };
         let mut made = None;
         let commit = |commit: Commit| {
-            let (result, handed) = self.hand_in(commit, trace, has_calls);
+            let (result, handed) = self.hand_in(commit, trace, calls);
             made = Some(handed);
             match result {
                 Some(result) => Input::Committed { id, result },
@@ -385,7 +374,7 @@ impl<'a> Turn<'a> {
         &self,
         commit: Commit,
         trace: Option<Trace>,
-        has_calls: bool,
+        calls: Option<usize>,
     ) -> (Option<Result<(), Error>>, Made) {
         let (span, _) = part!("commit", "internal", trace, self.entity, commit.level);
         let submitted = span.in_scope(|| commit.submit(self.shared));
@@ -405,7 +394,7 @@ impl<'a> Turn<'a> {
                 answer,
                 after,
                 span,
-                has_calls,
+                calls,
             },
         )
     }
@@ -416,14 +405,17 @@ impl<'a> Turn<'a> {
             answer,
             after,
             span,
-            has_calls,
+            calls,
         } = made;
         self.shared.finish(after);
         let (step, token) = match answer {
             Answered::Now(token) => (step, token),
             Answered::Later(answer) => {
                 assert!(step.is_none(), "a command is answered once its commit is");
-                self.stage = Stage::Confirming { answer, has_calls };
+                if calls.is_some() {
+                    self.seen = session.as_deref().cloned().unwrap_or_default();
+                }
+                self.stage = Stage::Confirming { answer, calls };
                 let Stage::Confirming { answer, .. } = &mut self.stage else {
                     unreachable!("it was just set");
                 };
@@ -465,8 +457,8 @@ pub(super) struct Made {
     /// What the engine left to do without locks.
     after: After,
     span: Span,
-    /// Whether calls follow once it is where its level says: effects, or what answers in its place.
-    has_calls: bool,
+    /// What the calls take that follow once it is where its level says, if any do: effects, or what answers in its place.
+    calls: Option<usize>,
 }
 
 impl Made {
@@ -503,8 +495,8 @@ impl Drop for Turn<'_> {
             Stage::Idle => {}
             Stage::Confirming {
                 answer,
-                has_calls: true,
-            } => return self.confirm_later(answer),
+                calls: Some(bytes),
+            } => return self.confirm_later(answer, bytes),
             Stage::Confirming { .. } => {
                 self.tell(Input::Committed { id, result: Ok(()) });
             }
@@ -539,18 +531,6 @@ fn make_effect(
         let done = shared.call_within(None, call, seen.as_mut(), left_ms).await;
         (done, seen)
     })
-}
-
-pub(super) fn is_forward(action: &Action) -> bool {
-    matches!(action, Action::Forward(_))
-}
-
-/// What is called to answer in its place.
-fn forward_of(step: Option<Step>) -> Option<Call> {
-    match step {
-        Some(Step::Answer(Ok(Action::Forward(call)))) => Some(call),
-        _ => None,
-    }
 }
 
 fn stopping() -> Error {

@@ -1,8 +1,9 @@
 //! What follows a change that is in is made, whether or not its caller is still there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{Scratch, commands_waiting, id, until, within};
 use crate::NodeId;
@@ -12,6 +13,7 @@ use crate::function::{Context, Function};
 use crate::node::Node;
 use crate::payload::{Encoding, Payload};
 use crate::session::Call;
+use crate::wire::Token;
 
 /// One that is held up by its own command until the gate is opened, and one that has it called.
 fn busy_and_first(gate: &Arc<Notify>) -> [Function; 2] {
@@ -88,7 +90,7 @@ async fn leave_while_it_waits(at: &Node, from: &Node, gate: &Notify, method: &'s
     );
     let (from, on) = (from.clone(), at.id());
     let gone = tokio::spawn(async move {
-        let patience = std::time::Duration::from_secs(60);
+        let patience = Duration::from_secs(60);
         from.call_on(on, call, None, patience).await.map(drop)
     });
     let first = at.entity::<crate::PnCounter>("first", "f").unwrap();
@@ -153,4 +155,96 @@ async fn what_answers_in_a_commands_place_is_called_once_its_level_is_reached_wi
     for node in [two, node] {
         within(node.shutdown()).await.unwrap();
     }
+}
+
+/// The answer of one whose caller has gone waits for the second node, the session's state for the third.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_called_without_a_caller_sees_what_his_session_has_seen() {
+    let (scratch, gate) = (Scratch::new(), Arc::default());
+    let one = start(&scratch, 1, &[], busy_and_first(&gate)).await;
+    let two = start(&scratch, 2, &[&one], busy_and_first(&gate)).await;
+    within(one.shutdown()).await.unwrap();
+    let patience = Duration::from_secs(60);
+    let of = |kind: &str, key: &str, method: &str, argument: &i64| {
+        let argument = match method {
+            "plus" => Payload::of(Encoding::Cbor, argument),
+            _ => Payload::of(Encoding::Cbor, &()),
+        };
+        Call::new(id(kind, key), method, argument.unwrap())
+    };
+    let none = Token::default();
+    let plus = two.call_payload(of("busy", "b", "plus", &100), Some(&none), patience);
+    let (_, seen) = within(plus).await.unwrap();
+    within(two.shutdown()).await.unwrap();
+    drop((one, two));
+    let one = start(&scratch, 1, &[], busy_and_first(&gate)).await;
+    let gone = {
+        let (one, call) = (one.clone(), of("first", "f", "everywhere", &0));
+        tokio::spawn(async move { one.call_payload(call, Some(&seen), patience).await.map(drop) })
+    };
+    until(|| one.status().counters["updates_waiting"] > 0).await;
+    gone.abort();
+    assert!(within(gone).await.unwrap_err().is_cancelled());
+    // With it the level is reached, and what follows is called.
+    let three = start(&scratch, 3, &[&one], busy_and_first(&gate)).await;
+    until(|| one.status().counters["updates_waiting"] == 0).await;
+    let two = start(&scratch, 2, &[&one], busy_and_first(&gate)).await;
+    let count = one.entity::<crate::PnCounter>("busy", "b").unwrap();
+    until(|| count.get().is_some_and(|count| count > 100)).await;
+    assert_eq!(
+        count.get(),
+        Some(201),
+        "it did not see the hundred that its session had seen"
+    );
+    for node in [two, three, one] {
+        within(node.shutdown()).await.unwrap();
+    }
+}
+
+/// As many as could hold up all threads that make calls for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_to_be_done_holds_up_nobodys_work() {
+    const LEFT: usize = 80;
+    let (scratch, gate) = (Scratch::new(), Arc::new(Semaphore::new(0)));
+    let held = Arc::clone(&gate);
+    let slow =
+        Function::of::<PnCounter>("slow").command_async("wait", move |count: &mut PnCounter, _, ()| {
+            count.increment(1);
+            let gate = Arc::clone(&held);
+            Box::pin(async move {
+                // It is there once this is closed.
+                let _ = gate.acquire().await;
+                Ok::<_, String>(())
+            })
+        });
+    let first = Function::of::<PnCounter>("first")
+        .command("forward", |count, context: &mut Context, ()| {
+            count.increment(1);
+            let key = context.key().to_owned();
+            context.forward("slow", &key, "wait", &());
+            Ok::<_, String>(())
+        })
+        .command("later", |count, context: &mut Context, ()| {
+            count.increment(1);
+            context.effect_later("slow", "later", "wait", &());
+            Ok::<_, String>(())
+        });
+    let node = start(&scratch, 1, &[], [slow.into(), first.into()]).await;
+    for n in 0..LEFT {
+        let (at, key) = (node.clone(), format!("k{n}"));
+        let calling = async move { at.call::<_, ()>("first", &key, "forward", &()).await };
+        let gone = tokio::spawn(calling);
+        until(|| commands_waiting(&node) > n as u64).await;
+        gone.abort();
+        assert!(within(gone).await.unwrap_err().is_cancelled());
+    }
+    let () = within(node.call("first", "z", "later", &())).await.unwrap();
+    gate.close();
+    until(|| node.status().counters["left_waiting"] == 0).await;
+    assert_eq!(node.status().counters["left_refused"], 0);
+    for n in 0..LEFT {
+        let slow = node.entity::<crate::PnCounter>("slow", &format!("k{n}")).unwrap();
+        assert_eq!(slow.get(), Some(1));
+    }
+    within(node.shutdown()).await.unwrap();
 }
