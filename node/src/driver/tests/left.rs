@@ -1,6 +1,7 @@
 //! What follows a change that is in is made, whether or not its caller is still there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
@@ -207,9 +208,13 @@ async fn what_is_left_to_be_done_holds_up_nobodys_work() {
     const LEFT: usize = 80;
     let (scratch, gate) = (Scratch::new(), Arc::new(Semaphore::new(0)));
     let held = Arc::clone(&gate);
+    // What is only being forwarded is a command that waits, too: its caller must not go before.
+    let begun = Arc::new(AtomicUsize::new(0));
+    let begins = Arc::clone(&begun);
     let slow =
         Function::of::<PnCounter>("slow").command_async("wait", move |count: &mut PnCounter, _, ()| {
             count.increment(1);
+            begins.fetch_add(1, Ordering::SeqCst);
             let gate = Arc::clone(&held);
             Box::pin(async move {
                 // It is there once this is closed.
@@ -234,7 +239,7 @@ async fn what_is_left_to_be_done_holds_up_nobodys_work() {
         let (at, key) = (node.clone(), format!("k{n}"));
         let calling = async move { at.call::<_, ()>("first", &key, "forward", &()).await };
         let gone = tokio::spawn(calling);
-        until(|| commands_waiting(&node) > n as u64).await;
+        until(|| begun.load(Ordering::SeqCst) > n).await;
         gone.abort();
         assert!(within(gone).await.unwrap_err().is_cancelled());
     }
