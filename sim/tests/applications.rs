@@ -5,6 +5,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests may")]
 
+#[path = "applications/boards.rs"]
+mod boards;
 #[path = "applications/by_hand.rs"]
 mod by_hand;
 #[path = "../../node/examples/cart/function.rs"]
@@ -38,6 +40,7 @@ use anabranch::Function;
 use anabranch_sim::app::{self, Answered, CallCounts, Outcome, Simulation};
 use anabranch_sim::oracle::Rule;
 
+use boards::Boards;
 use carts::Carts;
 use entities::Entities;
 use orders::Orders;
@@ -124,6 +127,15 @@ fn functions_call_one_another_at_most_once_and_sessions_see_all_of_it() {
     let counts = app::check(seeds(30), |simulation| simulation.run(Orders::default()));
     was_hard(&counts);
     assert!(counts.remote > 0, "{counts:?}");
+}
+
+/// In the first three seeds, calls of two nodes overlap, and the one that knew less ends last.
+#[test]
+fn what_is_derived_from_an_entity_on_its_changes_comes_to_what_that_entity_says() {
+    for seed in [688, 727, 812].into_iter().chain(seeds(30)) {
+        let outcome = boards::of(Simulation::of(seed)).run(Boards);
+        assert_eq!(outcome.failure, None, "seed {seed}");
+    }
 }
 
 #[test]

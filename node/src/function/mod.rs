@@ -531,13 +531,19 @@ impl<S: State> FunctionBuilder<S> {
     /// entity of the same key, with a [`Change`]. If the command needs anything of the changed entity, it calls that entity.
     ///
     /// The command is called at least once after each change, and once for each entity that exists when the function is new. Several
-    /// changes in a row may be told by one call. Calls for one entity come one after the other.
+    /// changes in a row may be told by one call.
+    ///
+    /// One node calls for one entity one call after the other. While nodes cannot reach each other, or after one of them stood still,
+    /// two may call for the same entity: their calls overlap, and one that began before the last change may end last. Once its calls
+    /// have ended, the node that is not responsible leaves a note, and the responsible one calls once more for what it cannot have
+    /// seen. So the command must be right when it is repeated and when it comes late: let it ask for the changed entity as it is then,
+    /// and set what follows from that. (A node that dies before it has left its note leaves none.)
     ///
     /// One node makes the calls of a shard. If it dies, another goes on from the last progress that was recorded, and repeats some
     /// calls. [`Context::call_id`] is the same, whichever node calls, while nothing more was done to the entity, and different once it
     /// was changed and changed back. But whenever nothing is left of an entity (its last element removed, or all of it deleted), the
-    /// id is the one that stood for this before. So a function that must not run twice for one change keeps only the last id: calls
-    /// for one entity come in order. If the responsible node dies before it notices a deletion, the function is not told of it.
+    /// id is the one that stood for this before. So a function that must not run twice for one change keeps only the last id, where
+    /// it changes nothing else that a late call could set back. If the responsible node dies before it notices a deletion, the function is not told of it.
     ///
     /// A refusal is an answer: the change is not told again. There is one exception: where the command refuses with the [`Error`] of a
     /// call of its own that may be retried, or whose outcome is not known, the change is told again. So a `?` on [`Context::call`]

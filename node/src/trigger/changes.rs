@@ -1,12 +1,17 @@
 //! Which changes of entities some function is still to be told of: a state machine that is told the time.
 //!
 //! Contract: of a shard that is this node's to see to, every entity that has changed is called for at least once after its last
-//! change, one call at a time. What has been called for is kept, shard by shard, as the version vector up to which it was
-//! (a *cursor*); whoever sees to the shard next begins there.
+//! change, one call at a time at this node. What has been called for is kept, shard by shard, as the version vector up to which it
+//! was (a *cursor*); whoever sees to the shard next begins there.
+//!
+//! Two nodes may see to a shard for a while, and the call that saw less may be the one that ends last. So who gives up a shard in
+//! which he has called leaves a *note* once the last of these calls has ended: from which version vector on he called without
+//! knowing all. Whoever sees to the shard calls once more for all that has changed since. What no call of the other's has seen is
+//! past that vector: it covers only what all calls that were made after it was taken have seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anabranch_crdt::planted;
+use anabranch_crdt::{NodeId, ReplicaId, planted};
 
 use super::again_ms;
 use crate::wire::EntityId;
@@ -40,6 +45,20 @@ impl Trigger {
     }
 }
 
+/// A version vector.
+pub(super) type Vector = BTreeMap<ReplicaId, u64>;
+
+/// Which note is meant: those of a node follow one another, by its run and their number in it.
+pub(super) type Mark = (u64, u64);
+
+/// What both cover.
+pub(super) fn both(a: &Vector, b: &Vector) -> Vector {
+    let covered = a
+        .iter()
+        .filter_map(|(replica, seq)| Some((*replica, *seq.min(b.get(replica)?))));
+    covered.collect()
+}
+
 /// A trigger in a shard.
 pub(crate) type Place = (usize, u32);
 
@@ -57,6 +76,10 @@ pub(crate) struct Telling {
 pub(crate) struct Changes {
     triggers: Vec<Trigger>,
     mine: BTreeMap<Place, Mine>,
+    /// What this node has given up and called in, until there is a note of it.
+    left: BTreeMap<Place, Left>,
+    /// Notes that were to be left.
+    notes: u64,
     /// When each is to be called for.
     due: BTreeSet<(u64, Place, EntityId)>,
     pending: usize,
@@ -75,6 +98,22 @@ struct Mine {
     keep_at: u64,
     /// Something has changed that there was no room for.
     is_behind: bool,
+    /// Something was called for since the shard was taken over.
+    has_called: bool,
+    /// The calls that were made, and are made, have seen all that this covers.
+    since: Option<Vector>,
+    /// The notes that were there when it was last looked what has changed.
+    noted: BTreeMap<NodeId, Mark>,
+}
+
+/// A shard that this node has given up.
+#[derive(Debug)]
+struct Left {
+    /// Its calls that have not ended.
+    calls: BTreeSet<u64>,
+    since: Vector,
+    /// The number of the note.
+    note: u64,
 }
 
 #[derive(Debug, Default)]
@@ -129,12 +168,62 @@ impl Changes {
         let Some(mine) = self.mine.remove(&place) else {
             return;
         };
+        let mut calls = BTreeSet::new();
         for (entity, pending) in mine.pending {
             self.pending -= 1;
             match pending.calling {
-                Some(_) => self.under_way -= 1,
+                Some(calling) => drop(calls.insert(calling.number)),
                 None => drop(self.due.remove(&(pending.at, place, entity))),
             }
+        }
+        if !mine.has_called {
+            return;
+        }
+        let mut since = mine.since.unwrap_or_default();
+        if let Some(before) = self.left.remove(&place) {
+            calls.extend(before.calls);
+            since = both(&since, &before.since);
+        }
+        let note = self.notes;
+        self.notes += 1;
+        self.left.insert(place, Left { calls, since, note });
+    }
+
+    /// The notes that are to be left now, with their numbers.
+    pub fn notes_due(&self) -> impl Iterator<Item = (Place, u64, &Vector)> {
+        let due = self.left.iter().filter(|(_, left)| left.calls.is_empty());
+        due.map(|(place, left)| (*place, left.note, &left.since))
+    }
+
+    /// This note is kept.
+    pub fn is_noted(&mut self, place: Place, note: u64) {
+        if self.left.get(&place).is_some_and(|left| left.note == note) {
+            self.left.remove(&place);
+        }
+    }
+
+    /// The shards that are this node's, and which notes were there when it was looked what has changed in them.
+    pub fn noted(&self) -> impl Iterator<Item = (Place, &BTreeMap<NodeId, Mark>)> {
+        self.mine.iter().map(|(place, mine)| (*place, &mine.noted))
+    }
+
+    /// It was looked what has changed in a shard since this vector, with these notes.
+    pub fn looked(&mut self, place: Place, since: Vector, noted: BTreeMap<NodeId, Mark>) {
+        let Some(mine) = self.mine.get_mut(&place) else {
+            return;
+        };
+        mine.since = Some(match &mine.since {
+            Some(before) => both(before, &since),
+            None => since,
+        });
+        mine.has_news |= mine.noted != noted;
+        mine.noted = noted;
+    }
+
+    /// All that this vector covers was called for.
+    pub fn is_kept(&mut self, place: Place, vector: Vector) {
+        if let Some(mine) = self.mine.get_mut(&place) {
+            mine.since = Some(vector);
         }
     }
 
@@ -180,7 +269,10 @@ impl Changes {
                 break;
             };
             let number = self.calls;
-            if let Some(pending) = self.pending_of(place, &entity) {
+            if let Some(mine) = self.mine.get_mut(&place)
+                && let Some(pending) = mine.pending.get_mut(&entity)
+            {
+                mine.has_called = true;
                 pending.calling = Some(Calling { number, again: false });
                 (self.under_way, self.calls) = (self.under_way + 1, self.calls + 1);
                 calls.push(Telling {
@@ -201,6 +293,11 @@ impl Changes {
             number,
         } = telling;
         let place = *place;
+        let left = self.left.get_mut(&place);
+        if left.is_some_and(|left| left.calls.remove(number)) {
+            self.under_way -= 1;
+            return;
+        }
         let Some(pending) = self.pending_of(place, entity) else {
             return;
         };
@@ -379,10 +476,12 @@ mod tests {
         let mut changes = all();
         changes.changed(&id("a", "1"), 0);
         changes.changed(&id("a", "2"), 1);
-        assert_eq!(poll(&mut changes, 0).len(), 2);
+        let calls = changes.poll(0);
+        assert_eq!(calls.len(), 2);
         changes.changed(&id("a", "3"), 1);
         assert_eq!(changes.see_to(2, &|_, shard| shard == 0), []);
-        called(&mut changes, (0, 1), &id("a", "2"), true, 0);
+        assert_eq!(changes.under_way, 2);
+        changes.called(&calls[1], true, 0);
         changes.changed(&id("a", "2"), 1);
         assert_eq!(
             (poll(&mut changes, 9), changes.pending, changes.under_way),
@@ -408,6 +507,63 @@ mod tests {
         assert_eq!((changes.cursors_due(0), changes.under_way), (vec![], 1));
         changes.called(&late[0], false, 0);
         assert_eq!(poll(&mut changes, 1_000).len(), 1, "it is told of all the same");
+    }
+
+    fn notes(changes: &Changes) -> Vec<(Place, u64, Vector)> {
+        let due = changes.notes_due();
+        due.map(|(place, note, since)| (place, note, since.clone()))
+            .collect()
+    }
+
+    fn vector(seq: u64) -> Vector {
+        Vector::from([(ReplicaId::default(), seq)])
+    }
+
+    #[test]
+    fn who_gives_up_what_he_called_in_leaves_a_note_once_his_calls_have_ended() {
+        let mut changes = all();
+        changes.see_to(2, &|trigger, shard| (&*trigger.kind, shard) == ("a", 0));
+        changes.looked((0, 0), vector(5), BTreeMap::new());
+        changes.see_to(2, &|_, _| false);
+        assert_eq!(notes(&changes), [], "it has not called");
+        changes.see_to(2, &|_, shard| shard == 0);
+        changes.looked((0, 0), vector(5), BTreeMap::new());
+        changes.changed(&id("a", "1"), 0);
+        let early = changes.poll(0);
+        changes.see_to(2, &|_, _| false);
+        assert_eq!(notes(&changes), [], "its call goes on");
+        // A second time, before the first call has ended: one note says both.
+        changes.see_to(2, &|_, shard| shard == 0);
+        changes.looked((0, 0), vector(9), BTreeMap::new());
+        changes.found((0, 0), &id("a", "1"));
+        let late = changes.poll(0);
+        changes.see_to(2, &|_, _| false);
+        changes.called(&late[0], true, 0);
+        assert_eq!(notes(&changes), []);
+        changes.called(&early[0], false, 0);
+        assert_eq!(notes(&changes), [((0, 0), 1, vector(5))]);
+        changes.is_noted((0, 0), 0);
+        assert_eq!(notes(&changes).len(), 1, "that is another");
+        changes.is_noted((0, 0), 1);
+        assert_eq!((notes(&changes), changes.under_way), (vec![], 0));
+    }
+
+    #[test]
+    fn a_note_covers_what_was_called_for_and_not_what_came_after() {
+        let mut changes = all();
+        changes.looked((0, 0), vector(5), BTreeMap::new());
+        changes.changed(&id("a", "1"), 0);
+        let call = changes.poll(0);
+        changes.called(&call[0], true, 0);
+        assert_eq!(changes.cursors_due(0), [(0, 0)]);
+        changes.is_kept((0, 0), vector(7));
+        // Somebody else's note is looked at: it is taken in with the next cursor.
+        let noted = BTreeMap::from([(NodeId(2), (1, 0))]);
+        changes.looked((0, 0), vector(6), noted.clone());
+        assert_eq!(changes.noted().next(), Some(((0, 0), &noted)));
+        assert_eq!(changes.cursors_due(1_000), [(0, 0)]);
+        changes.see_to(2, &|_, _| false);
+        assert_eq!(notes(&changes), [((0, 0), 0, vector(6))]);
     }
 
     #[test]

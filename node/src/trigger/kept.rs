@@ -13,13 +13,16 @@ use crate::error::{Error, ErrorKind};
 use crate::function::OWN_KINDS;
 use crate::wire::EntityId;
 
-use super::changes::Trigger;
+use super::changes::{Mark, Trigger, Vector};
 use super::function::SCHEDULE;
 
 /// The kind of what is kept for triggers: maps of registers. Every node with functions has it.
 pub const KEPT: &str = "anabranch:trigger";
 /// The entity that says which nodes have functions.
 const HOSTS: &str = "nodes";
+/// What the names of the entities begin with in which nodes leave notes: in each one register for a shard and a node, and one for a
+/// shard, so never more than shards times nodes that ever had the function.
+const NOTES: &str = "notes of ";
 
 /// Whether an update of somebody's is of his own kinds. What Anabranch keeps for itself is written by what it does: with another type,
 /// or other words, nodes could not go on with it.
@@ -66,6 +69,54 @@ pub(super) fn cursor(engine: &Engine, trigger: &Trigger, shard: u32) -> Vec<(Rep
 /// Never the name of the entity of hosts.
 fn cursors(trigger: &Trigger) -> String {
     format!("cursors of {}", trigger.name)
+}
+
+/// A node has called in a shard that it gave up, and knew only what this covers for sure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    pub mark: Mark,
+    pub since: Vector,
+}
+
+/// A note and a vector's entries, as they are written.
+type WrittenNote = (Mark, Vec<(u128, u64, u64)>);
+
+pub(super) fn keep_note(trigger: &Trigger, shard: u32, of: NodeId, note: &Note) -> Option<Update> {
+    let since = note.since.iter();
+    let since = since.map(|(replica, seq)| (replica.node.0, replica.epoch.0, *seq));
+    let written: WrittenNote = (note.mark, since.collect());
+    keep(&notes(trigger), &format!("{shard} {of}"), &written)
+}
+
+/// The last note of a node about a shard.
+pub(super) fn note(engine: &Engine, trigger: &Trigger, shard: u32, of: NodeId) -> Option<Note> {
+    let (mark, since): WrittenNote = kept(engine, &notes(trigger), &format!("{shard} {of}"))?;
+    let replica = |(node, epoch, seq)| (ReplicaId::new(NodeId(node), Epoch(epoch)), seq);
+    let since = since.into_iter().map(replica).collect();
+    Some(Note { mark, since })
+}
+
+/// All that these notes are about was called for again.
+pub(super) fn keep_taken(trigger: &Trigger, shard: u32, taken: &BTreeMap<NodeId, Mark>) -> Option<Update> {
+    let written: Vec<(u128, Mark)> = taken.iter().map(|(node, mark)| (node.0, *mark)).collect();
+    keep(&notes(trigger), &shard.to_string(), &written)
+}
+
+/// Of which notes of a shard that is known.
+pub(super) fn taken(engine: &Engine, trigger: &Trigger, shard: u32) -> BTreeMap<NodeId, Mark> {
+    let kept: Option<Vec<(u128, Mark)>> = kept(engine, &notes(trigger), &shard.to_string());
+    let of = kept.unwrap_or_default().into_iter();
+    of.map(|(node, mark)| (NodeId(node), mark)).collect()
+}
+
+/// Never the name of cursors or of hosts.
+fn notes(trigger: &Trigger) -> String {
+    format!("{NOTES}{}", trigger.name)
+}
+
+/// Whether notes are kept in this entity.
+pub(super) fn is_notes(entity: &EntityId) -> bool {
+    entity.kind() == KEPT && entity.key().starts_with(NOTES)
 }
 
 /// A node has these triggers.

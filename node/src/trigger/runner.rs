@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anabranch_crdt::{Epoch, NodeId, ReplicaId, Type, planted};
 
-use super::changes::{Changes, Place, Trigger};
+use super::changes::{Changes, Mark, Place, Trigger, Vector, both};
 use super::errand::{Ended, Errand, Of};
 use super::function::{self, SCHEDULE};
-use super::kept::{self, Host};
+use super::kept::{self, Host, Note};
 use super::news::{Interest, News};
 use super::planner::{Fire, Planner, responsible};
 use crate::engine::{Engine, Update};
@@ -22,6 +22,8 @@ use crate::wire::{EntityId, ShardId};
 const SETTLE_MS: u64 = 10_000;
 /// Meanwhile it looks this often whether it has caught up with what others did.
 const SETTLING_MS: u64 = 100;
+/// What is to be noted is written again after so long where it was not kept.
+const NOTE_AGAIN_MS: u64 = 1_000;
 
 /// Finds what is due at this node, schedules and changes alike, and hands it out as [`Errand`]s.
 #[derive(Debug)]
@@ -85,10 +87,9 @@ impl Runner {
         self.has_begun = true;
         let mut work = Work::default();
         for place in self.changes.cursors_due(now.ms) {
-            let vector = engine.version_vector(ShardId(place.1));
-            let trigger = &self.changes.triggers()[place.0];
-            work.updates.extend(kept::keep_cursor(trigger, place.1, &vector));
+            work.updates.extend(self.keep(engine, place));
         }
+        work.updates.extend(self.leave_notes(engine));
         work.updates.extend(self.say_so(engine));
         let fires = self.due(engine, live, now.wall_ms);
         work.errands.extend(fires.into_iter().map(Errand::of_fire));
@@ -113,6 +114,8 @@ impl Runner {
             lists_again.map(|at| at.saturating_sub(now.ms)),
             // Nobody tells when this node has caught up.
             self.is_settling.then_some(SETTLING_MS),
+            // One that was not kept is left again.
+            self.changes.notes_due().next().map(|_| NOTE_AGAIN_MS),
         ];
         next.into_iter().flatten().min()
     }
@@ -166,6 +169,7 @@ impl Runner {
         if has_new_hosts {
             self.hosts = kept::hosts(engine);
         }
+        let has_notes = news.changed.iter().any(kept::is_notes);
         for entity in &news.changed {
             if entity.kind() == SCHEDULE {
                 self.follow(engine, entity, now);
@@ -185,7 +189,15 @@ impl Runner {
             let new = self.see_to(engine, live);
             planted!("taken_over_as_told", drop(new), to_find.extend(new));
         }
-        for place in to_find {
+        if has_notes || has_new_hosts {
+            let mine = self.changes.noted();
+            let is_new = |place: Place, noted: &BTreeMap<NodeId, Mark>| *noted != self.marks(engine, place);
+            to_find.extend(
+                mine.filter(|(place, noted)| is_new(*place, noted))
+                    .map(|(place, _)| place),
+            );
+        }
+        for place in to_find.into_iter().collect::<BTreeSet<_>>() {
             self.find(engine, place);
         }
     }
@@ -211,14 +223,71 @@ impl Runner {
         self.changes.see_to(self.shards, &is_mine)
     }
 
-    /// What has changed in a shard since its cursor was kept.
+    /// What has changed in a shard since its cursor was kept, or since what others have noted that nobody has taken in yet.
     fn find(&mut self, engine: &Engine, place: Place) {
-        let trigger = self.changes.triggers()[place.0].clone();
-        let cursor = kept::cursor(engine, &trigger, place.1);
-        let found = engine.changed_since(ShardId(place.1), &trigger.kind, &cursor);
+        let (shard, trigger) = (place.1, self.changes.triggers()[place.0].clone());
+        let mut since: Vector = kept::cursor(engine, &trigger, shard).into_iter().collect();
+        let taken = kept::taken(engine, &trigger, shard);
+        for node in self.hosts.keys() {
+            let note = kept::note(engine, &trigger, shard, *node);
+            if let Some(note) = note.filter(|note| taken.get(node) != Some(&note.mark)) {
+                since = both(&since, &note.since);
+            }
+        }
+        let flat: Vec<_> = since.iter().map(|(replica, seq)| (*replica, *seq)).collect();
+        let found = engine.changed_since(ShardId(shard), &trigger.kind, &flat);
+        // A cursor may come before what it covers.
+        let seen = engine.version_vector(ShardId(shard)).into_iter().collect();
+        let noted = self.marks(engine, place);
+        self.changes.looked(place, both(&since, &seen), noted);
         for entity in found.iter().filter(|entity| trigger.is_about(entity)) {
             self.changes.found(place, entity);
         }
+    }
+
+    /// All that has changed in a shard was called for, and for all that was noted of it.
+    fn keep(&mut self, engine: &Engine, place: Place) -> Vec<Update> {
+        let (shard, trigger) = (place.1, &self.changes.triggers()[place.0]);
+        let vector = engine.version_vector(ShardId(shard));
+        let mut updates = Vec::from_iter(kept::keep_cursor(trigger, shard, &vector));
+        let noted = self.changes.noted().find(|(of, _)| *of == place);
+        if let Some((_, noted)) = noted.filter(|(_, noted)| **noted != kept::taken(engine, trigger, shard)) {
+            updates.extend(kept::keep_taken(trigger, shard, noted));
+        }
+        self.changes.is_kept(place, vector.into_iter().collect());
+        updates
+    }
+
+    /// What is noted about a shard.
+    fn marks(&self, engine: &Engine, place: Place) -> BTreeMap<NodeId, Mark> {
+        let trigger = &self.changes.triggers()[place.0];
+        let mark = |node: &NodeId| Some((*node, kept::note(engine, trigger, place.1, *node)?.mark));
+        self.hosts.keys().filter_map(mark).collect()
+    }
+
+    /// Notes about shards that this node has given up, until they are kept.
+    fn leave_notes(&mut self, engine: &Engine) -> Vec<Update> {
+        let due = self.changes.notes_due();
+        let due: Vec<_> = due
+            .map(|(place, number, since)| (place, number, since.clone()))
+            .collect();
+        let mut updates = Vec::new();
+        for (place, number, mut since) in due {
+            let (shard, trigger) = (place.1, &self.changes.triggers()[place.0]);
+            let mark = (engine.epoch().0, number);
+            let before = kept::note(engine, trigger, shard, self.me);
+            if before.as_ref().is_some_and(|note| note.mark == mark) {
+                self.changes.is_noted(place, number);
+                continue;
+            }
+            // The one that is written over may not have been taken in.
+            let taken = kept::taken(engine, trigger, shard);
+            if let Some(before) = before.filter(|note| taken.get(&self.me) != Some(&note.mark)) {
+                since = both(&since, &before.since);
+            }
+            updates.extend(kept::keep_note(trigger, shard, self.me, &Note { mark, since }));
+        }
+        updates
     }
 
     /// The nodes with functions that are believed to be there, this one among them once it has said so.
