@@ -9,19 +9,18 @@
 //! `cargo bench -p anabranch --bench bulk [-- ENTITIES]`, in `TMPDIR`, which is to be on a disk. Quote the ratios.
 #![allow(clippy::unwrap_used)]
 
+mod bare;
+
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anabranch::transport::ca::IssueOptions;
 use anabranch::{Clock, EntityId, Level, Mutation, Node, NodeId, Op, Stage, Type, Update, ca};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 const ENTITIES: usize = 1_000_000;
 const VALUE_BYTES: usize = 32;
@@ -251,21 +250,7 @@ async fn replicate(dir: &Path, entities: usize, bytes: u64) {
 
 /// Seconds that it takes to send so many bytes on one stream.
 fn quinn_stream(bytes: usize) -> f64 {
-    let key = rcgen::generate_simple_self_signed(vec!["bulk".into()]).unwrap();
-    let cert = CertificateDer::from(key.cert.der().to_vec());
-    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()));
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let server = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.clone()], private)
-        .unwrap();
-    let server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap()));
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(cert).unwrap();
-    let client = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap()));
+    let (server, client) = bare::configurations();
     let (tell, address) = mpsc::channel();
     let server = std::thread::spawn(move || {
         block_on(async {
@@ -286,7 +271,7 @@ fn quinn_stream(bytes: usize) -> f64 {
         block_on(async move {
             let mut endpoint = quinn::Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
             endpoint.set_default_client_config(client);
-            let connection = endpoint.connect(address, "bulk").unwrap().await.unwrap();
+            let connection = endpoint.connect(address, bare::NAME).unwrap().await.unwrap();
             let (mut send, mut receive) = connection.open_bi().await.unwrap();
             let data = vec![7; 1 << 20];
             let begun = Instant::now();

@@ -8,13 +8,14 @@
 //! `cargo bench -p anabranch --bench side_by_side` (absolute figures move with the machine's load; quote the ratios).
 #![allow(clippy::unwrap_used)]
 
+mod bare;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +23,6 @@ use anabranch::transport::ca::IssueOptions;
 use anabranch::{
     Call, Encoding, EntityId, Function, Level, Node, NodeId, Payload, PnCounter, Stage, ca, state,
 };
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 const ROUNDS: usize = 2_000;
 const WARM_UP: usize = 200;
@@ -138,21 +137,7 @@ fn visibility(dir: &Path) {
 }
 
 fn quinn_echo() -> Vec<Duration> {
-    let key = rcgen::generate_simple_self_signed(vec!["bench".into()]).unwrap();
-    let cert = CertificateDer::from(key.cert.der().to_vec());
-    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()));
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let server = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.clone()], private)
-        .unwrap();
-    let server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap()));
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(cert).unwrap();
-    let client = rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap()));
+    let (server, client) = bare::configurations();
     let (tell, address) = mpsc::channel();
     std::thread::spawn(move || {
         block_on(async {
@@ -171,7 +156,7 @@ fn quinn_echo() -> Vec<Duration> {
     block_on(async {
         let mut endpoint = quinn::Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         endpoint.set_default_client_config(client);
-        let connection = endpoint.connect(address, "bench").unwrap().await.unwrap();
+        let connection = endpoint.connect(address, bare::NAME).unwrap().await.unwrap();
         let (mut send, mut receive) = connection.open_bi().await.unwrap();
         let mut samples = Vec::with_capacity(ROUNDS);
         let mut buffer = [7; 64];
