@@ -12,15 +12,14 @@
 mod bare;
 
 use std::fs::{self, File};
-use std::future::Future;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anabranch::transport::ca::IssueOptions;
 use anabranch::{Clock, EntityId, Level, Mutation, Node, NodeId, Op, Stage, Type, Update, ca};
+use bare::block_on;
 
 const ENTITIES: usize = 1_000_000;
 const VALUE_BYTES: usize = 32;
@@ -43,14 +42,6 @@ fn main() {
         replicate(&dir, entities, bytes).await;
     });
     fs::remove_dir_all(&dir).unwrap();
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }
 
 async fn start(dir: &Path, id: NodeId, snapshot_bytes: u64, seeds: Vec<String>) -> Node {
@@ -101,6 +92,19 @@ fn update(from: usize, operations: usize, stage: Stage) -> Update {
 fn size(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
     entries.map(|entry| entry.metadata().unwrap().len()).sum()
+}
+
+/// The files of snapshots below; one is there once it is whole.
+fn snapshots(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("snapshot-")).collect()
+}
+
+async fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn middle(samples: &mut [Duration]) -> f64 {
@@ -159,14 +163,12 @@ async fn fill(dir: &Path, entities: usize) -> u64 {
     node.shutdown().await.unwrap();
     // As small a log as makes a snapshot due.
     let node = start(dir, NODES[0], 1, vec![]).await;
-    let before = node.status().log_bytes;
+    let data = dir.join("n1/data");
+    let before = snapshots(&data);
     node.update(update(0, 1, Stage::Durable)).await.unwrap();
-    while node.status().log_bytes >= before.max(8 << 20) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until(|| snapshots(&data) != before).await;
     node.shutdown().await.unwrap();
     let bytes = (entities * (key(0).len() + VALUE_BYTES)) as u64;
-    let data = dir.join("n1/data");
     println!(
         "{entities} entities take {:.1} MB on the disk, their keys and values {:.1} MB; ratio {:.2}",
         size(&data) as f64 / 1e6,
@@ -214,9 +216,9 @@ async fn replicate(dir: &Path, entities: usize, bytes: u64) {
     one.ready().await;
     let begun = Instant::now();
     let two = start(dir, NODES[1], u64::MAX, vec![one.quic_address().to_string()]).await;
-    two.ready().await;
+    // It takes writes before it has what the other still has in its log.
+    until(|| two.status().entities == entities as u64).await;
     let caught_up = begun.elapsed().as_secs_f64();
-    assert_eq!(two.status().entities, entities as u64);
     let bare = quinn_stream(bytes as usize);
     println!(
         "an empty node has them in {caught_up:.2} s ({:.0} MB/s of keys and values), a bare quinn stream as many bytes in {bare:.2} s; \
@@ -254,11 +256,7 @@ fn quinn_stream(bytes: usize) -> f64 {
     let (tell, address) = mpsc::channel();
     let server = std::thread::spawn(move || {
         block_on(async {
-            let endpoint =
-                quinn::Endpoint::server(server, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-            tell.send(endpoint.local_addr().unwrap()).unwrap();
-            let connection = endpoint.accept().await.unwrap().await.unwrap();
-            let (mut send, mut receive) = connection.accept_bi().await.unwrap();
+            let (connection, (mut send, mut receive)) = bare::accepted(server, &tell).await;
             let mut buffer = vec![0; 1 << 20];
             while let Ok(Some(_)) = receive.read(&mut buffer).await {}
             send.write_all(b"!").await.unwrap();
@@ -269,10 +267,7 @@ fn quinn_stream(bytes: usize) -> f64 {
     let address = address.recv().unwrap();
     let client = std::thread::spawn(move || {
         block_on(async move {
-            let mut endpoint = quinn::Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-            endpoint.set_default_client_config(client);
-            let connection = endpoint.connect(address, bare::NAME).unwrap().await.unwrap();
-            let (mut send, mut receive) = connection.open_bi().await.unwrap();
+            let (connection, (mut send, mut receive)) = bare::connected(client, address).await;
             let data = vec![7; 1 << 20];
             let begun = Instant::now();
             let mut left = bytes;

@@ -12,9 +12,7 @@ mod bare;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::future::Future;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -23,6 +21,7 @@ use anabranch::transport::ca::IssueOptions;
 use anabranch::{
     Call, Encoding, EntityId, Function, Level, Node, NodeId, Payload, PnCounter, Stage, ca, state,
 };
+use bare::block_on;
 
 const ROUNDS: usize = 2_000;
 const WARM_UP: usize = 200;
@@ -34,14 +33,6 @@ fn main() {
     durable_commit(&dir);
     functions(&dir);
     fs::remove_dir_all(&dir).unwrap();
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
 }
 
 /// Prints median and 99th percentile, and gives the median, microseconds.
@@ -141,11 +132,7 @@ fn quinn_echo() -> Vec<Duration> {
     let (tell, address) = mpsc::channel();
     std::thread::spawn(move || {
         block_on(async {
-            let endpoint =
-                quinn::Endpoint::server(server, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-            tell.send(endpoint.local_addr().unwrap()).unwrap();
-            let connection = endpoint.accept().await.unwrap().await.unwrap();
-            let (mut send, mut receive) = connection.accept_bi().await.unwrap();
+            let (_connection, (mut send, mut receive)) = bare::accepted(server, &tell).await;
             let mut buffer = [0; 64];
             while receive.read_exact(&mut buffer).await.is_ok() {
                 send.write_all(&buffer).await.unwrap();
@@ -154,10 +141,7 @@ fn quinn_echo() -> Vec<Duration> {
     });
     let address = address.recv().unwrap();
     block_on(async {
-        let mut endpoint = quinn::Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
-        endpoint.set_default_client_config(client);
-        let connection = endpoint.connect(address, bare::NAME).unwrap().await.unwrap();
-        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        let (_connection, (mut send, mut receive)) = bare::connected(client, address).await;
         let mut samples = Vec::with_capacity(ROUNDS);
         let mut buffer = [7; 64];
         for _ in 0..ROUNDS {

@@ -1,12 +1,16 @@
-//! What a bare quinn endpoint needs beside a node: its own certificate, and who trusts it.
+//! A bare quinn connection of one stream, to measure a node beside.
 
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// Whom the certificate is for.
-pub const NAME: &str = "bench";
+const NAME: &str = "bench";
 
 /// A server's and its client's configuration.
 pub fn configurations() -> (quinn::ServerConfig, quinn::ClientConfig) {
@@ -26,4 +30,34 @@ pub fn configurations() -> (quinn::ServerConfig, quinn::ClientConfig) {
         .with_no_client_auth();
     let client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap()));
     (server, client)
+}
+
+/// A connection and its stream.
+type Connected = (Connection, (SendStream, RecvStream));
+
+/// The server's side of the next connection, whose address it tells.
+pub async fn accepted(server: quinn::ServerConfig, tell: &Sender<SocketAddr>) -> Connected {
+    let endpoint = Endpoint::server(server, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    tell.send(endpoint.local_addr().unwrap()).unwrap();
+    let connection = endpoint.accept().await.unwrap().await.unwrap();
+    let stream = connection.accept_bi().await.unwrap();
+    (connection, stream)
+}
+
+/// The client's side of one.
+pub async fn connected(client: quinn::ClientConfig, server: SocketAddr) -> Connected {
+    let mut endpoint = Endpoint::client(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    endpoint.set_default_client_config(client);
+    let connection = endpoint.connect(server, NAME).unwrap().await.unwrap();
+    let stream = connection.open_bi().await.unwrap();
+    (connection, stream)
+}
+
+/// On a runtime of its own.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
