@@ -1,8 +1,8 @@
 //! `node`: one node from its configuration file, until it is told to stop or stops by itself.
 //!
-//! Contract: it says that it is ready, on stdout, once writes are taken (to `dev`: once its function's callers are served, too); SIGINT and SIGTERM end it in order (accepted
-//! updates are made durable, peers are told), also one that leaves and waits for its peers. Started by `up` it also ends when its stdin does; started by hand it
-//! never looks at stdin.
+//! Contract: it says that it is ready, on stdout, once writes are taken (to `dev`: once its function's callers are served, too);
+//! SIGINT and SIGTERM end it in order (accepted updates are made durable, peers are told), also one that leaves and waits for its
+//! peers. Started by `up` it also ends when its stdin does; started by hand it never looks at stdin.
 
 use std::fmt;
 use std::io;

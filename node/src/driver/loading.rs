@@ -12,43 +12,66 @@ use crate::engine::{Engine, Loaded, RecoverError, Unloaded};
 /// Shards that wait for a thread, for each thread: more would only take memory.
 const WAITING_PER_THREAD: usize = 2;
 
+/// A shard, and which one of those that were given.
+type Job = (usize, Unloaded);
+type Waiting = Arc<Mutex<Receiver<Job>>>;
 type Made = (usize, Result<Loaded, RecoverError>);
 
 /// The threads, and what is under way.
-pub(super) struct Loading {
-    /// None if this thread does it all.
-    jobs: Option<SyncSender<(usize, Unloaded)>>,
+pub(super) struct Loading<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    /// What a thread begins with; none once there are as many as there may be.
+    begins: Option<(Waiting, Sender<Made>)>,
+    threads: usize,
+    threads_max: usize,
+    /// None once no more are given.
+    jobs: Option<SyncSender<Job>>,
     made: Receiver<Made>,
     given: usize,
 }
 
-impl Loading {
-    /// Begins so many threads, or as many as can be had; they end with [`Loading::finish`], or when this is dropped.
-    pub fn begin<'scope>(scope: &'scope Scope<'scope, '_>, threads: usize) -> Loading {
-        let (jobs, waiting) = mpsc::sync_channel(threads * WAITING_PER_THREAD);
+impl<'scope, 'env> Loading<'scope, 'env> {
+    /// By so many threads at most, each begun when there is something for it to do. They end with [`Loading::finish`], or when this is
+    /// dropped.
+    pub fn new(scope: &'scope Scope<'scope, 'env>, threads_max: usize) -> Loading<'scope, 'env> {
+        let (jobs, waiting) = mpsc::sync_channel(threads_max * WAITING_PER_THREAD);
         let (tell, made) = mpsc::channel();
-        let waiting = Arc::new(Mutex::new(waiting));
-        let begun = (0..threads).filter(|_| {
-            let (waiting, tell) = (Arc::clone(&waiting), tell.clone());
-            let thread = thread::Builder::new().name("anabranch-load".into());
-            thread.spawn_scoped(scope, move || work(&waiting, &tell)).is_ok()
-        });
         Loading {
-            jobs: (begun.count() > 0).then_some(jobs),
+            scope,
+            begins: Some((Arc::new(Mutex::new(waiting)), tell)),
+            threads: 0,
+            threads_max,
+            jobs: Some(jobs),
             made,
             given: 0,
         }
     }
 
+    /// One thread more, if there may be one and can be.
+    fn begin(&mut self) {
+        if let Some((waiting, tell)) = self.begins.clone().filter(|_| self.threads < self.threads_max) {
+            let thread = thread::Builder::new().name("anabranch-load".into());
+            match thread.spawn_scoped(self.scope, move || work(&waiting, &tell)) {
+                Ok(_) => self.threads += 1,
+                Err(_) => self.threads_max = self.threads,
+            }
+        }
+        if self.threads == self.threads_max {
+            // What is given to threads that have all panicked is given back then.
+            self.begins = None;
+        }
+    }
+
     /// Has a shard made, here if there are no threads.
     pub fn load(&mut self, engine: &mut Engine, unloaded: Unloaded) -> Result<(), RecoverError> {
+        self.begin();
         let job = (self.given, unloaded);
-        let left = match &self.jobs {
+        let left = match self.jobs.as_ref().filter(|_| self.threads > 0) {
             Some(jobs) => jobs.send(job).err().map(|error| error.0),
             None => Some(job),
         };
         match left {
-            // No thread is left to do it: each has panicked, and the scope passes that on.
+            // Where there were threads and none is left to do it, each has panicked, and the scope passes that on.
             Some((_, unloaded)) => engine.adopt(unloaded.load()?),
             None => self.given += 1,
         }
@@ -57,7 +80,7 @@ impl Loading {
 
     /// Hands the engine all that was given to be made.
     pub fn finish(&mut self, engine: &mut Engine) -> Result<(), RecoverError> {
-        self.jobs = None;
+        (self.jobs, self.begins) = (None, None);
         let mut made: Vec<Made> = self.made.iter().take(self.given).collect();
         self.given = 0;
         made.sort_unstable_by_key(|(number, _)| *number);
@@ -68,7 +91,7 @@ impl Loading {
     }
 }
 
-fn work(waiting: &Mutex<Receiver<(usize, Unloaded)>>, tell: &Sender<Made>) {
+fn work(waiting: &Mutex<Receiver<Job>>, tell: &Sender<Made>) {
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((number, unloaded)) = job else { return };
@@ -85,7 +108,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{EngineConfig, Input, Level, Limits, Now, Op, RequestId, Start, Time, Update};
-    use crate::wire::{DirectoryId, EntityId, ShardId};
+    use crate::wire::{DirectoryId, EntityId, ImageBlock, ShardId};
 
     const SHARDS: u32 = 40;
     const NOW: Now = Now {
@@ -165,7 +188,7 @@ mod tests {
     fn loaded(blocks: &[Vec<u8>], threads: usize) -> Result<Engine, RecoverError> {
         let mut engine = engine();
         thread::scope(|scope| {
-            let mut loading = Loading::begin(scope, threads);
+            let mut loading = Loading::new(scope, threads);
             for block in blocks {
                 if let Some(unloaded) = engine.read_image(block)? {
                     loading.load(&mut engine, unloaded)?;
@@ -205,13 +228,20 @@ mod tests {
     #[test]
     fn a_shard_that_is_damaged_or_comes_twice_is_refused_by_whichever_thread() {
         let blocks = blocks();
-        let is_shard = |block: &[u8]| engine().read_image(block).unwrap().is_some();
-        let at = blocks.iter().position(|block| is_shard(block)).unwrap();
+        let is_shard = |block: &Vec<u8>| engine().read_image(block).unwrap().is_some();
+        let at = blocks.iter().position(is_shard).unwrap();
         let mut twice = blocks.clone();
         twice.push(blocks[at].clone());
-        for threads in [0, 2] {
-            let error = loaded(&twice, threads).err().unwrap();
-            assert!(error.to_string().contains("twice"), "{error}");
+        let mut damaged = blocks.clone();
+        let ImageBlock::Part(mut part) = ImageBlock::decode(&blocks[at]).unwrap() else {
+            panic!("it is a shard");
+        };
+        part.rows[0].count += 1;
+        damaged[at] = ImageBlock::Part(part).encode().into();
+        for threads in [0, 1, 2] {
+            let refused = |blocks| loaded(blocks, threads).err().unwrap().to_string();
+            assert!(refused(&twice).contains("twice"), "{}", refused(&twice));
+            assert!(refused(&damaged).contains("announced"), "{}", refused(&damaged));
         }
     }
 }

@@ -253,7 +253,7 @@ fn recover<D: Disk>(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let opened = thread::scope(|scope| {
         // On one core this thread may as well do it.
-        let mut loading = Loading::begin(scope, if cores > 1 { cores } else { 0 });
+        let mut loading = Loading::new(scope, if cores > 1 { cores } else { 0 });
         let mut visit = |recovered: Recovered<'_>| -> Result<(), String> {
             let taken: Result<(), RecoverError> = match recovered {
                 Recovered::Image(block) => match engine.read_image(block) {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use anabranch_crdt::{HybridClock, VersionVector};
+use anabranch_crdt::HybridClock;
 
 use crate::engine::Engine;
 use crate::engine::io::Now;
@@ -28,7 +28,6 @@ pub struct Unloaded {
 #[derive(Debug)]
 pub struct Loaded {
     shard: Shard,
-    view: VersionVector,
     kinds: Kinds,
     clock: HybridClock,
 }
@@ -46,38 +45,22 @@ impl Unloaded {
         for stamp in image.puts().filter_map(stamp_of) {
             clock.observe(self.now.wall_ms, stamp);
         }
-        let (mut kinds, view) = (Kinds::default(), image.view.clone());
+        let mut kinds = Kinds::default();
         shard.join_image(&self.placement.key, &mut kinds, image);
-        Ok(Loaded {
-            shard,
-            view,
-            kinds,
-            clock,
-        })
+        Ok(Loaded { shard, kinds, clock })
     }
 }
 
 impl Engine {
-    /// Whether nothing of this shard is here yet.
-    pub(super) fn is_untouched(&self, id: ShardId) -> bool {
-        let shard = &self.shards[id.0 as usize];
-        shard.vv.is_empty() && shard.replicas.is_empty() && shard.entities.keys().next().is_none()
-    }
-
     /// Takes a shard over whose parts [`Engine::read_image`] gave, in the order in which it gave them, and before any record.
     pub fn adopt(&mut self, loaded: Loaded) {
-        let Loaded {
-            shard,
-            view,
-            kinds,
-            clock,
-        } = loaded;
-        let id = shard.id;
+        let Loaded { shard, kinds, clock } = loaded;
+        let (id, made) = (shard.id, shard.vv.clone());
+        let own = self.shard(id);
         assert!(
-            self.is_untouched(id),
+            own.vv.is_empty() && own.replicas.is_empty() && own.entities.is_empty(),
             "shard {id} is loaded into one that is empty"
         );
-        let own = self.shard(id);
         own.replicas = shard.replicas;
         own.vv = shard.vv;
         own.entities = shard.entities;
@@ -86,6 +69,6 @@ impl Engine {
         own.waiting = shard.waiting;
         self.kinds.join(kinds);
         self.clock.join(&clock);
-        self.learn_epochs(id, &view);
+        self.learn_epochs(id, &made);
     }
 }

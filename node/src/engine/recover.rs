@@ -118,8 +118,8 @@ impl Engine {
 
     fn whole(&mut self, shard: u32, session: u64) -> Result<Option<Unloaded>, RecoverError> {
         let id = self.shard_id(shard).map_err(refused)?;
-        let (loaded, parts) = (!self.recovering.loaded.insert(id), self.staged(id, session)?);
-        if loaded {
+        let parts = self.staged(id, session)?;
+        if !self.recovering.loaded.insert(id) {
             return Err(refused(format!("shard {id} is in a snapshot twice")));
         }
         Ok(Some(Unloaded {

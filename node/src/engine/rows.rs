@@ -96,7 +96,6 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }
